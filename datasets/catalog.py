@@ -1,0 +1,153 @@
+"""The facts of every image set, once: where it comes from, its classes and counts, its licence and whom to cite.
+
+Everything else asks here. `download.py` brings a set in, `store.py` reads it, `protocols.py` splits it.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+REPO = Path(__file__).resolve().parent.parent
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+
+
+class DataError(Exception):
+    """Something that the user can mend; the message names the file, what is wrong and what to do."""
+
+
+class UnknownName(DataError):
+    """A data set, model, recipe or parameter that does not exist; the message suggests the nearest."""
+
+
+def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+    """Return `table[name]`, or raise `UnknownName` with the nearest known name.
+
+    `what` is the kind of thing in words ("data set", "model"), for the message.
+    """
+    if name in table:
+        return table[name]
+    folded = {known.lower(): known for known in table}
+    near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
+    hint = f"; did you mean '{folded[near[0]]}'?" if near else "."
+    raise UnknownName(f"unknown {what} '{name}'{hint} Known: {', '.join(table)}")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of one image set before a byte of it is fetched.
+
+    Attributes:
+        folders: publisher's class folder (or code) → label.  `splits`: publisher's split folder → "train" | "test".
+        counts: published split ("" where the publisher made none) → label → number of images.
+        channels: names of the stored channels; `grey` is the one shown when a single grey picture is asked for.
+        mask_channels: names of the mask's channels, empty where there are no masks.
+        archive: name under which the publisher ships the set.
+    """
+
+    name: str
+    title: str
+    classes: tuple[str, ...]
+    counts: Mapping[str, Mapping[str, int]]
+    licence: str
+    citation: str
+    url: str = ""
+    kaggle: str = ""
+    archive: str = ""
+    layout: str = "folders"
+    splits: Mapping[str, str] = field(default_factory=dict)
+    folders: Mapping[str, str] = field(default_factory=dict)
+    channels: tuple[str, ...] = ("grey",)
+    grey: int = 0
+    mask_channels: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """Number of images as published."""
+        return sum(sum(labels.values()) for labels in self.counts.values())
+
+
+def _counts(glioma: int, meningioma: int, notumor: int, pituitary: int) -> dict[str, int]:
+    return dict(zip(CLASSES, (glioma, meningioma, notumor, pituitary), strict=True))
+
+
+CATALOG: dict[str, Dataset] = {
+    d.name: d
+    for d in (
+        Dataset(
+            name="phantom",
+            title="Phantom: tumours grown in the MNI152 template",
+            classes=CLASSES,
+            counts={},  # set by the generator's arguments, see `phantom.py`
+            licence="generated here; the MNI152 template ships with nilearn (ICBM, free to use with attribution)",
+            citation="Fonov et al., NeuroImage 54 (2011) 313–327 (template)",
+            layout="generated",
+            channels=("T1", "T1c", "T2", "FLAIR"),
+            grey=1,  # T1c: contrast-enhanced T1 is what the three public sets mostly hold
+            mask_channels=("NCR", "ED", "ET"),
+        ),
+        Dataset(
+            name="brain-tumor-mri",
+            title="Brain Tumor MRI Dataset (7,023 images)",
+            classes=CLASSES,
+            counts={"train": _counts(1321, 1339, 1595, 1457), "test": _counts(300, 306, 405, 300)},
+            licence="as stated on its Kaggle page (CC0 1.0); a union of Cheng, Sartaj and Br35H",
+            citation="M. Nickparvar, Brain Tumor MRI Dataset, Kaggle 2021",
+            url="https://www.kaggle.com/datasets/masoudnickparvar/brain-tumor-mri-dataset",
+            kaggle="masoudnickparvar/brain-tumor-mri-dataset",
+            archive="brain-tumor-mri-dataset.zip",
+            splits={"Training": "train", "Testing": "test"},
+            folders={c: c for c in CLASSES},
+        ),
+        Dataset(
+            name="sartaj",
+            title="Brain Tumor Classification (MRI), 3,264 images",
+            classes=CLASSES,
+            counts={"train": _counts(826, 822, 395, 827), "test": _counts(100, 115, 105, 74)},
+            licence="as stated on its Kaggle page (MIT); most tumour images are Cheng's (CC BY 4.0)",
+            citation="S. Bhuvaji et al., Brain Tumor Classification (MRI), Kaggle 2020",
+            url="https://www.kaggle.com/datasets/sartajbhuvaji/brain-tumor-classification-mri",
+            kaggle="sartajbhuvaji/brain-tumor-classification-mri",
+            archive="brain-tumor-classification-mri.zip",
+            splits={"Training": "train", "Testing": "test"},
+            folders={
+                "glioma_tumor": "glioma",
+                "meningioma_tumor": "meningioma",
+                "no_tumor": "notumor",
+                "pituitary_tumor": "pituitary",
+            },
+        ),
+        Dataset(
+            name="cheng",
+            title="Cheng: contrast-enhanced T1 slices with masks and patients (figshare 1512427)",
+            classes=("glioma", "meningioma", "pituitary"),
+            counts={"": {"glioma": 1426, "meningioma": 708, "pituitary": 930}},
+            licence="CC BY 4.0",
+            citation="Cheng et al., PLoS ONE 10 (2015) e0140381; figshare 1512427",
+            url="https://figshare.com/articles/dataset/brain_tumor_dataset/1512427",
+            archive="figshare-1512427.zip",
+            layout="matlab",
+            folders={"1": "meningioma", "2": "glioma", "3": "pituitary"},
+            mask_channels=("tumour",),
+        ),
+    )
+}
+
+
+def get(name: str) -> Dataset:
+    """The facts of data set `name`; raises `UnknownName` with the nearest name otherwise."""
+    return lookup(CATALOG, name, "data set")
+
+
+def data_root() -> Path:
+    """Folder that holds one folder a data set: `$BRAIN_MRI_DATA`, or `datasets/` of the repository."""
+    return Path(os.environ.get("BRAIN_MRI_DATA") or REPO / "datasets").expanduser().resolve()
+
+
+def dataset_dir(name: str) -> Path:
+    """Folder of data set `name`, whether or not it exists yet."""
+    return data_root() / get(name).name

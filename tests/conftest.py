@@ -1,0 +1,29 @@
+"""What several test files share: a small phantom, made once a session, and folders that keep tests out of the tree."""
+
+import os
+
+import pytest
+import torch
+
+from datasets import phantom
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def small_phantom(tmp_path_factory):
+    """A data root with a phantom of 24 patients at 64 pixels, and an empty output root; returns the data root."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "phantom").mkdir()
+    phantom.generate(root / "phantom", size=64, patients=24, slices=3)
+    return root
+
+
+@pytest.fixture
+def roots(small_phantom, tmp_path, monkeypatch):
+    """Point the project to the small phantom and to an empty output folder; returns the output folder."""
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
+    monkeypatch.setenv("BRAIN_MRI_HEADLESS", "1")
+    monkeypatch.delenv("BRAIN_MRI_STOP", raising=False)
+    return tmp_path

@@ -1,0 +1,71 @@
+"""Splits: every image in one part, no group where it must not be, the same seed the same rows."""
+
+import numpy as np
+import pytest
+
+from datasets import protocols
+from datasets.catalog import DataError
+from datasets.protocols import grouped_folds, make_split
+from datasets.store import read_manifest
+
+
+@pytest.mark.parametrize(("protocol", "fold"), [("published", 0), *(("patient", f) for f in range(5))])
+def test_every_image_is_in_exactly_one_part_and_validation_shares_no_group(roots, protocol, fold):
+    split = make_split("phantom", protocol, fold)
+    rows = np.concatenate([split.train, split.val, split.test])
+    assert sorted(rows) == list(range(len(read_manifest("phantom"))))
+    groups = {part: set(split.groups[getattr(split, part)]) for part in ("train", "val", "test")}
+    assert not groups["train"] & groups["val"]
+    if protocol == "patient":
+        assert not groups["test"] & (groups["train"] | groups["val"])
+    else:
+        assert groups["test"] & groups["train"], "the phantom's published split leaks patients, as the real ones do"
+
+
+def test_patient_folds_cover_all_and_do_not_depend_on_the_seed(roots):
+    tests = [make_split("phantom", "patient", fold, seed=fold).test for fold in range(5)]
+    assert sorted(np.concatenate(tests)) == list(range(len(read_manifest("phantom"))))
+    assert np.array_equal(make_split("phantom", "patient", 0, seed=7).test, tests[0])
+
+
+def test_published_test_part_is_the_folder(roots):
+    manifest, split = read_manifest("phantom"), make_split("phantom")
+    assert set(manifest.published_split.iloc[split.test]) == {"test"}
+    assert "test" not in set(manifest.published_split.iloc[split.train])
+
+
+def test_validation_depends_on_the_seed_alone(roots):
+    one, same, *others = (make_split("phantom", seed=s).val for s in (0, 0, 1, 2, 3))
+    assert np.array_equal(one, same)
+    assert not all(np.array_equal(one, other) for other in others)
+
+
+def test_folds_are_stratified():
+    labels = np.repeat([0, 1], [100, 300])
+    fold = grouped_folds(labels, np.arange(400) // 4, 5, seed=0)
+    assert all(15 <= ((fold == f) & (labels == 0)).sum() <= 25 for f in range(5))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"protocol": "pateint"}, "did you mean 'patient'"),
+        ({"fold": 5}, "the folds are 0 to 4"),
+        ({"name": "phantm"}, "did you mean 'phantom'"),
+        ({"name": "cheng"}, "python datasets/download.py cheng"),
+    ],
+)
+def test_errors_say_what_to_do(roots, words, message):
+    with pytest.raises(DataError, match=message):
+        make_split(**{"name": "phantom"} | words)
+
+
+def test_a_committed_table_decides_and_must_cover_every_image(roots, tmp_path, monkeypatch):
+    manifest = read_manifest("phantom")
+    table = manifest[["path", "label"]].assign(group=manifest.patient, fold=(np.arange(len(manifest)) % 5).astype(str))
+    monkeypatch.setattr(protocols, "SPLITS", tmp_path)
+    table.iloc[::-1].to_csv(tmp_path / "phantom.csv", index=False)  # keyed by path, whatever the order
+    assert np.array_equal(make_split("phantom", "patient", 2).test, np.flatnonzero(np.arange(len(table)) % 5 == 2))
+    table.iloc[1:].to_csv(tmp_path / "phantom.csv", index=False)
+    with pytest.raises(DataError, match=f"1 images of 'phantom' are not in it, first {manifest.path[0]}"):
+        make_split("phantom", "patient")

@@ -1,0 +1,49 @@
+"""Reading the packed images: from memory or disk alike, by several workers, at any size."""
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from datasets.catalog import DataError
+from datasets.store import PackedImages, read_manifest, require
+
+
+def test_memory_and_disk_and_workers_give_the_same_batches(roots):
+    rows = np.array([5, 0, 17, 3, 8])
+    memory, disk = (PackedImages("phantom", rows, image_size=64, in_memory=m) for m in (True, False))
+    wanted = memory.__getitems__(range(5))
+    loader = DataLoader(disk, 2, collate_fn=disk.collate, num_workers=2)
+    batches = list(loader)
+    assert torch.equal(torch.cat([b["image"] for b in batches]), wanted["image"])
+    assert torch.equal(torch.cat([b["row"] for b in batches]), torch.tensor(rows))
+    assert torch.equal(disk[2]["image"], wanted["image"][2])
+
+
+def test_pixels_and_labels_are_those_of_the_file(roots):
+    data = PackedImages("phantom", [4], image_size=64, channels="all")
+    with h5py.File(require("phantom") / "images.h5") as file:
+        assert np.array_equal(data[0]["image"].permute(1, 2, 0), file["image"][4])
+    assert data.facts.classes[data[0]["label"]] == read_manifest("phantom").label[4]
+    grey = PackedImages("phantom", [4], image_size=64)[0]["image"]
+    assert torch.equal(grey[0], data[0]["image"][1]), "grey shows T1c"
+
+
+@pytest.mark.parametrize("size", [32, 64, 100])
+def test_any_size_keeps_the_brightness(roots, size):
+    image = PackedImages("phantom", [0], image_size=size)[0]["image"]
+    full = PackedImages("phantom", [0], image_size=64)[0]["image"]
+    assert image.shape == (1, size, size)
+    assert abs(image.float().mean() - full.float().mean()) < 2
+
+
+def test_a_manifest_of_another_length_is_refused(small_phantom, tmp_path, monkeypatch):
+    (tmp_path / "phantom").mkdir()
+    for file in ("images.h5", "manifest.csv"):
+        (tmp_path / "phantom" / file).write_bytes((small_phantom / "phantom" / file).read_bytes())
+    with (tmp_path / "phantom/manifest.csv").open("a") as file:
+        file.write((tmp_path / "phantom/manifest.csv").read_text().splitlines()[-1] + "\n")
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path))
+    with pytest.raises(DataError, match="manifest rows"):
+        PackedImages("phantom", [0])
