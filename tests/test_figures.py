@@ -1,0 +1,86 @@
+"""Grad-CAM finds what a network was built to look at; every figure draws from the tables it is given."""
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from models import CustomCNN
+from utils import figures
+
+CLASSES = ("a", "b", "c")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def predictions():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), 60)
+    columns = {f"p_{c}": p[:, i] for i, c in enumerate(CLASSES)}
+    return pd.DataFrame({"label": rng.choice(CLASSES, 60), "predicted": np.array(CLASSES)[p.argmax(1)], **columns})
+
+
+class BrightSpot(nn.Module):
+    """Class 1 wherever it is bright: Grad-CAM has to point at the bright spot."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        nn.init.constant_(self.conv.weight, 1 / 9)
+
+    def forward(self, x):
+        bright = self.conv(x).mean((1, 2, 3))
+        return torch.stack([-bright, bright], dim=1)
+
+
+@pytest.mark.parametrize("where", [(8, 8), (8, 24), (24, 16)])
+def test_grad_cam_points_at_the_spot(where):
+    x = torch.zeros(1, 1, 32, 32)
+    x[0, 0, where[0] - 2 : where[0] + 3, where[1] - 2 : where[1] + 3] = 1
+    heat = figures.grad_cam(BrightSpot(), x, torch.tensor([1]))[0]
+    assert abs(np.array(np.unravel_index(heat.argmax(), heat.shape)) - where).max() <= 2
+    assert heat.max() == pytest.approx(1)
+    assert figures.grad_cam(BrightSpot(), x, torch.tensor([0])).max() == 0, "nothing speaks against itself"
+
+
+def test_confusion_shows_counts_and_colours_shares(predictions):
+    axis = figures.confusion(predictions, CLASSES).axes[0]
+    counts = pd.crosstab(predictions.label, predictions.predicted)
+    assert [int(t.get_text()) for t in axis.texts] == counts.to_numpy().ravel().tolist()
+    assert np.allclose(axis.images[0].get_array().sum(1), 1)
+
+
+def test_every_other_figure_draws(predictions):
+    history = pd.DataFrame({"epoch": [1, 2], "train_loss": [1, 0.5], "val_loss": [1, 0.6]})
+    history = history.assign(train_accuracy=[0.5, 0.6], val_accuracy=[0.4, 0.5])
+    assert len(figures.curves(history, 2).axes[0].lines) == 3
+    assert len(figures.roc(predictions, CLASSES).axes[0].lines) == 4
+    assert figures.reliability(predictions, CLASSES).axes[0].get_xlabel() == "confidence"
+    manifest = pd.DataFrame({"label": ["a", "b", "a", "c"]})
+    bars = figures.class_counts(manifest, {"train": [0, 1, 2], "test": [3]}, CLASSES).axes[0].containers[0]
+    assert [b.get_height() for b in bars] == [2, 1]
+    assert len(figures.first_filters(CustomCNN(image_size=64)).axes) == 64
+    picture = figures.heat_on_image(np.full((4, 4), 255, np.uint8), np.zeros((4, 4)))
+    assert np.allclose(picture, 1), "without heat the picture stays as it is"
+
+
+def test_published_numbers_stand_beside_ours():
+    entry = {"value": 0.9, "low": 0.88, "high": 0.92}
+    record = {
+        "run": {"model": "m", "split": "published"},
+        "metrics": {"accuracy": entry},
+        "published": {"accuracy": 0.99},
+    }
+    axis = figures.compared([record, record | {"published": None}]).axes[0]
+    assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "D"] == [0.99]

@@ -1,0 +1,120 @@
+"""What a run leaves can be read back, computed again, and is written whole or not at all."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from datasets.catalog import DataError, UnknownName
+from datasets.protocols import make_split
+from datasets.store import PackedImages
+from models import CustomCNN
+from utils import runs
+from utils.baselines import BASELINES, baseline
+from utils.evaluation import evaluate, predict, prediction_table
+from utils.recipes import get_recipe
+from utils.runs import Run, interval, load_runs, load_weights, results_table, save_run
+from utils.tasks import Classification
+from utils.training import Fit
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+
+
+@pytest.fixture
+def finished(roots):
+    """A saved run of an untrained CustomCNN on the small phantom: (run, model, data, result, path)."""
+    run, split = Run("phantom", image_size=64), make_split("phantom")
+    model, data = CustomCNN(image_size=64), PackedImages("phantom", split.test, image_size=64)
+    table = prediction_table("phantom", split.test, split.groups, CLASSES, predict(model, Classification(4), data))
+    result = evaluate(table, CLASSES, resamples=20)
+    fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5]}), 1)
+    path = save_run(run, result, table, model=model, recipe=get_recipe("s2", "CustomCNN"), fit=fit)
+    return run, model, data, result, path
+
+
+def test_ids_say_it_all():
+    assert Run("brain-tumor-mri", "patient", 3, "ViT", seed=7).id == "brain-tumor-mri.patient-f3.ViT.s2.seed7"
+    assert Run("sartaj").id == "sartaj.published.CustomCNN.s2.seed0"
+    assert Run("sartaj").baseline("1-NN").id == "sartaj.published.1-NN.none.seed0"
+    with pytest.raises(UnknownName, match="did you mean 'CustomCNN'"):
+        Run("phantom", model="CustomCN")
+
+
+def test_metrics_can_be_computed_again_from_the_predictions(finished):
+    *_, result, path = finished
+    again = evaluate(pd.read_csv(path.with_suffix(".predictions.csv")), CLASSES, resamples=20)
+    assert json.dumps(again) == json.dumps(result)
+
+
+def test_the_record_says_what_was_run(finished):
+    run, model, *_, path = finished
+    record = json.loads(path.read_text())
+    assert record["parameters"] == sum(p.numel() for p in model.parameters())
+    assert record["recipe"]["lr"] == 1e-4
+    assert record["training"] == {"epochs": 1, "epoch_kept": 1, "seconds": 2.5}
+    assert {"torch", "python"} <= record["versions"].keys()
+    assert len(record["data"]["images.h5"]) == 64
+    assert record["hardware"]["cores"] >= 1
+    assert record["published"] is None, "S2's number is for brain-tumor-mri, not for the phantom"
+    assert record["id"] == run.id == path.stem
+
+
+def test_weights_come_back_with_their_card(finished, roots):
+    run, model, *_ = finished
+    path = run.weights_folder / f"{run.id}.safetensors"
+    loaded = load_weights(path)
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
+    )
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match="cannot be loaded with the card beside it"):
+        load_weights(path)
+    assert not list(roots.rglob("*.tmp"))
+
+
+def test_quick_runs_are_no_evidence():
+    assert Run("phantom", quick=True).metrics_folder == Run("phantom", quick=True).folder
+    assert Run("phantom").metrics_folder.name == "saved_metrics"
+
+
+def test_only_the_first_process_writes(finished, monkeypatch):
+    *_, result, path = finished
+    before = path.read_bytes()
+    monkeypatch.setenv("RANK", "1")
+    path.unlink()
+    save_run(Run("phantom", image_size=64), result, pd.DataFrame())
+    assert not path.exists()
+    path.write_bytes(before)
+
+
+def test_the_table_is_made_of_the_files(finished):
+    row = results_table(load_runs()).iloc[0]
+    *_, result, _ = finished
+    assert row["accuracy %"] == interval(result["metrics"]["accuracy"])
+    assert row["published accuracy %"] == "–"
+    assert row["epochs"] == 1
+
+
+def test_the_committed_evidence_agrees_with_its_own_predictions():
+    """Every number of saved_metrics/ follows from the predictions beside it."""
+    folder = runs.catalog.REPO / "saved_metrics"
+    for path in folder.glob("*.json"):
+        record, table = json.loads(path.read_text()), pd.read_csv(path.with_suffix(".predictions.csv"))
+        assert record["metrics"]["accuracy"]["value"] == pytest.approx(
+            (table.label == table.predicted).mean(), abs=1e-6
+        )
+        assert np.sum(record["confusion"]) == len(table) == record["images"]
+        assert record["metrics"]["accuracy"]["low"] <= record["metrics"]["accuracy"]["value"]
+
+
+@pytest.mark.parametrize(("kind", "least"), [("majority", 0.15), ("1-NN", 0.99)])
+def test_baselines_on_their_own_training_part(roots, kind, least):
+    split = make_split("phantom")
+    table = prediction_table(
+        "phantom", split.train, split.groups, CLASSES, baseline(kind, "phantom", split.train, split.train)
+    )
+    assert kind in BASELINES
+    assert (table.label == table.predicted).mean() > least
+    assert (kind != "majority") or table.predicted.nunique() == 1

@@ -1,0 +1,1 @@
+"""What stands between the notebooks and the models: recipes, tasks, training, evaluation, figures, runs."""

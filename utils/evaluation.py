@@ -1,0 +1,180 @@
+"""What a model is worth on the test part: predictions as a table, every metric with a 95 % interval.
+
+Intervals resample groups (patients, duplicate groups), not images: slices of one patient are not independent.
+Metrics are torchmetrics', the bootstrap is SciPy's. Figures of them are in `figures.py`.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.stats import bootstrap
+from sklearn.metrics import confusion_matrix
+from torch import nn
+from torchmetrics.functional import classification as F
+
+from datasets.store import PackedImages, read_manifest
+from utils.training import make_loader
+
+CALIBRATION_BINS = 15
+
+
+@torch.no_grad()
+def predict(model: nn.Module, task, data: PackedImages, batch_size: int = 64) -> np.ndarray:
+    """Probabilities N×K of the images of `data`, in their order, on the model's device."""
+    device = next(model.parameters()).device
+    model.eval()
+    parts = []
+    for batch in make_loader(data, batch_size):
+        batch = {key: value.to(device) for key, value in batch.items()}
+        parts.append(task.probabilities(model(task.inputs(batch))).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def prediction_table(
+    name: str, rows: np.ndarray, groups: np.ndarray, classes: Sequence[str], probabilities: np.ndarray
+) -> pd.DataFrame:
+    """A row a test image: path, label, group, predicted, and `p_CLASS` for every class.
+
+    Args:
+        rows: the manifest rows that were tested; `groups`: the group of every row of the manifest.
+        probabilities: N×K, in the order of `rows` and `classes`.
+    """
+    manifest = read_manifest(name).iloc[rows]
+    table = pd.DataFrame(
+        {
+            "path": manifest.path.to_numpy(),
+            "label": manifest.label.to_numpy(),
+            "group": groups[rows],
+            "predicted": np.asarray(classes)[probabilities.argmax(1)],
+        }
+    )
+    # Five digits keep the file small; ranks within them decide nothing that a table shows.
+    return table.assign(**{f"p_{c}": probabilities[:, i].round(5) for i, c in enumerate(classes)})
+
+
+def point_metrics(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """All metrics of one sample of images.
+
+    Args:
+        truth: N class indices; probabilities: N×K.
+
+    Returns:
+        accuracy, mean confidence, calibration_error (15 equal bins), macro_/weighted_ precision, recall, f1, f2,
+        macro_auc (one against the rest), and `CLASS_INDEX.metric` for each class. An AUC without both kinds is NaN;
+        precision or recall of something that does not occur counts 0.
+    """
+    scores, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(truth)
+    settings = {"num_classes": scores.shape[1], "validate_args": False}
+    confidence, predicted = scores.max(1)
+    out = {
+        "accuracy": (predicted == target).double().mean(),
+        "confidence": confidence.mean(),
+        "calibration_error": F.multiclass_calibration_error(scores, target, n_bins=CALIBRATION_BINS, **settings),
+    }
+    each = {
+        "precision": F.multiclass_precision(predicted, target, average=None, **settings),
+        "recall": F.multiclass_recall(predicted, target, average=None, **settings),
+        "f1": F.multiclass_fbeta_score(predicted, target, beta=1.0, average=None, **settings),
+        "f2": F.multiclass_fbeta_score(predicted, target, beta=2.0, average=None, **settings),
+    }
+    support = torch.bincount(target, minlength=len(scores[0])) / len(target)
+    for metric, values in each.items():
+        out |= {f"macro_{metric}": values.mean(), f"weighted_{metric}": (values * support).sum()}
+    each["auc"] = F.multiclass_auroc(scores, target, average=None, **settings)
+    each["auc"][(support == 0) | (support == 1)] = torch.nan
+    out["macro_auc"] = each["auc"].mean()
+    for metric, values in each.items():
+        out |= {f"{k}.{metric}": value for k, value in enumerate(values)}
+    return {name: float(value) for name, value in out.items()}
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Thousands of tiny tensor operations: handing each to several threads made them 8 times slower."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def group_intervals(
+    groups: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], resamples: int = 1000, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile intervals of a vector `statistic(rows)` when whole groups are drawn with replacement.
+
+    Args:
+        groups: group of each of N rows. One group alone has no spread: its intervals are NaN.
+
+    Returns:
+        (low, high), each as long as the statistic.
+    """
+    _, member = np.unique(groups, return_inverse=True)
+    rows = np.split(np.argsort(member, kind="stable"), np.cumsum(np.bincount(member))[:-1])
+    size = len(statistic(np.arange(len(groups))))
+    if len(rows) < 2:
+        return np.full(size, np.nan), np.full(size, np.nan)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # SciPy and torchmetrics warn of draws without spread, or without a class
+        drawn = bootstrap(
+            (np.arange(len(rows)),),
+            lambda chosen: statistic(np.concatenate([rows[g] for g in chosen])),
+            n_resamples=resamples,
+            vectorized=False,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        ).bootstrap_distribution
+        # A draw without one of the classes has no AUC for it; such draws are left out of that metric's interval.
+        low, high = np.nanquantile(drawn, (0.025, 0.975), axis=-1)
+    return low, high
+
+
+def _number(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return None if np.isnan(value) else round(float(value), 6)
+
+
+def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int = 1000, seed: int = 0) -> dict:
+    """Every metric of a prediction table with its interval.
+
+    Args:
+        predictions: from `prediction_table`, or read back from `ID.predictions.csv`.
+
+    Returns:
+        `metrics` {name: {value, low, high}} with None for what cannot be computed;
+        `per_class` {class: {metric: {value, low, high}, "images": n}};
+        `confusion` K×K list (rows truth), `images`, `groups` and `resamples`.
+    """
+    code = {c: i for i, c in enumerate(classes)}
+    truth = predictions.label.map(code).to_numpy()
+    probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy()
+    values = point_metrics(truth, probabilities)
+
+    def statistic(rows: np.ndarray) -> np.ndarray:
+        return np.array(list(point_metrics(truth[rows], probabilities[rows]).values()))
+
+    with one_thread():
+        low, high = group_intervals(predictions.group.to_numpy(), statistic, resamples, seed)
+    full = {
+        name: {"value": _number(value), "low": _number(lo), "high": _number(hi)}
+        for (name, value), lo, hi in zip(values.items(), low, high, strict=True)
+    }
+    per_class = {
+        c: {name.split(".")[1]: entry for name, entry in full.items() if name.startswith(f"{i}.")}
+        | {"images": int((truth == i).sum())}
+        for c, i in code.items()
+    }
+    predicted = predictions.predicted.map(code).to_numpy()
+    return {
+        "metrics": {name: entry for name, entry in full.items() if "." not in name},
+        "per_class": per_class,
+        "confusion": confusion_matrix(truth, predicted, labels=range(len(classes))).tolist(),
+        "images": len(predictions),
+        "groups": int(predictions.group.nunique()),
+        "resamples": resamples,
+    }

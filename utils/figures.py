@@ -1,0 +1,151 @@
+"""The pictures of the notebooks: each function draws one figure from tables or arrays and returns it.
+
+Numbers come from `evaluation.py` and `runs.py`; nothing is computed here that a table would also show.
+"""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from sklearn.calibration import CalibrationDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
+from torch import Tensor, nn
+
+from utils.runs import interval
+
+PUBLISHED_COLOUR = "0.55"
+
+
+def class_counts(manifest: pd.DataFrame, split: dict[str, np.ndarray], classes: Sequence[str]) -> Figure:
+    """Images of each class in each part. `split` maps a part's name to manifest rows."""
+    parts = [manifest.iloc[rows].assign(part=name) for name, rows in split.items()]
+    figure, axis = plt.subplots(figsize=(7, 3))
+    sns.countplot(pd.concat(parts), x="label", hue="part", order=classes, ax=axis)
+    for bars in axis.containers:
+        axis.bar_label(bars, fontsize=8)
+    axis.set(xlabel="", ylabel="images", title="Images of each class")
+    return figure
+
+
+def image_grid(images: np.ndarray, titles: Sequence[str], columns: int = 8, size: float = 1.4) -> Figure:
+    """Grey or RGB pictures N×H×W[×3] with a line above each."""
+    lines = -(-len(images) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(size * columns, (size + 0.25) * lines), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, text in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(image, cmap="gray")
+        axis.set_title(text, fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def curves(history: pd.DataFrame, kept: int, metric: str = "accuracy") -> Figure:
+    """Loss and `metric` over the epochs, training against validation; the epoch whose weights were kept is marked."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3))
+    for axis, name in zip(axes, ("loss", metric), strict=True):
+        for part in ("train", "val"):
+            axis.plot(history.epoch, history[f"{part}_{name}"], marker=".", label=part)
+        axis.axvline(kept, color=PUBLISHED_COLOUR, linestyle=":", label="kept")
+        axis.set(xlabel="epoch", title=name)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].legend()
+    figure.tight_layout()
+    return figure
+
+
+def confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Confusion matrix in images; colour shows the share of the true class."""
+    figure, axis = plt.subplots(figsize=(4.6, 4))
+    shares = pd.crosstab(predictions.label, predictions.predicted, normalize="index")
+    ConfusionMatrixDisplay.from_predictions(
+        predictions.label, predictions.predicted, labels=classes, cmap="Blues", colorbar=False, ax=axis
+    )
+    axis.images[0].set_data(shares.reindex(index=classes, columns=classes, fill_value=0))
+    axis.images[0].set_clim(0, 1)
+    for row, texts in enumerate(axis.texts[i : i + len(classes)] for i in range(0, len(axis.texts), len(classes))):
+        for column, text in enumerate(texts):
+            share = shares.get(classes[column], pd.Series(dtype=float)).get(classes[row], 0)
+            text.set_color("white" if share > 0.5 else "black")
+    axis.tick_params(axis="x", rotation=30)
+    return figure
+
+
+def roc(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """One ROC curve a class, that class against the rest."""
+    figure, axis = plt.subplots(figsize=(4.6, 4))
+    for c in classes:
+        RocCurveDisplay.from_predictions(predictions.label == c, predictions[f"p_{c}"], name=c, ax=axis)
+    axis.plot([0, 1], [0, 1], color=PUBLISHED_COLOUR, linestyle=":")
+    axis.set(xlabel="1 − specificity", ylabel="sensitivity", title="Each class against the rest")
+    return figure
+
+
+def reliability(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """How often the model is right, at each confidence it claims."""
+    figure, axis = plt.subplots(figsize=(4.6, 4))
+    confidence = predictions[[f"p_{c}" for c in classes]].max(axis=1).clip(0, 1)
+    CalibrationDisplay.from_predictions(
+        predictions.label == predictions.predicted, confidence, n_bins=10, name="model", ax=axis
+    )
+    axis.set(xlabel="confidence", ylabel="share correct", title="Reliability")
+    return figure
+
+
+def compared(records: Sequence[dict], metric: str = "accuracy") -> Figure:
+    """`metric` of several runs with 95 % intervals; a grey diamond is the published number."""
+    figure, axis = plt.subplots(figsize=(7, 0.6 + 0.45 * len(records)))
+    for y, record in enumerate(reversed(records)):
+        entry = record["metrics"][metric]
+        spread = [[entry["value"] - entry["low"]], [entry["high"] - entry["value"]]]
+        axis.errorbar(entry["value"], y, xerr=spread, fmt="o", capsize=3, color="C0")
+        axis.annotate(interval(entry), (entry["value"], y), xytext=(0, 6), textcoords="offset points", fontsize=8)
+        if record["published"] and metric in record["published"]:
+            axis.plot(record["published"][metric], y, "D", color=PUBLISHED_COLOUR)
+    names = [f"{r['run']['model']} · {r['run']['split']}" for r in reversed(records)]
+    axis.set_yticks(range(len(records)), names)
+    axis.set(
+        xlabel=f"{metric} on the test part (95 % interval; diamond: as published)", ylim=(-0.6, len(records) - 0.3)
+    )
+    figure.tight_layout()
+    return figure
+
+
+def first_filters(model: nn.Module, columns: int = 16) -> Figure:
+    """Weights of the first convolution, averaged over its input channels (grey images fill all of them alike)."""
+    weights = next(m for m in model.modules() if isinstance(m, nn.Conv2d)).weight.detach().cpu().mean(1).numpy()
+    return image_grid(weights[: 4 * columns], [""] * len(weights), columns, size=0.6)
+
+
+def grad_cam(model: nn.Module, x: Tensor, target: Tensor) -> np.ndarray:
+    """Where the last convolution speaks for class `target` (Selvaraju et al. 2017, arXiv:1610.02391).
+
+    Args:
+        x: input B×C×S×S; target: class index of each image, B.
+
+    Returns:
+        B×S×S in [0, 1]; all 0 where nothing speaks for the class.
+    """
+    layer = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
+    kept: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    try:
+        with torch.enable_grad():
+            score = model.eval()(x.requires_grad_()).gather(1, target[:, None]).sum()
+            gradient = torch.autograd.grad(score, kept[0])[0]
+    finally:
+        handle.remove()
+    heat = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu().detach()  # B×1×s×s
+    heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
+    return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).cpu().numpy()
+
+
+def heat_on_image(image: np.ndarray, heat: np.ndarray, strength: float = 0.45) -> np.ndarray:
+    """Grey image H×W uint8 under a heat map H×W in [0, 1] → RGB H×W×3 in [0, 1]."""
+    grey = np.repeat(image[..., None] / 255, 3, axis=2)
+    return (1 - strength * heat[..., None]) * grey + strength * heat[..., None] * plt.cm.inferno(heat)[..., :3]

@@ -1,0 +1,95 @@
+"""How each model is trained: every value of a recipe with its source, so that a run can be read and repeated.
+
+A recipe knows nothing of models or data; `training.fit` carries it out, `tasks.py` knows the loss.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from datasets.catalog import lookup
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimiser, schedule, augmentation and stopping of one training.
+
+    Attributes:
+        source: where the values come from.
+        optimizer, lr, weight_decay: a class of `torch.optim` and its two rates.
+        schedule, schedule_args: a class of `torch.optim.lr_scheduler`, stepped once an epoch, or None.
+        augmentation: a key of `tasks.AUGMENTATIONS`.
+        select: which epoch's weights are kept: "last", or "best" by validation accuracy. Never by the test part.
+        val_fraction: share of the training part that is held out for validation, cut by group.
+        published: numbers printed by the source for this recipe; `published_on` is "data set/protocol" they belong to.
+    """
+
+    name: str
+    source: str
+    epochs: int
+    batch_size: int = 64
+    optimizer: str = "Adam"
+    lr: float = 1e-4
+    weight_decay: float = 0.0
+    schedule: str | None = None
+    schedule_args: Mapping[str, float] = field(default_factory=dict)
+    augmentation: str = "none"
+    select: str = "last"
+    val_fraction: float = 0.1
+    published: Mapping[str, float] = field(default_factory=dict)
+    published_on: str = ""
+
+    def make_optimizer(self, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimiser over `parameters`."""
+        return getattr(torch.optim, self.optimizer)(parameters, lr=self.lr, weight_decay=self.weight_decay)
+
+    def make_scheduler(self, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
+        """The schedule of `optimizer`, to be stepped after each epoch, or None."""
+        if self.schedule is None:
+            return None
+        return getattr(torch.optim.lr_scheduler, self.schedule)(optimizer, **self.schedule_args)
+
+
+_S2 = Recipe(
+    name="s2",
+    source="S2, report: Adam 1e-4, weight decay 1e-5, StepLR(10, .5), batch 64, 50 epochs",
+    epochs=50,
+    weight_decay=1e-5,
+    schedule="StepLR",
+    schedule_args={"step_size": 10, "gamma": 0.5},
+    published_on="brain-tumor-mri/published",
+)
+
+# S2 gives each model its own variant; the published numbers are its test accuracy and confidence.
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "s2": {
+        "CustomCNN": replace(_S2, epochs=40, augmentation="s2", published={"accuracy": 0.9870, "confidence": 0.9998}),
+        "AlexNet": replace(_S2, published={"accuracy": 0.8986, "confidence": 0.9653}),
+        "VGG16": replace(
+            _S2,
+            weight_decay=0.0,
+            schedule=None,
+            schedule_args={},
+            published={"accuracy": 0.9535, "confidence": 0.9776},
+        ),
+        "ViT": replace(_S2, augmentation="s2", published={"accuracy": 0.8810, "confidence": 0.9328}),
+    },
+}
+
+
+# Quick mode shows every step in a minute; its numbers are no evidence. The rate is raised to learn something in it.
+QUICK = {"epochs": 6, "lr": 5e-4}
+
+
+def get_recipe(name: str, model: str, **changes: object) -> Recipe:
+    """Recipe `name` for `model`, with `changes` (such as `epochs=15`) applied.
+
+    Raises:
+        UnknownName: a recipe, model or field that does not exist; the message suggests the nearest.
+    """
+    recipe = lookup(lookup(RECIPES, name, "recipe"), model, f"model of recipe {name}")
+    for change in changes:
+        lookup(Recipe.__dataclass_fields__, change, "recipe value")
+    return replace(recipe, **changes)

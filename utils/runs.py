@@ -1,0 +1,253 @@
+"""A run and what it leaves: its id, its folder, and the evidence in `saved_metrics/` and `saved_models/`.
+
+Tables in the README and the notebooks are read back from here (`load_runs`, `results_table`), never typed.
+"""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from datasets import catalog
+from datasets.catalog import DataError, lookup
+from datasets.protocols import PROTOCOLS
+from datasets.store import require
+from models import MODELS
+from utils.baselines import BASELINES
+from utils.recipes import Recipe
+from utils.training import Fit
+
+VERSIONS = ("torch", "torchvision", "accelerate", "kornia", "scikit-learn", "numpy")
+CARD = "Trained for research and teaching. Not a medical device."
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is run; `id` says it all, for example `brain-tumor-mri.patient-f0.CustomCNN.s2.seed0`.
+
+    Raises:
+        UnknownName: data set, split or model that does not exist, with the nearest name.
+    """
+
+    dataset: str
+    split: str = "published"
+    fold: int = 0
+    model: str = "CustomCNN"
+    recipe: str = "s2"
+    seed: int = 0
+    image_size: int = 128
+    quick: bool = False
+
+    def __post_init__(self):
+        catalog.get(self.dataset)
+        lookup(PROTOCOLS, self.split, "split")
+        lookup(MODELS | BASELINES, self.model, "model")
+
+    @property
+    def id(self) -> str:
+        split = f"{self.split}-f{self.fold}" if self.split == "patient" else self.split
+        recipe = f"{self.recipe}-quick" if self.quick else self.recipe
+        return f"{self.dataset}.{split}.{self.model}.{recipe}.seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Working files (checkpoint, STOP), ignored by git."""
+        return output_root() / "runs" / self.id
+
+    @property
+    def metrics_folder(self) -> Path:
+        """Quick runs are tries, not evidence: theirs stay in the working folder."""
+        return self.folder if self.quick else output_root() / "saved_metrics"
+
+    @property
+    def weights_folder(self) -> Path:
+        return self.folder if self.quick else output_root() / "saved_models"
+
+    def baseline(self, kind: str) -> "Run":
+        """The run of a baseline on the same data; it has no recipe and no seed to vary."""
+        return Run(self.dataset, self.split, self.fold, kind, "none", 0, 64, self.quick)
+
+
+def output_root() -> Path:
+    """`$BRAIN_MRI_OUTPUT`, or the repository."""
+    return Path(os.environ.get("BRAIN_MRI_OUTPUT") or catalog.REPO).expanduser().resolve()
+
+
+def fingerprint(name: str) -> dict[str, str | int]:
+    """Which data a run saw: number of images and SHA-256 of the manifest and of the packed images."""
+    folder = require(name)
+    out: dict[str, str | int] = {"images": sum(1 for _ in (folder / "manifest.csv").open()) - 1}
+    for file in ("manifest.csv", "images.h5"):
+        with (folder / file).open("rb") as stream:
+            out[file] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return out
+
+
+def hardware() -> dict[str, str | int]:
+    """Processor, cores and threads used, and the GPU where there is one."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    return {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()} | {
+        "gpu": gpu,
+        "processes": processes,
+    }
+
+
+def git_revision() -> str:
+    """Commit of the code, with `+changes` where the working tree differs from it; "" outside a checkout."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(("git", "-C", catalog.REPO, *words), capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` so that a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def save_run(
+    run: Run,
+    result: dict,
+    predictions: pd.DataFrame,
+    *,
+    model: nn.Module | None = None,
+    recipe: Recipe | None = None,
+    fit: Fit | None = None,
+    parts: dict[str, int] | None = None,
+) -> Path:
+    """Write the evidence of a run and return its JSON's path; only the first of several processes writes.
+
+    Args:
+        result: from `evaluation.evaluate`; predictions: the table it was made of.
+        model, recipe, fit: None for a baseline. Weights go to `saved_models/` with a card beside them.
+        parts: number of images in train, val and test.
+    """
+    path = run.metrics_folder / f"{run.id}.json"
+    if int(os.environ.get("RANK", 0)):
+        return path
+    answered = recipe is not None and recipe.published_on == f"{run.dataset}/{run.split}"
+    record = {
+        "id": run.id,
+        "run": asdict(run),
+        "recipe": asdict(recipe) if recipe else None,
+        "parameters": sum(p.numel() for p in model.parameters()) if model else 0,
+        "parts": parts or {},
+        "data": fingerprint(run.dataset),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
+        "git": git_revision(),
+        "hardware": hardware(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "training": {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} if fit else None,
+        "published": {"source": recipe.source} | dict(recipe.published) if answered else None,
+        **result,
+    }
+    write_atomically(run.metrics_folder / f"{run.id}.predictions.csv", predictions.to_csv(index=False))
+    if fit:
+        write_atomically(run.metrics_folder / f"{run.id}.history.csv", fit.history.to_csv(index=False))
+    if model:
+        save_weights(model, run, record)
+    write_atomically(path, json.dumps(record, indent=1) + "\n")
+    return path
+
+
+def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
+    """`ID.safetensors` and its JSON card (what it is, what it expects, what it scored)."""
+    path = run.weights_folder / f"{run.id}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+    os.replace(temporary, path)
+    card = {
+        "model": run.model,
+        "arguments": {
+            "num_classes": len(catalog.get(run.dataset).classes),
+            "in_channels": model.in_channels,
+            "image_size": run.image_size,
+        },
+        "classes": list(catalog.get(run.dataset).classes),
+        "input": "grey image cropped to the head, repeated to all channels, scaled to [0, 1]",
+        "trained_on": record["run"] | {"data": record["data"]},
+        "training": record["training"],
+        "test": {name: record["metrics"][name] for name in ("accuracy", "macro_f1", "macro_auc")},
+        "licence_of_data": catalog.get(run.dataset).licence,
+        "note": CARD,
+    }
+    write_atomically(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
+    return path
+
+
+def load_weights(path: Path) -> nn.Module:
+    """The model that the card beside `path` describes, with its weights, ready to predict.
+
+    Raises:
+        DataError: card or weights missing, unreadable, or not of one another.
+    """
+    try:
+        card = json.loads(Path(path).with_suffix(".json").read_text())
+        model = lookup(MODELS, card["model"], "model")(**card["arguments"])
+        model.load_state_dict(load_file(path))
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: cannot be loaded with the card beside it ({error}). Fetch both again.") from error
+    return model.eval()
+
+
+def load_runs(folder: Path | None = None) -> list[dict]:
+    """All run records of a folder (`saved_metrics/` by default), by id."""
+    folder = folder or output_root() / "saved_metrics"
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def interval(entry: dict, percent: bool = True) -> str:
+    """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn."""
+    if entry["value"] is None:
+        return "–"
+    scale, digits = (100, 1) if percent else (1, 3)
+    bounds = (
+        f" ({entry['low'] * scale:.{digits}f}–{entry['high'] * scale:.{digits}f})" if entry["low"] is not None else ""
+    )
+    return f"{entry['value'] * scale:.{digits}f}{bounds}"
+
+
+def results_table(records: list[dict]) -> pd.DataFrame:
+    """One row a run: what was run, accuracy and macro-F1 in percent with 95 % intervals, and the published number."""
+    rows = []
+    for record in sorted(
+        records, key=lambda r: (r["run"]["dataset"], r["run"]["split"], -r["metrics"]["accuracy"]["value"])
+    ):
+        run, training, published = record["run"], record["training"], record["published"]
+        rows.append(
+            {
+                "data set": run["dataset"],
+                "split": run["split"] + (f" fold {run['fold']}" if run["split"] == "patient" else ""),
+                "model": run["model"],
+                "epochs": training["epochs"] if training else "–",
+                "accuracy %": interval(record["metrics"]["accuracy"]),
+                "macro F1 %": interval(record["metrics"]["macro_f1"]),
+                "macro AUC": interval(record["metrics"]["macro_auc"], percent=False),
+                "published accuracy %": f"{100 * published['accuracy']:.1f}" if published else "–",
+                "test images": record["images"],
+            }
+        )
+    return pd.DataFrame(rows)
