@@ -1,0 +1,96 @@
+"""What `download.py NAME --check` does: hold what is stored against manifest, log and the publisher's list.
+
+`manifest.py` knows what was written; nothing is changed here.
+"""
+
+import json
+from pathlib import Path
+
+import h5py
+
+from datasets import catalog, manifest
+from datasets.catalog import DataError, Dataset
+
+Findings = tuple[list[str], list[str]]
+
+
+def check(name: str, archive: Path | None = None) -> Findings:
+    """Verify data set `name` as it lies on disk; changes nothing.
+
+    Args:
+        archive: also compare this file with the archive that `raw/` came from.
+
+    Returns (what is in order or worth knowing, what is wrong), in words.  Raises `DataError` where the set is
+    not there at all.
+    """
+    dataset, home = catalog.get(name), catalog.dataset_dir(name)
+    if not (home / "manifest.csv").is_file():
+        raise DataError(f"{home}: '{name}' is not here yet. Run: python datasets/download.py {name}")
+    rows = manifest.read_rows(home / "manifest.csv")
+    notes, problems = [f"{home}: {len(rows)} rows in manifest.csv"], []
+    findings = [_check_log(home), _check_images(home, len(rows))]
+    if dataset.layout != "generated":
+        findings += [([], manifest.count_differences(dataset, manifest.count(rows)))]
+        findings += [_check_raw(home / "raw", rows), _check_publisher(dataset, rows)]
+    if archive:
+        findings += [_check_archive(home, archive)]
+    for good, bad in findings:
+        notes += good
+        problems += bad
+    return notes, problems
+
+
+def _check_log(home: Path) -> Findings:
+    log = manifest.read_log(home)
+    if log is None:
+        return [], ["log.json does not vouch for manifest.csv and images.h5; run without --check to mend it"]
+    if log["images_sha256"] != manifest.sha256(home / "images.h5"):
+        return [], ["images.h5 has other bytes than were written; delete log.json and run without --check"]
+    left_out = [f"{len(log['broken'])} broken images were left out, see log.json"] if log["broken"] else []
+    return ["manifest.csv and images.h5 have the bytes that were written", *left_out], []
+
+
+def _check_images(home: Path, number: int) -> Findings:
+    try:
+        with h5py.File(home / "images.h5", "r") as file:
+            shapes = {name: dataset.shape for name, dataset in file.items()}
+            size = int(file.attrs["size"])
+    except (OSError, KeyError) as error:
+        return [], [f"images.h5 cannot be read ({error}); delete log.json and run without --check"]
+    wrong = [name for name, shape in shapes.items() if shape[:3] != (number, size, size)]
+    problems = [f"images.h5: {', '.join(wrong)} should hold {number} of {size}×{size}"] if wrong else []
+    return [f"images.h5: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}"], problems
+
+
+def _check_raw(raw: Path, rows: list[dict[str, str]]) -> Findings:
+    if not raw.is_dir():
+        return ["raw/ is not kept here"], []
+    there = [row for row in rows if (raw / row["path"]).is_file()]
+    missing = [row["path"] for row in rows if not (raw / row["path"]).is_file()]
+    changed = [row["path"] for row in there if manifest.sha256(raw / row["path"]) != row["file_sha256"]]
+    anew = f"delete {raw.parent} and bring the set in again"
+    problems = []
+    if missing:
+        problems.append(f"raw/: {len(missing)} files are missing, {missing[0]} first; {anew}")
+    if changed:
+        problems.append(f"raw/: {len(changed)} files are not those of the manifest, {changed[0]} first; {anew}")
+    return [] if problems else [f"raw/: all {len(rows)} files have the manifest's file_sha256"], problems
+
+
+def _check_publisher(dataset: Dataset, rows: list[dict[str, str]]) -> Findings:
+    known = manifest.originals(dataset.name)
+    if not known:
+        return ["the publisher's own sha256 are not known here"], []
+    own = sum(known.get(row["path"], {}).get("sha256") == row["file_sha256"] for row in rows)
+    note = f"{own} of {len(rows)} files have the publisher's own bytes"
+    if own < len(rows):
+        note += " (a mirror may have recompressed the others; the manifest's sha256 is the publisher's)"
+    return [note], []
+
+
+def _check_archive(home: Path, archive: Path) -> Findings:
+    note = home / "raw.json"
+    source = json.loads(note.read_text(encoding="utf-8"))["archive"] if note.is_file() else {}
+    if manifest.sha256(archive) == source.get("sha256"):
+        return [f"{archive}: the very archive that raw/ came from"], []
+    return [], [f"{archive}: not the archive that raw/ came from ({source.get('name', 'unknown')})"]

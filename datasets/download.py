@@ -1,0 +1,339 @@
+"""The only way in: `python datasets/download.py NAME` fetches or takes an archive and makes a data set of it.
+
+Writes `images.h5`, `manifest.csv`, `log.json` and the untouched `raw/` into a folder that appears when whole.
+Each step has its file: `fetch.py` downloads, `layouts.py` unpacks and reads, `preprocess.py` makes pictures,
+`manifest.py` lists them, `check.py` verifies.  `store.py` reads what is written here.
+"""
+
+import argparse
+import errno
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from datasets import catalog, check, fetch, layouts, manifest, preprocess
+from datasets.catalog import DataError, Dataset, UnknownName
+
+SIZES = {"phantom": 128}  # side of the stored pictures where none is asked for; 256 for all others
+MAX_BROKEN = 0.01  # share of broken images above which the archive, not the image, is at fault
+RESUMABLE = ("download", "raw", "raw.json")  # what a later run takes up
+ELSEWHERE = "set BRAIN_MRI_DATA to a folder on another disk"
+
+
+def prepare(
+    name: str,
+    archive: str | Path | None = None,
+    size: int | None = None,
+    crop: str | None = None,
+    workers: int | None = None,
+    seed: int | None = None,
+) -> Path:
+    """Bring data set `name` in, unless it is there already, and return its folder.
+
+    Args:
+        archive: the publisher's archive, downloaded by hand; None fetches it.
+        size: side of the stored square images in pixels; a new one is made from `raw/`.  None takes what is
+            stored, or 256 (phantom: 128).
+        crop: a rule of `preprocess.CROPS`; None takes what is stored, or `margin`.
+        workers: processes for the preprocessing, all cores by default.
+        seed: of the phantom; None takes what is stored, or 0.
+
+    Raises `DataError` with file and remedy.  What an interrupted run finished is taken up by the next.
+    """
+    dataset, home = catalog.get(name), catalog.dataset_dir(name)
+    archive = _existing(archive)
+    wanted = {"size": size, "crop": crop, "seed": seed}
+    work = home.with_name(f".{home.name}.partial")
+    if _is_there(home, wanted) and not work.exists():
+        return home
+    with _disk_errors(home), _locked(home), _workplace(work):
+        if _is_there(home, wanted, say=False):
+            return home
+        stored = manifest.read_log(home) or {}
+        size = size or stored.get("size") or SIZES.get(name, 256)
+        if dataset.layout == "generated":
+            _generate(name, work, size, stored.get("seed", 0) if seed is None else seed)
+        else:
+            raw = _kept_raw(home, archive) or _unpack(dataset, archive, work, size)
+            _build(dataset, raw, work, size, crop or stored.get("crop") or "margin", workers)
+        images = json.loads((work / "log.json").read_text(encoding="utf-8"))["images"]
+        _publish(work, home)
+    print(f"{name}: {images} images of {size}×{size} written to {home}")
+    return home
+
+
+def _existing(archive: str | Path | None) -> Path | None:
+    path = Path(archive).expanduser().resolve() if archive else None
+    if path and not path.is_file():
+        raise DataError(f"{path}: no such file; --archive wants the path of a zip archive")
+    return path
+
+
+def _is_there(home: Path, wanted: dict[str, Any], say: bool = True) -> bool:
+    log = manifest.read_log(home)
+    if not log or log["version"] != preprocess.VERSION:
+        return False
+    there = all(value in (None, log.get(key)) for key, value in wanted.items())
+    if there and say:
+        print(f"{home.name}: {log['images']} images of {log['size']}×{log['size']} are in {home}; nothing to do")
+    return there
+
+
+# ---- the steps ---------------------------------------------------------------------------------------
+
+
+def _generate(name: str, work: Path, size: int, seed: int) -> None:
+    from datasets import phantom  # brings nilearn and scipy, seconds that no other set needs to wait
+
+    started = time.monotonic()
+    phantom.generate(work, seed=seed, size=size, progress=not _quiet())
+    images = len(manifest.read_rows(work / "manifest.csv"))
+    log = {"name": name, "version": preprocess.VERSION, "size": size, "crop": "none", "seed": seed}
+    manifest.write_log(work, {**log, "images": images, "broken": [], "seconds": _since(started)})
+
+
+def _kept_raw(folder: Path, archive: Path | None) -> Path | None:
+    """`raw/` of `folder` if it is whole and, where an archive is given, came from this very one."""
+    raw, note = folder / "raw", folder / "raw.json"
+    if not (raw.is_dir() and note.is_file()):
+        return None
+    same = archive is None or json.loads(note.read_text(encoding="utf-8"))["archive"] == _source(archive)
+    return raw if same else None
+
+
+def _source(archive: Path) -> dict[str, Any]:
+    return {"name": archive.name, "bytes": archive.stat().st_size, "sha256": manifest.sha256(archive)}
+
+
+def _unpack(dataset: Dataset, archive: Path | None, work: Path, size: int) -> Path:
+    """Return `raw/` of `archive` (fetched if None); a finished unpacking of the same archive is taken up."""
+    archive = archive or fetch.fetch(dataset, work / "download", quiet=_quiet())
+    if raw := _kept_raw(work, archive):
+        print(f"{dataset.name}: {archive.name} was unpacked before; going on from there")
+        return raw
+    _clean(work, keep=("download",))
+    stored = dataset.images * size * size * (1 + len(dataset.mask_channels))
+    fetch.require_space(work.parent, layouts.content_bytes(archive) + stored)
+    with _bar(dataset.images, "unpacking", "files") as bar:
+        left_out = layouts.unpack(dataset, archive, work / "unpacking", bar.update)
+    manifest.write_json(work / "raw.json", {"archive": _source(archive), "left_out": left_out})
+    return (work / "unpacking").rename(work / "raw")
+
+
+def _build(dataset: Dataset, raw: Path, work: Path, size: int, crop: str, workers: int | None) -> None:
+    """Write images.h5, manifest.csv and log.json into `work` from the files of `raw`."""
+    started = time.monotonic()
+    samples = {sample.path: sample for sample in layouts.samples(dataset, raw)}
+    with _bar(len(samples), "preprocessing", "images") as bar:
+        stored, broken = preprocess.pack(
+            partial(layouts.read, dataset, raw),
+            list(samples),
+            work / "images.h5",
+            size=size,
+            crop=crop,
+            attrs={"name": dataset.name},
+            planes=1 + len(dataset.mask_channels),
+            workers=workers,
+            progress=bar.update,
+        )
+    _judge(dataset, broken, len(samples))
+    known = manifest.originals(dataset.name)
+    rows = [manifest.row(samples[f["path"]].label, samples[f["path"]].split, f, known) for f in stored]
+    if absent := sorted(set(dataset.classes) - {row["label"] for row in rows}):
+        raise layouts.BrokenArchive(f"{dataset.name}: no image of {', '.join(absent)}; {_again(dataset)}")
+    manifest.write_manifest(work / "manifest.csv", rows)
+    counts = manifest.count(rows)
+    for difference in manifest.count_differences(dataset, counts):
+        print(f"note: {difference}", file=sys.stderr)
+    log = {"name": dataset.name, "version": preprocess.VERSION, "size": size, "crop": crop}
+    log |= {"images": len(rows), "broken": broken, "counts": counts, "seconds": _since(started)}
+    manifest.write_log(work, log | json.loads((raw.parent / "raw.json").read_text(encoding="utf-8")))
+
+
+def _judge(dataset: Dataset, broken: list[dict[str, str]], total: int) -> None:
+    """Say which images are left out as broken; too many condemn the archive."""
+    if len(broken) > MAX_BROKEN * total:
+        first = "; ".join(f"{b['path']}: {b['reason']}" for b in broken[:3])
+        raise layouts.BrokenArchive(
+            f"{dataset.name}: {len(broken)} of {total} images are broken, more than {MAX_BROKEN:.0%} "
+            f"({first}); {_again(dataset)}"
+        )
+    for image in broken[:5]:
+        print(f"warning: left out {image['path']}: {image['reason']}", file=sys.stderr)
+    if len(broken) > 5:
+        print(f"warning: and {len(broken) - 5} more, all listed in log.json", file=sys.stderr)
+
+
+def _again(dataset: Dataset) -> str:
+    return f"take {dataset.archive} from {dataset.url}"
+
+
+def _publish(work: Path, home: Path) -> None:
+    """Put what `work` holds in place; a folder that is new appears at once, whole."""
+    shutil.rmtree(work / "download", ignore_errors=True)
+    if not home.exists():
+        work.rename(home)
+        return
+    (home / "log.json").unlink(missing_ok=True)  # until the new one is in place nothing vouches for the files
+    if (work / "raw").exists():
+        (home / "raw.json").unlink(missing_ok=True)  # nor for raw/
+        shutil.rmtree(home / "raw", ignore_errors=True)
+    for name in ("raw", "raw.json", "images.h5", "manifest.csv", "log.json"):
+        if (work / name).exists():
+            (work / name).replace(home / name)
+
+
+# ---- one at a time, tidily ---------------------------------------------------------------------------
+
+
+@contextmanager
+def _locked(home: Path) -> Iterator[None]:
+    """Hold `.NAME.lock` in the data root; `DataError` names the process that holds it already."""
+    home.parent.mkdir(parents=True, exist_ok=True)
+    path = home.with_name(f".{home.name}.lock")
+    with path.open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise DataError(
+                f"{path}: process {file.read() or '?'} is bringing '{home.name}' in; wait for it or stop it"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def _workplace(work: Path) -> Iterator[None]:
+    """Folder `work`, freed of leftovers before; after a failure only what can be taken up again is left."""
+    work.mkdir(exist_ok=True)
+    _clean(work, keep=RESUMABLE)
+    keep: Sequence[str] = ()
+    try:
+        yield
+    except layouts.BrokenArchive:
+        raise
+    except Exception:
+        keep = ("download",)
+        raise
+    except KeyboardInterrupt:
+        keep = RESUMABLE
+        raise
+    finally:
+        if work.exists():
+            _clean(work, keep)
+        for folder in (work / "download", work):
+            if folder.exists() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _clean(folder: Path, keep: Sequence[str]) -> None:
+    for item in folder.iterdir():
+        if item.name not in keep:
+            shutil.rmtree(item) if item.is_dir() else item.unlink()
+
+
+@contextmanager
+def _disk_errors(home: Path) -> Iterator[None]:
+    """Turn what the disk refuses into a `DataError` with a remedy."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or home
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(f"{where}: the disk is full; free some space or {ELSEWHERE}, then run again") from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise DataError(f"{where}: cannot be written ({error.strerror}); {ELSEWHERE}") from error
+        raise DataError(f"{where}: {error.strerror or error}; mend that or {ELSEWHERE}") from error
+
+
+# ---- the command line --------------------------------------------------------------------------------
+
+
+def _quiet() -> bool:
+    return os.environ.get("BRAIN_MRI_HEADLESS") == "1" or not sys.stderr.isatty()
+
+
+def _bar(total: int, what: str, unit: str) -> tqdm:
+    return tqdm(total=total, desc=what, unit=f" {unit}", disable=_quiet())
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
+
+
+def _parser() -> argparse.ArgumentParser:
+    sets = "\n".join(f"  {d.name:16} {d.title}" for d in catalog.CATALOG.values())
+    parser = argparse.ArgumentParser(
+        prog="download.py",
+        description="Bring a data set in: fetch it or take its archive, unpack, preprocess, store.\n"
+        "Run again, it does nothing; interrupted, it goes on.",
+        epilog=f"data sets:\n{sets}\n\nA folder each in {catalog.data_root()}; BRAIN_MRI_DATA names another.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="the data set, one of those below")
+    parser.add_argument("--archive", metavar="FILE", help="the publisher's archive, downloaded by hand")
+    parser.add_argument("--size", type=int, metavar="N", help="side of the stored pictures (256; phantom 128)")
+    parser.add_argument("--crop", choices=list(preprocess.CROPS), help="to the head (margin), as S2 did (s2), or none")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes for preprocessing (all cores)")
+    parser.add_argument("--seed", type=int, metavar="N", help="of the phantom (0)")
+    parser.add_argument("--check", action="store_true", help="verify what is there and change nothing")
+    return parser
+
+
+def _usage_fault(args: argparse.Namespace) -> str:
+    generated = catalog.get(args.name).layout == "generated"
+    if args.size is not None and not 16 <= args.size <= 2048:
+        return f"--size {args.size}: 16 to 2048 pixels are possible"
+    if args.workers is not None and args.workers < 1:
+        return f"--workers {args.workers}: at least 1 is needed"
+    if generated and (args.archive or args.crop):
+        return f"{args.name} is generated: --archive and --crop do not apply"
+    if not generated and args.seed is not None:
+        return f"{args.name} is not generated: --seed does not apply"
+    return ""
+
+
+def _report(name: str, archive: Path | None) -> int:
+    notes, problems = check.check(name, archive)
+    for note in notes:
+        print(note)
+    for problem in problems:
+        print(f"error: {problem}", file=sys.stderr)
+    print(f"{name}: {f'{len(problems)} problems' if problems else 'in order'}")
+    return 1 if problems else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code: 0, 1 (failure), 2 (usage) or 130 (interrupted)."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        if fault := _usage_fault(args):
+            parser.error(fault)
+        if args.check:
+            return _report(args.name, _existing(args.archive))
+        prepare(args.name, args.archive, args.size, args.crop, args.workers, args.seed)
+        return 0
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, UnknownName) else 1
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

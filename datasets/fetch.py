@@ -1,0 +1,96 @@
+"""Fetching an archive from Kaggle, through Kaggle's own client, resumed where it was cut off.
+
+`download.py` calls `fetch` where no `--archive` is given.
+"""
+
+import contextlib
+import io
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import requests
+import urllib3
+
+from datasets.catalog import DataError, Dataset
+
+if TYPE_CHECKING:
+    from kaggle.api.kaggle_api_extended import KaggleApi
+
+TOKEN_PAGE = "https://www.kaggle.com/settings/api"
+
+
+def fetch(dataset: Dataset, folder: Path, quiet: bool = False) -> Path:
+    """Download the archive of `dataset` into `folder` and return its path; an archive that is whole is kept.
+
+    A download that was cut off goes on where it stopped, as long as the remote file is the same (the client
+    compares its ETag).  Raises `DataError` for a set that is not on Kaggle, a token that is missing or
+    refused, a full disk, and a connection that stays lost.
+    """
+    command = f"python datasets/download.py {dataset.name} --archive FILE"
+    by_hand = f"download {dataset.archive} from {dataset.url} and run: {command}"
+    if not dataset.kaggle:
+        raise DataError(f"{dataset.name} is not on Kaggle: {by_hand}")
+    archive, part = folder / dataset.archive, folder / f"{dataset.archive}.part"
+    if archive.is_file():
+        return archive
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _download(_client(by_hand), dataset.kaggle, part, quiet)
+    except requests.HTTPError as error:
+        raise DataError(_refusal(dataset, error, by_hand)) from error
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        reason = f"Kaggle was not reached or the download cut off ({type(error).__name__})"
+        raise DataError(f"{part}: {reason}; run again to go on, or {by_hand}") from error
+    return part.rename(archive)
+
+
+def _client(by_hand: str) -> "KaggleApi":
+    """Kaggle's client, logged in.  Its mere import looks for a token and, without one, prints a page."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        import kaggle
+
+        try:
+            kaggle.api.authenticate()
+        except SystemExit:
+            raise DataError(
+                f"Kaggle wants a token and none was accepted: make one at {TOKEN_PAGE}, then save it as "
+                "~/.kaggle/kaggle.json or set KAGGLE_USERNAME and KAGGLE_KEY (or KAGGLE_API_TOKEN). "
+                f"Or {by_hand}"
+            ) from None
+    return kaggle.api
+
+
+def _download(api: "KaggleApi", handle: str, part: Path, quiet: bool) -> None:
+    from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
+
+    request = ApiDownloadDatasetRequest()
+    request.owner_slug, request.dataset_slug = handle.split("/")
+    with api.build_kaggle_client() as kaggle:
+        # what `api.dataset_download_files` does, with a look at the size before the first byte is written
+        response = kaggle.datasets.dataset_api_client.download_dataset(request)
+        here = part.stat().st_size if part.is_file() else 0
+        require_space(part.parent, int(response.headers.get("Content-Length", 0)) - here)
+        api.download_file(response, str(part), kaggle.http_client(), quiet=quiet, resume=True)
+
+
+def _refusal(dataset: Dataset, error: requests.HTTPError, by_hand: str) -> str:
+    status = error.response.status_code if error.response is not None else 0
+    if status == 401:
+        return f"Kaggle refused the token (401): make a new one at {TOKEN_PAGE} in place of it. Or {by_hand}"
+    if status in (403, 404):
+        return (
+            f"Kaggle does not give '{dataset.kaggle}' out ({status}): it was renamed or withdrawn, or its "
+            f"terms must be accepted on {dataset.url} first"
+        )
+    return f"Kaggle answered {status or error} for '{dataset.kaggle}'; try again later, or {by_hand}"
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise `DataError` unless the disk of `folder` has `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise DataError(
+            f"{folder}: {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free; "
+            "free some space or set BRAIN_MRI_DATA to a folder on another disk"
+        )

@@ -1,0 +1,104 @@
+"""`manifest.csv`, a row an image, and `log.json`, which vouches for the files beside it.
+
+`download.py` writes them and `check.py` verifies them; `store.py` reads the manifest as a table.
+"""
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets.catalog import REPO, Dataset
+
+COLUMNS = ("path", "label", "published_split", "patient", "sha256", "bytes", "width", "height", "file_sha256")
+
+
+def sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file, all values as text."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def originals(name: str) -> dict[str, dict[str, str]]:
+    """path → path, sha256, bytes, width, height of the publisher's own files, as far as they are known."""
+    path = REPO / "datasets" / "originals" / f"{name}.csv"
+    return {row["path"]: row for row in read_rows(path)} if path.is_file() else {}
+
+
+def row(label: str, split: str, facts: dict[str, Any], known: dict[str, dict[str, str]]) -> dict[str, Any]:
+    """One row from the facts of the file at hand; what is known of the publisher's own file goes before them.
+
+    A mirror may have recompressed or reduced the images: `sha256`, `bytes`, `width` and `height` then still
+    name the publisher's file, by which data sets can be compared, and `file_sha256` the one that was read.
+    """
+    at_hand = {
+        "label": label,
+        "published_split": split,
+        "patient": "",
+        "sha256": facts["file_sha256"],
+        **facts,
+    }
+    return at_hand | known.get(facts["path"], {})
+
+
+def write_manifest(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Write `rows` in their order, `COLUMNS` first, then what else the rows have; same rows, same bytes."""
+    extra = [column for column in rows[0] if column not in COLUMNS]
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, [*COLUMNS, *extra], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def count(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """published split → label → number of rows."""
+    counter = Counter((r["published_split"], r["label"]) for r in rows)
+    counts: dict[str, dict[str, int]] = {}
+    for split, label in sorted(counter):
+        counts.setdefault(split, {})[label] = counter[split, label]
+    return counts
+
+
+def count_differences(dataset: Dataset, counts: dict[str, dict[str, int]]) -> list[str]:
+    """Where the number of images differs from the published one, in words."""
+    return [
+        f"{split} {label}: {counts.get(split, {}).get(label, 0)} images, published are {number}".strip()
+        for split, labels in dataset.counts.items()
+        for label, number in labels.items()
+        if counts.get(split, {}).get(label, 0) != number
+    ]
+
+
+def write_log(folder: Path, log: dict[str, Any]) -> None:
+    """Write `log.json` into `folder`, with what identifies the manifest and the images that lie there."""
+    images = folder / "images.h5"
+    vouched = {
+        "manifest_sha256": sha256(folder / "manifest.csv"),
+        "images_sha256": sha256(images),
+        "images_bytes": images.stat().st_size,
+    }
+    write_json(folder / "log.json", {**log, **vouched})
+
+
+def read_log(folder: Path) -> dict[str, Any] | None:
+    """`log.json` of `folder` if manifest and images beside it are those it was written for, else None."""
+    try:
+        log = json.loads((folder / "log.json").read_text(encoding="utf-8"))
+        whole = log["manifest_sha256"] == sha256(folder / "manifest.csv")
+        return log if whole and log["images_bytes"] == (folder / "images.h5").stat().st_size else None
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
+        return None
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` as readable JSON."""
+    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
