@@ -28,6 +28,7 @@ from utils.recipes import Recipe
 from utils.training import Fit
 
 VERSIONS = ("torch", "torchvision", "accelerate", "kornia", "scikit-learn", "numpy")
+CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
 CARD = "Trained for research and teaching. Not a medical device."
 
 
@@ -108,13 +109,14 @@ def hardware() -> dict[str, str | int]:
 
 
 def git_revision() -> str:
-    """Commit of the code, with `+changes` where the working tree differs from it; "" outside a checkout."""
+    """Commit of the code, with `+changes` where code that a run uses differs from it; "" outside a checkout."""
 
     def git(*words: str) -> str:
         done = subprocess.run(("git", "-C", catalog.REPO, *words), capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
-    return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    changed = git("status", "--porcelain", "--untracked-files=no", *CODE)
+    return git("rev-parse", "HEAD") + ("+changes" if changed else "")
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -1,0 +1,43 @@
+# From nothing but Python 3.11, git and make: `make run` shows a first result, `make test` checks everything.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
+BIN := .venv/bin
+READY := .venv/ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lab tables
+.NOTPARALLEL:
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## virtual environment in .venv, from requirements.txt
+
+run: setup ## phantom data and the classification notebook, without a reader; prints accuracy and paths
+	$(BIN)/python datasets/download.py phantom
+	$(BIN)/python -m utils.headless notebooks/classification.ipynb --html
+
+# Data and output of the tests lie in a folder that goes afterwards. All three parts run, whatever the first ones
+# say; pytest over the tests comes last, so that its summary closes.
+test: setup ## ruff, every notebook in quick mode (nbval), and all tests; SLURM's where there is one
+	@folder=$$(mktemp -d) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; status=0; \
+	export BRAIN_MRI_DATA="$$folder/data" BRAIN_MRI_OUTPUT="$$folder/output"; \
+	$(BIN)/ruff check . || status=1; \
+	$(BIN)/python datasets/download.py phantom || status=1; \
+	$(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env notebooks || status=1; \
+	$(BIN)/pytest -p no:cacheprovider || status=1; \
+	exit $$status
+
+tables: setup ## table and picture of the README, from saved_metrics/
+	$(BIN)/python -m utils.readme
+
+lab: setup ## JupyterLab in notebooks/
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "error: Python 3.11 is needed; name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo "Installing requirements.txt into .venv: some minutes, once"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@touch $@

@@ -1,0 +1,174 @@
+"""The jobs on a real SLURM (`.ci/slurm.sh start` makes one): what they leave, how they fail and go on."""
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from small_notebook import small_notebook
+
+from datasets.catalog import REPO
+
+pytestmark = pytest.mark.slurm
+
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+
+
+def slurm(*command: object) -> str:
+    """Output of a SLURM command, or `FileNotFoundError`/`CalledProcessError` where it cannot be run."""
+    done = subprocess.run(
+        [str(word) for word in command], cwd=REPO, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def nodes() -> int:
+    """How many nodes stand ready; skips the module where there is no SLURM."""
+    try:
+        return len(set(slurm("sinfo", "--noheader", "--Node", "--responding", "--format=%N").split()))
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        pytest.skip(f"no SLURM here ({reason}); .ci/slurm.sh start makes one")
+
+
+class Job:
+    """A submitted job: its state, its log, and the one way to wait."""
+
+    def __init__(self, number: str, log: Path) -> None:
+        self.number, self.log = number, log
+
+    def field(self, name: str) -> str:
+        return re.search(rf"\b{name}=(\S+)", slurm("scontrol", "show", "job", "--oneliner", self.number))[1]
+
+    def until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                state = self.field("JobState")
+                pytest.fail(f"job {self.number} is {state} after {seconds} s; its log:\n{self.text()}")
+            time.sleep(0.3)
+
+    def end(self, seconds: float = 120) -> str:
+        """Wait for the end; returns the state."""
+        self.until(lambda: self.field("JobState") in ENDED, seconds)
+        return self.field("JobState")
+
+    def text(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+
+@pytest.fixture
+def submit(nodes, tmp_path, monkeypatch):
+    """`submit(job file, *words, options=())` from the repository root, all output below `tmp_path`."""
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
+    submitted = []
+
+    def sbatch(job: Path | str, *words: object, options: tuple[str, ...] = ()) -> Job:
+        log = f"--output={tmp_path}/%j.log"
+        number = slurm("sbatch", "--parsable", log, *options, job, *words).strip()
+        submitted.append(number)
+        return Job(number, tmp_path / f"{number}.log")
+
+    yield sbatch
+    for number in submitted:
+        subprocess.run(["scancel", "--quiet", number], check=False)
+
+
+@pytest.fixture
+def small_job(tmp_path) -> Path:
+    """A job with the head of `jobs/cnn.job`, whose notebook comes from the command line."""
+    directives = [line for line in (REPO / "jobs/cnn.job").read_text().splitlines() if line.startswith("#")]
+    path = tmp_path / "small.job"
+    path.write_text("\n".join([*directives, 'exec bash jobs/run.sh "$@"', ""]))
+    return path
+
+
+def text_of(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(o.get("text", "") for c in cells if c.cell_type == "code" for o in c.outputs)
+
+
+def test_a_job_leaves_the_executed_notebook_and_html(submit, small_job, tmp_path):
+    path = small_notebook(tmp_path / "small.ipynb", "print('fold', fold)")
+    job = submit(small_job, path, "-p", "fold", 3, "--html")
+    assert job.end() == "COMPLETED", job.text()
+    notebook = tmp_path / "runs/notebooks" / f"small-{job.number}.ipynb"
+    assert "fold 3" in text_of(notebook) and notebook.with_suffix(".html").exists()
+    assert f"notebook: {notebook}" in job.text()
+    assert not list((tmp_path / "runs").glob("*-" + job.number))  # neither STOP nor the code is left
+
+
+def test_a_failing_cell_fails_the_job_with_its_traceback_in_the_log(submit, small_job, tmp_path):
+    job = submit(small_job, small_notebook(tmp_path / "small.ipynb", "1 / 0"))
+    assert job.end() == "FAILED" and job.field("ExitCode") == "1:0"
+    assert "----> 1 1 / 0" in job.text() and "ZeroDivisionError: division by zero" in job.text()
+    assert (tmp_path / "runs/notebooks" / f"small-{job.number}.ipynb").exists()
+
+
+def test_a_misspelt_parameter_fails_the_job_with_the_nearest_name(submit, small_job, tmp_path):
+    job = submit(small_job, small_notebook(tmp_path / "small.ipynb", "1"), "-p", "flod", 3)
+    assert job.end() == "FAILED" and job.field("ExitCode") == "2:0"
+    assert "unknown parameter 'flod'; did you mean 'fold'?" in job.text()
+
+
+def test_a_failure_on_two_nodes_ends_both(submit, small_job, tmp_path, nodes):
+    if nodes < 2:
+        pytest.skip("this cluster has one node")
+    fail_late = "import os, time\nif os.environ['RANK'] == '1':\n    1 / 0\ntime.sleep(300)"
+    job = submit(small_job, small_notebook(tmp_path / "small.ipynb", fail_late), options=("--nodes=2",))
+    assert job.end(90) == "FAILED" and job.field("ExitCode") == "1:0"
+    assert "ZeroDivisionError: division by zero" in job.text()
+
+
+def test_the_array_of_vit_job_runs_one_model_a_task(submit, tmp_path):
+    array = submit("jobs/vit.job", "--list", options=("--array=0-2", f"--output={tmp_path}/task-%a.log"))
+    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(3)]
+    assert [task.end() for task in tasks] == ["COMPLETED"] * 3, tasks[0].text()
+    chosen = [re.search(r"^model +(\S+)", task.text(), re.MULTILINE)[1] for task in tasks]
+    assert chosen == ["ViT", "AlexNet", "VGG16"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_cnn_job_warned_in_training_queues_again_and_leaves_its_evidence(
+    submit, tmp_path, nodes, count, small_phantom, monkeypatch
+):
+    if nodes < count:
+        pytest.skip("this cluster has one node")
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    words = [
+        "-p",
+        "dataset",
+        "phantom",
+        "-p",
+        "quick",
+        "true",
+        "-p",
+        "epochs",
+        "20",
+        "-p",
+        "image_size",
+        "64",
+        "--html",
+    ]
+    job = submit("jobs/cnn.job", *words, options=(f"--nodes={count}",))
+
+    job.until(lambda: "epoch 1/12" in job.text())
+    slurm("scancel", "--batch", "--signal=USR1", job.number)
+    job.until(lambda: job.field("Restarts") == "1" and job.field("JobState") == "PENDING", 60)
+    slurm("scontrol", "update", f"JobId={job.number}", "StartTime=now")  # SLURM would wait two minutes
+    assert job.end(300) == "COMPLETED", job.text()
+
+    assert "paused: after epoch" in job.text()
+    assert re.findall(r"^epoch (\d+)/12", job.text(), re.MULTILINE) == [str(e) for e in range(1, 13)]
+    assert job.text().count("HTML: ") == 1  # rank 0 alone, and only when it was done
+    assert (tmp_path / f"runs/notebooks/classification-{job.number}.html").exists()
+    (evidence,) = tmp_path.rglob("phantom.*.CustomCNN.*.json")
+    assert json.loads(evidence.read_text())["hardware"]["processes"] == count
+    assert list(tmp_path.rglob("phantom.*.CustomCNN.*.safetensors"))
+    assert not list((tmp_path / "runs").glob("*-" + job.number))

@@ -1,0 +1,325 @@
+"""Runs a notebook from top to bottom with no reader: on a cluster, in `make run`, in CI.
+
+papermill executes; this file adds parameters that are typed and checked before anything starts, errors that a
+log can show, and exit codes that a scheduler can act on. `jobs/run.sh` calls it in every process of a job.
+"""
+
+import argparse
+import ast
+import io
+import json
+import logging
+import os
+import signal
+import sys
+import time
+import tokenize
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from datasets.catalog import REPO, DataError, lookup
+
+DONE, FAILED, USAGE, PAUSED = 0, 1, 2, 75  # 75 = EX_TEMPFAIL: the same command again goes on
+EXAMPLE = {bool: "true or false", int: "a whole number", float: "a number"}
+PATHS = ("BRAIN_MRI_OUTPUT", "BRAIN_MRI_DATA", "BRAIN_MRI_STOP")
+
+
+class Parameter(NamedTuple):
+    """What the notebook's `parameters` cell says of one name: its default and the comment behind it."""
+
+    default: Any
+    help: str
+
+
+def read_parameters(path: Path) -> dict[str, Parameter]:
+    """Names, defaults and help of the cell tagged `parameters`; raises `DataError` where they cannot be told.
+
+    Read with Python's own parser, since papermill's inspection is a regular expression that stumbles over `#`
+    and `=` inside a value.
+    """
+    source = _parameters_cell(path)
+    parameters = {}
+    try:
+        comments = {
+            token.start[0]: token.string.lstrip("# ")
+            for token in tokenize.generate_tokens(io.StringIO(source).readline)
+            if token.type == tokenize.COMMENT
+        }
+        for node in ast.parse(source).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            if isinstance(target, ast.Name) and node.value is not None:
+                default = ast.literal_eval(node.value)
+                parameters[target.id] = Parameter(default, comments.get(node.end_lineno, ""))
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        raise DataError(
+            f"{path}: the cell tagged 'parameters' may only hold lines like `epochs = 3` ({error})"
+        ) from None
+    return parameters
+
+
+def _parameters_cell(path: Path) -> str:
+    """Source of the cell tagged `parameters`, read as JSON: nbformat takes seconds to import."""
+    if not path.is_file():
+        beside = sorted(path.parent.glob("*.ipynb")) or sorted((REPO / "notebooks").glob("*.ipynb"))
+        lookup({str(p): p for p in beside}, str(path), "notebook")
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+        source = "".join(tagged[0]["source"]) if tagged else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise DataError(f"{path} is not a notebook of format 4; name an .ipynb file") from None
+    if source is None:
+        raise DataError(f"{path} has no cell tagged 'parameters'; tag the cell that sets its defaults")
+    return source
+
+
+def typed(name: str, text: str, default: Any) -> Any:
+    """`text` from the command line as the type of `default`; raises `DataError` where it does not fit.
+
+    A default of None takes any value. Lists and dictionaries are JSON or YAML; a tuple becomes a list, since
+    papermill writes tuples as text.
+    """
+    wanted = list if isinstance(default, tuple) else type(default)
+    try:
+        if wanted in (str, int, float):
+            return wanted(text)
+        value = _parse(text.lower() if wanted is bool else text)
+    except (ValueError, yaml.YAMLError):
+        value = text
+    if default is None or type(value) is wanted:
+        return value
+    kind = EXAMPLE.get(wanted, f"a {wanted.__name__}")
+    raise DataError(f"parameter '{name}' takes {kind}, such as {_show(default)}; not '{text}'")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)  # first, because YAML 1.1 takes 1e-3 for a word
+    except json.JSONDecodeError:
+        return yaml.safe_load(text)
+
+
+def _show(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def overrides(parameters: Mapping[str, Parameter], given: list[list[str]]) -> dict[str, Any]:
+    """Typed values of the `-p NAME VALUE` pairs; the last one of a name counts.
+
+    Raises `DataError` for an unknown name (with the nearest) or a value of the wrong type.
+    """
+    return {name: typed(name, text, lookup(parameters, name, "parameter").default) for name, text in given}
+
+
+def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> int:
+    """Run the notebook at `path` with `values`, write the executed one to `output`; returns the exit code.
+
+    The kernel is this interpreter, in the notebook's own folder as under Jupyter. In a distributed run each
+    rank has its kernel, and only rank 0 writes and prints.
+    """
+    import papermill  # here, so that --help and a misspelt name answer at once
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    first = os.environ.get("RANK", "0") == "0"
+    saved = output if first else None
+    _prepare_process()
+    cells = _CellLog(first)
+    try:
+        if saved:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        notebook = papermill.execute_notebook(
+            _braces(path),
+            _braces(output) if saved else None,
+            parameters=dict(values),
+            cwd=path.parent,
+            kernel_name="python3",
+            language="python",
+            kernel_manager_class=_kernel_manager(),
+            on_cell_execute=cells,
+            progress_bar=False,
+            stdout_file=sys.stdout if first else None,
+            stderr_file=sys.stderr if first else None,
+            start_timeout=300,  # a cluster's shared disk reads Python slowly when many jobs start at once
+            iopub_timeout=60,
+        )
+        if saved:
+            _close(notebook, output, html)
+        return DONE
+    except PapermillExecutionError as error:
+        return _cell_failed(error, path, saved)
+    except SystemExit as stop:  # raised by our handler of SIGTERM and SIGINT
+        return _fail(f"{path.name} stopped by a signal {cells.where()}", saved, stop.code)
+    except DeadKernelError:
+        remedy = "often out of memory: try a smaller batch or image, or `sbatch --mem`"
+        return _fail(f"{path.name}: the kernel died {cells.where()}; {remedy}", saved)
+    except (RuntimeError, TimeoutError) as error:
+        return _fail(f"{path.name}: the kernel does not answer {cells.where()}: {error}", saved)
+    except OSError as error:
+        return _fail(f"cannot write {output}: {error}; free some space, or name another file with --output")
+
+
+def _prepare_process() -> None:
+    """Settle what the kernel inherits: paths that hold in its folder, no progress bars, signals."""
+    for name in PATHS:
+        if os.environ.get(name):
+            os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
+    os.environ.update(BRAIN_MRI_HEADLESS="1", PYTHONUNBUFFERED="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its warnings are errors of ours, said better
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's warning: the batch script answers it
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
+
+
+def _stop(number: int, _frame: Any) -> None:
+    for repeated in (signal.SIGTERM, signal.SIGINT):  # SLURM and torchrun both send it
+        signal.signal(repeated, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _kernel_manager() -> type:
+    """A kernel manager class that starts this interpreter, whatever a "python3" kernelspec points to."""
+    from jupyter_client.kernelspec import KernelSpecManager
+    from jupyter_client.manager import AsyncKernelManager
+    from traitlets import default
+
+    class ThisInterpreter(AsyncKernelManager):
+        @default("kernel_spec_manager")
+        def _no_kernelspec_folders(self) -> KernelSpecManager:
+            return KernelSpecManager(kernel_dirs=[])  # leaves the one of ipykernel, which is sys.executable
+
+        @default("transport_encryption")
+        def _nodes_are_shared(self) -> str:
+            return "auto"
+
+        async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
+            stopped = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # see _stop
+            await super().shutdown_kernel(now or stopped, restart)
+
+    return ThisInterpreter
+
+
+class _CellLog:
+    """Called when a cell starts: a line with the time, so that a log shows where a run stands."""
+
+    def __init__(self, speak: bool) -> None:
+        self.speak, self.begin, self.cell = speak, time.monotonic(), None
+
+    def __call__(self, cell: Any, cell_index: int) -> None:
+        self.cell = cell_index
+        if self.speak:
+            line = cell.source.strip().splitlines()[0]
+            print(f"[{time.monotonic() - self.begin:7.1f} s] cell {cell_index + 1}: {line[:90]}", flush=True)
+
+    def where(self) -> str:
+        return "before the first cell" if self.cell is None else f"in cell {self.cell + 1}"
+
+
+def _braces(path: Path) -> str:
+    return str(path).replace("{", "{{").replace("}", "}}")  # papermill formats its paths
+
+
+def _cell_failed(error: Any, path: Path, output: Path | None) -> int:
+    from papermill.exceptions import strip_color
+
+    if error.ename == "TrainingPaused":
+        if output:
+            print(f"paused: {error.evalue}\nThe same command again goes on.\nnotebook: {output}")
+        return PAUSED
+    print(strip_color("\n".join(error.traceback)), file=sys.stderr)
+    what = f"{error.ename}: {strip_color(error.evalue)}".strip().splitlines()[0]
+    return _fail(f"{path.name}, cell {error.cell_index + 1}: {what}", output)
+
+
+def _fail(message: str, output: Path | None = None, code: int = FAILED) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    if output:
+        print(f"The notebook as far as it came: {output}", file=sys.stderr)
+    return code
+
+
+def _close(notebook: Any, output: Path, html: bool) -> None:
+    """Print the text of cells tagged `summary` and the paths; write the HTML."""
+    for cell in notebook.cells:
+        if "summary" in cell.metadata.get("tags", []):
+            print("".join(o.text for o in cell.outputs if o.get("name") == "stdout").rstrip())
+    print(f"notebook: {output}")
+    if html:
+        from nbconvert import HTMLExporter
+
+        page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": output.stem}})
+        output.with_suffix(".html").write_text(page, encoding="utf-8")
+        print(f"HTML:     {output.with_suffix('.html')}")
+
+
+def _default_output(path: Path) -> Path:
+    root = Path(os.environ.get("BRAIN_MRI_OUTPUT") or REPO).expanduser()
+    run = os.environ.get("SLURM_JOB_ID") or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    return root / "runs" / "notebooks" / f"{path.stem}-{run}.ipynb"
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m utils.headless",
+        description="Run a notebook without a reader, with other parameters than its defaults if wanted.",
+        epilog="exit codes: 0 done, 1 a cell failed or the kernel died, 2 wrong arguments, 75 training paused"
+        " (the same command goes on), 130 and 143 stopped by a signal",
+    )
+    parser.add_argument("notebook", type=Path, metavar="NOTEBOOK", help="with a cell tagged 'parameters'")
+    parser.add_argument(
+        "-p",
+        nargs=2,
+        action="append",
+        default=[],
+        dest="given",
+        metavar=("NAME", "VALUE"),
+        help="set a parameter; VALUE is read as the type of its default (true, 3, 1e-3, ViT, '[1, 2]')",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE.ipynb",
+        help="the executed notebook (default: runs/notebooks/NAME-TIME.ipynb below $BRAIN_MRI_OUTPUT or the"
+        " repository; TIME is the job id under SLURM)",
+    )
+    parser.add_argument("--html", action="store_true", help="also write HTML beside the executed notebook")
+    parser.add_argument("--list", action="store_true", help="print the parameters as they would be, and stop")
+    return parser.parse_args(argv)
+
+
+def _output_path(args: argparse.Namespace) -> Path:
+    output = (args.output or _default_output(args.notebook)).resolve()
+    if output.suffix != ".ipynb":
+        raise DataError(f"--output {args.output} must end in .ipynb")
+    if output == args.notebook.resolve():
+        raise DataError(f"--output {args.output} is the notebook itself; name another file")
+    return output
+
+
+def _print_parameters(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> None:
+    for name, parameter in parameters.items():
+        value = _show(values.get(name, parameter.default))
+        note = f" [default: {_show(parameter.default)}]" if name in values else ""
+        print(f"{name:<14} {value:<18} {parameter.help}{note}".rstrip())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    args = _arguments(argv)
+    try:
+        parameters = read_parameters(args.notebook)
+        values = overrides(parameters, args.given)
+        output = _output_path(args)
+    except (DataError, OSError) as error:
+        return _fail(str(error), code=USAGE)
+    if args.list:
+        _print_parameters(parameters, values)
+        return DONE
+    return execute(args.notebook.resolve(), values, output, args.html)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
