@@ -1,0 +1,121 @@
+"""The embedded default data set: brains with tumours, made here in seconds, in the form that every other set has.
+
+This file casts the patients, splits them as carelessly as the real sets were, and writes `images.h5` and
+`manifest.csv`. Heads: `phantom_anatomy.py`, tumours: `phantom_tumours.py`, pictures: `phantom_scanner.py`, planted
+faults: `phantom_faults.py`.
+"""
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from datasets import phantom_anatomy as anatomy
+from datasets import phantom_faults as faults
+from datasets import phantom_scanner as scanner
+from datasets.catalog import CATALOG, CLASSES, DataError
+from datasets.manifest import write_manifest
+
+VERSION = 1
+SHARES = {"glioma": 0.25, "meningioma": 0.25, "notumor": 0.25, "pituitary": 0.25}
+CARELESS = 0.35  # share of the patients whose slices were dealt to train and test one by one
+TEST = 0.2  # share of the test part among the other patients
+MINIMUM = {"seed": 0, "size": 64, "patients": 24, "slices": 2}
+
+
+def generate(
+    dest: Path, *, seed: int = 0, size: int = 128, patients: int = 180, slices: int = 4, progress: bool = False
+) -> None:
+    """Make the phantom in folder `dest`: `images.h5` and `manifest.csv`, rows in the same order.
+
+    `image` is uint8 N × size × size × 4 (T1, T1c, T2, FLAIR), `mask` uint8 0/1 N × size × size × 3 (NCR, ED, ET);
+    N = `patients` · `slices` pictures and the planted copies among them. The same arguments give the same bytes.
+    Raises `DataError` for arguments too small and for a folder that cannot be written.
+    """
+    for name, value in (("seed", seed), ("size", size), ("patients", patients), ("slices", slices)):
+        if value < MINIMUM[name]:
+            raise DataError(f"phantom: {name}={value} is too small; ask for at least {MINIMUM[name]}")
+    labels = _cast(patients, np.random.default_rng([seed, 0]))
+    images, masks = _photograph(labels, seed, size, slices, progress)
+    rows = _published(labels, slices, np.random.default_rng([seed, 2]))
+    images, masks, rows = faults.plant(images, masks, rows, np.random.default_rng([seed, 3]))
+    order = sorted(range(len(rows)), key=lambda i: rows[i]["path"])
+    rows = [_complete(rows[i], images[i]) for i in order]
+    try:
+        dest = Path(dest)
+        dest.mkdir(parents=True, exist_ok=True)
+        _write_store(dest / "images.h5", images[order], masks[order], seed)
+        write_manifest(dest / "manifest.csv", rows)
+    except OSError as error:
+        raise DataError(
+            f"phantom: cannot write {dest}: {error.strerror or error}; free space or choose $BRAIN_MRI_DATA"
+        ) from error
+
+
+def _cast(patients: int, rng: np.random.Generator) -> list[str]:
+    """The class of each patient, in `SHARES`, shuffled."""
+    bounds = np.rint(np.cumsum([0, *SHARES.values()]) * patients).astype(int)
+    labels = [c for c, n in zip(SHARES, np.diff(bounds), strict=True) for _ in range(n)]
+    return [labels[i] for i in rng.permutation(patients)]
+
+
+def _photograph(labels: list[str], seed: int, size: int, slices: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures (N, size, size, 4) and masks (N, size, size, 3), patient by patient."""
+    anatomy.template(), anatomy.head_maps(), anatomy.noise_field()  # cached before the threads ask for them
+
+    def shoot(number: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        rng = np.random.default_rng([seed, 1, number])  # its own, so that threads cannot change the order of draws
+        return scanner.examine(labels[number], slices, size, rng)
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        done = tqdm(pool.map(shoot, range(len(labels))), total=len(labels), disable=not progress, desc="phantom")
+        pairs = [pair for patient in done for pair in patient]
+    return np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
+
+
+def _published(labels: list[str], slices: int, rng: np.random.Generator) -> list[dict]:
+    """A row a picture with its published split: some patients whole, the careless ones torn between the parts."""
+    careless, testing = set(), set()
+    for label in CLASSES:  # by class, so that each has its patients in both parts
+        mine = rng.permutation([i for i, own in enumerate(labels) if own == label])
+        torn = round(CARELESS * len(mine))
+        careless.update(mine[:torn].tolist())
+        testing.update(mine[torn : torn + max(1, round(TEST * (len(mine) - torn)))].tolist())
+    rows = []
+    for number, label in enumerate(labels):
+        odd = rng.integers(slices)
+        for s in range(slices):
+            split = "test" if number in testing or (number in careless and s == odd) else "train"
+            rows.append(faults.row(f"p{number:03d}", s, label, split))
+    return rows
+
+
+def _complete(row: dict, image: np.ndarray) -> dict:
+    digest = hashlib.sha256(image.tobytes()).hexdigest()
+    height, width = image.shape[:2]
+    facts = {"sha256": digest, "file_sha256": digest, "bytes": image.nbytes, "width": width, "height": height}
+    return {**row, **facts}
+
+
+def _write_store(path: Path, images: np.ndarray, masks: np.ndarray, seed: int) -> None:
+    # The file's own bytes are promised to be the same: no timestamps, and gzip, because lzf (as HDF5 ships it) starts
+    # from an uninitialised table and so may pack the same pixels differently.
+    with h5py.File(path, "w", libver="earliest") as file:
+        for name, array in (("image", images), ("mask", masks)):
+            chunk = (1, *array.shape[1:])
+            file.create_dataset(
+                name, data=array, chunks=chunk, compression="gzip", compression_opts=1, track_times=False
+            )
+        facts = {
+            "name": CATALOG["phantom"].name,
+            "size": images.shape[1],
+            "crop": "none",
+            "version": VERSION,
+            "seed": seed,
+        }
+        for key, value in facts.items():
+            file.attrs[key] = value
