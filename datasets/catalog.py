@@ -47,6 +47,9 @@ class Dataset:
         channels: names of the stored channels; `grey` is the one shown when a single grey picture is asked for.
         mask_channels: names of the mask's channels, empty where there are no masks.
         archive: name under which the publisher ships the set.
+        crop: how its images are cropped unless asked otherwise, a rule of `preprocess.CROPS`. The sets on which S2
+            published are cropped by S2's own rule, so that its numbers are answered on its pictures; `margin` cuts
+            into fewer tumours.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Dataset:
     kaggle: str = ""
     archive: str = ""
     layout: str = "folders"
+    crop: str = "s2"
     splits: Mapping[str, str] = field(default_factory=dict)
     folders: Mapping[str, str] = field(default_factory=dict)
     channels: tuple[str, ...] = ("grey",)
@@ -131,6 +135,7 @@ CATALOG: dict[str, Dataset] = {
             url="https://figshare.com/articles/dataset/brain_tumor_dataset/1512427",
             archive="figshare-1512427.zip",
             layout="matlab",
+            crop="margin",
             folders={"1": "meningioma", "2": "glioma", "3": "pituitary"},
             mask_channels=("tumour",),
         ),

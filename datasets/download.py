@@ -44,7 +44,7 @@ def prepare(
         archive: the publisher's archive, downloaded by hand; None fetches it.
         size: side of the stored square images in pixels; a new one is made from `raw/`.  None takes what is
             stored, or 256 (phantom: 128).
-        crop: a rule of `preprocess.CROPS`; None takes what is stored, or `margin`.
+        crop: a rule of `preprocess.CROPS`; None takes what is stored, or the catalogue's.
         workers: processes for the preprocessing, all cores by default.
         seed: of the phantom; None takes what is stored, or 0.
 
@@ -65,7 +65,7 @@ def prepare(
             _generate(name, work, size, stored.get("seed", 0) if seed is None else seed)
         else:
             raw = _kept_raw(home, archive) or _unpack(dataset, archive, work, size)
-            _build(dataset, raw, work, size, crop or stored.get("crop") or "margin", workers)
+            _build(dataset, raw, work, size, crop or stored.get("crop") or dataset.crop, workers)
         images = json.loads((work / "log.json").read_text(encoding="utf-8"))["images"]
         _publish(work, home)
     print(f"{name}: {images} images of {size}×{size} written to {home}")

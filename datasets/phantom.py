@@ -6,24 +6,27 @@ faults: `phantom_faults.py`.
 """
 
 import hashlib
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datasets import phantom_anatomy as anatomy
 from datasets import phantom_faults as faults
 from datasets import phantom_scanner as scanner
 from datasets.catalog import CATALOG, CLASSES, DataError
 from datasets.manifest import write_manifest
+from datasets.preprocess import cores, in_order
 
 VERSION = 1
 SHARES = {"glioma": 0.25, "meningioma": 0.25, "notumor": 0.25, "pituitary": 0.25}
 CARELESS = 0.35  # share of the patients whose slices were dealt to train and test one by one
 TEST = 0.2  # share of the test part among the other patients
+SMALL = 300 * 128**2  # pixels that one process draws as fast as several
+MOST_WORKERS = 8  # more would start longer than they draw
 MINIMUM = {"seed": 0, "size": 64, "patients": 24, "slices": 2}
 
 
@@ -39,21 +42,27 @@ def generate(
     for name, value in (("seed", seed), ("size", size), ("patients", patients), ("slices", slices)):
         if value < MINIMUM[name]:
             raise DataError(f"phantom: {name}={value} is too small; ask for at least {MINIMUM[name]}")
+    dest = Path(dest)
+    with _writing(dest):  # before the drawing: nobody should wait for a folder that cannot be written
+        dest.mkdir(parents=True, exist_ok=True)
     labels = _cast(patients, np.random.default_rng([seed, 0]))
     images, masks = _photograph(labels, seed, size, slices, progress)
     rows = _published(labels, slices, np.random.default_rng([seed, 2]))
     images, masks, rows = faults.plant(images, masks, rows, np.random.default_rng([seed, 3]))
     order = sorted(range(len(rows)), key=lambda i: rows[i]["path"])
     rows = [_complete(rows[i], images[i]) for i in order]
-    try:
-        dest = Path(dest)
-        dest.mkdir(parents=True, exist_ok=True)
+    with _writing(dest):
         _write_store(dest / "images.h5", images[order], masks[order], seed)
         write_manifest(dest / "manifest.csv", rows)
+
+
+@contextmanager
+def _writing(dest: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
-        raise DataError(
-            f"phantom: cannot write {dest}: {error.strerror or error}; free space or choose $BRAIN_MRI_DATA"
-        ) from error
+        reason = error.strerror or error
+        raise DataError(f"phantom: cannot write {dest}: {reason}; free space or choose $BRAIN_MRI_DATA") from error
 
 
 def _cast(patients: int, rng: np.random.Generator) -> list[str]:
@@ -65,16 +74,19 @@ def _cast(patients: int, rng: np.random.Generator) -> list[str]:
 
 def _photograph(labels: list[str], seed: int, size: int, slices: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """Pictures (N, size, size, 4) and masks (N, size, size, 3), patient by patient."""
-    anatomy.template(), anatomy.head_maps(), anatomy.noise_field()  # cached before the threads ask for them
-
-    def shoot(number: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        rng = np.random.default_rng([seed, 1, number])  # its own, so that threads cannot change the order of draws
-        return scanner.examine(labels[number], slices, size, rng)
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        done = tqdm(pool.map(shoot, range(len(labels))), total=len(labels), disable=not progress, desc="phantom")
-        pairs = [pair for patient in done for pair in patient]
+    visits = list(enumerate(labels))
+    # Processes, because the drawing holds Python's lock. A worker takes seconds to start: too long for a few slices.
+    workers = cores() if len(labels) * slices * size**2 > SMALL else 1
+    done = in_order(partial(_visit, seed, slices, size), visits, min(workers, MOST_WORKERS))
+    pairs = []
+    for patient in tqdm(done, total=len(visits), disable=not progress, desc="phantom", unit="patient"):
+        pairs += patient
     return np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
+
+
+def _visit(seed: int, slices: int, size: int, patient: tuple[int, str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    number, label = patient
+    return scanner.examine(label, slices, size, np.random.default_rng([seed, 1, number]))
 
 
 def _published(labels: list[str], slices: int, rng: np.random.Generator) -> list[dict]:

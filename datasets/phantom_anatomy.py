@@ -100,7 +100,7 @@ def noise_field() -> np.ndarray:
 
 def wander(points: np.ndarray, scale: float, phase: np.ndarray) -> np.ndarray:
     """The random field at `points` (3, …), stretched to about one bump every `scale` mm."""
-    at = points * (8 / scale) + phase.reshape(3, *[1] * (points.ndim - 1))
+    at = points * (8 / scale) + column(phase, points)
     return ndimage.map_coordinates(noise_field(), at, order=1, mode="grid-wrap")
 
 
@@ -115,8 +115,8 @@ def brain_distance(at: np.ndarray) -> np.ndarray:
 
 
 def column(values: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """Three values shaped so that they broadcast over points `like` (3, …)."""
-    return np.reshape(values, (3, *[1] * (like.ndim - 1)))
+    """Three values in the shape and precision in which they combine with points `like` (3, …)."""
+    return np.reshape(values, (3, *[1] * (like.ndim - 1))).astype(like.dtype)
 
 
 def eased(function: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def eased(function: Callable[[np.ndarray], np.ndarray], points: np.ndarray) -> n
     ticks = np.append(np.arange(0, size - 1, max(1, size // 40)), size - 1)
     coarse = function(points[:, ticks][:, :, ticks])
     low = np.searchsorted(ticks, np.arange(size), side="right").clip(1, len(ticks) - 1) - 1
-    share = (np.arange(size) - ticks[low]) / (ticks[low + 1] - ticks[low])
+    share = ((np.arange(size) - ticks[low]) / (ticks[low + 1] - ticks[low])).astype(points.dtype)
     coarse = coarse[..., low, :] * (1 - share)[:, None] + coarse[..., low + 1, :] * share[:, None]
     return coarse[..., low] * (1 - share) + coarse[..., low + 1] * share
 
@@ -173,7 +173,8 @@ def plane(head: Head, height: float, size: int, motion: np.ndarray) -> np.ndarra
     cos, sin = np.cos(motion[2]), np.sin(motion[2])
     right, up = right * cos - up * sin, right * sin + up * cos - 16  # the template's brain lies 16 mm back
     axes = scanner_axes(head)
-    return np.stack([axes[i, 0] * right + axes[i, 1] * up + axes[i, 2] * height for i in range(3)])
+    points = np.stack([axes[i, 0] * right + axes[i, 1] * up + axes[i, 2] * height for i in range(3)])
+    return points.astype(np.float32)
 
 
 def step(x: np.ndarray, width: float = 0.8) -> np.ndarray:

@@ -50,7 +50,7 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
     """A random scanner."""
     vary = {name: np.exp(0.06 * rng.standard_normal(4)) for name in SIGNAL}
     return Scanner(
-        signal={name: (np.array(SIGNAL[name]) * vary[name]).reshape(4, 1, 1) for name in SIGNAL},
+        signal={name: np.float32(SIGNAL[name] * vary[name]).reshape(4, 1, 1) for name in SIGNAL},
         shading=0.14 * rng.standard_normal((4, 6)) * rng.uniform(0.2, 1),
         blur=rng.uniform(0.3, 0.8),
         noise=rng.uniform(0.01, 0.04),
@@ -162,9 +162,9 @@ def scan(scanner: Scanner, signal: np.ndarray, rng: np.random.Generator) -> np.n
     height, width = signal.shape[1:]
     y, x = np.linspace(-1, 1, height)[:, None], np.linspace(-1, 1, width)[None]
     terms = np.stack(np.broadcast_arrays(x, y, x * y, x * x - 0.5, y * y - 0.5, x**3))
-    signal = signal * np.exp(np.einsum("ct,thw->chw", scanner.shading, terms))
+    shading = np.exp(np.einsum("ct,thw->chw", scanner.shading, terms).astype(np.float32))
     sigma = scanner.blur * width / 128
-    signal = ndimage.gaussian_filter(signal.astype(np.float32), (0, sigma, sigma))
+    signal = ndimage.gaussian_filter(signal * shading, (0, sigma, sigma))
     real, imaginary = rng.standard_normal((2, *signal.shape), np.float32) * np.float32(scanner.noise)
     signal = np.hypot(signal + real, imaginary)
     white, gamma = (v.astype(np.float32).reshape(4, 1, 1) for v in (scanner.white, scanner.gamma))

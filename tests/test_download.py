@@ -25,7 +25,7 @@ import pytest
 from kaggle_server import Kaggle
 from PIL import Image
 
-from datasets import catalog, download, fetch, layouts, manifest, phantom, preprocess
+from datasets import catalog, download, layouts, manifest, phantom, preprocess
 
 SCRIPT = Path(download.__file__)
 SETS = ("brain-tumor-mri", "sartaj")
@@ -132,7 +132,7 @@ def test_an_archive_becomes_a_data_set_and_a_second_run_does_nothing(name, files
         assert manifest.sha256(home / "raw" / row["path"]) == row["file_sha256"]
     with h5py.File(home / "images.h5") as store:
         assert store["image"].shape == (images, 64, 64)
-        assert (store.attrs["name"], store.attrs["size"], store.attrs["crop"]) == (name, 64, "margin")
+        assert (store.attrs["name"], store.attrs["size"], store.attrs["crop"]) == (name, 64, dataset.crop)
     before = {p: p.stat().st_mtime_ns for p in home.rglob("*")}
     capsys.readouterr()
     assert bring(name, archive) == 0
@@ -362,29 +362,39 @@ def test_what_the_disk_refuses_is_said_and_nothing_is_left(number, said, step, r
     assert left(root) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of 1 MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("mounting a small disk is not allowed here")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
+SMALL_DISK = """
+mount -t tmpfs -o size=1m tmpfs "$1" || exit 77
+shift
+"$@"
+code=$?
+ls -A "$BRAIN_MRI_DATA"
+exit $code
+"""
+UNCHECKED = """
+import sys
+from datasets import download, fetch
+fetch.require_space = lambda *_: None
+sys.exit(download.main(sys.argv[1:]))
+"""
 
 
 @pytest.mark.parametrize("size", [64, 512], ids=["full at unpacking", "full at packing"])
 @pytest.mark.parametrize("checked", [True, False], ids=["seen before", "seen when it happens"])
-def test_a_disk_that_is_really_full(size, checked, small_disk, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_disk / "data"))
-    if not checked:
-        monkeypatch.setattr(fetch, "require_space", lambda *_: None)
-    files = folders("sartaj", each=6, side=200 if size == 64 else 40)
-    assert bring("sartaj", saved(tmp_path, files), "--size", str(size)) == 1
-    error = capsys.readouterr().err
-    assert ("MB are needed" if checked else "the disk is full") in error
-    assert left(small_disk / "data") == []
+def test_a_disk_that_is_really_full(size, checked, tmp_path, monkeypatch):
+    """On a file system of 1 MiB that only this process sees, so that nothing stays mounted."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(disk / "data"))
+    archive = saved(tmp_path, folders("sartaj", each=6, side=200 if size == 64 else 40))
+    script = [str(SCRIPT)] if checked else ["-c", UNCHECKED]
+    arguments = ["sartaj", "--archive", str(archive), "--size", str(size), "--workers", "1"]
+    done = run(["unshare", "--mount", "sh", "-c", SMALL_DISK, "sh", str(disk), sys.executable, *script, *arguments])
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("mounting a small disk is not allowed here")
+    assert done.returncode == 1
+    assert ("MB are needed" if checked else "the disk is full") in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ".sartaj.lock\n"
 
 
 def test_a_folder_that_may_not_be_written(root, tmp_path):

@@ -197,7 +197,12 @@ def _kernel_manager() -> type:
 
         async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
             stopped = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # see _stop
-            await super().shutdown_kernel(now or stopped, restart)
+            if now or stopped:
+                await super().shutdown_kernel(True, restart)
+            else:  # without the interrupt that comes first in Jupyter: an idle kernel may complain of it in the log
+                await self.request_shutdown(restart)
+                await self.finish_shutdown(restart=restart)
+                await self.cleanup_resources(restart)
 
     return ThisInterpreter
 
