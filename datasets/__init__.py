@@ -1,1 +1,1 @@
-"""Catalogue, download, preprocessing and reading of the image sets. Start at `catalog.py`; `download.py` is the only way in."""
+"""Catalogue, download, preprocessing and reading of the image sets. Start at `catalog.py`, then `download.py`."""

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 import tokenize
 from collections.abc import Mapping
@@ -128,6 +129,7 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
     saved = output if first else None
     _prepare_process()
     cells = _CellLog(first)
+    sockets = tempfile.TemporaryDirectory(dir="/tmp")  # not $TMPDIR: a socket's path must stay short
     try:
         if saved:
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -138,7 +140,7 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
             cwd=path.parent,
             kernel_name="python3",
             language="python",
-            kernel_manager_class=_kernel_manager(),
+            kernel_manager_class=_kernel_manager(Path(sockets.name)),
             on_cell_execute=cells,
             progress_bar=False,
             stdout_file=sys.stdout if first else None,
@@ -160,6 +162,8 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
         return _fail(f"{path.name}: the kernel does not answer {cells.where()}: {error}", saved)
     except OSError as error:
         return _fail(f"cannot write {output}: {error}; free some space, or name another file with --output")
+    finally:
+        sockets.cleanup()
 
 
 def _prepare_process() -> None:
@@ -180,8 +184,12 @@ def _stop(number: int, _frame: Any) -> None:
     sys.exit(128 + number)
 
 
-def _kernel_manager() -> type:
-    """A kernel manager class that starts this interpreter, whatever a "python3" kernelspec points to."""
+def _kernel_manager(sockets: Path) -> type:
+    """A kernel manager class that starts this interpreter, whatever a "python3" kernelspec points to.
+
+    It talks to its kernel through files in the folder `sockets`: free ports, which Jupyter would look for, may be
+    gone a moment later where a node starts several kernels at once.
+    """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
     from traitlets import default
@@ -191,9 +199,13 @@ def _kernel_manager() -> type:
         def _no_kernelspec_folders(self) -> KernelSpecManager:
             return KernelSpecManager(kernel_dirs=[])  # leaves the one of ipykernel, which is sys.executable
 
-        @default("transport_encryption")
-        def _nodes_are_shared(self) -> str:
-            return "auto"
+        @default("transport")
+        def _through_files(self) -> str:
+            return "ipc"
+
+        @default("connection_file")
+        def _in_the_folder(self) -> str:
+            return str(sockets / "kernel.json")
 
         async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
             stopped = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # see _stop

@@ -1,0 +1,25 @@
+"""The README shows what saved_metrics/ holds, and its links lead somewhere."""
+
+import re
+
+from datasets.catalog import CATALOG, REPO
+from utils.readme import filled
+from utils.runs import load_runs
+
+TEXT = (REPO / "README.md").read_text()
+
+
+def test_the_table_is_generated_from_the_runs():
+    records = load_runs(REPO / "saved_metrics")
+    assert records, "no run is committed"
+    assert filled(TEXT, records) == TEXT, "run: make tables"
+
+
+def test_every_relative_link_exists():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
+    assert links and all((REPO / link).exists() for link in links)
+
+
+def test_every_data_set_and_notebook_is_named():
+    assert all(f"`{name}`" in TEXT for name in CATALOG)
+    assert all(f"notebooks/{path.name}" in TEXT for path in (REPO / "notebooks").glob("*.ipynb"))
