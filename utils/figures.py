@@ -104,7 +104,9 @@ def compared(records: Sequence[dict], metric: str = "accuracy") -> Figure:
         entry = record["metrics"][metric]
         spread = [[entry["value"] - entry["low"]], [entry["high"] - entry["value"]]]
         axis.errorbar(entry["value"], y, xerr=spread, fmt="o", capsize=3, color="C0")
-        axis.annotate(interval(entry), (entry["value"], y), xytext=(0, 6), textcoords="offset points", fontsize=8)
+        axis.annotate(
+            interval(entry), (entry["value"], y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
         if record["published"] and metric in record["published"]:
             axis.plot(record["published"][metric], y, "D", color=PUBLISHED_COLOUR)
     names = [f"{r['run']['model']} · {r['run']['split']}" for r in reversed(records)]
