@@ -134,7 +134,7 @@ def test_the_array_of_vit_job_runs_one_model_a_task(submit, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("count", [1])
 def test_cnn_job_pauses_when_warned_queues_again_and_leaves_its_evidence(
     submit, tmp_path, nodes, count, small_phantom, monkeypatch
 ):
