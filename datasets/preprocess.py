@@ -248,12 +248,26 @@ def in_order(job: Callable, batches: Sequence, workers: int) -> Iterator:
 def _pool(workers: int) -> ProcessPoolExecutor:
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the workers inherit it: Ctrl-C is the parent's
+    with _interrupt_later():
+        for _ in range(workers):  # each task starts one worker while none is idle
+            pool.submit(int)
+    return pool
+
+
+@contextmanager
+def _interrupt_later() -> Iterator[None]:
+    """Hold Ctrl-C back: from processes started here for good, from this one until they have started."""
+    pressed: list[int] = []
+    # The mask alone protects only the children, which inherit it: a thread of a library may take the signal here.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     try:
-        pool.submit(int)  # with the first task all workers are started
+        yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return pool
+        signal.signal(signal.SIGINT, handler)
+    if pressed:
+        raise KeyboardInterrupt
 
 
 def _start_worker() -> None:
