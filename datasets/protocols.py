@@ -1,38 +1,55 @@
-"""Which images are trained on, which are tested: the protocols `published` and `patient`.
+"""Which images are trained on, which are tested: the protocols `published`, `cleaned`, `patient` and `external`.
 
-The patient folds of the real sets are committed under `splits/NAME.csv`, keyed by path. Reading is in `store.py`.
+Their tables are committed under `splits/` and made by `python -m utils.curation`. Reading is in `store.py`.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
+from datasets import catalog, store
 from datasets.catalog import DataError, lookup
-from datasets.store import read_manifest
+from datasets.store import read_manifest, read_splits
 
-SPLITS = Path(__file__).parent / "splits"
 FOLDS = 5
 PROTOCOLS = {
     "published": "the folders as the publisher ships them",
+    "cleaned": "these folders after S0's cleaning: of pictures with one pHash, one is kept",
     "patient": f"{FOLDS} folds; no patient, duplicate or near-duplicate group on both sides",
+    "external": "trained on the whole set, tested on what another set has that this one has not",
 }
 
 
 @dataclass(frozen=True)
 class Split:
-    """Rows of the manifest for training, validation and test, and the group of every row.
+    """Rows for training, validation and test, and their groups.
 
     A group (patient, or duplicates of one picture where no patient is known) is what intervals resample and what
     validation never shares with training. Under `published` the test part shares groups with training as shipped.
+
+    Attributes:
+        train, val: rows of the manifest; groups: the group of every row of it.
+        test: rows of the manifest of `test_set`, the same set except under `external`; test_groups: their groups.
     """
 
     train: np.ndarray
     val: np.ndarray
     test: np.ndarray
     groups: np.ndarray
+    test_set: str
+    test_groups: np.ndarray
+
+    @property
+    def known(self) -> np.ndarray:
+        """Rows that are not tested, training and validation."""
+        return np.concatenate([self.train, self.val])
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Of each test image, whether an image of its group is in training or validation."""
+        return np.isin(self.test_groups, self.groups[self.known])
 
 
 def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -44,31 +61,31 @@ def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int)
     return fold
 
 
-def read_splits(name: str, manifest: pd.DataFrame) -> pd.DataFrame | None:
-    """The committed split table in the manifest's order, or None where none is committed.
-
-    Raises:
-        DataError: when an image of the manifest is missing from the table.
-    """
-    path = SPLITS / f"{name}.csv"
-    if not path.is_file():
-        return None
-    table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("path")
-    missing = manifest.path[~manifest.path.isin(table.index)]
-    if len(missing):
-        raise DataError(f"{path}: {len(missing)} images of '{name}' are not in it, first {missing.iloc[0]}.")
-    return table.loc[manifest.path].reset_index()
+def groups_of(name: str, manifest: pd.DataFrame) -> np.ndarray:
+    """Group of every image: the committed table's, else the patient, else the file's digest."""
+    table = read_splits(name, manifest)
+    if table is not None:
+        return table.group.to_numpy()
+    return manifest.patient.where(manifest.patient != "", manifest.sha256).to_numpy()
 
 
 def make_split(
-    name: str, protocol: str = "published", fold: int = 0, *, val_fraction: float = 0.1, seed: int = 0
+    name: str,
+    protocol: str = "published",
+    fold: int = 0,
+    *,
+    test_on: str = "",
+    val_fraction: float = 0.1,
+    seed: int = 0,
 ) -> Split:
     """Rows of data set `name` under a protocol.
 
     Args:
         name: data set, see `catalog.CATALOG`.
-        protocol: "published" or "patient".
-        fold: which of the 5 patient folds is the test part; ignored by "published".
+        protocol: key of `PROTOCOLS`.
+        fold: which of the 5 patient folds is the test part; ignored by the other protocols.
+        test_on: the data set that `external` tests on. Its images whose group is also in `name`, and those of a class
+            that `name` does not have, are left out.
         val_fraction: share of the training part that becomes validation, cut by group; 1/round(1/f) is used.
         seed: of the validation cut only. Patient folds never depend on it.
 
@@ -78,19 +95,21 @@ def make_split(
     lookup(PROTOCOLS, protocol, "split")
     if not 0 <= fold < FOLDS:
         raise DataError(f"fold={fold}: the folds are 0 to {FOLDS - 1}")
+    if (protocol == "external") != bool(test_on):
+        raise DataError(f"split='{protocol}', test_on='{test_on}': 'external', and no other, names a set to test on")
     manifest = read_manifest(name)
-    table = read_splits(name, manifest)
-    labels = manifest.label.to_numpy()
-    groups = table.group if table is not None else manifest.patient.where(manifest.patient != "", manifest.sha256)
-    groups = groups.to_numpy()
-    is_test = (
-        _published_test(name, manifest)
-        if protocol == "published"
-        else _patient_folds(name, manifest, table, groups) == fold
-    )
-    rest = np.flatnonzero(~is_test)
+    labels, groups = manifest.label.to_numpy(), groups_of(name, manifest)
+    if protocol == "external":
+        rest, test, test_groups = np.arange(len(manifest)), *_external_test(name, test_on)
+    else:
+        is_test = (
+            _patient_folds(name, manifest, groups) == fold if protocol == "patient" else _published_test(name, manifest)
+        )
+        kept = ~_removed_by_s0(name, manifest) if protocol == "cleaned" else np.ones(len(manifest), bool)
+        rest, test = np.flatnonzero(kept & ~is_test), np.flatnonzero(kept & is_test)
+        test_groups = groups[test]
     is_val = grouped_folds(labels[rest], groups[rest], round(1 / val_fraction), seed) == 0
-    return Split(rest[~is_val], rest[is_val], np.flatnonzero(is_test), groups)
+    return Split(rest[~is_val], rest[is_val], test, groups, test_on or name, test_groups)
 
 
 def _published_test(name: str, manifest: pd.DataFrame) -> np.ndarray:
@@ -100,9 +119,40 @@ def _published_test(name: str, manifest: pd.DataFrame) -> np.ndarray:
     return is_test
 
 
-def _patient_folds(name: str, manifest: pd.DataFrame, table: pd.DataFrame | None, groups: np.ndarray) -> np.ndarray:
+def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
+    table = read_splits(name, manifest)
     if table is not None:
         return table.fold.astype(int).to_numpy()
     if (manifest.patient == "").any():
-        raise DataError(f"{SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed")
+        raise DataError(
+            f"{store.SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed"
+        )
     return grouped_folds(manifest.label.to_numpy(), groups, FOLDS, seed=0)
+
+
+def _table(path: str, names: str) -> pd.DataFrame:
+    if not (store.SPLITS / path).is_file():
+        raise DataError(f"{store.SPLITS / path}: not there; make it with: python -m utils.curation {names} --write")
+    return pd.read_csv(store.SPLITS / path, dtype=str, keep_default_na=False)
+
+
+def _removed_by_s0(name: str, manifest: pd.DataFrame) -> np.ndarray:
+    return manifest.path.isin(_table(f"s0/{name}.csv", name).path).to_numpy()
+
+
+def _external_test(name: str, test_on: str) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of `test_on` that `name` has no relative of, and their groups."""
+    if name == test_on:
+        raise DataError(f"test_on='{test_on}': the set cannot be external to itself")
+    overlap = _table(overlap_file(name, test_on), f"{name} {test_on}")
+    manifest = read_manifest(test_on)
+    shared = manifest.path.isin(overlap.path[overlap.dataset == test_on])
+    rows = np.flatnonzero(~shared & manifest.label.isin(catalog.get(name).classes))
+    if not len(rows):
+        raise DataError(f"'{test_on}' has no image, of a class of '{name}', that '{name}' has no relative of")
+    return rows, groups_of(test_on, manifest)[rows]
+
+
+def overlap_file(a: str, b: str) -> str:
+    """Path under `splits/` of the table of images that two sets share; the order of the two does not matter."""
+    return f"overlap/{'+'.join(sorted((a, b)))}.csv"

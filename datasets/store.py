@@ -4,6 +4,7 @@ Which rows are trained on and which are tested is decided in `protocols.py`.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -14,10 +15,12 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from datasets import catalog
-from datasets.catalog import DataError
+from datasets.catalog import DataError, lookup
+from datasets.views import VIEWS, level, undo
 
 IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by image
 NUMBERS = ("bytes", "width", "height")
+SPLITS = Path(__file__).parent / "splits"
 
 
 def require(name: str) -> Path:
@@ -32,6 +35,38 @@ def read_manifest(name: str) -> pd.DataFrame:
     """Manifest of data set `name`: a row an image, in the order of the store; unknown values are ""."""
     table = pd.read_csv(require(name) / "manifest.csv", dtype=str, keep_default_na=False)
     return table.astype({column: int for column in NUMBERS if column in table})
+
+
+def turns(name: str, manifest: pd.DataFrame) -> np.ndarray:
+    """How the publisher turned each image, as far as known: a key of `views.TRANSFORMS`, "upright" where unknown.
+
+    Known from the committed split table (images linked to Cheng's slices), or planted in the phantom.
+
+    Raises:
+        DataError: nothing is known of this set.
+    """
+    if "transposed" in manifest:
+        return np.where(manifest.transposed.eq("1"), "transposed", "upright")
+    table = read_splits(name, manifest)
+    if table is None:
+        raise DataError(f"{SPLITS / (name + '.csv')}: no split table says how the images of '{name}' were turned")
+    return table["transform"].replace("", "upright").to_numpy()
+
+
+def read_splits(name: str, manifest: pd.DataFrame) -> pd.DataFrame | None:
+    """The committed split table in the manifest's order, or None where none is committed.
+
+    Raises:
+        DataError: when an image of the manifest is missing from the table.
+    """
+    path = SPLITS / f"{name}.csv"
+    if not path.is_file():
+        return None
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("path")
+    missing = manifest.path[~manifest.path.isin(table.index)]
+    if len(missing):
+        raise DataError(f"{path}: {len(missing)} images of '{name}' are not in it, first {missing.iloc[0]}.")
+    return table.loc[manifest.path].reset_index()
 
 
 def _resize(image: np.ndarray, side: int) -> np.ndarray:
@@ -54,6 +89,11 @@ class PackedImages(TorchDataset):
         channels: "grey" for the one grey channel, "all" for every stored channel.
         in_memory: keep the resized images in memory; by default when they fit `IN_MEMORY_BYTES`. Otherwise each
             worker opens the file for itself and reads single images.
+        classes: labels in the order of their numbers; the set's own by default, another's in an external test.
+        view: key of `VIEWS`, what is done to every image before it is resized.
+
+    Raises:
+        DataError: store and manifest disagree, a label is not among `classes`, or a view lacks its split table.
 
     A batch is a dict: `image` uint8 B×C×S×S, `label` int64 B, `row` int64 B (the manifest's row).
     """
@@ -66,6 +106,8 @@ class PackedImages(TorchDataset):
         image_size: int = 128,
         channels: str = "grey",
         in_memory: bool | None = None,
+        classes: Sequence[str] | None = None,
+        view: str = "stored",
     ):
         self.facts = catalog.get(name)
         self.path = require(name) / "images.h5"
@@ -79,8 +121,14 @@ class PackedImages(TorchDataset):
                     f"{self.path}: {len(store['image'])} images but {len(manifest)} manifest rows. "
                     f"Delete the folder and run: python datasets/download.py {name}"
                 )
-        code = {label: i for i, label in enumerate(self.facts.classes)}
-        self.labels = torch.tensor([code[manifest.label[r]] for r in self.rows], dtype=torch.int64)
+        code = {label: i for i, label in enumerate(classes or self.facts.classes)}
+        labels = manifest.label.iloc[self.rows]
+        if not labels.isin(code).all():
+            raise DataError(f"'{name}' holds images of '{labels[~labels.isin(code)].iloc[0]}', not one of {list(code)}")
+        self.labels = torch.tensor(labels.map(code).to_numpy(dtype=np.int64))
+        lookup(VIEWS, view, "view")
+        self.view = view
+        self.turns = turns(name, manifest) if view == "upright" else None
         self._file: tuple[int, h5py.File] | None = None
         size = len(self.rows) * len(self.channels) * image_size**2
         self._images = self._read_all() if (size <= IN_MEMORY_BYTES if in_memory is None else in_memory) else None
@@ -94,6 +142,10 @@ class PackedImages(TorchDataset):
             self._file = (os.getpid(), h5py.File(self.path))
         image = self._file[1]["image"][int(row)]
         image = image[..., None] if image.ndim == 2 else image[..., self.channels]
+        if self.view == "upright":
+            image = undo(image, self.turns[int(row)])
+        elif self.view == "levelled":
+            image = np.stack([level(plane) for plane in np.moveaxis(image, 2, 0)], axis=2)
         return torch.from_numpy(_resize(np.ascontiguousarray(image), self.image_size)).permute(2, 0, 1)
 
     def _read_all(self) -> torch.Tensor:

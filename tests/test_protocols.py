@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from datasets import protocols
+from datasets import store
 from datasets.catalog import DataError
 from datasets.protocols import grouped_folds, make_split
 from datasets.store import read_manifest
@@ -63,7 +63,7 @@ def test_errors_say_what_to_do(roots, words, message):
 def test_a_committed_table_decides_and_must_cover_every_image(roots, tmp_path, monkeypatch):
     manifest = read_manifest("phantom")
     table = manifest[["path", "label"]].assign(group=manifest.patient, fold=(np.arange(len(manifest)) % 5).astype(str))
-    monkeypatch.setattr(protocols, "SPLITS", tmp_path)
+    monkeypatch.setattr(store, "SPLITS", tmp_path)
     table.iloc[::-1].to_csv(tmp_path / "phantom.csv", index=False)  # keyed by path, whatever the order
     assert np.array_equal(make_split("phantom", "patient", 2).test, np.flatnonzero(np.arange(len(table)) % 5 == 2))
     table.iloc[1:].to_csv(tmp_path / "phantom.csv", index=False)

@@ -27,7 +27,7 @@ def finished(roots):
     """A saved run of an untrained CustomCNN on the small phantom: (run, model, data, result, path)."""
     run, split = Run("phantom", image_size=64), make_split("phantom")
     model, data = CustomCNN(image_size=64), PackedImages("phantom", split.test, image_size=64)
-    table = prediction_table("phantom", split.test, split.groups, CLASSES, predict(model, Classification(4), data))
+    table = prediction_table("phantom", split.test, split.test_groups, CLASSES, predict(model, Classification(4), data))
     result = evaluate(table, CLASSES, resamples=20)
     fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5]}), 1)
     path = save_run(run, result, table, model=model, recipe=get_recipe("s2", "CustomCNN"), fit=fit)
@@ -38,6 +38,11 @@ def test_ids_say_it_all():
     assert Run("brain-tumor-mri", "patient", 3, "ViT", seed=7).id == "brain-tumor-mri.patient-f3.ViT.s2.seed7"
     assert Run("sartaj").id == "sartaj.published.CustomCNN.s2.seed0"
     assert Run("sartaj").baseline("1-NN").id == "sartaj.published.1-NN.none.seed0"
+    assert Run("sartaj", "patient", None).id == "sartaj.patient.CustomCNN.s2.seed0"
+    assert (
+        Run("sartaj", "external", test_on="cheng", image_size=64).id == "sartaj.external-cheng.CustomCNN.s2-64px.seed0"
+    )
+    assert Run("sartaj", view="upright", quick=True).id == "sartaj.published.CustomCNN.s2-upright-quick.seed0"
     with pytest.raises(UnknownName, match="did you mean 'CustomCNN'"):
         Run("phantom", model="CustomCN")
 
@@ -112,9 +117,8 @@ def test_the_committed_evidence_agrees_with_its_own_predictions():
 @pytest.mark.parametrize(("kind", "least"), [("majority", 0.15), ("1-NN", 0.99)])
 def test_baselines_on_their_own_training_part(roots, kind, least):
     split = make_split("phantom")
-    table = prediction_table(
-        "phantom", split.train, split.groups, CLASSES, baseline(kind, "phantom", split.train, split.train)
-    )
+    data = PackedImages("phantom", split.train, image_size=64)
+    table = prediction_table("phantom", split.train, split.groups[split.train], CLASSES, baseline(kind, data, data))
     assert kind in BASELINES
     assert (table.label == table.predicted).mean() > least
     assert (kind != "majority") or table.predicted.nunique() == 1

@@ -7,36 +7,33 @@ import numpy as np
 from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from datasets import catalog
 from datasets.store import PackedImages
 
-PIXELS = 64
+PIXELS = 64  # side of the pictures that `baseline` wants
+UNCROPPED = "1-NN-uncropped"  # 1-NN by correlation of the publisher's own pictures, see `curation.nearest_picture`
 
 
-def _pixels(name: str, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    data = PackedImages(name, rows, image_size=PIXELS, in_memory=True)
-    batch = data.__getitems__(range(len(data)))
-    return batch["image"].flatten(1).numpy().astype(np.float32) / 255, batch["label"].numpy()
-
-
-def _probabilities(classifier, images: np.ndarray, classes: int) -> np.ndarray:
-    """N×K in the catalogue's class order, also where the training part lacks a class."""
-    out = np.zeros((len(images), classes))
-    out[:, classifier.classes_] = classifier.predict_proba(images)
-    return out
-
-
-def baseline(kind: str, name: str, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Probabilities N×K of a baseline on the manifest rows `test`.
+def baseline(kind: str, train: PackedImages, test: PackedImages) -> np.ndarray:
+    """Probabilities N×K of a baseline on the images of `test`, classes in the order of `train`'s.
 
     Args:
         kind: key of `BASELINES`.
-        name: data set; train, test: manifest rows. A baseline chooses nothing, so it trains on all rows that are
-            not tested, validation included.
+        train: a baseline chooses nothing, so give it all images that are not tested, validation included.
     """
-    classifier = BASELINES[kind]()
-    classifier.fit(*_pixels(name, train))
-    return _probabilities(classifier, _pixels(name, test)[0], len(catalog.get(name).classes))
+    return probabilities(kind, *_pixels(train), _pixels(test)[0], len(train.facts.classes))
+
+
+def probabilities(kind: str, features: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
+    """The same for any features N×D, class indices N and test features M×D: probabilities M×K."""
+    classifier = BASELINES[kind]().fit(features, labels)
+    out = np.zeros((len(test), classes))
+    out[:, classifier.classes_] = classifier.predict_proba(test)  # training may lack a class
+    return out
+
+
+def _pixels(data: PackedImages) -> tuple[np.ndarray, np.ndarray]:
+    batch = data.__getitems__(range(len(data)))
+    return batch["image"].flatten(1).numpy().astype(np.float32) / 255, batch["label"].numpy()
 
 
 BASELINES = {

@@ -5,6 +5,7 @@ committed splits.
 """
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Sequence
@@ -16,11 +17,14 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from datasets import store
 from datasets.catalog import DataError
-from datasets.protocols import FOLDS, SPLITS, grouped_folds
-from utils.thumbnails import TRANSFORMS, Pictures, look
+from datasets.protocols import FOLDS, grouped_folds, overlap_file
+from datasets.views import TRANSFORMS
+from utils.baselines import probabilities
+from utils.thumbnails import Pictures, join, look
 
-FACTS = SPLITS / "facts.json"  # what was measured when the committed splits were written
+REFERENCE = "cheng"  # the one set that names its patients; others are linked to it
 NEAR_BITS, NEAR_CORRELATION = 4, 0.97
 SPLIT_COLUMNS = ["path", "label", "published_split", "patient", "group", "transform", "label_conflict", "fold"]
 
@@ -163,29 +167,87 @@ def facts(pictures: Pictures, table: pd.DataFrame) -> dict[str, int]:
     }
 
 
+def overlap(a: Pictures, b: Pictures, table_a: pd.DataFrame, table_b: pd.DataFrame) -> pd.DataFrame:
+    """Images of two sets that have a relative in the other one, a row an image: `dataset`, `path`, `kind`.
+
+    `kind` is the strictest that holds: "bytes", "pixels", "near", "patient", or "group" for an image that is joined
+    to the other set only through its group. `table_a` and `table_b` are the split tables from `curate`.
+    """
+    both = join(a, b)
+    where = np.repeat([0, 1], [len(a), len(b)])
+    pairs = duplicate_pairs(both)
+    # identical_pairs names only the first of its kind, which may lie in the same set: all of one key belong together
+    names = {"bytes": both.table.sha256, "pixels": both.table.pixels}
+    names["patient"] = pd.concat([table_a.patient, table_b.patient], ignore_index=True)
+    groups = pd.concat([a.table.dataset + table_a.group, b.table.dataset + table_b.group], ignore_index=True)
+    links = [pairs[["i", "j"]], identical_pairs(groups)]
+    links.append(identical_pairs([p or f"row {row}" for row, p in enumerate(names["patient"])]))
+    joined = pd.concat(links)
+    names["group"] = pd.Series(components(len(both), joined.i.to_numpy(int), joined.j.to_numpy(int)))
+    crossing = pairs[where[pairs.i] != where[pairs.j]]
+    near = np.zeros(len(both), bool)
+    near[np.concatenate([crossing.i, crossing.j]).astype(int)] = True
+    in_both = {kind: pd.Series(where).groupby(key.to_numpy()).transform("nunique").eq(2) for kind, key in names.items()}
+    in_both["patient"] &= names["patient"].ne("")
+    in_both = {"bytes": in_both["bytes"], "pixels": in_both["pixels"], "near": pd.Series(near)} | in_both
+    kind = np.select([held.to_numpy() for held in in_both.values()], list(in_both), "")
+    return both.table[["dataset", "path"]].assign(kind=kind)[kind != ""]
+
+
+def nearest_picture(pictures: Pictures, train: np.ndarray, test: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """The memoriser: each `test` row gets the label of its most correlated `train` row, as probabilities N×K."""
+    pixels = pictures.turned("upright")  # of unit length: the nearest is the most correlated
+    labels = pictures.table.label.map({c: i for i, c in enumerate(classes)}).to_numpy()
+    return probabilities("1-NN", pixels[train], labels[train], pixels[test], len(classes))
+
+
+def write(table: pd.DataFrame, path: str) -> None:
+    """Write a table under `datasets/splits/`."""
+    (store.SPLITS / path).parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(store.SPLITS / path, index=False)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line: curate the named sets, print the facts, write their split tables."""
+    """Command line: curate the named sets, alone and pair by pair; print the facts, write the tables."""
     parser = argparse.ArgumentParser(prog="python -m utils.curation", description=main.__doc__)
     parser.add_argument("datasets", nargs="+", metavar="NAME", help="brain-tumor-mri, sartaj, cheng, phantom")
-    parser.add_argument("--write", action="store_true", help="write datasets/splits/NAME.csv and facts.json")
+    parser.add_argument("--write", action="store_true", help="write the tables and facts.json to datasets/splits/")
     words = parser.parse_args(argv)
-    known = json.loads(FACTS.read_text()) if FACTS.is_file() else {}
+    path = store.SPLITS / "facts.json"
+    known = json.loads(path.read_text()) if path.is_file() else {}
     try:
-        reference = None
+        linked = [name for name in words.datasets if name != REFERENCE and not names_patients(name)]
+        needed = [*words.datasets, *([REFERENCE] if linked else [])]
+        pictures = {name: look(name, progress=sys.stderr.isatty()) for name in dict.fromkeys(needed)}
+        tables = {}
         for name in words.datasets:
-            pictures = look(name, progress=sys.stderr.isatty())
-            if name not in ("cheng", "phantom"):
-                reference = reference or look("cheng", progress=sys.stderr.isatty())
-            table = curate(pictures, None if name in ("cheng", "phantom") else reference)
-            known[name] = facts(pictures, table)
+            tables[name] = curate(pictures[name], pictures[REFERENCE] if name in linked else None)
+            known[name] = facts(pictures[name], tables[name])
             print(f"\n{name}\n{pd.Series(known[name]).to_string()}", flush=True)
             if words.write:
-                table.to_csv(SPLITS / f"{name}.csv", index=False)
-                FACTS.write_text(json.dumps(known, indent=1) + "\n")
+                write(tables[name], f"{name}.csv")
+                if tables[name].published_split.eq("test").any():
+                    write(tables[name][["path"]].drop(index=s0_cleaning(pictures[name])), f"s0/{name}.csv")
+        for a, b in itertools.combinations(words.datasets, 2):
+            shared = overlap(pictures[a], pictures[b], tables[a], tables[b])
+            known[f"{a} and {b}"] = {
+                f"{name}: {kind}": int(count)
+                for (name, kind), count in shared.groupby(["dataset", "kind"]).size().items()
+            }
+            print(f"\n{a} and {b}, images shared\n{pd.Series(known[f'{a} and {b}']).to_string()}", flush=True)
+            if words.write:
+                write(shared, overlap_file(a, b))
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    if words.write:
+        path.write_text(json.dumps(known, indent=1) + "\n")
     return 0
+
+
+def names_patients(name: str) -> bool:
+    """Whether the publisher of a data set says who is on its images."""
+    return store.read_manifest(name).patient.ne("").all()
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from datasets.store import PackedImages, read_manifest
 from utils.training import make_loader
 
 CALIBRATION_BINS = 15
+HEALTHY = "notumor"
 
 
 @torch.no_grad()
@@ -40,7 +41,7 @@ def prediction_table(
     """A row a test image: path, label, group, predicted, and `p_CLASS` for every class.
 
     Args:
-        rows: the manifest rows that were tested; `groups`: the group of every row of the manifest.
+        rows: the manifest rows that were tested; groups: the group of each of them.
         probabilities: N×K, in the order of `rows` and `classes`.
     """
     manifest = read_manifest(name).iloc[rows]
@@ -48,7 +49,7 @@ def prediction_table(
         {
             "path": manifest.path.to_numpy(),
             "label": manifest.label.to_numpy(),
-            "group": groups[rows],
+            "group": groups,
             "predicted": np.asarray(classes)[probabilities.argmax(1)],
         }
     )
@@ -56,11 +57,12 @@ def prediction_table(
     return table.assign(**{f"p_{c}": probabilities[:, i].round(5) for i, c in enumerate(classes)})
 
 
-def point_metrics(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def point_metrics(truth: np.ndarray, probabilities: np.ndarray, healthy: int | None = None) -> dict[str, float]:
     """All metrics of one sample of images.
 
     Args:
         truth: N class indices; probabilities: N×K.
+        healthy: index of the class without tumour; adds `tumour_` sensitivity, specificity and auc, tumour or none.
 
     Returns:
         accuracy, mean confidence, calibration_error (15 equal bins), macro_/weighted_ precision, recall, f1, f2,
@@ -89,6 +91,13 @@ def point_metrics(truth: np.ndarray, probabilities: np.ndarray) -> dict[str, flo
     out["macro_auc"] = each["auc"].mean()
     for metric, values in each.items():
         out |= {f"{k}.{metric}": value for k, value in enumerate(values)}
+    if healthy is not None:
+        tumour = target != healthy
+        called = predicted != healthy
+        out["tumour_sensitivity"] = called[tumour].double().mean()  # NaN where there is no tumour
+        out["tumour_specificity"] = (~called[~tumour]).double().mean()
+        auc = F.binary_auroc(1 - scores[:, healthy], tumour.long())
+        out["tumour_auc"] = auc if 0 < tumour.sum() < len(tumour) else torch.nan
     return {name: float(value) for name, value in out.items()}
 
 
@@ -153,10 +162,11 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
     code = {c: i for i, c in enumerate(classes)}
     truth = predictions.label.map(code).to_numpy()
     probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy()
-    values = point_metrics(truth, probabilities)
+    healthy = code.get(HEALTHY)
+    values = point_metrics(truth, probabilities, healthy)
 
     def statistic(rows: np.ndarray) -> np.ndarray:
-        return np.array(list(point_metrics(truth[rows], probabilities[rows]).values()))
+        return np.array(list(point_metrics(truth[rows], probabilities[rows], healthy).values()))
 
     with one_thread():
         low, high = group_intervals(predictions.group.to_numpy(), statistic, resamples, seed)
@@ -177,4 +187,27 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
         "images": len(predictions),
         "groups": int(predictions.group.nunique()),
         "resamples": resamples,
+    }
+
+
+def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000, seed: int = 0) -> dict | None:
+    """Accuracy on the test images whose group training has not seen; None where these are all, or none.
+
+    Args:
+        seen: of each row of `predictions`, whether training holds an image of its group (`Split.seen`).
+
+    Returns:
+        `accuracy` {value, low, high}, `images`, `groups` and `classes` {label: images}.
+    """
+    if seen.all() or not seen.any():
+        return None
+    rest = predictions[~seen]
+    right = (rest.label == rest.predicted).to_numpy()
+    low, high = group_intervals(rest.group.to_numpy(), lambda rows: np.array([right[rows].mean()]), resamples, seed)
+    accuracy = {"value": _number(right.mean()), "low": _number(low[0]), "high": _number(high[0])}
+    return {
+        "accuracy": accuracy,
+        "images": len(rest),
+        "groups": int(rest.group.nunique()),
+        "classes": rest.label.value_counts().sort_index().to_dict(),
     }

@@ -21,11 +21,11 @@ from utils.runs import interval
 PUBLISHED_COLOUR = "0.55"
 
 
-def class_counts(manifest: pd.DataFrame, split: dict[str, np.ndarray], classes: Sequence[str]) -> Figure:
-    """Images of each class in each part. `split` maps a part's name to manifest rows."""
-    parts = [manifest.iloc[rows].assign(part=name) for name, rows in split.items()]
+def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure:
+    """Images of each class in each part. `labels` maps a part's name to the labels of its images."""
+    parts = [pd.DataFrame({"label": values, "part": name}) for name, values in labels.items()]
     figure, axis = plt.subplots(figsize=(7, 3))
-    sns.countplot(pd.concat(parts), x="label", hue="part", order=classes, ax=axis)
+    sns.countplot(pd.concat(parts, ignore_index=True), x="label", hue="part", order=classes, ax=axis)
     for bars in axis.containers:
         axis.bar_label(bars, fontsize=8)
     axis.set(xlabel="", ylabel="images", title="Images of each class")

@@ -8,7 +8,7 @@ import json
 import os
 import platform
 import subprocess
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +22,15 @@ from datasets import catalog
 from datasets.catalog import DataError, lookup
 from datasets.protocols import PROTOCOLS
 from datasets.store import require
+from datasets.views import VIEWS
 from models import MODELS
-from utils.baselines import BASELINES
+from utils.baselines import BASELINES, PIXELS, UNCROPPED
 from utils.recipes import Recipe
 from utils.training import Fit
 
 VERSIONS = ("torch", "torchvision", "accelerate", "kornia", "scikit-learn", "numpy")
 CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
+NO_RECIPE = "none"
 CARD = "Trained for research and teaching. Not a medical device."
 
 
@@ -36,29 +38,39 @@ CARD = "Trained for research and teaching. Not a medical device."
 class Run:
     """What is run; `id` says it all, for example `brain-tumor-mri.patient-f0.CustomCNN.s2.seed0`.
 
+    `fold` None stands for the five patient folds together. `test_on` is the set that `external` tests on, `view`
+    what was done to every image (`datasets.views.VIEWS`).
+
     Raises:
         UnknownName: data set, split or model that does not exist, with the nearest name.
     """
 
     dataset: str
     split: str = "published"
-    fold: int = 0
+    fold: int | None = 0
     model: str = "CustomCNN"
     recipe: str = "s2"
     seed: int = 0
     image_size: int = 128
     quick: bool = False
+    test_on: str = ""
+    view: str = "stored"
 
     def __post_init__(self):
         catalog.get(self.dataset)
         lookup(PROTOCOLS, self.split, "split")
-        lookup(MODELS | BASELINES, self.model, "model")
+        lookup(MODELS | BASELINES | {UNCROPPED: None}, self.model, "model")
+        lookup(VIEWS, self.view, "view")
 
     @property
     def id(self) -> str:
-        split = f"{self.split}-f{self.fold}" if self.split == "patient" else self.split
-        recipe = f"{self.recipe}-quick" if self.quick else self.recipe
-        return f"{self.dataset}.{split}.{self.model}.{recipe}.seed{self.seed}"
+        part = f"f{self.fold}" if self.split == "patient" and self.fold is not None else self.test_on
+        how = [self.recipe]
+        if self.recipe != NO_RECIPE and self.image_size != 128:
+            how.append(f"{self.image_size}px")
+        how += [self.view] * (self.view != "stored") + ["quick"] * self.quick
+        where = "-".join([self.split, part] if part else [self.split])
+        return f"{self.dataset}.{where}.{self.model}.{'-'.join(how)}.seed{self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -76,7 +88,7 @@ class Run:
 
     def baseline(self, kind: str) -> "Run":
         """The run of a baseline on the same data; it has no recipe and no seed to vary."""
-        return Run(self.dataset, self.split, self.fold, kind, "none", 0, 64, self.quick)
+        return replace(self, model=kind, recipe=NO_RECIPE, seed=0, image_size=PIXELS)
 
 
 def output_root() -> Path:
@@ -147,7 +159,7 @@ def save_run(
     path = run.metrics_folder / f"{run.id}.json"
     if int(os.environ.get("RANK", 0)):
         return path
-    answered = recipe is not None and recipe.published_on == f"{run.dataset}/{run.split}"
+    answered = recipe is not None and recipe.published_on == f"{run.dataset}/{run.split}" and run.image_size == 128
     record = {
         "id": run.id,
         "run": asdict(run),
@@ -232,6 +244,13 @@ def interval(entry: dict, percent: bool = True) -> str:
     return f"{entry['value'] * scale:.{digits}f}{bounds}"
 
 
+def split_words(run: dict) -> str:
+    """The protocol of a record's run in a table's words."""
+    if run["split"] == "patient":
+        return "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
+    return f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
+
+
 def results_table(records: list[dict]) -> pd.DataFrame:
     """One row a run: what was run, accuracy and macro-F1 in percent with 95 % intervals, and the published number."""
     rows = []
@@ -242,8 +261,9 @@ def results_table(records: list[dict]) -> pd.DataFrame:
         rows.append(
             {
                 "data set": run["dataset"],
-                "split": run["split"] + (f" fold {run['fold']}" if run["split"] == "patient" else ""),
+                "split": split_words(run),
                 "model": run["model"],
+                "pixels": run["image_size"],
                 "epochs": training["epochs"] if training else "–",
                 "accuracy %": interval(record["metrics"]["accuracy"]),
                 "macro F1 %": interval(record["metrics"]["macro_f1"]),

@@ -4,35 +4,24 @@
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import cv2
 import h5py
-import imagehash
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.fft import dctn
 from tqdm import tqdm
 
 from datasets import catalog, layouts
 from datasets.preprocess import cores
 from datasets.store import read_manifest, require
+from datasets.views import TRANSFORMS
 
 SIDE = 64  # of a thumbnail, pixels
-
-# The 8 flips and rotations of the last two axes, by the name of what was done to the picture.
-TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "upright": lambda x: x,
-    "flipped-lr": lambda x: x[..., ::-1],
-    "flipped-ud": lambda x: x[..., ::-1, :],
-    "rotated-180": lambda x: x[..., ::-1, ::-1],
-    "transposed": lambda x: x.swapaxes(-1, -2),
-    "rotated-90": lambda x: x.swapaxes(-1, -2)[..., ::-1, :],
-    "rotated-270": lambda x: x.swapaxes(-1, -2)[..., ::-1],
-    "anti-transposed": lambda x: x.swapaxes(-1, -2)[..., ::-1, ::-1],
-}
 
 
 class Pictures:
@@ -61,15 +50,20 @@ def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean()
     length = float(np.linalg.norm(small))
-    # pHash starts from 32×32: resized once here, the library's own resizing has nothing left to do.
-    tiny = np.asarray(Image.fromarray(grey).resize((32, 32), Image.Resampling.LANCZOS))
-    hashes = [_phash(np.ascontiguousarray(turn(tiny))) for turn in TRANSFORMS.values()]
     digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
-    return small / length if length > 1e-3 else small * 0, np.array(hashes, np.uint64), digest
+    return small / length if length > 1e-3 else small * 0, phashes(grey), digest
 
 
-def _phash(tiny: np.ndarray) -> int:
-    return int(str(imagehash.phash(Image.fromarray(tiny))), 16)
+def phashes(grey: np.ndarray) -> np.ndarray:
+    """64-bit pHash of a grey picture under each of `TRANSFORMS`, uint64 8; bit for bit those of `imagehash.phash`.
+
+    One cosine transform for all eight: eight calls of the library took four fifths of the time of `look`.
+    """
+    tiny = np.asarray(Image.fromarray(grey).resize((32, 32), Image.Resampling.LANCZOS), np.float64)
+    turned = np.stack([turn(tiny) for turn in TRANSFORMS.values()])
+    low = dctn(turned, axes=(1, 2))[:, :8, :8].reshape(8, 64)
+    bits = low > np.median(low, axis=1, keepdims=True)
+    return np.packbits(bits, axis=1).view(">u8").astype(np.uint64)[:, 0]
 
 
 def _traits_of_file(name: str, path: str) -> tuple[np.ndarray, np.ndarray, str]:
@@ -98,3 +92,9 @@ def collect(table: pd.DataFrame, found: Sequence[tuple[np.ndarray, np.ndarray, s
         return Pictures(table.assign(pixels=""), np.zeros((0, SIDE, SIDE), np.float32), np.zeros((0, 8), np.uint64))
     thumbnails, hashes, digests = zip(*found, strict=True)
     return Pictures(table.assign(pixels=digests), np.stack(thumbnails), np.stack(hashes))
+
+
+def join(a: Pictures, b: Pictures) -> Pictures:
+    """The pictures of two sets as one."""
+    table = pd.concat([a.table, b.table], ignore_index=True)
+    return Pictures(table, np.concatenate([a.thumbnails, b.thumbnails]), np.concatenate([a.hashes, b.hashes]))

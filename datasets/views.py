@@ -1,0 +1,51 @@
+"""What may be done to every image of a set before a model sees it: turned back, or freed of traces of its source.
+
+`store.PackedImages(view=...)` applies them, `utils/curation.py` finds turned images by the same transforms.
+"""
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+VIEWS = {
+    "stored": "as packed",
+    "upright": "turned back where the publisher turned it, see `store.turns`",
+    "levelled": "without background, grey scale and sharpness of its source, see `level`",
+}
+
+# The 8 flips and rotations of the last two axes, by the name of what was done to the picture.
+TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "upright": lambda x: x,
+    "flipped-lr": lambda x: x[..., ::-1],
+    "flipped-ud": lambda x: x[..., ::-1, :],
+    "rotated-180": lambda x: x[..., ::-1, ::-1],
+    "transposed": lambda x: x.swapaxes(-1, -2),
+    "rotated-90": lambda x: x.swapaxes(-1, -2)[..., ::-1, :],
+    "rotated-270": lambda x: x.swapaxes(-1, -2)[..., ::-1],
+    "anti-transposed": lambda x: x.swapaxes(-1, -2)[..., ::-1, ::-1],
+}
+
+
+def undo(image: np.ndarray, transform: str) -> np.ndarray:
+    """Turn an image H×W×C back after a transform of `TRANSFORMS`."""
+    inverse = {"rotated-90": "rotated-270", "rotated-270": "rotated-90"}.get(transform, transform)
+    return np.moveaxis(TRANSFORMS[inverse](np.moveaxis(image, 2, 0)), 0, 2)
+
+
+def level(image: np.ndarray) -> np.ndarray:
+    """Take out of a grey image H×W what tells its source and shows no anatomy.
+
+    The background becomes 0, the head's grey values are spread evenly, and a 5×5 blur hides sharpness and JPEG
+    blocks. What is left of the source, a classifier in `utils.shortcuts` measures.
+    """
+    smooth = cv2.GaussianBlur(np.ascontiguousarray(image), (5, 5), 0)
+    threshold, _ = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    contours, _ = cv2.findContours(np.uint8(smooth > threshold / 2), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    head = np.zeros_like(smooth)
+    if contours:
+        cv2.drawContours(head, [max(contours, key=cv2.contourArea)], -1, 1, cv2.FILLED)
+    inside = head.astype(bool)
+    grey = np.bincount(smooth[inside], minlength=256).cumsum()
+    spread = (255 * grey / max(grey[-1], 1)).astype(np.uint8)
+    return np.where(inside, spread[smooth], 0).astype(np.uint8)
