@@ -40,12 +40,17 @@ def level(image: np.ndarray) -> np.ndarray:
     blocks. What is left of the source, a classifier in `utils.shortcuts` measures.
     """
     smooth = cv2.GaussianBlur(np.ascontiguousarray(image), (5, 5), 0)
-    threshold, _ = cv2.threshold(smooth, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    contours, _ = cv2.findContours(np.uint8(smooth > threshold / 2), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    head = np.zeros_like(smooth)
-    if contours:
-        cv2.drawContours(head, [max(contours, key=cv2.contourArea)], -1, 1, cv2.FILLED)
-    inside = head.astype(bool)
+    inside = head_mask(smooth)
     grey = np.bincount(smooth[inside], minlength=256).cumsum()
     spread = (255 * grey / max(grey[-1], 1)).astype(np.uint8)
     return np.where(inside, spread[smooth], 0).astype(np.uint8)
+
+
+def head_mask(grey: np.ndarray) -> np.ndarray:
+    """Where the head is in a grey picture H×W: the largest thing above half of Otsu's threshold, filled; bool H×W."""
+    threshold, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    contours, _ = cv2.findContours(np.uint8(grey > threshold / 2), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    head = np.zeros(grey.shape, np.uint8)
+    if contours:
+        cv2.drawContours(head, [max(contours, key=cv2.contourArea)], -1, 1, cv2.FILLED)
+    return head.astype(bool)

@@ -1,11 +1,12 @@
 """What several test files share: a small phantom, made once a session, and folders that keep tests out of the tree."""
 
 import os
+from pathlib import Path
 
 import pytest
 import torch
 
-from datasets import phantom
+from datasets import catalog, download, phantom
 
 torch.set_num_threads(min(2, os.cpu_count() or 1))
 
@@ -27,3 +28,18 @@ def roots(small_phantom, tmp_path, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_HEADLESS", "1")
     monkeypatch.delenv("BRAIN_MRI_STOP", raising=False)
     return tmp_path
+
+
+@pytest.fixture(scope="session")
+def real_sets(tmp_path_factory):
+    """A data root with the three real sets, taken in by `download.py`; skips where there are no archives."""
+    archives = os.environ.get("BRAIN_MRI_ARCHIVES")
+    if not archives:
+        pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")
+    root = tmp_path_factory.mktemp("real")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAIN_MRI_DATA", str(root))
+        for name in ("brain-tumor-mri", "sartaj", "cheng"):
+            archive = Path(archives) / catalog.get(name).archive
+            assert download.main([name, "--archive", str(archive)]) == 0
+        yield root

@@ -1,15 +1,29 @@
-"""Duplicates, links and splits: what is planted is found and nothing else, odd sets are handled."""
+"""Duplicates, links and splits: what is planted is found and nothing else, and the committed splits keep their word."""
 
+import json
+import os
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
+import h5py
+import imagehash
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+from datasets import phantom, store
+from datasets.catalog import CATALOG, DataError, get
+from datasets.protocols import make_split, overlap_file
+from datasets.store import SPLITS, PackedImages, read_manifest
+from datasets.views import TRANSFORMS
 from utils import curation, thumbnails
 from utils.curation import close_hashes, curate, duplicate_pairs, facts, identical_pairs, link, near_pairs, s0_cleaning
-from utils.thumbnails import TRANSFORMS, collect, look, traits
+from utils.thumbnails import collect, look, phashes, traits
+
+FACTS = json.loads((SPLITS / "facts.json").read_text())
 
 
 def picture(seed, shape=(90, 110)):
@@ -33,6 +47,17 @@ def test_every_transform_is_found_and_named(name):
     assert found[["i", "j", "transform"]].to_numpy().tolist() == [[0, 1, name]]
     linked = link(pictures([turned]), pictures([picture(1), original]))
     assert linked.loc[0, ["reference", "transform"]].tolist() == [1, name]
+
+
+@pytest.mark.parametrize("shape", [(90, 110), (32, 32), (1, 1), (400, 7)])
+def test_hashes_are_those_of_imagehash(shape):
+    grey = picture(4, shape) if min(shape) > 1 else np.array([[9]], np.uint8)
+    tiny = np.asarray(Image.fromarray(grey).resize((32, 32), Image.Resampling.LANCZOS))
+    wanted = [
+        int(str(imagehash.phash(Image.fromarray(np.ascontiguousarray(t(tiny))))), 16) for t in TRANSFORMS.values()
+    ]
+    assert phashes(grey).tolist() == wanted
+    assert phashes(grey)[0] == int(str(imagehash.phash(Image.fromarray(grey))), 16)
 
 
 def test_no_transform_is_another():
@@ -71,7 +96,25 @@ def test_wrong_labels_of_copies_and_patients_across_the_split_are_found(roots):
         assert table.group[members].nunique() == 1
     crossing = found.table.groupby("patient").published_split.nunique() > 1
     assert crossing.any(), "patients of the phantom cross its published split"
-    assert table.groupby("group").fold.nunique().max() == 1, "no group crosses folds"
+    assert table.groupby("group").fold.nunique().max() == 1
+
+
+def test_planted_wrong_labels_are_found_and_no_other(roots):
+    table = read_manifest("phantom")
+    planted = np.flatnonzero(table.true_label != table.label)
+    assert len(planted) and curation.wrong_labels(table).tolist() == planted.tolist()
+    assert not len(curation.wrong_labels(table.assign(patient="")))
+
+
+def test_copies_that_were_turned_are_named_so_and_no_other(roots):
+    found = look("phantom")
+    pairs, manifest = near_pairs(found), found.table
+    copy = np.where(manifest.duplicate_of[pairs.j].to_numpy() == manifest.path[pairs.i].to_numpy(), pairs.j, pairs.i)
+    other = np.where(copy == pairs.j, pairs.i, pairs.j)
+    direct = manifest.duplicate_of[copy].to_numpy() == manifest.path[other].to_numpy()  # not a copy with a copy
+    planted = manifest.kind[copy].eq("transposed-copy").to_numpy()
+    assert planted[direct].sum() >= 4, "at least four were planted"
+    assert (pairs["transform"].ne("upright").to_numpy() == planted)[direct].all()
 
 
 def test_odd_pictures_are_handled():
@@ -117,7 +160,183 @@ def test_the_same_seed_gives_the_same_table(roots):
     assert curate(found).to_csv() == curate(look("phantom")).to_csv()
 
 
+@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng"])
+def test_committed_splits_separate_patients_and_groups(name):
+    table = pd.read_csv(SPLITS / f"{name}.csv", dtype=str, keep_default_na=False)
+    assert list(table.columns) == curation.SPLIT_COLUMNS
+    assert len(table) == CATALOG[name].images == table.path.nunique()
+    assert table.groupby("group").fold.nunique().max() == 1
+    assert table[table.patient != ""].groupby("patient").fold.nunique().max() == 1
+    classes = set(CATALOG[name].classes)
+    assert all(set(rows.label) == classes for _, rows in table.groupby("fold"))
+    assert sorted(table.fold.unique()) == list("01234")
+    published = table.groupby(["published_split", "label"]).size().to_dict()
+    assert published == {(s, c): n for s, counts in CATALOG[name].counts.items() for c, n in counts.items()}
+
+
+# (set, fact, value of FACTS, tolerance): counts that rest on pixels may shift, because images were reduced.
+KNOWN = [
+    ("brain-tumor-mri", "linked images", 4750, 0),
+    ("brain-tumor-mri", "linked patients", 209, 0),
+    ("brain-tumor-mri", "linked test images", 788, 0),
+    ("brain-tumor-mri", "linked test images with their patient in training", 788, 0),
+    ("brain-tumor-mri", "test images with a byte-identical training twin", 103, 0),
+    ("brain-tumor-mri", "test images with a pixel-identical training twin", 216, 5),
+    ("brain-tumor-mri", "removed by S0's rule", 1113, 20),
+    ("sartaj", "test images with a byte-identical training twin", 88, 0),
+    ("sartaj", "test images with a pixel-identical training twin", 251, 5),
+    ("sartaj", "linked test images in a label conflict: pituitary", 10, 0),
+]
+
+
+@pytest.mark.parametrize(("name", "fact", "value", "tolerance"), KNOWN)
+def test_measured_facts_are_the_known_ones(name, fact, value, tolerance):
+    assert FACTS[name][fact] == pytest.approx(value, abs=tolerance)
+
+
 def test_thumbnails_do_not_depend_on_size():
     big, small = traits(picture(3, (256, 256)))[0], traits(picture(3, (256, 256))[::2, ::2])[0]
     assert (big * small).sum() > 0.99
     assert thumbnails.SIDE == 64
+
+
+# ---- the tables of the command line, on the phantom and on a second one --------------------------------
+
+
+@pytest.fixture
+def two_sets(roots, tmp_path, monkeypatch):
+    """The small phantom, "twin" (another one, a third of it copied from the first) and an empty folder of splits."""
+    data = Path(os.environ["BRAIN_MRI_DATA"]) / "phantom"
+    twin = tmp_path / "data/twin"
+    twin.mkdir(parents=True)
+    (tmp_path / "data/phantom").symlink_to(data)
+    phantom.generate(twin, size=64, patients=24, slices=2, seed=5)
+    manifest, first = pd.read_csv(twin / "manifest.csv"), pd.read_csv(data / "manifest.csv")
+    manifest["patient"] = "twin-" + manifest.patient.astype(str)
+    manifest["path"] = "twin/" + manifest.path
+    with h5py.File(twin / "images.h5", "r+") as file, h5py.File(data / "images.h5") as source:
+        for row in range(0, len(manifest), 3):
+            file["image"][row] = source["image"][row]
+            manifest.loc[row, ["sha256", "label"]] = first.loc[row, ["sha256", "label"]]
+    manifest.to_csv(twin / "manifest.csv", index=False)
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
+    monkeypatch.setitem(CATALOG, "twin", replace(get("phantom"), name="twin"))
+    monkeypatch.setattr(store, "SPLITS", tmp_path / "splits")
+    (tmp_path / "splits").mkdir()
+    return manifest
+
+
+def written(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
+
+
+def test_one_command_writes_tables_that_the_protocols_read(two_sets, tmp_path, capsys):
+    with pytest.raises(DataError, match=r"python -m utils\.curation phantom twin --write"):
+        make_split("phantom", "external", test_on="twin")
+    with pytest.raises(DataError, match=r"python -m utils\.curation phantom --write"):
+        make_split("phantom", "cleaned")
+    assert curation.main(["phantom", "twin", "--write"]) == 0
+    assert "phantom and twin, images shared" in capsys.readouterr().out
+    first = {path.name: path.read_bytes() for path in (tmp_path / "splits").rglob("*.*")}
+    assert curation.main(["phantom", "twin", "--write"]) == 0
+    assert first == {path.name: path.read_bytes() for path in (tmp_path / "splits").rglob("*.*")}, (
+        "same data, same bytes"
+    )
+    assert set(first) == {"phantom.csv", "twin.csv", "facts.json", "phantom+twin.csv"}
+    cleaned, raw = make_split("phantom", "cleaned"), make_split("phantom")
+    removed = set(np.concatenate([raw.known, raw.test])) - set(np.concatenate([cleaned.known, cleaned.test]))
+    hashes = look("phantom").hashes[:, 0]
+    kept = np.setdiff1d(np.arange(len(hashes)), list(removed))
+    assert removed and len(set(hashes[kept])) == len(kept) == len(set(hashes)), "one picture a hash"
+
+
+def test_external_leaves_out_every_relative_and_nobody_else(two_sets):
+    assert curation.main(["phantom", "twin", "--write"]) == 0
+    split = make_split("phantom", "external", test_on="twin")
+    assert split.test_set == "twin" and not len(np.intersect1d(split.train, split.val))
+    assert sorted(split.known) == list(range(len(read_manifest("phantom")))), "the whole first set is trained on"
+    copied = np.arange(0, len(two_sets), 3)
+    assert not set(copied) & set(split.test), "copies are left out"
+    table = pd.read_csv(store.SPLITS / "twin.csv", dtype=str, keep_default_na=False)
+    related = table.group.isin(set(table.group[copied])).to_numpy()
+    assert set(split.test) == set(np.flatnonzero(~related)), "with all that is grouped with them, and no other"
+    kinds = (
+        pd.read_csv(store.SPLITS / overlap_file("twin", "phantom")).query("dataset == 'twin'").set_index("path").kind
+    )
+    assert (kinds[two_sets.path[copied]] == "bytes").all() and set(kinds) <= {
+        "bytes",
+        "pixels",
+        "near",
+        "patient",
+        "group",
+    }
+    assert len(PackedImages("twin", split.test, image_size=32, classes=get("phantom").classes)) == len(split.test)
+
+
+def test_external_needs_another_set_and_something_left(two_sets, monkeypatch):
+    assert curation.main(["phantom", "twin", "--write"]) == 0
+    with pytest.raises(DataError, match="external to itself"):
+        make_split("phantom", "external", test_on="phantom")
+    with pytest.raises(DataError, match="names a set to test on"):
+        make_split("phantom", "external")
+    with pytest.raises(DataError, match="names a set to test on"):
+        make_split("phantom", "published", test_on="twin")
+    all_shared = read_manifest("twin")[["path"]].assign(dataset="twin", kind="bytes")
+    all_shared.to_csv(store.SPLITS / overlap_file("phantom", "twin"), index=False)
+    with pytest.raises(DataError, match="'twin' has no image, of a class of 'phantom'"):
+        make_split("phantom", "external", test_on="twin")
+
+
+def test_the_command_line_names_what_is_missing(roots, capsys):
+    assert curation.main(["phantom", "sartaj"]) == 1
+    assert "python datasets/download.py sartaj" in capsys.readouterr().err
+
+
+def test_the_memoriser_remembers_twins(roots):
+    found = look("phantom")
+    table, seen = curation.memoriser(found, "published")
+    right = (table.label == table.predicted).to_numpy()
+    assert len(table) == len(make_split("phantom").test) and right[seen].mean() > right[~seen].mean()
+    table, seen = curation.memoriser(found, "patient")
+    assert sorted(table.path) == sorted(found.table.path) and not seen.any()
+
+
+def test_relations_count_what_was_planted(roots):
+    found = look("phantom")
+    counted = curation.relations(found)
+    assert list(counted.index) == ["bytes", "pixels", "near"]
+    assert (counted["within a class"] + counted["between classes"] == counted.pairs).all()
+    assert counted["between the parts"].sum() > 0
+
+
+# ---- the committed tables ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj"])
+def test_committed_cleaning_is_of_this_set_and_of_s0s_size(name):
+    removed = pd.read_csv(SPLITS / f"s0/{name}.csv").path
+    assert removed.isin(pd.read_csv(SPLITS / f"{name}.csv").path).all()
+    assert len(removed) == removed.nunique() == FACTS[name]["removed by S0's rule"]
+
+
+@pytest.mark.parametrize(("a", "b"), [("brain-tumor-mri", "sartaj"), ("brain-tumor-mri", "cheng"), ("sartaj", "cheng")])
+def test_no_patient_and_no_group_crosses_to_an_external_test(a, b):
+    shared = pd.read_csv(SPLITS / overlap_file(a, b))
+    tables = {name: pd.read_csv(SPLITS / f"{name}.csv", dtype=str, keep_default_na=False) for name in (a, b)}
+    left = {name: t[~t.path.isin(shared.path[shared.dataset == name])] for name, t in tables.items()}
+    for mine, other in ((a, b), (b, a)):
+        assert not set(left[mine].patient) & (set(tables[other].patient) - {""})
+        lost = tables[mine][~tables[mine].path.isin(left[mine].path)]
+        assert not set(lost.group) & set(left[mine].group), "what is grouped with a relative goes with it"
+
+
+@pytest.mark.real
+def test_the_real_archives_give_the_committed_tables(real_sets, tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "SPLITS", tmp_path / "splits")
+    (tmp_path / "splits").mkdir()
+    assert curation.main(["brain-tumor-mri", "sartaj", "cheng", "--write"]) == 0
+    made, committed = written(tmp_path / "splits"), written(SPLITS)
+    assert sorted(made) == sorted(committed)
+    assert [path for path in made if made[path] != committed[path]] == []
+    published, _ = curation.memoriser(look("brain-tumor-mri"), "published")
+    assert (published.label == published.predicted).mean() == pytest.approx(0.963, abs=0.01)

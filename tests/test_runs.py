@@ -15,7 +15,8 @@ from utils import runs
 from utils.baselines import BASELINES, baseline
 from utils.evaluation import evaluate, predict, prediction_table
 from utils.recipes import get_recipe
-from utils.runs import Run, interval, load_runs, load_weights, results_table, save_run
+from utils.runs import Run, load_runs, load_weights, save_run
+from utils.tables import interval, results_table
 from utils.tasks import Classification
 from utils.training import Fit
 

@@ -10,7 +10,6 @@ from sklearn.neighbors import KNeighborsClassifier
 from datasets.store import PackedImages
 
 PIXELS = 64  # side of the pictures that `baseline` wants
-UNCROPPED = "1-NN-uncropped"  # 1-NN by correlation of the publisher's own pictures, see `curation.nearest_picture`
 
 
 def baseline(kind: str, train: PackedImages, test: PackedImages) -> np.ndarray:

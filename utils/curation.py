@@ -17,11 +17,12 @@ import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from datasets import store
+from datasets import catalog, store
 from datasets.catalog import DataError
-from datasets.protocols import FOLDS, grouped_folds, overlap_file
+from datasets.protocols import FOLDS, grouped_folds, make_split, overlap_file
 from datasets.views import TRANSFORMS
 from utils.baselines import probabilities
+from utils.evaluation import prediction_table
 from utils.thumbnails import Pictures, join, look
 
 REFERENCE = "cheng"  # the one set that names its patients; others are linked to it
@@ -194,11 +195,58 @@ def overlap(a: Pictures, b: Pictures, table_a: pd.DataFrame, table_b: pd.DataFra
     return both.table[["dataset", "path"]].assign(kind=kind)[kind != ""]
 
 
-def nearest_picture(pictures: Pictures, train: np.ndarray, test: np.ndarray, classes: Sequence[str]) -> np.ndarray:
-    """The memoriser: each `test` row gets the label of its most correlated `train` row, as probabilities N×K."""
+def wrong_labels(table: pd.DataFrame) -> np.ndarray:
+    """Rows whose label is not the commonest among their patient's pictures: nobody has two kinds of tumour here.
+
+    Args:
+        table: `label` and `patient` of each picture; a picture without patient is never suspected, and where two
+            labels are equally common in a patient, all of his pictures are.
+    """
+    known = table[table.patient.ne("")]
+    counts = known.groupby(["patient", "label"]).size().rename("n").reset_index()
+    most = counts[counts.n == counts.groupby("patient").n.transform("max")]
+    most = most[~most.patient.duplicated(keep=False)].set_index("patient").label
+    return known.index[known.label != known.patient.map(most)].to_numpy()
+
+
+def memoriser(pictures: Pictures, protocol: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """What a nearest neighbour that has learned nothing scores: the label of the most correlated training picture.
+
+    Args:
+        pictures: of one whole data set, in manifest order, as the publisher framed them.
+        protocol: "published", or "patient" for the five folds together.
+
+    Returns:
+        the prediction table (`evaluation.prediction_table`), and of each row whether training holds its group.
+    """
+    name = pictures.table.dataset.iloc[0]
+    classes = catalog.get(name).classes
     pixels = pictures.turned("upright")  # of unit length: the nearest is the most correlated
     labels = pictures.table.label.map({c: i for i, c in enumerate(classes)}).to_numpy()
-    return probabilities("1-NN", pixels[train], labels[train], pixels[test], len(classes))
+    tables, seen = [], []
+    for fold in range(FOLDS) if protocol == "patient" else (0,):
+        split = make_split(name, protocol, fold)
+        guess = probabilities("1-NN", pixels[split.known], labels[split.known], pixels[split.test], len(classes))
+        tables.append(prediction_table(name, split.test, split.test_groups, classes, guess))
+        seen.append(split.seen)
+    return pd.concat(tables, ignore_index=True), np.concatenate(seen)
+
+
+def relations(pictures: Pictures) -> pd.DataFrame:
+    """Pairs of duplicates counted by `kind`: within a class, between classes, and between the published parts."""
+    pairs, table = duplicate_pairs(pictures), pictures.table
+    label, part = table.label.to_numpy(), table.published_split.to_numpy()
+    flags = pd.DataFrame(
+        {
+            "kind": pairs.kind,
+            "pairs": True,
+            "within a class": label[pairs.i] == label[pairs.j],
+            "between classes": label[pairs.i] != label[pairs.j],
+            "between the parts": part[pairs.i] != part[pairs.j],
+        }
+    )
+    kinds = pd.CategoricalIndex(["bytes", "pixels", "near"], name="kind")
+    return flags.groupby("kind").sum().reindex(kinds, fill_value=0).astype(int)
 
 
 def write(table: pd.DataFrame, path: str) -> None:

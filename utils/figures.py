@@ -16,7 +16,7 @@ from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
 from torch import Tensor, nn
 
-from utils.runs import interval
+from utils.tables import chosen, interval
 
 PUBLISHED_COLOUR = "0.55"
 
@@ -114,6 +114,62 @@ def compared(records: Sequence[dict], metric: str = "accuracy") -> Figure:
     axis.set(
         xlabel=f"{metric} on the test part (95 % interval; diamond: as published)", ylim=(-0.6, len(records) - 0.3)
     )
+    figure.tight_layout()
+    return figure
+
+
+def against_patients(records: Sequence[dict], dataset: str = "brain-tumor-mri") -> Figure:
+    """Accuracy of each model on the published split and on patient folds, with intervals; diamond: as printed."""
+    pairs = {}
+    for model in sorted({r["run"]["model"] for r in records if r["run"]["dataset"] == dataset}):
+        published = chosen(records, dataset=dataset, model=model, split="published")
+        patient = chosen(records, dataset=dataset, model=model, split="patient", fold=None)
+        if published and patient:
+            pairs[model] = published, patient
+    order = sorted(pairs, key=lambda model: pairs[model][1]["metrics"]["accuracy"]["value"])
+    figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.6 * len(order)))
+    for y, model in enumerate(order):
+        values = [record["metrics"]["accuracy"] for record in pairs[model]]
+        axis.plot([v["value"] for v in values], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
+        for value, colour, label, side in zip(
+            values, ("C0", "C3"), ("published split", "patient folds"), (8, -14), strict=True
+        ):
+            spread = [[value["value"] - value["low"]], [value["high"] - value["value"]]]
+            axis.errorbar(
+                value["value"], y, xerr=spread, fmt="o", capsize=3, color=colour, label=label if not y else None
+            )
+            where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+            axis.annotate(interval(value), (value["value"], y), color=colour, **where)
+        if pairs[model][0]["published"]:
+            axis.plot(pairs[model][0]["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
+    axis.set_yticks(range(len(order)), order)
+    axis.set(xlabel=f"accuracy on {dataset} (95 % interval; diamond: as printed by S2)", ylim=(-0.7, len(order) - 0.3))
+    axis.legend(loc="lower right") if order else None
+    figure.tight_layout()
+    return figure
+
+
+def shift_map(
+    places: dict[str, np.ndarray], labels: dict[str, np.ndarray], classes: Sequence[str], title: str = ""
+) -> Figure:
+    """A 2-D map of validation (dots) and test (crosses), coloured by class; `places` and `labels` by part."""
+    figure, axis = plt.subplots(figsize=(6, 4.5))
+    for part, marker in (("val", "o"), ("test", "x")):
+        for k, c in enumerate(classes):
+            x, y = places[part][labels[part] == c].T
+            axis.scatter(x, y, s=14, marker=marker, color=f"C{k}", alpha=0.7, label=f"{c}, {part}")
+    axis.set(xticks=[], yticks=[], title=title)
+    axis.legend(fontsize=7, ncol=2)
+    figure.tight_layout()
+    return figure
+
+
+def counts(table: pd.DataFrame, xlabel: str = "", ylabel: str = "") -> Figure:
+    """A table of counts as a heat map with its numbers; colour shows the share of the row."""
+    figure, axis = plt.subplots(figsize=(1.6 + 0.95 * table.shape[1], 1 + 0.4 * table.shape[0]))
+    sns.heatmap(table.div(table.sum(axis=1), axis=0), annot=table, fmt="d", cmap="Blues", cbar=False, ax=axis)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.tick_params(axis="y", rotation=0)
     figure.tight_layout()
     return figure
 

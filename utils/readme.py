@@ -1,15 +1,18 @@
-"""Writes the README's table and picture from `saved_metrics/`: `make tables`, after every new run."""
+"""Writes the README's tables and picture from `saved_metrics/`: `make tables`, after every new run."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from datasets.catalog import REPO
 from utils import figures
-from utils.runs import load_runs, results_table
+from utils.pooling import pool_folds
+from utils.runs import load_runs
+from utils.tables import BLOCKS
 
-BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- /results -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
 def markdown(table: pd.DataFrame) -> str:
@@ -18,16 +21,19 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def filled(text: str, records: list[dict]) -> str:
-    """README `text` with the block between the two `results` comments made anew."""
-    return BLOCK.sub(lambda found: f"{found[1]}\n{markdown(results_table(records))}\n{found[2]}", text)
+def filled(text: str, records: Sequence[dict]) -> str:
+    """README `text` with every block `<!-- table NAME -->` made anew, NAME from `tables.BLOCKS`."""
+    return BLOCK.sub(lambda found: f"{found[1]}\n{markdown(BLOCKS[found[2]](records))}\n{found[3]}", text)
 
 
 def main(root: Path = REPO) -> None:
+    """Pool finished patient folds, then write tables and picture."""
+    for path in pool_folds(root / "saved_metrics"):
+        print(f"pooled: {path.name}")
     records = load_runs(root / "saved_metrics")
     (root / "README.md").write_text(filled((root / "README.md").read_text(), records))
     (root / "docs").mkdir(exist_ok=True)
-    figures.compared(records).savefig(root / "docs/results.png", dpi=110)
+    figures.against_patients(records).savefig(root / "docs/results.png", dpi=110)
 
 
 if __name__ == "__main__":

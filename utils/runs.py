@@ -1,6 +1,6 @@
 """A run and what it leaves: its id, its folder, and the evidence in `saved_metrics/` and `saved_models/`.
 
-Tables in the README and the notebooks are read back from here (`load_runs`, `results_table`), never typed.
+Tables in the README and the notebooks are read back from here (`load_runs`, then `tables.py`), never typed.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from datasets.protocols import PROTOCOLS
 from datasets.store import require
 from datasets.views import VIEWS
 from models import MODELS
-from utils.baselines import BASELINES, PIXELS, UNCROPPED
+from utils.baselines import BASELINES, PIXELS
 from utils.recipes import Recipe
 from utils.training import Fit
 
@@ -59,7 +59,7 @@ class Run:
     def __post_init__(self):
         catalog.get(self.dataset)
         lookup(PROTOCOLS, self.split, "split")
-        lookup(MODELS | BASELINES | {UNCROPPED: None}, self.model, "model")
+        lookup(MODELS | BASELINES, self.model, "model")
         lookup(VIEWS, self.view, "view")
 
     @property
@@ -210,6 +210,18 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
     return path
 
 
+def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
+    """Write what curation found in data set `name` to `saved_metrics/curation/NAME.json`; returns its path.
+
+    Quick tries go to the working folder, as those of runs do.
+    """
+    folder = output_root() / ("runs/curation" if quick else "saved_metrics/curation")
+    record = {"dataset": name, "data": fingerprint(name), "git": git_revision(), "hardware": hardware()}
+    record |= {"finished": datetime.now(UTC).isoformat(timespec="seconds")} | findings
+    write_atomically(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
+    return folder / f"{name}.json"
+
+
 def load_weights(path: Path) -> nn.Module:
     """The model that the card beside `path` describes, with its weights, ready to predict.
 
@@ -231,45 +243,3 @@ def load_runs(folder: Path | None = None) -> list[dict]:
     """All run records of a folder (`saved_metrics/` by default), by id."""
     folder = folder or output_root() / "saved_metrics"
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-
-
-def interval(entry: dict, percent: bool = True) -> str:
-    """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn."""
-    if entry["value"] is None:
-        return "–"
-    scale, digits = (100, 1) if percent else (1, 3)
-    bounds = (
-        f" ({entry['low'] * scale:.{digits}f}–{entry['high'] * scale:.{digits}f})" if entry["low"] is not None else ""
-    )
-    return f"{entry['value'] * scale:.{digits}f}{bounds}"
-
-
-def split_words(run: dict) -> str:
-    """The protocol of a record's run in a table's words."""
-    if run["split"] == "patient":
-        return "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
-    return f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
-
-
-def results_table(records: list[dict]) -> pd.DataFrame:
-    """One row a run: what was run, accuracy and macro-F1 in percent with 95 % intervals, and the published number."""
-    rows = []
-    for record in sorted(
-        records, key=lambda r: (r["run"]["dataset"], r["run"]["split"], -r["metrics"]["accuracy"]["value"])
-    ):
-        run, training, published = record["run"], record["training"], record["published"]
-        rows.append(
-            {
-                "data set": run["dataset"],
-                "split": split_words(run),
-                "model": run["model"],
-                "pixels": run["image_size"],
-                "epochs": training["epochs"] if training else "–",
-                "accuracy %": interval(record["metrics"]["accuracy"]),
-                "macro F1 %": interval(record["metrics"]["macro_f1"]),
-                "macro AUC": interval(record["metrics"]["macro_auc"], percent=False),
-                "published accuracy %": f"{100 * published['accuracy']:.1f}" if published else "–",
-                "test images": record["images"],
-            }
-        )
-    return pd.DataFrame(rows)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from datasets import catalog, layouts
 from datasets.preprocess import cores
 from datasets.store import read_manifest, require
-from datasets.views import TRANSFORMS
+from datasets.views import TRANSFORMS, undo
 
 SIDE = 64  # of a thumbnail, pixels
 
@@ -43,6 +43,11 @@ class Pictures:
     def turned(self, transform: str) -> np.ndarray:
         """Thumbnails after a transform, N×4096."""
         return np.ascontiguousarray(TRANSFORMS[transform](self.thumbnails)).reshape(len(self), SIDE**2)
+
+    def undone(self, transforms: Sequence[str]) -> "Pictures":
+        """The same with thumbnails turned back, each after its own of `TRANSFORMS` (hashes stay as they are)."""
+        back = [undo(t[..., None], name)[..., 0] for t, name in zip(self.thumbnails, transforms, strict=True)]
+        return Pictures(self.table, np.stack(back), self.hashes)
 
 
 def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:

@@ -1,0 +1,132 @@
+"""What tells the class without showing a tumour: how a picture was turned, and where its file comes from.
+
+A model may learn these instead of anatomy, and patient folds do not help: a source crosses all folds. The
+classifiers here see nothing else, so their score is what the shortcut alone is worth.
+"""
+
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pandas as pd
+from PIL import Image
+from sklearn.ensemble import ExtraTreesClassifier
+
+from datasets import catalog
+from datasets.preprocess import cores, decode
+from datasets.store import PackedImages, read_manifest
+from datasets.views import VIEWS, head_mask
+from utils.evaluation import evaluate, prediction_table
+
+BACKGROUND_BINS = 8  # of the grey histogram outside the head, from 0 to 63
+
+
+def orientation_features(transforms: Sequence[str]) -> pd.DataFrame:
+    """One column a transform, 1 where the picture was turned that way: N×(transforms that occur)."""
+    return pd.get_dummies(pd.Series(transforms, dtype=str), dtype=float)
+
+
+def picture_traits(grey: np.ndarray) -> dict[str, float]:
+    """Traits of a grey picture H×W uint8 that hold no anatomy: borders, background, sharpness, JPEG blocks."""
+    height, width = grey.shape
+    frame = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).astype(float)
+    outside = grey[~head_mask(grey)]
+    outside = outside if len(outside) else np.zeros(1, np.uint8)
+    histogram = np.histogram(outside, BACKGROUND_BINS, (0, 64))[0] / len(outside)
+    steps = np.abs(np.diff(grey.astype(float), axis=1)).mean(0) if width > 1 else np.zeros(1)
+    at_blocks = steps[7::8].mean() if width > 8 else 0.0
+    rows, columns = np.ptp(grey, axis=1) <= 8, np.ptp(grey, axis=0) <= 8  # lines of one grey value, nearly
+    return {
+        "frame_mean": frame.mean(),
+        "frame_std": frame.std(),
+        "border_top": _leading(rows) / height,
+        "border_bottom": _leading(rows[::-1]) / height,
+        "border_left": _leading(columns) / width,
+        "border_right": _leading(columns[::-1]) / width,
+        "background_share": len(outside) / grey.size,
+        "background_zero": float((outside == 0).mean()),
+        "background_std": float(outside.std()),
+        "sharpness": float(np.log1p(cv2.Laplacian(grey, cv2.CV_64F).var())),
+        "blockiness": float(at_blocks / (steps.mean() + 1e-6)),
+    } | {f"background_{i}": share for i, share in enumerate(histogram)}
+
+
+def _leading(lines: np.ndarray) -> int:
+    return len(lines) if lines.all() else int(np.argmin(lines))
+
+
+def file_traits(content: bytes) -> dict[str, float]:
+    """What an image file's header tells: colour mode and JPEG quantisation (mean step of each table, 0 without)."""
+    with Image.open(io.BytesIO(content)) as picture:
+        tables = getattr(picture, "quantization", None) or {}
+        steps = [float(np.mean(list(table))) for _, table in sorted(tables.items())] + [0.0, 0.0]
+        return {"colour": float(picture.mode not in ("L", "1")), "jpeg_luma": steps[0], "jpeg_chroma": steps[1]}
+
+
+def source_traits(name: str, view: str = "file") -> pd.DataFrame:
+    """Traits without anatomy of every image of a data set, in manifest order.
+
+    Args:
+        view: "file" for the publisher's files (size and shape of file and picture, header, picture), or a key of
+            `views.VIEWS` for the packed pictures as a model sees them at 128 pixels.
+    """
+    manifest = read_manifest(name)
+    if view in VIEWS:
+        data = PackedImages(name, np.arange(len(manifest)), view=view)
+        pictures = data.__getitems__(range(len(data)))["image"][:, 0].numpy()
+        return pd.DataFrame([picture_traits(p) for p in pictures])
+    raw = catalog.dataset_dir(name) / "raw"
+
+    def of_file(path: str) -> dict[str, float]:
+        content = (raw / path).read_bytes()
+        return file_traits(content) | picture_traits(decode(content))
+
+    with ThreadPoolExecutor(cores()) as pool:
+        found = pd.DataFrame(list(pool.map(of_file, manifest.path)))
+    shape = manifest[["bytes", "width", "height"]].astype(float)
+    return found.join(shape).assign(
+        aspect=shape.width / shape.height, bits=8 * shape.bytes / shape.width / shape.height
+    )
+
+
+def has_files(name: str) -> bool:
+    """Whether the publisher's image files are at hand: not for the phantom, and not for `cheng`, which has none."""
+    return catalog.get(name).layout == "folders" and (catalog.dataset_dir(name) / "raw").is_dir()
+
+
+def cross_validated(
+    features: pd.DataFrame,
+    labels: Sequence[str],
+    folds: np.ndarray,
+    classes: Sequence[str],
+    make: Callable | None = None,
+    seed: int = 0,
+) -> np.ndarray:
+    """Probabilities N×K of a classifier that is trained on the other folds: each row is predicted once.
+
+    Args:
+        folds: fold number of each row, such as the patient folds; make: `make(seed)` gives the classifier, by default
+            200 extremely randomised trees.
+    """
+    x, y = features.to_numpy(float), np.array([list(classes).index(label) for label in labels])
+    out = np.zeros((len(x), len(classes)))
+    for fold in np.unique(folds):
+        test = folds == fold
+        model = make(seed) if make else ExtraTreesClassifier(200, min_samples_leaf=2, n_jobs=cores(), random_state=seed)
+        model.fit(x[~test], y[~test])
+        out[np.ix_(test, model.classes_)] = model.predict_proba(x[test])
+    return out
+
+
+def score(name: str, table: pd.DataFrame, features: pd.DataFrame, resamples: int = 1000) -> dict[str, dict]:
+    """Metrics, with intervals over groups, of `cross_validated` on `features` over the patient folds.
+
+    Args:
+        table: rows of a data set's split table (`curation.curate`), with the manifest's index; features: a row each.
+    """
+    rows, classes = table.index.to_numpy(), catalog.get(name).classes
+    guess = cross_validated(features, table.label, table.fold.astype(int).to_numpy(), classes)
+    predicted = prediction_table(name, rows, table.group.to_numpy(), classes, guess)
+    return evaluate(predicted, classes, resamples)["metrics"]

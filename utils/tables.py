@@ -1,0 +1,175 @@
+"""The tables of the README and the notebooks, made of run records (`runs.load_runs`), never typed.
+
+Numbers are percent with 95 % intervals unless a column says otherwise; "–" stands for what was not run.
+"""
+
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+NONE = "–"
+FULL_SIZE = 128  # pixels of S2's input; smaller runs stand in tables of their own
+
+
+def interval(entry: dict, percent: bool = True) -> str:
+    """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn."""
+    if entry["value"] is None:
+        return "–"
+    scale, digits = (100, 1) if percent else (1, 3)
+    bounds = (
+        f" ({entry['low'] * scale:.{digits}f}–{entry['high'] * scale:.{digits}f})" if entry["low"] is not None else ""
+    )
+    return f"{entry['value'] * scale:.{digits}f}{bounds}"
+
+
+def split_words(run: dict) -> str:
+    """The protocol of a record's run in a table's words."""
+    if run["split"] == "patient":
+        return "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
+    return f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
+
+
+def results_table(records: Sequence[dict]) -> pd.DataFrame:
+    """One row a run: what was run, accuracy and macro-F1 in percent with 95 % intervals, and the published number."""
+    rows = []
+    for record in sorted(
+        records, key=lambda r: (r["run"]["dataset"], r["run"]["split"], -r["metrics"]["accuracy"]["value"])
+    ):
+        run, training, published = record["run"], record["training"], record["published"]
+        rows.append(
+            {
+                "data set": run["dataset"],
+                "split": split_words(run),
+                "model": run["model"],
+                "pixels": run["image_size"],
+                "epochs": training["epochs"] if training else "–",
+                "accuracy %": interval(record["metrics"]["accuracy"]),
+                "macro F1 %": interval(record["metrics"]["macro_f1"]),
+                "macro AUC": interval(record["metrics"]["macro_auc"], percent=False),
+                "published accuracy %": f"{100 * published['accuracy']:.1f}" if published else "–",
+                "test images": record["images"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def cell(record: dict | None, metric: str = "accuracy") -> str:
+    """A metric of a record with its interval, or "–" without a record."""
+    return interval(record["metrics"][metric]) if record else NONE
+
+
+def chosen(records: Sequence[dict], **wanted: object) -> dict | None:
+    """The one record whose `run` has the values `wanted`, among runs on pictures as stored unless `view` is wanted.
+
+    Baselines have no recipe and no size of their own: `image_size` holds for networks only.
+    """
+    wanted = {"view": "stored", "fold": 0} | wanted
+    size = wanted.pop("image_size", FULL_SIZE)
+    found = [
+        r
+        for r in records
+        if all(r["run"][key] == value for key, value in wanted.items())
+        and (r["recipe"] is None or r["run"]["image_size"] == size)
+    ]
+    return found[0] if found else None
+
+
+def headline(records: Sequence[dict]) -> pd.DataFrame:
+    """Published split against patient folds, a row a data set and model."""
+    rows = []
+    for dataset, model in _in_order(records, lambda run: (run["dataset"], run["model"])):
+        published = chosen(records, dataset=dataset, model=model, split="published")
+        patient = chosen(records, dataset=dataset, model=model, split="patient", fold=None)
+        if patient is None:
+            continue
+        unseen = published and published.get("unseen")
+        printed = published and published["published"]
+        lost = published and 100 * (patient["metrics"]["accuracy"]["value"] - published["metrics"]["accuracy"]["value"])
+        rows.append(
+            {
+                "data set": dataset,
+                "model": model,
+                "epochs": patient["training"]["epochs"] if patient["training"] else NONE,
+                "printed by S2": f"{100 * printed['accuracy']:.1f}" if printed else NONE,
+                "published split": cell(published),
+                "its unseen part": interval(unseen["accuracy"]) if unseen else NONE,
+                "patient folds": cell(patient),
+                "lost, points": f"{lost:+.1f}" if published else NONE,
+                "folds from – to": f"{100 * min(patient['folds']):.1f} – {100 * max(patient['folds']):.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def cleaning(records: Sequence[dict], image_size: int = 64) -> pd.DataFrame:
+    """S0's claim taken apart: two data sets, raw and cleaned, and both by patient; networks of one size."""
+    rows = []
+    for dataset, model in _in_order(records, lambda run: (run["dataset"], run["model"])):
+        of = {"dataset": dataset, "model": model, "image_size": image_size}
+        raw, cleaned = (chosen(records, split=split, **of) for split in ("published", "cleaned"))
+        if cleaned is None:
+            continue
+        rows.append(
+            {
+                "data set": dataset,
+                "model": model,
+                "raw": cell(raw),
+                "cleaned by S0's rule": cell(cleaned),
+                "patient folds": cell(chosen(records, split="patient", **(of | {"fold": None}))),
+                "test images raw / cleaned": f"{raw['images'] if raw else NONE} / {cleaned['images']}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def external(records: Sequence[dict]) -> pd.DataFrame:
+    """Trained on one set, tested on what another adds; tumour or none besides the classes."""
+    rows = []
+    for record in records:
+        run = record["run"]
+        if run["split"] != "external" or run["model"] == "majority":
+            continue
+        classes = ", ".join(f"{e['images']} {c}" for c, e in record["per_class"].items() if e["images"])
+        rows.append(
+            {
+                "trained on → tested on": f"{run['dataset']} → {run['test_on']}",
+                "model": run["model"],
+                "test images": classes,
+                "accuracy": cell(record),
+                "tumour: sensitivity": cell(record, "tumour_sensitivity"),
+                "tumour: specificity": cell(record, "tumour_specificity"),
+                "tumour: AUC": interval(record["metrics"]["tumour_auc"], percent=False),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def views(records: Sequence[dict], dataset: str = "brain-tumor-mri", image_size: int = 64) -> pd.DataFrame:
+    """What undoing a shortcut costs or gains, on the published split and by patient; networks of one size."""
+    rows = []
+    for model, view in _in_order(records, lambda run: (run["model"], run["view"])):
+        of = {"dataset": dataset, "model": model, "view": view, "image_size": image_size}
+        published, patient = (
+            chosen(records, split="published", **of),
+            chosen(records, split="patient", **of | {"fold": None}),
+        )
+        if model != "majority" and (published or patient):
+            rows.append(
+                {"model": model, "pictures": view, "published split": cell(published), "patient folds": cell(patient)}
+            )
+    return pd.DataFrame(rows)
+
+
+def _in_order(records: Sequence[dict], key: Callable[[dict], tuple]) -> list[tuple]:
+    """The keys of the records' runs: networks first, then what they have to beat."""
+    last = {"1-NN": 1, "majority": 2}
+    return sorted({key(r["run"]) for r in records}, key=lambda k: (k[0] in last, [(last.get(v, 0), v) for v in k]))
+
+
+# What the README shows, by the name of its block.
+BLOCKS: dict[str, Callable[[Sequence[dict]], pd.DataFrame]] = {
+    "headline": headline,
+    "cleaning": cleaning,
+    "external": external,
+    "views": views,
+}
