@@ -213,12 +213,13 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
 def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
     """Write what curation found in data set `name` to `saved_metrics/curation/NAME.json`; returns its path.
 
-    Quick tries go to the working folder, as those of runs do.
+    Quick tries go to the working folder, as those of runs do. Only the first of several processes writes.
     """
     folder = output_root() / ("runs/curation" if quick else "saved_metrics/curation")
     record = {"dataset": name, "data": fingerprint(name), "git": git_revision(), "hardware": hardware()}
     record |= {"finished": datetime.now(UTC).isoformat(timespec="seconds")} | findings
-    write_atomically(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
+    if not int(os.environ.get("RANK", 0)):
+        write_atomically(folder / f"{name}.json", json.dumps(record, indent=1) + "\n")
     return folder / f"{name}.json"
 
 
