@@ -133,6 +133,24 @@ def test_the_array_of_vit_job_runs_one_model_a_task(submit, tmp_path):
     assert chosen == ["ViT", "AlexNet", "VGG16"]
 
 
+def test_the_array_of_curation_job_takes_one_data_set_a_task(submit, tmp_path):
+    array = submit("jobs/curation.job", "--list", options=("--array=0-2", f"--output={tmp_path}/task-%a.log"))
+    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(3)]
+    assert [task.end() for task in tasks] == ["COMPLETED"] * 3, tasks[0].text()
+    chosen = [re.search(r"^dataset +(\S+)", task.text(), re.MULTILINE)[1] for task in tasks]
+    assert chosen == ["brain-tumor-mri", "sartaj", "cheng"]
+
+
+@pytest.mark.slow
+def test_curation_job_leaves_its_findings(submit, tmp_path, small_phantom, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    job = submit("jobs/curation.job", "-p", "dataset", "phantom", "-p", "quick", "true", "-p", "permutations", 8)
+    assert job.end(300) == "COMPLETED", job.text()
+    found = json.loads((tmp_path / "runs/curation/phantom.json").read_text())
+    assert found["facts"]["images"] == 84 and {"memoriser", "shift", "outliers", "source only"} <= set(found)
+    assert (tmp_path / f"runs/notebooks/data_curation-{job.number}.ipynb").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
 def test_cnn_job_pauses_when_warned_queues_again_and_leaves_its_evidence(

@@ -16,7 +16,9 @@ BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, cells as they are."""
+    """A table in Markdown, cells as they are; a line that says so where nothing was run."""
+    if table.empty:
+        return "*not run yet*\n"
     lines = [table.columns, ["---"] * len(table.columns), *table.astype(str).to_numpy()]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
