@@ -40,7 +40,8 @@ def identical_pairs(keys: Sequence[str]) -> pd.DataFrame:
 def close_hashes(a: np.ndarray, b: np.ndarray, bits: int = NEAR_BITS) -> tuple[np.ndarray, np.ndarray]:
     """All (i, j) with at most `bits` bits between the 64-bit hashes a[i] and b[j]; exact, nothing is sampled.
 
-    faiss compares all pairs in compiled code: 12 times as fast as NumPy's bitwise_count on 100,000 hashes.
+    faiss compares all pairs in compiled code: 4 times as fast as NumPy's bitwise_count on 100,000 hashes
+    (benchmarks/curation.py).
     """
     if not len(a) or not len(b):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
@@ -158,6 +159,7 @@ def facts(pictures: Pictures, table: pd.DataFrame) -> dict[str, int]:
         "linked test images with their patient in training": int((test & linked & in_training).sum()),
         "test images with a byte-identical training twin": int((test & sha.isin(set(sha[~test]))).sum()),
         "test images with a pixel-identical training twin": int((test & pixels.isin(set(pixels[~test]))).sum()),
+        **{f"linked images, {name}": int(n) for name, n in table["transform"][linked].value_counts().items()},
         "images in a label conflict": int(table.label_conflict.sum()),
         **{
             f"linked test images in a label conflict: {label}": int((test & wrong & table.label.eq(label)).sum())
@@ -270,12 +272,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         tables = {}
         for name in words.datasets:
             tables[name] = curate(pictures[name], pictures[REFERENCE] if name in linked else None)
-            known[name] = facts(pictures[name], tables[name])
-            print(f"\n{name}\n{pd.Series(known[name]).to_string()}", flush=True)
+            published = tables[name].published_split.eq("test").any()
             if words.write:
                 write(tables[name], f"{name}.csv")
-                if tables[name].published_split.eq("test").any():
+                if published:
                     write(tables[name][["path"]].drop(index=s0_cleaning(pictures[name])), f"s0/{name}.csv")
+            known[name] = facts(pictures[name], tables[name])
+            for protocol in ["published", "patient"] if published else ["patient"]:
+                guessed, _ = memoriser(pictures[name], protocol)
+                share = (guessed.label == guessed.predicted).mean()
+                known[name][f"1-NN on thumbnails, {protocol} split, accuracy"] = round(float(share), 4)
+            print(f"\n{name}\n{pd.Series(known[name], dtype=object).to_string()}", flush=True)
         for a, b in itertools.combinations(words.datasets, 2):
             shared = overlap(pictures[a], pictures[b], tables[a], tables[b])
             known[f"{a} and {b}"] = {
