@@ -4,7 +4,8 @@ import re
 
 from datasets.catalog import CATALOG, REPO
 from utils.readme import filled
-from utils.runs import load_runs
+from utils.runs import load_findings, load_runs
+from utils.tables import BLOCKS
 
 TEXT = (REPO / "README.md").read_text()
 
@@ -12,7 +13,9 @@ TEXT = (REPO / "README.md").read_text()
 def test_the_table_is_generated_from_the_runs():
     records = load_runs(REPO / "saved_metrics")
     assert records, "no run is committed"
-    assert filled(TEXT, records) == TEXT, "run: make tables"
+    findings = load_findings(REPO / "saved_metrics/curation")
+    assert filled(TEXT, records, findings) == TEXT, "run: make tables"
+    assert set(BLOCKS) == set(re.findall(r"<!-- table (\w+) -->", TEXT))
 
 
 def test_every_relative_link_exists():

@@ -9,7 +9,7 @@ import pandas as pd
 from datasets.catalog import REPO
 from utils import figures
 from utils.pooling import pool_folds
-from utils.runs import load_runs
+from utils.runs import load_findings, load_runs
 from utils.tables import BLOCKS
 
 BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
@@ -23,17 +23,17 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def filled(text: str, records: Sequence[dict]) -> str:
+def filled(text: str, records: Sequence[dict], findings: Sequence[dict]) -> str:
     """README `text` with every block `<!-- table NAME -->` made anew, NAME from `tables.BLOCKS`."""
-    return BLOCK.sub(lambda found: f"{found[1]}\n{markdown(BLOCKS[found[2]](records))}\n{found[3]}", text)
+    return BLOCK.sub(lambda found: f"{found[1]}\n{markdown(BLOCKS[found[2]](records, findings))}\n{found[3]}", text)
 
 
 def main(root: Path = REPO) -> None:
     """Pool finished patient folds, then write tables and picture."""
     for path in pool_folds(root / "saved_metrics"):
         print(f"pooled: {path.name}")
-    records = load_runs(root / "saved_metrics")
-    (root / "README.md").write_text(filled((root / "README.md").read_text(), records))
+    records, findings = load_runs(root / "saved_metrics"), load_findings(root / "saved_metrics/curation")
+    (root / "README.md").write_text(filled((root / "README.md").read_text(), records, findings))
     (root / "docs").mkdir(exist_ok=True)
     figures.against_patients(records).savefig(root / "docs/results.png", dpi=110)
 

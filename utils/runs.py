@@ -244,3 +244,9 @@ def load_runs(folder: Path | None = None) -> list[dict]:
     """All run records of a folder (`saved_metrics/` by default), by id."""
     folder = folder or output_root() / "saved_metrics"
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+def load_findings(folder: Path | None = None) -> list[dict]:
+    """All findings of curation in a folder (`saved_metrics/curation/` by default), by data set."""
+    folder = folder or output_root() / "saved_metrics/curation"
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]

@@ -160,16 +160,70 @@ def views(records: Sequence[dict], dataset: str = "brain-tumor-mri", image_size:
     return pd.DataFrame(rows)
 
 
+def shortcuts(findings: Sequence[dict]) -> pd.DataFrame:
+    """What can be told without anatomy, by patient: accuracy, and in brackets behind it the AUC of tumour or none."""
+    rows = []
+    for found in findings:
+        row = {"data set": found["dataset"], "orientation (linked pictures)": interval(found["orientation only"])}
+        for view, title in (("file", "the file"), ("stored", "packed picture"), ("levelled", "levelled picture")):
+            metrics = found["source only"].get(view)
+            auc = metrics and metrics.get("tumour_auc")
+            row[title] = (
+                NONE if not metrics else interval(metrics["accuracy"]) + (f", AUC {auc['value']:.3f}" if auc else "")
+            )
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def memoriser(findings: Sequence[dict]) -> pd.DataFrame:
+    """Accuracy of the nearest neighbour on the publishers' uncropped pictures, for every set and protocol."""
+    rows = []
+    for found in findings:
+        for protocol, result in found["memoriser"].items():
+            unseen = result["unseen"]
+            classes = {c: interval(entry["recall"]) for c, entry in result["per_class"].items()}
+            rows.append(
+                {
+                    "data set": found["dataset"],
+                    "split": protocol,
+                    "accuracy": cell(result),
+                    "unseen part": f"{interval(unseen['accuracy'])} of {unseen['images']}" if unseen else NONE,
+                    **{f"recall {c}": value for c, value in classes.items()},
+                }
+            )
+    return pd.DataFrame(rows).fillna(NONE)
+
+
+def shift(found: dict) -> pd.DataFrame:
+    """One set's validation and test part, a row a class: where they come from, and whether they can be told apart."""
+    rows = {}
+    for c, pixels in found["shift"]["pixels"].items():
+        network = found["shift"]["CustomCNN"].get(c, {})
+        rows[c] = {
+            f"linked to cheng, {part}": f"{100 * share.get(c, 0):.0f}" for part, share in found["linked share"].items()
+        }
+        rows[c] |= {f"1-NN recall, {part}": f"{100 * recall[c]:.0f}" for part, recall in found["1-NN recall"].items()}
+        for name, values in (("pixels", pixels), ("CustomCNN", network)):
+            auc, p = values.get("auc"), values.get("p")
+            rows[c][f"AUC, {name} (p)"] = NONE if auc is None else f"{auc:.2f} ({p:.3f})"
+    return pd.DataFrame(rows).T.rename_axis("class").reset_index()
+
+
 def _in_order(records: Sequence[dict], key: Callable[[dict], tuple]) -> list[tuple]:
     """The keys of the records' runs: networks first, then what they have to beat."""
     last = {"1-NN": 1, "majority": 2}
     return sorted({key(r["run"]) for r in records}, key=lambda k: (k[0] in last, [(last.get(v, 0), v) for v in k]))
 
 
-# What the README shows, by the name of its block.
-BLOCKS: dict[str, Callable[[Sequence[dict]], pd.DataFrame]] = {
-    "headline": headline,
-    "cleaning": cleaning,
-    "external": external,
-    "views": views,
+# What the README shows, by the name of its block; each is given the run records and the findings of curation.
+BLOCKS: dict[str, Callable[[Sequence[dict], Sequence[dict]], pd.DataFrame]] = {
+    "headline": lambda records, findings: headline(records),
+    "cleaning": lambda records, findings: cleaning(records),
+    "external": lambda records, findings: external(records),
+    "views": lambda records, findings: views(records),
+    "shortcuts": lambda records, findings: shortcuts(findings),
+    "memoriser": lambda records, findings: memoriser(findings),
+    "gap": lambda records, findings: pd.concat(
+        [shift(f) for f in findings if f["dataset"] == "sartaj"] or [pd.DataFrame()]
+    ),
 }
