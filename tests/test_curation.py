@@ -76,6 +76,14 @@ def test_hashes_within_a_distance_equal_brute_force():
     assert len(wanted) >= 200
 
 
+def test_a_near_pair_needs_both_hash_and_correlation():
+    found = pictures([picture(0), picture(1), picture(0)])
+    found.hashes[1] = found.hashes[0]  # another picture under the same hash
+    found.hashes[2, :] = ~found.hashes[0]  # the same picture under another hash
+    assert near_pairs(found).empty
+    assert near_pairs(found, correlation=-1).iloc[0][["i", "j"]].tolist() == [0, 1]
+
+
 def test_planted_duplicates_are_found_and_nothing_else(roots):
     found = look("phantom")
     table = found.table

@@ -182,9 +182,7 @@ def overlap(a: Pictures, b: Pictures, table_a: pd.DataFrame, table_b: pd.DataFra
     # identical_pairs names only the first of its kind, which may lie in the same set: all of one key belong together
     names = {"bytes": both.table.sha256, "pixels": both.table.pixels}
     names["patient"] = pd.concat([table_a.patient, table_b.patient], ignore_index=True)
-    groups = pd.concat([a.table.dataset + table_a.group, b.table.dataset + table_b.group], ignore_index=True)
-    links = [pairs[["i", "j"]], identical_pairs(groups)]
-    links.append(identical_pairs([p or f"row {row}" for row, p in enumerate(names["patient"])]))
+    links = [pairs[["i", "j"]], identical_pairs([p or f"row {row}" for row, p in enumerate(names["patient"])])]
     joined = pd.concat(links)
     names["group"] = pd.Series(components(len(both), joined.i.to_numpy(int), joined.j.to_numpy(int)))
     crossing = pairs[where[pairs.i] != where[pairs.j]]
