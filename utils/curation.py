@@ -300,7 +300,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def names_patients(name: str) -> bool:
     """Whether the publisher of a data set says who is on its images."""
-    return store.read_manifest(name).patient.ne("").all()
+    return bool(store.read_manifest(name).patient.ne("").all())
 
 
 if __name__ == "__main__":
