@@ -36,6 +36,17 @@ def test_slices_of_few_patients_are_no_evidence():
     assert found["p"] > 0.05
 
 
+def test_patients_in_both_parts_neither_hide_nor_feign_a_shift():
+    """Twenty patients, each with pictures in both parts: without a shift the score is near .5, not far below."""
+    rng = np.random.default_rng(1)
+    centres = np.repeat(rng.normal(0, 3, (20, 8)), 4, axis=0)
+    val, test = (centres + rng.normal(0, 0.1, centres.shape) for _ in range(2))
+    same = shift.two_sample(val, test, names(80, 4), names(80, 4), permutations=20)
+    assert 0.35 < same["auc"] < 0.65 and same["p"] > 0.05
+    moved = shift.two_sample(val, test + np.array([1.0, *[0] * 7]), names(80, 4), names(80, 4), permutations=20)
+    assert moved["auc"] > same["auc"]
+
+
 def test_too_few_groups_give_no_number():
     assert np.isnan(shift.two_sample(sample(8), sample(8), names(8), names(8))["auc"])
 

@@ -42,9 +42,9 @@ def pixel_features(data: PackedImages) -> np.ndarray:
     return data.__getitems__(range(len(data)))["image"].flatten(1).numpy().astype(np.float32) / 255
 
 
-def _telling_apart(x: np.ndarray, part: np.ndarray, units: np.ndarray) -> float:
+def _telling_apart(x: np.ndarray, part: np.ndarray, groups: np.ndarray) -> float:
     score = np.zeros(len(x))
-    for train, test in GroupKFold(5).split(x, part, units):
+    for train, test in GroupKFold(5).split(x, part, groups):
         if len(np.unique(part[train])) < 2:
             return np.nan
         model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1).fit(x[train], part[train])
@@ -69,6 +69,9 @@ def two_sample(
         `auc` of held-out groups (.5: no difference), `p` the share of permutations that reach it, and the sizes.
         NaN where a sample has fewer than 5 groups.
     """
+    # A patient in both parts is held out as one: else his other pictures, of the other part, would answer for him.
+    # Permuted are his two halves, each as a whole.
+    groups = np.concatenate([val_groups, test_groups])
     units = np.array([f"val {g}" for g in val_groups] + [f"test {g}" for g in test_groups])
     part = np.repeat([0, 1], [len(val), len(test)])
     sizes = {"val": len(val), "test": len(test)}
@@ -76,10 +79,10 @@ def two_sample(
         return sizes | {"auc": np.nan, "p": np.nan}
     x = np.concatenate([val, test])
     x = PCA(min(DIMENSIONS, len(x) // 4, x.shape[1]), random_state=seed).fit_transform(x)
-    observed, rng = _telling_apart(x, part, units), np.random.default_rng(seed)
+    observed, rng = _telling_apart(x, part, groups), np.random.default_rng(seed)
     names, of_unit = np.unique(units, return_inverse=True)
     unit_part = np.array([name.startswith("test ") for name in names]).astype(int)
-    drawn = [_telling_apart(x, rng.permutation(unit_part)[of_unit], units) for _ in range(permutations)]
+    drawn = [_telling_apart(x, rng.permutation(unit_part)[of_unit], groups) for _ in range(permutations)]
     drawn = np.array([value for value in drawn if not np.isnan(value)])
     return sizes | {"auc": observed, "p": (1 + (drawn >= observed).sum()) / (1 + len(drawn))}
 
