@@ -16,7 +16,7 @@ from utils.evaluation import evaluate
 from utils.runs import Run, load_runs, write_atomically
 
 
-def pool_folds(folder: Path) -> list[Path]:
+def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
     """Write the pooled record of every run whose folds all lie in `folder`; returns the paths written.
 
     A pooled record has the metrics of the folds' joined predictions, intervals over all groups, the accuracy of each
@@ -31,7 +31,8 @@ def pool_folds(folder: Path) -> list[Path]:
     for run, records in folds.items():
         path = folder / f"{run.id}.json"
         if sorted(records) == list(range(FOLDS)) and not _is_made_of(path, records):
-            write_atomically(path, json.dumps(pooled(run, [records[f] for f in range(FOLDS)], folder), indent=1) + "\n")
+            record = pooled(run, [records[f] for f in range(FOLDS)], folder, resamples)
+            write_atomically(path, json.dumps(record, indent=1) + "\n")
             written.append(path)
     return written
 
@@ -41,7 +42,7 @@ def _is_made_of(path: Path, records: dict[int, dict]) -> bool:
     return made_of == {record["id"]: record["finished"] for _, record in sorted(records.items())}
 
 
-def pooled(run: Run, records: list[dict], folder: Path) -> dict:
+def pooled(run: Run, records: list[dict], folder: Path, resamples: int) -> dict:
     """The record of all folds together, from the predictions beside their records."""
     tables = [pd.read_csv(folder / f"{record['id']}.predictions.csv", dtype={"group": str}) for record in records]
     first, trained = records[0], [record["training"] for record in records if record["training"]]
@@ -59,5 +60,5 @@ def pooled(run: Run, records: list[dict], folder: Path) -> dict:
         "pooled": {record["id"]: record["finished"] for record in records},
         "folds": [record["metrics"]["accuracy"]["value"] for record in records],
         "unseen": None,
-        **evaluate(pd.concat(tables, ignore_index=True), catalog.get(run.dataset).classes),
+        **evaluate(pd.concat(tables, ignore_index=True), catalog.get(run.dataset).classes, resamples),
     }
