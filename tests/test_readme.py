@@ -1,8 +1,10 @@
 """The README shows what saved_metrics/ holds, and its links lead somewhere."""
 
+import json
 import re
 
 from datasets.catalog import CATALOG, REPO
+from datasets.store import SPLITS
 from utils.readme import filled
 from utils.runs import load_findings, load_runs
 from utils.tables import BLOCKS
@@ -16,6 +18,14 @@ def test_the_table_is_generated_from_the_runs():
     findings = load_findings(REPO / "saved_metrics/curation")
     assert filled(TEXT, records, findings) == TEXT, "run: make tables"
     assert set(BLOCKS) == set(re.findall(r"<!-- table (\w+) -->", TEXT))
+
+
+def test_numbers_in_the_text_are_the_measured_ones():
+    facts = json.loads((SPLITS / "facts.json").read_text())["brain-tumor-mri"]
+    unseen = {r["id"]: r.get("unseen") for r in load_runs(REPO / "saved_metrics")}
+    assert f"{facts['linked test images']} are slices of patients who can be named" in TEXT
+    assert facts["linked test images"] == facts["linked test images with their patient in training"]
+    assert "a dozen" in TEXT and unseen["brain-tumor-mri.published.1-NN.none.seed0"]["images"] == 12
 
 
 def test_every_relative_link_exists():
