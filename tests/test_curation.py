@@ -84,6 +84,15 @@ def test_a_near_pair_needs_both_hash_and_correlation():
     assert near_pairs(found, correlation=-1).iloc[0][["i", "j"]].tolist() == [0, 1]
 
 
+def test_what_the_near_rule_lets_through_is_counted():
+    darker = np.uint8(picture(0) * 0.8)
+    found = pictures([picture(0), picture(1), darker, picture(2)])
+    found.hashes[2] = found.hashes[0] ^ np.uint64(0b111111)  # as if it were 6 bits away
+    table = curate(found).assign(fold=[0, 0, 1, 1])
+    assert table.group.nunique() == 4 and curation.alike_across_folds(found, table).tolist() == [0, 2]
+    assert not len(curation.alike_across_folds(found, table, bits=5))
+
+
 def test_planted_duplicates_are_found_and_nothing_else(roots):
     found = look("phantom")
     table = found.table

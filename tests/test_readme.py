@@ -25,6 +25,7 @@ def test_numbers_in_the_text_are_the_measured_ones():
     unseen = {r["id"]: r.get("unseen") for r in load_runs(REPO / "saved_metrics")}
     assert f"{facts['linked test images']} are slices of patients who can be named" in TEXT
     assert facts["linked test images"] == facts["linked test images with their patient in training"]
+    assert f"{facts['images alike one in another fold beyond 4 bits']} pictures of `brain-tumor-mri`" in TEXT
     assert "a dozen" in TEXT and unseen["brain-tumor-mri.published.1-NN.none.seed0"]["images"] == 12
 
 

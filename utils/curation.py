@@ -167,7 +167,20 @@ def facts(pictures: Pictures, table: pd.DataFrame) -> dict[str, int]:
         },
         "removed by S0's rule": len(table) - len(s0_cleaning(pictures)),
         "groups": table.group.nunique(),
+        f"images alike one in another fold beyond {NEAR_BITS} bits": len(alike_across_folds(pictures, table)),
     }
+
+
+def alike_across_folds(pictures: Pictures, table: pd.DataFrame, bits: int = 12) -> np.ndarray:
+    """Rows that look like a picture in another fold, up to `bits` apart: what the rule of `near_pairs` lets through.
+
+    Pictures of one slice with another contrast can be more than 4 bits apart. The folds keep the stricter rule; this
+    says how much it costs.
+    """
+    pairs = near_pairs(pictures, bits)
+    fold = table.fold.to_numpy()
+    crossing = pairs[fold[pairs.i] != fold[pairs.j]]
+    return np.unique(np.concatenate([crossing.i, crossing.j])).astype(int)
 
 
 def overlap(a: Pictures, b: Pictures, table_a: pd.DataFrame, table_b: pd.DataFrame) -> pd.DataFrame:
