@@ -230,41 +230,49 @@ def in_order(job: Callable, batches: Sequence, workers: int) -> Iterator:
     if workers == 1:
         yield from map(job, batches)
         return
-    pool = _pool(workers)
     waiting: deque = deque()
-    try:
-        for batch in batches:
-            waiting.append(pool.submit(job, batch))
-            if len(waiting) > 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise DataError("a worker process was killed (out of memory?); run again with --workers 1") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with _interrupt_later() as next_result:
+        pool = _pool(workers)
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(job, batch))
+                if len(waiting) > 4 * workers:
+                    yield next_result(waiting)
+            while waiting:
+                yield next_result(waiting)
+        except BrokenProcessPool as error:
+            raise DataError("a worker process was killed (out of memory?); run again with --workers 1") from error
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker)
-    with _interrupt_later():
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the workers inherit it: Ctrl-C is the parent's
+    try:
         for _ in range(workers):  # each task starts one worker while none is idle
             pool.submit(int)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return pool
 
 
 @contextmanager
-def _interrupt_later() -> Iterator[None]:
-    """Hold Ctrl-C back: from processes started here for good, from this one until they have started."""
+def _interrupt_later() -> Iterator[Callable[[deque], Any]]:
+    """Ctrl-C ends the work between two results: elsewhere a library may swallow it, or die half-started of it."""
     pressed: list[int] = []
-    # The mask alone protects only the children, which inherit it: a thread of a library may take the signal here.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+    def next_result(waiting: deque) -> Any:
+        result = waiting.popleft().result()
+        if pressed:
+            raise KeyboardInterrupt
+        return result
+
     handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
     try:
-        yield
+        yield next_result
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         signal.signal(signal.SIGINT, handler)
     if pressed:
         raise KeyboardInterrupt
