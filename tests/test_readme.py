@@ -3,6 +3,8 @@
 import json
 import re
 
+import pandas as pd
+
 from datasets.catalog import CATALOG, REPO
 from datasets.store import SPLITS
 from utils.readme import filled
@@ -26,6 +28,9 @@ def test_numbers_in_the_text_are_the_measured_ones():
     assert f"{facts['linked test images']} are slices of patients who can be named" in TEXT
     assert facts["linked test images"] == facts["linked test images with their patient in training"]
     assert f"{facts['images alike one in another fold beyond 4 bits']} pictures of `brain-tumor-mri`" in TEXT
+    table = pd.read_csv(SPLITS / "brain-tumor-mri.csv", dtype=str, keep_default_na=False)
+    unlinked = table.label[table.patient == ""].value_counts()
+    assert f"{unlinked.meningioma} meningiomas, {unlinked.pituitary} pituitaries of `brain-tumor-mri`" in TEXT
     assert "a dozen" in TEXT and unseen["brain-tumor-mri.published.1-NN.none.seed0"]["images"] == 12
 
 

@@ -36,6 +36,17 @@ def test_slices_of_few_patients_are_no_evidence():
     assert found["p"] > 0.05
 
 
+def test_chance_is_measured_with_whole_patients():
+    """Twelve patients far apart, no shift: p is rarely small. With pictures permuted one by one it often would be."""
+    small = []
+    for seed in range(16):
+        rng = np.random.default_rng(seed)
+        slices = rng.normal(0, 3, (12, 8)).repeat(10, axis=0) + rng.normal(0, 0.3, (120, 8))
+        found = shift.two_sample(slices[:60], slices[60:], names(60, 10), 6 + np.arange(60) // 10, permutations=19)
+        small.append(found["p"] <= 0.05)
+    assert np.mean(small) <= 0.2
+
+
 def test_patients_in_both_parts_neither_hide_nor_feign_a_shift():
     """Twenty patients far apart, most of whose pictures lie in one part and a few in the other: no shift.
 

@@ -5,7 +5,7 @@ classifiers here see nothing else, so their score is what the shortcut alone is 
 """
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -101,20 +101,18 @@ def cross_validated(
     labels: Sequence[str],
     folds: np.ndarray,
     classes: Sequence[str],
-    make: Callable | None = None,
     seed: int = 0,
 ) -> np.ndarray:
-    """Probabilities N×K of a classifier that is trained on the other folds: each row is predicted once.
+    """Probabilities N×K of 200 extremely randomised trees, trained on the other folds: each row is predicted once.
 
     Args:
-        folds: fold number of each row, such as the patient folds; make: `make(seed)` gives the classifier, by default
-            200 extremely randomised trees.
+        folds: fold number of each row, such as the patient folds.
     """
     x, y = features.to_numpy(float), np.array([list(classes).index(label) for label in labels])
     out = np.zeros((len(x), len(classes)))
     for fold in np.unique(folds):
         test = folds == fold
-        model = make(seed) if make else ExtraTreesClassifier(200, min_samples_leaf=2, n_jobs=cores(), random_state=seed)
+        model = ExtraTreesClassifier(200, min_samples_leaf=2, n_jobs=cores(), random_state=seed)
         model.fit(x[~test], y[~test])
         out[np.ix_(test, model.classes_)] = model.predict_proba(x[test])
     return out

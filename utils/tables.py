@@ -14,7 +14,7 @@ FULL_SIZE = 128  # pixels of S2's input; smaller runs stand in tables of their o
 def interval(entry: dict, percent: bool = True) -> str:
     """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn."""
     if entry["value"] is None:
-        return "–"
+        return NONE
     scale, digits = (100, 1) if percent else (1, 3)
     bounds = (
         f" ({entry['low'] * scale:.{digits}f}–{entry['high'] * scale:.{digits}f})" if entry["low"] is not None else ""
@@ -42,11 +42,11 @@ def results_table(records: Sequence[dict]) -> pd.DataFrame:
                 "split": split_words(run),
                 "model": run["model"],
                 "pixels": run["image_size"],
-                "epochs": training["epochs"] if training else "–",
+                "epochs": training["epochs"] if training else NONE,
                 "accuracy %": interval(record["metrics"]["accuracy"]),
                 "macro F1 %": interval(record["metrics"]["macro_f1"]),
                 "macro AUC": interval(record["metrics"]["macro_auc"], percent=False),
-                "published accuracy %": f"{100 * published['accuracy']:.1f}" if published else "–",
+                "published accuracy %": f"{100 * published['accuracy']:.1f}" if published else NONE,
                 "test images": record["images"],
             }
         )
@@ -157,7 +157,7 @@ def views(records: Sequence[dict], dataset: str = "brain-tumor-mri", image_size:
 
 
 def shortcuts(findings: Sequence[dict]) -> pd.DataFrame:
-    """What can be told without anatomy, by patient: accuracy, and in brackets behind it the AUC of tumour or none."""
+    """What can be told without anatomy, by patient: accuracy, and behind it the AUC of tumour or none."""
     rows = []
     for found in findings:
         row = {"data set": found["dataset"], "orientation (linked pictures)": interval(found["orientation only"])}
