@@ -1,11 +1,25 @@
-"""One architecture a file, pure torch: a batch in, logits out. `MODELS` names them all; read `custom_cnn.py` first."""
+"""One architecture a file, pure torch: a batch in, logits out. Read `custom_cnn.py` first, then `classic_unet.py`."""
 
 from models.alexnet import AlexNet
+from models.attention_unet import AttentionUNet
+from models.classic_unet import ClassicUNet
 from models.custom_cnn import CustomCNN
+from models.improved_unet import ImprovedUNet
 from models.vgg16 import VGG16
 from models.vit import ViT
 
-# Classifiers trained from scratch, by the name that notebooks and jobs use.
+# Classifiers trained from scratch, and segmenters, by the name that notebooks and jobs use.
 MODELS = {model.__name__: model for model in (CustomCNN, AlexNet, VGG16, ViT)}
+SEGMENTERS = {model.__name__: model for model in (ClassicUNet, ImprovedUNet, AttentionUNet)}
 
-__all__ = ["MODELS", "VGG16", "AlexNet", "CustomCNN", "ViT"]
+__all__ = [
+    "MODELS",
+    "SEGMENTERS",
+    "VGG16",
+    "AlexNet",
+    "AttentionUNet",
+    "ClassicUNet",
+    "CustomCNN",
+    "ImprovedUNet",
+    "ViT",
+]

@@ -1,4 +1,4 @@
-"""What every classifier asks of its arguments, in one place, so that each model file is only its architecture."""
+"""What every model asks of its arguments, in one place, so that each model file is only its architecture."""
 
 import torch
 
@@ -30,3 +30,18 @@ def check_batch(x: torch.Tensor, in_channels: int, image_size: int) -> None:
     if x.ndim != 4 or tuple(x.shape[1:]) != (in_channels, image_size, image_size):
         wanted = f"B×{in_channels}×{image_size}×{image_size}"
         raise ValueError(f"input of shape {'×'.join(map(str, x.shape))}: this model was built for {wanted}")
+
+
+def check_unet(in_channels: int, out_channels: int, n_filters: int) -> None:
+    """Raise `ValueError` unless all three are at least 1."""
+    for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("n_filters", n_filters)):
+        if value < 1:
+            raise ValueError(f"{name}={value}: at least 1 is accepted")
+
+
+def check_maps(x: torch.Tensor, in_channels: int, multiple: int = 16) -> None:
+    """Raise `ValueError` unless `x` is B × `in_channels` × H × W with sides that `multiple` divides."""
+    if x.ndim != 4 or x.shape[1] != in_channels:
+        raise ValueError(f"input of shape {'×'.join(map(str, x.shape))}: this model was built for B×{in_channels}×H×W")
+    if x.shape[2] % multiple or x.shape[3] % multiple:
+        raise ValueError(f"input of {x.shape[2]}×{x.shape[3]} pixels: {multiple} must divide both sides")
