@@ -69,16 +69,32 @@ def read_splits(name: str, manifest: pd.DataFrame) -> pd.DataFrame | None:
     return table.loc[manifest.path].reset_index()
 
 
+def with_masks() -> list[str]:
+    """Names of the data sets that have masks."""
+    return [name for name, facts in catalog.CATALOG.items() if facts.mask_channels]
+
+
+def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
+    """Masks of some rows as stored, uint8 0/1 N×M×H×W: predictions are judged at this size, whatever the input's."""
+    with h5py.File(require(name) / "images.h5") as store:
+        return np.stack([store["mask"][int(row)] for row in rows]).transpose(0, 3, 1, 2)
+
+
 def _resize(image: np.ndarray, side: int) -> np.ndarray:
-    """H×W×C uint8 → side×side×C; area averaging when shrinking, so that no fine line is skipped."""
+    """H×W×C → side×side×C, same type; area averaging when shrinking, so that no fine line is skipped."""
     if image.shape[:2] == (side, side):
         return image
     method = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
     return cv2.resize(image, (side, side), interpolation=method).reshape(side, side, image.shape[2])
 
 
+def _resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
+    """H×W×C of 0 and 1 → side×side×C: a pixel belongs to what covers at least half of it."""
+    return np.rint(_resize(mask.astype(np.float32), side) + 1e-6).astype(np.uint8)
+
+
 class PackedImages(TorchDataset):
-    """Images and labels of some rows of one data set.
+    """Images, labels and masks of some rows of one data set.
 
     Whole batches are fetched at once (`__getitems__`), so give the DataLoader `collate_fn=PackedImages.collate`.
 
@@ -91,11 +107,14 @@ class PackedImages(TorchDataset):
             worker opens the file for itself and reads single images.
         classes: labels in the order of their numbers; the set's own by default, another's in an external test.
         view: key of `VIEWS`, what is done to every image before it is resized.
+        masks: read the masks as well, only with `view="stored"`.
 
     Raises:
-        DataError: store and manifest disagree, a label is not among `classes`, or a view lacks its split table.
+        DataError: store and manifest disagree, a label is not among `classes`, a view lacks its split table, or masks
+            are wanted where there are none.
 
-    A batch is a dict: `image` uint8 B×C×S×S, `label` int64 B, `row` int64 B (the manifest's row).
+    A batch is a dict: `image` B×C×S×S, uint8 or uint16 as stored, `label` int64 B, `row` int64 B (the manifest's row),
+    and with masks `mask` uint8 0/1 B×M×S×S.
     """
 
     def __init__(
@@ -108,6 +127,7 @@ class PackedImages(TorchDataset):
         in_memory: bool | None = None,
         classes: Sequence[str] | None = None,
         view: str = "stored",
+        masks: bool = False,
     ):
         self.facts = catalog.get(name)
         self.path = require(name) / "images.h5"
@@ -121,6 +141,9 @@ class PackedImages(TorchDataset):
                     f"{self.path}: {len(store['image'])} images but {len(manifest)} manifest rows. "
                     f"Delete the folder and run: python datasets/download.py {name}"
                 )
+            if masks and "mask" not in store:
+                raise DataError(f"{self.path}: '{name}' has no masks; sets with masks: {', '.join(with_masks())}")
+            self.dtype = torch.from_numpy(np.empty(0, store["image"].dtype)).dtype
         code = {label: i for i, label in enumerate(classes or self.facts.classes)}
         labels = manifest.label.iloc[self.rows]
         if not labels.isin(code).all():
@@ -129,18 +152,25 @@ class PackedImages(TorchDataset):
         lookup(VIEWS, view, "view")
         self.view = view
         self.turns = turns(name, manifest) if view == "upright" else None
+        self.mask_channels = len(self.facts.mask_channels) if masks else 0
+        if masks and view != "stored":
+            raise DataError(f"view='{view}': masks lie on the pictures as stored, take view='stored'")
         self._file: tuple[int, h5py.File] | None = None
-        size = len(self.rows) * len(self.channels) * image_size**2
-        self._images = self._read_all() if (size <= IN_MEMORY_BYTES if in_memory is None else in_memory) else None
+        bytes_a_pixel = len(self.channels) * self.dtype.itemsize + self.mask_channels
+        size = len(self.rows) * bytes_a_pixel * image_size**2
+        self._kept = self._read_all() if (size <= IN_MEMORY_BYTES if in_memory is None else in_memory) else None
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _read(self, row: int) -> torch.Tensor:
+    def _store(self) -> h5py.File:
         # An HDF5 handle must not be shared by processes: a forked worker opens its own.
         if self._file is None or self._file[0] != os.getpid():
             self._file = (os.getpid(), h5py.File(self.path))
-        image = self._file[1]["image"][int(row)]
+        return self._file[1]
+
+    def _read(self, row: int) -> torch.Tensor:
+        image = self._store()["image"][int(row)]
         image = image[..., None] if image.ndim == 2 else image[..., self.channels]
         if self.view == "upright":
             image = undo(image, self.turns[int(row)])
@@ -148,21 +178,30 @@ class PackedImages(TorchDataset):
             image = np.stack([level(plane) for plane in np.moveaxis(image, 2, 0)], axis=2)
         return torch.from_numpy(_resize(np.ascontiguousarray(image), self.image_size)).permute(2, 0, 1)
 
-    def _read_all(self) -> torch.Tensor:
-        images = torch.empty((len(self.rows), len(self.channels), self.image_size, self.image_size), dtype=torch.uint8)
+    def _read_mask(self, row: int) -> torch.Tensor:
+        return torch.from_numpy(_resize_mask(self._store()["mask"][int(row)], self.image_size)).permute(2, 0, 1)
+
+    def _read_all(self) -> dict[str, torch.Tensor]:
+        side = (self.image_size, self.image_size)
+        kept = {"image": torch.empty((len(self.rows), len(self.channels), *side), dtype=self.dtype)}
+        if self.mask_channels:
+            kept["mask"] = torch.empty((len(self.rows), self.mask_channels, *side), dtype=torch.uint8)
         for i, row in enumerate(self.rows):
-            images[i] = self._read(row)
+            kept["image"][i] = self._read(row)
+            if self.mask_channels:
+                kept["mask"][i] = self._read_mask(row)
         self._file = None
-        return images
+        return kept
 
     def __getitems__(self, indices: list[int]) -> dict[str, torch.Tensor]:
         index = torch.as_tensor(indices)
-        images = (
-            self._images[index]
-            if self._images is not None
-            else torch.stack([self._read(self.rows[i]) for i in indices])
-        )
-        return {"image": images, "label": self.labels[index], "row": torch.as_tensor(self.rows)[index]}
+        if self._kept is not None:
+            batch = {name: pixels[index] for name, pixels in self._kept.items()}
+        else:
+            batch = {"image": torch.stack([self._read(self.rows[i]) for i in indices])}
+            if self.mask_channels:
+                batch["mask"] = torch.stack([self._read_mask(self.rows[i]) for i in indices])
+        return batch | {"label": self.labels[index], "row": torch.as_tensor(self.rows)[index]}
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         return {key: value[0] for key, value in self.__getitems__([index]).items()}
