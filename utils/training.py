@@ -8,6 +8,7 @@ import dataclasses
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def fit(
     seed: int = 0,
     time_budget: float | None = None,
     accelerator: Accelerator | None = None,
+    watch: Callable[[nn.Module, int], dict[str, float]] | None = None,
 ) -> Fit:
     """Train `model` in place by `recipe`, resuming from `folder` when a checkpoint lies there.
 
@@ -81,6 +83,7 @@ def fit(
             names, ends training after the current epoch.
         seed: order of batches, dropout and augmentation follow from it and the epoch alone.
         time_budget: seconds after which training ends with the current epoch.
+        watch: called after every epoch with the model, in evaluation, and the epoch; its values join the history.
 
     Raises:
         TrainingPaused: ended early; call again to go on.
@@ -104,6 +107,7 @@ def fit(
         if scheduler:
             scheduler.step()
         row |= validate(prepared, task, val_loader, accelerator)
+        row |= watch(model, epoch + 1) if watch else {}
         row["seconds"] = time.monotonic() - epoch_started
         history.append(row)
         if recipe.select == "last" or best is None or row[f"val_{task.monitor}"] > best["value"]:
@@ -122,8 +126,8 @@ def train_epoch(model, task, loader, optimizer, accelerator, bar_title: str) -> 
     model.train()
     metrics, total, seen = task.metrics().to(accelerator.device), 0.0, 0
     for batch in tqdm(loader, desc=bar_title, disable=quiet(accelerator), leave=False):
-        targets = task.targets(batch)
-        outputs = model(task.inputs(batch, training=True))
+        inputs, targets = task.example(batch)
+        outputs = model(inputs)
         loss = task.loss(outputs, targets)
         optimizer.zero_grad()
         accelerator.backward(loss)
