@@ -46,6 +46,10 @@ class Dataset:
         counts: published split ("" where the publisher made none) → label → number of images.
         channels: names of the stored channels; `grey` is the one shown when a single grey picture is asked for.
         mask_channels: names of the mask's channels, empty where there are no masks.
+        regions: what is scored besides the channels: name → channels that it unites.
+        size: side of the stored pictures where none is asked for.
+        slices: pictures in a file, or in a patient's volumes; 1 where a picture is a file.
+        folds: number of patient folds; as many as patients where these are few.
         archive: name under which the publisher ships the set.
         crop: how its images are cropped unless asked otherwise, a rule of `preprocess.CROPS`. The sets on which S2
             published are cropped by S2's own rule, so that its numbers are answered on its pictures; `margin` cuts
@@ -68,11 +72,19 @@ class Dataset:
     channels: tuple[str, ...] = ("grey",)
     grey: int = 0
     mask_channels: tuple[str, ...] = ()
+    regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    size: int = 256
+    slices: int = 1
+    folds: int = 5
 
     @property
     def images(self) -> int:
         """Number of images as published."""
         return sum(sum(labels.values()) for labels in self.counts.values())
+
+
+# BraTS scores these three: whole tumour, tumour core, enhancing tumour (the mask ET itself).
+BRATS_REGIONS = {"WT": ("NCR", "ED", "ET"), "TC": ("NCR", "ET")}
 
 
 def _counts(glioma: int, meningioma: int, notumor: int, pituitary: int) -> dict[str, int]:
@@ -93,6 +105,8 @@ CATALOG: dict[str, Dataset] = {
             channels=("T1", "T1c", "T2", "FLAIR"),
             grey=1,  # T1c: contrast-enhanced T1 is what the three public sets mostly hold
             mask_channels=("NCR", "ED", "ET"),
+            regions=BRATS_REGIONS,
+            size=128,
         ),
         Dataset(
             name="brain-tumor-mri",
@@ -137,6 +151,55 @@ CATALOG: dict[str, Dataset] = {
             layout="matlab",
             crop="margin",
             folders={"1": "meningioma", "2": "glioma", "3": "pituitary"},
+            mask_channels=("tumour",),
+        ),
+        Dataset(
+            name="brats2020",
+            title="BraTS 2020 training data: 369 patients × 155 slices, four sequences, masks",
+            classes=("glioma",),
+            counts={"": {"glioma": 369 * 155}},
+            licence="as stated by CBICA's registration (research and teaching; no redistribution)",
+            citation="Menze et al., IEEE TMI 34 (2015) 1993; Bakas et al., Sci Data 4 (2017) 170117; arXiv:1811.02629",
+            url="https://www.kaggle.com/datasets/awsaf49/brats2020-training-data",
+            kaggle="awsaf49/brats2020-training-data",
+            archive="brats2020-training-data.zip",
+            layout="brats",
+            crop="none",
+            channels=("T1", "T1c", "T2", "FLAIR"),
+            grey=1,
+            mask_channels=("NCR", "ED", "ET"),
+            regions=BRATS_REGIONS,
+            size=240,
+            slices=155,
+        ),
+        Dataset(
+            name="brats-mini",
+            title="Six patients of BraTS 2013: T1c and FLAIR, masks in 2020's coding",
+            classes=("glioma",),
+            counts={"": {"glioma": 6 * 155}},
+            licence="CC BY-NC-SA 3.0",
+            citation="Menze et al., IEEE TMI 34 (2015) 1993",
+            url="https://www.smir.ch/BRATS/Start2013",
+            archive="brats-mini.zip",
+            layout="brats",
+            crop="none",
+            channels=("T1c", "FLAIR"),
+            mask_channels=("NCR", "ED", "ET"),
+            regions=BRATS_REGIONS,
+            size=240,
+            slices=155,
+            folds=6,
+        ),
+        Dataset(
+            name="own",
+            title="Your own: a folder of images and masks, and a table with patients (--folder)",
+            classes=("unlabelled",),
+            counts={},
+            licence="yours",
+            citation="yours",
+            archive="",
+            layout="own",
+            crop="margin",
             mask_channels=("tumour",),
         ),
     )

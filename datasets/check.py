@@ -65,9 +65,10 @@ def _check_images(home: Path, number: int) -> Findings:
 def _check_raw(raw: Path, rows: list[dict[str, str]]) -> Findings:
     if not raw.is_dir():
         return ["raw/ is not kept here"], []
-    there = [row for row in rows if (raw / row["path"]).is_file()]
-    missing = [row["path"] for row in rows if not (raw / row["path"]).is_file()]
-    changed = [row["path"] for row in there if manifest.sha256(raw / row["path"]) != row["file_sha256"]]
+    # slices of a volume share the patient's folder: PATIENT/SLICE
+    sources = {row["path"].rpartition("/")[0] if row.get("slice") else row["path"]: row["file_sha256"] for row in rows}
+    missing = [path for path in sources if not (raw / path).exists()]
+    changed = [path for path in sources if path not in missing and manifest.sha256(raw / path) != sources[path]]
     anew = f"delete {raw.parent} and bring the set in again"
     problems = []
     if missing:

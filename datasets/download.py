@@ -8,6 +8,7 @@ Each step has its file: `fetch.py` downloads, `layouts.py` unpacks and reads, `p
 import argparse
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -21,10 +22,9 @@ from typing import Any
 
 from tqdm import tqdm
 
-from datasets import catalog, check, fetch, layouts, manifest, preprocess
+from datasets import catalog, check, fetch, layouts, manifest, own, preprocess
 from datasets.catalog import DataError, Dataset, UnknownName
 
-SIZES = {"phantom": 128}  # side of the stored pictures where none is asked for; 256 for all others
 MAX_BROKEN = 0.01  # share of broken images above which the archive, not the image, is at fault
 RESUMABLE = ("download", "raw", "raw.json")  # what a later run takes up
 ELSEWHERE = "set BRAIN_MRI_DATA to a folder on another disk"
@@ -37,22 +37,24 @@ def prepare(
     crop: str | None = None,
     workers: int | None = None,
     seed: int | None = None,
+    bits: int | None = None,
 ) -> Path:
     """Bring data set `name` in, unless it is there already, and return its folder.
 
     Args:
-        archive: the publisher's archive, downloaded by hand; None fetches it.
+        archive: the publisher's archive, downloaded by hand, or the folder of `own`; None fetches it.
         size: side of the stored square images in pixels; a new one is made from `raw/`.  None takes what is
-            stored, or 256 (phantom: 128).
+            stored, or the catalogue's.
         crop: a rule of `preprocess.CROPS`; None takes what is stored, or the catalogue's.
         workers: processes for the preprocessing, all cores by default.
         seed: of the phantom; None takes what is stored, or 0.
+        bits: 8 or 16 for each pixel of a volume; None takes what is stored, or 8.
 
     Raises `DataError` with file and remedy.  What an interrupted run finished is taken up by the next.
     """
     dataset, home = catalog.get(name), catalog.dataset_dir(name)
-    archive = _existing(archive)
-    wanted = {"size": size, "crop": crop, "seed": seed}
+    archive = _existing(archive, folder=dataset.layout == "own")
+    wanted = {"size": size, "crop": crop, "seed": seed, "bits": bits}
     work = home.with_name(f".{home.name}.partial")
     if _is_there(home, wanted) and not work.exists():
         return home
@@ -60,21 +62,25 @@ def prepare(
         if _is_there(home, wanted, say=False):
             return home
         stored = manifest.read_log(home) or {}
-        size = size or stored.get("size") or SIZES.get(name, 256)
+        size = size or stored.get("size") or dataset.size
         if dataset.layout == "generated":
             _generate(name, work, size, stored.get("seed", 0) if seed is None else seed)
         else:
             raw = _kept_raw(home, archive) or _unpack(dataset, archive, work, size)
-            _build(dataset, raw, work, size, crop or stored.get("crop") or dataset.crop, workers)
+            how = {"size": size, "crop": crop or stored.get("crop") or dataset.crop}
+            how["bits"] = bits or stored.get("bits") or 8
+            _build(dataset, raw, work, how, workers)
         images = json.loads((work / "log.json").read_text(encoding="utf-8"))["images"]
         _publish(work, home)
     print(f"{name}: {images} images of {size}×{size} written to {home}")
     return home
 
 
-def _existing(archive: str | Path | None) -> Path | None:
+def _existing(archive: str | Path | None, folder: bool = False) -> Path | None:
     path = Path(archive).expanduser().resolve() if archive else None
-    if path and not path.is_file():
+    if path and folder and not path.is_dir():
+        raise DataError(f"{path}: no such folder; --folder wants one with {own.TABLE} in it")
+    if path and not folder and not path.is_file():
         raise DataError(f"{path}: no such file; --archive wants the path of a zip archive")
     return path
 
@@ -112,52 +118,78 @@ def _kept_raw(folder: Path, archive: Path | None) -> Path | None:
 
 
 def _source(archive: Path) -> dict[str, Any]:
+    if archive.is_dir():
+        rows = own.read_table(archive)
+        files = [archive / own.TABLE, *(archive / row[column] for row in rows for column in ("image", "mask"))]
+        digest = hashlib.sha256("".join(manifest.sha256(file) for file in files).encode()).hexdigest()
+        return {"name": archive.name, "bytes": sum(manifest.size(file) for file in files), "sha256": digest}
     return {"name": archive.name, "bytes": archive.stat().st_size, "sha256": manifest.sha256(archive)}
 
 
 def _unpack(dataset: Dataset, archive: Path | None, work: Path, size: int) -> Path:
     """Return `raw/` of `archive` (fetched if None); a finished unpacking of the same archive is taken up."""
+    if archive is None and dataset.layout == "own":
+        raise DataError("own: name your folder with --folder; README, 'Bring your own', says what it holds")
     archive = archive or fetch.fetch(dataset, work / "download", quiet=_quiet())
     if raw := _kept_raw(work, archive):
         print(f"{dataset.name}: {archive.name} was unpacked before; going on from there")
         return raw
     _clean(work, keep=("download",))
-    stored = dataset.images * size * size * (1 + len(dataset.mask_channels))
-    fetch.require_space(work.parent, layouts.content_bytes(archive) + stored)
-    with _bar(dataset.images, "unpacking", "files") as bar:
-        left_out = layouts.unpack(dataset, archive, work / "unpacking", bar.update)
-    manifest.write_json(work / "raw.json", {"archive": _source(archive), "left_out": left_out})
+    source = _source(archive)
+    if dataset.layout == "own":
+        fetch.require_space(work.parent, source["bytes"])
+        with _bar(0, "copying", "files") as bar:
+            own.copy(archive, work / "unpacking", bar.update)
+        left_out = []
+    else:
+        fetch.require_space(work.parent, layouts.content_bytes(archive) + _store_bytes(dataset, dataset.images, size))
+        with _bar(0 if dataset.slices > 1 else dataset.images, "unpacking", "files") as bar:
+            left_out = layouts.unpack(dataset, archive, work / "unpacking", bar.update)
+    manifest.write_json(work / "raw.json", {"archive": source, "left_out": left_out})
     return (work / "unpacking").rename(work / "raw")
 
 
-def _build(dataset: Dataset, raw: Path, work: Path, size: int, crop: str, workers: int | None) -> None:
-    """Write images.h5, manifest.csv and log.json into `work` from the files of `raw`."""
+def _store_bytes(dataset: Dataset, images: int, size: int, bits: int = 8) -> int:
+    """What `images` take in the store; of a volume compression leaves less than a third, masks included."""
+    planes = len(dataset.channels) * bits // 8 + len(dataset.mask_channels)
+    return images * planes * size * size // (3 if dataset.slices > 1 else 1)
+
+
+def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers: int | None) -> None:
+    """Write images.h5, manifest.csv and log.json into `work` from the files of `raw`; `how`: size, crop, bits."""
     started = time.monotonic()
     samples = {sample.path: sample for sample in layouts.samples(dataset, raw)}
-    with _bar(len(samples), "preprocessing", "images") as bar:
+    images = len(samples) * dataset.slices
+    with _bar(images, "preprocessing", "images") as bar:
         stored, broken = preprocess.pack(
-            partial(layouts.read, dataset, raw),
+            partial(layouts.read, dataset, raw, bits=how["bits"]),
             list(samples),
             work / "images.h5",
-            size=size,
-            crop=crop,
+            size=how["size"],
+            crop=how["crop"],
             attrs={"name": dataset.name},
-            planes=1 + len(dataset.mask_channels),
+            needed=_store_bytes(dataset, images, how["size"], how["bits"]),
+            slices=dataset.slices,
             workers=workers,
             progress=bar.update,
         )
     _judge(dataset, broken, len(samples))
     known = manifest.originals(dataset.name)
-    rows = [manifest.row(samples[f["path"]].label, samples[f["path"]].split, f, known) for f in stored]
+    rows = [manifest.row(sample.label, sample.split, f, known) for f in stored for sample in [_sample_of(samples, f)]]
     if absent := sorted(set(dataset.classes) - {row["label"] for row in rows}):
         raise layouts.BrokenArchive(f"{dataset.name}: no image of {', '.join(absent)}; {_again(dataset)}")
     manifest.write_manifest(work / "manifest.csv", rows)
     counts = manifest.count(rows)
     for difference in manifest.count_differences(dataset, counts):
         print(f"note: {difference}", file=sys.stderr)
-    log = {"name": dataset.name, "version": preprocess.VERSION, "size": size, "crop": crop}
+    log = {"name": dataset.name, "version": preprocess.VERSION, "size": how["size"], "crop": how["crop"]}
+    log |= {"bits": how["bits"]} if dataset.slices > 1 else {}
     log |= {"images": len(rows), "broken": broken, "counts": counts, "seconds": _since(started)}
     manifest.write_log(work, log | json.loads((raw.parent / "raw.json").read_text(encoding="utf-8")))
+
+
+def _sample_of(samples: dict[str, layouts.Sample], facts: dict[str, Any]) -> layouts.Sample:
+    return samples[facts["path"] if "slice" not in facts else facts["patient"]]
 
 
 def _judge(dataset: Dataset, broken: list[dict[str, str]], total: int) -> None:
@@ -175,7 +207,7 @@ def _judge(dataset: Dataset, broken: list[dict[str, str]], total: int) -> None:
 
 
 def _again(dataset: Dataset) -> str:
-    return f"take {dataset.archive} from {dataset.url}"
+    return f"take {dataset.archive} from {dataset.url}" if dataset.url else "mend that and run again"
 
 
 def _publish(work: Path, home: Path) -> None:
@@ -285,22 +317,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", metavar="NAME", help="the data set, one of those below")
     parser.add_argument("--archive", metavar="FILE", help="the publisher's archive, downloaded by hand")
-    parser.add_argument("--size", type=int, metavar="N", help="side of the stored pictures (256; phantom 128)")
+    parser.add_argument("--folder", metavar="DIR", help=f"of 'own': images, masks and {own.TABLE}")
+    parser.add_argument(
+        "--size", type=int, metavar="N", help="side of the stored pictures (256; phantom 128, BraTS 240)"
+    )
     parser.add_argument("--crop", choices=list(preprocess.CROPS), help="to the head (margin), as S2 did (s2), or none")
     parser.add_argument("--workers", type=int, metavar="N", help="processes for preprocessing (all cores)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the phantom (0)")
+    parser.add_argument("--bits", type=int, choices=(8, 16), help="of a pixel of a volume (8)")
     parser.add_argument("--check", action="store_true", help="verify what is there and change nothing")
     return parser
 
 
 def _usage_fault(args: argparse.Namespace) -> str:
-    generated = catalog.get(args.name).layout == "generated"
+    layout = catalog.get(args.name).layout
+    generated = layout == "generated"
     if args.size is not None and not 16 <= args.size <= 2048:
         return f"--size {args.size}: 16 to 2048 pixels are possible"
     if args.workers is not None and args.workers < 1:
         return f"--workers {args.workers}: at least 1 is needed"
     if generated and (args.archive or args.crop):
         return f"{args.name} is generated: --archive and --crop do not apply"
+    if bool(args.folder) > (layout == "own") or bool(args.archive) > (layout != "own"):
+        return f"{args.name}: --folder is for 'own' alone, which has no --archive"
+    if args.bits and layout != "brats":
+        return f"{args.name} holds no volumes: --bits does not apply"
+    if layout == "brats" and args.crop not in (None, "none"):
+        return f"{args.name}: volumes are stored whole, --crop does not apply"
     if not generated and args.seed is not None:
         return f"{args.name} is not generated: --seed does not apply"
     return ""
@@ -325,7 +368,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(fault)
         if args.check:
             return _report(args.name, _existing(args.archive))
-        prepare(args.name, args.archive, args.size, args.crop, args.workers, args.seed)
+        source = args.archive or args.folder
+        prepare(args.name, source, args.size, args.crop, args.workers, args.seed, args.bits)
         return 0
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)

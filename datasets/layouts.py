@@ -1,10 +1,10 @@
 """How each publisher arranges files: what to take out of an archive, safely, and how to read it.
 
-A layout turns an archive into `raw/` (`unpack`), `raw/` into a list (`samples`), one of them into a picture
-(`read`).  `catalog.py` names each set's layout; `preprocess.py` crops, resizes and packs the pictures.
+A layout turns an archive into `raw/` (`unpack`), `raw/` into a list (`samples`), one of them into pictures
+(`read`).  `catalog.py` names each set's layout; `preprocess.py` crops, resizes and packs the pictures. Volumes are
+read in `brats.py`, a reader's own folder in `own.py`.
 """
 
-import hashlib
 import io
 import re
 import shutil
@@ -20,6 +20,7 @@ from typing import IO, Any
 import h5py
 import numpy as np
 
+from datasets import brats, manifest, own
 from datasets.catalog import CATALOG, DataError, Dataset
 from datasets.preprocess import Picture, decode, to_uint8
 
@@ -36,7 +37,9 @@ class BrokenArchive(DataError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of `raw/`: its path there, label ("" where only the file tells it) and published split."""
+    """One image of `raw/`, or one patient's folder of volumes: path there, label ("" where only the file tells it)
+    and published split.
+    """
 
     path: str
     label: str
@@ -48,6 +51,8 @@ def target(dataset: Dataset, member: str) -> str | None:
     path = PurePosixPath(member)
     if dataset.layout == "matlab":
         return path.name if re.fullmatch(r"\d+\.mat", path.name) else None
+    if dataset.layout == "brats":
+        return brats.target(member)
     if len(path.parts) < 3 or path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("._"):
         return None
     split, folder, name = path.parts[-3:]  # whatever folder the whole was zipped in is dropped
@@ -147,6 +152,10 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """The images of `raw`, sorted by path; `BrokenArchive` names a class folder that is missing or empty."""
     if dataset.layout == "matlab":
         return [Sample(path.name, "", "") for path in sorted(raw.glob("*.mat"))]
+    if dataset.layout == "brats":
+        return [Sample(path.name, dataset.classes[0], "") for path in sorted(raw.iterdir())]
+    if dataset.layout == "own":
+        return [Sample(row["image"], own.LABEL, "") for row in own.read_table(raw)]
     found = []
     for split, published in dataset.splits.items():
         for folder, label in dataset.folders.items():
@@ -160,14 +169,23 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     return sorted(found, key=lambda sample: sample.path)
 
 
-def read(dataset: Dataset, raw: Path, path: str) -> Picture:
-    """Read `raw`/`path` with the facts of its file; raises `DataError` with the reason where it is broken."""
-    content = (raw / path).read_bytes()
-    picture = _read_matlab(dataset, content) if dataset.layout == "matlab" else Picture(decode(content))
-    height, width = picture.image.shape
-    facts = {"bytes": len(content), "width": width, "height": height}
-    facts["file_sha256"] = hashlib.sha256(content).hexdigest()
-    return replace(picture, facts=facts | picture.facts)
+def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[Picture]:
+    """The pictures in `raw`/`path` with the facts of their file; raises `DataError` with the reason where it is broken.
+
+    `bits`: 8 or 16 for a pixel of a volume.
+    """
+    if dataset.layout == "brats":
+        pictures = brats.read(dataset, raw / path, bits)
+    elif dataset.layout == "own":
+        pictures = [own.read(raw, path)]
+    elif dataset.layout == "matlab":
+        pictures = [_read_matlab(dataset, (raw / path).read_bytes())]
+    else:
+        pictures = [Picture(decode((raw / path).read_bytes()))]
+    height, width = pictures[0].image.shape[:2]
+    facts = {"bytes": manifest.size(raw / path), "width": width, "height": height}
+    facts["file_sha256"] = manifest.sha256(raw / path)
+    return [replace(picture, facts=facts | picture.facts) for picture in pictures]
 
 
 def _read_matlab(dataset: Dataset, content: bytes) -> Picture:

@@ -16,10 +16,23 @@ from datasets.catalog import REPO, Dataset
 COLUMNS = ("path", "label", "published_split", "patient", "sha256", "bytes", "width", "height", "file_sha256")
 
 
+def files(path: Path) -> list[Path]:
+    """The file `path`, or the files of the folder `path` by name."""
+    return sorted(path.iterdir()) if path.is_dir() else [path]
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of a folder's files together."""
+    return sum(file.stat().st_size for file in files(path))
+
+
 def sha256(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """sha256 in hexadecimal: of a file's bytes, or of a folder's files one after the other, by name."""
+    digest = hashlib.sha256()
+    for part in files(path):
+        with part.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

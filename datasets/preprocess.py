@@ -33,15 +33,21 @@ CROPS = {"margin": 0.01, "s2": 1.0, "none": None}
 MAX_PIXELS = 100_000_000  # a slice has well under a million; more is a decompression bomb
 # A cropped head hardly compresses: lzf saves 13 %, gzip-1 26 %, and an image takes 0.31 or 0.40 ms to read
 # instead of 0.02 (7,023 images, 256×256).  Masks, nearly all zeros, shrink to 2 %.
-COMPRESSION = {"image": None, "mask": "lzf"}
-BATCH = 16  # images a worker takes at a time
+COMPRESSION = {"image": {}, "mask": {"compression": "lzf"}}
+# Slices of BraTS are mostly background: gzip-1 leaves 15 %, lzf 18 % and reads no faster (benchmarks/volumes.py).
+GZIP = {"compression": "gzip", "compression_opts": 1}
+VOLUME_COMPRESSION = {"image": GZIP, "mask": GZIP}
+BATCH = 16  # files a worker takes at a time
+VOLUME_WORKERS = 4  # each holds a patient's sequences in memory, about half a GiB
 
 Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image as read: grey `image` uint8 H×W, `mask` uint8 0/1 H×W×C, `facts` for its manifest row."""
+    """One image as read: `image` H×W uint8, or H×W×C for several sequences; `mask` uint8 0/1 H×W×M; `facts` for its
+    manifest row.
+    """
 
     image: np.ndarray
     mask: np.ndarray | None = None
@@ -116,7 +122,7 @@ def margin_box(image: np.ndarray, share: float = CROPS["margin"]) -> Box:
 
 
 def crop_and_resize(image: np.ndarray, box: Box, size: int, nearest: bool = False) -> np.ndarray:
-    """Cut `box` out of an H×W or H×W×C array and resize it to `size`×`size`; `nearest` for masks.
+    """Cut `box` out of an H×W or H×W×C array of any type and resize it to `size`×`size`; `nearest` for masks.
 
     As in S2 both sides are stretched to `size`, so the aspect ratio is not kept.  Shrinking averages over
     areas, since bilinear interpolation would skip pixels.
@@ -144,37 +150,42 @@ def cores() -> int:
 
 
 def pack(
-    read: Callable[[str], Picture],
+    read: Callable[[str], list[Picture]],
     paths: Sequence[str],
     destination: Path,
     *,
     size: int,
     crop: str = "margin",
     attrs: dict[str, Any] | None = None,
-    planes: int = 1,
+    needed: int = 0,
+    slices: int = 1,
     workers: int | None = None,
     progress: Callable[[int], Any] = lambda n: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Read, prepare and store `paths` in their order as the HDF5 file `destination`.
 
     Args:
-        read: picklable; called in the workers with one of `paths`, raises `DataError` for a broken file.
-        planes: number of size×size planes of an image and its mask, for which disk space is set aside.
+        read: picklable; called in the workers with one of `paths`, returns the pictures that it holds and raises
+            `DataError` for a broken file.
+        needed: bytes of disk space to set aside for the store.
+        slices: pictures in each of `paths`. More than one: volumes, which are compressed, and few held in memory.
         progress: called with the number of images just done.
 
     Returns the facts of each stored image, `path` included, in the order of storage, and of each broken one
     `path` and `reason`; broken images are not stored.  The same input gives the same bytes.
     """
-    workers = min(workers or cores(), -(-len(paths) // BATCH)) or 1
-    batches = [paths[i : i + BATCH] for i in range(0, len(paths), BATCH)]
+    at_once, ahead, compression = (BATCH, 4, COMPRESSION) if slices == 1 else (1, 1, VOLUME_COMPRESSION)
+    workers = workers or (cores() if slices == 1 else min(cores(), VOLUME_WORKERS))
+    workers = min(workers, -(-len(paths) // at_once)) or 1
+    batches = [paths[i : i + at_once] for i in range(0, len(paths), at_once)]
     job = partial(_prepare_batch, read, size, crop)
     stored: list[dict[str, Any]] = []
     broken: list[dict[str, str]] = []
-    with _new_store(destination, len(paths) * planes * size * size) as file:
+    with _new_store(destination, needed) as file:
         file.attrs.update({"size": size, "crop": crop, "version": VERSION, **(attrs or {})})
-        for facts, bad, arrays in in_order(job, batches, workers):
+        for facts, bad, arrays in in_order(job, batches, workers, ahead):
             for name, batch in arrays.items():
-                _append(file, name, len(stored), len(paths), batch)
+                _append(file, name, len(stored), len(paths) * slices, batch, compression[name])
             stored += facts
             broken += bad
             progress(len(facts) + len(bad))
@@ -183,13 +194,14 @@ def pack(
     return stored, broken
 
 
-def _prepare_batch(read: Callable[[str], Picture], size: int, crop: str, paths: Sequence[str]):
+def _prepare_batch(read: Callable[[str], list[Picture]], size: int, crop: str, paths: Sequence[str]):
     """Facts of the good images, path and reason of the broken ones, the good ones' pixels by HDF5 name."""
     pictures, facts, broken = [], [], []
     for path in paths:
         try:
-            pictures.append(prepare(read(path), size, crop))
-            facts.append({"path": path, **pictures[-1].facts})
+            found = [prepare(picture, size, crop) for picture in read(path)]
+            pictures += found
+            facts += [{"path": path, **picture.facts} for picture in found]
         except DataError as error:
             broken.append({"path": path, "reason": str(error)})
     arrays = {"image": np.stack([p.image for p in pictures])} if pictures else {}
@@ -216,17 +228,15 @@ def _set_aside(descriptor: int, needed: int) -> None:
         os.posix_fallocate(descriptor, 0, needed + 2**20)
 
 
-def _append(file: h5py.File, name: str, start: int, most: int, batch: np.ndarray) -> None:
+def _append(file: h5py.File, name: str, start: int, most: int, batch: np.ndarray, compression: dict[str, Any]) -> None:
     if name not in file:
         shape = (most, *batch.shape[1:])
-        file.create_dataset(
-            name, shape, np.uint8, maxshape=shape, chunks=(1, *shape[1:]), compression=COMPRESSION[name]
-        )
+        file.create_dataset(name, shape, batch.dtype, maxshape=shape, chunks=(1, *shape[1:]), **compression)
     file[name][start : start + len(batch)] = batch
 
 
-def in_order(job: Callable, batches: Sequence, workers: int) -> Iterator:
-    """Yield `job(batch)` for each of `batches` in order, from `workers` processes, a bounded number in flight."""
+def in_order(job: Callable, batches: Sequence, workers: int, ahead: int = 4) -> Iterator:
+    """Yield `job(batch)` for each of `batches` in order, from `workers` processes, `ahead` results waiting for each."""
     if workers == 1:
         yield from map(job, batches)
         return
@@ -236,7 +246,7 @@ def in_order(job: Callable, batches: Sequence, workers: int) -> Iterator:
         try:
             for batch in batches:
                 waiting.append(pool.submit(job, batch))
-                if len(waiting) > 4 * workers:
+                if len(waiting) > ahead * workers:
                     yield next_result(waiting)
             while waiting:
                 yield next_result(waiting)

@@ -1,0 +1,166 @@
+"""BraTS 2020 as its two publishers ship it: NIfTI volumes (CBICA, or a mirror), or Kaggle's HDF5 slices.
+
+`read` turns one patient's files into 155 pictures with masks, the same from either form. `layouts.py` calls it.
+"""
+
+import re
+import zlib
+from pathlib import Path, PurePosixPath
+
+import h5py
+import nibabel as nib
+import numpy as np
+
+from datasets.catalog import DataError, Dataset
+from datasets.preprocess import Picture
+
+SEQUENCES = {"T1": "t1", "T1c": "t1ce", "T2": "t2", "FLAIR": "flair"}  # channel → suffix of its file; Kaggle's order
+LABELS = {"NCR": 1, "ED": 2, "ET": 4}  # coding of the segmentation; 0 is background
+SLICES = 155
+SLICE = re.compile(r"volume_(\d+)_slice_(\d+)\.h5$")
+# The official training set holds one segmentation by another name: BraTS20_Training_355/W39_1998.09.19_Segm.nii
+SEGMENTATION = re.compile(r"seg[a-z]*\.nii(\.gz)?$", re.IGNORECASE)
+DAMAGE = (OSError, EOFError, KeyError, ValueError, zlib.error, nib.filebasedimages.ImageFileError)
+
+
+def target(member: str) -> str | None:
+    """PATIENT/FILE of an archive's member, or None for what is neither a volume nor a slice.
+
+    Kaggle's volume 7 is patient BraTS20_Training_007, so that both forms give the same paths.
+    """
+    path = PurePosixPath(member)
+    if path.name.startswith("._"):
+        return None
+    if found := SLICE.match(path.name):
+        return f"BraTS20_Training_{int(found[1]):03d}/{path.name}"
+    volume = len(path.parts) >= 2 and path.name.endswith((".nii", ".nii.gz"))
+    return f"{path.parent.name}/{path.name}" if volume else None
+
+
+def read(dataset: Dataset, folder: Path, bits: int = 8) -> list[Picture]:
+    """All slices of the patient whose files lie in `folder`, from the lowest to the highest.
+
+    Each sequence is scaled over the whole volume to `bits` bits, background to 0 where it is the darkest value.
+    Pictures lie as a radiologist looks at them: forehead up, the patient's left on the right.
+
+    Returns:
+        `SLICES` pictures, image H×W×C of `dataset.channels`, mask H×W×3 (NCR, ED, ET).
+
+    Raises:
+        DataError: naming the file, for a missing sequence or slice, damage, NaN, no brain, shapes or positions that
+            differ, a rotated volume, and masks with values outside the coding.
+    """
+    slices = any(SLICE.match(path.name) for path in folder.iterdir())
+    images, mask = (_read_slices if slices else _read_volumes)(dataset, folder)
+    stored = np.empty((*images[0].shape, len(images)), np.uint8 if bits == 8 else np.uint16)
+    for channel, image in enumerate(images):
+        stored[..., channel] = _quantised(image, bits, f"{folder.name}, {dataset.channels[channel]}")
+    return [
+        Picture(
+            stored[z],
+            mask[z],
+            {"path": f"{folder.name}/{z:03d}", "patient": folder.name, "slice": z, "label": "glioma"},
+        )
+        for z in range(len(stored))
+    ]
+
+
+def _quantised(volume: np.ndarray, bits: int, what: str) -> np.ndarray:
+    """A volume scaled to 0 … 2^bits − 1. S2's scaling of each slice by its own range does not see the difference,
+    but for rounding (measured in benchmarks/volumes.py).
+    """
+    if not np.isfinite(volume).all():
+        raise DataError(f"{what}: {int((~np.isfinite(volume)).sum())} voxels are NaN or infinite")
+    low, high = float(volume.min()), float(volume.max())
+    if low == high:
+        raise DataError(f"{what}: all voxels are {low:g}, there is no brain in it")
+    return np.rint((volume - low) * ((2**bits - 1) / (high - low)))
+
+
+# ---- NIfTI -------------------------------------------------------------------------------------------
+
+
+def _read_volumes(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """Sequences and mask, z × y × x [× 3]."""
+    files = sorted(path for path in folder.iterdir() if path.name.endswith((".nii", ".nii.gz")))
+    paths = {}
+    for channel in dataset.channels:
+        ending = re.compile(rf"_{SEQUENCES[channel]}\.nii(\.gz)?$")
+        paths[channel] = next((path for path in files if ending.search(path.name)), None)
+    paths["segmentation"] = next((path for path in files if SEGMENTATION.search(path.name)), None)
+    if missing := [what for what, path in paths.items() if path is None]:
+        raise DataError(f"{folder.name}: no file for {', '.join(missing)} among {[path.name for path in files]}")
+    volumes = {what: _load(path) for what, path in paths.items()}
+    first = paths[dataset.channels[0]]
+    shape, affine = volumes[dataset.channels[0]].shape, volumes[dataset.channels[0]].affine
+    for what, volume in volumes.items():
+        if volume.shape != shape:
+            raise DataError(f"{paths[what].name}: {volume.shape} voxels, but {first.name} has {shape}")
+        if not np.allclose(volume.affine, affine, atol=1e-3):
+            raise DataError(f"{paths[what].name}: lies elsewhere than {first.name} (another affine); register them")
+    segmentation = _pixels(volumes.pop("segmentation"), paths["segmentation"])
+    if strange := sorted(set(np.unique(segmentation).tolist()) - {0, *LABELS.values()}):
+        raise DataError(f"{paths['segmentation'].name}: values {strange[:5]}; the coding is 0, 1 NCR, 2 ED, 4 ET")
+    mask = np.stack([segmentation == LABELS[channel] for channel in dataset.mask_channels], axis=-1)
+    return [_pixels(volume, paths[what]) for what, volume in volumes.items()], mask.astype(np.uint8)
+
+
+def _load(path: Path) -> nib.spatialimages.SpatialImage:
+    try:
+        image = nib.load(path)
+    except DAMAGE as error:
+        raise DataError(f"{path.name}: not a NIfTI volume ({str(error)[:90]})") from error
+    if len(image.shape) != 3 or image.shape[2] != SLICES:
+        raise DataError(f"{path.name}: {image.shape} voxels; a volume of BraTS has {SLICES} slices")
+    return image
+
+
+def _pixels(image: nib.spatialimages.SpatialImage, path: Path) -> np.ndarray:
+    """Voxels z × y × x with x to the patient's left, y to the back, z up: BraTS's own order.
+
+    An identity affine says nothing of the position (converters write it), so the voxels are taken to be in that
+    order already; otherwise axes are turned as the affine says.
+    """
+    try:
+        voxels = np.asanyarray(image.dataobj)
+    except DAMAGE as error:
+        raise DataError(f"{path.name}: the file ends early or is damaged ({str(error)[:90]})") from error
+    if not np.allclose(image.affine, np.eye(4)):
+        directions = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0).clip(1e-9)
+        if not np.allclose(np.sort(np.abs(directions), axis=0), [[0] * 3, [0] * 3, [1] * 3], atol=0.02):
+            raise DataError(f"{path.name}: the volume lies askew (its affine rotates or shears); resample it first")
+        turn = nib.orientations.ornt_transform(
+            nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(("L", "P", "S"))
+        )
+        voxels = nib.orientations.apply_orientation(voxels, turn)
+    return voxels.transpose(2, 1, 0)
+
+
+# ---- HDF5 slices ---------------------------------------------------------------------------------------
+
+
+def _read_slices(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
+    """Sequences and mask, z × y × x [× 3]."""
+    files = {int(SLICE.match(path.name)[2]): path for path in folder.iterdir() if SLICE.match(path.name)}
+    if missing := sorted(set(range(SLICES)) - set(files)):
+        raise DataError(f"{folder.name}: {len(missing)} of {SLICES} slices are missing, first {missing[0]}")
+    wanted = [list(SEQUENCES).index(channel) for channel in dataset.channels]
+    pictures, masks = zip(*(_read_slice(files[z]) for z in range(SLICES)), strict=True)
+    if len({picture.shape for picture in pictures}) > 1:
+        raise DataError(f"{folder.name}: its slices differ in shape")
+    volume = np.stack(pictures)  # z × x × y × 4
+    return [volume[..., c].transpose(0, 2, 1) for c in wanted], np.stack(masks).transpose(0, 2, 1, 3)
+
+
+def _read_slice(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Image x × y × 4 float32 and mask x × y × 3 uint8 of one of Kaggle's files."""
+    try:
+        with h5py.File(path, "r") as file:
+            image, mask = file["image"][()].astype(np.float32), file["mask"][()]
+    except DAMAGE as error:
+        raise DataError(f"{path.name}: not one of Kaggle's slices ({str(error).splitlines()[0][:90]})") from error
+    if image.ndim != 3 or image.shape[2] != len(SEQUENCES) or mask.shape != (*image.shape[:2], len(LABELS)):
+        raise DataError(f"{path.name}: image {image.shape} and mask {mask.shape} should be H×W×4 and H×W×3")
+    if strange := sorted(set(np.unique(mask).tolist()) - {0, 1}):
+        raise DataError(f"{path.name}: mask with values {strange[:5]}, it should hold 0 and 1")
+    return image, mask.astype(np.uint8)
