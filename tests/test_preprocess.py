@@ -166,9 +166,9 @@ def files(tmp_path) -> Path:
     return folder
 
 
-def read(folder: Path, path: str) -> Picture:
+def read(folder: Path, path: str) -> list[Picture]:
     image = preprocess.decode((folder / path).read_bytes())
-    return Picture(image, (image[..., None] > 100).astype(np.uint8), {"height": len(image)})
+    return [Picture(image, (image[..., None] > 100).astype(np.uint8), {"height": len(image)})]
 
 
 def packed(files: Path, workers: int):
@@ -188,7 +188,7 @@ def test_packing_keeps_the_order_and_leaves_broken_images_out(files):
         assert store["mask"].shape == (39, 64, 64, 1)
         assert dict(store.attrs) == {"size": 64, "crop": "margin", "version": preprocess.VERSION}
         for row in (0, 16, 17, 38):
-            alone = preprocess.prepare(read(files, stored[row]["path"]), 64)
+            alone = preprocess.prepare(read(files, stored[row]["path"])[0], 64)
             assert np.array_equal(store["image"][row], alone.image)
             assert np.array_equal(store["mask"][row], alone.mask)
 
@@ -198,7 +198,7 @@ def test_packing_gives_the_same_bytes_on_one_core_and_on_two(files):
     assert digests[0] == digests[1]
 
 
-def die(path: str) -> Picture:
+def die(path: str) -> list[Picture]:
     os._exit(9)
 
 
@@ -218,7 +218,7 @@ def test_the_crop_spares_the_tumours_that_s2_cut(tmp_path):
     layouts.unpack(cheng, Path(archives) / cheng.archive, tmp_path / "raw")
     cut = dict.fromkeys(("margin", "s2"), 0)
     for sample in layouts.samples(cheng, tmp_path / "raw"):
-        picture = layouts.read(cheng, tmp_path / "raw", sample.path)
+        (picture,) = layouts.read(cheng, tmp_path / "raw", sample.path)
         for rule in cut:
             top, bottom, left, right = preprocess.margin_box(picture.image, preprocess.CROPS[rule])
             cut[rule] += int(picture.mask[top:bottom, left:right].sum() < picture.mask.sum())

@@ -143,7 +143,7 @@ def group_intervals(
     return low, high
 
 
-def _number(value: float) -> float | None:
+def number(value: float) -> float | None:
     """For JSON, which has no NaN."""
     return None if np.isnan(value) else round(float(value), 6)
 
@@ -171,7 +171,7 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
     with one_thread():
         low, high = group_intervals(predictions.group.to_numpy(), statistic, resamples, seed)
     full = {
-        name: {"value": _number(value), "low": _number(lo), "high": _number(hi)}
+        name: {"value": number(value), "low": number(lo), "high": number(hi)}
         for (name, value), lo, hi in zip(values.items(), low, high, strict=True)
     }
     per_class = {
@@ -204,7 +204,7 @@ def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000, s
     rest = predictions[~seen]
     right = (rest.label == rest.predicted).to_numpy()
     low, high = group_intervals(rest.group.to_numpy(), lambda rows: np.array([right[rows].mean()]), resamples, seed)
-    accuracy = {"value": _number(right.mean()), "low": _number(low[0]), "high": _number(high[0])}
+    accuracy = {"value": number(right.mean()), "low": number(low[0]), "high": number(high[0])}
     return {
         "accuracy": accuracy,
         "images": len(rest),
