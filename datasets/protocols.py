@@ -1,9 +1,9 @@
-"""Which images are trained on, which are tested: the protocols `published`, `cleaned`, `patient` and `external`.
+"""Which images are trained on, which are tested: `published`, `cleaned`, `slices`, `patient` and `external`.
 
 Their tables are committed under `splits/` and made by `python -m utils.curation`. Reading is in `store.py`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,13 @@ from datasets import catalog, store
 from datasets.catalog import DataError, lookup
 from datasets.store import read_manifest, read_splits
 
-FOLDS = 5
+FOLDS = 5  # of the committed tables; `Dataset.folds` differs where patients are few
+MIDDLE = (39, 115)  # S2's 77 slices of a BraTS volume, first and last
+SELECTIONS = ("all", "middle")
 PROTOCOLS = {
     "published": "the folders as the publisher ships them",
     "cleaned": "these folders after S0's cleaning: of pictures with one pHash, one is kept",
+    "slices": "S2's for volumes: a tenth of the slices, drawn at random, though their neighbours are trained on",
     "patient": f"{FOLDS} folds; no patient, duplicate or near-duplicate group on both sides",
     "external": "trained on the whole set, tested on what another set has that this one has not",
 }
@@ -53,7 +56,13 @@ class Split:
 
 
 def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """Fold number of every row: stratified by label, no group in two folds."""
+    """Fold number of every row: stratified by label, no group in two folds.
+
+    Raises:
+        DataError: fewer groups than folds.
+    """
+    if len(np.unique(groups)) < folds:
+        raise DataError(f"{len(np.unique(groups))} patients or groups are too few for {folds} parts")
     fold = np.empty(len(labels), dtype=np.int64)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     for number, (_, rows) in enumerate(splitter.split(np.zeros(len(labels)), labels, groups)):
@@ -77,24 +86,28 @@ def make_split(
     test_on: str = "",
     val_fraction: float = 0.1,
     seed: int = 0,
+    selection: str = "all",
 ) -> Split:
     """Rows of data set `name` under a protocol.
 
     Args:
         name: data set, see `catalog.CATALOG`.
         protocol: key of `PROTOCOLS`.
-        fold: which of the 5 patient folds is the test part; ignored by the other protocols.
+        fold: which of the patient folds (`Dataset.folds`, mostly 5) is the test part; ignored by the other protocols.
         test_on: the data set that `external` tests on. Its images whose group is also in `name`, and those of a class
             that `name` does not have, are left out.
-        val_fraction: share of the training part that becomes validation, cut by group; 1/round(1/f) is used.
-        seed: of the validation cut only. Patient folds never depend on it.
+        val_fraction: share of the training part that becomes validation, cut by group; 1/round(1/f) is used, or one
+            group where there are fewer.
+        seed: of the validation cut only. What is tested never depends on it.
+        selection: of `SELECTIONS`; "middle" leaves S2's 77 middle slices of each volume in all three parts.
 
     Raises:
         DataError: unknown protocol, fold out of range, or a set that has no such protocol.
     """
     lookup(PROTOCOLS, protocol, "split")
-    if not 0 <= fold < FOLDS:
-        raise DataError(f"fold={fold}: the folds are 0 to {FOLDS - 1}")
+    lookup(dict.fromkeys(SELECTIONS), selection, "selection")
+    if not 0 <= fold < catalog.get(name).folds:
+        raise DataError(f"fold={fold}: the folds are 0 to {catalog.get(name).folds - 1}")
     if (protocol == "external") != bool(test_on):
         raise DataError(f"split='{protocol}', test_on='{test_on}': 'external', and no other, names a set to test on")
     manifest = read_manifest(name)
@@ -102,14 +115,27 @@ def make_split(
     if protocol == "external":
         rest, test, test_groups = np.arange(len(manifest)), *_external_test(name, test_on)
     else:
-        is_test = (
-            _patient_folds(name, manifest, groups) == fold if protocol == "patient" else _published_test(name, manifest)
-        )
+        if protocol == "patient":
+            is_test = _patient_folds(name, manifest, groups) == fold
+        elif protocol == "slices":
+            is_test = np.random.default_rng(0).permutation(len(manifest)) < len(manifest) / 10
+        else:
+            is_test = _published_test(name, manifest)
         kept = ~_removed_by_s0(name, manifest) if protocol == "cleaned" else np.ones(len(manifest), bool)
         rest, test = np.flatnonzero(kept & ~is_test), np.flatnonzero(kept & is_test)
         test_groups = groups[test]
-    is_val = grouped_folds(labels[rest], groups[rest], round(1 / val_fraction), seed) == 0
-    return Split(rest[~is_val], rest[is_val], test, groups, test_on or name, test_groups)
+    parts = min(round(1 / val_fraction), len(np.unique(groups[rest])))
+    is_val = grouped_folds(labels[rest], groups[rest], parts, seed) == 0
+    split = Split(rest[~is_val], rest[is_val], test, groups, test_on or name, test_groups)
+    return split if selection == "all" else _middle(name, manifest, split)
+
+
+def _middle(name: str, manifest: pd.DataFrame, split: Split) -> Split:
+    if "slice" not in manifest or split.test_set != name:
+        raise DataError(f"selection='middle': '{name}' holds no volumes, take selection='all'")
+    kept = manifest["slice"].astype(int).between(*MIDDLE).to_numpy()
+    parts = {part: rows[kept[rows]] for part, rows in vars(split).items() if part in ("train", "val", "test")}
+    return replace(split, **parts, test_groups=split.test_groups[kept[split.test]])
 
 
 def _published_test(name: str, manifest: pd.DataFrame) -> np.ndarray:
@@ -127,7 +153,7 @@ def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.
         raise DataError(
             f"{store.SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed"
         )
-    return grouped_folds(manifest.label.to_numpy(), groups, FOLDS, seed=0)
+    return grouped_folds(manifest.label.to_numpy(), groups, catalog.get(name).folds, seed=0)
 
 
 def _table(path: str, names: str) -> pd.DataFrame:

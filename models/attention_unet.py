@@ -10,16 +10,20 @@ class AttentionGate(nn.Module):
 
     Args:
         channels: of the decoder's tensor and of the skip alike.
+        normalised: scale each picture's scores to mean 0 and spread 1 before the sigmoid, without parameters
+            (instance norm, Ulyanov et al. 2016, arXiv:1607.08022). S2 had no such step, and found its two deep gates
+            all 0 or all 1.
 
     Shape:
         decoder B × C × H × W, skip B × C × 2H × 2W → map in (0, 1), B × 1 × 2H × 2W.
     """
 
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, normalised: bool = False):
         super().__init__()
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Conv2d(channels, channels, 1, stride=2)
-        self.score = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(channels, 1, 1), nn.Sigmoid())
+        scale = nn.InstanceNorm2d(1) if normalised else nn.Identity()
+        self.score = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(channels, 1, 1), scale, nn.Sigmoid())
         self.up = nn.Upsample(scale_factor=2, mode="bilinear")
 
     def forward(self, decoder: Tensor, skip: Tensor) -> Tensor:
@@ -29,15 +33,16 @@ class AttentionGate(nn.Module):
 class AttentionUNet(ImprovedUNet):
     """`ImprovedUNet` with a gate on each skip; 843,319 parameters with 4 channels in, 3 out and 16 filters.
 
-    Source: S2's layer list. Arguments and shapes as there.
+    Source: S2's layer list. Arguments and shapes as there, and `normalised` for the gates: their scores are scaled in
+    every picture, which needs at least 32×32 pixels in training.
 
     `forward(x, return_attention=True)` returns the logits and the four maps, from the deepest gate (H/8) to the
     finest (H), each B × 1 × h × w in (0, 1).
     """
 
-    def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16):
+    def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16, normalised: bool = False):
         super().__init__(in_channels=in_channels, out_channels=out_channels, n_filters=n_filters)
-        self.gates = nn.ModuleList([AttentionGate(width * n_filters) for width in (8, 4, 2, 1)])
+        self.gates = nn.ModuleList([AttentionGate(width * n_filters, normalised) for width in (8, 4, 2, 1)])
 
     def forward(self, x: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         x, skips = self.encode(x)

@@ -69,3 +69,31 @@ def test_a_committed_table_decides_and_must_cover_every_image(roots, tmp_path, m
     table.iloc[1:].to_csv(tmp_path / "phantom.csv", index=False)
     with pytest.raises(DataError, match=f"1 images of 'phantom' are not in it, first {manifest.path[0]}"):
         make_split("phantom", "patient")
+
+
+def test_no_patient_is_in_two_parts_of_any_fold_of_a_set_with_masks(roots):
+    patients = read_manifest("phantom").patient.to_numpy()
+    for fold in range(5):
+        parts = make_split("phantom", "patient", fold)
+        owners = [set(patients[rows]) for rows in (parts.train, parts.val, parts.test)]
+        assert all(not a & b for i, a in enumerate(owners) for b in owners[i + 1 :])
+
+
+def test_a_split_by_slices_leaks_patients(roots):
+    parts = make_split("phantom", "slices")
+    total = len(read_manifest("phantom"))
+    assert sorted([*parts.known, *parts.test]) == list(range(total))
+    assert len(parts.test) == -(-total // 10) and parts.seen.mean() > 0.5
+    assert np.array_equal(parts.test, make_split("phantom", "slices", seed=3).test)
+
+
+def test_middle_slices_are_for_volumes_alone(roots):
+    with pytest.raises(DataError, match="selection='middle': 'phantom' holds no volumes"):
+        make_split("phantom", "patient", selection="middle")
+    with pytest.raises(DataError, match="did you mean 'middle'"):
+        make_split("phantom", "patient", selection="midle")
+
+
+def test_too_few_patients_for_folds_are_counted():
+    with pytest.raises(DataError, match="3 patients or groups are too few for 5 parts"):
+        grouped_folds(np.zeros(6), np.array([0, 0, 1, 1, 2, 2]), 5, 0)

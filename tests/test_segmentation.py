@@ -8,11 +8,21 @@ from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from torch import nn
 
 from datasets.catalog import DataError, get
-from datasets.protocols import make_split
 from datasets.store import PackedImages, read_manifest, read_masks
 from models import SEGMENTERS
 from utils import segmentation
-from utils.segmentation import Padded, evaluate_masks, from_counts, hd95, mask_table, s2_pooling, with_regions
+from utils.baselines import nearest
+from utils.segmentation import (
+    Padded,
+    copy_masks,
+    evaluate_masks,
+    from_counts,
+    hd95,
+    mask_table,
+    predict_masks,
+    s2_pooling,
+    with_regions,
+)
 from utils.tasks import Segmentation
 
 SIDE = 40
@@ -146,7 +156,8 @@ def test_a_table_of_the_phantom_holds_what_was_predicted(roots, shift):
     truth = read_masks("phantom", rows)
     data = PackedImages("phantom", rows, image_size=truth.shape[-1], channels="all", masks=True)
     manifest = read_manifest("phantom").iloc[rows]
-    table = mask_table(Oracle(truth, shift), Segmentation(3), data, manifest.patient.to_numpy())
+    predictions = predict_masks(Oracle(truth, shift), Segmentation(3), data)
+    table = mask_table("phantom", rows, manifest.patient.to_numpy(), predictions)
     moved = np.roll(truth, shift, axis=3).astype(bool)
     assert table["ED.tp"].tolist() == (moved & truth.astype(bool))[:, 1].sum(axis=(1, 2)).tolist()
     assert table["ED.fp"].tolist() == (moved & ~truth.astype(bool))[:, 1].sum(axis=(1, 2)).tolist()
@@ -160,8 +171,17 @@ def test_a_table_of_the_phantom_holds_what_was_predicted(roots, shift):
 def test_any_image_size_is_predicted_and_judged_at_the_size_of_the_store(roots):
     net = SEGMENTERS["ImprovedUNet"](in_channels=4, out_channels=3, n_filters=4)
     data = PackedImages("phantom", np.arange(5), image_size=50, channels="all", masks=True)
-    table = mask_table(net, Segmentation(3), data, np.array(list("abcde")))
+    table = mask_table("phantom", data.rows, np.array(list("abcde")), predict_masks(net, Segmentation(3), data))
     assert (table.pixels == 64 * 64).all() and len(table) == 5
+
+
+def test_a_copied_mask_is_perfect_where_the_picture_was_trained_on(roots):
+    rows = np.arange(12)
+    small = {"image_size": 64, "channels": "all"}
+    donors = nearest(PackedImages("phantom", np.arange(30), **small), PackedImages("phantom", rows, **small))
+    table = mask_table("phantom", rows, rows.astype(str), copy_masks("phantom", rows, donors, 5))
+    assert donors.tolist() == rows.tolist()
+    assert evaluate_masks(table, ["ED"], resamples=20)["metrics"]["dice"]["value"] == 1
 
 
 def test_images_and_masks_are_moved_alike():
@@ -200,11 +220,3 @@ def test_masks_are_refused_where_there_are_none_and_with_a_view(roots, monkeypat
 
         monkeypatch.setattr("datasets.store.h5py.File", Maskless)
         PackedImages("phantom", [0], masks=True)
-
-
-def test_no_patient_is_in_two_parts_of_any_fold(roots):
-    patients = read_manifest("phantom").patient.to_numpy()
-    for fold in range(5):
-        parts = make_split("phantom", "patient", fold)
-        owners = [set(patients[rows]) for rows in (parts.train, parts.val, parts.test)]
-        assert all(not a & b for i, a in enumerate(owners) for b in owners[i + 1 :])

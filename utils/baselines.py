@@ -1,11 +1,12 @@
-"""What every table is compared with: the majority class, and the nearest neighbour on raw pixels.
+"""What every table is compared with: the majority class, and the nearest neighbour on raw pixels, class or mask.
 
 A network that does not beat the second may have learned to recognise pictures, not tumours.
 """
 
 import numpy as np
+import torch
 from sklearn.dummy import DummyClassifier
-from sklearn.neighbors import KNeighborsClassifier
+from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from datasets.store import PackedImages
 
@@ -30,11 +31,23 @@ def probabilities(kind: str, features: np.ndarray, labels: np.ndarray, test: np.
     return out
 
 
+def nearest(train: PackedImages, test: PackedImages) -> np.ndarray:
+    """Manifest row of the picture of `train` that is most like each picture of `test`, pixel by pixel.
+
+    Copying its mask is the segmentation that knows nothing of tumours: where it scores well, the test part holds
+    neighbours of what was trained on.
+    """
+    finder = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(_pixels(train)[0])
+    return train.rows[finder.kneighbors(_pixels(test)[0], return_distance=False)[:, 0]]
+
+
 def _pixels(data: PackedImages) -> tuple[np.ndarray, np.ndarray]:
     batch = data.__getitems__(range(len(data)))
-    return batch["image"].flatten(1).numpy().astype(np.float32) / 255, batch["label"].numpy()
+    top = torch.iinfo(batch["image"].dtype).max
+    return batch["image"].flatten(1).numpy().astype(np.float32) / top, batch["label"].numpy()
 
 
+NEAREST_MASK = "1-NN mask"
 BASELINES = {
     "majority": lambda: DummyClassifier(strategy="prior"),
     "1-NN": lambda: KNeighborsClassifier(n_neighbors=1, algorithm="brute"),

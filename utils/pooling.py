@@ -1,4 +1,4 @@
-"""Five patient folds as one result: every image was tested once, by a model that had not seen its patient.
+"""All patient folds as one result: every image was tested once, by a model that had not seen its patient.
 
 `make tables` pools what lies in `saved_metrics/`; nothing is trained here.
 """
@@ -11,27 +11,29 @@ from pathlib import Path
 import pandas as pd
 
 from datasets import catalog
-from datasets.protocols import FOLDS
 from utils.evaluation import evaluate
 from utils.runs import Run, load_runs, write_atomically
+from utils.segmentation import evaluate_masks
 
 
 def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
     """Write the pooled record of every run whose folds all lie in `folder`; returns the paths written.
 
     A pooled record has the metrics of the folds' joined predictions, intervals over all groups, the accuracy of each
-    fold (`folds`) and the ids it was made of (`pooled`). One that is there already and made of the same is kept.
+    fold (`folds`; of a segmentation its Dice) and the ids it was made of (`pooled`). One that is there already and made
+    of the same is kept.
     """
     folds = defaultdict(dict)
-    for record in load_runs(folder):
+    for record in load_runs(folder) + load_runs(folder, "segmentation"):
         run = Run(**record["run"])
         if run.split == "patient" and run.fold is not None:
             folds[replace(run, fold=None)][run.fold] = record
     written = []
     for run, records in folds.items():
         path = folder / f"{run.id}.json"
-        if sorted(records) == list(range(FOLDS)) and not _is_made_of(path, records):
-            record = pooled(run, [records[f] for f in range(FOLDS)], folder, resamples)
+        folds_wanted = list(range(catalog.get(run.dataset).folds))
+        if sorted(records) == folds_wanted and not _is_made_of(path, records):
+            record = pooled(run, [records[f] for f in folds_wanted], folder, resamples)
             write_atomically(path, json.dumps(record, indent=1) + "\n")
             written.append(path)
     return written
@@ -44,13 +46,21 @@ def _is_made_of(path: Path, records: dict[int, dict]) -> bool:
 
 def pooled(run: Run, records: list[dict], folder: Path, resamples: int) -> dict:
     """The record of all folds together, from the predictions beside their records."""
-    tables = [pd.read_csv(folder / f"{record['id']}.predictions.csv", dtype={"group": str}) for record in records]
+    as_text = {"group": str, "patient": str}
+    tables = [pd.read_csv(folder / f"{record['id']}.predictions.csv", dtype=as_text) for record in records]
+    table, facts = pd.concat(tables, ignore_index=True), catalog.get(run.dataset)
+    if run.task == "segmentation":
+        result = evaluate_masks(table, facts.mask_channels, list(facts.regions), resamples)
+    else:
+        result = evaluate(table, facts.classes, resamples)
+    main = "dice" if run.task == "segmentation" else "accuracy"
     first, trained = records[0], [record["training"] for record in records if record["training"]]
     training = None
     if trained:
         training = {"epochs": trained[0]["epochs"], "seconds": sum(t["seconds"] for t in trained)}
     return {
         "id": run.id,
+        "task": run.task,
         "run": first["run"] | {"fold": None},
         "recipe": first["recipe"],
         "parameters": first["parameters"],
@@ -58,7 +68,7 @@ def pooled(run: Run, records: list[dict], folder: Path, resamples: int) -> dict:
         "training": training,
         "published": None,
         "pooled": {record["id"]: record["finished"] for record in records},
-        "folds": [record["metrics"]["accuracy"]["value"] for record in records],
+        "folds": [record["metrics"][main]["value"] for record in records],
         "unseen": None,
-        **evaluate(pd.concat(tables, ignore_index=True), catalog.get(run.dataset).classes, resamples),
+        **result,
     }

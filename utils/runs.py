@@ -23,14 +23,15 @@ from datasets.catalog import DataError, lookup
 from datasets.protocols import PROTOCOLS
 from datasets.store import require
 from datasets.views import VIEWS
-from models import MODELS
-from utils.baselines import BASELINES, PIXELS
+from models import MODELS, SEGMENTERS
+from utils.baselines import BASELINES, NEAREST_MASK, PIXELS
 from utils.recipes import Recipe
 from utils.training import Fit
 
-VERSIONS = ("torch", "torchvision", "accelerate", "kornia", "scikit-learn", "numpy")
+VERSIONS = ("torch", "torchvision", "accelerate", "kornia", "monai", "scikit-learn", "numpy")
 CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
 NO_RECIPE = "none"
+CARD_METRICS = {"classification": ("accuracy", "macro_f1", "macro_auc"), "segmentation": ("dice", "iou", "hd95")}
 CARD = "Trained for research and teaching. Not a medical device."
 
 
@@ -39,7 +40,8 @@ class Run:
     """What is run; `id` says it all, for example `brain-tumor-mri.patient-f0.CustomCNN.s2.seed0`.
 
     `fold` None stands for the five patient folds together. `test_on` is the set that `external` tests on, `view`
-    what was done to every image (`datasets.views.VIEWS`).
+    what was done to every image (`datasets.views.VIEWS`). Segmenters alone have `n_filters`, and sets of
+    volumes a `selection` of slices (`protocols.SELECTIONS`).
 
     Raises:
         UnknownName: data set, split or model that does not exist, with the nearest name.
@@ -55,22 +57,29 @@ class Run:
     quick: bool = False
     test_on: str = ""
     view: str = "stored"
+    n_filters: int = 0
+    selection: str = "all"
 
     def __post_init__(self):
         catalog.get(self.dataset)
         lookup(PROTOCOLS, self.split, "split")
-        lookup(MODELS | BASELINES, self.model, "model")
+        lookup(MODELS | SEGMENTERS | BASELINES | {NEAREST_MASK: None}, self.model, "model")
         lookup(VIEWS, self.view, "view")
 
     @property
     def id(self) -> str:
         part = f"f{self.fold}" if self.split == "patient" and self.fold is not None else self.test_on
-        how = [self.recipe]
+        how = [self.recipe] + [f"n{self.n_filters}"] * bool(self.n_filters)
         if self.recipe != NO_RECIPE and self.image_size != 128:
             how.append(f"{self.image_size}px")
-        how += [self.view] * (self.view != "stored") + ["quick"] * self.quick
+        how += [self.view] * (self.view != "stored") + [self.selection] * (self.selection != "all")
+        how += ["quick"] * self.quick
         where = "-".join([self.split, part] if part else [self.split])
-        return f"{self.dataset}.{where}.{self.model}.{'-'.join(how)}.seed{self.seed}"
+        return f"{self.dataset}.{where}.{self.model.replace(' ', '-')}.{'-'.join(how)}.seed{self.seed}"
+
+    @property
+    def task(self) -> str:
+        return "segmentation" if self.model in (*SEGMENTERS, NEAREST_MASK) else "classification"
 
     @property
     def folder(self) -> Path:
@@ -88,7 +97,7 @@ class Run:
 
     def baseline(self, kind: str) -> "Run":
         """The run of a baseline on the same data; it has no recipe and no seed to vary."""
-        return replace(self, model=kind, recipe=NO_RECIPE, seed=0, image_size=PIXELS)
+        return replace(self, model=kind, recipe=NO_RECIPE, seed=0, image_size=PIXELS, n_filters=0)
 
 
 def output_root() -> Path:
@@ -162,6 +171,7 @@ def save_run(
     answered = recipe is not None and recipe.published_on == f"{run.dataset}/{run.split}" and run.image_size == 128
     record = {
         "id": run.id,
+        "task": run.task,
         "run": asdict(run),
         "recipe": asdict(recipe) if recipe else None,
         "parameters": sum(p.numel() for p in model.parameters()) if model else 0,
@@ -191,19 +201,28 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
     temporary = path.with_suffix(".tmp")
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
     os.replace(temporary, path)
+    facts = catalog.get(run.dataset)
+    if run.task == "segmentation":
+        arguments = {"in_channels": len(facts.channels), "out_channels": len(facts.mask_channels)}
+        what = {
+            "arguments": arguments | record["recipe"]["model_args"],
+            "masks": list(facts.mask_channels),
+            "input": f"{', '.join(facts.channels)}; each slice and channel scaled to [0, 1] by its own range",
+        }
+    else:
+        arguments = {"num_classes": len(facts.classes), "in_channels": model.in_channels}
+        what = {
+            "arguments": arguments | {"image_size": run.image_size},
+            "classes": list(facts.classes),
+            "input": "grey image cropped to the head, repeated to all channels, scaled to [0, 1]",
+        }
     card = {
         "model": run.model,
-        "arguments": {
-            "num_classes": len(catalog.get(run.dataset).classes),
-            "in_channels": model.in_channels,
-            "image_size": run.image_size,
-        },
-        "classes": list(catalog.get(run.dataset).classes),
-        "input": "grey image cropped to the head, repeated to all channels, scaled to [0, 1]",
+        **what,
         "trained_on": record["run"] | {"data": record["data"]},
         "training": record["training"],
-        "test": {name: record["metrics"][name] for name in ("accuracy", "macro_f1", "macro_auc")},
-        "licence_of_data": catalog.get(run.dataset).licence,
+        "test": {name: record["metrics"][name] for name in CARD_METRICS[run.task]},
+        "licence_of_data": facts.licence,
         "note": CARD,
     }
     write_atomically(path.with_suffix(".json"), json.dumps(card, indent=1) + "\n")
@@ -231,7 +250,7 @@ def load_weights(path: Path) -> nn.Module:
     """
     try:
         card = json.loads(Path(path).with_suffix(".json").read_text())
-        model = lookup(MODELS, card["model"], "model")(**card["arguments"])
+        model = lookup(MODELS | SEGMENTERS, card["model"], "model")(**card["arguments"])
         model.load_state_dict(load_file(path))
     except DataError:
         raise
@@ -240,10 +259,11 @@ def load_weights(path: Path) -> nn.Module:
     return model.eval()
 
 
-def load_runs(folder: Path | None = None) -> list[dict]:
-    """All run records of a folder (`saved_metrics/` by default), by id."""
+def load_runs(folder: Path | None = None, task: str = "classification") -> list[dict]:
+    """All run records of a folder (`saved_metrics/` by default) that answer `task`, by id."""
     folder = folder or output_root() / "saved_metrics"
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [record for record in records if Run(**record["run"]).task == task]
 
 
 def load_findings(folder: Path | None = None) -> list[dict]:

@@ -27,6 +27,7 @@ from monai.metrics import compute_hausdorff_distance, get_confusion_matrix
 from monai.metrics.confusion_matrix import compute_confusion_matrix_metric
 from torch import Tensor, nn
 
+from datasets import catalog
 from datasets.catalog import Dataset
 from datasets.store import PackedImages, read_manifest, read_masks
 from utils.evaluation import group_intervals, number
@@ -46,6 +47,7 @@ METRICS = (*COUNTED, "hd95")
 EMPTY = {"dice": 1.0, "iou": 1.0}  # value where truth and prediction are empty; other metrics are left out
 S2_BATCH = 32
 MULTIPLE = 16  # four levels of max-pooling
+Predicted = tuple[np.ndarray, np.ndarray]  # manifest rows B, boolean masks B×M×S×S
 
 
 class Padded(nn.Module):
@@ -65,6 +67,11 @@ class Padded(nn.Module):
         return self.model(padded)[..., :height, :width]
 
 
+def stored_size(name: str) -> int:
+    """Side of the stored masks of data set `name`."""
+    return int(read_masks(name, np.zeros(1, int)).shape[-1])
+
+
 def scored(facts: Dataset) -> list[str]:
     """Names of what is scored in a data set: its mask's channels, then the regions that unite some of them."""
     return [*facts.mask_channels, *facts.regions]
@@ -79,13 +86,12 @@ def with_regions(masks: np.ndarray, facts: Dataset) -> np.ndarray:
 
 
 @torch.no_grad()
-def predict_masks(
-    model: nn.Module, task, data: PackedImages, size: int, batch_size: int = S2_BATCH
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield manifest rows and boolean masks B×M×`size`×`size` of the images of `data`, batch by batch, in order.
+def predict_masks(model: nn.Module, task, data: PackedImages, batch_size: int = S2_BATCH) -> Iterator[Predicted]:
+    """Predictions of a model for the images of `data`, batch by batch, in order, at the size of the stored masks.
 
     Any image size: sides that 16 does not divide are padded and cut again.
     """
+    size = stored_size(data.facts.name)
     device = next(model.parameters()).device
     padded = Padded(model).eval()
     for batch in make_loader(data, batch_size):
@@ -97,45 +103,49 @@ def predict_masks(
         yield rows, (probabilities > 0.5).cpu().numpy()
 
 
-def mask_table(model: nn.Module, task, data: PackedImages, groups: np.ndarray) -> pd.DataFrame:
-    """A row a slice of `data`: path, patient, group, pixels, and for each name `scored` its tp, fp, fn and hd95.
+def copy_masks(name: str, rows: np.ndarray, donors: np.ndarray, batch_size: int = S2_BATCH) -> Iterator[Predicted]:
+    """Predictions that are other pictures' masks: of `rows`, those of the rows `donors` (`baselines.nearest`)."""
+    for start in range(0, len(rows), batch_size):
+        part = slice(start, start + batch_size)
+        yield rows[part], read_masks(name, donors[part]) > 0
+
+
+def mask_table(name: str, rows: np.ndarray, groups: np.ndarray, predictions: Iterable[Predicted]) -> pd.DataFrame:
+    """A row a slice: path, patient, group, pixels, and for each mask that is `scored` its tp, fp, fn and hd95.
 
     Args:
-        data: the tested images, a patient's slices from low to high; groups: group of each of them.
+        name: data set; rows: its tested images, a patient's slices together; groups: group of each of them.
+        predictions: from `predict_masks` or `copy_masks`, in the order of `rows`.
 
     hd95 is the 95th percentile of the Hausdorff distance: in single pictures in pixels of the store; in volumes in
     millimetres, once over the patient's whole volume, the same in each of his rows.
     """
-    facts, names = data.facts, scored(data.facts)
-    manifest = read_manifest(facts.name).iloc[data.rows].reset_index(drop=True)
-    height, width = read_masks(facts.name, data.rows[:1]).shape[-2:]
-    table = pd.DataFrame(
-        {"path": manifest.path, "patient": manifest.patient, "group": groups, "pixels": height * width}
-    )
+    facts = catalog.get(name)
+    manifest, size = read_manifest(name).iloc[rows].reset_index(drop=True), stored_size(name)
+    table = pd.DataFrame({"path": manifest.path, "patient": manifest.patient, "group": groups, "pixels": size**2})
     counts, distances = [], []
-    predictions = predict_masks(model, task, data, height)
-    for rows, predicted in _by_patient(predictions, manifest.patient.to_numpy()) if facts.slices > 1 else predictions:
+    if facts.slices > 1:
+        predictions = _by_patient(predictions, manifest.patient.to_numpy())
+    for part, predicted in predictions:
         predicted = with_regions(predicted, facts)
-        truth = with_regions(read_masks(facts.name, rows) > 0, facts)
+        truth = with_regions(read_masks(name, part) > 0, facts)
         pair = (torch.from_numpy(masks.astype(np.uint8)) for masks in (predicted, truth))
         confusion = get_confusion_matrix(*pair)  # B×K×(tp, fp, tn, fn)
         counts.append(confusion[..., [0, 1, 3]].long().numpy())
         if facts.slices > 1:
-            in_plane = facts.size / height  # volumes have 1 mm at the published size
+            in_plane = facts.size / size  # volumes have 1 mm at the published size
             volume = [masks.swapaxes(0, 1)[None] for masks in (predicted, truth)]  # 1×K×D×H×W
-            distances.append(np.repeat(hd95(*volume, spacing=(1.0, in_plane, in_plane)), len(rows), axis=0))
+            distances.append(np.repeat(hd95(*volume, spacing=(1.0, in_plane, in_plane)), len(part), axis=0))
         else:
             distances.append(hd95(predicted, truth))
     counts, distances = np.concatenate(counts), np.concatenate(distances).round(3)
-    for k, name in enumerate(names):
-        table[[f"{name}.tp", f"{name}.fp", f"{name}.fn"]] = counts[:, k]
-        table[f"{name}.hd95"] = distances[:, k]
+    for k, mask in enumerate(scored(facts)):
+        table[[f"{mask}.tp", f"{mask}.fp", f"{mask}.fn"]] = counts[:, k]
+        table[f"{mask}.hd95"] = distances[:, k]
     return table
 
 
-def _by_patient(
-    predictions: Iterable[tuple[np.ndarray, np.ndarray]], patients: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _by_patient(predictions: Iterable[Predicted], patients: np.ndarray) -> Iterator[Predicted]:
     """Batches of predictions put together, a patient at a time; `patients` names the owner of each picture."""
     rows, masks, done = [], [], 0
     ends = [*np.flatnonzero(patients[1:] != patients[:-1]) + 1, len(patients)]
