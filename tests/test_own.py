@@ -1,0 +1,96 @@
+"""Bring your own: a folder of images and masks with patients, and all that can be wrong with it."""
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+
+from datasets import download
+from datasets.catalog import DataError
+from datasets.protocols import make_split
+from datasets.store import read_manifest, read_masks
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Ten patients with two pictures each, and an empty data root."""
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
+    rng, lines = np.random.default_rng(0), ["image,mask,patient"]
+    (tmp_path / "mine/images").mkdir(parents=True)
+    (tmp_path / "mine/masks").mkdir()
+    for i in range(20):
+        image = np.zeros((90, 80), np.uint8)
+        image[10:80, 10:70] = rng.integers(90, 250, (70, 60))
+        mask = np.zeros((90, 80), np.uint8)
+        mask[30:50, 20:40] = 255 if i % 2 else 1
+        Image.fromarray(image).save(tmp_path / f"mine/images/{i:02}.png")
+        Image.fromarray(mask).save(tmp_path / f"mine/masks/{i:02}.png")
+        lines.append(f"images/{i:02}.png,masks/{i:02}.png,p{i // 2}")
+    (tmp_path / "mine/samples.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path / "mine"
+
+
+def bring(folder) -> int:
+    return download.main(["own", "--folder", str(folder), "--size", "64", "--workers", "1"])
+
+
+def test_a_folder_becomes_a_data_set_split_by_patient(folder, tmp_path, capsys):
+    before = sorted(p.read_bytes() for p in folder.rglob("*") if p.is_file())
+    assert bring(folder) == 0 and download.main(["own", "--check"]) == 0
+    table = read_manifest("own")
+    assert table.patient.tolist() == [f"p{i // 2}" for i in range(20)]
+    with h5py.File(tmp_path / "data/own/images.h5") as file:
+        assert file["image"].shape == (20, 64, 64) and file["mask"].shape == (20, 64, 64, 1)
+    masks = read_masks("own", np.arange(20))
+    assert set(np.unique(masks)) == {0, 1} and set(masks.sum(axis=(1, 2, 3)) // 100) == {3}  # 0/1 and 0/255 alike
+    for fold in range(5):
+        parts = make_split("own", "patient", fold)
+        owners = [set(table.patient.iloc[rows]) for rows in (parts.train, parts.val, parts.test)]
+        assert all(not a & b for i, a in enumerate(owners) for b in owners[i + 1 :])
+    assert sorted(p.read_bytes() for p in folder.rglob("*") if p.is_file()) == before, "yours is left as it is"
+    assert bring(folder) == 0 and "nothing to do" in capsys.readouterr().out
+
+
+def test_too_few_patients_are_said(folder):
+    lines = (folder / "samples.csv").read_text().splitlines()
+    (folder / "samples.csv").write_text("\n".join(lines[:7]) + "\n")
+    assert bring(folder) == 0
+    with pytest.raises(DataError, match="3 patients or groups are too few for 5 parts"):
+        make_split("own", "patient")
+
+
+def rewrite(folder, old: str, new: str) -> None:
+    table = folder / "samples.csv"
+    table.write_text(table.read_text().replace(old, new, 1))
+
+
+def save_mask(folder, mask: np.ndarray) -> None:
+    Image.fromarray(mask.astype(np.uint8)).save(folder / "masks/03.png")
+
+
+BAD = {
+    "no table": (lambda f: (f / "samples.csv").unlink(), "samples.csv: not there; write a row an image"),
+    "no column": (lambda f: rewrite(f, "patient", "person"), "its first line should be image,mask,patient"),
+    "no patient": (lambda f: rewrite(f, ",p3\n", ",\n"), "line 8: no patient"),
+    "no file": (lambda f: (f / "masks/04.png").unlink(), "line 6:"),
+    "twice": (lambda f: rewrite(f, "images/05.png", "images/04.png"), "'images/04.png' stands in the table twice"),
+    "outside": (lambda f: rewrite(f, "images/05.png", "../05.png"), "should lie in the folder of the table"),
+    "grey mask": (lambda f: save_mask(f, np.arange(7200).reshape(90, 80) % 9), "holds [0, 1, 2, 3, 4]; 0 and 1, or"),
+    "shape": (lambda f: save_mask(f, np.zeros((80, 80))), "image (90, 80) and mask masks/03.png (80, 80)"),
+    "no image": (lambda f: (f / "images/03.png").write_text("no"), "images/03.png"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_a_fault_is_named_and_nothing_is_left(folder, tmp_path, capsys, fault):
+    spoil, message = BAD[fault]
+    spoil(folder)
+    assert bring(folder) == 1
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+    assert not (tmp_path / "data/own").exists()
+
+
+def test_the_folder_has_to_be_named_and_to_exist(folder, capsys):
+    assert download.main(["own"]) == 1 and "name your folder with --folder" in capsys.readouterr().err
+    assert bring(folder / "nowhere") == 1 and "no such folder" in capsys.readouterr().err
