@@ -5,12 +5,13 @@ from models.attention_unet import AttentionUNet
 from models.classic_unet import ClassicUNet
 from models.custom_cnn import CustomCNN
 from models.improved_unet import ImprovedUNet
+from models.residual_unet import ResidualUNet
 from models.vgg16 import VGG16
 from models.vit import ViT
 
 # Classifiers trained from scratch, and segmenters, by the name that notebooks and jobs use.
 MODELS = {model.__name__: model for model in (CustomCNN, AlexNet, VGG16, ViT)}
-SEGMENTERS = {model.__name__: model for model in (ClassicUNet, ImprovedUNet, AttentionUNet)}
+SEGMENTERS = {model.__name__: model for model in (ClassicUNet, ImprovedUNet, AttentionUNet, ResidualUNet)}
 
 __all__ = [
     "MODELS",
@@ -21,5 +22,6 @@ __all__ = [
     "ClassicUNet",
     "CustomCNN",
     "ImprovedUNet",
+    "ResidualUNet",
     "ViT",
 ]

@@ -141,6 +141,28 @@ def test_the_array_of_curation_job_takes_one_data_set_a_task(submit, tmp_path):
     assert chosen == ["brain-tumor-mri", "sartaj", "cheng"]
 
 
+def test_unet_job_is_an_array_of_the_three_models(submit, tmp_path):
+    array = submit("jobs/unet.job", "--list", options=(f"--output={tmp_path}/task-%a.log",))
+    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(3)]
+    assert [task.end() for task in tasks] == ["COMPLETED"] * 3, tasks[0].text()
+    chosen = [re.search(r"^model +(\S+)", task.text(), re.MULTILINE)[1] for task in tasks]
+    assert chosen == ["ClassicUNet", "ImprovedUNet", "AttentionUNet"]
+
+
+@pytest.mark.slow
+def test_unet_job_trains_and_leaves_its_evidence(submit, tmp_path, small_phantom, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    values = {"dataset": "phantom", "quick": "true", "epochs": 2, "image_size": 64, "n_filters": 4}
+    words = [word for name, value in values.items() for word in ("-p", name, value)]
+    array = submit("jobs/unet.job", *words, options=("--array=2", f"--output={tmp_path}/task-%a.log"))
+    job = Job(f"{array.number}_2", tmp_path / "task-2.log")
+    assert job.end(300) == "COMPLETED", job.text()
+    (evidence,) = tmp_path.rglob("phantom.patient-f0.AttentionUNet.*.json")
+    record = json.loads(evidence.read_text())
+    assert set(record["per_class"]) == {"NCR", "ED", "ET", "WT", "TC"} and record["training"]["epochs"] == 2
+    assert len(list(tmp_path.rglob("gates/epoch-*.npz"))) == 2
+
+
 @pytest.mark.slow
 def test_curation_job_leaves_its_findings(submit, tmp_path, small_phantom, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))

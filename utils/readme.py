@@ -10,7 +10,7 @@ from datasets.catalog import REPO
 from utils import figures
 from utils.pooling import pool_folds
 from utils.runs import load_findings, load_runs
-from utils.tables import BLOCKS
+from utils.tables import BLOCKS, MASK_BLOCKS
 
 BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -23,9 +23,16 @@ def markdown(table: pd.DataFrame) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def filled(text: str, records: Sequence[dict], findings: Sequence[dict]) -> str:
-    """README `text` with every block `<!-- table NAME -->` made anew, NAME from `tables.BLOCKS`."""
-    return BLOCK.sub(lambda found: f"{found[1]}\n{markdown(BLOCKS[found[2]](records, findings))}\n{found[3]}", text)
+def filled(text: str, records: Sequence[dict], findings: Sequence[dict], masks: Sequence[dict] = ()) -> str:
+    """README `text` with every block `<!-- table NAME -->` made anew, NAME from `tables.BLOCKS` or `MASK_BLOCKS`.
+
+    `records` are of classification, `masks` of segmentation.
+    """
+
+    def table(name: str) -> pd.DataFrame:
+        return MASK_BLOCKS[name](masks) if name in MASK_BLOCKS else BLOCKS[name](records, findings)
+
+    return BLOCK.sub(lambda found: f"{found[1]}\n{markdown(table(found[2]))}\n{found[3]}", text)
 
 
 def main(root: Path = REPO) -> None:
@@ -33,7 +40,8 @@ def main(root: Path = REPO) -> None:
     for path in pool_folds(root / "saved_metrics"):
         print(f"pooled: {path.name}")
     records, findings = load_runs(root / "saved_metrics"), load_findings(root / "saved_metrics/curation")
-    (root / "README.md").write_text(filled((root / "README.md").read_text(), records, findings))
+    masks = load_runs(root / "saved_metrics", "segmentation")
+    (root / "README.md").write_text(filled((root / "README.md").read_text(), records, findings, masks))
     (root / "docs").mkdir(exist_ok=True)
     figures.against_patients(records).savefig(root / "docs/results.png", dpi=110)
 

@@ -181,7 +181,7 @@ def save_run(
         "git": git_revision(),
         "hardware": hardware(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "training": {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} if fit else None,
+        "training": training_facts(fit) if fit else None,
         "published": {"source": recipe.source} | dict(recipe.published) if answered else None,
         **result,
     }
@@ -192,6 +192,13 @@ def save_run(
         save_weights(model, run, record)
     write_atomically(path, json.dumps(record, indent=1) + "\n")
     return path
+
+
+def training_facts(fit: Fit) -> dict:
+    """Epochs, time, and what validation said of the weights that were kept."""
+    kept = fit.history[fit.history.epoch == fit.epoch].iloc[0]
+    validation = {name: float(kept[name]) for name in kept.index if name.startswith("val_")}
+    return {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} | validation
 
 
 def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
@@ -264,6 +271,11 @@ def load_runs(folder: Path | None = None, task: str = "classification") -> list[
     folder = folder or output_root() / "saved_metrics"
     records = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     return [record for record in records if Run(**record["run"]).task == task]
+
+
+def load_history(record: dict, folder: Path | None = None) -> pd.DataFrame:
+    """The epochs of a run record, from the file beside it."""
+    return pd.read_csv((folder or output_root() / "saved_metrics") / f"{record['id']}.history.csv")
 
 
 def load_findings(folder: Path | None = None) -> list[dict]:

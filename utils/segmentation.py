@@ -173,6 +173,16 @@ def hd95(predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | No
     return out
 
 
+def nothing(table: pd.DataFrame) -> pd.DataFrame:
+    """The mask table of somebody who never marks a pixel, what every table has to be compared with."""
+    empty = table.copy()
+    for name in [column.removesuffix(".tp") for column in table if column.endswith(".tp")]:
+        empty[f"{name}.fn"] = table[f"{name}.tp"] + table[f"{name}.fn"]
+        empty[[f"{name}.tp", f"{name}.fp"]] = 0
+        empty[f"{name}.hd95"] = np.nan  # always the diagonal or 0, which says nothing
+    return empty
+
+
 def from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """The `COUNTED` metrics of arrays of pixel counts; NaN for what the rule of empty masks leaves out."""
     counts = np.stack([tp, fp, pixels - tp - fp - fn, fn], axis=-1)

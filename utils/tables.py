@@ -7,7 +7,20 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from utils.recipes import RECIPES
+
 NONE = "–"
+STEPS_AT = 64  # pixels at which changes of S2's segmentation are tried
+MASK_METRICS = {
+    "dice": "Dice %",
+    "iou": "IoU %",
+    "precision": "precision %",
+    "recall": "recall %",
+    "fnr": "FNR %",
+    "fpr": "FPR %",
+    "accuracy": "accuracy %",
+    "hd95": "HD95",
+}
 FULL_SIZE = 128  # pixels of S2's input; smaller runs stand in tables of their own
 
 
@@ -205,13 +218,130 @@ def shift(found: dict) -> pd.DataFrame:
     return pd.DataFrame(rows).T.rename_axis("class").reset_index()
 
 
+def mask_metrics(results: dict[str, dict]) -> pd.DataFrame:
+    """Metrics of masks, a row for each of `results` {name: {metric: {value, low, high}}}; HD95 is a distance."""
+    rows = {
+        name: {
+            MASK_METRICS[m]: interval(entry[m]) if m != "hd95" else interval(entry[m], percent=False)
+            for m in MASK_METRICS
+        }
+        for name, entry in results.items()
+    }
+    return pd.DataFrame(rows).T
+
+
+def s2_segmentation() -> pd.DataFrame:
+    """What S2 printed, from its recipes."""
+    rows = [
+        {"model": model, "n_filters": recipe.model_args["n_filters"]}
+        | {name: f"{100 * recipe.published[name]:.1f}" for name in ("dice", "iou", "precision", "recall")}
+        for model, recipe in RECIPES["s2"].items()
+        if recipe.loss
+    ]
+    return pd.DataFrame(rows)
+
+
+def segmenters(records: Sequence[dict]) -> pd.DataFrame:
+    """One row a segmentation run that tested whole patients: Dice by patient, and pooled as S2 did."""
+    rows = []
+    for record in sorted(records, key=lambda r: (r["run"]["dataset"], -r["metrics"]["dice"]["value"])):
+        run, training = record["run"], record["training"]
+        if run["split"] != "patient" or (training and _of_steps(run)) or _is_pooled_elsewhere(record, records):
+            continue
+        rows.append(
+            {
+                "data set": run["dataset"] + (", middle slices" if run.get("selection") == "middle" else ""),
+                "tested": split_words(run),
+                "model": run["model"],
+                "recipe": run["recipe"] if training else NONE,
+                "pixels": run["image_size"],
+                "epochs": training["epochs"] if training else NONE,
+                "Dice %": cell(record, "dice"),
+                "recall %": cell(record, "recall"),
+                "precision %": cell(record, "precision"),
+                "HD95": interval(record["metrics"]["hd95"], percent=False),
+                "Dice % as S2 pooled": f"{100 * record['s2_pooling']['dice']:.1f}",
+                "patients": record["patients"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _of_steps(run: dict) -> bool:
+    return run["image_size"] == STEPS_AT
+
+
+def _is_pooled_elsewhere(record: dict, records: Sequence[dict]) -> bool:
+    """Whether another record joins this fold with the others."""
+    return any(record["id"] in other.get("pooled", ()) for other in records)
+
+
+def regions(records: Sequence[dict]) -> pd.DataFrame:
+    """Dice by mask and region, a row a run on volumes."""
+    rows = []
+    for record in records:
+        if len(record["per_class"]) > 1 and not _is_pooled_elsewhere(record, records):
+            dice = {name: interval(entry["dice"]) for name, entry in record["per_class"].items()}
+            rows.append({"data set": record["run"]["dataset"], "model": record["run"]["model"]} | dice)
+    return pd.DataFrame(rows)
+
+
+def slices_or_patients(records: Sequence[dict]) -> pd.DataFrame:
+    """Dice on a split by slice and on one by patient, a row a data set and model, runs of the same recipe and size."""
+    pairs = {}
+    for record in records:
+        run = record["run"]
+        key = (run["dataset"], run["model"], run["recipe"], run["image_size"])
+        if run["split"] in ("slices", "patient") and run["fold"] is not None:
+            pairs.setdefault(key, {}).setdefault(run["split"], record)
+    rows = [
+        {
+            "data set": dataset,
+            "model": model,
+            "pixels": size,
+            "by slice": cell(pair["slices"], "dice"),
+            "by patient (fold 0)": cell(pair["patient"], "dice"),
+            "by slice, as S2 pooled": f"{100 * pair['slices']['s2_pooling']['dice']:.1f}",
+        }
+        for (dataset, model, _, size), pair in pairs.items()
+        if len(pair) == 2
+    ]
+    return pd.DataFrame(rows)
+
+
+def steps(records: Sequence[dict], dataset: str = "cheng") -> pd.DataFrame:
+    """What was tried to do better, on patient fold 0 at `STEPS_AT` pixels: Dice on validation decides, test is told."""
+    tried = [
+        r
+        for r in records
+        if r["training"] and r["run"]["dataset"] == dataset and r["run"]["split"] == "patient" and _of_steps(r["run"])
+    ]
+    rows = []
+    for record in sorted(tried, key=lambda r: r["training"]["val_dice"]):
+        recipe = record["recipe"]
+        rows.append(
+            {
+                "recipe": record["run"]["recipe"],
+                "model": record["run"]["model"],
+                "loss": recipe["loss"],
+                "optimiser": recipe["optimizer"],
+                "augmentation": recipe["augmentation"],
+                "parameters": f"{record['parameters']:,}",
+                "epochs": record["training"]["epochs"],
+                "validation Dice %": f"{100 * record['training']['val_dice']:.1f}",
+                "test Dice %": cell(record, "dice"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def _in_order(records: Sequence[dict], key: Callable[[dict], tuple]) -> list[tuple]:
     """The keys of the records' runs: networks first, then what they have to beat."""
     last = {"1-NN": 1, "majority": 2}
     return sorted({key(r["run"]) for r in records}, key=lambda k: (k[0] in last, [(last.get(v, 0), v) for v in k]))
 
 
-# What the README shows, by the name of its block; each is given the run records and the findings of curation.
+# What the README shows, by the name of its block; each is given the records of one task and the findings of curation.
 BLOCKS: dict[str, Callable[[Sequence[dict], Sequence[dict]], pd.DataFrame]] = {
     "headline": lambda records, findings: headline(records),
     "cleaning": lambda records, findings: cleaning(records),
@@ -222,4 +352,10 @@ BLOCKS: dict[str, Callable[[Sequence[dict], Sequence[dict]], pd.DataFrame]] = {
     "gap": lambda records, findings: pd.concat(
         [shift(f) for f in findings if f["dataset"] == "sartaj"] or [pd.DataFrame()]
     ),
+}
+MASK_BLOCKS: dict[str, Callable[[Sequence[dict]], pd.DataFrame]] = {
+    "segmenters": segmenters,
+    "leak": slices_or_patients,
+    "regions": regions,
+    "steps": steps,
 }
