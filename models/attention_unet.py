@@ -21,13 +21,15 @@ class AttentionGate(nn.Module):
     def __init__(self, channels: int, normalised: bool = False):
         super().__init__()
         self.query = nn.Conv2d(channels, channels, 1)
-        self.key = nn.Conv2d(channels, channels, 1, stride=2)
+        self.key = nn.Conv2d(channels, channels, 1)
         scale = nn.InstanceNorm2d(1) if normalised else nn.Identity()
         self.score = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(channels, 1, 1), scale, nn.Sigmoid())
         self.up = nn.Upsample(scale_factor=2, mode="bilinear")
 
     def forward(self, decoder: Tensor, skip: Tensor) -> Tensor:
-        return self.up(self.score(self.query(decoder) + self.key(skip)))
+        # S2's stride of 2, taken by the slice: torch 2.15 corrupts memory in a strided 1×1 convolution of 4 channels
+        # whose memory format is channels_last.
+        return self.up(self.score(self.query(decoder) + self.key(skip[..., ::2, ::2])))
 
 
 class AttentionUNet(ImprovedUNet):

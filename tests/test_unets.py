@@ -1,5 +1,9 @@
 """The U-Nets in one table: parameters to the digit, forward and backward, sizes taken and refused, the gates."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -105,3 +109,18 @@ def test_a_closed_gate_lets_nothing_of_its_skip_through():
         score.bias.fill_(-100)
     logits, maps = net(x, return_attention=True)
     assert maps[-1].max() < 1e-20 and not torch.allclose(logits, before)
+
+
+@unets
+def test_narrow_networks_train_in_channels_last(name):
+    """A strided 1×1 convolution of 4 channels corrupted memory: run apart, since it takes the process with it."""
+    code = f"""
+import torch
+from models import SEGMENTERS
+net = SEGMENTERS[{name!r}](n_filters=4).to(memory_format=torch.channels_last)
+for _ in range(3):
+    x = torch.rand(4, 4, 32, 32).contiguous(memory_format=torch.channels_last)
+    net(x).square().mean().backward()
+"""
+    environment = os.environ | {"MALLOC_CHECK_": "3", "MALLOC_PERTURB_": "165", "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=120)
