@@ -33,7 +33,9 @@ def target(member: str) -> str | None:
         return None
     if found := SLICE.match(path.name):
         return f"BraTS20_Training_{int(found[1]):03d}/{path.name}"
-    volume = len(path.parts) >= 2 and path.name.endswith((".nii", ".nii.gz"))
+    # Patients of the validation part, in the same archive on Kaggle, were published without masks.
+    kept = len(path.parts) >= 2 and not path.parent.name.startswith("BraTS20_Validation")
+    volume = kept and path.name.endswith((".nii", ".nii.gz"))
     return f"{path.parent.name}/{path.name}" if volume else None
 
 

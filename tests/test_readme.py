@@ -9,7 +9,7 @@ from datasets.catalog import CATALOG, REPO
 from datasets.store import SPLITS
 from utils.readme import filled
 from utils.runs import load_findings, load_runs
-from utils.tables import BLOCKS
+from utils.tables import BLOCKS, MASK_BLOCKS
 
 TEXT = (REPO / "README.md").read_text()
 
@@ -18,8 +18,9 @@ def test_the_table_is_generated_from_the_runs():
     records = load_runs(REPO / "saved_metrics")
     assert records, "no run is committed"
     findings = load_findings(REPO / "saved_metrics/curation")
-    assert filled(TEXT, records, findings) == TEXT, "run: make tables"
-    assert set(BLOCKS) == set(re.findall(r"<!-- table (\w+) -->", TEXT))
+    masks = load_runs(REPO / "saved_metrics", "segmentation")
+    assert filled(TEXT, records, findings, masks) == TEXT, "run: make tables"
+    assert {*BLOCKS, *MASK_BLOCKS} == set(re.findall(r"<!-- table (\w+) -->", TEXT))
 
 
 def test_numbers_in_the_text_are_the_measured_ones():

@@ -157,6 +157,13 @@ def test_an_identity_affine_says_nothing_and_the_official_odd_name_is_known(home
     assert read_masks("brats2020", np.arange(155)).sum() > 0
 
 
+def test_patients_without_published_masks_are_left_out(home, tmp_path):
+    unmasked = {kind: array for kind, array in patient(2).items() if kind != "seg"}
+    assert bring(tmp_path, volumes(patient()) | volumes(unmasked, "BraTS20_Validation_002")) == 0
+    assert set(read_manifest("brats2020").patient) == {"BraTS20_Training_001"}
+    assert len(json.loads((home / "raw.json").read_text())["left_out"]) == 4
+
+
 def askew(arrays):
     angle = np.eye(4)
     angle[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]

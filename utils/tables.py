@@ -310,12 +310,9 @@ def slices_or_patients(records: Sequence[dict]) -> pd.DataFrame:
 
 
 def steps(records: Sequence[dict], dataset: str = "cheng") -> pd.DataFrame:
-    """What was tried to do better, on patient fold 0 at `STEPS_AT` pixels: Dice on validation decides, test is told."""
-    tried = [
-        r
-        for r in records
-        if r["training"] and r["run"]["dataset"] == dataset and r["run"]["split"] == "patient" and _of_steps(r["run"])
-    ]
+    """What was tried to do better, on patient fold 0: Dice on validation patients decides, the test part is told."""
+    of_fold = [r for r in records if r["run"]["dataset"] == dataset and r["run"]["split"] == "patient"]
+    tried = [r for r in of_fold if r["training"] and r["run"]["fold"] == 0]
     rows = []
     for record in sorted(tried, key=lambda r: r["training"]["val_dice"]):
         recipe = record["recipe"]
@@ -326,6 +323,7 @@ def steps(records: Sequence[dict], dataset: str = "cheng") -> pd.DataFrame:
                 "loss": recipe["loss"],
                 "optimiser": recipe["optimizer"],
                 "augmentation": recipe["augmentation"],
+                "pixels": record["run"]["image_size"],
                 "parameters": f"{record['parameters']:,}",
                 "epochs": record["training"]["epochs"],
                 "validation Dice %": f"{100 * record['training']['val_dice']:.1f}",
