@@ -1,5 +1,7 @@
 """Grad-CAM finds what a network was built to look at; every figure draws from the tables it is given."""
 
+import io
+
 import matplotlib
 
 matplotlib.use("agg")
@@ -9,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from models import CustomCNN
 from utils import figures
 
 CLASSES = ("a", "b", "c")
+VALUES = ("spread", "saturated")
 
 
 @pytest.fixture(autouse=True)
@@ -86,3 +90,34 @@ def test_published_numbers_stand_beside_ours():
     }
     axis = figures.compared([record, record | {"published": None}]).axes[0]
     assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "D"] == [0.99]
+
+
+def test_masks_lie_in_their_colour_on_the_picture():
+    image, masks = np.linspace(0, 200, 16).reshape(4, 4), np.zeros((2, 4, 4), np.uint8)
+    masks[0, 0, 0] = masks[1, 3, 3] = 1
+    rgb = figures.overlay(image, masks)
+    assert rgb[0, 0].argmax() == 0 and rgb[3, 3].argmax() == 1, "red, green"
+    assert np.ptp(rgb[1, 1]) == 0 and rgb.min() >= 0 and rgb.max() <= 1, "grey elsewhere"
+
+
+def test_a_walk_has_a_frame_a_slice():
+    rng = np.random.default_rng(0)
+    images, masks = rng.integers(0, 255, (7, 16, 16), dtype=np.uint8), np.zeros((7, 3, 16, 16), np.uint8)
+    with Image.open(io.BytesIO(figures.walk(images, masks, scale=3))) as gif:
+        assert (gif.format, gif.n_frames, gif.size) == ("GIF", 7, (96, 48))
+
+
+def test_figures_of_segmentation_draw_what_they_are_given():
+    images, masks = np.zeros((2, 8, 8)), np.ones((2, 1, 8, 8), np.uint8)
+    beside = figures.truth_beside(images, masks, 1 - masks, ["p", "q"], ["tumour"])
+    assert len([a for a in beside.axes if a.images]) == 6
+    epochs = [{f"gate{g}": np.full((1, 4, 4), 0.5) for g in (1, 2)} for _ in range(9)]
+    shown = figures.gate_maps(images[0], epochs, most=4)
+    assert [a.get_title() for a in shown.axes if a.get_title()] == ["epoch 1", "epoch 3", "epoch 6", "epoch 9"]
+    history = pd.DataFrame({"epoch": [1, 2]} | {f"gate{g}_{v}": [0.1, 0.2] for g in range(1, 5) for v in VALUES})
+    assert len(figures.gate_spread({"s2": history, "ours": history}).axes) == 4
+    lines = figures.parameters_by_width({"a": {8: 100, 16: 400}}).axes[0].lines
+    assert lines[0].get_ydata()[-1] == pytest.approx(4e-4)
+    patients = pd.DataFrame({"a.pixels": [0, 10, 100], "a.dice": [1.0, 0.2, 0.8]})
+    (points,) = figures.by_size(patients, ["a"]).axes[0].collections
+    assert len(points.get_offsets()) == 2, "who has no such mask has no size"

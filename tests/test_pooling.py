@@ -4,14 +4,20 @@ import json
 
 import pandas as pd
 import pytest
+import torch
 
 from datasets.protocols import FOLDS, make_split
 from datasets.store import PackedImages
+from models import SEGMENTERS
 from utils import tables
 from utils.baselines import BASELINES, baseline
 from utils.evaluation import evaluate, prediction_table, unseen
 from utils.pooling import pool_folds
-from utils.runs import Run, load_runs, save_run
+from utils.recipes import get_recipe
+from utils.runs import Run, load_runs, load_weights, save_run
+from utils.segmentation import evaluate_masks, mask_table, predict_masks
+from utils.tasks import Segmentation
+from utils.training import Fit
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -80,3 +86,65 @@ def test_unseen_is_the_rest_of_the_test_part(roots):
     assert found["accuracy"]["value"] == 0.5 and found["classes"] == {"a": 1, "b": 1} and found["images"] == 2
     assert unseen(table, table.group.eq("none").to_numpy()) is None
     assert unseen(table, table.group.ne("none").to_numpy()) is None
+
+
+def segmented(fold, model="ClassicUNet"):
+    """A saved segmentation run of an untrained network on a patient fold: its record."""
+    run, parts = (
+        Run("phantom", "patient", fold, model, image_size=32, n_filters=4),
+        make_split("phantom", "patient", fold),
+    )
+    net = SEGMENTERS[model](n_filters=4)
+    data = PackedImages("phantom", parts.test, image_size=32, channels="all", masks=True)
+    predictions = predict_masks(net, Segmentation(3), data)
+    table = mask_table("phantom", parts.test, parts.test_groups, predictions)
+    result = evaluate_masks(table, ["NCR", "ED", "ET"], ["WT", "TC"], 20)
+    recipe = get_recipe("s2", model, model_args={"n_filters": 4})
+    fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5], "val_dice": [0.25]}), 1)
+    path = save_run(run, result, table, model=net, recipe=recipe, fit=fit)
+    return json.loads(path.read_text()), path, net
+
+
+def test_folds_of_a_segmentation_are_pooled_by_patient(roots):
+    records = [segmented(fold)[0] for fold in range(FOLDS)]
+    (path,) = pool_folds(roots / "saved_metrics", resamples=20)
+    record = json.loads(path.read_text())
+    assert record["id"] == "phantom.patient.ClassicUNet.s2-n4-32px.seed0" and record["task"] == "segmentation"
+    assert record["patients"] == 24 and record["folds"] == [r["metrics"]["dice"]["value"] for r in records]
+    total = sum(r["metrics"]["dice"]["value"] * r["patients"] for r in records) / 24
+    assert record["metrics"]["dice"]["value"] == pytest.approx(total)
+    assert pool_folds(roots / "saved_metrics") == []
+    table = tables.segmenters(load_runs(roots / "saved_metrics", "segmentation"))
+    assert table.tested.tolist() == ["patient, all folds"], "the folds stand in it, not beside it"
+
+
+def test_a_segmentation_can_be_computed_again_and_its_weights_loaded(roots):
+    record, path, net = segmented(0, "AttentionUNet")
+    table = pd.read_csv(path.with_suffix(".predictions.csv"), dtype={"patient": str, "group": str})
+    again = evaluate_masks(table, ["NCR", "ED", "ET"], ["WT", "TC"], 20)
+    assert json.loads(json.dumps(again)) == {key: record[key] for key in again}
+    assert record["training"]["val_dice"] == 0.25 and record["published"] is None
+    loaded = load_weights(roots / f"saved_models/{record['id']}.safetensors")
+    x = torch.rand(1, 4, 32, 32)
+    assert torch.equal(loaded(x), net.eval()(x))
+
+
+def test_classification_and_segmentation_do_not_meet_in_a_table(folds):
+    segmented(0)
+    assert {r["run"]["model"] for r in load_runs(folds)} == set(BASELINES)
+    assert {r["run"]["model"] for r in load_runs(folds, "segmentation")} == {"ClassicUNet"}
+    assert tables.regions(load_runs(folds, "segmentation")).columns.tolist()[2:] == ["NCR", "ED", "ET", "WT", "TC"]
+
+
+def test_the_split_by_slice_stands_beside_the_split_by_patient(roots):
+    record = segmented(0)[0]
+    other = record | {"id": "x", "run": record["run"] | {"split": "slices"}}
+    assert tables.slices_or_patients([record]).empty
+    (row,) = tables.slices_or_patients([other, record]).to_dict("records")
+    assert row["by slice"] == row["by patient (fold 0)"] == tables.cell(record, "dice")
+    (step,) = tables.steps([record | {"recipe": record["recipe"]}, other], "phantom").to_dict("records")
+    assert step["validation Dice %"] == "25.0" and step["parameters"] == f"{record['parameters']:,}"
+
+
+def test_what_s2_printed_comes_from_its_recipes():
+    assert tables.s2_segmentation().dice.tolist() == ["86.1", "91.7", "91.8"]
