@@ -36,6 +36,24 @@ def test_rate_after_0_9_10_and_20_epochs(name, rates):
     assert [seen[i] for i in (0, 9, 10, 20)] == pytest.approx(rates)
 
 
+@pytest.mark.parametrize(("name", "dice"), [("ClassicUNet", 0.861), ("ImprovedUNet", 0.917), ("AttentionUNet", 0.918)])
+def test_s2_values_of_segmentation(name, dice):
+    r = get_recipe("s2", name)
+    assert (r.optimizer, r.lr, r.weight_decay, r.batch_size, r.epochs) == ("Adam", 2e-3, 1e-2, 32, 20)
+    assert (r.schedule, r.schedule_args, r.loss, r.augmentation) == ("ExponentialLR", {"gamma": 0.9}, "bce", "none")
+    assert r.model_args == {"n_filters": 32} and r.published["dice"] == dice
+
+
+def test_ours_changes_what_it_says_and_claims_nothing_published():
+    ours, s2 = get_recipe("ours", "AttentionUNet"), get_recipe("s2", "AttentionUNet")
+    changed = {k for k in vars(s2) if getattr(ours, k) != getattr(s2, k)}
+    assert changed == {"name", "source", "loss", "optimizer", "augmentation", "model_args", "published", "published_on"}
+    assert ours.model_args["normalised"] and not get_recipe("s2-dice-adamw", "AttentionUNet").model_args.get(
+        "normalised"
+    )
+    assert not ours.published
+
+
 def test_changes_apply_and_misspelt_ones_are_named():
     assert get_recipe("s2", "ViT", epochs=3).epochs == 3
     for words in (("s2x", "ViT"), ("s2", "VIT16")):
