@@ -131,7 +131,7 @@ class PackedImages(TorchDataset):
     ):
         self.facts = catalog.get(name)
         self.path = require(name) / "images.h5"
-        self.rows = np.asarray(rows, dtype=np.int64)
+        self.rows = np.array(rows, dtype=np.int64)  # a copy: it may come read-only from a table
         self.image_size = image_size
         self.channels = [self.facts.grey] if channels == "grey" else list(range(len(self.facts.channels)))
         manifest = read_manifest(name)

@@ -147,7 +147,7 @@ class Oracle(nn.Module):
     def forward(self, x):
         part = self.masks[self.done : self.done + len(x)]
         self.done += len(x)
-        return part.float() * 20 - 10
+        return part.float() * 2 - 1  # p = .73 or .27
 
 
 @pytest.mark.parametrize("shift", [0, 3])
@@ -178,7 +178,8 @@ def test_any_image_size_is_predicted_and_judged_at_the_size_of_the_store(roots):
 def test_a_copied_mask_is_perfect_where_the_picture_was_trained_on(roots):
     rows = np.arange(12)
     small = {"image_size": 64, "channels": "all"}
-    donors = nearest(PackedImages("phantom", np.arange(30), **small), PackedImages("phantom", rows, **small))
+    known = np.arange(30)[::-1]
+    donors = nearest(PackedImages("phantom", known, **small), PackedImages("phantom", rows, **small))
     table = mask_table("phantom", rows, rows.astype(str), copy_masks("phantom", rows, donors, 5))
     assert donors.tolist() == rows.tolist()
     assert evaluate_masks(table, ["ED"], resamples=20)["metrics"]["dice"]["value"] == 1

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets.catalog import DataError
-from datasets.store import PackedImages, read_manifest, require
+from datasets.store import PackedImages, read_manifest, read_masks, require
 
 
 def test_memory_and_disk_and_workers_give_the_same_batches(roots):
@@ -28,6 +28,15 @@ def test_pixels_and_labels_are_those_of_the_file(roots):
     assert data.facts.classes[data[0]["label"]] == read_manifest("phantom").label[4]
     grey = PackedImages("phantom", [4], image_size=64)[0]["image"]
     assert torch.equal(grey[0], data[0]["image"][1]), "grey shows T1c"
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_mask_s_pixel_belongs_to_what_covers_half_of_it(roots, in_memory):
+    stored = read_masks("phantom", np.arange(84))
+    row = int(stored.sum(axis=(1, 2, 3)).argmax())
+    wanted = stored[row].reshape(3, 32, 2, 32, 2).mean(axis=(2, 4)) >= 0.5
+    small = PackedImages("phantom", [row], image_size=32, masks=True, in_memory=in_memory)[0]["mask"]
+    assert np.array_equal(small.numpy().astype(bool), wanted) and wanted.any()
 
 
 @pytest.mark.parametrize("size", [32, 64, 100])

@@ -15,6 +15,7 @@ from datasets import brats, catalog, download
 from datasets.catalog import DataError
 from datasets.protocols import make_split
 from datasets.store import PackedImages, read_manifest, read_masks
+from utils.segmentation import mask_table
 
 SHAPE = (24, 20, 155)  # x, y, z
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # BraTS's own affine, but for the origin
@@ -154,7 +155,18 @@ def test_an_identity_affine_says_nothing_and_the_official_odd_name_is_known(home
         "BraTS20_Training_355/BraTS20_Training_355_seg.nii"
     )
     assert bring(tmp_path, files) == 0
-    assert read_masks("brats2020", np.arange(155)).sum() > 0
+    seg = patient()["seg"][:, :, 75].T > 0  # y × x, as stored: not turned
+    centre = np.argwhere(read_masks("brats2020", np.array([75]))[0].any(axis=0)).mean(axis=0) / 32
+    assert centre == pytest.approx((np.argwhere(seg).mean(axis=0) + 0.5) / (20, 24), abs=0.04)
+
+
+def test_distances_of_volumes_are_in_millimetres(home, tmp_path):
+    assert bring(tmp_path, volumes(patient())) == 0
+    rows = np.arange(155)
+    truth = read_masks("brats2020", rows).astype(bool)
+    batches = [(rows[i : i + 40], np.roll(truth[i : i + 40], 2, axis=3)) for i in range(0, 155, 40)]
+    table = mask_table("brats2020", rows, np.full(155, "p"), batches)
+    assert set(table["WT.hd95"]) == {15.0}, "two of 32 pixels that are 240 mm"
 
 
 def test_patients_without_published_masks_are_left_out(home, tmp_path):
