@@ -106,8 +106,7 @@ def test_the_table_is_made_of_the_files(finished):
 def test_the_committed_evidence_agrees_with_its_own_predictions():
     """Every number of saved_metrics/ follows from the predictions beside it."""
     folder = runs.catalog.REPO / "saved_metrics"
-    for path in folder.glob("*.json"):
-        record = json.loads(path.read_text())
+    for record in load_runs(folder):
         of = record.get("pooled", [record["id"]])  # five folds together have the predictions of each
         table = pd.concat([pd.read_csv(folder / f"{name}.predictions.csv") for name in of])
         assert record["metrics"]["accuracy"]["value"] == pytest.approx(
@@ -115,6 +114,23 @@ def test_the_committed_evidence_agrees_with_its_own_predictions():
         )
         assert np.sum(record["confusion"]) == len(table) == record["images"]
         assert record["metrics"]["accuracy"]["low"] <= record["metrics"]["accuracy"]["value"]
+
+
+def test_the_committed_masks_agree_with_their_own_counts():
+    """The same for segmentation: pixel counts by slice, added by patient."""
+    folder = runs.catalog.REPO / "saved_metrics"
+    records = load_runs(folder, "segmentation")
+    assert records, "no segmentation is committed"
+    for record in records:
+        text = {"patient": str, "group": str}
+        of = record.get("pooled", [record["id"]])
+        table = pd.concat([pd.read_csv(folder / f"{name}.predictions.csv", dtype=text) for name in of])
+        by_patient = table.drop(columns=["path", "group"]).groupby("patient").sum()
+        for name, entry in record["per_class"].items():
+            tp, fp, fn = (by_patient[f"{name}.{count}"] for count in ("tp", "fp", "fn"))
+            dice = (2 * tp / (2 * tp + fp + fn)).fillna(1)  # empty in both
+            assert entry["dice"]["value"] == pytest.approx(dice.mean(), abs=1e-6)
+        assert len(by_patient) == record["patients"] and len(table) == record["images"]
 
 
 @pytest.mark.parametrize(("kind", "least"), [("majority", 0.15), ("1-NN", 0.99)])

@@ -273,7 +273,7 @@ def gate_maps(image: np.ndarray, epochs: Sequence[dict[str, np.ndarray]], most: 
 def gate_spread(histories: dict[str, pd.DataFrame]) -> Figure:
     """Spread of each gate within a picture and share of saturated pixels over the epochs, a column a training."""
     figure, axes = plt.subplots(
-        2, len(histories), figsize=(4 * len(histories), 4.6), squeeze=False, sharex="col", sharey="row"
+        2, len(histories), figsize=(max(5, 2.6 * len(histories)), 4.4), squeeze=False, sharex="col", sharey="row"
     )
     for column, (name, history) in enumerate(histories.items()):
         for row, value in enumerate(("spread", "saturated")):

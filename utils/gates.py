@@ -4,11 +4,17 @@ S2 found its two deep gates all 0 or all 1, which gates nothing. `GateWatch` mea
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
+
+from utils.recipes import RECIPES
+from utils.runs import load_history
+from utils.tables import STEPS_AT
 
 SATURATED = 0.05  # nearer than this to 0 or 1 a gate's pixel is shut or open, whatever the picture shows
 KEPT = 4  # pictures whose maps are kept
@@ -39,6 +45,15 @@ class GateWatch:
     def maps(self) -> list[dict[str, np.ndarray]]:
         """What was kept of every epoch, in order: gate → KEPT×h×w."""
         return [dict(np.load(path)) for path in sorted(self.folder.glob("epoch-*.npz"))]
+
+
+def histories(records: Sequence[dict], folder: Path | None = None) -> dict[str, pd.DataFrame]:
+    """The epochs of `AttentionUNet` under each recipe, patient fold 0 of `cheng` at `STEPS_AT` pixels, by recipe."""
+    wanted = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient", "fold": 0, "image_size": STEPS_AT}
+    found = [r for r in records if all(r["run"][key] == value for key, value in wanted.items())]
+    order = list(RECIPES)
+    found.sort(key=lambda r: order.index(r["run"]["recipe"]))
+    return {r["run"]["recipe"]: load_history(r, folder) for r in found}
 
 
 def statistics(gate: Tensor) -> dict[str, float]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from datasets.catalog import REPO
-from utils import figures
+from utils import figures, gates
 from utils.pooling import pool_folds
 from utils.runs import load_findings, load_runs
 from utils.tables import BLOCKS, MASK_BLOCKS
@@ -44,6 +44,8 @@ def main(root: Path = REPO) -> None:
     (root / "README.md").write_text(filled((root / "README.md").read_text(), records, findings, masks))
     (root / "docs").mkdir(exist_ok=True)
     figures.against_patients(records).savefig(root / "docs/results.png", dpi=110)
+    if epochs := gates.histories(masks, root / "saved_metrics"):
+        figures.gate_spread(epochs).savefig(root / "docs/gates.png", dpi=90)
 
 
 if __name__ == "__main__":
