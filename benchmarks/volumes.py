@@ -1,11 +1,12 @@
 """How BraTS is stored: size, time to read a slice, and what 8 or 16 bits lose, measured on patients in `raw/`.
 
-    python benchmarks/volumes.py brats-mini [--patients 3]
+    python benchmarks/volumes.py brats-mini [--patients 6] [--write]
 
 Prints a line for each number of bits and compression, then what the whole of BraTS 2020 would take.
 """
 
 import argparse
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +15,9 @@ import h5py
 import numpy as np
 
 from datasets import brats, catalog
+from datasets.catalog import REPO
 from datasets.store import require
+from utils.runs import git_revision, hardware, write_atomically
 
 COMPRESSIONS = {"none": {}, "lzf": {"compression": "lzf"}} | {
     f"gzip-{level}": {"compression": "gzip", "compression_opts": level} for level in (1, 4)
@@ -48,35 +51,56 @@ def precision(stored: np.ndarray, finest: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt((joined**2).mean())), float(np.abs(joined).max())
 
 
+def stored(pixels: np.ndarray, masks: np.ndarray, how: dict, sequences: int) -> tuple[float, float, float]:
+    """Share of the plain size, seconds to read a slice, and GiB of 369 patients with four sequences.
+
+    `sequences` is how many are in `pixels`, patients times channels; masks count as read, three a patient.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images.h5"
+        with h5py.File(path, "w") as file:
+            for name, array in (("image", pixels), ("mask", masks)):
+                file.create_dataset(name, data=array, chunks=(1, *array.shape[1:]), **how)
+        with h5py.File(path) as file:
+            reading = seconds(lambda: [file["image"][i] for i in range(len(pixels))]) / len(pixels)
+        size = path.stat().st_size
+    whole = size * 369 * len(catalog.get("brats2020").channels) / sequences
+    return size / (pixels.nbytes + masks.nbytes), reading, whole / 2**30
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a set of volumes, brought in by download.py")
     parser.add_argument("--patients", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help="to saved_metrics/benchmarks/volumes.json")
     args = parser.parse_args()
     facts = catalog.get(args.name)
     folders = sorted((require(args.name) / "raw").iterdir())[: args.patients]
-    exact = [np.stack([p.image for p in brats.read(facts, folder, 16)]) for folder in folders]
+    exact = np.concatenate([np.stack([p.image for p in brats.read(facts, folder, 16)]) for folder in folders])
+    found = {}
     for bits in (8, 16):
         patients = []
         took = seconds(lambda: patients.extend(brats.read(facts, f, bits) for f in folders)) / len(folders)  # noqa: B023
         pixels = np.concatenate([np.stack([p.image for p in pictures]) for pictures in patients])
         masks = np.concatenate([np.stack([p.mask for p in pictures]) for pictures in patients])
-        rms, largest = precision(pixels, np.concatenate(exact))
+        rms, largest = precision(pixels, exact)
+        found[f"{bits} bits"] = {"seconds a patient": took, "rms against 16 bits": rms, "largest": largest}
         print(f"{bits} bits: {took:.1f} s to read a patient; against 16 bits rms {rms:.5f}, largest {largest:.4f}")
         for name, how in COMPRESSIONS.items():
-            with tempfile.TemporaryDirectory() as folder:
-                path = Path(folder) / "images.h5"
-                with h5py.File(path, "w") as file:
-                    file.create_dataset("image", data=pixels, chunks=(1, *pixels.shape[1:]), **how)
-                    file.create_dataset("mask", data=masks, chunks=(1, *masks.shape[1:]), **how)
-                with h5py.File(path) as file:
-                    reading = seconds(lambda: [file["image"][i] for i in range(len(pixels))]) / len(pixels)  # noqa: B023
-                share = path.stat().st_size / (pixels.nbytes + masks.nbytes)
-                each = path.stat().st_size / len(folders) * len(catalog.get("brats2020").channels) / len(facts.channels)
-                print(
-                    f"  {name:7s} {share:6.1%} of the plain size, {1000 * reading:.2f} ms a slice; "
-                    f"369 patients with four sequences: {369 * each / 2**30:.1f} GiB"
-                )
+            share, reading, whole = stored(pixels, masks, how, len(folders) * len(facts.channels))
+            found[f"{bits} bits"][name] = {"share": share, "ms a slice": 1000 * reading, "GiB of BraTS 2020": whole}
+            print(
+                f"  {name:7s} {share:6.1%} of the plain size, {1000 * reading:.2f} ms a slice; BraTS: {whole:.1f} GiB"
+            )
+    if args.write:
+        record = {
+            "dataset": args.name,
+            "patients": len(folders),
+            "hardware": hardware(),
+            "git": git_revision(),
+            **found,
+        }
+        write_atomically(REPO / "saved_metrics/benchmarks/volumes.json", json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

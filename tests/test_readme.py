@@ -35,6 +35,15 @@ def test_numbers_in_the_text_are_the_measured_ones():
     assert "a dozen" in TEXT and unseen["brain-tumor-mri.published.1-NN.none.seed0"]["images"] == 12
 
 
+def test_what_brats_takes_is_what_the_benchmark_measured():
+    found = json.loads((REPO / "saved_metrics/benchmarks/volumes.json").read_text())
+    eight, sixteen = found["8 bits"], found["16 bits"]
+    size, time = "GiB of BraTS 2020", "ms a slice"
+    assert f"{eight['gzip-1'][size]:.1f} GiB with 8 bits and {sixteen['gzip-1'][size]:.1f} GiB with 16" in TEXT
+    assert f"read in {eight['gzip-1'][time]:.1f} and {sixteen['gzip-1'][time]:.1f} ms" in TEXT
+    assert f"by {eight['rms against 16 bits']:.4f} of its range" in TEXT and f"{eight['largest']:.2f} at most" in TEXT
+
+
 def test_every_relative_link_exists():
     links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
     assert links and all((REPO / link).exists() for link in links)
