@@ -133,7 +133,7 @@ def test_classification_and_segmentation_do_not_meet_in_a_table(folds):
     segmented(0)
     assert {r["run"]["model"] for r in load_runs(folds)} == set(BASELINES)
     assert {r["run"]["model"] for r in load_runs(folds, "segmentation")} == {"ClassicUNet"}
-    assert tables.regions(load_runs(folds, "segmentation")).columns.tolist()[2:] == ["NCR", "ED", "ET", "WT", "TC"]
+    assert tables.regions(load_runs(folds, "segmentation")).columns.tolist()[3:] == ["NCR", "ED", "ET", "WT", "TC"]
 
 
 def test_the_split_by_slice_stands_beside_the_split_by_patient(roots):

@@ -119,6 +119,7 @@ CHANGES: dict[str, dict[str, object]] = {
     "s2-adamw": _DECOUPLED,
     "s2-dice-adamw": _DICE | _DECOUPLED,
     "ours": _DICE | _DECOUPLED | {"augmentation": "s2"},
+    "ours-batch8": _DICE | _DECOUPLED | {"augmentation": "s2", "batch_size": 8},  # more steps where slices are few
 }
 for _name, _changes in CHANGES.items():
     _source = "S2, with " + ", ".join(map(str, _changes.values()))
@@ -128,8 +129,9 @@ for _name, _changes in CHANGES.items():
         if s2.loss
     }
 # Gates whose scores are scaled in every picture cannot be open or shut everywhere.
-_gated = RECIPES["ours"]["AttentionUNet"]
-RECIPES["ours"]["AttentionUNet"] = replace(_gated, model_args=dict(_gated.model_args) | {"normalised": True})
+for _name in ("ours", "ours-batch8"):
+    _gated = RECIPES[_name]["AttentionUNet"]
+    RECIPES[_name]["AttentionUNet"] = replace(_gated, model_args=dict(_gated.model_args) | {"normalised": True})
 
 
 RECIPES["ours"]["ResidualUNet"] = RECIPES["ours"]["ImprovedUNet"]

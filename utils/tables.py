@@ -24,11 +24,15 @@ MASK_METRICS = {
 FULL_SIZE = 128  # pixels of S2's input; smaller runs stand in tables of their own
 
 
-def interval(entry: dict, percent: bool = True) -> str:
-    """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn."""
+def interval(entry: dict, percent: bool = True, digits: int | None = None) -> str:
+    """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn.
+
+    `digits`: one in percent, otherwise three.
+    """
     if entry["value"] is None:
         return NONE
-    scale, digits = (100, 1) if percent else (1, 3)
+    scale = 100 if percent else 1
+    digits = digits or (1 if percent else 3)
     bounds = (
         f" ({entry['low'] * scale:.{digits}f}–{entry['high'] * scale:.{digits}f})" if entry["low"] is not None else ""
     )
@@ -221,10 +225,7 @@ def shift(found: dict) -> pd.DataFrame:
 def mask_metrics(results: dict[str, dict]) -> pd.DataFrame:
     """Metrics of masks, a row for each of `results` {name: {metric: {value, low, high}}}; HD95 is a distance."""
     rows = {
-        name: {
-            MASK_METRICS[m]: interval(entry[m]) if m != "hd95" else interval(entry[m], percent=False)
-            for m in MASK_METRICS
-        }
+        name: {title: interval(entry[m], percent=m != "hd95", digits=1) for m, title in MASK_METRICS.items()}
         for name, entry in results.items()
     }
     return pd.DataFrame(rows).T
@@ -259,7 +260,7 @@ def segmenters(records: Sequence[dict]) -> pd.DataFrame:
                 "Dice %": cell(record, "dice"),
                 "recall %": cell(record, "recall"),
                 "precision %": cell(record, "precision"),
-                "HD95": interval(record["metrics"]["hd95"], percent=False),
+                "HD95": interval(record["metrics"]["hd95"], percent=False, digits=1),
                 "Dice % as S2 pooled": f"{100 * record['s2_pooling']['dice']:.1f}",
                 "patients": record["patients"],
             }
@@ -282,7 +283,9 @@ def regions(records: Sequence[dict]) -> pd.DataFrame:
     for record in records:
         if len(record["per_class"]) > 1 and not _is_pooled_elsewhere(record, records):
             dice = {name: interval(entry["dice"]) for name, entry in record["per_class"].items()}
-            rows.append({"data set": record["run"]["dataset"], "model": record["run"]["model"]} | dice)
+            run = record["run"]
+            which = {"data set": run["dataset"], "model": run["model"], "recipe": run["recipe"].replace("none", NONE)}
+            rows.append(which | dice)
     return pd.DataFrame(rows)
 
 
