@@ -160,6 +160,11 @@ class PackedImages(TorchDataset):
         size = len(self.rows) * bytes_a_pixel * image_size**2
         self._kept = self._read_all() if (size <= IN_MEMORY_BYTES if in_memory is None else in_memory) else None
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether the images were read once and kept."""
+        return self._kept is not None
+
     def __len__(self) -> int:
         return len(self.rows)
 

@@ -4,14 +4,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.utils import set_seed
 from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from torch import nn
 
 from datasets.catalog import DataError, get
+from datasets.preprocess import cores
+from datasets.protocols import make_split
 from datasets.store import PackedImages, read_manifest, read_masks
 from models import SEGMENTERS
 from utils import segmentation
 from utils.baselines import nearest
+from utils.recipes import get_recipe
 from utils.segmentation import (
     Padded,
     copy_masks,
@@ -24,6 +28,7 @@ from utils.segmentation import (
     with_regions,
 )
 from utils.tasks import Segmentation
+from utils.training import fit, make_loader
 
 SIDE = 40
 
@@ -221,3 +226,17 @@ def test_masks_are_refused_where_there_are_none_and_with_a_view(roots, monkeypat
 
         monkeypatch.setattr("datasets.store.h5py.File", Maskless)
         PackedImages("phantom", [0], masks=True)
+
+
+def test_a_set_too_large_for_memory_trains_alike_from_its_workers(roots):
+    parts = make_split("phantom", "patient")
+    how = {"image_size": 32, "channels": "all", "masks": True}
+    recipe, weights = get_recipe("ours", "ImprovedUNet", epochs=1, batch_size=8), []
+    for in_memory in (True, False):
+        train, val = (PackedImages("phantom", r, **how, in_memory=in_memory) for r in (parts.train[:24], parts.val))
+        assert make_loader(train, 8).num_workers == (0 if in_memory else min(4, cores()))
+        set_seed(0)
+        net, task = SEGMENTERS["ImprovedUNet"](n_filters=4), Segmentation(3, recipe.loss, recipe.augmentation)
+        fit(net, task, train, val, recipe, folder=roots / str(in_memory))
+        weights.append(net.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(*(w.values() for w in weights), strict=True))

@@ -21,9 +21,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from datasets.catalog import DataError
+from datasets.preprocess import cores
 from datasets.store import PackedImages
 from utils.recipes import Recipe
 
+MOST_WORKERS = 4  # reading a slice of BraTS takes 0.4 ms: more would wait
 EPOCH_SEEDS = 100_003  # seeds of neighbouring runs must not share the seeds of their epochs
 
 
@@ -57,10 +59,11 @@ def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
 
 
 def make_loader(data: PackedImages, batch_size: int, shuffle: bool = False) -> DataLoader:
-    """Loader of whole batches; images in memory need no worker processes."""
+    """Loader of whole batches; a set too large for memory is read by worker processes, each for itself."""
     # A last training batch of one image has no variance for batch norm: it waits for the next shuffle.
     single = shuffle and len(data) % batch_size == 1
-    return DataLoader(data, batch_size, shuffle=shuffle, drop_last=single, collate_fn=data.collate)
+    workers = 0 if data.in_memory else min(MOST_WORKERS, cores())
+    return DataLoader(data, batch_size, shuffle=shuffle, drop_last=single, collate_fn=data.collate, num_workers=workers)
 
 
 def fit(
