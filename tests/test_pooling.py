@@ -94,6 +94,7 @@ def segmented(fold, model="ClassicUNet"):
         Run("phantom", "patient", fold, model, image_size=32, n_filters=4),
         make_split("phantom", "patient", fold),
     )
+    torch.manual_seed(fold)
     net = SEGMENTERS[model](n_filters=4)
     data = PackedImages("phantom", parts.test, image_size=32, channels="all", masks=True)
     predictions = predict_masks(net, Segmentation(3), data)
@@ -112,7 +113,7 @@ def test_folds_of_a_segmentation_are_pooled_by_patient(roots):
     assert record["id"] == "phantom.patient.ClassicUNet.s2-n4-32px.seed0" and record["task"] == "segmentation"
     assert record["patients"] == 24 and record["folds"] == [r["metrics"]["dice"]["value"] for r in records]
     total = sum(r["metrics"]["dice"]["value"] * r["patients"] for r in records) / 24
-    assert record["metrics"]["dice"]["value"] == pytest.approx(total)
+    assert record["metrics"]["dice"]["value"] == pytest.approx(total, abs=2e-6)  # of rounded numbers
     assert pool_folds(roots / "saved_metrics") == []
     table = tables.segmenters(load_runs(roots / "saved_metrics", "segmentation"))
     assert table.tested.tolist() == ["patient, all folds"], "the folds stand in it, not beside it"
