@@ -72,7 +72,8 @@ def phashes(grey: np.ndarray) -> np.ndarray:
 
 
 def _traits_of_file(name: str, path: str) -> tuple[np.ndarray, np.ndarray, str]:
-    return traits(layouts.read(catalog.get(name), catalog.dataset_dir(name) / "raw", path).image)
+    (picture,) = layouts.read(catalog.get(name), catalog.dataset_dir(name) / "raw", path)
+    return traits(picture.image)
 
 
 def look(*names: str, progress: bool = False) -> Pictures:
@@ -82,7 +83,7 @@ def look(*names: str, progress: bool = False) -> Pictures:
         for name in names:
             manifest = read_manifest(name).assign(dataset=name)
             tables.append(manifest)
-            if catalog.get(name).layout == "generated":
+            if catalog.get(name).layout == "generated" or catalog.get(name).slices > 1:
                 with h5py.File(require(name) / "images.h5") as store:
                     work = map(traits, np.ascontiguousarray(store["image"][..., catalog.get(name).grey]))
             else:
