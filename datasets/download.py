@@ -55,6 +55,8 @@ def prepare(
     dataset, home = catalog.get(name), catalog.dataset_dir(name)
     archive = _existing(archive, folder=dataset.layout == "own")
     wanted = {"size": size, "crop": crop, "seed": seed, "bits": bits}
+    if archive and dataset.layout == "own":
+        wanted["archive"] = _source(archive)  # a reader's folder changes, a publisher's archive does not
     work = home.with_name(f".{home.name}.partial")
     if _is_there(home, wanted) and not work.exists():
         return home

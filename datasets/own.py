@@ -68,13 +68,14 @@ def copy(folder: Path, raw: Path, progress: Callable[[int], Any]) -> None:
 
 
 @cache
-def _by_image(raw: Path) -> dict[str, dict[str, str]]:
+def _by_image(raw: Path, changed: int) -> dict[str, dict[str, str]]:
+    """Image → row; `changed` is the table's time, since the same path may hold another table later."""
     return {row["image"]: row for row in read_table(raw)}
 
 
 def read(raw: Path, path: str) -> Picture:
     """Image `path` with its mask; raises `DataError` with the reason where they do not fit."""
-    row = _by_image(raw)[path]
+    row = _by_image(raw, (raw / TABLE).stat().st_mtime_ns)[path]
     image, mask = decode(raw / row["image"]), decode(raw / row["mask"])
     if image.shape != mask.shape:
         raise DataError(f"image {image.shape} and mask {row['mask']} {mask.shape} should have one shape")

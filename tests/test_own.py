@@ -51,6 +51,14 @@ def test_a_folder_becomes_a_data_set_split_by_patient(folder, tmp_path, capsys):
     assert bring(folder) == 0 and "nothing to do" in capsys.readouterr().out
 
 
+def test_a_changed_folder_is_brought_in_again(folder, capsys):
+    assert bring(folder) == 0
+    rewrite(folder, ",p0\n", ",anna\n")
+    assert bring(folder) == 0
+    assert "nothing to do" not in capsys.readouterr().out
+    assert read_manifest("own").patient.tolist()[:3] == ["anna", "p0", "p1"]
+
+
 def test_too_few_patients_are_said(folder):
     lines = (folder / "samples.csv").read_text().splitlines()
     (folder / "samples.csv").write_text("\n".join(lines[:7]) + "\n")

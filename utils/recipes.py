@@ -132,8 +132,6 @@ for _name, _changes in CHANGES.items():
 for _name in ("ours", "ours-batch8"):
     _gated = RECIPES[_name]["AttentionUNet"]
     RECIPES[_name]["AttentionUNet"] = replace(_gated, model_args=dict(_gated.model_args) | {"normalised": True})
-
-
 RECIPES["ours"]["ResidualUNet"] = RECIPES["ours"]["ImprovedUNet"]
 
 # Quick mode shows every step in a minute; its numbers are no evidence. The rate is raised to learn something in it.

@@ -118,7 +118,8 @@ def mask_table(name: str, rows: np.ndarray, groups: np.ndarray, predictions: Ite
         predictions: from `predict_masks` or `copy_masks`, in the order of `rows`.
 
     hd95 is the 95th percentile of the Hausdorff distance: in single pictures in pixels of the store; in volumes in
-    millimetres, once over the patient's whole volume, the same in each of his rows.
+    millimetres, once over the patient's tested slices, the same in each of his rows. On a split by slice these are no
+    whole volume, and the distance means little.
     """
     facts = catalog.get(name)
     manifest, size = read_manifest(name).iloc[rows].reset_index(drop=True), stored_size(name)

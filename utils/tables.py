@@ -243,7 +243,10 @@ def s2_segmentation() -> pd.DataFrame:
 
 
 def segmenters(records: Sequence[dict]) -> pd.DataFrame:
-    """One row a segmentation run that tested whole patients: Dice by patient, and pooled as S2 did."""
+    """One row a segmentation run that tested whole patients: Dice by patient, and pooled as S2 did.
+
+    Networks at `STEPS_AT` pixels are tries, they stand in `steps`; folds that are pooled stand in their pooled record.
+    """
     rows = []
     for record in sorted(records, key=lambda r: (r["run"]["dataset"], -r["metrics"]["dice"]["value"])):
         run, training = record["run"], record["training"]
