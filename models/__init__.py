@@ -5,16 +5,19 @@ from models.attention_unet import AttentionUNet
 from models.classic_unet import ClassicUNet
 from models.custom_cnn import CustomCNN
 from models.improved_unet import ImprovedUNet
+from models.multitask_unet import MultiTaskUNet
 from models.residual_unet import ResidualUNet
 from models.vgg16 import VGG16
 from models.vit import ViT
 
-# Classifiers trained from scratch, and segmenters, by the name that notebooks and jobs use.
+# Classifiers trained from scratch, segmenters, and what does several things, by the name that notebooks and jobs use.
 MODELS = {model.__name__: model for model in (CustomCNN, AlexNet, VGG16, ViT)}
 SEGMENTERS = {model.__name__: model for model in (ClassicUNet, ImprovedUNet, AttentionUNet, ResidualUNet)}
+MULTITASK = {model.__name__: model for model in (MultiTaskUNet,)}
 
 __all__ = [
     "MODELS",
+    "MULTITASK",
     "SEGMENTERS",
     "VGG16",
     "AlexNet",
@@ -22,6 +25,7 @@ __all__ = [
     "ClassicUNet",
     "CustomCNN",
     "ImprovedUNet",
+    "MultiTaskUNet",
     "ResidualUNet",
     "ViT",
 ]

@@ -8,7 +8,7 @@ import torch
 
 from datasets import catalog, download, phantom
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(min(2, torch.get_num_threads()))  # fewer where OMP_NUM_THREADS says so
 
 
 @pytest.fixture(scope="session")

@@ -8,19 +8,17 @@ import pandas as pd
 from datasets.catalog import CATALOG, REPO
 from datasets.store import SPLITS
 from utils.readme import filled
-from utils.runs import load_findings, load_runs
-from utils.tables import BLOCKS, MASK_BLOCKS
+from utils.runs import load_evidence, load_runs
+from utils.tables import BLOCKS
 
 TEXT = (REPO / "README.md").read_text()
 
 
 def test_the_table_is_generated_from_the_runs():
-    records = load_runs(REPO / "saved_metrics")
-    assert records, "no run is committed"
-    findings = load_findings(REPO / "saved_metrics/curation")
-    masks = load_runs(REPO / "saved_metrics", "segmentation")
-    assert filled(TEXT, records, findings, masks) == TEXT, "run: make tables"
-    assert {*BLOCKS, *MASK_BLOCKS} == set(re.findall(r"<!-- table (\w+) -->", TEXT))
+    evidence = load_evidence(REPO / "saved_metrics")
+    assert evidence.classification and evidence.segmentation and evidence.multitask, "no run is committed"
+    assert filled(TEXT, evidence) == TEXT, "run: make tables"
+    assert set(BLOCKS) == set(re.findall(r"<!-- table (\w+) -->", TEXT))
 
 
 def test_numbers_in_the_text_are_the_measured_ones():

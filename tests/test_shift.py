@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from datasets.protocols import make_split
 from datasets.store import PackedImages
@@ -86,6 +87,16 @@ def test_the_map_has_a_place_for_every_picture_and_is_seeded():
     one, again = (shift.umap_of(sample(40), sample(20, seed=1)) for _ in range(2))
     assert one[0].shape == (40, 2) and one[1].shape == (20, 2) and np.isfinite(one[1]).all()
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+
+
+def test_the_map_leaves_the_number_of_threads_alone():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        shift.umap_of(sample(40), sample(20))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_outliers_are_ranked_by_distance_with_their_nearest_other_class():

@@ -149,6 +149,35 @@ def test_unet_job_is_an_array_of_the_three_models(submit, tmp_path):
     assert chosen == ["ClassicUNet", "ImprovedUNet", "AttentionUNet"]
 
 
+def test_mtl_job_is_an_array_over_sets_and_splits(submit, tmp_path):
+    array = submit("jobs/mtl.job", "--list", options=(f"--output={tmp_path}/task-%a.log",))
+    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(5)]
+    assert [task.end() for task in tasks] == ["COMPLETED"] * 5, tasks[0].text()
+    chosen = [re.findall(r"^(?:dataset|split) +(\S+)", task.text(), re.MULTILINE) for task in tasks]
+    assert chosen == [
+        ["sartaj", "published"],
+        ["sartaj", "patient"],
+        ["brain-tumor-mri", "published"],
+        ["brain-tumor-mri", "cleaned"],
+        ["brain-tumor-mri", "patient"],
+    ]
+
+
+@pytest.mark.slow
+def test_mtl_job_trains_and_leaves_its_evidence(submit, tmp_path, small_phantom, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    values = {"dataset": "phantom", "quick": "true", "epochs": 1, "image_size": 64, "width": 4}
+    words = [word for name, value in values.items() for word in ("-p", name, value)]
+    array = submit("jobs/mtl.job", *words, options=("--array=1", f"--output={tmp_path}/task-%a.log"))
+    job = Job(f"{array.number}_1", tmp_path / "task-1.log")
+    assert job.end(300) == "COMPLETED", job.text()
+    (evidence,) = tmp_path.rglob("phantom.patient-f0.MultiTaskUNet.*.json")
+    record = json.loads(evidence.read_text())
+    assert (
+        set(record["screening"]["S0"]) == {"sensitivity", "specificity", "accuracy"} and "tumour" in record["anomaly"]
+    )
+
+
 @pytest.mark.slow
 def test_unet_job_trains_and_leaves_its_evidence(submit, tmp_path, small_phantom, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))

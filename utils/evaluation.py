@@ -36,32 +36,42 @@ def predict(model: nn.Module, task, data: PackedImages, batch_size: int = 64) ->
 
 
 def prediction_table(
-    name: str, rows: np.ndarray, groups: np.ndarray, classes: Sequence[str], probabilities: np.ndarray
+    name: str,
+    rows: np.ndarray,
+    groups: np.ndarray,
+    classes: Sequence[str],
+    probabilities: np.ndarray,
+    predicted: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """A row a test image: path, label, group, predicted, and `p_CLASS` for every class.
 
     Args:
         rows: the manifest rows that were tested; groups: the group of each of them.
         probabilities: N×K, in the order of `rows` and `classes`.
+        predicted: class indices N, where another rule than the largest probability decides.
     """
+    predicted = probabilities.argmax(1) if predicted is None else predicted
     manifest = read_manifest(name).iloc[rows]
     table = pd.DataFrame(
         {
             "path": manifest.path.to_numpy(),
             "label": manifest.label.to_numpy(),
             "group": groups,
-            "predicted": np.asarray(classes)[probabilities.argmax(1)],
+            "predicted": np.asarray(classes)[predicted],
         }
     )
     # Five digits keep the file small; ranks within them decide nothing that a table shows.
     return table.assign(**{f"p_{c}": probabilities[:, i].round(5) for i, c in enumerate(classes)})
 
 
-def point_metrics(truth: np.ndarray, probabilities: np.ndarray, healthy: int | None = None) -> dict[str, float]:
+def point_metrics(
+    truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, healthy: int | None = None
+) -> dict[str, float]:
     """All metrics of one sample of images.
 
     Args:
-        truth: N class indices; probabilities: N×K.
+        truth: N class indices; probabilities: N×K, of which AUC, confidence and calibration are taken; predicted: N
+            class indices, of which all others are.
         healthy: index of the class without tumour; adds `tumour_` sensitivity, specificity and auc, tumour or none.
 
     Returns:
@@ -70,11 +80,11 @@ def point_metrics(truth: np.ndarray, probabilities: np.ndarray, healthy: int | N
         precision or recall of something that does not occur counts 0.
     """
     scores, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(truth)
+    predicted = torch.tensor(predicted)
     settings = {"num_classes": scores.shape[1], "validate_args": False}
-    confidence, predicted = scores.max(1)
     out = {
         "accuracy": (predicted == target).double().mean(),
-        "confidence": confidence.mean(),
+        "confidence": scores.amax(1).mean(),
         "calibration_error": F.multiclass_calibration_error(scores, target, n_bins=CALIBRATION_BINS, **settings),
     }
     each = {
@@ -160,13 +170,13 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
         `confusion` K×K list (rows truth), `images`, `groups` and `resamples`.
     """
     code = {c: i for i, c in enumerate(classes)}
-    truth = predictions.label.map(code).to_numpy()
+    truth, predicted = (predictions[column].map(code).to_numpy() for column in ("label", "predicted"))
     probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy()
     healthy = code.get(HEALTHY)
-    values = point_metrics(truth, probabilities, healthy)
+    values = point_metrics(truth, probabilities, predicted, healthy)
 
     def statistic(rows: np.ndarray) -> np.ndarray:
-        return np.array(list(point_metrics(truth[rows], probabilities[rows], healthy).values()))
+        return np.array(list(point_metrics(truth[rows], probabilities[rows], predicted[rows], healthy).values()))
 
     with one_thread():
         low, high = group_intervals(predictions.group.to_numpy(), statistic, resamples, seed)
@@ -179,7 +189,6 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
         | {"images": int((truth == i).sum())}
         for c, i in code.items()
     }
-    predicted = predictions.predicted.map(code).to_numpy()
     return {
         "metrics": {name: entry for name, entry in full.items() if "." not in name},
         "per_class": per_class,

@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from datasets import catalog
+from utils.decision import screening
 from utils.evaluation import evaluate
-from utils.runs import Run, load_runs, write_atomically
+from utils.runs import Run, load_predictions, load_runs, write_atomically
 from utils.segmentation import evaluate_masks
 
 
@@ -24,7 +25,7 @@ def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
     of the same is kept.
     """
     folds = defaultdict(dict)
-    for record in load_runs(folder) + load_runs(folder, "segmentation"):
+    for record in load_runs(folder) + load_runs(folder, "multitask") + load_runs(folder, "segmentation"):
         run = Run(**record["run"])
         if run.split == "patient" and run.fold is not None:
             folds[replace(run, fold=None)][run.fold] = record
@@ -46,13 +47,14 @@ def _is_made_of(path: Path, records: dict[int, dict]) -> bool:
 
 def pooled(run: Run, records: list[dict], folder: Path, resamples: int) -> dict:
     """The record of all folds together, from the predictions beside their records."""
-    as_text = {"group": str, "patient": str}
-    tables = [pd.read_csv(folder / f"{record['id']}.predictions.csv", dtype=as_text) for record in records]
+    tables = [load_predictions(record, folder) for record in records]
     table, facts = pd.concat(tables, ignore_index=True), catalog.get(run.dataset)
     if run.task == "segmentation":
         result = evaluate_masks(table, facts.mask_channels, list(facts.regions), resamples)
     else:
         result = evaluate(table, facts.classes, resamples)
+        if "screened" in table:
+            result["screening"] = screening(table, resamples)
     main = "dice" if run.task == "segmentation" else "accuracy"
     first, trained = records[0], [record["training"] for record in records if record["training"]]
     training = None

@@ -23,7 +23,7 @@ from datasets.catalog import DataError, lookup
 from datasets.protocols import PROTOCOLS
 from datasets.store import require
 from datasets.views import VIEWS
-from models import MODELS, SEGMENTERS
+from models import MODELS, MULTITASK, SEGMENTERS
 from utils.baselines import BASELINES, NEAREST_MASK, PIXELS
 from utils.recipes import Recipe
 from utils.training import Fit
@@ -31,7 +31,12 @@ from utils.training import Fit
 VERSIONS = ("torch", "torchvision", "accelerate", "kornia", "monai", "scikit-learn", "numpy")
 CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
 NO_RECIPE = "none"
-CARD_METRICS = {"classification": ("accuracy", "macro_f1", "macro_auc"), "segmentation": ("dice", "iou", "hd95")}
+FULL_SIZE = 128  # pixels of S2's input; smaller runs are tries and answer no published number
+CARD_METRICS = {
+    "classification": ("accuracy", "macro_f1", "macro_auc"),
+    "multitask": ("accuracy", "macro_f1", "macro_auc"),
+    "segmentation": ("dice", "iou", "hd95"),
+}
 CARD = "Trained for research and teaching. Not a medical device."
 
 
@@ -40,7 +45,7 @@ class Run:
     """What is run; `id` says it all, for example `brain-tumor-mri.patient-f0.CustomCNN.s2.seed0`.
 
     `fold` None stands for the five patient folds together. `test_on` is the set that `external` tests on, `view`
-    what was done to every image (`datasets.views.VIEWS`). Segmenters alone have `n_filters`, and sets of
+    what was done to every image (`datasets.views.VIEWS`). U-Nets alone have `n_filters`, and sets of
     volumes a `selection` of slices (`protocols.SELECTIONS`).
 
     Raises:
@@ -63,7 +68,7 @@ class Run:
     def __post_init__(self):
         catalog.get(self.dataset)
         lookup(PROTOCOLS, self.split, "split")
-        lookup(MODELS | SEGMENTERS | BASELINES | {NEAREST_MASK: None}, self.model, "model")
+        lookup(MODELS | SEGMENTERS | MULTITASK | BASELINES | {NEAREST_MASK: None}, self.model, "model")
         lookup(VIEWS, self.view, "view")
 
     @property
@@ -79,6 +84,8 @@ class Run:
 
     @property
     def task(self) -> str:
+        if self.model in MULTITASK:
+            return "multitask"
         return "segmentation" if self.model in (*SEGMENTERS, NEAREST_MASK) else "classification"
 
     @property
@@ -168,7 +175,7 @@ def save_run(
     path = run.metrics_folder / f"{run.id}.json"
     if int(os.environ.get("RANK", 0)):
         return path
-    answered = recipe is not None and recipe.published_on == f"{run.dataset}/{run.split}" and run.image_size == 128
+    printed = recipe.published.get(f"{run.dataset}/{run.split}") if recipe and run.image_size >= FULL_SIZE else None
     record = {
         "id": run.id,
         "task": run.task,
@@ -182,7 +189,7 @@ def save_run(
         "hardware": hardware(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "training": training_facts(fit) if fit else None,
-        "published": {"source": recipe.source} | dict(recipe.published) if answered else None,
+        "published": {"source": recipe.source} | dict(printed) if printed else None,
         **result,
     }
     write_atomically(run.metrics_folder / f"{run.id}.predictions.csv", predictions.to_csv(index=False))
@@ -215,6 +222,12 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
             "arguments": arguments | record["recipe"]["model_args"],
             "masks": list(facts.mask_channels),
             "input": f"{', '.join(facts.channels)}; each slice and channel scaled to [0, 1] by its own range",
+        }
+    elif run.task == "multitask":
+        what = {
+            "arguments": {"in_channels": model.in_channels} | record["recipe"]["model_args"],
+            "classes": list(facts.classes),
+            "input": "grey image cropped to the head, scaled to [0, 1]; sides divisible by 16",
         }
     else:
         arguments = {"num_classes": len(facts.classes), "in_channels": model.in_channels}
@@ -257,7 +270,7 @@ def load_weights(path: Path) -> nn.Module:
     """
     try:
         card = json.loads(Path(path).with_suffix(".json").read_text())
-        model = lookup(MODELS | SEGMENTERS, card["model"], "model")(**card["arguments"])
+        model = lookup(MODELS | SEGMENTERS | MULTITASK, card["model"], "model")(**card["arguments"])
         model.load_state_dict(load_file(path))
     except DataError:
         raise
@@ -274,11 +287,35 @@ def load_runs(folder: Path | None = None, task: str = "classification") -> list[
 
 
 def load_history(record: dict, folder: Path | None = None) -> pd.DataFrame:
-    """The epochs of a run record, from the file beside it."""
+    """The epochs of a run record, from the file beside it; `folder` as in `load_runs`."""
     return pd.read_csv((folder or output_root() / "saved_metrics") / f"{record['id']}.history.csv")
+
+
+def load_predictions(record: dict, folder: Path | None = None) -> pd.DataFrame:
+    """The test pictures of a run record, from the file beside it."""
+    folder = folder or output_root() / "saved_metrics"
+    return pd.read_csv(folder / f"{record['id']}.predictions.csv", dtype={"group": str, "patient": str})
 
 
 def load_findings(folder: Path | None = None) -> list[dict]:
     """All findings of curation in a folder (`saved_metrics/curation/` by default), by data set."""
     folder = folder or output_root() / "saved_metrics/curation"
     return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that lies in a folder of evidence: the records of each task, and the findings of curation."""
+
+    folder: Path
+    classification: list[dict]
+    segmentation: list[dict]
+    multitask: list[dict]
+    findings: list[dict]
+
+
+def load_evidence(folder: Path | None = None) -> Evidence:
+    """What tables and figures are made of; `folder` is `saved_metrics/` by default."""
+    folder = folder or output_root() / "saved_metrics"
+    tasks = (load_runs(folder, task) for task in ("classification", "segmentation", "multitask"))
+    return Evidence(folder, *tasks, load_findings(folder / "curation"))

@@ -131,7 +131,12 @@ def umap_of(val: np.ndarray, test: np.ndarray, seed: int = 42) -> tuple[np.ndarr
     reducer = UMAP(
         n_neighbors=min(NEIGHBOURS, len(val) - 1), min_dist=0.1, metric="euclidean", random_state=seed, n_jobs=1
     )
-    return reducer.fit_transform(val), reducer.transform(test)
+    threads = torch.get_num_threads()
+    try:
+        return reducer.fit_transform(val), reducer.transform(test)
+    finally:
+        # Numba sets OpenMP, and so torch, to all cores: next to other work what follows became 20 times as slow.
+        torch.set_num_threads(threads)
 
 
 def outliers(

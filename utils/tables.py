@@ -7,10 +7,14 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
+from datasets.protocols import PROTOCOLS
+from utils.ablation import REFERENCE, budgets, compare, histories
 from utils.recipes import RECIPES
+from utils.runs import FULL_SIZE, Evidence
 
 NONE = "–"
-STEPS_AT = 64  # pixels at which changes of S2's segmentation are tried
+STEPS_AT = 64  # pixels at which changes of a method are tried
+SPLIT_ORDER = {protocol: i for i, protocol in enumerate(PROTOCOLS)}
 MASK_METRICS = {
     "dice": "Dice %",
     "iou": "IoU %",
@@ -21,22 +25,22 @@ MASK_METRICS = {
     "accuracy": "accuracy %",
     "hd95": "HD95",
 }
-FULL_SIZE = 128  # pixels of S2's input; smaller runs stand in tables of their own
 
 
-def interval(entry: dict, percent: bool = True, digits: int | None = None) -> str:
+def interval(entry: dict, percent: bool = True, digits: int | None = None, sign: bool = False) -> str:
     """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn.
 
-    `digits`: one in percent, otherwise three.
+    `digits`: one in percent, otherwise three. `sign`: of a difference, written before every number.
     """
     if entry["value"] is None:
         return NONE
-    scale = 100 if percent else 1
-    digits = digits or (1 if percent else 3)
-    bounds = (
-        f" ({entry['low'] * scale:.{digits}f}–{entry['high'] * scale:.{digits}f})" if entry["low"] is not None else ""
+    scale, shape = 100 if percent else 1, f"{'+' if sign else ''}.{digits or (1 if percent else 3)}f"
+    value, low, high = (
+        None if entry[name] is None else format(entry[name] * scale, shape) for name in ("value", "low", "high")
     )
-    return f"{entry['value'] * scale:.{digits}f}{bounds}"
+    if low is None:
+        return value
+    return f"{value} ({low} to {high})" if sign else f"{value} ({low}–{high})"
 
 
 def split_words(run: dict) -> str:
@@ -235,9 +239,9 @@ def s2_segmentation() -> pd.DataFrame:
     """What S2 printed, from its recipes."""
     rows = [
         {"model": model, "n_filters": recipe.model_args["n_filters"]}
-        | {name: f"{100 * recipe.published[name]:.1f}" for name in ("dice", "iou", "precision", "recall")}
+        | {name: f"{100 * printed[name]:.1f}" for name in ("dice", "iou", "precision", "recall")}
         for model, recipe in RECIPES["s2"].items()
-        if recipe.loss
+        if (printed := recipe.published.get("brats2020/slices"))
     ]
     return pd.DataFrame(rows)
 
@@ -345,21 +349,106 @@ def _in_order(records: Sequence[dict], key: Callable[[dict], tuple]) -> list[tup
     return sorted({key(r["run"]) for r in records}, key=lambda k: (k[0] in last, [(last.get(v, 0), v) for v in k]))
 
 
-# What the README shows, by the name of its block; each is given the records of one task and the findings of curation.
-BLOCKS: dict[str, Callable[[Sequence[dict], Sequence[dict]], pd.DataFrame]] = {
-    "headline": lambda records, findings: headline(records),
-    "cleaning": lambda records, findings: cleaning(records),
-    "external": lambda records, findings: external(records),
-    "views": lambda records, findings: views(records),
-    "shortcuts": lambda records, findings: shortcuts(findings),
-    "memoriser": lambda records, findings: memoriser(findings),
-    "gap": lambda records, findings: pd.concat(
-        [shift(f) for f in findings if f["dataset"] == "sartaj"] or [pd.DataFrame()]
+def multitask(evidence: Evidence) -> pd.DataFrame:
+    """One row a run of S0's own method, whole folds pooled: naming, detecting, and what has to be beaten.
+
+    Networks at `STEPS_AT` pixels stand in `ablation`.
+    """
+    s0 = RECIPES[REFERENCE]["MultiTaskUNet"].published
+    rows = []
+    for record in sorted(evidence.multitask, key=lambda r: (r["run"]["dataset"], SPLIT_ORDER[r["run"]["split"]])):
+        run, metrics = record["run"], record["metrics"]
+        if run["recipe"] != REFERENCE or _of_steps(run) or _is_pooled_elsewhere(record, evidence.multitask):
+            continue
+        printed = s0.get(f"{run['dataset']}/{run['split']}")
+        same = {key: run[key] for key in ("dataset", "split", "fold")}
+        half, chosen_on_val = (record["screening"].get(name) for name in ("S0", "validation"))
+        rows.append(
+            {
+                "data set": run["dataset"],
+                "split": split_words(run),
+                "printed by S0": f"{100 * printed['accuracy']:.1f}" if printed else NONE,
+                "accuracy": interval(metrics["accuracy"]),
+                "1-NN": cell(chosen(evidence.classification, **same, model="1-NN")),
+                "macro F1": interval(metrics["macro_f1"]),
+                "tumour AUC": interval(metrics["tumour_auc"], percent=False),
+                "sensitivity / specificity at .5": _both(half),
+                "at validation's threshold": _both(chosen_on_val),
+                "epochs": record["training"]["epochs"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _both(found: dict | None) -> str:
+    return f"{interval(found['sensitivity'])} / {interval(found['specificity'])}" if found else NONE
+
+
+def ablation(evidence: Evidence) -> pd.DataFrame:
+    """S0's method with a part taken away or exchanged, on one budget and the same seeds; a row a recipe."""
+    rows = []
+    for runs in budgets(evidence.multitask):
+        found = compare(runs, evidence.folder)
+        for name in sorted(runs, key=list(RECIPES).index):
+            (record, *_), entry = list(runs[name].values()), found[name]
+            run, recipe = record["run"], record["recipe"]
+            both = recipe["model_args"].get("reconstruct", True)
+            rows.append(
+                {
+                    "data set": f"{run['dataset']}, {split_words(run)}",
+                    "recipe": name,
+                    "reconstruction": "yes" if both else "no",
+                    "heads": "two" if recipe["model_args"].get("hierarchical", True) else "one",
+                    "balance": recipe["balance"] if both else NONE,
+                    "validation %": f"{100 * entry['validation']:.1f}",
+                    "test accuracy %": interval(entry["accuracy"]),
+                    "against S0's, points": "" if name == REFERENCE else interval(entry["difference"], sign=True),
+                    "seeds from – to": f"{100 * min(entry['seeds']):.1f} – {100 * max(entry['seeds']):.1f}",
+                    "seeds": len(entry["seeds"]),
+                    "epochs": record["training"]["epochs"],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def balances(evidence: Evidence) -> pd.DataFrame:
+    """What each balance ends with: the weight of the reconstruction against that of the classification, and the same
+    of the gradients that reach the encoder, without and with the weights; first seed, last epoch."""
+    rows = []
+    for runs in budgets(evidence.multitask):
+        for name, history in histories(runs, evidence.folder).items():
+            last = history.iloc[-1]
+            weights, gradients = (
+                last[f"{of}_reconstruction"] / last[f"{of}_classification"] for of in ("weight", "gradient")
+            )
+            rows.append(
+                {
+                    "recipe": name,
+                    "weight of the reconstruction": f"{weights:.3g}",
+                    "its gradient, as it is": f"{gradients:.3g}",
+                    "weighted": f"{weights * gradients:.3g}",
+                    "reconstruction error, validation": f"{last.val_reconstruction:.5f}",
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+# What the README shows, by the name of its block.
+BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
+    "headline": lambda evidence: headline(evidence.classification),
+    "cleaning": lambda evidence: cleaning(evidence.classification),
+    "external": lambda evidence: external(evidence.classification),
+    "views": lambda evidence: views(evidence.classification),
+    "shortcuts": lambda evidence: shortcuts(evidence.findings),
+    "memoriser": lambda evidence: memoriser(evidence.findings),
+    "gap": lambda evidence: pd.concat(
+        [shift(f) for f in evidence.findings if f["dataset"] == "sartaj"] or [pd.DataFrame()]
     ),
-}
-MASK_BLOCKS: dict[str, Callable[[Sequence[dict]], pd.DataFrame]] = {
-    "segmenters": segmenters,
-    "leak": slices_or_patients,
-    "regions": regions,
-    "steps": steps,
+    "segmenters": lambda evidence: segmenters(evidence.segmentation),
+    "leak": lambda evidence: slices_or_patients(evidence.segmentation),
+    "regions": lambda evidence: regions(evidence.segmentation),
+    "steps": lambda evidence: steps(evidence.segmentation),
+    "multitask": multitask,
+    "ablation": ablation,
+    "balances": balances,
 }

@@ -1,19 +1,25 @@
 """What is learned: a task turns a batch into model input and targets, and knows its loss and metrics.
 
-`training.fit` asks a task and knows none of it. One class a task: `Classification`, `Segmentation`.
+`training.fit` asks a task and knows none of it. One class a task: `Classification`, `Segmentation`, `MultiTask`. A
+task is a module, since what it learns or remembers (`balancing.py`) is trained and kept with the model.
 """
 
 from collections.abc import Callable
+from operator import itemgetter
 
 import kornia.augmentation as K
 import torch
+import torch.nn.functional as F
 from monai.losses import DiceLoss
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchmetrics.segmentation import DiceScore
+from torchmetrics.wrappers import LambdaInputTransformer
 
 from datasets.catalog import lookup
+from utils.balancing import BALANCES
+from utils.decision import S0_THRESHOLD, decide, joint_probabilities
 
 # kornia draws one transform an image for the whole batch at once: measured 5 to 8 times as fast as
 # torchvision v2 image by image (batch of 64 at 128 pixels, 2 threads; benchmarks/training.py).
@@ -26,10 +32,28 @@ AUGMENTATIONS = {
         K.RandomContrast((0.8, 1.2), p=1.0),
         data_keys=["input"],
     ),
+    "s0": lambda: K.AugmentationSequential(
+        K.RandomAffine(10.0, translate=(0.02, 0.02), scale=(0.95, 1.05), p=1.0),
+        K.RandomGaussianBlur((3, 3), (0.1, 1.0), p=0.2),
+        K.RandomBrightness((0.9, 1.1), p=1.0),
+        K.RandomContrast((0.9, 1.1), p=1.0),
+        data_keys=["input"],
+    ),
 }
 
 
-class Classification:
+class MeanLoss(MeanMetric):
+    """Mean of a criterion over all pictures of a pass."""
+
+    def __init__(self, criterion: Callable[[Tensor, Tensor], Tensor]):
+        super().__init__(sync_on_compute=False)
+        self.criterion = criterion
+
+    def update(self, outputs: Tensor, targets: Tensor) -> None:
+        super().update(self.criterion(outputs, targets), len(targets))
+
+
+class Classification(nn.Module):
     """One label an image, cross-entropy.
 
     Args:
@@ -42,6 +66,7 @@ class Classification:
     monitor = "accuracy"
 
     def __init__(self, num_classes: int, in_channels: int = 3, augmentation: str = "none"):
+        super().__init__()
         self.num_classes, self.in_channels = num_classes, in_channels
         self.augment = lookup(AUGMENTATIONS, augmentation, "augmentation")()
         self.criterion = nn.CrossEntropyLoss()
@@ -70,7 +95,11 @@ class Classification:
         # Every process sees the gathered outputs, so the metrics must not gather them again.
         same = {"num_classes": self.num_classes, "sync_on_compute": False}
         return MetricCollection(
-            {"accuracy": MulticlassAccuracy(average="micro", **same), "f1": MulticlassF1Score(average="macro", **same)}
+            {
+                "loss": MeanLoss(self.loss),
+                "accuracy": MulticlassAccuracy(average="micro", **same),
+                "f1": MulticlassF1Score(average="macro", **same),
+            }
         )
 
     def probabilities(self, outputs: Tensor) -> Tensor:
@@ -99,7 +128,7 @@ class _LogitDice(DiceScore):
         super().update((outputs > 0).int(), targets.int())
 
 
-class Segmentation:
+class Segmentation(nn.Module):
     """One or more masks an image, which may overlap; a sigmoid for each.
 
     Args:
@@ -111,6 +140,7 @@ class Segmentation:
     monitor = "dice"
 
     def __init__(self, mask_channels: int, loss: str = "bce", augmentation: str = "none"):
+        super().__init__()
         self.mask_channels = mask_channels
         self.augment = lookup(AUGMENTATIONS, augmentation, "augmentation")()
         self.criterion = lookup(LOSSES, loss, "loss")()
@@ -150,8 +180,134 @@ class Segmentation:
             input_format="one-hot",
             sync_on_compute=False,
         )
-        return MetricCollection({"dice": dice})
+        return MetricCollection({"loss": MeanLoss(self.loss), "dice": dice})
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Logits → probabilities, B×M×S×S."""
         return outputs.float().sigmoid()
+
+
+class _RawLosses(Metric):
+    """Mean of every loss over the pictures of a pass that count for it, and `loss`, their sum; order does not matter.
+
+    Args:
+        by_picture: (outputs, targets) → {name: (losses B, which count B)}.
+    """
+
+    full_state_update = False
+
+    def __init__(self, by_picture: Callable):
+        super().__init__(sync_on_compute=False)
+        self.by_picture, self.names = by_picture, ()
+        self.add_state("totals", torch.tensor(0.0, dtype=torch.float64))
+        self.add_state("counts", torch.tensor(0.0, dtype=torch.float64))
+
+    def update(self, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> None:
+        found = self.by_picture(outputs, targets)
+        self.names = tuple(found)
+        self.totals = self.totals + torch.stack([(loss * counts).sum() for loss, counts in found.values()])
+        self.counts = self.counts + torch.stack([counts.sum() for _, counts in found.values()])
+
+    def compute(self) -> dict[str, Tensor]:
+        means = self.totals / self.counts.clamp_min(1)
+        return dict(zip(self.names, means, strict=True)) | {"loss": means.sum()}
+
+
+class MultiTask(nn.Module):
+    """S0's three questions to one network: what does the picture look like, is there a tumour, and which?
+
+    Args:
+        num_classes: number of labels; healthy: index of the one without a tumour.
+        balance: key of `balancing.BALANCES`, how reconstruction and classification become one loss.
+        augmentation: key of `AUGMENTATIONS`, used in training only; the augmented picture is reconstructed.
+        reconstruct, hierarchical: those of the `MultiTaskUNet`.
+    """
+
+    monitor = "accuracy"
+
+    def __init__(
+        self,
+        num_classes: int,
+        healthy: int,
+        balance: str = "ema",
+        augmentation: str = "none",
+        reconstruct: bool = True,
+        hierarchical: bool = True,
+    ):
+        super().__init__()
+        self.num_classes, self.healthy = num_classes, healthy
+        self.reconstruct, self.hierarchical = reconstruct, hierarchical
+        self.augment = lookup(AUGMENTATIONS, augmentation, "augmentation")()
+        names = ["reconstruction"] * reconstruct + ["classification"]
+        self.balance = lookup(BALANCES, balance, "balance")(names)
+
+    def inputs(self, batch: dict[str, Tensor], training: bool = False) -> Tensor:
+        """`batch["image"]` uint8 B×C×S×S → float in [0, 1], augmented when training."""
+        x = batch["image"].float() / 255
+        if training and self.augment is not None:
+            x = self.augment(x)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`label` int64 B, and the `image` to reconstruct, as `inputs` gives it."""
+        return {"label": batch["label"], "image": self.inputs(batch)}
+
+    def example(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Augmented inputs and their targets, for training."""
+        x = self.inputs(batch, training=True)
+        return x, {"label": batch["label"], "image": x}
+
+    def by_picture(self, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
+        """Every loss of every picture, B, and whether it counts, B of 0 and 1: a healthy one has no kind of tumour."""
+        label, found = targets["label"], {}
+        every = torch.ones_like(label, dtype=torch.float32)
+        if self.reconstruct:
+            found["reconstruction"] = ((outputs["reconstruction"] - targets["image"]) ** 2).mean((1, 2, 3)), every
+        if not self.hierarchical:
+            found["classes"] = F.cross_entropy(outputs["classes"], label, reduction="none"), every
+            return found
+        tumour = (label != self.healthy).float()
+        found["tumour"] = F.binary_cross_entropy_with_logits(outputs["tumour"], tumour, reduction="none"), every
+        kind = (label - (label > self.healthy).long()).clamp_max(outputs["subtype"].shape[1] - 1)
+        found["subtype"] = F.cross_entropy(outputs["subtype"], kind, reduction="none"), tumour
+        return found
+
+    def parts(self, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What is balanced, by name: `reconstruction`, and `classification`, the sum of the heads' losses.
+
+        Each is a mean over the pictures that count; without any it is 0, with a gradient of 0.
+        """
+        means = {
+            name: (loss * counts).sum() / counts.sum().clamp_min(1)
+            for name, (loss, counts) in self.by_picture(outputs, targets).items()
+        }
+        reconstruction = {"reconstruction": means.pop("reconstruction")} if self.reconstruct else {}
+        return reconstruction | {"classification": sum(means.values())}
+
+    def loss(self, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> Tensor:
+        """The balanced sum, a scalar."""
+        return self.balance(self.parts(outputs, targets))
+
+    def metrics(self) -> MetricCollection:
+        """Fresh metrics for one pass: every raw loss and their sum `loss`, accuracy and F1 of S0's decision."""
+        same = {"num_classes": self.num_classes, "sync_on_compute": False}
+        decided = {
+            "accuracy": MulticlassAccuracy(average="micro", **same),
+            "f1": MulticlassF1Score(average="macro", **same),
+        }
+        decided = {
+            name: LambdaInputTransformer(metric, self._decision, itemgetter("label"))
+            for name, metric in decided.items()
+        }
+        return MetricCollection({"raw": _RawLosses(self.by_picture)} | decided, compute_groups=False)
+
+    def _decision(self, outputs: dict[str, Tensor]) -> Tensor:
+        return self.decide(self.probabilities(outputs))
+
+    def probabilities(self, outputs: dict[str, Tensor]) -> Tensor:
+        """Probabilities B×K of the classes, see `decision.joint_probabilities`."""
+        return joint_probabilities(outputs, self.healthy)
+
+    def decide(self, probabilities: Tensor, threshold: float = S0_THRESHOLD) -> Tensor:
+        """Class indices N of probabilities N×K: S0's rule, or the likeliest class where there is one head."""
+        return decide(probabilities, self.healthy, threshold) if self.hierarchical else probabilities.argmax(1)

@@ -17,7 +17,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, WeightedRandomSampler
 from tqdm import tqdm
 
 from datasets.catalog import DataError
@@ -58,12 +58,38 @@ def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
     return Accelerator(cpu=cpu, mixed_precision=precision, dataloader_config=loading)
 
 
-def make_loader(data: PackedImages, batch_size: int, shuffle: bool = False) -> DataLoader:
-    """Loader of whole batches; a set too large for memory is read by worker processes, each for itself."""
+class BalancedSampler(WeightedRandomSampler):
+    """Draws every class equally often, with replacement; what an epoch draws follows from the seed and the epoch."""
+
+    def __init__(self, labels: torch.Tensor, seed: int):
+        weights = 1 / torch.bincount(labels).double()[labels]
+        super().__init__(weights, len(labels), generator=torch.Generator())
+        self.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the loader before each epoch."""
+        self.generator.manual_seed(epoch_seed(self.seed, epoch))
+
+
+def make_loader(
+    data: PackedImages, batch_size: int, training: bool = False, sampling: str = "shuffled", seed: int = 0
+) -> DataLoader:
+    """Loader of whole batches; a set too large for memory is read by worker processes, each for itself.
+
+    `sampling` (see `Recipe`) and `seed` are those of training.
+    """
     # A last training batch of one image has no variance for batch norm: it waits for the next shuffle.
-    single = shuffle and len(data) % batch_size == 1
+    single = training and len(data) % batch_size == 1
     workers = 0 if data.in_memory else min(MOST_WORKERS, cores())
-    return DataLoader(data, batch_size, shuffle=shuffle, drop_last=single, collate_fn=data.collate, num_workers=workers)
+    order = {"shuffle": training}
+    if training and sampling == "balanced":
+        order = {"sampler": BalancedSampler(data.labels, seed)}
+    return DataLoader(data, batch_size, drop_last=single, collate_fn=data.collate, num_workers=workers, **order)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """Of all that is drawn in an epoch."""
+    return seed * EPOCH_SEEDS + epoch
 
 
 def fit(
@@ -95,15 +121,19 @@ def fit(
     """
     accelerator = accelerator or make_accelerator(seed=seed)
     checkpoint, started = Checkpoint(folder, recipe, seed, accelerator), time.monotonic()
-    optimizer = recipe.make_optimizer(model.parameters())
+    task.to(accelerator.device)
+    optimizer = recipe.make_optimizer(model.parameters(), task.parameters())
     scheduler = recipe.make_scheduler(optimizer)
-    history, best = checkpoint.load(model, optimizer, scheduler)
-    batches = make_loader(train, recipe.batch_size, shuffle=True), make_loader(val, recipe.batch_size)
+    history, best = checkpoint.load(model, task, optimizer, scheduler)
+    batches = (
+        make_loader(train, recipe.batch_size, training=True, sampling=recipe.sampling, seed=seed),
+        make_loader(val, recipe.batch_size),
+    )
     prepared, optimizer, train_loader, val_loader = accelerator.prepare(model, optimizer, *batches)
 
     for epoch in range(len(history), recipe.epochs):
         epoch_started = time.monotonic()
-        set_seed(seed * EPOCH_SEEDS + epoch, device_specific=True)
+        set_seed(epoch_seed(seed, epoch), device_specific=True)
         train_loader.set_epoch(epoch)
         row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
         row |= train_epoch(prepared, task, train_loader, optimizer, accelerator, title(epoch, recipe))
@@ -115,7 +145,7 @@ def fit(
         history.append(row)
         if recipe.select == "last" or best is None or row[f"val_{task.monitor}"] > best["value"]:
             best = {"epoch": epoch + 1, "value": row[f"val_{task.monitor}"], "model": state_of(model)}
-        checkpoint.save(model, optimizer, scheduler, history, best)
+        checkpoint.save(model, task, optimizer, scheduler, history, best)
         report(row, recipe, accelerator)
         if len(history) < recipe.epochs and checkpoint.stop_wanted(started, time_budget):
             raise TrainingPaused(f"after epoch {epoch + 1} of {recipe.epochs}; run the same again to go on")
@@ -125,8 +155,9 @@ def fit(
 
 
 def train_epoch(model, task, loader, optimizer, accelerator, bar_title: str) -> dict[str, float]:
-    """One pass over `loader`; returns the mean `train_loss` and the task's metrics on the augmented batches."""
+    """One pass over `loader`; returns `train_loss`, the mean of what is minimised, and the metrics on the way."""
     model.train()
+    task.train()
     metrics, total, seen = task.metrics().to(accelerator.device), 0.0, 0
     for batch in tqdm(loader, desc=bar_title, disable=quiet(accelerator), leave=False):
         inputs, targets = task.example(batch)
@@ -135,26 +166,25 @@ def train_epoch(model, task, loader, optimizer, accelerator, bar_title: str) -> 
         optimizer.zero_grad()
         accelerator.backward(loss)
         optimizer.step()
-        metrics.update(outputs.detach(), targets)
-        total, seen = total + loss.detach() * len(targets), seen + len(targets)
+        metrics.update(outputs, targets)  # torchmetrics asks for no gradient
+        total, seen = total + loss.detach() * len(inputs), seen + len(inputs)
     mean = (accelerator.reduce(total) / accelerator.reduce(torch.tensor(seen, device=accelerator.device))).item()
     if not torch.isfinite(torch.tensor(mean)):
         rate = optimizer.param_groups[0]["lr"]
         raise TrainingDiverged(f"{bar_title}: the training loss is {mean} at rate {rate:g}; try a smaller rate")
-    return {"train_loss": mean} | {f"train_{k}": v.item() for k, v in metrics.compute().items()}
+    return {f"train_{k}": v.item() for k, v in metrics.compute().items()} | {"train_loss": mean}
 
 
 @torch.no_grad()
 def validate(model, task, loader, accelerator) -> dict[str, float]:
-    """Mean `val_loss` and the task's metrics over `loader`, each image counted once."""
+    """The task's metrics over `loader`, its plain loss among them, each image counted once."""
     model.eval()
-    metrics, total, seen = task.metrics().to(accelerator.device), 0.0, 0
+    task.eval()
+    metrics = task.metrics().to(accelerator.device)
     for batch in loader:
         outputs = model(task.inputs(batch))
-        outputs, targets = accelerator.gather_for_metrics((outputs, task.targets(batch)))
-        metrics.update(outputs, targets)
-        total, seen = total + task.loss(outputs, targets).item() * len(targets), seen + len(targets)
-    return {"val_loss": total / seen} | {f"val_{k}": v.item() for k, v in metrics.compute().items()}
+        metrics.update(*accelerator.gather_for_metrics((outputs, task.targets(batch))))
+    return {f"val_{k}": v.item() for k, v in metrics.compute().items()}
 
 
 class Checkpoint:
@@ -165,8 +195,8 @@ class Checkpoint:
         values = {k: str(v) for k, v in dataclasses.asdict(recipe).items() if not k.startswith("published")}
         self.settings = values | {"seed": str(seed)}
 
-    def load(self, model, optimizer, scheduler) -> tuple[list[dict], dict | None]:
-        """Restore the three in place; returns the history so far and the kept weights, or ([], None)."""
+    def load(self, model, task, optimizer, scheduler) -> tuple[list[dict], dict | None]:
+        """Restore the four in place; returns the history so far and the kept weights, or ([], None)."""
         if not self.path.is_file():
             return [], None
         try:
@@ -178,12 +208,13 @@ class Checkpoint:
             was = ", ".join(f"{k}: {state['settings'].get(k)} → {self.settings[k]}" for k in other)
             raise DataError(f"{self.path}: made with other settings ({was}). Delete its folder, or undo the change.")
         model.load_state_dict(state["model"])
+        task.load_state_dict(state["task"])
         optimizer.load_state_dict(state["optimizer"])
         if scheduler:
             scheduler.load_state_dict(state["scheduler"])
         return state["history"], state["best"]
 
-    def save(self, model, optimizer, scheduler, history, best) -> None:
+    def save(self, model, task, optimizer, scheduler, history, best) -> None:
         """Write all of it under a temporary name, then rename: a kill leaves the old one or the new one."""
         if not self.accelerator.is_main_process:
             return
@@ -191,6 +222,7 @@ class Checkpoint:
         state = {
             "settings": self.settings,
             "model": state_of(model),
+            "task": task.state_dict(),
             "optimizer": optimizer.state_dict(),
             "scheduler": scheduler.state_dict() if scheduler else None,
             "history": history,

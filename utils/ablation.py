@@ -1,0 +1,78 @@
+"""What each part of S0's method is worth: runs of one budget and the same seeds that differ in one thing.
+
+All of them tested the same pictures, so two methods are compared picture by picture; groups are resampled.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from utils.evaluation import group_intervals, number
+from utils.runs import load_history, load_predictions
+
+REFERENCE = "s0"
+
+
+def budgets(records: Sequence[dict]) -> list[dict[str, dict[int, dict]]]:
+    """Sets of runs that may be compared: recipe → seed → record, all recipes with the same seeds.
+
+    They share the data set, a patient fold, size, width and epochs, and S0's own recipe is among them.
+    """
+    found: dict[tuple, dict[str, dict[int, dict]]] = {}
+    for record in records:
+        run = record["run"]
+        if run["split"] == "patient" and run["fold"] is not None:
+            key = (run["dataset"], run["fold"], run["image_size"], run["n_filters"], record["training"]["epochs"])
+            found.setdefault(key, {}).setdefault(run["recipe"], {})[run["seed"]] = record
+    kept = []
+    for _, recipes in sorted(found.items()):
+        common = set.intersection(*(set(seeds) for seeds in recipes.values()))
+        if REFERENCE in recipes and len(recipes) > 1 and common:
+            kept.append({name: {s: seeds[s] for s in sorted(common)} for name, seeds in recipes.items()})
+    return kept
+
+
+def compare(runs: dict[str, dict[int, dict]], folder: Path, resamples: int = 1000) -> dict[str, dict]:
+    """Accuracy of each recipe, averaged over the seeds, and its difference to S0's own.
+
+    Args:
+        runs: one of `budgets`; folder: where the predictions of the records lie.
+
+    Returns:
+        recipe → `accuracy` and `difference` {value, low, high} with 95 % intervals over groups of test pictures (the
+        spread between seeds is not in them: it is `seeds`, the accuracy of each), and `validation`, the mean accuracy
+        on validation pictures.
+    """
+    right = {}
+    for name, seeds in runs.items():
+        tables = [load_predictions(record, folder).sort_values("path") for record in seeds.values()]
+        right[name] = np.mean([table.label.to_numpy() == table.predicted.to_numpy() for table in tables], axis=0)
+    groups, member = np.unique(tables[0].group, return_inverse=True)
+    sizes = np.bincount(member)
+
+    def entry(values: np.ndarray) -> dict[str, float | None]:
+        sums = np.bincount(member, values)
+
+        def mean(rows: np.ndarray) -> np.ndarray:
+            return np.array([sums[rows].sum() / sizes[rows].sum()])
+
+        low, high = group_intervals(np.arange(len(groups)), mean, resamples)
+        return {"value": number(values.mean()), "low": number(low[0]), "high": number(high[0])}
+
+    return {
+        name: {
+            "accuracy": entry(right[name]),
+            "difference": entry(right[name] - right[REFERENCE]),
+            "seeds": [record["metrics"]["accuracy"]["value"] for record in seeds.values()],
+            "validation": float(np.mean([record["training"]["val_accuracy"] for record in seeds.values()])),
+        }
+        for name, seeds in runs.items()
+    }
+
+
+def histories(runs: dict[str, dict[int, dict]], folder: Path) -> dict[str, pd.DataFrame]:
+    """The epochs of each recipe that reconstructs, first seed, by recipe."""
+    first = {name: load_history(next(iter(seeds.values())), folder) for name, seeds in runs.items()}
+    return {name: history for name, history in first.items() if "gradient_reconstruction" in history}
