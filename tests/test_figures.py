@@ -121,3 +121,39 @@ def test_figures_of_segmentation_draw_what_they_are_given():
     patients = pd.DataFrame({"a.pixels": [0, 10, 100], "a.dice": [1.0, 0.2, 0.8]})
     (points,) = figures.by_size(patients, ["a"]).axes[0].collections
     assert len(points.get_offsets()) == 2, "who has no such mask has no size"
+
+
+def test_confusions_stand_side_by_side_with_their_counts():
+    ours, printed = np.array([[8, 2, 0], [0, 5, 0], [1, 1, 1]]), np.eye(3, dtype=int)
+    figure = figures.confusions({"here": ours, "printed": printed}, CLASSES)
+    counts = [[int(t.get_text()) for t in axis.texts] for axis in figure.axes]
+    assert counts == [ours.ravel().tolist(), printed.ravel().tolist()]
+    assert figure.axes[0].collections[0].get_array().ravel()[0] == pytest.approx(0.8), (
+        "colour is the share of the class"
+    )
+
+
+def test_gradients_are_shown_as_they_are_and_weighted():
+    values = {"gradient_reconstruction": [2, 4], "weight_reconstruction": [10, 5]}
+    values |= {"gradient_classification": [1, 1], "weight_classification": [1, 2]}
+    figure = figures.gradients({"ema": pd.DataFrame({"epoch": [1, 2]} | values)})
+    drawn = [[line.get_ydata().tolist() for line in axis.lines] for axis in figure.axes]
+    assert drawn == [[[2, 4], [1, 1]], [[20, 20], [1, 2]]]
+
+
+def test_figures_of_the_multi_task_network_draw_what_they_are_given(predictions):
+    history = pd.DataFrame({"epoch": [1, 2]} | {f"{p}_{n}": [1.0, 0.5] for p in ("train", "val") for n in ("x", "y")})
+    assert [axis.get_title() for axis in figures.losses(history, ["x", "y"]).axes] == ["x", "y"]
+    images, drawn = np.zeros((2, 4, 4)), np.full((2, 4, 4), 0.25)
+    assert [a.images[0].get_array().max() for a in figures.drawn_again(images, drawn, "ab").axes] == [0] * 2 + [
+        0.25
+    ] * 4
+    table = predictions.assign(error=np.linspace(0.1, 1, len(predictions)))
+    assert figures.errors_by_class(table, CLASSES).axes[0].get_yscale() == "log"
+    axis = figures.screening(predictions, "a", threshold=0.8).axes[0]
+    sick, called = predictions.label != "a", 1 - predictions.p_a >= 0.8
+    mark = next(line for line in axis.lines if line.get_marker() == "s")
+    assert mark.get_xydata()[0] == pytest.approx([called[~sick].mean(), called[sick].mean()])
+    gain = {"value": 0.01, "low": -0.01, "high": 0.03}
+    axis = figures.gains({"s0": {"difference": gain}, "s0-flat": {"difference": gain}}).axes[0]
+    assert [t.get_text() for t in axis.get_yticklabels()] == ["s0-flat"]

@@ -1,5 +1,6 @@
 """S0's network and what goes with it: the losses and who answers for them, the balances, the decision, the resume."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from utils.balancing import GradientWatch, RunningAverage, Uncertainty
 from utils.decision import decide, joint_probabilities, screening, threshold_for
 from utils.evaluation import evaluate, prediction_table
 from utils.latent import anomaly, describe, reconstructions
+from utils.pooling import pool_folds
 from utils.recipes import get_recipe
-from utils.runs import Run, load_evidence, load_weights, save_run
+from utils.runs import Run, load_evidence, load_runs, load_weights, save_run
 from utils.tasks import MultiTask
 from utils.training import BalancedSampler, Fit, fit, make_loader
 
@@ -426,7 +428,9 @@ def saved(recipe="s0", seed=0, image_size=64, fold=0, wrong=()):
     if how.model_args.get("reconstruct", True):
         history |= {"gradient_reconstruction": [2.0], "weight_reconstruction": [10.0], "val_reconstruction": [0.125]}
     history |= {"gradient_classification": [4.0], "weight_classification": [1.0]}
+    table["error"] = np.linspace(0, 1, len(table))
     result = evaluate(table, CLASSES, 20) | {"unseen": None, "screening": screening(table, 20)}
+    result["anomaly"] = anomaly(table, CLASSES, 20)
     net = MultiTaskUNet(**how.model_args)
     save_run(run, result, table, model=net, recipe=how, fit=Fit(pd.DataFrame(history), 1))
     return run, net
@@ -477,3 +481,16 @@ def test_the_table_shows_s0s_own_method_and_whole_folds_once(roots):
     saved("s0", image_size=128, wrong=[0]), saved("s0", image_size=64), saved("s0-flat", image_size=128)
     table = tables.multitask(load_evidence(roots / "saved_metrics"))
     assert len(table) == 1 and table["split"][0] == "patient fold 0" and table["1-NN"][0] == tables.NONE
+    for fold in range(1, 5):
+        saved("s0", image_size=128, fold=fold)
+    (path,) = pool_folds(roots / "saved_metrics", resamples=20)
+    pooled = json.loads(path.read_text())
+    table = tables.multitask(load_evidence(roots / "saved_metrics"))
+    assert table["split"].tolist() == ["patient, all folds"]
+    assert pooled["screening"]["S0"]["accuracy"]["value"] == pytest.approx(1 - 1 / pooled["images"], abs=1e-6)
+    aucs = [r["anomaly"]["tumour"]["value"] for r in load_runs(roots / "saved_metrics", "multitask") if _is_fold(r)]
+    assert len(aucs) == 5 and pooled["anomaly"]["tumour"]["value"] == pytest.approx(np.mean(aucs), abs=1e-6)
+
+
+def _is_fold(record):
+    return record["run"]["fold"] is not None and record["id"].endswith("s0-n2.seed0")

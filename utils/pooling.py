@@ -12,7 +12,7 @@ import pandas as pd
 
 from datasets import catalog
 from utils.decision import screening
-from utils.evaluation import evaluate
+from utils.evaluation import evaluate, number
 from utils.runs import Run, load_predictions, load_runs, write_atomically
 from utils.segmentation import evaluate_masks
 
@@ -55,6 +55,10 @@ def pooled(run: Run, records: list[dict], folder: Path, resamples: int) -> dict:
         result = evaluate(table, facts.classes, resamples)
         if "screened" in table:
             result["screening"] = screening(table, resamples)
+        if all("anomaly" in record for record in records):
+            # Each fold has its own network, so errors are not ranked across folds: the mean of their AUCs.
+            found = pd.DataFrame([{name: e["value"] for name, e in r["anomaly"].items()} for r in records]).mean()
+            result["anomaly"] = {name: {"value": number(v), "low": None, "high": None} for name, v in found.items()}
     main = "dice" if run.task == "segmentation" else "accuracy"
     first, trained = records[0], [record["training"] for record in records if record["training"]]
     training = None

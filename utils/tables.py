@@ -374,6 +374,7 @@ def multitask(evidence: Evidence) -> pd.DataFrame:
                 "tumour AUC": interval(metrics["tumour_auc"], percent=False),
                 "sensitivity / specificity at .5": _both(half),
                 "at validation's threshold": _both(chosen_on_val),
+                "AUC of the reconstruction error": interval(record["anomaly"]["tumour"], percent=False),
                 "epochs": record["training"]["epochs"],
             }
         )
