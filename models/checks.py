@@ -32,9 +32,9 @@ def check_batch(x: torch.Tensor, in_channels: int, image_size: int) -> None:
         raise ValueError(f"input of shape {'×'.join(map(str, x.shape))}: this model was built for {wanted}")
 
 
-def check_unet(in_channels: int, out_channels: int, n_filters: int) -> None:
-    """Raise `ValueError` unless all three are at least 1."""
-    for name, value in (("in_channels", in_channels), ("out_channels", out_channels), ("n_filters", n_filters)):
+def check_sizes(**sizes: int) -> None:
+    """Raise `ValueError`, by name, unless all are at least 1."""
+    for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"{name}={value}: at least 1 is accepted")
 

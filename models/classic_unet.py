@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.checks import check_maps, check_unet
+from models.checks import check_maps, check_sizes
 
 
 def double_conv(in_channels: int, mid_channels: int, out_channels: int) -> nn.Sequential:
@@ -39,7 +39,7 @@ class ClassicUNet(nn.Module):
 
     def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16):
         super().__init__()
-        check_unet(in_channels, out_channels, n_filters)
+        check_sizes(in_channels=in_channels, out_channels=out_channels, n_filters=n_filters)
         self.in_channels, n = in_channels, n_filters
         self.encoder = nn.ModuleList(
             [

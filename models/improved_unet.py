@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.checks import check_maps, check_unet
+from models.checks import check_maps, check_sizes
 
 
 class InvertedUnit(nn.Sequential):
@@ -57,7 +57,7 @@ class ImprovedUNet(nn.Module):
 
     def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16):
         super().__init__()
-        check_unet(in_channels, out_channels, n_filters)
+        check_sizes(in_channels=in_channels, out_channels=out_channels, n_filters=n_filters)
         self.in_channels, n = in_channels, n_filters
         self.encoder = nn.ModuleList([down(in_channels, n), down(n, 2 * n), down(2 * n, 4 * n), down(4 * n, 8 * n)])
         self.bottleneck = down(8 * n, 8 * n)

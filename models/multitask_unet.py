@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.checks import check_maps, check_unet
+from models.checks import check_maps, check_sizes
 
 LATENT = 256  # width of the layer that both heads share
 LEVELS = 4
@@ -62,7 +62,7 @@ class MultiTaskUNet(nn.Module):
         hierarchical: bool = True,
     ):
         super().__init__()
-        check_unet(in_channels, num_subtypes, width)
+        check_sizes(in_channels=in_channels, num_subtypes=num_subtypes, width=width)
         self.in_channels = in_channels
         widths = [width * 2**level for level in range(LEVELS + 1)]  # w, 2w, 4w, 8w and the bottleneck's 16w
         into = [in_channels, *widths]

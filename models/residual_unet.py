@@ -3,7 +3,7 @@
 from monai.networks.nets import UNet
 from torch import Tensor
 
-from models.checks import check_maps, check_unet
+from models.checks import check_maps, check_sizes
 
 
 class ResidualUNet(UNet):
@@ -22,7 +22,7 @@ class ResidualUNet(UNet):
     """
 
     def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16):
-        check_unet(in_channels, out_channels, n_filters)
+        check_sizes(in_channels=in_channels, out_channels=out_channels, n_filters=n_filters)
         super().__init__(
             spatial_dims=2,
             in_channels=in_channels,

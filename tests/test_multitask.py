@@ -11,12 +11,13 @@ import pytest
 import torch
 from torch import nn
 
+from datasets.catalog import DataError
 from datasets.protocols import make_split
 from datasets.store import PackedImages
 from models import MultiTaskUNet
 from utils import ablation, tables
 from utils.balancing import GradientWatch, RunningAverage, Uncertainty
-from utils.decision import decide, joint_probabilities, screening, threshold_for
+from utils.decision import decide, healthy_class, joint_probabilities, screening, threshold_for
 from utils.evaluation import evaluate, prediction_table
 from utils.latent import anomaly, describe, reconstructions
 from utils.pooling import pool_folds
@@ -67,7 +68,7 @@ def test_alone_as_in_a_batch_and_refuses_other_sizes():
         net(torch.rand(1, 1, 40, 32))
     with pytest.raises(ValueError, match="B×1×H×W"):
         net(torch.rand(1, 3, 32, 32))
-    with pytest.raises(ValueError, match="n_filters=0"):
+    with pytest.raises(ValueError, match="width=0: at least 1"):
         MultiTaskUNet(width=0)
 
 
@@ -94,7 +95,7 @@ def test_every_loss_reaches_the_shared_encoder_and_its_own_part_only(name):
     net, task, batch = MultiTaskUNet(width=4), MultiTask(4, HEALTHY), batch_of([0, 1, 2, 3])
     loss, counts = task.by_picture(net(task.inputs(batch)), task.targets(batch))[name]
     loss = (loss * counts).sum()
-    assert gradient(net, loss, "encoder") > 0
+    assert gradient(net, loss, "encoder.0") > 0 and gradient(net, loss, "encoder.4") > 0, "first level and bottleneck"
     reached = {of for of in ("decoder", "heads.tumour", "heads.subtype") if gradient(net, loss, of) > 0}
     assert reached == {"decoder" if name == "reconstruction" else f"heads.{name}"}
     assert (gradient(net, loss, "shared") > 0) == (name != "reconstruction")
@@ -341,6 +342,12 @@ def test_the_decision_is_s0s_on_a_table_of_logits():
 def test_one_head_decides_for_the_likeliest_class():
     task, p = MultiTask(4, HEALTHY, hierarchical=False), torch.tensor([[0.3, 0.2, 0.4, 0.1]])
     assert task.decide(p).tolist() == [2] and MultiTask(4, HEALTHY).decide(p).tolist() == [0]
+
+
+def test_a_set_without_healthy_pictures_is_refused_by_name():
+    assert healthy_class("sartaj") == HEALTHY
+    with pytest.raises(DataError, match="'cheng' has no pictures without a tumour"):
+        healthy_class("cheng")
 
 
 def probabilities_of(tumour):

@@ -125,42 +125,37 @@ def test_a_failure_on_two_nodes_ends_both(submit, small_job, tmp_path, nodes):
     assert "ZeroDivisionError: division by zero" in job.text()
 
 
-def test_the_array_of_vit_job_runs_one_model_a_task(submit, tmp_path):
-    array = submit("jobs/vit.job", "--list", options=("--array=0-2", f"--output={tmp_path}/task-%a.log"))
-    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(3)]
-    assert [task.end() for task in tasks] == ["COMPLETED"] * 3, tasks[0].text()
-    chosen = [re.search(r"^model +(\S+)", task.text(), re.MULTILINE)[1] for task in tasks]
-    assert chosen == ["ViT", "AlexNet", "VGG16"]
+ARRAYS = {  # job → parameters that its tasks differ in, and their values
+    "vit": (["model"], [["ViT"], ["AlexNet"], ["VGG16"]]),
+    "unet": (["model"], [["ClassicUNet"], ["ImprovedUNet"], ["AttentionUNet"]]),
+    "curation": (["dataset"], [["brain-tumor-mri"], ["sartaj"], ["cheng"]]),
+    "mtl": (
+        ["dataset", "split"],
+        [
+            ["sartaj", "published"],
+            ["sartaj", "patient"],
+            ["brain-tumor-mri", "published"],
+            ["brain-tumor-mri", "cleaned"],
+            ["brain-tumor-mri", "patient"],
+        ],
+    ),
+}
 
 
-def test_the_array_of_curation_job_takes_one_data_set_a_task(submit, tmp_path):
-    array = submit("jobs/curation.job", "--list", options=("--array=0-2", f"--output={tmp_path}/task-%a.log"))
-    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(3)]
-    assert [task.end() for task in tasks] == ["COMPLETED"] * 3, tasks[0].text()
-    chosen = [re.search(r"^dataset +(\S+)", task.text(), re.MULTILINE)[1] for task in tasks]
-    assert chosen == ["brain-tumor-mri", "sartaj", "cheng"]
+@pytest.mark.parametrize("name", ARRAYS)
+def test_a_task_of_an_array_has_its_own_parameters(submit, tmp_path, name):
+    parameters, values = ARRAYS[name]
+    options = (f"--array=0-{len(values) - 1}", f"--output={tmp_path}/task-%a.log")
+    array = submit(f"jobs/{name}.job", "--list", options=options)
+    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(len(values))]
+    assert [task.end() for task in tasks] == ["COMPLETED"] * len(values), tasks[0].text()
+    assert [[re.search(rf"^{p} +(\S+)", t.text(), re.MULTILINE)[1] for p in parameters] for t in tasks] == values
 
 
-def test_unet_job_is_an_array_of_the_three_models(submit, tmp_path):
-    array = submit("jobs/unet.job", "--list", options=(f"--output={tmp_path}/task-%a.log",))
-    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(3)]
-    assert [task.end() for task in tasks] == ["COMPLETED"] * 3, tasks[0].text()
-    chosen = [re.search(r"^model +(\S+)", task.text(), re.MULTILINE)[1] for task in tasks]
-    assert chosen == ["ClassicUNet", "ImprovedUNet", "AttentionUNet"]
-
-
-def test_mtl_job_is_an_array_over_sets_and_splits(submit, tmp_path):
-    array = submit("jobs/mtl.job", "--list", options=(f"--output={tmp_path}/task-%a.log",))
-    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(5)]
-    assert [task.end() for task in tasks] == ["COMPLETED"] * 5, tasks[0].text()
-    chosen = [re.findall(r"^(?:dataset|split) +(\S+)", task.text(), re.MULTILINE) for task in tasks]
-    assert chosen == [
-        ["sartaj", "published"],
-        ["sartaj", "patient"],
-        ["brain-tumor-mri", "published"],
-        ["brain-tumor-mri", "cleaned"],
-        ["brain-tumor-mri", "patient"],
-    ]
+@pytest.mark.parametrize("name", ["unet", "mtl"])
+def test_a_job_of_several_models_or_sets_is_an_array_by_itself(name):
+    last = len(ARRAYS[name][1]) - 1
+    assert f"#SBATCH --array=0-{last}\n" in (REPO / f"jobs/{name}.job").read_text()
 
 
 @pytest.mark.slow

@@ -9,10 +9,21 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.classification import binary_sensitivity_at_specificity
 
+from datasets import catalog
+from datasets.catalog import DataError
 from utils.evaluation import HEALTHY, group_intervals, number
 
 S0_THRESHOLD = 0.5
 SPECIFICITY = 0.95  # of every 20 healthy people one is sent on
+
+
+def healthy_class(name: str) -> int:
+    """Index of the class without a tumour of data set `name`; raises `DataError` where there is none."""
+    classes = catalog.get(name).classes
+    if HEALTHY not in classes:
+        able = ", ".join(known for known, facts in catalog.CATALOG.items() if HEALTHY in facts.classes)
+        raise DataError(f"'{name}' has no pictures without a tumour: nobody to tell from the sick. Take one of: {able}")
+    return classes.index(HEALTHY)
 
 
 def joint_probabilities(outputs: dict[str, Tensor], healthy: int) -> Tensor:

@@ -382,9 +382,9 @@ def confusions(matrices: dict[str, np.ndarray], classes: Sequence[str]) -> Figur
         share = table.div(table.sum(axis=1).clip(lower=1), axis=0)
         sns.heatmap(share, annot=table, fmt="d", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axis)
         axis.set_title(title, fontsize=9)
+        axis.set_xlabel("decided")
         axis.tick_params(axis="x", rotation=30)
         axis.tick_params(axis="y", rotation=0)
-    figure.supxlabel("decided", fontsize=9)
     figure.tight_layout()
     return figure
 
