@@ -67,6 +67,19 @@ def test_the_record_says_what_was_run(finished):
     assert record["id"] == run.id == path.stem
 
 
+@pytest.mark.parametrize(
+    ("size", "split", "printed"), [(128, "published", 0.99), (64, "published", None), (128, "patient", None)]
+)
+def test_the_published_number_stands_beside_a_full_run_on_its_own_pictures_only(finished, size, split, printed):
+    _, model, _, result, path = finished
+    table = pd.read_csv(path.with_suffix(".predictions.csv"))
+    recipe = get_recipe("s2", "CustomCNN", published={"phantom/published": {"accuracy": 0.99}})
+    fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5]}), 1)
+    path = save_run(Run("phantom", split, image_size=size), result, table, model=model, recipe=recipe, fit=fit)
+    published = json.loads(path.read_text())["published"]
+    assert (published and published["accuracy"]) == printed
+
+
 def test_weights_come_back_with_their_card(finished, roots):
     run, model, *_ = finished
     path = run.weights_folder / f"{run.id}.safetensors"

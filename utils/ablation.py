@@ -9,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from datasets.catalog import DataError
 from utils.evaluation import group_intervals, number
+from utils.recipes import RECIPES
 from utils.runs import load_history, load_predictions
 
 REFERENCE = "s0"
 
 
 def budgets(records: Sequence[dict]) -> list[dict[str, dict[int, dict]]]:
-    """Sets of runs that may be compared: recipe → seed → record, all recipes with the same seeds.
+    """Sets of runs that may be compared: recipe → seed → record, S0's own first, all recipes with the same seeds.
 
     They share the data set, a patient fold, size, width and epochs, and S0's own recipe is among them.
     """
@@ -30,7 +32,7 @@ def budgets(records: Sequence[dict]) -> list[dict[str, dict[int, dict]]]:
     for _, recipes in sorted(found.items()):
         common = set.intersection(*(set(seeds) for seeds in recipes.values()))
         if REFERENCE in recipes and len(recipes) > 1 and common:
-            kept.append({name: {s: seeds[s] for s in sorted(common)} for name, seeds in recipes.items()})
+            kept.append({name: {s: recipes[name][s] for s in sorted(common)} for name in RECIPES if name in recipes})
     return kept
 
 
@@ -44,10 +46,19 @@ def compare(runs: dict[str, dict[int, dict]], folder: Path, resamples: int = 100
         recipe → `accuracy` and `difference` {value, low, high} with 95 % intervals over groups of test pictures (the
         spread between seeds is not in them: it is `seeds`, the accuracy of each), and `validation`, the mean accuracy
         on validation pictures.
+
+    Raises:
+        DataError: a run that tested other pictures, from another split table.
     """
-    right = {}
+    right, paths = {}, None
     for name, seeds in runs.items():
         tables = [load_predictions(record, folder).sort_values("path") for record in seeds.values()]
+        for record, table in zip(seeds.values(), tables, strict=True):
+            paths = table.path.tolist() if paths is None else paths
+            if table.path.tolist() != paths:
+                raise DataError(
+                    f"{folder / record['id']}.predictions.csv: other pictures than its rivals tested; run it again"
+                )
         right[name] = np.mean([table.label.to_numpy() == table.predicted.to_numpy() for table in tables], axis=0)
     groups, member = np.unique(tables[0].group, return_inverse=True)
     sizes = np.bincount(member)

@@ -390,7 +390,7 @@ def ablation(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for runs in budgets(evidence.multitask):
         found = compare(runs, evidence.folder)
-        for name in sorted(runs, key=list(RECIPES).index):
+        for name in runs:
             (record, *_), entry = list(runs[name].values()), found[name]
             run, recipe = record["run"], record["recipe"]
             both = recipe["model_args"].get("reconstruct", True)
