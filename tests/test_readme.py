@@ -7,6 +7,7 @@ import pandas as pd
 
 from datasets.catalog import CATALOG, REPO
 from datasets.store import SPLITS
+from utils import ablation, tables
 from utils.readme import filled
 from utils.runs import load_evidence, load_runs
 from utils.tables import BLOCKS
@@ -50,3 +51,40 @@ def test_every_relative_link_exists():
 def test_every_data_set_and_notebook_is_named():
     assert all(f"`{name}`" in TEXT for name in CATALOG)
     assert all(f"notebooks/{path.name}" in TEXT for path in (REPO / "notebooks").glob("*.ipynb"))
+
+
+def test_what_the_text_says_of_the_multi_task_network_follows_from_the_runs():
+    evidence = load_evidence(REPO / "saved_metrics")
+    (runs,) = ablation.budgets(evidence.multitask)
+    differences = {name: entry["difference"] for name, entry in ablation.compare(runs, evidence.folder).items()}
+    for name in ("s0-kendall", "s0-fixed", "s0-flat-classify"):
+        assert differences[name]["low"] < 0 < differences[name]["high"], "does as well"
+    one_to_two = [differences[name]["value"] for name in ("s0-classify", "s0-flat")]
+    assert all(-0.02 < value < -0.01 for value in one_to_two) and differences["s0-flat-classify"]["value"] > -0.01
+    shares = tables.balances(evidence).set_index("recipe")["its gradient, weighted"].astype(float)
+    assert shares["s0-fixed"] < 0.01 and all(0.19 < shares[name] < 0.34 for name in ("s0", "s0-kendall", "s0-flat"))
+    own = {r["id"]: r for r in evidence.multitask if r["run"]["recipe"] == "s0" and r["run"]["image_size"] == 128}
+    accuracy = {name.split(".Multi")[0]: r["metrics"]["accuracy"]["value"] for name, r in own.items()}
+    memoriser = {
+        name: tables.chosen(evidence.classification, dataset=name.split(".")[0], model="1-NN", **of)["metrics"][
+            "accuracy"
+        ]
+        for name, of in {
+            "sartaj.published": {"split": "published"},
+            "sartaj.cleaned": {"split": "cleaned"},
+            "brain-tumor-mri.published": {"split": "published"},
+            "brain-tumor-mri.patient-f0": {"split": "patient"},
+        }.items()
+    }
+    assert memoriser["sartaj.published"]["low"] < 0.7775 < memoriser["sartaj.published"]["high"]
+    assert accuracy["sartaj.patient"] > accuracy["sartaj.published"] > 2 * accuracy["sartaj.cleaned"]
+    assert round(100 * accuracy["sartaj.cleaned"]) == 30
+    assert memoriser["sartaj.cleaned"]["low"] < accuracy["sartaj.cleaned"] < memoriser["sartaj.cleaned"]["high"]
+    level, above = (
+        accuracy[n] - memoriser[n]["value"] for n in ("brain-tumor-mri.published", "brain-tumor-mri.patient-f0")
+    )
+    assert abs(level) < 0.01 and 0.19 < above < 0.21
+    glioma = own["sartaj.published.MultiTaskUNet.s0-n8.seed0"]["per_class"]["glioma"]["recall"]["value"]
+    assert 0.2 < glioma < 0.3, "three of four test gliomas are lost"
+    drawn = [r["anomaly"]["tumour"] for name, r in own.items() if name.startswith("brain-tumor-mri")]
+    assert all(entry["high"] < 0.5 for entry in drawn), "tumours are drawn better"

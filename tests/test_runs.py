@@ -129,6 +129,25 @@ def test_the_committed_evidence_agrees_with_its_own_predictions():
         assert record["metrics"]["accuracy"]["low"] <= record["metrics"]["accuracy"]["value"]
 
 
+def test_the_committed_screening_agrees_with_the_decisions_in_the_predictions():
+    """Sensitivity and specificity, at S0's threshold and at validation's, counted again."""
+    folder = runs.catalog.REPO / "saved_metrics"
+    records = load_runs(folder, "multitask")
+    assert records, "no multi-task run is committed"
+    for record in records:
+        of = record.get("pooled", [record["id"]])
+        table = pd.concat([pd.read_csv(folder / f"{name}.predictions.csv") for name in of])
+        assert record["metrics"]["accuracy"]["value"] == pytest.approx(
+            (table.label == table.predicted).mean(), abs=1e-6
+        )
+        sick = table.label != "notumor"
+        for rule, column in (("S0", "predicted"), ("validation", "screened")):
+            called, found = table[column] != "notumor", record["screening"][rule]
+            assert found["sensitivity"]["value"] == pytest.approx(called[sick].mean(), abs=1e-6)
+            assert found["specificity"]["value"] == pytest.approx((~called[~sick]).mean(), abs=1e-6)
+        assert len(table) == record["images"]
+
+
 def test_the_committed_masks_agree_with_their_own_counts():
     """The same for segmentation: pixel counts by slice, added by patient."""
     folder = runs.catalog.REPO / "saved_metrics"

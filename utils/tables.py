@@ -413,22 +413,21 @@ def ablation(evidence: Evidence) -> pd.DataFrame:
 
 
 def balances(evidence: Evidence) -> pd.DataFrame:
-    """What each balance ends with: the weight of the reconstruction against that of the classification, and the same
-    of the gradients that reach the encoder, without and with the weights; first seed, last epoch."""
+    """Reconstruction against classification under each balance, first seed: median over the epochs of their weights'
+    ratio and of that of their gradients at the encoder, without and with the weights."""
     rows = []
     for runs in budgets(evidence.multitask):
         for name, history in histories(runs, evidence.folder).items():
-            last = history.iloc[-1]
-            weights, gradients = (
-                last[f"{of}_reconstruction"] / last[f"{of}_classification"] for of in ("weight", "gradient")
+            weight, gradient = (
+                history[f"{of}_reconstruction"] / history[f"{of}_classification"] for of in ("weight", "gradient")
             )
             rows.append(
                 {
                     "recipe": name,
-                    "weight of the reconstruction": f"{weights:.3g}",
-                    "its gradient, as it is": f"{gradients:.3g}",
-                    "weighted": f"{weights * gradients:.3g}",
-                    "reconstruction error, validation": f"{last.val_reconstruction:.5f}",
+                    "weight of the reconstruction": f"{weight.median():.3g}",
+                    "its gradient, as it is": f"{gradient.median():.2g}",
+                    "its gradient, weighted": f"{(weight * gradient).median():.2g}",
+                    "reconstruction error, validation": f"{history.val_reconstruction.iloc[-1]:.5f}",
                 }
             )
     return pd.DataFrame(rows)
