@@ -143,8 +143,10 @@ def test_the_committed_screening_agrees_with_the_decisions_in_the_predictions():
         sick = table.label != "notumor"
         for rule, column in (("S0", "predicted"), ("validation", "screened")):
             called, found = table[column] != "notumor", record["screening"][rule]
-            assert found["sensitivity"]["value"] == pytest.approx(called[sick].mean(), abs=1e-6)
-            assert found["specificity"]["value"] == pytest.approx((~called[~sick]).mean(), abs=1e-6)
+            counted = {"sensitivity": called[sick].mean(), "specificity": (~called[~sick]).mean()}
+            for metric, value in counted.items():  # the cleaned test part of sartaj shows nobody healthy: NaN
+                entry = found[metric]["value"]
+                assert np.isnan(value) if entry is None else entry == pytest.approx(value, abs=1e-6)
         assert len(table) == record["images"]
 
 
