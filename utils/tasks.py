@@ -268,6 +268,7 @@ class MultiTask(nn.Module):
             return found
         tumour = (label != self.healthy).float()
         found["tumour"] = F.binary_cross_entropy_with_logits(outputs["tumour"], tumour, reduction="none"), every
+        # Kinds are numbered without the healthy class; a healthy picture is given some kind, which does not count.
         kind = (label - (label > self.healthy).long()).clamp_max(outputs["subtype"].shape[1] - 1)
         found["subtype"] = F.cross_entropy(outputs["subtype"], kind, reduction="none"), tumour
         return found
