@@ -158,31 +158,33 @@ def test_a_job_of_several_models_or_sets_is_an_array_by_itself(name):
     assert f"#SBATCH --array=0-{last}\n" in (REPO / f"jobs/{name}.job").read_text()
 
 
-@pytest.mark.slow
-def test_mtl_job_trains_and_leaves_its_evidence(submit, tmp_path, small_phantom, monkeypatch):
+@pytest.fixture
+def train(submit, tmp_path, small_phantom, monkeypatch):
+    """`train(job, task, model, **values)`: one task of an array on the small phantom; its record, once it is done."""
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
-    values = {"dataset": "phantom", "quick": "true", "epochs": 1, "image_size": 64, "width": 4}
-    words = [word for name, value in values.items() for word in ("-p", name, value)]
-    array = submit("jobs/mtl.job", *words, options=("--array=1", f"--output={tmp_path}/task-%a.log"))
-    job = Job(f"{array.number}_1", tmp_path / "task-1.log")
-    assert job.end(300) == "COMPLETED", job.text()
-    (evidence,) = tmp_path.rglob("phantom.patient-f0.MultiTaskUNet.*.json")
-    record = json.loads(evidence.read_text())
-    assert (
-        set(record["screening"]["S0"]) == {"sensitivity", "specificity", "accuracy"} and "tumour" in record["anomaly"]
-    )
+
+    def run(name: str, task: int, model: str, **values: object) -> dict:
+        values = {"dataset": "phantom", "quick": "true", "image_size": 64} | values
+        words = [word for parameter, value in values.items() for word in ("-p", parameter, value)]
+        options = (f"--array={task}", f"--output={tmp_path}/task-%a.log")
+        job = Job(f"{submit(f'jobs/{name}.job', *words, options=options).number}_{task}", tmp_path / f"task-{task}.log")
+        assert job.end(300) == "COMPLETED", job.text()
+        (evidence,) = tmp_path.rglob(f"phantom.patient-f0.{model}.*.json")
+        return json.loads(evidence.read_text())
+
+    return run
 
 
 @pytest.mark.slow
-def test_unet_job_trains_and_leaves_its_evidence(submit, tmp_path, small_phantom, monkeypatch):
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
-    values = {"dataset": "phantom", "quick": "true", "epochs": 2, "image_size": 64, "n_filters": 4}
-    words = [word for name, value in values.items() for word in ("-p", name, value)]
-    array = submit("jobs/unet.job", *words, options=("--array=2", f"--output={tmp_path}/task-%a.log"))
-    job = Job(f"{array.number}_2", tmp_path / "task-2.log")
-    assert job.end(300) == "COMPLETED", job.text()
-    (evidence,) = tmp_path.rglob("phantom.patient-f0.AttentionUNet.*.json")
-    record = json.loads(evidence.read_text())
+def test_mtl_job_trains_and_leaves_its_evidence(train):
+    record = train("mtl", 1, "MultiTaskUNet", epochs=1, width=4)
+    assert set(record["screening"]["S0"]) == {"sensitivity", "specificity", "accuracy"}
+    assert "tumour" in record["anomaly"] and record["training"]["epochs"] == 1
+
+
+@pytest.mark.slow
+def test_unet_job_trains_and_leaves_its_evidence(train, tmp_path):
+    record = train("unet", 2, "AttentionUNet", epochs=2, n_filters=4)
     assert set(record["per_class"]) == {"NCR", "ED", "ET", "WT", "TC"} and record["training"]["epochs"] == 2
     assert len(list(tmp_path.rglob("gates/epoch-*.npz"))) == 2
 

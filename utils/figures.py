@@ -342,6 +342,7 @@ def gradients(histories: dict[str, pd.DataFrame]) -> Figure:
             axes[1, column].plot(history.epoch, norm * weight, marker=".", label=loss)
         axes[0, column].set(title=name, yscale="log")
         axes[1, column].set(xlabel="epoch", yscale="log")
+        axes[1, column].xaxis.get_major_locator().set_params(integer=True)
     for axis, side in zip(axes[:, 0], ("gradient as it is", "after the balance"), strict=True):
         axis.set_ylabel(side)
     axes[0, 0].legend(fontsize=7)

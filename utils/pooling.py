@@ -57,7 +57,9 @@ def pooled(run: Run, records: list[dict], folder: Path, resamples: int) -> dict:
             result["screening"] = screening(table, resamples)
         if all("anomaly" in record for record in records):
             # Each fold has its own network, so errors are not ranked across folds: the mean of their AUCs.
-            found = pd.DataFrame([{name: e["value"] for name, e in r["anomaly"].items()} for r in records]).mean()
+            found = pd.DataFrame(
+                [{name: e["value"] for name, e in r["anomaly"].items()} for r in records], dtype=float
+            ).mean()
             result["anomaly"] = {name: {"value": number(v), "low": None, "high": None} for name, v in found.items()}
     main = "dice" if run.task == "segmentation" else "accuracy"
     first, trained = records[0], [record["training"] for record in records if record["training"]]

@@ -173,14 +173,14 @@ RECIPES["ours"]["ResidualUNet"] = RECIPES["ours"]["ImprovedUNet"]
 
 # What is taken out of S0's method or put in its place, alone and together: the ablation. A loss that is alone needs
 # no balance. Kendall's weights get a rate of their own: at 3e-4 a few thousand steps would hardly move them.
-_NO_DECODER = {"model_args": {"width": 64, "reconstruct": False}, "balance": "fixed"}
-_ONE_HEAD = {"model_args": {"width": 64, "hierarchical": False}}
+_NO_DECODER = {"model_args": {**_S0.model_args, "reconstruct": False}, "balance": "fixed"}
+_ONE_HEAD = {"model_args": {**_S0.model_args, "hierarchical": False}}
 ABLATION: dict[str, dict[str, object]] = {
     "s0-kendall": {"balance": "kendall", "balance_lr": 1e-2},
     "s0-fixed": {"balance": "fixed"},
     "s0-classify": _NO_DECODER,
     "s0-flat": _ONE_HEAD,
-    "s0-flat-classify": _NO_DECODER | {"model_args": {"width": 64, "reconstruct": False, "hierarchical": False}},
+    "s0-flat-classify": _NO_DECODER | {"model_args": {**_NO_DECODER["model_args"], "hierarchical": False}},
 }
 for _name, _changes in ABLATION.items():
     RECIPES[_name] = {

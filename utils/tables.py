@@ -375,10 +375,16 @@ def multitask(evidence: Evidence) -> pd.DataFrame:
                 "sensitivity / specificity at .5": _both(half),
                 "at validation's threshold": _both(chosen_on_val),
                 "AUC of the reconstruction error": interval(record["anomaly"]["tumour"], percent=False),
-                "epochs": record["training"]["epochs"],
+                "test images": record["images"],
+                **_trained(record),
             }
         )
     return pd.DataFrame(rows)
+
+
+def _trained(record: dict) -> dict[str, int]:
+    run = record["run"]
+    return {"width": run["n_filters"], "pixels": run["image_size"], "epochs": record["training"]["epochs"]}
 
 
 def _both(found: dict | None) -> str:
@@ -406,7 +412,7 @@ def ablation(evidence: Evidence) -> pd.DataFrame:
                     "against S0's, points": "" if name == REFERENCE else interval(entry["difference"], sign=True),
                     "seeds from – to": f"{100 * min(entry['seeds']):.1f} – {100 * max(entry['seeds']):.1f}",
                     "seeds": len(entry["seeds"]),
-                    "epochs": record["training"]["epochs"],
+                    **_trained(record),
                 }
             )
     return pd.DataFrame(rows)

@@ -19,7 +19,7 @@ from torchmetrics.wrappers import LambdaInputTransformer
 
 from datasets.catalog import lookup
 from utils.balancing import BALANCES
-from utils.decision import S0_THRESHOLD, decide, joint_probabilities
+from utils.decision import decide, joint_probabilities
 
 # kornia draws one transform an image for the whole batch at once: measured 5 to 8 times as fast as
 # torchvision v2 image by image (batch of 64 at 128 pixels, 2 threads; benchmarks/training.py).
@@ -309,6 +309,6 @@ class MultiTask(nn.Module):
         """Probabilities B×K of the classes, see `decision.joint_probabilities`."""
         return joint_probabilities(outputs, self.healthy)
 
-    def decide(self, probabilities: Tensor, threshold: float = S0_THRESHOLD) -> Tensor:
+    def decide(self, probabilities: Tensor) -> Tensor:
         """Class indices N of probabilities N×K: S0's rule, or the likeliest class where there is one head."""
-        return decide(probabilities, self.healthy, threshold) if self.hierarchical else probabilities.argmax(1)
+        return decide(probabilities, self.healthy) if self.hierarchical else probabilities.argmax(1)
