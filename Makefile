@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab tables
+.PHONY: help setup run test lab tables weights
 .NOTPARALLEL:
 
 help: ## this list
@@ -30,6 +30,9 @@ test: setup ## ruff, every notebook in quick mode (nbval), and all tests; SLURM'
 
 tables: setup ## table and picture of the README, from saved_metrics/
 	$(BIN)/python -m utils.readme
+
+weights: setup ## ImageNet weights into the cache, for nodes without network: make weights BACKBONE=ResNet50
+	$(BIN)/python -m models.backbones $(BACKBONE)
 
 lab: setup ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from datasets import catalog
 from datasets.catalog import DataError, lookup
-from datasets.views import VIEWS, level, undo
+from datasets.views import VIEWS, clahe, level, undo
 
 IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by image
 NUMBERS = ("bytes", "width", "height")
@@ -179,8 +179,9 @@ class PackedImages(TorchDataset):
         image = image[..., None] if image.ndim == 2 else image[..., self.channels]
         if self.view == "upright":
             image = undo(image, self.turns[int(row)])
-        elif self.view == "levelled":
-            image = np.stack([level(plane) for plane in np.moveaxis(image, 2, 0)], axis=2)
+        elif self.view in ("levelled", "clahe"):
+            change = level if self.view == "levelled" else clahe
+            image = np.stack([change(plane) for plane in np.moveaxis(image, 2, 0)], axis=2)
         return torch.from_numpy(_resize(np.ascontiguousarray(image), self.image_size)).permute(2, 0, 1)
 
     def _read_mask(self, row: int) -> torch.Tensor:

@@ -12,6 +12,7 @@ VIEWS = {
     "stored": "as packed",
     "upright": "turned back where the publisher turned it, see `store.turns`",
     "levelled": "without background, grey scale and sharpness of its source, see `level`",
+    "clahe": "contrast equalised tile by tile, S3's preparation, see `clahe`",
 }
 
 # The 8 flips and rotations of the last two axes, by the name of what was done to the picture.
@@ -44,6 +45,16 @@ def level(image: np.ndarray) -> np.ndarray:
     grey = np.bincount(smooth[inside], minlength=256).cumsum()
     spread = (255 * grey / max(grey[-1], 1)).astype(np.uint8)
     return np.where(inside, spread[smooth], 0).astype(np.uint8)
+
+
+def clahe(image: np.ndarray) -> np.ndarray:
+    """S3's: contrast-limited equalisation (clip 3, 8×8 tiles) of L of LAB, of a grey image H×W uint8.
+
+    S3 equalised behind the resize to 224 pixels; here the packed picture is, before any.
+    """
+    lab = cv2.cvtColor(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB), cv2.COLOR_RGB2LAB)
+    lab[..., 0] = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply(lab[..., 0])
+    return cv2.cvtColor(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), cv2.COLOR_RGB2GRAY)
 
 
 def head_mask(grey: np.ndarray) -> np.ndarray:

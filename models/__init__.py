@@ -2,6 +2,7 @@
 
 from models.alexnet import AlexNet
 from models.attention_unet import AttentionUNet
+from models.backbones import BACKBONES, build_backbone
 from models.classic_unet import ClassicUNet
 from models.custom_cnn import CustomCNN
 from models.improved_unet import ImprovedUNet
@@ -16,6 +17,7 @@ SEGMENTERS = {model.__name__: model for model in (ClassicUNet, ImprovedUNet, Att
 MULTITASK = {model.__name__: model for model in (MultiTaskUNet,)}
 
 __all__ = [
+    "BACKBONES",
     "MODELS",
     "MULTITASK",
     "SEGMENTERS",
@@ -28,4 +30,5 @@ __all__ = [
     "MultiTaskUNet",
     "ResidualUNet",
     "ViT",
+    "build_backbone",
 ]

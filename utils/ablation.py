@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.catalog import DataError
-from utils.evaluation import group_intervals, number
+from utils.evaluation import mean_interval
 from utils.recipes import RECIPES
 from utils.runs import load_history, load_predictions
 
@@ -36,11 +36,13 @@ def budgets(records: Sequence[dict]) -> list[dict[str, dict[int, dict]]]:
     return kept
 
 
-def compare(runs: dict[str, dict[int, dict]], folder: Path, resamples: int = 1000) -> dict[str, dict]:
-    """Accuracy of each recipe, averaged over the seeds, and its difference to S0's own.
+def compare(
+    runs: dict[str, dict[int, dict]], folder: Path, resamples: int = 1000, reference: str = REFERENCE
+) -> dict[str, dict]:
+    """Accuracy of each recipe, averaged over the seeds, and its difference to that of `reference`.
 
     Args:
-        runs: one of `budgets`; folder: where the predictions of the records lie.
+        runs: one of `budgets`, or any runs alike; folder: where the predictions of the records lie.
 
     Returns:
         recipe → `accuracy` and `difference` {value, low, high} with 95 % intervals over groups of test pictures (the
@@ -60,22 +62,11 @@ def compare(runs: dict[str, dict[int, dict]], folder: Path, resamples: int = 100
                     f"{folder / record['id']}.predictions.csv: other pictures than its rivals tested; run it again"
                 )
         right[name] = np.mean([table.label.to_numpy() == table.predicted.to_numpy() for table in tables], axis=0)
-    groups, member = np.unique(tables[0].group, return_inverse=True)
-    sizes = np.bincount(member)
-
-    def entry(values: np.ndarray) -> dict[str, float | None]:
-        sums = np.bincount(member, values)
-
-        def mean(rows: np.ndarray) -> np.ndarray:
-            return np.array([sums[rows].sum() / sizes[rows].sum()])
-
-        low, high = group_intervals(np.arange(len(groups)), mean, resamples)
-        return {"value": number(values.mean()), "low": number(low[0]), "high": number(high[0])}
-
+    groups = tables[0].group
     return {
         name: {
-            "accuracy": entry(right[name]),
-            "difference": entry(right[name] - right[REFERENCE]),
+            "accuracy": mean_interval(right[name], groups, resamples),
+            "difference": mean_interval(right[name] - right[reference], groups, resamples),
             "seeds": [record["metrics"]["accuracy"]["value"] for record in seeds.values()],
             "validation": float(np.mean([record["training"]["val_accuracy"] for record in seeds.values()])),
         }

@@ -35,6 +35,32 @@ def predict(model: nn.Module, task, data: PackedImages, batch_size: int = 64) ->
     return np.concatenate(parts)
 
 
+def predict_tta(
+    model: nn.Module, task, data: PackedImages, augment: nn.Module, draws: int = 4, batch_size: int = 64, seed: int = 0
+) -> np.ndarray:
+    """Test-time augmentation: probabilities N×K averaged over each picture as it is and `draws` changed copies of it.
+
+    Args:
+        augment: draws changed copies of a batch B×C×S×S, such as one of `tasks.AUGMENTATIONS`; what it draws follows
+            from `seed`.
+    """
+
+    class Changed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.probabilities = task.probabilities
+
+        def inputs(self, batch):
+            return augment(task.inputs(batch))
+
+    total = predict(model, task, data, batch_size)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for _ in range(draws):
+            total = total + predict(model, Changed(), data, batch_size)
+    return total / (draws + 1)
+
+
 def prediction_table(
     name: str,
     rows: np.ndarray,
@@ -153,6 +179,20 @@ def group_intervals(
     return low, high
 
 
+def mean_interval(values: Sequence, groups: Sequence, resamples: int = 1000, seed: int = 0) -> dict:
+    """{value, low, high} of the mean of `values`, with a 95 % interval over `groups`.
+
+    With "right with a change" minus "right without" it is what the change gains, picture by picture.
+    """
+    values = np.asarray(values, dtype=float)
+    _, member = np.unique(groups, return_inverse=True)
+    sums, sizes = np.bincount(member, values), np.bincount(member)
+    low, high = group_intervals(
+        np.arange(len(sizes)), lambda rows: np.array([sums[rows].sum() / sizes[rows].sum()]), resamples, seed
+    )
+    return {"value": number(values.mean()), "low": number(low[0]), "high": number(high[0])}
+
+
 def number(value: float) -> float | None:
     """For JSON, which has no NaN."""
     return None if np.isnan(value) else round(float(value), 6)
@@ -211,11 +251,8 @@ def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000, s
     if seen.all() or not seen.any():
         return None
     rest = predictions[~seen]
-    right = (rest.label == rest.predicted).to_numpy()
-    low, high = group_intervals(rest.group.to_numpy(), lambda rows: np.array([right[rows].mean()]), resamples, seed)
-    accuracy = {"value": number(right.mean()), "low": number(low[0]), "high": number(high[0])}
     return {
-        "accuracy": accuracy,
+        "accuracy": mean_interval(rest.label == rest.predicted, rest.group, resamples, seed),
         "images": len(rest),
         "groups": int(rest.group.nunique()),
         "classes": rest.label.value_counts().sort_index().to_dict(),

@@ -18,6 +18,7 @@ from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
 from torch import Tensor, nn
 
+from models.backbones import Transfer
 from utils.ablation import REFERENCE
 from utils.tables import chosen, interval
 
@@ -185,7 +186,8 @@ def first_filters(model: nn.Module, columns: int = 16) -> Figure:
 
 
 def grad_cam(model: nn.Module, x: Tensor, target: Tensor) -> np.ndarray:
-    """Where the last convolution speaks for class `target` (Selvaraju et al. 2017, arXiv:1610.02391).
+    """Where the features speak for class `target` (Selvaraju et al. 2017, arXiv:1610.02391): those of a backbone's
+    `map`, of other models the last convolution's.
 
     Args:
         x: input B×C×S×S; target: class index of each image, B.
@@ -193,7 +195,7 @@ def grad_cam(model: nn.Module, x: Tensor, target: Tensor) -> np.ndarray:
     Returns:
         B×S×S in [0, 1]; all 0 where nothing speaks for the class.
     """
-    layer = [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
+    layer = model.map if isinstance(model, Transfer) else [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
     kept: list[Tensor] = []
     handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
     try:
@@ -205,6 +207,37 @@ def grad_cam(model: nn.Module, x: Tensor, target: Tensor) -> np.ndarray:
     heat = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu().detach()  # B×1×s×s
     heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
     return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).cpu().numpy()
+
+
+@torch.no_grad()
+def attention_rollout(model: Transfer, x: Tensor) -> np.ndarray:
+    """Which patches the class token of a ViT has listened to, through all layers (Abnar & Zuidema 2020,
+    arXiv:2005.00928): attention averaged over the heads, half of it the layer's own input, multiplied.
+
+    It says where the network looked, not for which class. B×C×S×S → B×S×S in [0, 1].
+    """
+    kept: list[Tensor] = []
+    attentions = [block.attn for block in model.backbone.blocks]
+    fused = [attention.fused_attn for attention in attentions]
+    handles = [
+        a.attn_drop.register_forward_hook(lambda module, inputs, output: kept.append(output)) for a in attentions
+    ]
+    try:
+        for attention in attentions:
+            attention.fused_attn = False  # the fused kernel never forms the matrix
+        model.eval()(x)
+    finally:
+        for attention, before, handle in zip(attentions, fused, handles, strict=True):
+            attention.fused_attn = before
+            handle.remove()
+    total = torch.eye(kept[0].shape[-1], device=x.device)
+    for matrix in kept:  # B × heads × tokens × tokens
+        total = (matrix.mean(1) + torch.eye(matrix.shape[-1], device=x.device)) / 2 @ total
+    side = model.backbone.patch_embed.grid_size
+    heat = total[:, 0, 1:].unflatten(1, side)[:, None]  # what the class token holds of each patch
+    heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
+    low = heat.amin((1, 2), keepdim=True)
+    return ((heat - low) / (heat - low).amax((1, 2), keepdim=True).clamp_min(1e-12)).cpu().numpy()
 
 
 def heat_on_image(image: np.ndarray, heat: np.ndarray, strength: float = 0.45) -> np.ndarray:
@@ -403,15 +436,58 @@ def screening(predictions: pd.DataFrame, healthy: str, threshold: float) -> Figu
     return figure
 
 
-def gains(compared: dict[str, dict]) -> Figure:
-    """Difference in accuracy of each recipe to S0's own, from `ablation.compare`, in points with 95 % intervals."""
-    others = {name: entry["difference"] for name, entry in compared.items() if name != REFERENCE}
+def gains(compared: dict[str, dict], reference: str = REFERENCE) -> Figure:
+    """Difference in accuracy of each recipe to `reference`, from `ablation.compare`, in points with 95 % intervals."""
+    others = {name: entry["difference"] for name, entry in compared.items() if name != reference}
     figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.42 * len(others)))
     for y, entry in enumerate(others.values()):
         spread = [[100 * (entry["value"] - entry["low"])], [100 * (entry["high"] - entry["value"])]]
         axis.errorbar(100 * entry["value"], y, xerr=spread, fmt="o", capsize=3, color="C0")
     axis.axvline(0, color=PUBLISHED_COLOUR, linestyle=":")
     axis.set_yticks(range(len(others)), others)
-    axis.set(xlabel="test accuracy against S0's own, points (95 % interval)", ylim=(-0.6, len(others) - 0.4))
+    axis.set(xlabel=f"test accuracy against {reference}, points (95 % interval)", ylim=(-0.6, len(others) - 0.4))
+    figure.tight_layout()
+    return figure
+
+
+def convergence(histories: dict[str, pd.DataFrame], metric: str = "accuracy") -> Figure:
+    """`metric` on training and validation pictures over the epochs, a colour a run."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+    for axis, part in zip(axes, ("train", "val"), strict=True):
+        for name, history in histories.items():
+            axis.plot(history.epoch, history[f"{part}_{metric}"], marker=".", label=name)
+        axis.set(xlabel="epoch", title={"train": "training", "val": "validation"}[part])
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylabel(metric)
+    axes[1].legend(fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def against_time(records: Sequence[dict]) -> Figure:
+    """Accuracy with its interval against training time, a point a run; size of the circle: parameters."""
+    figure, axis = plt.subplots(figsize=(7.5, 4))
+    for record in records:
+        accuracy, minutes = record["metrics"]["accuracy"], record["training"]["seconds"] / 60
+        spread = [[accuracy["value"] - accuracy["low"]], [accuracy["high"] - accuracy["value"]]]
+        axis.errorbar(minutes, accuracy["value"], yerr=spread, color=PUBLISHED_COLOUR, linewidth=1, zorder=1)
+        area = 12 * np.sqrt(record["parameters"] / 1e5)
+        axis.scatter(minutes, accuracy["value"], area, color="C1" if record["run"]["start"] == "warm" else "C0")
+        name = f"{record['run']['model']}, {record['run']['start']}"
+        axis.annotate(name, (minutes, accuracy["value"]), xytext=(6, 4), textcoords="offset points", fontsize=7)
+    axis.set(xscale="log", xlabel="training, minutes (on the machine of the run)", ylabel="accuracy (95 % interval)")
+    figure.tight_layout()
+    return figure
+
+
+def rates(history: pd.DataFrame) -> Figure:
+    """The head's rate over the epochs; a training in stages begins anew with each."""
+    figure, axis = plt.subplots(figsize=(6, 2.4))
+    for name, rows in history.groupby(history.get("stage", pd.Series("", history.index)), sort=False):
+        axis.plot(rows.epoch, rows.lr, marker=".", label=name)
+    axis.set(xlabel="epoch", ylabel="rate", yscale="log")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    if "stage" in history:
+        axis.legend(fontsize=7)
     figure.tight_layout()
     return figure

@@ -3,6 +3,7 @@
 `make tables` pools what lies in `saved_metrics/`; nothing is trained here.
 """
 
+import itertools
 import json
 from collections import defaultdict
 from dataclasses import replace
@@ -13,7 +14,7 @@ import pandas as pd
 from datasets import catalog
 from utils.decision import screening
 from utils.evaluation import evaluate, number
-from utils.runs import Run, load_predictions, load_runs, write_atomically
+from utils.runs import CARD_METRICS, Run, load_predictions, load_runs, write_atomically
 from utils.segmentation import evaluate_masks
 
 
@@ -25,7 +26,7 @@ def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
     of the same is kept.
     """
     folds = defaultdict(dict)
-    for record in load_runs(folder) + load_runs(folder, "multitask") + load_runs(folder, "segmentation"):
+    for record in itertools.chain(*(load_runs(folder, task) for task in CARD_METRICS)):
         run = Run(**record["run"])
         if run.split == "patient" and run.fold is not None:
             folds[replace(run, fold=None)][run.fold] = record

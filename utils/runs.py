@@ -23,18 +23,19 @@ from datasets.catalog import DataError, lookup
 from datasets.protocols import PROTOCOLS
 from datasets.store import require
 from datasets.views import VIEWS
-from models import MODELS, MULTITASK, SEGMENTERS
+from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
 from utils.baselines import BASELINES, NEAREST_MASK, PIXELS
 from utils.recipes import Recipe
 from utils.training import Fit
 
-VERSIONS = ("torch", "torchvision", "accelerate", "kornia", "monai", "scikit-learn", "numpy")
+VERSIONS = ("torch", "torchvision", "timm", "accelerate", "kornia", "monai", "scikit-learn", "numpy")
 CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
 NO_RECIPE = "none"
 FULL_SIZE = 128  # pixels of S2's input; smaller runs are tries and answer no published number
 CARD_METRICS = {
     "classification": ("accuracy", "macro_f1", "macro_auc"),
     "multitask": ("accuracy", "macro_f1", "macro_auc"),
+    "transfer": ("accuracy", "macro_f2", "macro_auc"),
     "segmentation": ("dice", "iou", "hd95"),
 }
 CARD = "Trained for research and teaching. Not a medical device."
@@ -46,7 +47,8 @@ class Run:
 
     `fold` None stands for the five patient folds together. `test_on` is the set that `external` tests on, `view`
     what was done to every image (`datasets.views.VIEWS`). U-Nets alone have `n_filters`, and sets of
-    volumes a `selection` of slices (`protocols.SELECTIONS`).
+    volumes a `selection` of slices (`protocols.SELECTIONS`). A backbone has a `start`, "warm" from pretrained weights
+    or "cold".
 
     Raises:
         UnknownName: data set, split or model that does not exist, with the nearest name.
@@ -64,17 +66,19 @@ class Run:
     view: str = "stored"
     n_filters: int = 0
     selection: str = "all"
+    start: str = ""
 
     def __post_init__(self):
         catalog.get(self.dataset)
         lookup(PROTOCOLS, self.split, "split")
-        lookup(MODELS | SEGMENTERS | MULTITASK | BASELINES | {NEAREST_MASK: None}, self.model, "model")
+        models = MODELS | SEGMENTERS | MULTITASK
+        lookup((BACKBONES if self.start else models) | BASELINES | {NEAREST_MASK: None}, self.model, "model")
         lookup(VIEWS, self.view, "view")
 
     @property
     def id(self) -> str:
         part = f"f{self.fold}" if self.split == "patient" and self.fold is not None else self.test_on
-        how = [self.recipe] + [f"n{self.n_filters}"] * bool(self.n_filters)
+        how = [self.recipe] + [self.start] * bool(self.start) + [f"n{self.n_filters}"] * bool(self.n_filters)
         if self.recipe != NO_RECIPE and self.image_size != 128:
             how.append(f"{self.image_size}px")
         how += [self.view] * (self.view != "stored") + [self.selection] * (self.selection != "all")
@@ -84,6 +88,8 @@ class Run:
 
     @property
     def task(self) -> str:
+        if self.start:
+            return "transfer"
         if self.model in MULTITASK:
             return "multitask"
         return "segmentation" if self.model in (*SEGMENTERS, NEAREST_MASK) else "classification"
@@ -104,7 +110,7 @@ class Run:
 
     def baseline(self, kind: str) -> "Run":
         """The run of a baseline on the same data; it has no recipe and no seed to vary."""
-        return replace(self, model=kind, recipe=NO_RECIPE, seed=0, image_size=PIXELS, n_filters=0)
+        return replace(self, model=kind, recipe=NO_RECIPE, seed=0, image_size=PIXELS, n_filters=0, start="")
 
 
 def output_root() -> Path:
@@ -182,6 +188,7 @@ def save_run(
         "run": asdict(run),
         "recipe": asdict(recipe) if recipe else None,
         "parameters": sum(p.numel() for p in model.parameters()) if model else 0,
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad) if model else 0,
         "parts": parts or {},
         "data": fingerprint(run.dataset),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
@@ -232,7 +239,7 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
     else:
         arguments = {"num_classes": len(facts.classes), "in_channels": model.in_channels}
         what = {
-            "arguments": arguments | {"image_size": run.image_size},
+            "arguments": arguments | {"image_size": run.image_size} | record["recipe"]["model_args"],
             "classes": list(facts.classes),
             "input": "grey image cropped to the head, repeated to all channels, scaled to [0, 1]",
         }
@@ -270,7 +277,9 @@ def load_weights(path: Path) -> nn.Module:
     """
     try:
         card = json.loads(Path(path).with_suffix(".json").read_text())
-        model = lookup(MODELS | SEGMENTERS | MULTITASK, card["model"], "model")(**card["arguments"])
+        # S2's VGG16 and the backbone of that name: only a backbone has a head to choose.
+        known = BACKBONES if "head" in card["arguments"] else MODELS | SEGMENTERS | MULTITASK
+        model = lookup(known, card["model"], "model")(**card["arguments"])
         model.load_state_dict(load_file(path))
     except DataError:
         raise
@@ -311,11 +320,12 @@ class Evidence:
     classification: list[dict]
     segmentation: list[dict]
     multitask: list[dict]
+    transfer: list[dict]
     findings: list[dict]
 
 
 def load_evidence(folder: Path | None = None) -> Evidence:
     """What tables and figures are made of; `folder` is `saved_metrics/` by default."""
     folder = folder or output_root() / "saved_metrics"
-    tasks = (load_runs(folder, task) for task in ("classification", "segmentation", "multitask"))
+    tasks = (load_runs(folder, task) for task in ("classification", "segmentation", "multitask", "transfer"))
     return Evidence(folder, *tasks, load_findings(folder / "curation"))

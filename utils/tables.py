@@ -9,7 +9,7 @@ import pandas as pd
 
 from datasets.protocols import PROTOCOLS
 from utils.ablation import REFERENCE, budgets, compare, histories
-from utils.recipes import RECIPES
+from utils.recipes import INGREDIENTS, RECIPES
 from utils.runs import FULL_SIZE, Evidence
 
 NONE = "–"
@@ -439,6 +439,128 @@ def balances(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def backbones(evidence: Evidence) -> pd.DataFrame:
+    """One row a backbone, its start and recipe, on one data set: size, time, and what is left by patient."""
+    rows = {}
+    for record in evidence.transfer:
+        run, recipe = record["run"], record["recipe"]
+        if run["recipe"] in INGREDIENTS or _is_pooled_elsewhere(record, evidence.transfer):
+            continue
+        if run["split"] == "published" or run["split"] == "patient":
+            key = (run["dataset"], run["model"], run["start"], run["recipe"], run["image_size"], recipe["epochs"])
+            rows.setdefault(key, {})[run["split"]] = record
+    return pd.DataFrame(
+        {
+            "data set": dataset,
+            "backbone": model,
+            "start": start,
+            "recipe": recipe,
+            "pixels": pixels,
+            "epochs": max(r["training"]["epochs"] for r in pair.values()),
+            "parameters": f"{next(iter(pair.values()))['parameters'] / 1e6:.1f} M",
+            "that train": f"{next(iter(pair.values()))['trainable'] / 1e6:.1f} M",
+            "minutes": " / ".join(_minutes(pair.get(split)) for split in ("published", "patient")),
+            "published split": cell(pair.get("published")),
+            "by patient": cell(pair.get("patient")),
+            "tested": split_words(pair["patient"]["run"]) if "patient" in pair else NONE,
+            "macro F2 by patient": cell(pair.get("patient"), "macro_f2"),
+            "macro AUC by patient": interval(pair["patient"]["metrics"]["macro_auc"], percent=False)
+            if "patient" in pair
+            else NONE,
+            "printed": _printed_by(pair),
+        }
+        for (dataset, model, start, recipe, pixels, _), pair in sorted(rows.items(), key=_best_by_patient)
+    )
+
+
+def _best_by_patient(item: tuple) -> tuple:
+    key, pair = item
+    shown = pair.get("patient", pair.get("published"))
+    return key[0], "patient" not in pair, -shown["metrics"]["accuracy"]["value"]
+
+
+def _minutes(record: dict | None) -> str:
+    return f"{record['training']['seconds'] / 60:.0f}" if record else NONE
+
+
+def _printed_by(pair: dict[str, dict]) -> str:
+    published = (pair.get("published") or {}).get("published")
+    return f"{100 * published['accuracy']:.1f}" if published else NONE
+
+
+def starts(evidence: Evidence) -> pd.DataFrame:
+    """Warm against cold start, same backbone, recipe and pictures: each, and the difference picture by picture."""
+    pairs = {}
+    for record in evidence.transfer:
+        run = record["run"]
+        if not _is_pooled_elsewhere(record, evidence.transfer):
+            key = tuple(run[k] for k in ("dataset", "split", "fold", "model", "recipe", "image_size", "seed"))
+            pairs.setdefault((*key, record["training"]["epochs"]), {})[run["start"]] = record
+    rows = []
+    for pair in pairs.values():
+        if len(pair) < 2 or pair["warm"]["run"]["recipe"] in INGREDIENTS:
+            continue
+        found = compare({start: {0: record} for start, record in pair.items()}, evidence.folder, reference="cold")
+        run = pair["warm"]["run"]
+        rows.append(
+            {
+                "data set": run["dataset"],
+                "split": split_words(run),
+                "backbone": run["model"],
+                "recipe": run["recipe"],
+                "pixels": run["image_size"],
+                "epochs": pair["warm"]["training"]["epochs"],
+                "cold": interval(found["cold"]["accuracy"]),
+                "warm": interval(found["warm"]["accuracy"]),
+                "warm start's gain, points": interval(found["warm"]["difference"], sign=True),
+                "1-NN": cell(
+                    chosen(evidence.classification, model="1-NN", **{k: run[k] for k in ("dataset", "split", "fold")})
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def on_one_budget(evidence: Evidence) -> list[dict[str, dict[int, dict]]]:
+    """Sets of warm runs alike but for the recipe, `ours` among them, on a patient fold: recipe → seed → record."""
+    found: dict[tuple, dict[str, dict[int, dict]]] = {}
+    for record in evidence.transfer:
+        run = record["run"]
+        if run["split"] == "patient" and run["fold"] is not None and run["start"] == "warm" and run["seed"] == 0:
+            key = (run["dataset"], run["fold"], run["model"], run["image_size"])
+            found.setdefault(key, {})[run["recipe"]] = {run["seed"]: record}
+    return [
+        {name: runs[name] for name in RECIPES if name in runs}
+        for _, runs in sorted(found.items())
+        if "ours" in runs and len(runs) > 2
+    ]
+
+
+def recipes(evidence: Evidence) -> pd.DataFrame:
+    """The recipes of S0, S1, S3, S4, ours and its ingredients, one backbone, one patient fold; validation chooses."""
+    rows = []
+    for runs in on_one_budget(evidence):
+        found = compare(runs, evidence.folder, reference="ours")
+        for name in sorted(found, key=lambda name: -found[name]["validation"]):
+            (record,), entry = runs[name].values(), found[name]
+            run, tta = record["run"], record.get("tta")
+            rows.append(
+                {
+                    "data set": f"{run['dataset']}, {split_words(run)}",
+                    "backbone": f"{run['model']}, {run['start']}",
+                    "recipe": name,
+                    "pixels": run["image_size"],
+                    "epochs": record["training"]["epochs"],
+                    "that train": f"{record['trainable']:,}",
+                    "validation %": f"{100 * entry['validation']:.1f}",
+                    "test accuracy %": interval(entry["accuracy"]),
+                    "against ours, points": "" if name == "ours" else interval(entry["difference"], sign=True),
+                    "with TTA, points": interval(tta["gain"], sign=True) if tta else NONE,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
 # What the README shows, by the name of its block.
 BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "headline": lambda evidence: headline(evidence.classification),
@@ -457,4 +579,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "multitask": multitask,
     "ablation": ablation,
     "balances": balances,
+    "backbones": backbones,
+    "starts": starts,
+    "recipes": recipes,
 }

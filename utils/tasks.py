@@ -39,6 +39,24 @@ AUGMENTATIONS = {
         K.RandomContrast((0.9, 1.1), p=1.0),
         data_keys=["input"],
     ),
+    # S3 says shear ±10 %: the angle whose tangent is .1. No picture is turned upside down.
+    "s3": lambda: K.AugmentationSequential(
+        K.RandomAffine(15.0, translate=(0.1, 0.1), scale=(0.9, 1.1), shear=5.71, p=1.0),
+        K.RandomHorizontalFlip(p=0.5),
+        K.RandomBrightness((0.85, 1.15), p=1.0),
+        data_keys=["input"],
+    ),
+    "s3-tta": lambda: K.AugmentationSequential(
+        K.RandomAffine(10.0, translate=(0.05, 0.05), scale=(0.95, 1.05), p=1.0),
+        K.RandomHorizontalFlip(p=0.5),
+        data_keys=["input"],
+    ),
+    "s4": lambda: K.AugmentationSequential(  # "flips": both
+        K.RandomHorizontalFlip(p=0.5),
+        K.RandomVerticalFlip(p=0.5),
+        K.RandomAffine(0.0, scale=(0.9, 1.1), p=1.0),
+        data_keys=["input"],
+    ),
 }
 
 
@@ -61,15 +79,26 @@ class Classification(nn.Module):
         in_channels: channels that the model takes; a grey image is repeated to fill them.
         augmentation: key of `AUGMENTATIONS`, used in training only. "s2" is S2's flip, ±10° and jitter .2;
             S2 also jittered saturation and hue, which a grey image does not have.
+        label_smoothing: share of a target that is spread over all classes.
+        class_weights: what the loss of a picture of each class counts, K; without them all count 1.
     """
 
     monitor = "accuracy"
 
-    def __init__(self, num_classes: int, in_channels: int = 3, augmentation: str = "none"):
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int = 3,
+        augmentation: str = "none",
+        label_smoothing: float = 0.0,
+        class_weights: Tensor | None = None,
+    ):
         super().__init__()
         self.num_classes, self.in_channels = num_classes, in_channels
         self.augment = lookup(AUGMENTATIONS, augmentation, "augmentation")()
-        self.criterion = nn.CrossEntropyLoss()
+        weights = torch.ones(num_classes) if class_weights is None else class_weights
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing, reduction="none")
 
     def inputs(self, batch: dict[str, Tensor], training: bool = False) -> Tensor:
         """`batch["image"]` uint8 B×C×S×S → float B×in_channels×S×S in [0, 1], augmented when training."""
@@ -87,8 +116,8 @@ class Classification(nn.Module):
         return self.inputs(batch, training=True), self.targets(batch)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean cross-entropy of logits B×K, a scalar."""
-        return self.criterion(outputs, targets)
+        """Mean weighted cross-entropy of logits B×K, a scalar; weighted by picture and divided by B, as Keras does."""
+        return (self.criterion(outputs, targets) * self.class_weights[targets]).mean()
 
     def metrics(self) -> MetricCollection:
         """Fresh metrics for one pass; `update(logits, labels)`, then `compute()`."""

@@ -1,5 +1,7 @@
 """The training loop: `fit(model, task, train, val, recipe)` on one screen, the rest of the file serves it.
 
+`fit_stages` runs it for each stage of a recipe.
+
 It knows neither model nor loss (`tasks.py`) nor rates (`recipes.py`). Accelerate carries device, precision and data
 parallelism. Stopped at any moment and started again, a CPU run ends with the same bytes.
 """
@@ -17,12 +19,14 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, broadcast_object_list, set_seed
 from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader, WeightedRandomSampler
 from tqdm import tqdm
 
 from datasets.catalog import DataError
 from datasets.preprocess import cores
 from datasets.store import PackedImages
+from utils.finetuning import freeze, parameter_groups
 from utils.recipes import Recipe
 
 MOST_WORKERS = 4  # reading a slice of BraTS takes 0.4 ms: more would wait
@@ -122,7 +126,8 @@ def fit(
     accelerator = accelerator or make_accelerator(seed=seed)
     checkpoint, started = Checkpoint(folder, recipe, seed, accelerator), time.monotonic()
     task.to(accelerator.device)
-    optimizer = recipe.make_optimizer(model.parameters(), task.parameters())
+    freeze(model, recipe)
+    optimizer = recipe.make_optimizer(parameter_groups(model, recipe), task.parameters())
     scheduler = recipe.make_scheduler(optimizer)
     history, best = checkpoint.load(model, task, optimizer, scheduler)
     batches = (
@@ -131,15 +136,19 @@ def fit(
     )
     prepared, optimizer, train_loader, val_loader = accelerator.prepare(model, optimizer, *batches)
 
+    by_batch = scheduler.step if scheduler and recipe.schedule_step == "batch" else None
+
     for epoch in range(len(history), recipe.epochs):
+        if stalled(history, f"val_{task.monitor}", recipe.patience):
+            break
         epoch_started = time.monotonic()
         set_seed(epoch_seed(seed, epoch), device_specific=True)
         train_loader.set_epoch(epoch)
         row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-        row |= train_epoch(prepared, task, train_loader, optimizer, accelerator, title(epoch, recipe))
-        if scheduler:
-            scheduler.step()
+        row |= train_epoch(prepared, task, train_loader, optimizer, accelerator, title(epoch, recipe), by_batch)
         row |= validate(prepared, task, val_loader, accelerator)
+        if scheduler and not by_batch:
+            scheduler.step(*([row["val_loss"]] if isinstance(scheduler, ReduceLROnPlateau) else []))
         row |= watch(model, epoch + 1) if watch else {}
         row["seconds"] = time.monotonic() - epoch_started
         history.append(row)
@@ -154,8 +163,42 @@ def fit(
     return Fit(pd.DataFrame(history), best["epoch"])
 
 
-def train_epoch(model, task, loader, optimizer, accelerator, bar_title: str) -> dict[str, float]:
-    """One pass over `loader`; returns `train_loss`, the mean of what is minimised, and the metrics on the way."""
+def fit_stages(
+    model: nn.Module,
+    task,
+    train: PackedImages,
+    val: PackedImages,
+    recipe: Recipe,
+    *,
+    time_budget: float | None = None,
+    **words: object,
+) -> Fit:
+    """`fit` for each stage of `recipe` in order, each from the weights that the one before has kept.
+
+    Arguments and errors are those of `fit`; a recipe without stages is one. The history says the stage of each epoch,
+    epochs are counted through; `epoch` is the one kept by the last stage.
+    """
+    started, histories = time.monotonic(), []
+    for stage in recipe.in_stages():
+        left = None if time_budget is None else max(0.0, time_budget - (time.monotonic() - started))
+        done = fit(model, task, train, val, stage, time_budget=left, **words)
+        before = sum(map(len, histories))
+        history = done.history.assign(epoch=done.history.epoch + before)
+        histories.append(history.assign(stage=stage.stage) if stage.stage else history)
+    return Fit(pd.concat(histories, ignore_index=True), before + done.epoch)
+
+
+def stalled(history: list[dict], monitor: str, patience: int) -> bool:
+    """Whether the last `patience` epochs brought nothing better than the best before them; never with 0."""
+    values = [row[monitor] for row in history]
+    return 0 < patience < len(values) and max(values[-patience:]) <= max(values[:-patience])
+
+
+def train_epoch(model, task, loader, optimizer, accelerator, bar_title: str, by_batch=None) -> dict[str, float]:
+    """One pass over `loader`; returns `train_loss`, the mean of what is minimised, and the metrics on the way.
+
+    `by_batch` is called after every step, for a schedule that moves with them.
+    """
     model.train()
     task.train()
     metrics, total, seen = task.metrics().to(accelerator.device), 0.0, 0
@@ -166,6 +209,8 @@ def train_epoch(model, task, loader, optimizer, accelerator, bar_title: str) -> 
         optimizer.zero_grad()
         accelerator.backward(loss)
         optimizer.step()
+        if by_batch:
+            by_batch()
         metrics.update(outputs, targets)  # torchmetrics asks for no gradient
         total, seen = total + loss.detach() * len(inputs), seen + len(inputs)
     mean = (accelerator.reduce(total) / accelerator.reduce(torch.tensor(seen, device=accelerator.device))).item()
@@ -191,7 +236,8 @@ class Checkpoint:
     """The state after the last whole epoch, replaced atomically; only the main process writes."""
 
     def __init__(self, folder: Path, recipe: Recipe, seed: int, accelerator: Accelerator):
-        self.path, self.accelerator = Path(folder) / "checkpoint.pt", accelerator
+        name = f"checkpoint-{recipe.stage}.pt" if recipe.stage else "checkpoint.pt"
+        self.path, self.accelerator = Path(folder) / name, accelerator
         values = {k: str(v) for k, v in dataclasses.asdict(recipe).items() if not k.startswith("published")}
         self.settings = values | {"seed": str(seed)}
 
@@ -253,7 +299,7 @@ def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def title(epoch: int, recipe: Recipe) -> str:
-    return f"epoch {epoch + 1}/{recipe.epochs}"
+    return f"{recipe.stage + ' ' if recipe.stage else ''}epoch {epoch + 1}/{recipe.epochs}"
 
 
 def quiet(accelerator: Accelerator) -> bool:

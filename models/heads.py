@@ -1,0 +1,73 @@
+"""What is put on a backbone: from its features to logits. One class a head, by the name that recipes use.
+
+Next: `backbones.py`, which joins the two.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Linear(nn.Module):
+    """Average over all places → one linear layer.
+
+    Args, the same for the other heads:
+        channels: of the features.
+        num_classes: number of logits.
+
+    Shape, the same for the other heads:
+        input B × channels × h × w, output B × num_classes (logits).
+    """
+
+    def __init__(self, channels: int, num_classes: int):
+        super().__init__()
+        self.out = nn.Linear(channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(x.mean((2, 3)))
+
+
+class DualPooling(nn.Module):
+    """S3's: average and maximum over all places, side by side; 1,450,244 parameters on 1280 channels, 4 classes.
+
+    Batch norm → dropout .4 → 512, swish → batch norm → dropout .4 → 256, swish → batch norm → dropout .3 → logits.
+    """
+
+    def __init__(self, channels: int, num_classes: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.BatchNorm1d(2 * channels),
+            nn.Dropout(0.4),
+            nn.Linear(2 * channels, 512),
+            nn.SiLU(),
+            nn.BatchNorm1d(512),
+            nn.Dropout(0.4),
+            nn.Linear(512, 256),
+            nn.SiLU(),
+            nn.BatchNorm1d(256),
+            nn.Dropout(0.3),
+            nn.Linear(256, num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1))
+
+
+class TwoLayers(nn.Module):
+    """S4's: average → dropout .2 → 512, ReLU → 256, ReLU → logits."""
+
+    def __init__(self, channels: int, num_classes: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Dropout(0.2),
+            nn.Linear(channels, 512),
+            nn.ReLU(inplace=True),
+            nn.Linear(512, 256),
+            nn.ReLU(inplace=True),
+            nn.Linear(256, num_classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x.mean((2, 3)))
+
+
+HEADS = {"linear": Linear, "dual": DualPooling, "two-layers": TwoLayers}
