@@ -372,6 +372,9 @@ def test_the_threshold_is_the_most_sensitive_of_those_specific_enough():
     truth = np.array([2] * 20 + [0] * 10)
     healthy = np.linspace(0.05, 0.62, 20)  # the two highest: .59 and .62
     p = probabilities_of([*healthy, *np.linspace(0.55, 0.95, 10)])
+    for share in (0, 1, 2, float("nan")):
+        with pytest.raises(DataError, match=f"specificity={share}: a share between 0 and 1"):
+            threshold_for(p, truth, HEALTHY, specificity=share)
     threshold = threshold_for(p, truth, HEALTHY, specificity=0.95)
     called = decide(torch.tensor(p), HEALTHY, threshold).numpy() != HEALTHY
     assert (~called[:20]).mean() >= 0.95

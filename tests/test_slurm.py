@@ -9,9 +9,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from safetensors.torch import save_file
 from small_notebook import small_notebook
+from torchvision.models import squeezenet1_1
 
 from datasets.catalog import REPO
+from models import BACKBONES
 
 pytestmark = pytest.mark.slurm
 
@@ -158,6 +161,12 @@ def test_a_job_of_several_models_or_sets_is_an_array_by_itself(name):
     assert f"#SBATCH --array=0-{last}\n" in (REPO / f"jobs/{name}.job").read_text()
 
 
+def test_the_transfer_job_has_a_task_for_every_backbone():
+    text = (REPO / "jobs/transfer.job").read_text()
+    assert re.search(r"^backbones=\(([^)]*)\)", text, re.MULTILINE)[1].split() == list(BACKBONES)
+    assert f"#SBATCH --array=0-{len(BACKBONES) - 1}\n" in text
+
+
 @pytest.fixture
 def train(submit, tmp_path, small_phantom, monkeypatch):
     """`train(job, task, model, **values)`: one task of an array on the small phantom; its record, once it is done."""
@@ -231,3 +240,12 @@ def test_cnn_job_pauses_when_warned_queues_again_and_leaves_its_evidence(
     assert json.loads(evidence.read_text())["hardware"]["processes"] == count
     assert list(tmp_path.rglob("phantom.*.CustomCNN.*.safetensors"))
     assert not list((tmp_path / "runs").glob("*-" + job.number))
+
+
+@pytest.mark.slow
+def test_transfer_job_starts_from_a_weight_file_and_leaves_its_evidence(train, tmp_path):
+    save_file(squeezenet1_1().state_dict(), tmp_path / "imagenet.safetensors")
+    record = train("transfer", 16, "SqueezeNet", weights=tmp_path / "imagenet.safetensors", recipe="s3", epochs=3)
+    assert record["run"]["start"] == "warm" and record["training"]["epochs"] == 3
+    assert set(record["tta"]) == {"gain", "accuracy"} and "macro_f2" in record["metrics"]
+    assert len(list(tmp_path.rglob("checkpoint-*.pt"))) == 3, "a checkpoint a stage"

@@ -58,7 +58,12 @@ def threshold_for(
 
     Returns:
         NaN where all pictures, or none, show a tumour.
+
+    Raises:
+        DataError: a specificity that is not between 0 and 1.
     """
+    if not 0 < specificity < 1:
+        raise DataError(f"specificity={specificity}: a share between 0 and 1 is accepted, such as {SPECIFICITY}")
     tumour = truth != healthy
     if tumour.all() or not tumour.any():
         return np.nan

@@ -295,7 +295,8 @@ _S4 = Recipe(
 # Chosen among seventeen tries on validation patients of fold 0 of `brain-tumor-mri` (SqueezeNet, warm, 64 pixels).
 _OURS = Recipe(
     name="ours",
-    source="AdamW, warm-up and cosine, a slower backbone, S0's augmentation and balanced classes, S3's smoothing and head",
+    source="AdamW, warm-up and cosine, a slower backbone, S0's augmentation and balanced classes, "
+    "S3's smoothing and head",
     epochs=8,
     batch_size=32,
     optimizer="AdamW",

@@ -108,6 +108,7 @@ def fit(
     time_budget: float | None = None,
     accelerator: Accelerator | None = None,
     watch: Callable[[nn.Module, int], dict[str, float]] | None = None,
+    more_follows: bool = False,
 ) -> Fit:
     """Train `model` in place by `recipe`, resuming from `folder` when a checkpoint lies there.
 
@@ -117,6 +118,7 @@ def fit(
         seed: order of batches, dropout and augmentation follow from it and the epoch alone.
         time_budget: seconds after which training ends with the current epoch.
         watch: called after every epoch with the model, in evaluation, and the epoch; its values join the history.
+        more_follows: another stage does, so that training may pause after the last epoch, too.
 
     Raises:
         TrainingPaused: ended early; call again to go on.
@@ -156,7 +158,7 @@ def fit(
             best = {"epoch": epoch + 1, "value": row[f"val_{task.monitor}"], "model": state_of(model)}
         checkpoint.save(model, task, optimizer, scheduler, history, best)
         report(row, recipe, accelerator)
-        if len(history) < recipe.epochs and checkpoint.stop_wanted(started, time_budget):
+        if (more_follows or len(history) < recipe.epochs) and checkpoint.stop_wanted(started, time_budget):
             raise TrainingPaused(f"after epoch {epoch + 1} of {recipe.epochs}; run the same again to go on")
 
     model.load_state_dict(best["model"])
@@ -178,10 +180,10 @@ def fit_stages(
     Arguments and errors are those of `fit`; a recipe without stages is one. The history says the stage of each epoch,
     epochs are counted through; `epoch` is the one kept by the last stage.
     """
-    started, histories = time.monotonic(), []
-    for stage in recipe.in_stages():
+    started, histories, stages = time.monotonic(), [], recipe.in_stages()
+    for stage in stages:
         left = None if time_budget is None else max(0.0, time_budget - (time.monotonic() - started))
-        done = fit(model, task, train, val, stage, time_budget=left, **words)
+        done = fit(model, task, train, val, stage, time_budget=left, more_follows=stage is not stages[-1], **words)
         before = sum(map(len, histories))
         history = done.history.assign(epoch=done.history.epoch + before)
         histories.append(history.assign(stage=stage.stage) if stage.stage else history)
