@@ -3,6 +3,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 BIN := .venv/bin
 READY := .venv/ready
+TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test lab tables weights
@@ -18,14 +19,14 @@ run: setup ## phantom data and the classification notebook, without a reader; pr
 	$(BIN)/python -m utils.headless notebooks/classification.ipynb --html
 
 # Data and output of the tests lie in a folder that goes afterwards. All three parts run, whatever the first ones
-# say; pytest over the tests comes last, so that its summary closes.
+# say; pytest over the tests comes last, so that its summary closes. Two files at a time, a core each.
 test: setup ## ruff, every notebook in quick mode (nbval), and all tests; SLURM's where there is one
 	@folder=$$(mktemp -d) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; status=0; \
-	export BRAIN_MRI_DATA="$$folder/data" BRAIN_MRI_OUTPUT="$$folder/output"; \
+	export BRAIN_MRI_DATA="$$folder/data" BRAIN_MRI_OUTPUT="$$folder/output" OMP_NUM_THREADS=1; \
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/python datasets/download.py phantom || status=1; \
-	$(BIN)/pytest -p no:cacheprovider --nbval-lax --nbval-current-env notebooks || status=1; \
-	$(BIN)/pytest -p no:cacheprovider || status=1; \
+	$(BIN)/pytest -p no:cacheprovider $(TWO) --nbval-lax --nbval-current-env notebooks || status=1; \
+	$(BIN)/pytest -p no:cacheprovider $(TWO) || status=1; \
 	exit $$status
 
 tables: setup ## table and picture of the README, from saved_metrics/

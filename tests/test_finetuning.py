@@ -1,9 +1,11 @@
 """What is frozen stays frozen, to the bit; stages, schedules, early stopping and the values of S0, S1, S3 and S4."""
 
+import json
 import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -13,14 +15,14 @@ from datasets.catalog import DataError
 from datasets.protocols import make_split
 from datasets.store import PackedImages
 from models import BACKBONES, CustomCNN, build_backbone
+from utils import figures, tables
 from utils.evaluation import evaluate, mean_interval, predict, predict_tta, prediction_table
-from utils.figures import attention_rollout
 from utils.finetuning import class_weights, freeze, layers, parameter_groups, trained_layers, what_trains
 from utils.recipes import INGREDIENTS, get_recipe
-from utils.runs import Run, load_weights, save_run
+from utils.runs import Run, load_evidence, load_weights, save_run
 from utils.search import search
 from utils.tasks import AUGMENTATIONS, Classification
-from utils.training import TrainingPaused, fit, fit_stages
+from utils.training import Fit, TrainingPaused, fit, fit_stages
 
 NAME = "MobileNetV3-Large"  # small, with batch norms
 
@@ -296,7 +298,7 @@ def test_rollout_follows_the_attention():
     kept = []
     handle = attention.attn_drop.register_forward_hook(lambda m, i, out: kept.append(out))
     x = torch.rand(2, 3, 64, 64)
-    heat = attention_rollout(net, x)
+    heat = figures.attention_rollout(net, x)
     handle.remove()
     patches = kept[0].mean(1)[:, 0, 1:].view(2, 4, 4)  # one layer: the class token's own row
     wanted = (patches - patches.amin((1, 2), keepdim=True)).argmax(-1)
@@ -315,3 +317,46 @@ def test_fit_alone_takes_a_stage(parts, tmp_path):
     net = build_backbone("SqueezeNet", image_size=64, **stage.model_args)
     fit(net, Classification(4), *parts, stage, folder=tmp_path)
     assert (tmp_path / "checkpoint-head.pt").is_file()
+
+
+def saved(roots, start, recipe="ours", split="patient", fold=0):
+    """A saved run of an untrained SqueezeNet on the phantom: its record."""
+    run = Run("phantom", split, fold, "SqueezeNet", recipe, image_size=64, start=start)
+    test = make_split("phantom", split, fold)
+    how = get_recipe(recipe, "SqueezeNet", epochs=1)
+    torch.manual_seed(len(start) + len(recipe))
+    net = build_backbone("SqueezeNet", image_size=64, **how.model_args)
+    freeze(net, how)
+    data = PackedImages("phantom", test.test, image_size=64)
+    guess = predict(net, Classification(4), data)
+    table = prediction_table("phantom", test.test, test.test_groups, data.facts.classes, guess)
+    result = evaluate(table, data.facts.classes, 20) | {"tta": {"gain": mean_interval([0, 1], ["a", "b"])}}
+    fitted = Fit(pd.DataFrame({"epoch": [1], "seconds": [90.0], "val_accuracy": [0.25 + len(recipe) / 100]}), 1)
+    return json.loads(save_run(run, result, table, model=net, recipe=how, fit=fitted).read_text())
+
+
+def test_tables_set_warm_beside_cold_and_recipes_beside_ours(roots):
+    records = {name: saved(roots, *name.split()) for name in ("warm ours", "cold ours", "warm ours-frozen", "warm s1")}
+    published = saved(roots, "warm", "ours", "published")
+    evidence = load_evidence(roots / "saved_metrics")
+    assert len(evidence.transfer) == 5 and not evidence.classification
+    value = {name: record["metrics"]["accuracy"]["value"] for name, record in records.items()}
+
+    starts = tables.starts(evidence)
+    assert starts[["split", "backbone", "recipe"]].to_numpy().tolist() == [["patient fold 0", "SqueezeNet", "ours"]]
+    gain = 100 * (value["warm ours"] - value["cold ours"])
+    assert starts["warm start's gain, points"].iloc[0].startswith(f"{gain:+.1f} (")
+
+    rows = tables.backbones(evidence).set_index(["start", "recipe"])
+    assert set(rows.index) == {("warm", "ours"), ("cold", "ours"), ("warm", "s1")}, "ingredients stand elsewhere"
+    warm = rows.loc[("warm", "ours")]
+    assert warm["published split"] == tables.interval(published["metrics"]["accuracy"])
+    assert warm["by patient"] == tables.interval(records["warm ours"]["metrics"]["accuracy"])
+    assert warm["minutes"] == "2 / 2" and rows.loc[("cold", "ours")]["minutes"] == "– / 2"
+
+    shown = tables.recipes(evidence).set_index("recipe")
+    assert list(shown.index) == ["ours-frozen", "ours", "s1"], "validation orders"
+    assert int(shown.loc["ours-frozen", "that train"].replace(",", "")) == records["warm ours-frozen"]["trainable"]
+    lost = 100 * (value["warm s1"] - value["warm ours"])
+    assert shown.loc["s1", "against ours, points"].startswith(f"{lost:+.1f} (") and not shown.loc["ours"].iloc[7]
+    figures.against_time(evidence.transfer)

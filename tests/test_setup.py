@@ -16,12 +16,11 @@ OURS = {"datasets", "models", "utils"}
 
 # Pinned though no file imports them, and why
 NEEDED = {
-    "torchvision": "layers and weights of published networks",
-    "timm": "published networks that torchvision lacks",
     "six": "kaggle imports it without asking for it",
     "jupyterlab": "make lab",
     "ipykernel": "runs the notebooks",
     "pytest-timeout": "ends a test that hangs",
+    "pytest-xdist": "make test runs two files at a time",
     "nbval": "runs every notebook in make test",
     "ruff": "make test",
 }
