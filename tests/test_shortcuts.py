@@ -8,7 +8,7 @@ from PIL import Image
 from datasets import store, views
 from datasets.catalog import CATALOG, DataError, UnknownName
 from datasets.store import PackedImages, read_manifest, turns
-from datasets.views import TRANSFORMS, head_mask, level, undo
+from datasets.views import TRANSFORMS, clahe, head_mask, level, undo
 from utils import shortcuts
 from utils.curation import curate
 from utils.shortcuts import cross_validated, file_traits, orientation_features, picture_traits, source_traits
@@ -61,6 +61,21 @@ def test_levelling_takes_out_background_and_grey_scale_but_not_the_head():
     assert np.array_equal(head_mask(disc()), views.head_mask(disc()))
     for odd in (np.zeros((8, 8), np.uint8), np.full((8, 8), 90, np.uint8), np.array([[3]], np.uint8)):
         assert level(odd).shape == odd.shape
+
+
+def test_clahe_spreads_what_is_faint_and_takes_any_picture(roots):
+    rng = np.random.default_rng(0)
+    faint = rng.integers(100, 112, (64, 64)).astype(np.uint8)
+    spread = clahe(faint)
+    assert spread.std() > 2 * faint.std() and spread.shape == faint.shape and spread.dtype == np.uint8
+    order = np.corrcoef(faint.ravel(), spread.ravel())[0, 1]
+    assert order > 0.9, "brighter stays brighter"
+    for odd in (np.zeros((8, 8), np.uint8), np.full((8, 8), 90, np.uint8), np.array([[3]], np.uint8)):
+        assert clahe(odd).shape == odd.shape
+    stored, changed = (
+        PackedImages("phantom", [0], image_size=64, view=view)[0]["image"] for view in ("stored", "clahe")
+    )
+    assert np.array_equal(changed[0], clahe(stored[0].numpy())), "packed at 64 pixels, nothing is resized"
 
 
 def test_traits_see_borders_background_and_sharpness():

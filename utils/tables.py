@@ -440,11 +440,17 @@ def balances(evidence: Evidence) -> pd.DataFrame:
 
 
 def backbones(evidence: Evidence) -> pd.DataFrame:
-    """One row a backbone, its start and recipe, on one data set: size, time, and what is left by patient."""
+    """One row a backbone, its start and recipe, on one data set: size, time, and what is left by patient.
+
+    What stands in `recipes` beside ours is left out.
+    """
+    beside = {
+        r["id"] for runs in on_one_budget(evidence) for name in runs for r in runs[name].values() if name != "ours"
+    }
     rows = {}
     for record in evidence.transfer:
         run, recipe = record["run"], record["recipe"]
-        if run["recipe"] in INGREDIENTS or _is_pooled_elsewhere(record, evidence.transfer):
+        if record["id"] in beside or _is_pooled_elsewhere(record, evidence.transfer):
             continue
         if run["split"] == "published" or run["split"] == "patient":
             key = (run["dataset"], run["model"], run["start"], run["recipe"], run["image_size"], recipe["epochs"])
