@@ -74,6 +74,22 @@ def test_heads_have_the_parameters_of_their_sources():
     assert all(head(8, 5).eval()(x).shape == (2, 5) for head in HEADS.values())
 
 
+def test_the_dual_head_sees_average_and_maximum():
+    head, seen = HEADS["dual"](8, 4).eval(), []
+    head.layers.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    x = torch.rand(2, 8, 3, 5)
+    head(x)
+    assert torch.equal(seen[0], torch.cat([x.flatten(2).mean(2), x.flatten(2).max(2).values], 1))
+
+
+@pytest.mark.parametrize("name", ["ViT-B16", "Swin-B", "ResNet50", "EfficientNetV2-B1", "DenseNet121"])
+def test_the_average_of_the_map_is_what_timm_hands_its_own_classifier(name):
+    net, x = build_backbone(name, image_size=64).eval(), torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        own = net.backbone.forward_head(net.backbone.forward_features(x), pre_logits=True)
+        assert torch.allclose(net.features(x).mean((2, 3)), own, atol=1e-4)
+
+
 def test_grey_is_three_equal_channels_and_others_get_a_convolution_of_their_own():
     x = torch.rand(2, 1, 64, 64)
     torch.manual_seed(0)

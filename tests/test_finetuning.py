@@ -18,6 +18,7 @@ from models import BACKBONES, CustomCNN, build_backbone
 from utils import figures, tables
 from utils.evaluation import evaluate, mean_interval, predict, predict_tta, prediction_table
 from utils.finetuning import class_weights, freeze, layers, parameter_groups, trained_layers, what_trains
+from utils.pooling import pool_folds
 from utils.recipes import INGREDIENTS, get_recipe
 from utils.runs import Run, load_evidence, load_weights, save_run
 from utils.search import search
@@ -68,6 +69,9 @@ def test_after_training_frozen_weights_and_statistics_are_the_same_bits(parts, t
     net, before, _ = run_fit(parts, tmp_path, trains=trains)
     every = layers(net.backbone)
     frozen = every[: len(every) - trained_layers(trains, len(every))]
+    assert [all(p.requires_grad for p in m.parameters(recurse=False)) for m in every] == [
+        m not in frozen for m in every
+    ]
     names = {id(module): name for name, module in net.named_modules()}
     own = {f"{names[id(m)]}.{key}" for m in frozen for key in m.state_dict()}
     moved = changed(net, before)
@@ -354,9 +358,25 @@ def test_tables_set_warm_beside_cold_and_recipes_beside_ours(roots):
     assert warm["by patient"] == tables.interval(records["warm ours"]["metrics"]["accuracy"])
     assert warm["minutes"] == "2 / 2" and rows.loc[("cold", "ours")]["minutes"] == "– / 2"
 
+    assert [pair.keys() for pair in tables.pairs(evidence)] == [{"warm", "cold"}]
+
     shown = tables.recipes(evidence).set_index("recipe")
     assert list(shown.index) == ["ours-frozen", "ours", "s1"], "validation orders"
     assert int(shown.loc["ours-frozen", "that train"].replace(",", "")) == records["warm ours-frozen"]["trainable"]
     lost = 100 * (value["warm s1"] - value["warm ours"])
     assert shown.loc["s1", "against ours, points"].startswith(f"{lost:+.1f} (") and not shown.loc["ours"].iloc[7]
     figures.against_time(evidence.transfer)
+
+
+def test_folds_of_backbones_are_pooled_warm_and_cold_apart(roots):
+    for fold in range(5):
+        for start in ("warm", "cold"):
+            saved(roots, start, fold=fold)
+    written = pool_folds(roots / "saved_metrics", resamples=20)
+    assert [path.stem for path in written] == [
+        f"phantom.patient.SqueezeNet.ours-{s}-64px.seed0" for s in ("cold", "warm")
+    ]
+    evidence = load_evidence(roots / "saved_metrics")
+    assert tables.starts(evidence).split.tolist() == ["patient, all folds"], "the folds stand in it, not beside it"
+    rows = tables.backbones(evidence)
+    assert rows.tested.tolist() == ["patient, all folds"] * 2 and set(rows["minutes"]) == {"– / 8"}, "five times 90 s"

@@ -47,7 +47,7 @@ def compare(
     Returns:
         recipe → `accuracy` and `difference` {value, low, high} with 95 % intervals over groups of test pictures (the
         spread between seeds is not in them: it is `seeds`, the accuracy of each), and `validation`, the mean accuracy
-        on validation pictures.
+        on validation pictures (NaN of pooled folds, which have one validation part each).
 
     Raises:
         DataError: a run that tested other pictures, from another split table.
@@ -68,7 +68,7 @@ def compare(
             "accuracy": mean_interval(right[name], groups, resamples),
             "difference": mean_interval(right[name] - right[reference], groups, resamples),
             "seeds": [record["metrics"]["accuracy"]["value"] for record in seeds.values()],
-            "validation": float(np.mean([record["training"]["val_accuracy"] for record in seeds.values()])),
+            "validation": float(np.mean([record["training"].get("val_accuracy", np.nan) for record in seeds.values()])),
         }
         for name, seeds in runs.items()
     }

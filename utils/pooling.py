@@ -73,6 +73,7 @@ def pooled(run: Run, records: list[dict], folder: Path, resamples: int) -> dict:
         "run": first["run"] | {"fold": None},
         "recipe": first["recipe"],
         "parameters": first["parameters"],
+        "trainable": first.get("trainable", first["parameters"]),  # records of the first chapters lack it
         "data": first["data"],
         "training": training,
         "published": None,

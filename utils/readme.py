@@ -8,8 +8,8 @@ import pandas as pd
 from datasets.catalog import REPO
 from utils import ablation, figures, gates
 from utils.pooling import pool_folds
-from utils.runs import Evidence, load_evidence
-from utils.tables import BLOCKS
+from utils.runs import Evidence, load_evidence, load_history
+from utils.tables import BLOCKS, pairs
 
 BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
@@ -37,6 +37,9 @@ def main(root: Path = REPO) -> None:
     figures.against_patients(evidence.classification).savefig(root / "docs/results.png", dpi=110)
     if epochs := gates.histories(evidence.segmentation, evidence.folder):
         figures.gate_spread(epochs).savefig(root / "docs/gates.png", dpi=90)
+    for pair in [p for p in pairs(evidence) if p["warm"]["run"]["fold"] is not None][:1]:
+        histories = {start: load_history(record, evidence.folder) for start, record in pair.items()}
+        figures.convergence(histories).savefig(root / "docs/head_start.png", dpi=90)
     for runs in ablation.budgets(evidence.multitask):
         figures.gradients(ablation.histories(runs, evidence.folder)).savefig(root / "docs/balancing.png", dpi=90)
 

@@ -301,9 +301,10 @@ def load_history(record: dict, folder: Path | None = None) -> pd.DataFrame:
 
 
 def load_predictions(record: dict, folder: Path | None = None) -> pd.DataFrame:
-    """The test pictures of a run record, from the file beside it."""
+    """The test pictures of a run record, from the file beside it; of pooled folds, from those of the folds."""
     folder = folder or output_root() / "saved_metrics"
-    return pd.read_csv(folder / f"{record['id']}.predictions.csv", dtype={"group": str, "patient": str})
+    files = [folder / f"{name}.predictions.csv" for name in record.get("pooled") or [record["id"]]]
+    return pd.concat([pd.read_csv(f, dtype={"group": str, "patient": str}) for f in files], ignore_index=True)
 
 
 def load_findings(folder: Path | None = None) -> list[dict]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from datasets.protocols import PROTOCOLS
 from utils.ablation import REFERENCE, budgets, compare, histories
-from utils.recipes import INGREDIENTS, RECIPES
+from utils.recipes import RECIPES
 from utils.runs import FULL_SIZE, Evidence
 
 NONE = "–"
@@ -467,12 +467,10 @@ def backbones(evidence: Evidence) -> pd.DataFrame:
             "that train": f"{next(iter(pair.values()))['trainable'] / 1e6:.1f} M",
             "minutes": " / ".join(_minutes(pair.get(split)) for split in ("published", "patient")),
             "published split": cell(pair.get("published")),
+            "macro F2, AUC there": _f2_and_auc(pair.get("published")),
             "by patient": cell(pair.get("patient")),
-            "tested": split_words(pair["patient"]["run"]) if "patient" in pair else NONE,
-            "macro F2 by patient": cell(pair.get("patient"), "macro_f2"),
-            "macro AUC by patient": interval(pair["patient"]["metrics"]["macro_auc"], percent=False)
-            if "patient" in pair
-            else NONE,
+            "F2, AUC by patient": _f2_and_auc(pair.get("patient")),
+            "tested": split_words(pair["patient"]["run"]).removeprefix("patient, ") if "patient" in pair else NONE,
             "printed": _printed_by(pair),
         }
         for (dataset, model, start, recipe, pixels, _), pair in sorted(rows.items(), key=_best_by_patient)
@@ -489,25 +487,34 @@ def _minutes(record: dict | None) -> str:
     return f"{record['training']['seconds'] / 60:.0f}" if record else NONE
 
 
+def _f2_and_auc(record: dict | None) -> str:
+    return f"{cell(record, 'macro_f2')}, {interval(record['metrics']['macro_auc'], percent=False)}" if record else NONE
+
+
 def _printed_by(pair: dict[str, dict]) -> str:
     published = (pair.get("published") or {}).get("published")
     return f"{100 * published['accuracy']:.1f}" if published else NONE
 
 
-def starts(evidence: Evidence) -> pd.DataFrame:
-    """Warm against cold start, same backbone, recipe and pictures: each, and the difference picture by picture."""
-    pairs = {}
+def pairs(evidence: Evidence) -> list[dict[str, dict]]:
+    """Runs that differ in nothing but their start, as {"cold": record, "warm": record}; whole folds pooled where all
+    are there."""
+    found: dict[tuple, dict[str, dict]] = {}
     for record in evidence.transfer:
         run = record["run"]
-        if not _is_pooled_elsewhere(record, evidence.transfer):
-            key = tuple(run[k] for k in ("dataset", "split", "fold", "model", "recipe", "image_size", "seed"))
-            pairs.setdefault((*key, record["training"]["epochs"]), {})[run["start"]] = record
+        same = tuple(run[k] for k in ("dataset", "split", "fold", "model", "recipe", "image_size", "seed"))
+        found.setdefault((*same, record["training"]["epochs"]), {})[run["start"]] = record
+    return [pair for pair in found.values() if len(pair) == 2]
+
+
+def starts(evidence: Evidence) -> pd.DataFrame:
+    """Warm against cold start, same backbone, recipe and pictures: each, and the difference picture by picture."""
     rows = []
-    for pair in pairs.values():
-        if len(pair) < 2 or pair["warm"]["run"]["recipe"] in INGREDIENTS:
+    for pair in pairs(evidence):
+        run = pair["warm"]["run"]
+        if all(_is_pooled_elsewhere(record, evidence.transfer) for record in pair.values()):
             continue
         found = compare({start: {0: record} for start, record in pair.items()}, evidence.folder, reference="cold")
-        run = pair["warm"]["run"]
         rows.append(
             {
                 "data set": run["dataset"],
