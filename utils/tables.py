@@ -470,7 +470,7 @@ def backbones(evidence: Evidence) -> pd.DataFrame:
             "macro F2, AUC there": _f2_and_auc(pair.get("published")),
             "by patient": cell(pair.get("patient")),
             "F2, AUC by patient": _f2_and_auc(pair.get("patient")),
-            "tested": split_words(pair["patient"]["run"]).removeprefix("patient, ") if "patient" in pair else NONE,
+            "tested": split_words(pair["patient"]["run"]) if "patient" in pair else NONE,
             "printed": _printed_by(pair),
         }
         for (dataset, model, start, recipe, pixels, _), pair in sorted(rows.items(), key=_best_by_patient)
