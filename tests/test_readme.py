@@ -9,6 +9,7 @@ from datasets.catalog import CATALOG, REPO
 from datasets.store import SPLITS
 from utils import ablation, tables
 from utils.readme import filled
+from utils.recipes import get_recipe
 from utils.runs import load_evidence, load_runs
 from utils.tables import BLOCKS
 
@@ -88,3 +89,48 @@ def test_what_the_text_says_of_the_multi_task_network_follows_from_the_runs():
     assert 0.2 < glioma < 0.3, "three of four test gliomas are lost"
     drawn = [r["anomaly"]["tumour"] for name, r in own.items() if name.startswith("brain-tumor-mri")]
     assert all(entry["high"] < 0.5 for entry in drawn), "tumours are drawn better"
+
+
+def test_what_the_text_says_of_transfer_learning_follows_from_the_runs():
+    evidence = load_evidence(REPO / "saved_metrics")
+    accuracy = {r["id"]: r["metrics"]["accuracy"] for r in evidence.transfer + evidence.classification}
+    gains = {
+        pair["warm"]["run"]["split"]: compare_starts(pair, evidence)
+        for pair in tables.pairs(evidence)
+        if pair["warm"]["run"]["dataset"] == "brain-tumor-mri" and not pair["warm"]["run"]["fold"]
+    }
+    assert gains["patient"]["low"] > 0 and gains["patient"]["value"] > gains["published"]["value"]
+    warm = {
+        split: accuracy[f"brain-tumor-mri.{split}.SqueezeNet.ours-warm.seed0"] for split in ("published", "patient")
+    }
+    nearest = {split: accuracy[f"brain-tumor-mri.{split}.1-NN.none.seed0"] for split in ("published", "patient")}
+    assert warm["published"]["high"] < nearest["published"]["value"]
+    assert (
+        warm["patient"]["low"] - nearest["patient"]["high"]
+        > 0
+        < warm["patient"]["value"] - nearest["patient"]["value"] - 0.2
+    )
+    others = [r for r in evidence.transfer + evidence.classification + evidence.multitask if r["run"]["fold"] is None]
+    best = max(
+        (r for r in others if r["run"]["dataset"] == "brain-tumor-mri"), key=lambda r: r["metrics"]["accuracy"]["value"]
+    )
+    assert best["id"] == "brain-tumor-mri.patient.SqueezeNet.ours-warm.seed0"
+
+    (runs,) = tables.on_one_budget(evidence)
+    found = ablation.compare(runs, evidence.folder, reference="ours")
+    assert max(found, key=lambda name: found[name]["validation"]) == "ours"
+    lost = {name: entry["difference"] for name, entry in found.items()}
+    assert -0.15 < lost["ours-frozen"]["value"] < -0.14
+    assert all(lost[name]["high"] < 0 for name in ("ours-frozen", "ours-one-rate", "ours-s3-augmentation"))
+    noise = ("ours-no-smoothing", "ours-unbalanced", "ours-linear-head", "ours-no-warmup")
+    assert all(lost[name]["high"] > 0 and lost[name]["value"] > -0.02 for name in noise)
+    tta = {name: record["tta"]["gain"]["value"] for name in runs for record in runs[name].values()}
+    assert tta["ours-s3-augmentation"] == max(tta.values()) > 0.05 > 0.02 > tta["ours"]
+    s3, s0 = get_recipe("s3", "EfficientNetV2-S").published, get_recipe("s0", "MobileNetV3-Large").published
+    assert f"S3 {100 * s3['brain-tumor-mri/published']['accuracy']:.1f}" in TEXT
+    assert f"S0 {100 * s0['brain-tumor-mri/five-fold of the cleaned']['accuracy']:.1f}" in TEXT
+
+
+def compare_starts(pair, evidence):
+    runs = {start: {0: record} for start, record in pair.items()}
+    return ablation.compare(runs, evidence.folder, resamples=200, reference="cold")["warm"]["difference"]
