@@ -473,9 +473,13 @@ def against_time(records: Sequence[dict]) -> Figure:
         axis.errorbar(minutes, accuracy["value"], yerr=spread, color=PUBLISHED_COLOUR, linewidth=1, zorder=1)
         area = 12 * np.sqrt(record["parameters"] / 1e5)
         axis.scatter(minutes, accuracy["value"], area, color="C1" if record["run"]["start"] == "warm" else "C0")
-        name = f"{record['run']['model']}, {record['run']['start']}"
+        name = f"{record['run']['model']}, {record['run']['start']}, {record['run']['image_size']} px"
         axis.annotate(name, (minutes, accuracy["value"]), xytext=(6, 4), textcoords="offset points", fontsize=7)
     axis.set(xscale="log", xlabel="training, minutes (on the machine of the run)", ylabel="accuracy (95 % interval)")
+    axis.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
+    axis.minorticks_off()
+    minutes = [record["training"]["seconds"] / 60 for record in records]
+    axis.set_xlim(0.8 * min(minutes), 2 * max(minutes))  # room for the names
     figure.tight_layout()
     return figure
 
