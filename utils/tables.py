@@ -450,8 +450,8 @@ def backbones(evidence: Evidence) -> pd.DataFrame:
     rows = {}
     for record in evidence.transfer:
         run, recipe = record["run"], record["recipe"]
-        if record["id"] in beside or _is_pooled_elsewhere(record, evidence.transfer):
-            continue
+        if record["id"] in beside or _is_pooled_elsewhere(record, evidence.transfer) or run["fold"]:
+            continue  # of folds that are not all there the first stands for them
         if run["split"] == "published" or run["split"] == "patient":
             key = (run["dataset"], run["model"], run["start"], run["recipe"], run["image_size"], recipe["epochs"])
             rows.setdefault(key, {})[run["split"]] = record
