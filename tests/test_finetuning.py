@@ -298,17 +298,18 @@ def test_evidence_of_a_backbone_comes_back_as_a_network(parts, roots):
 
 def test_rollout_follows_the_attention():
     net = build_backbone("ViT-B16", image_size=64)
-    net.backbone.blocks = net.backbone.blocks[:1]
-    attention = net.backbone.blocks[0].attn
+    net.backbone.blocks = net.backbone.blocks[:2]
     kept = []
-    handle = attention.attn_drop.register_forward_hook(lambda m, i, out: kept.append(out))
-    x = torch.rand(2, 3, 64, 64)
-    heat = figures.attention_rollout(net, x)
-    handle.remove()
-    patches = kept[0].mean(1)[:, 0, 1:].view(2, 4, 4)  # one layer: the class token's own row
-    wanted = (patches - patches.amin((1, 2), keepdim=True)).argmax(-1)
+    for block in net.backbone.blocks:
+        torch.nn.init.normal_(block.attn.qkv.weight)  # attention that differs from place to place
+        block.attn.attn_drop.register_forward_hook(lambda module, inputs, output: kept.append(output.mean(1)))
+    heat = figures.attention_rollout(net, torch.rand(2, 3, 64, 64))
+    first, second = ((matrix + torch.eye(17)) / 2 for matrix in kept)
+    patches = (second @ first)[:, 0, 1:].view(2, 4, 4)
+    wanted = patches.argmax(-1)
     assert heat.shape == (2, 64, 64) and heat.min() == 0 and heat.max() == pytest.approx(1)
-    assert np.array_equal(heat[:, 8::16, 8::16].argmax(-1), wanted.numpy()) and attention.fused_attn
+    assert np.array_equal(heat[:, 8::16, 8::16].argmax(-1), wanted.numpy())
+    assert all(block.attn.fused_attn for block in net.backbone.blocks)
 
 
 def test_a_recipe_with_other_layers_does_not_take_up_a_checkpoint(parts, tmp_path):

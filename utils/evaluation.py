@@ -7,6 +7,7 @@ Metrics are torchmetrics', the bootstrap is SciPy's. Figures of them are in `fig
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -44,20 +45,12 @@ def predict_tta(
         augment: draws changed copies of a batch B×C×S×S, such as one of `tasks.AUGMENTATIONS`; what it draws follows
             from `seed`.
     """
-
-    class Changed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.probabilities = task.probabilities
-
-        def inputs(self, batch):
-            return augment(task.inputs(batch))
-
+    changed = SimpleNamespace(probabilities=task.probabilities, inputs=lambda batch: augment(task.inputs(batch)))
     total = predict(model, task, data, batch_size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for _ in range(draws):
-            total = total + predict(model, Changed(), data, batch_size)
+            total = total + predict(model, changed, data, batch_size)
     return total / (draws + 1)
 
 

@@ -312,7 +312,8 @@ _OURS = Recipe(
     model_args={"head": "dual"},
     val_fraction=0.1,
 )
-# What `ours` consists of, each taken away or exchanged alone.
+# What `ours` consists of, each taken away or exchanged alone. Its one epoch of warm-up is no ramp: it has the full rate
+# already, so "no-warmup" begins the cosine an epoch earlier and shows what chance does.
 INGREDIENTS: dict[str, dict[str, object]] = {
     "ours-frozen": {"trains": "none"},
     "ours-top30": {"trains": 0.3},
