@@ -18,9 +18,9 @@ import numpy as np
 
 from datasets import catalog
 from datasets.catalog import DataError
-from datasets.preprocess import cores
-from utils.curation import NEAR_BITS, NEAR_CORRELATION, close_hashes, components, duplicate_pairs
-from utils.thumbnails import Pictures, look
+from datasets.curation.duplicates import NEAR_BITS, NEAR_CORRELATION, close_hashes, components, duplicate_pairs
+from datasets.curation.thumbnails import Thumbnails, look
+from datasets.store.parallel import cores
 
 HASHES = 100_000
 
@@ -54,7 +54,7 @@ def synthetic() -> dict[str, float]:
     return {"faiss s": took, "numpy s": plain, "pairs": pairs, "memory MiB": grown}
 
 
-def with_imagededup(pictures: Pictures, together: np.ndarray) -> dict[str, float]:
+def with_imagededup(pictures: Thumbnails, together: np.ndarray) -> dict[str, float]:
     """imagededup's pHash within the same distance on the same files, on as many processes as we use cores."""
     from imagededup.methods import PHash
 
@@ -96,7 +96,7 @@ def main() -> int:
     out["ours"] = {"images": len(pictures), "reading and hashing s": reading, "comparing s": comparing}
     out["ours"]["pairs"] = len(pairs)
     try:
-        # Our table joins identical pictures to the first of their kind: what belongs together says the component.
+        # Our table joins identical images to the first of their kind: what belongs together says the component.
         together = components(len(pictures), pairs.i.to_numpy(int), pairs.j.to_numpy(int))
         out["imagededup"] = with_imagededup(pictures, together)
     except ImportError:

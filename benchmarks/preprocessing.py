@@ -1,4 +1,4 @@
-"""Does preprocessing cost more than looking at the pictures?  `python benchmarks/preprocessing.py [NAME] [--json FILE]`
+"""Does preprocessing cost more than looking at the images?  `python benchmarks/preprocessing.py [NAME] [--json FILE]`
 
 Compares, in turns, `preprocess.pack` (decode, hash, crop, resize, write images.h5) with plain Pillow (decode to grey,
 resize, throw away) over the same files, on the same cores, in the same kind of process pool.
@@ -17,8 +17,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from datasets import catalog, layouts, preprocess
+from datasets import catalog
 from datasets.catalog import DataError
+from datasets.sources import layouts
+from datasets.store import packing, parallel
 
 SIZE = 256
 ALLOWED = 1.3
@@ -32,15 +34,15 @@ def plain(raw: Path, paths: Sequence[str]) -> int:
 
 
 def run_plain(raw: Path, paths: list[str], workers: int) -> None:
-    batches = [paths[i : i + preprocess.BATCH] for i in range(0, len(paths), preprocess.BATCH)]
-    assert sum(preprocess.in_order(partial(plain, raw), batches, workers)) == len(paths)
+    batches = [paths[i : i + packing.BATCH] for i in range(0, len(paths), packing.BATCH)]
+    assert sum(parallel.in_order(partial(plain, raw), batches, workers)) == len(paths)
 
 
 def run_ours(dataset: catalog.Dataset, raw: Path, paths: list[str], workers: int) -> None:
     with tempfile.TemporaryDirectory(dir=raw.parent.parent) as folder:
         store = Path(folder) / "images.h5"
         read = partial(layouts.read, dataset, raw)
-        stored, _ = preprocess.pack(read, paths, store, size=SIZE, workers=workers)
+        stored, _ = packing.pack(read, paths, store, size=SIZE, workers=workers)
         assert len(stored) == len(paths)
 
 
@@ -77,7 +79,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", default="brain-tumor-mri", help="a data set of image folders")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=preprocess.cores())
+    parser.add_argument("--workers", type=int, default=parallel.cores())
     parser.add_argument("--json", metavar="FILE", help="also write the result here")
     args = parser.parse_args()
     try:

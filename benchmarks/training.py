@@ -1,4 +1,4 @@
-"""What training spends its time on: reading, augmenting, the model. The loop's small twin, on random pictures.
+"""What training spends its time on: reading, augmenting, the model. The loop's small twin, on random images.
 
     python benchmarks/training.py [--model CustomCNN] [--batch 64] [--threads 2]
 
@@ -16,7 +16,7 @@ from torch import nn
 from torchvision.transforms import v2
 
 from models import MODELS
-from utils.tasks import Classification
+from utils.training.tasks import Classification
 
 
 def milliseconds(work: Callable[[], object]) -> float:

@@ -9,15 +9,18 @@ import argparse
 import json
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from datasets import brats, catalog
+from datasets import catalog
 from datasets.catalog import REPO
-from datasets.store import require
-from utils.runs import git_revision, hardware, write_atomically
+from datasets.sources import brats
+from datasets.store.index import require
+from utils.files import write_atomically
+from utils.reporting.records import git_revision, hardware
 
 COMPRESSIONS = {"none": {}, "lzf": {"compression": "lzf"}} | {
     f"gzip-{level}": {"compression": "gzip", "compression_opts": level} for level in (1, 4)
@@ -68,6 +71,11 @@ def stored(pixels: np.ndarray, masks: np.ndarray, how: dict, sequences: int) -> 
     return size / (pixels.nbytes + masks.nbytes), reading, whole / 2**30
 
 
+def read_all(facts: catalog.Dataset, folders: list[Path], bits: int, patients: list) -> None:
+    """Read every patient of `folders` into `patients`."""
+    patients.extend(brats.read(facts, folder.parent, folder.name, bits) for folder in folders)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a set of volumes, brought in by download.py")
@@ -76,11 +84,13 @@ def main() -> None:
     args = parser.parse_args()
     facts = catalog.get(args.name)
     folders = sorted((require(args.name) / "raw").iterdir())[: args.patients]
-    exact = np.concatenate([np.stack([p.image for p in brats.read(facts, folder, 16)]) for folder in folders])
+    exact = np.concatenate(
+        [np.stack([p.image for p in brats.read(facts, folder.parent, folder.name, 16)]) for folder in folders]
+    )
     found = {}
     for bits in (8, 16):
         patients = []
-        took = seconds(lambda: patients.extend(brats.read(facts, f, bits) for f in folders)) / len(folders)  # noqa: B023
+        took = seconds(partial(read_all, facts, folders, bits, patients)) / len(folders)
         pixels = np.concatenate([np.stack([p.image for p in pictures]) for pictures in patients])
         masks = np.concatenate([np.stack([p.mask for p in pictures]) for pictures in patients])
         rms, largest = precision(pixels, exact)

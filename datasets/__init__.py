@@ -1,1 +1,1 @@
-"""Catalogue, download, preprocessing and reading of the image sets. Start at `catalog.py`, then `download.py`."""
+"""Catalogue, download, packing, curation and reading of image sets. Start at `catalog.py`, then `download.py`."""

@@ -14,6 +14,7 @@ T = TypeVar("T")
 
 REPO = Path(__file__).resolve().parent.parent
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+HEALTHY = "notumor"  # the class without a tumour, by one name in every set that has it
 
 
 class DataError(Exception):
@@ -44,15 +45,15 @@ class Dataset:
     Attributes:
         folders: publisher's class folder (or code) → label.  `splits`: publisher's split folder → "train" | "test".
         counts: published split ("" where the publisher made none) → label → number of images.
-        channels: names of the stored channels; `grey` is the one shown when a single grey picture is asked for.
+        channels: names of the stored channels; `grey` is the one shown when a single grey image is asked for.
         mask_channels: names of the mask's channels, empty where there are no masks.
         regions: what is scored besides the channels: name → channels that it unites.
-        size: side of the stored pictures where none is asked for.
-        slices: pictures in a file, or in a patient's volumes; 1 where a picture is a file.
+        size: side of the stored images where none is asked for.
+        slices: images in a file, or in a patient's volumes; 1 where an image is a file.
         folds: number of patient folds; as many as patients where these are few.
         archive: name under which the publisher ships the set.
         crop: how its images are cropped unless asked otherwise, a rule of `preprocess.CROPS`. The sets on which S2
-            published are cropped by S2's own rule, so that its numbers are answered on its pictures; `margin` cuts
+            published are cropped by S2's own rule, so that its numbers are answered on its images; `margin` cuts
             into fewer tumours.
     """
 

@@ -1,33 +1,30 @@
 """The only way in: `python datasets/download.py NAME` fetches or takes an archive and makes a data set of it.
 
 Writes `images.h5`, `manifest.csv`, `log.json` and the untouched `raw/` into a folder that appears when whole.
-Each step has its file: `fetch.py` downloads, `layouts.py` unpacks and reads, `preprocess.py` makes pictures,
+Each step has its file: `fetch.py` downloads, `layouts.py` unpacks and reads, `preprocess.py` makes images,
 `manifest.py` lists them, `check.py` verifies.  `store.py` reads what is written here.
 """
 
 import argparse
-import errno
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from datasets import catalog, check, fetch, layouts, manifest, own, preprocess
+from datasets import catalog, workplace
 from datasets.catalog import DataError, Dataset, UnknownName
+from datasets.sources import fetch, layouts, own, unpacking
+from datasets.sources.sample import BrokenArchive, Sample
+from datasets.store import check, manifest, packing, preprocess
 
 MAX_BROKEN = 0.01  # share of broken images above which the archive, not the image, is at fault
-RESUMABLE = ("download", "raw", "raw.json")  # what a later run takes up
-ELSEWHERE = "set BRAIN_MRI_DATA to a folder on another disk"
 
 
 def prepare(
@@ -60,7 +57,7 @@ def prepare(
     work = home.with_name(f".{home.name}.partial")
     if _is_there(home, wanted) and not work.exists():
         return home
-    with _disk_errors(home), _locked(home), _workplace(work):
+    with workplace.disk_errors(home), workplace.locked(home), workplace.workplace(work):
         if _is_there(home, wanted, say=False):
             return home
         stored = manifest.read_log(home) or {}
@@ -73,7 +70,7 @@ def prepare(
             how["bits"] = bits or stored.get("bits") or 8
             _build(dataset, raw, work, how, workers)
         images = json.loads((work / "log.json").read_text(encoding="utf-8"))["images"]
-        _publish(work, home)
+        workplace.publish(work, home)
     print(f"{name}: {images} images of {size}×{size} written to {home}")
     return home
 
@@ -89,7 +86,7 @@ def _existing(archive: str | Path | None, folder: bool = False) -> Path | None:
 
 def _is_there(home: Path, wanted: dict[str, Any], say: bool = True) -> bool:
     log = manifest.read_log(home)
-    if not log or log["version"] != preprocess.VERSION:
+    if not log or log["version"] != packing.VERSION:
         return False
     there = all(value in (None, log.get(key)) for key, value in wanted.items())
     if there and say:
@@ -101,12 +98,12 @@ def _is_there(home: Path, wanted: dict[str, Any], say: bool = True) -> bool:
 
 
 def _generate(name: str, work: Path, size: int, seed: int) -> None:
-    from datasets import phantom  # brings nilearn and scipy, seconds that no other set needs to wait
+    from datasets.generator import phantom  # brings nilearn and scipy, seconds that no other set needs to wait
 
     started = time.monotonic()
     phantom.generate(work, seed=seed, size=size, progress=not _quiet())
     images = len(manifest.read_rows(work / "manifest.csv"))
-    log = {"name": name, "version": preprocess.VERSION, "size": size, "crop": "none", "seed": seed}
+    log = {"name": name, "version": packing.VERSION, "size": size, "crop": "none", "seed": seed}
     manifest.write_log(work, {**log, "images": images, "broken": [], "seconds": _since(started)})
 
 
@@ -131,12 +128,12 @@ def _source(archive: Path) -> dict[str, Any]:
 def _unpack(dataset: Dataset, archive: Path | None, work: Path, size: int) -> Path:
     """Return `raw/` of `archive` (fetched if None); a finished unpacking of the same archive is taken up."""
     if archive is None and dataset.layout == "own":
-        raise DataError("own: name your folder with --folder; README, 'Bring your own', says what it holds")
+        raise DataError("own: name your folder with --folder; datasets/README.md says what it holds")
     archive = archive or fetch.fetch(dataset, work / "download", quiet=_quiet())
     if raw := _kept_raw(work, archive):
         print(f"{dataset.name}: {archive.name} was unpacked before; going on from there")
         return raw
-    _clean(work, keep=("download",))
+    workplace.clean(work, keep=("download",))
     source = _source(archive)
     if dataset.layout == "own":
         fetch.require_space(work.parent, source["bytes"])
@@ -144,9 +141,9 @@ def _unpack(dataset: Dataset, archive: Path | None, work: Path, size: int) -> Pa
             own.copy(archive, work / "unpacking", bar.update)
         left_out = []
     else:
-        fetch.require_space(work.parent, layouts.content_bytes(archive) + _store_bytes(dataset, dataset.images, size))
+        fetch.require_space(work.parent, unpacking.content_bytes(archive) + _store_bytes(dataset, dataset.images, size))
         with _bar(0 if dataset.slices > 1 else dataset.images, "unpacking", "files") as bar:
-            left_out = layouts.unpack(dataset, archive, work / "unpacking", bar.update)
+            left_out = unpacking.unpack(dataset, archive, work / "unpacking", bar.update)
     manifest.write_json(work / "raw.json", {"archive": source, "left_out": left_out})
     return (work / "unpacking").rename(work / "raw")
 
@@ -163,7 +160,7 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers
     samples = {sample.path: sample for sample in layouts.samples(dataset, raw)}
     images = len(samples) * dataset.slices
     with _bar(images, "preprocessing", "images") as bar:
-        stored, broken = preprocess.pack(
+        stored, broken = packing.pack(
             partial(layouts.read, dataset, raw, bits=how["bits"]),
             list(samples),
             work / "images.h5",
@@ -179,18 +176,18 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers
     known = manifest.originals(dataset.name)
     rows = [manifest.row(sample.label, sample.split, f, known) for f in stored for sample in [_sample_of(samples, f)]]
     if absent := sorted(set(dataset.classes) - {row["label"] for row in rows}):
-        raise layouts.BrokenArchive(f"{dataset.name}: no image of {', '.join(absent)}; {_again(dataset)}")
+        raise BrokenArchive(f"{dataset.name}: no image of {', '.join(absent)}; {_again(dataset)}")
     manifest.write_manifest(work / "manifest.csv", rows)
     counts = manifest.count(rows)
     for difference in manifest.count_differences(dataset, counts):
         print(f"note: {difference}", file=sys.stderr)
-    log = {"name": dataset.name, "version": preprocess.VERSION, "size": how["size"], "crop": how["crop"]}
+    log = {"name": dataset.name, "version": packing.VERSION, "size": how["size"], "crop": how["crop"]}
     log |= {"bits": how["bits"]} if dataset.slices > 1 else {}
     log |= {"images": len(rows), "broken": broken, "counts": counts, "seconds": _since(started)}
     manifest.write_log(work, log | json.loads((raw.parent / "raw.json").read_text(encoding="utf-8")))
 
 
-def _sample_of(samples: dict[str, layouts.Sample], facts: dict[str, Any]) -> layouts.Sample:
+def _sample_of(samples: dict[str, Sample], facts: dict[str, Any]) -> Sample:
     return samples[facts["path"] if "slice" not in facts else facts["patient"]]
 
 
@@ -198,7 +195,7 @@ def _judge(dataset: Dataset, broken: list[dict[str, str]], total: int) -> None:
     """Say which images are left out as broken; too many condemn the archive."""
     if len(broken) > MAX_BROKEN * total:
         first = "; ".join(f"{b['path']}: {b['reason']}" for b in broken[:3])
-        raise layouts.BrokenArchive(
+        raise BrokenArchive(
             f"{dataset.name}: {len(broken)} of {total} images are broken, more than {MAX_BROKEN:.0%} "
             f"({first}); {_again(dataset)}"
         )
@@ -210,87 +207,6 @@ def _judge(dataset: Dataset, broken: list[dict[str, str]], total: int) -> None:
 
 def _again(dataset: Dataset) -> str:
     return f"take {dataset.archive} from {dataset.url}" if dataset.url else "mend that and run again"
-
-
-def _publish(work: Path, home: Path) -> None:
-    """Put what `work` holds in place; a folder that is new appears at once, whole."""
-    shutil.rmtree(work / "download", ignore_errors=True)
-    if not home.exists():
-        work.rename(home)
-        return
-    (home / "log.json").unlink(missing_ok=True)  # until the new one is in place nothing vouches for the files
-    if (work / "raw").exists():
-        (home / "raw.json").unlink(missing_ok=True)  # nor for raw/
-        shutil.rmtree(home / "raw", ignore_errors=True)
-    for name in ("raw", "raw.json", "images.h5", "manifest.csv", "log.json"):
-        if (work / name).exists():
-            (work / name).replace(home / name)
-
-
-# ---- one at a time, tidily ---------------------------------------------------------------------------
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    """Hold `.NAME.lock` in the data root; `DataError` names the process that holds it already."""
-    home.parent.mkdir(parents=True, exist_ok=True)
-    path = home.with_name(f".{home.name}.lock")
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise DataError(
-                f"{path}: process {file.read() or '?'} is bringing '{home.name}' in; wait for it or stop it"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-@contextmanager
-def _workplace(work: Path) -> Iterator[None]:
-    """Folder `work`, freed of leftovers before; after a failure only what can be taken up again is left."""
-    work.mkdir(exist_ok=True)
-    _clean(work, keep=RESUMABLE)
-    keep: Sequence[str] = ()
-    try:
-        yield
-    except layouts.BrokenArchive:
-        raise
-    except Exception:
-        keep = ("download",)
-        raise
-    except KeyboardInterrupt:
-        keep = RESUMABLE
-        raise
-    finally:
-        if work.exists():
-            _clean(work, keep)
-        for folder in (work / "download", work):
-            if folder.exists() and not any(folder.iterdir()):
-                folder.rmdir()
-
-
-def _clean(folder: Path, keep: Sequence[str]) -> None:
-    for item in folder.iterdir():
-        if item.name not in keep:
-            shutil.rmtree(item) if item.is_dir() else item.unlink()
-
-
-@contextmanager
-def _disk_errors(home: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a `DataError` with a remedy."""
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or home
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(f"{where}: the disk is full; free some space or {ELSEWHERE}, then run again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise DataError(f"{where}: cannot be written ({error.strerror}); {ELSEWHERE}") from error
-        raise DataError(f"{where}: {error.strerror or error}; mend that or {ELSEWHERE}") from error
 
 
 # ---- the command line --------------------------------------------------------------------------------
@@ -320,9 +236,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", metavar="NAME", help="the data set, one of those below")
     parser.add_argument("--archive", metavar="FILE", help="the publisher's archive, downloaded by hand")
     parser.add_argument("--folder", metavar="DIR", help=f"of 'own': images, masks and {own.TABLE}")
-    parser.add_argument(
-        "--size", type=int, metavar="N", help="side of the stored pictures (256; phantom 128, BraTS 240)"
-    )
+    parser.add_argument("--size", type=int, metavar="N", help="side of the stored images (256; phantom 128, BraTS 240)")
     parser.add_argument("--crop", choices=list(preprocess.CROPS), help="to the head (margin), as S2 did (s2), or none")
     parser.add_argument("--workers", type=int, metavar="N", help="processes for preprocessing (all cores)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the phantom (0)")

@@ -1,6 +1,6 @@
 """Which images are trained on, which are tested: `published`, `cleaned`, `slices`, `patient` and `external`.
 
-Their tables are committed under `splits/` and made by `python -m utils.curation`. Reading is in `store.py`.
+Their tables are committed under `splits/` and made by `python -m datasets.curation`. Reading is in `store.py`.
 """
 
 from dataclasses import dataclass, replace
@@ -9,16 +9,17 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold
 
-from datasets import catalog, store
+from datasets import catalog
 from datasets.catalog import DataError, lookup
-from datasets.store import read_manifest, read_splits
+from datasets.store import index
+from datasets.store.index import read_manifest, read_splits
 
 FOLDS = 5  # of the committed tables; `Dataset.folds` differs where patients are few
 MIDDLE = (39, 115)  # S2's 77 slices of a BraTS volume, first and last
 SELECTIONS = ("all", "middle")
 PROTOCOLS = {
     "published": "the folders as the publisher ships them",
-    "cleaned": "these folders after S0's cleaning: of pictures with one pHash, one is kept",
+    "cleaned": "these folders after S0's cleaning: of images with one pHash, one is kept",
     "slices": "S2's for volumes: a tenth of the slices, drawn at random, though their neighbours are trained on",
     "patient": f"{FOLDS} folds; no patient, duplicate or near-duplicate group on both sides",
     "external": "trained on the whole set, tested on what another set has that this one has not",
@@ -29,8 +30,8 @@ PROTOCOLS = {
 class Split:
     """Rows for training, validation and test, and their groups.
 
-    A group (patient, or duplicates of one picture where no patient is known) is what intervals resample and what
-    validation never shares with training. Under `published` the test part shares groups with training as shipped.
+    A group (patient, or duplicates of one image where no patient is known) is what intervals resample and what
+    validation never shares with training. Under `published` the test set shares groups with training as shipped.
 
     Attributes:
         train, val: rows of the manifest; groups: the group of every row of it.
@@ -45,14 +46,14 @@ class Split:
     test_groups: np.ndarray
 
     @property
-    def known(self) -> np.ndarray:
+    def train_val(self) -> np.ndarray:
         """Rows that are not tested, training and validation."""
         return np.concatenate([self.train, self.val])
 
     @property
     def seen(self) -> np.ndarray:
         """Of each test image, whether an image of its group is in training or validation."""
-        return np.isin(self.test_groups, self.groups[self.known])
+        return np.isin(self.test_groups, self.groups[self.train_val])
 
 
 def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
@@ -93,10 +94,10 @@ def make_split(
     Args:
         name: data set, see `catalog.CATALOG`.
         protocol: key of `PROTOCOLS`.
-        fold: which of the patient folds (`Dataset.folds`, mostly 5) is the test part; ignored by the other protocols.
+        fold: which of the patient folds (`Dataset.folds`, mostly 5) is the test set; ignored by the other protocols.
         test_on: the data set that `external` tests on. Its images whose group is also in `name`, and those of a class
             that `name` does not have, are left out.
-        val_fraction: share of the training part that becomes validation, cut by group; 1/round(1/f) is used, or one
+        val_fraction: share of the training set that becomes validation, cut by group; 1/round(1/f) is used, or one
             group where there are fewer.
         seed: of the validation cut only. What is tested never depends on it.
         selection: of `SELECTIONS`; "middle" leaves S2's 77 middle slices of each volume in all three parts.
@@ -151,15 +152,15 @@ def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.
         return table.fold.astype(int).to_numpy()
     if (manifest.patient == "").any():
         raise DataError(
-            f"{store.SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed"
+            f"{index.SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed"
         )
     return grouped_folds(manifest.label.to_numpy(), groups, catalog.get(name).folds, seed=0)
 
 
 def _table(path: str, names: str) -> pd.DataFrame:
-    if not (store.SPLITS / path).is_file():
-        raise DataError(f"{store.SPLITS / path}: not there; make it with: python -m utils.curation {names} --write")
-    return pd.read_csv(store.SPLITS / path, dtype=str, keep_default_na=False)
+    if not (index.SPLITS / path).is_file():
+        raise DataError(f"{index.SPLITS / path}: not there; make it with: python -m datasets.curation {names} --write")
+    return pd.read_csv(index.SPLITS / path, dtype=str, keep_default_na=False)
 
 
 def _removed_by_s0(name: str, manifest: pd.DataFrame) -> np.ndarray:

@@ -1,6 +1,6 @@
 """What may be done to every image of a set before a model sees it: turned back, or freed of traces of its source.
 
-`store.PackedImages(view=...)` applies them, `utils/curation.py` finds turned images by the same transforms.
+`store.ImageDataset(view=...)` applies them, `datasets/curation` finds turned images by the same transforms.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ VIEWS = {
     "clahe": "contrast equalised tile by tile, S3's preparation, see `clahe`",
 }
 
-# The 8 flips and rotations of the last two axes, by the name of what was done to the picture.
+# The 8 flips and rotations of the last two axes, by the name of what was done to the image.
 TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "upright": lambda x: x,
     "flipped-lr": lambda x: x[..., ::-1],
@@ -28,10 +28,14 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+def turn(image: np.ndarray, transform: str) -> np.ndarray:
+    """An image H×W×C after a transform of `TRANSFORMS`."""
+    return np.moveaxis(TRANSFORMS[transform](np.moveaxis(image, 2, 0)), 0, 2)
+
+
 def undo(image: np.ndarray, transform: str) -> np.ndarray:
     """Turn an image H×W×C back after a transform of `TRANSFORMS`."""
-    inverse = {"rotated-90": "rotated-270", "rotated-270": "rotated-90"}.get(transform, transform)
-    return np.moveaxis(TRANSFORMS[inverse](np.moveaxis(image, 2, 0)), 0, 2)
+    return turn(image, {"rotated-90": "rotated-270", "rotated-270": "rotated-90"}.get(transform, transform))
 
 
 def level(image: np.ndarray) -> np.ndarray:
@@ -50,7 +54,7 @@ def level(image: np.ndarray) -> np.ndarray:
 def clahe(image: np.ndarray) -> np.ndarray:
     """S3's: contrast-limited equalisation (clip 3, 8×8 tiles) of L of LAB, of a grey image H×W uint8.
 
-    S3 equalised behind the resize to 224 pixels; here the packed picture is, before any.
+    S3 equalised behind the resize to 224 pixels; here the packed image is, before any.
     """
     lab = cv2.cvtColor(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB), cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply(lab[..., 0])
@@ -58,7 +62,7 @@ def clahe(image: np.ndarray) -> np.ndarray:
 
 
 def head_mask(grey: np.ndarray) -> np.ndarray:
-    """Where the head is in a grey picture H×W: the largest thing above half of Otsu's threshold, filled; bool H×W."""
+    """Where the head is in a grey image H×W: the largest thing above half of Otsu's threshold, filled; bool H×W."""
     threshold, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     contours, _ = cv2.findContours(np.uint8(grey > threshold / 2), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     head = np.zeros(grey.shape, np.uint8)

@@ -10,7 +10,7 @@ class AttentionGate(nn.Module):
 
     Args:
         channels: of the decoder's tensor and of the skip alike.
-        normalised: scale each picture's scores to mean 0 and spread 1 before the sigmoid, without parameters
+        normalised: scale each image's scores to mean 0 and spread 1 before the sigmoid, without parameters
             (instance norm, Ulyanov et al. 2016, arXiv:1607.08022). S2 had no such step, and found its two deep gates
             all 0 or all 1.
 
@@ -36,7 +36,7 @@ class AttentionUNet(ImprovedUNet):
     """`ImprovedUNet` with a gate on each skip; 843,319 parameters with 4 channels in, 3 out and 16 filters.
 
     Source: S2's layer list. Arguments and shapes as there, and `normalised` for the gates: their scores are scaled in
-    every picture, which needs at least 32×32 pixels in training.
+    every image, which needs at least 32×32 pixels in training.
 
     `forward(x, return_attention=True)` returns the logits and the four maps, from the deepest gate (H/8) to the
     finest (H), each B × 1 × h × w in (0, 1).

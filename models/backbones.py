@@ -1,6 +1,6 @@
 """Seventeen networks that were trained on ImageNet, each under one name: `build_backbone(name, …)`. Heads: `heads.py`.
 
-torchvision has SqueezeNet, timm the others. Each sees pictures normalised as in its training: a network that is shown
+torchvision has SqueezeNet, timm the others. Each sees images normalised as in its training: a network that is shown
 other numbers starts from noise. `python -m models.backbones NAME` fetches weights, for nodes that have no network.
 """
 
@@ -15,8 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from datasets.catalog import DataError, lookup
-from models.checks import check_arguments
+from models.checks import check_arguments, check_name
 from models.heads import HEADS
 
 # The project's name → timm's; behind the point is what the weights were trained on, ImageNet-1k in the end.
@@ -47,14 +46,18 @@ TOPS = {"VGG16": ("pre_logits",), "VGG19": ("pre_logits",), "MobileNetV3-Large":
 IMAGENET_CLASSES = 1000
 
 
+class WeightsError(Exception):
+    """A weight file that cannot be had, cannot be read, or is another network's; the message says what to do."""
+
+
 class Transfer(nn.Module):
     """A backbone and a head: normalise → features → logits.
 
     Args:
         backbone: has `forward_features`, as timm's, or `features`, as torchvision's.
         head: takes maps B × channels × h × w.
-        mean, std: of the backbone's training, of each channel, on pictures in [0, 1].
-        in_channels: 1 is repeated to the three equal channels that a grey picture of ImageNet has.
+        mean, std: of the backbone's training, of each channel, on images in [0, 1].
+        in_channels: 1 is repeated to the three equal channels that a grey image of ImageNet has.
         image_size: side of the square input.
 
     Shape:
@@ -64,9 +67,9 @@ class Transfer(nn.Module):
     def __init__(self, backbone: nn.Module, head: nn.Module, mean: list, std: list, in_channels: int, image_size: int):
         super().__init__()
         self.backbone, self.head = backbone, head
-        self.map = nn.Identity()  # what the head sees, for whoever wants to look (`figures.grad_cam`)
+        self.map = nn.Identity()  # what the head sees, for whoever wants to look (`saliency.grad_cam`)
         self.in_channels, self.image_size = in_channels, image_size
-        self.frozen_norm = False
+        self.freeze_bn = False
         for name, values in (("mean", mean), ("std", std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
@@ -94,11 +97,11 @@ class Transfer(nn.Module):
         return norm(x) if isinstance(norm, nn.Module) else x
 
     def train(self, mode: bool = True) -> "Transfer":
-        """As usual, but batch norms of the backbone whose weights are frozen, or all with `frozen_norm`, keep their
+        """As usual, but batch norms of the backbone whose weights are frozen, or all with `freeze_bn`, keep their
         statistics: they stay in evaluation."""
         super().train(mode)
         for module in self.backbone.modules():
-            if isinstance(module, _BatchNorm) and (self.frozen_norm or not module.weight.requires_grad):
+            if isinstance(module, _BatchNorm) and (self.freeze_bn or not module.weight.requires_grad):
                 module.eval()
         return self
 
@@ -125,12 +128,11 @@ def build_backbone(
         image_size: side of the input; 0 for the one that the weights were trained at. Position embeddings are resized.
 
     Raises:
-        UnknownName: a name or head that does not exist.
-        ValueError: sizes that the network cannot take.
-        DataError: weights that cannot be had, or are not those of this network.
+        ValueError: a name or head that does not exist, or sizes that the network cannot take.
+        WeightsError: weights that cannot be had, or are not those of this network.
     """
-    lookup(BACKBONES, name, "backbone")
-    lookup(HEADS, head, "head")
+    check_name(name, BACKBONES, "backbone")
+    check_name(head, HEADS, "head")
     make = _squeezenet if name == SQUEEZENET else partial(_of_timm, name)
     image_size = image_size or _own_size(name)
     check_arguments(num_classes, in_channels, image_size, MULTIPLE.get(name, 1))
@@ -150,7 +152,7 @@ def build_backbone(
         if isinstance(pretrained, bool):
             raise
         told = " ".join(str(error).split()).replace("copying a param with shape torch.Size", "the file has ")
-        raise DataError(
+        raise WeightsError(
             f"{pretrained}: not the weights of {name} with {num_classes} classes and head '{head}' ({told[:300]}). "
             "Name the file of this network, or leave it out."
         ) from error
@@ -216,8 +218,8 @@ def _check_classes(state: dict[str, Tensor], classifier: str) -> None:
         raise RuntimeError(f"its classifier knows {len(found)} classes, those of ImageNet are {IMAGENET_CLASSES}")
 
 
-def _not_fetched(name: str, what: str, error: Exception) -> DataError:
-    return DataError(
+def _not_fetched(name: str, what: str, error: Exception) -> WeightsError:
+    return WeightsError(
         f"the ImageNet weights of {name} ({what}) are not in the cache and cannot be fetched ({type(error).__name__}). "
         f"On a machine with network, such as a login node: make weights BACKBONE={name}"
     )
@@ -227,26 +229,26 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a weight file by name. A .pth is unpickled as tensors only: code in it is refused, never run.
 
     Raises:
-        DataError: no such file, half of one, or something else than tensors.
+        WeightsError: no such file, half of one, or something else than tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such weight file")
+        raise WeightsError(f"{path}: no such weight file")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
-        raise DataError(f"{path}: not a whole safetensors file ({error}). Fetch it again.") from error
+        raise WeightsError(f"{path}: not a whole safetensors file ({error}). Fetch it again.") from error
     except Exception as error:  # torch raises what the half of a zip or a pickle happens to raise
         why = "it holds more than tensors" if "Unsupported" in str(error) or "GLOBAL" in str(error) else "half a file?"
-        raise DataError(
+        raise WeightsError(
             f"{path}: not readable as weights, nothing of it was run ({why}). Fetch it again, or take a .safetensors."
         ) from error
     for key in ("state_dict", "model"):  # where training scripts put it
         state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise DataError(f"{path}: holds no table of tensors; give the state_dict of a network")
+        raise WeightsError(f"{path}: holds no table of tensors; give the state_dict of a network")
     return state
 
 
@@ -261,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in parser.parse_args(arguments).name:
             build_backbone(name, pretrained=True)
             print(f"{name}: ImageNet weights are in the cache")
-    except DataError as error:
+    except (ValueError, WeightsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

@@ -1,5 +1,7 @@
 """What every model asks of its arguments, in one place, so that each model file is only its architecture."""
 
+from collections.abc import Iterable
+
 import torch
 
 SMALLEST = 64  # below this the pooling leaves nothing to classify
@@ -45,3 +47,9 @@ def check_maps(x: torch.Tensor, in_channels: int, multiple: int = 16) -> None:
         raise ValueError(f"input of shape {'×'.join(map(str, x.shape))}: this model was built for B×{in_channels}×H×W")
     if x.shape[2] % multiple or x.shape[3] % multiple:
         raise ValueError(f"input of {x.shape[2]}×{x.shape[3]} pixels: {multiple} must divide both sides")
+
+
+def check_name(name: str, known: Iterable[str], what: str) -> None:
+    """Raise `ValueError`, which lists the names there are, unless `name` is among `known`."""
+    if name not in known:
+        raise ValueError(f"unknown {what} '{name}'. Known: {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""MultiTaskUNet, the network of S0: one encoder reconstructs the picture, detects a tumour and names it."""
+"""MultiTaskUNet, the network of S0: one encoder reconstructs the image, detects a tumour and names it."""
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +38,7 @@ class MultiTaskUNet(nn.Module):
     a part away, to see what it is worth.
 
     Args:
-        in_channels: channels of the picture, which are also reconstructed.
+        in_channels: channels of the image, which are also reconstructed.
         width: filters of the first level; S0 has 64.
         num_subtypes: kinds of tumour.
         dropout: between the latent and each head.
@@ -93,7 +93,7 @@ class MultiTaskUNet(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the bottleneck back to the picture; `widths` of the levels, the bottleneck's last."""
+    """From the bottleneck back to the image; `widths` of the levels, the bottleneck's last."""
 
     def __init__(self, widths: list[int], out_channels: int):
         super().__init__()

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from datasets import catalog, download, phantom
+from datasets import catalog, download
+from datasets.generator import phantom
 
 torch.set_num_threads(min(2, torch.get_num_threads()))  # fewer where OMP_NUM_THREADS says so
 

@@ -14,26 +14,31 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from datasets import phantom, store
 from datasets.catalog import CATALOG, DataError, get
-from datasets.protocols import make_split, overlap_file
-from datasets.store import SPLITS, PackedImages, read_manifest
-from datasets.views import TRANSFORMS
-from utils import curation, thumbnails
-from utils.curation import close_hashes, curate, duplicate_pairs, facts, identical_pairs, link, near_pairs, s0_cleaning
-from utils.thumbnails import collect, look, phashes, traits
+from datasets.curation import __main__, duplicates, links, split_table, thumbnails
+from datasets.curation.duplicates import close_hashes, duplicate_pairs, identical_pairs, near_pairs, s0_cleaning
+from datasets.curation.links import link
+from datasets.curation.split_table import curate, facts
+from datasets.curation.thumbnails import collect, look, phashes, traits
+from datasets.generator import phantom
+from datasets.splitting import make_split, overlap_file
+from datasets.store import index
+from datasets.store.images import ImageDataset
+from datasets.store.index import SPLITS, read_manifest
+from datasets.transforms import TRANSFORMS
+from utils.evaluation.baselines import nearest_thumbnails
 
 FACTS = json.loads((SPLITS / "facts.json").read_text())
 
 
 def picture(seed, shape=(90, 110)):
-    """A smooth random picture: unlike any other, and unlike itself when turned."""
+    """A smooth random image: unlike any other, and unlike itself when turned."""
     noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 9)
     return np.uint8(255 * (noise - noise.min()) / np.ptp(noise))
 
 
 def pictures(images, labels=None, **columns):
-    """`Pictures` of arrays, with a manifest of made-up paths."""
+    """`Thumbnails` of arrays, with a manifest of made-up paths."""
     names = [f"{i}.png" for i in range(len(images))]
     known = {"published_split": "train", "patient": "", "sha256": names, "label": labels or "glioma"} | columns
     return collect(pd.DataFrame({"path": names} | known, index=range(len(images))), [traits(i) for i in images])
@@ -78,8 +83,8 @@ def test_hashes_within_a_distance_equal_brute_force():
 
 def test_a_near_pair_needs_both_hash_and_correlation():
     found = pictures([picture(0), picture(1), picture(0)])
-    found.hashes[1] = found.hashes[0]  # another picture under the same hash
-    found.hashes[2, :] = ~found.hashes[0]  # the same picture under another hash
+    found.hashes[1] = found.hashes[0]  # another image under the same hash
+    found.hashes[2, :] = ~found.hashes[0]  # the same image under another hash
     assert near_pairs(found).empty
     assert near_pairs(found, correlation=-1).iloc[0][["i", "j"]].tolist() == [0, 1]
 
@@ -89,8 +94,8 @@ def test_what_the_near_rule_lets_through_is_counted():
     found = pictures([picture(0), picture(1), darker, picture(2), picture(3)])
     found.hashes[2] = found.hashes[0] ^ np.uint64(0b111111)  # as if it were 6 bits away
     table = curate(found).assign(fold=[0, 0, 1, 1, 0])
-    assert table.group.nunique() == 5 and curation.alike_across_folds(found, table).tolist() == [0, 2]
-    assert not len(curation.alike_across_folds(found, table, bits=5))
+    assert table.group.nunique() == 5 and split_table.alike_across_folds(found, table).tolist() == [0, 2]
+    assert not len(split_table.alike_across_folds(found, table, bits=5))
 
 
 def test_planted_duplicates_are_found_and_nothing_else(roots):
@@ -119,8 +124,8 @@ def test_wrong_labels_of_copies_and_patients_across_the_split_are_found(roots):
 def test_planted_wrong_labels_are_found_and_no_other(roots):
     table = read_manifest("phantom")
     planted = np.flatnonzero(table.true_label != table.label)
-    assert len(planted) and curation.wrong_labels(table).tolist() == planted.tolist()
-    assert not len(curation.wrong_labels(table.assign(patient="")))
+    assert len(planted) and links.wrong_labels(table).tolist() == planted.tolist()
+    assert not len(links.wrong_labels(table.assign(patient="")))
 
 
 def test_copies_that_were_turned_are_named_so_and_no_other(roots):
@@ -137,7 +142,7 @@ def test_copies_that_were_turned_are_named_so_and_no_other(roots):
 def test_odd_pictures_are_handled():
     odd = [np.zeros((50, 40), np.uint8), np.full((9, 9), 200, np.uint8), np.array([[7]], np.uint8), picture(0)]
     found = pictures(odd)
-    assert near_pairs(found).empty, "pictures of one grey value look like nothing, not like each other"
+    assert near_pairs(found).empty, "images of one grey value look like nothing, not like each other"
     assert (link(found, pictures([picture(0)])).reference == [-1, -1, -1, 0]).all()
     twins = pictures([odd[0], odd[0]])
     assert duplicate_pairs(twins).kind.tolist() == ["pixels"], "identical they still are"
@@ -154,7 +159,7 @@ def test_an_empty_set_and_a_set_without_labels():
 
 def test_identical_keys_make_one_group():
     assert identical_pairs(["a", "b", "a", "c", "a"]).to_numpy().tolist() == [[0, 2], [0, 4]]
-    assert curation.components(5, np.array([0, 0]), np.array([2, 4])).tolist() == [0, 1, 0, 2, 0]
+    assert duplicates.components(5, np.array([0, 0]), np.array([2, 4])).tolist() == [0, 1, 0, 2, 0]
 
 
 def test_s0_keeps_one_picture_a_hash_train_before_test():
@@ -180,7 +185,7 @@ def test_the_same_seed_gives_the_same_table(roots):
 @pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng"])
 def test_committed_splits_separate_patients_and_groups(name):
     table = pd.read_csv(SPLITS / f"{name}.csv", dtype=str, keep_default_na=False)
-    assert list(table.columns) == curation.SPLIT_COLUMNS
+    assert list(table.columns) == split_table.SPLIT_COLUMNS
     assert len(table) == CATALOG[name].images == table.path.nunique()
     assert table.groupby("group").fold.nunique().max() == 1
     assert table[table.patient != ""].groupby("patient").fold.nunique().max() == 1
@@ -241,7 +246,7 @@ def two_sets(roots, tmp_path, monkeypatch):
     manifest.to_csv(twin / "manifest.csv", index=False)
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
     monkeypatch.setitem(CATALOG, "twin", replace(get("phantom"), name="twin"))
-    monkeypatch.setattr(store, "SPLITS", tmp_path / "splits")
+    monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     (tmp_path / "splits").mkdir()
     return manifest
 
@@ -251,37 +256,37 @@ def written(folder):
 
 
 def test_one_command_writes_tables_that_the_protocols_read(two_sets, tmp_path, capsys):
-    with pytest.raises(DataError, match=r"python -m utils\.curation phantom twin --write"):
+    with pytest.raises(DataError, match=r"python -m datasets\.curation phantom twin --write"):
         make_split("phantom", "external", test_on="twin")
-    with pytest.raises(DataError, match=r"python -m utils\.curation phantom --write"):
+    with pytest.raises(DataError, match=r"python -m datasets\.curation phantom --write"):
         make_split("phantom", "cleaned")
-    assert curation.main(["phantom", "twin", "--write"]) == 0
+    assert __main__.main(["phantom", "twin", "--write"]) == 0
     assert "phantom and twin, images shared" in capsys.readouterr().out
     first = {path.name: path.read_bytes() for path in (tmp_path / "splits").rglob("*.*")}
-    assert curation.main(["phantom", "twin", "--write"]) == 0
+    assert __main__.main(["phantom", "twin", "--write"]) == 0
     assert first == {path.name: path.read_bytes() for path in (tmp_path / "splits").rglob("*.*")}, (
         "same data, same bytes"
     )
     assert set(first) == {"phantom.csv", "twin.csv", "facts.json", "phantom+twin.csv"}
     cleaned, raw = make_split("phantom", "cleaned"), make_split("phantom")
-    removed = set(np.concatenate([raw.known, raw.test])) - set(np.concatenate([cleaned.known, cleaned.test]))
+    removed = set(np.concatenate([raw.train_val, raw.test])) - set(np.concatenate([cleaned.train_val, cleaned.test]))
     hashes = look("phantom").hashes[:, 0]
     kept = np.setdiff1d(np.arange(len(hashes)), list(removed))
-    assert removed and len(set(hashes[kept])) == len(kept) == len(set(hashes)), "one picture a hash"
+    assert removed and len(set(hashes[kept])) == len(kept) == len(set(hashes)), "one image a hash"
 
 
 def test_external_leaves_out_every_relative_and_nobody_else(two_sets):
-    assert curation.main(["phantom", "twin", "--write"]) == 0
+    assert __main__.main(["phantom", "twin", "--write"]) == 0
     split = make_split("phantom", "external", test_on="twin")
     assert split.test_set == "twin" and not len(np.intersect1d(split.train, split.val))
-    assert sorted(split.known) == list(range(len(read_manifest("phantom")))), "the whole first set is trained on"
+    assert sorted(split.train_val) == list(range(len(read_manifest("phantom")))), "the whole first set is trained on"
     copied = np.arange(0, len(two_sets), 3)
     assert not set(copied) & set(split.test), "copies are left out"
-    table = pd.read_csv(store.SPLITS / "twin.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(index.SPLITS / "twin.csv", dtype=str, keep_default_na=False)
     related = table.group.isin(set(table.group[copied])).to_numpy()
     assert set(split.test) == set(np.flatnonzero(~related)), "with all that is grouped with them, and no other"
     kinds = (
-        pd.read_csv(store.SPLITS / overlap_file("twin", "phantom")).query("dataset == 'twin'").set_index("path").kind
+        pd.read_csv(index.SPLITS / overlap_file("twin", "phantom")).query("dataset == 'twin'").set_index("path").kind
     )
     assert (kinds[two_sets.path[copied]] == "bytes").all() and set(kinds) <= {
         "bytes",
@@ -290,11 +295,11 @@ def test_external_leaves_out_every_relative_and_nobody_else(two_sets):
         "patient",
         "group",
     }
-    assert len(PackedImages("twin", split.test, image_size=32, classes=get("phantom").classes)) == len(split.test)
+    assert len(ImageDataset("twin", split.test, image_size=32, classes=get("phantom").classes)) == len(split.test)
 
 
 def test_external_needs_another_set_and_something_left(two_sets, monkeypatch):
-    assert curation.main(["phantom", "twin", "--write"]) == 0
+    assert __main__.main(["phantom", "twin", "--write"]) == 0
     with pytest.raises(DataError, match="external to itself"):
         make_split("phantom", "external", test_on="phantom")
     with pytest.raises(DataError, match="names a set to test on"):
@@ -302,28 +307,28 @@ def test_external_needs_another_set_and_something_left(two_sets, monkeypatch):
     with pytest.raises(DataError, match="names a set to test on"):
         make_split("phantom", "published", test_on="twin")
     all_shared = read_manifest("twin")[["path"]].assign(dataset="twin", kind="bytes")
-    all_shared.to_csv(store.SPLITS / overlap_file("phantom", "twin"), index=False)
+    all_shared.to_csv(index.SPLITS / overlap_file("phantom", "twin"), index=False)
     with pytest.raises(DataError, match="'twin' has no image, of a class of 'phantom'"):
         make_split("phantom", "external", test_on="twin")
 
 
 def test_the_command_line_names_what_is_missing(roots, capsys):
-    assert curation.main(["phantom", "sartaj"]) == 1
+    assert __main__.main(["phantom", "sartaj"]) == 1
     assert "python datasets/download.py sartaj" in capsys.readouterr().err
 
 
-def test_the_memoriser_remembers_twins(roots):
+def test_the_nearest_neighbour_finds_twins(roots):
     found = look("phantom")
-    table, seen = curation.memoriser(found, "published")
+    table, seen = nearest_thumbnails(found, "published")
     right = (table.label == table.predicted).to_numpy()
     assert len(table) == len(make_split("phantom").test) and right[seen].mean() > right[~seen].mean()
-    table, seen = curation.memoriser(found, "patient")
+    table, seen = nearest_thumbnails(found, "patient")
     assert sorted(table.path) == sorted(found.table.path) and not seen.any()
 
 
 def test_relations_count_what_was_planted(roots):
     found = look("phantom")
-    counted = curation.relations(found)
+    counted = duplicates.relations(found)
     assert list(counted.index) == ["bytes", "pixels", "near"]
     assert (counted["within a class"] + counted["between classes"] == counted.pairs).all()
     assert counted["between the parts"].sum() > 0
@@ -352,9 +357,9 @@ def test_no_patient_and_no_group_crosses_to_an_external_test(a, b):
 
 @pytest.mark.real
 def test_the_real_archives_give_the_committed_tables(real_sets, tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "SPLITS", tmp_path / "splits")
+    monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     (tmp_path / "splits").mkdir()
-    assert curation.main(["brain-tumor-mri", "sartaj", "cheng", "--write"]) == 0
+    assert __main__.main(["brain-tumor-mri", "sartaj", "cheng", "--write"]) == 0
     made, committed = written(tmp_path / "splits"), written(SPLITS)
     assert sorted(made) == sorted(committed)
     assert [path for path in made if made[path] != committed[path]] == []

@@ -25,7 +25,10 @@ import pytest
 from kaggle_server import Kaggle
 from PIL import Image
 
-from datasets import catalog, download, layouts, manifest, phantom, preprocess
+from datasets import catalog, download
+from datasets.generator import phantom
+from datasets.sources import unpacking
+from datasets.store import manifest, packing
 
 SCRIPT = Path(download.__file__)
 SETS = ("brain-tumor-mri", "sartaj")
@@ -345,7 +348,7 @@ def test_one_broken_image_in_a_hundred_is_left_out_and_two_condemn_the_archive(b
     assert h5py.File(root / "sartaj" / "images.h5")["image"].shape[0] == 103
 
 
-@pytest.mark.parametrize("step", [(layouts, "unpack"), (preprocess, "pack"), (manifest, "write_manifest")])
+@pytest.mark.parametrize("step", [(unpacking, "unpack"), (packing, "pack"), (manifest, "write_manifest")])
 @pytest.mark.parametrize(
     ("number", "said"),
     [(errno.ENOSPC, "the disk is full"), (errno.EROFS, "cannot be written"), (errno.EACCES, "cannot be written")],
@@ -372,7 +375,8 @@ exit $code
 """
 UNCHECKED = """
 import sys
-from datasets import download, fetch
+from datasets import download
+from datasets.sources import fetch
 fetch.require_space = lambda *_: None
 sys.exit(download.main(sys.argv[1:]))
 """

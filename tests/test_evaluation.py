@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils.evaluation import evaluate, group_intervals, point_metrics
+from utils.evaluation.classification import evaluate, point_metrics
+from utils.evaluation.intervals import grouped_bootstrap_ci
 
 CLASSES = ("a", "b", "c")
 
@@ -61,9 +62,9 @@ def test_intervals_resample_groups_not_images():
 
 def test_interval_of_a_mean_is_the_textbook_one():
     sample = np.random.default_rng(1).normal(size=400)
-    low, high = group_intervals(np.arange(400), lambda rows: sample[rows].mean(keepdims=True), resamples=3000)
+    found = grouped_bootstrap_ci(np.arange(400), lambda rows: {"mean": sample[rows].mean()}, resamples=3000)["mean"]
     half = 1.96 * sample.std() / 20
-    assert (low[0], high[0]) == pytest.approx((sample.mean() - half, sample.mean() + half), abs=0.01)
+    assert (found["low"], found["high"]) == pytest.approx((sample.mean() - half, sample.mean() + half), abs=0.01)
 
 
 def test_one_group_alone_has_no_interval_and_a_missing_class_no_auc():

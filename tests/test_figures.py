@@ -15,7 +15,8 @@ from PIL import Image
 from torch import nn
 
 from models import CustomCNN
-from utils import figures
+from utils.evaluation import saliency
+from utils.reporting import figures
 
 CLASSES = ("a", "b", "c")
 VALUES = ("spread", "saturated")
@@ -52,10 +53,10 @@ class BrightSpot(nn.Module):
 def test_grad_cam_points_at_the_spot(where):
     x = torch.zeros(1, 1, 32, 32)
     x[0, 0, where[0] - 2 : where[0] + 3, where[1] - 2 : where[1] + 3] = 1
-    heat = figures.grad_cam(BrightSpot(), x, torch.tensor([1]))[0]
+    heat = saliency.grad_cam(BrightSpot(), x, torch.tensor([1]))[0]
     assert abs(np.array(np.unravel_index(heat.argmax(), heat.shape)) - where).max() <= 2
     assert heat.max() == pytest.approx(1)
-    assert figures.grad_cam(BrightSpot(), x, torch.tensor([0])).max() == 0, "nothing speaks against itself"
+    assert saliency.grad_cam(BrightSpot(), x, torch.tensor([0])).max() == 0, "nothing speaks against itself"
 
 
 def test_confusion_shows_counts_and_colours_shares(predictions):
@@ -78,7 +79,7 @@ def test_every_other_figure_draws(predictions):
     assert [b.get_height() for b in bars] == [2, 1]
     assert len(figures.first_filters(CustomCNN(image_size=64)).axes) == 64
     picture = figures.heat_on_image(np.full((4, 4), 255, np.uint8), np.zeros((4, 4)))
-    assert np.allclose(picture, 1), "without heat the picture stays as it is"
+    assert np.allclose(picture, 1), "without heat the image stays as it is"
 
 
 def test_published_numbers_stand_beside_ours():
@@ -109,7 +110,7 @@ def test_a_walk_has_a_frame_a_slice():
 
 def test_figures_of_segmentation_draw_what_they_are_given():
     images, masks = np.zeros((2, 8, 8)), np.ones((2, 1, 8, 8), np.uint8)
-    beside = figures.truth_beside(images, masks, 1 - masks, ["p", "q"], ["tumour"])
+    beside = figures.show_predictions(images, masks, 1 - masks, ["p", "q"], ["tumour"])
     assert len([a for a in beside.axes if a.images]) == 6
     epochs = [{f"gate{g}": np.full((1, 4, 4), 0.5) for g in (1, 2)} for _ in range(9)]
     shown = figures.gate_maps(images[0], epochs, most=4)
@@ -145,9 +146,9 @@ def test_figures_of_the_multi_task_network_draw_what_they_are_given(predictions)
     history = pd.DataFrame({"epoch": [1, 2]} | {f"{p}_{n}": [1.0, 0.5] for p in ("train", "val") for n in ("x", "y")})
     assert [axis.get_title() for axis in figures.losses(history, ["x", "y"]).axes] == ["x", "y"]
     images, drawn = np.zeros((2, 4, 4)), np.full((2, 4, 4), 0.25)
-    assert [a.images[0].get_array().max() for a in figures.drawn_again(images, drawn, "ab").axes] == [0] * 2 + [
-        0.25
-    ] * 4
+    assert [a.images[0].get_array().max() for a in figures.show_reconstructions(images, drawn, "ab").axes] == [
+        0
+    ] * 2 + [0.25] * 4
     table = predictions.assign(error=np.linspace(0.1, 1, len(predictions)))
     assert figures.errors_by_class(table, CLASSES).axes[0].get_yscale() == "log"
     axis = figures.screening(predictions, "a", threshold=0.8).axes[0]

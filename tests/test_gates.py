@@ -5,22 +5,23 @@ import pytest
 import torch
 from accelerate.utils import set_seed
 
-from datasets.protocols import make_split
-from datasets.store import PackedImages
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
 from models import AttentionUNet
-from utils.gates import KEPT, GateWatch, statistics
 from utils.recipes import get_recipe
-from utils.tasks import Segmentation
-from utils.training import TrainingPaused, fit
+from utils.training.callbacks import KEPT, GateWatch, gate_statistics
+from utils.training.checkpoint import TrainingPaused
+from utils.training.loop import fit
+from utils.training.tasks import Segmentation
 
 
 def test_statistics_by_hand():
     half = torch.zeros(2, 1, 4, 4)
     half[:, :, :2] = 1
-    assert statistics(half) == {"mean": 0.5, "spread": 0.5, "saturated": 1.0}
-    assert statistics(torch.full((2, 1, 4, 4), 0.5)) == {"mean": 0.5, "spread": 0.0, "saturated": 0.0}
-    between = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])  # differs between pictures, not within
-    assert statistics(between)["spread"] == 0
+    assert gate_statistics(half) == {"mean": 0.5, "spread": 0.5, "saturated": 1.0}
+    assert gate_statistics(torch.full((2, 1, 4, 4), 0.5)) == {"mean": 0.5, "spread": 0.0, "saturated": 0.0}
+    between = torch.stack([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])  # differs between images, not within
+    assert gate_statistics(between)["spread"] == 0
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def watched(roots):
     """An untrained AttentionUNet, its task, data and recipe of three epochs on the small phantom."""
     parts = make_split("phantom", "patient")
     how = {"image_size": 32, "channels": "all", "masks": True}
-    train, val = (PackedImages("phantom", rows, **how) for rows in (parts.train[:16], parts.val[:8]))
+    train, val = (ImageDataset("phantom", rows, **how) for rows in (parts.train[:16], parts.val[:8]))
     recipe = get_recipe("ours", "AttentionUNet", epochs=3, batch_size=8)
     return Segmentation(3, recipe.loss, recipe.augmentation), train, val, recipe
 
@@ -37,8 +38,8 @@ def train(watched, folder, **changes):
     task, data, val, recipe = watched
     set_seed(0)
     net = AttentionUNet(n_filters=4, normalised=True)
-    watch = GateWatch(task.inputs(val.__getitems__(range(len(val)))), folder / "gates")
-    return net, watch, fit(net, task, data, val, recipe, folder=folder, watch=watch, **changes)
+    watch = GateWatch(task.inputs(val.batch(range(len(val)))), folder / "gates")
+    return net, watch, fit(net, task, data, val, recipe, folder=folder, callback=watch, **changes)
 
 
 def test_every_epoch_leaves_statistics_and_maps(watched, tmp_path):
@@ -70,4 +71,4 @@ def test_normalised_scores_cannot_be_stuck():
         for gate in net.gates:
             torch.nn.init.constant_(gate.score[1].bias, 20)  # what training drove S2's deep gates to
         maps = net(x, return_attention=True)[1]
-        assert all((statistics(m)["saturated"] == 1) == stuck for m in maps)
+        assert all((gate_statistics(m)["saturated"] == 1) == stuck for m in maps)

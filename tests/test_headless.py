@@ -12,7 +12,7 @@ import pytest
 from small_notebook import small_notebook
 
 from datasets.catalog import DataError
-from utils import headless
+from utils import headless, parameters
 
 PAUSE = "class TrainingPaused(Exception): pass\nraise TrainingPaused('after epoch 3 of 9')"
 
@@ -57,7 +57,7 @@ def texts(notebook: nbformat.NotebookNode) -> str:
     ],
 )
 def test_a_value_gets_the_type_of_the_default(text, default, value):
-    got = headless.typed("name", text, default)
+    got = parameters.typed("name", text, default)
     assert got == value and type(got) is type(value)
 
 
@@ -75,7 +75,7 @@ def test_a_value_gets_the_type_of_the_default(text, default, value):
 )
 def test_a_value_that_does_not_fit_is_refused_with_the_expected_type(text, default, kind):
     with pytest.raises(DataError, match=f"parameter 'name' takes {kind}.*not '{text.replace('[', '.')}'"):
-        headless.typed("name", text, default)
+        parameters.typed("name", text, default)
 
 
 @pytest.mark.parametrize(

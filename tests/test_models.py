@@ -1,4 +1,4 @@
-"""Every model in one table: parameters to the digit, forward and backward, sizes taken and refused."""
+"""Every model in one table: parameters exactly, forward and backward, sizes taken and refused."""
 
 import pytest
 import torch

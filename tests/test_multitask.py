@@ -12,19 +12,26 @@ import torch
 from torch import nn
 
 from datasets.catalog import DataError
-from datasets.protocols import make_split
-from datasets.store import PackedImages
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
 from models import MultiTaskUNet
-from utils import ablation, tables
-from utils.balancing import GradientWatch, RunningAverage, Uncertainty
-from utils.decision import decide, healthy_class, joint_probabilities, screening, threshold_for
-from utils.evaluation import evaluate, prediction_table
-from utils.latent import anomaly, describe, reconstructions
-from utils.pooling import pool_folds
+from utils.analysis import ablation
+from utils.evaluation.classification import evaluate, prediction_table
+from utils.evaluation.reconstruction import anomaly, describe, reconstructions
+from utils.evaluation.screening import screening, threshold_for
 from utils.recipes import get_recipe
-from utils.runs import Run, load_evidence, load_runs, load_weights, save_run
-from utils.tasks import MultiTask
-from utils.training import BalancedSampler, Fit, fit, make_loader
+from utils.reporting import tables
+from utils.reporting.pooling import pool_folds
+from utils.reporting.records import load_evidence, save_run, write_predictions
+from utils.reporting.runs import Run
+from utils.reporting.weights import find_weights, load_weights
+from utils.training.balancing import RunningAverage, Uncertainty
+from utils.training.callbacks import GradientWatch
+from utils.training.decision import decide, healthy_class, joint_probabilities
+from utils.training.loading import BalancedSampler, make_loader
+from utils.training.loop import Fit, fit
+from utils.training.optimisation import make_optimizer
+from utils.training.tasks import MultiTask
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 HEALTHY = 2
@@ -93,7 +100,7 @@ def gradient(net, loss, of):
 def test_every_loss_reaches_the_shared_encoder_and_its_own_part_only(name):
     torch.manual_seed(0)
     net, task, batch = MultiTaskUNet(width=4), MultiTask(4, HEALTHY), batch_of([0, 1, 2, 3])
-    loss, counts = task.by_picture(net(task.inputs(batch)), task.targets(batch))[name]
+    loss, counts = task.per_image(net(task.inputs(batch)), task.targets(batch))[name]
     loss = (loss * counts).sum()
     assert gradient(net, loss, "encoder.0") > 0 and gradient(net, loss, "encoder.4") > 0, "first level and bottleneck"
     reached = {of for of in ("decoder", "heads.tumour", "heads.subtype") if gradient(net, loss, of) > 0}
@@ -104,7 +111,7 @@ def test_every_loss_reaches_the_shared_encoder_and_its_own_part_only(name):
 def test_a_batch_without_a_tumour_asks_for_no_kind_of_it():
     net, task, batch = MultiTaskUNet(width=4), MultiTask(4, HEALTHY), batch_of([2, 2])
     outputs, targets = net(task.inputs(batch)), task.targets(batch)
-    loss, counts = task.by_picture(outputs, targets)["subtype"]
+    loss, counts = task.per_image(outputs, targets)["subtype"]
     assert counts.tolist() == [0, 0] and gradient(net, (loss * counts).sum(), "") == 0
     classification = task.parts(outputs, targets)["classification"]
     tumour = nn.functional.binary_cross_entropy_with_logits(outputs["tumour"], torch.zeros(2))
@@ -195,10 +202,10 @@ def test_learned_weights_follow_the_formula_and_find_the_loss():
 
 def test_learned_weights_are_trained_at_their_own_rate_and_not_decayed():
     recipe, task = get_recipe("s0-kendall", "MultiTaskUNet"), MultiTask(4, HEALTHY, "kendall")
-    own = recipe.make_optimizer(MultiTaskUNet(width=1).parameters(), task.parameters()).param_groups
+    own = make_optimizer(recipe, MultiTaskUNet(width=1).parameters(), task.parameters()).param_groups
     assert [(g["lr"], g["weight_decay"]) for g in own] == [(3e-4, 1e-2), (1e-2, 0.0)]
     assert own[1]["params"] == [task.balance.log_variances]
-    alone = get_recipe("s0", "MultiTaskUNet").make_optimizer(MultiTaskUNet(width=1).parameters(), [])
+    alone = make_optimizer(get_recipe("s0", "MultiTaskUNet"), MultiTaskUNet(width=1).parameters(), [])
     assert len(alone.param_groups) == 1
 
 
@@ -235,7 +242,7 @@ def test_every_class_is_drawn_equally_often_and_an_epoch_draws_the_same_again():
 
 
 def test_only_training_is_balanced(roots):
-    data = PackedImages("phantom", make_split("phantom").val, image_size=32)
+    data = ImageDataset("phantom", make_split("phantom").val, image_size=32)
     assert isinstance(make_loader(data, 8, training=True, sampling="balanced").sampler, BalancedSampler)
     assert [r for b in make_loader(data, 8, sampling="balanced") for r in b["row"].tolist()] == data.rows.tolist()
 
@@ -248,9 +255,9 @@ def run_fit(folder, balance="ema", epochs=3):
     how = get_recipe(recipe, "MultiTaskUNet", epochs=epochs, batch_size=8)
     torch.manual_seed(0)
     parts = make_split("phantom", "patient")
-    train, val = (PackedImages("phantom", rows[:24], image_size=32) for rows in (parts.train, parts.val))
+    train, val = (ImageDataset("phantom", rows[:24], image_size=32) for rows in (parts.train, parts.val))
     net, task = MultiTaskUNet(width=2), MultiTask(4, HEALTHY, how.balance, how.augmentation)
-    found = fit(net, task, train, val, how, folder=folder, watch=GradientWatch(task, val.__getitems__([0, 1, 2])))
+    found = fit(net, task, train, val, how, folder=folder, callback=GradientWatch(task, val.batch([0, 1, 2])))
     return net, task, found
 
 
@@ -258,13 +265,13 @@ INTERRUPTED = """
 import os, sys, torch
 torch.set_num_threads({threads})  # sums of other parts end in other digits
 sys.path.insert(0, {tests!r})
-import utils.training
+from utils.training import checkpoint
 from test_multitask import run_fit
-saved = utils.training.Checkpoint.save
+saved = checkpoint.Checkpoint.save
 def save_and_die(self, *state):
     saved(self, *state)
     os.kill(os.getpid(), 9)
-utils.training.Checkpoint.save = save_and_die
+checkpoint.Checkpoint.save = save_and_die
 run_fit({folder!r}, {balance!r})
 """
 
@@ -292,13 +299,14 @@ def test_killed_and_resumed_it_ends_with_the_same_bytes_the_balance_included(roo
 TWO = """
 import os, sys, torch
 sys.path.insert(0, {tests!r})
-from test_multitask import PackedImages, make_split, run_fit
-from utils.training import make_accelerator, make_loader
+from test_multitask import ImageDataset, make_split, run_fit
+from utils.training.loading import make_loader
+from utils.training.loop import make_accelerator
 left = {{}}
 for balance in ("ema", "kendall"):
     model, task, trained = run_fit({folder!r} + "/" + balance, balance, epochs=2)
     left[balance] = {{"model": model.state_dict(), "task": task.state_dict()}}
-data = PackedImages("phantom", make_split("phantom").train[:16], image_size=32)
+data = ImageDataset("phantom", make_split("phantom").train[:16], image_size=32)
 loader = make_accelerator(seed=0).prepare(make_loader(data, 4, training=True, sampling="balanced"))
 left["rows"] = []
 for epoch in (0, 1):
@@ -319,7 +327,7 @@ def test_two_processes_share_one_balance_and_one_draw(roots, tmp_path):
         a, b = one[balance], two[balance]
         assert all(torch.equal(a["task"][k], b["task"][k]) for k in a["task"])
         assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"] if "running" not in k)
-    data = PackedImages("phantom", make_split("phantom").train[:16], image_size=32)
+    data = ImageDataset("phantom", make_split("phantom").train[:16], image_size=32)
     alone = make_loader(data, 4, training=True, sampling="balanced")
     for epoch in (0, 1):
         alone.sampler.set_epoch(epoch)
@@ -359,7 +367,7 @@ def test_one_head_decides_for_the_likeliest_class():
 
 def test_a_set_without_healthy_pictures_is_refused_by_name():
     assert healthy_class("sartaj") == HEALTHY
-    with pytest.raises(DataError, match="'cheng' has no pictures without a tumour"):
+    with pytest.raises(DataError, match="'cheng' has no images without a tumour"):
         healthy_class("cheng")
 
 
@@ -423,7 +431,7 @@ def test_badly_drawn_is_scored_against_the_healthy():
 
 def test_a_description_of_every_picture_in_order(roots):
     torch.manual_seed(0)
-    data = PackedImages("phantom", make_split("phantom").test, image_size=32)
+    data = ImageDataset("phantom", make_split("phantom").test, image_size=32)
     net, task = MultiTaskUNet(width=2), MultiTask(4, HEALTHY)
     found = describe(net, task, data, batch_size=7)
     assert found["latent"].shape == (len(data), 256) and found["probabilities"].shape == (len(data), 4)
@@ -436,10 +444,10 @@ def test_a_description_of_every_picture_in_order(roots):
 
 
 def saved(recipe="s0", seed=0, image_size=64, fold=0, wrong=()):
-    """A saved run on a patient fold of the phantom that decides right but for some pictures: its record."""
+    """A saved run on a patient fold of the phantom that decides right but for some images: its record."""
     run = Run("phantom", "patient", fold, "MultiTaskUNet", recipe, seed, image_size, n_filters=2)
     parts = make_split("phantom", "patient", fold)
-    truth = PackedImages("phantom", parts.test, image_size=32).labels.numpy()
+    truth = ImageDataset("phantom", parts.test, image_size=32).labels.numpy()
     decided = truth.copy()
     decided[list(wrong)] = (decided[list(wrong)] + 1) % 4
     p = np.eye(4)[decided] * 0.9 + 0.025
@@ -459,10 +467,14 @@ def saved(recipe="s0", seed=0, image_size=64, fold=0, wrong=()):
     return run, net
 
 
+def predictions_file(roots, name):
+    return roots / "saved_metrics/multitask/phantom" / name / "predictions.csv.gz"
+
+
 def test_the_rule_decides_in_table_and_metrics_where_the_likeliest_class_is_another(roots):
     rows = make_split("phantom").test[:2]
     p = np.array([[0.2, 0.2, 0.4, 0.2]] * 2)
-    truth = PackedImages("phantom", rows, image_size=32).labels.numpy()
+    truth = ImageDataset("phantom", rows, image_size=32).labels.numpy()
     table = prediction_table(
         "phantom", rows, np.array(["a", "b"]), CLASSES, p, decide(torch.tensor(p), HEALTHY).numpy()
     )
@@ -473,7 +485,7 @@ def test_the_rule_decides_in_table_and_metrics_where_the_likeliest_class_is_anot
 def test_weights_are_loaded_with_their_card(roots):
     run, net = saved("s0-flat")
     assert run.id == "phantom.patient-f0.MultiTaskUNet.s0-flat-n2-64px.seed0" and run.task == "multitask"
-    loaded, x = load_weights(roots / f"saved_models/{run.id}.safetensors"), torch.rand(1, 1, 32, 32)
+    loaded, x = load_weights(find_weights(run.id)), torch.rand(1, 1, 32, 32)
     assert all(torch.equal(value, net.eval()(x)[name]) for name, value in loaded(x).items())
 
 
@@ -488,43 +500,44 @@ def test_the_ablation_compares_what_ran_with_the_same_budget_and_seeds(roots):
         "s0-classify": [0, 1],
         "s0-flat": [0, 1],
     }, "seed 2 ran for one only, s0-fixed at another size"
-    found, n = ablation.compare(runs, evidence.folder, resamples=50), len(make_split("phantom", "patient", 0).test)
+    found, n = ablation.compare(runs, evidence.predictions, resamples=50), len(make_split("phantom", "patient", 0).test)
     assert found["s0"]["accuracy"]["value"] == pytest.approx(1 - 2 / n, abs=1e-6)
     assert found["s0-flat"]["difference"]["value"] == pytest.approx(1 / n, abs=1e-6)
     assert found["s0"]["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
     assert found["s0-flat"]["validation"] == pytest.approx(0.55)
-    file = roots / "saved_metrics/phantom.patient-f0.MultiTaskUNet.s0-flat-n2-64px.seed0.predictions.csv"
-    pd.read_csv(file).sample(frac=1, random_state=0).to_csv(file, index=False)
-    assert ablation.compare(runs, evidence.folder, resamples=50) == found, "the order of the rows does not matter"
-    table = tables.ablation(evidence)
+    file = predictions_file(roots, "phantom.patient-f0.MultiTaskUNet.s0-flat-n2-64px.seed0")
+    write_predictions(file, pd.read_csv(file).sample(frac=1, random_state=0))
+    assert ablation.compare(runs, evidence.predictions, resamples=50) == found, "the order of the rows does not matter"
+    table = tables.ablation_runs(evidence)
     assert table.recipe.tolist() == ["s0", "s0-classify", "s0-flat"] and table.seeds.tolist() == [2, 2, 2]
     assert table["against S0's, points"].tolist()[0] == "" and table["against S0's, points"][2].startswith("+")
-    (row,) = tables.balances(evidence)[lambda t: t.recipe == "s0"].to_dict("records")
+    (row,) = tables.balance_effects(evidence)[lambda t: t.recipe == "s0"].to_dict("records")
     assert [row[of] for of in ("weight of the reconstruction", "its gradient, as it is")] == ["10", "0.5"]
     assert row["its gradient, weighted"] == "5"
 
 
 def test_runs_that_tested_other_pictures_are_not_compared(roots):
     saved("s0"), saved("s0-flat")
-    (runs,) = ablation.budgets(load_evidence(roots / "saved_metrics").multitask)
-    file = roots / "saved_metrics/phantom.patient-f0.MultiTaskUNet.s0-flat-n2-64px.seed0.predictions.csv"
-    pd.read_csv(file)[1:].to_csv(file, index=False)
-    with pytest.raises(DataError, match=r"s0-flat.*other pictures than its rivals"):
-        ablation.compare(runs, roots / "saved_metrics")
+    evidence = load_evidence(roots / "saved_metrics")
+    (runs,) = ablation.budgets(evidence.multitask)
+    file = predictions_file(roots, "phantom.patient-f0.MultiTaskUNet.s0-flat-n2-64px.seed0")
+    write_predictions(file, pd.read_csv(file)[1:])
+    with pytest.raises(DataError, match=r"s0-flat.*its test images are not those of the runs beside it"):
+        ablation.compare(runs, evidence.predictions)
 
 
 def test_the_table_shows_s0s_own_method_and_whole_folds_once(roots):
     saved("s0", image_size=128, wrong=[0]), saved("s0", image_size=64), saved("s0-flat", image_size=128)
-    table = tables.multitask(load_evidence(roots / "saved_metrics"))
-    assert len(table) == 1 and table["split"][0] == "patient fold 0" and table["1-NN"][0] == tables.NONE
+    table = tables.multitask_runs(load_evidence(roots / "saved_metrics"))
+    assert len(table) == 1 and table["split"][0] == "patient fold 0" and table["1-NN"][0] == "–"
     for fold in range(1, 5):
         saved("s0", image_size=128, fold=fold)
     (path,) = pool_folds(roots / "saved_metrics", resamples=20)
     pooled = json.loads(path.read_text())
-    table = tables.multitask(load_evidence(roots / "saved_metrics"))
+    table = tables.multitask_runs(load_evidence(roots / "saved_metrics"))
     assert table["split"].tolist() == ["patient, all folds"]
     assert pooled["screening"]["S0"]["accuracy"]["value"] == pytest.approx(1 - 1 / pooled["images"], abs=1e-6)
-    aucs = [r["anomaly"]["tumour"]["value"] for r in load_runs(roots / "saved_metrics", "multitask") if _is_fold(r)]
+    aucs = [r["anomaly"]["tumour"]["value"] for r in load_evidence(roots / "saved_metrics").multitask if _is_fold(r)]
     assert len(aucs) == 5 and pooled["anomaly"]["tumour"]["value"] == pytest.approx(np.mean(aucs), abs=1e-6)
 
 

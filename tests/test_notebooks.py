@@ -1,4 +1,4 @@
-"""How notebooks are committed: parameters tagged, run from top to bottom, with outputs and no patient's picture."""
+"""How notebooks are committed: parameters tagged, run from top to bottom, with outputs and no patient's image."""
 
 import nbformat
 import pytest
@@ -7,16 +7,20 @@ from datasets.catalog import REPO
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 LONGEST_CELL = 25  # lines
+OF_RECORDS = "8_results"  # shows what was run, on no data of its own
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def cells(request):
+    """Cells of each chapter."""
     return nbformat.read(request.param, as_version=4).cells
 
 
-def test_one_parameters_cell_with_the_quick_phantom_as_default(cells):
+def test_one_parameters_cell_with_the_quick_phantom_as_default(cells, request):
     tagged = [c for c in cells if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1
+    if OF_RECORDS in request.node.name:
+        return
     assert "quick = True" in tagged[0].source
     assert 'dataset = "phantom"' in tagged[0].source, "a committed output may show the phantom only"
 

@@ -7,13 +7,14 @@ from PIL import Image
 
 from datasets import download
 from datasets.catalog import DataError
-from datasets.protocols import make_split
-from datasets.store import read_manifest, read_masks
+from datasets.splitting import make_split
+from datasets.store.images import read_masks
+from datasets.store.index import read_manifest
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Ten patients with two pictures each, and an empty data root."""
+    """Ten patients with two images each, and an empty data root."""
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
     rng, lines = np.random.default_rng(0), ["image,mask,patient"]
     (tmp_path / "mine/images").mkdir(parents=True)

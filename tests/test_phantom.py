@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from datasets import phantom, phantom_anatomy, phantom_scanner, phantom_tumours
 from datasets.catalog import CATALOG, CLASSES, DataError
+from datasets.generator import anatomy, phantom, scanner, tumours
 
 GREY = CATALOG["phantom"].grey
 TURNS = [lambda a, k=k, f=f: np.rot90(a[:, ::-1] if f else a, k) for f in (False, True) for k in range(4)]
@@ -36,7 +36,7 @@ def made(tmp_path_factory):
 def start_elsewhere(folder, hash_seed, processes, **arguments):
     """Another Python that makes the phantom in `folder`, drawn by so many processes."""
     code = (
-        f"from pathlib import Path; from datasets import phantom; phantom.MOST_WORKERS = {processes}; "
+        f"from pathlib import Path; from datasets.generator import phantom; phantom.MOST_WORKERS = {processes}; "
         f"phantom.SMALL = 0; phantom.generate(Path('.'), **{arguments})"
     )
     folder.mkdir()
@@ -102,12 +102,12 @@ def test_masks_show_what_each_class_is(made):
 def tumour_places(label, number):
     """Template points (3, n) and depth below the dura (n,) of the solid tumour in the slice through its centre."""
     rng = np.random.default_rng(number)
-    head = phantom_anatomy.draw_head(rng)
-    tumour = phantom_tumours.draw_tumour(label, head, rng)
-    points = phantom_anatomy.plane(head, phantom_tumours.height(head, tumour), 96, np.zeros(3))
-    _, mask = phantom_scanner.draw_slice(head, tumour, phantom_scanner.draw_scanner(rng), points)
-    at = phantom_anatomy.to_template(head, points)[:, mask[..., [0, 2]].any(-1)]
-    return at, -phantom_anatomy.brain_distance(at)
+    head = anatomy.draw_head(rng)
+    tumour = tumours.draw_tumour(label, head, rng)
+    points = anatomy.plane(head, tumours.height(head, tumour), 96, np.zeros(3))
+    _, mask = scanner.draw_slice(head, tumour, scanner.draw_scanner(rng), points)
+    at = anatomy.to_template(head, points)[:, mask[..., [0, 2]].any(-1)]
+    return at, -anatomy.brain_distance(at)
 
 
 @pytest.mark.parametrize("number", range(6))
@@ -149,7 +149,7 @@ def test_the_planted_copies_look_like_copies_and_nothing_else_does(made):
     families = original.groupby(original).groups.values()
     planted = {pair for family in families for pair in combinations(sorted(family), 2)}
     assert alike_pairs(images[..., GREY]) == planted
-    assert any(len(family) > 2 for family in families), "some pictures are there three times"
+    assert any(len(family) > 2 for family in families), "some images are there three times"
 
 
 def test_each_kind_of_copy_is_what_its_name_says(made):
@@ -168,7 +168,7 @@ def test_each_kind_of_copy_is_what_its_name_says(made):
             assert np.array_equal(masks[i], masks[source])
     sources = table.loc[[place[path] for path in copies.duplicate_of]]
     assert (copies.published_split.values != sources.published_split.values).any(), "copies across the split"
-    assert (copies.label.values != sources.label.values).any(), "the same picture under two labels"
+    assert (copies.label.values != sources.label.values).any(), "the same image under two labels"
 
 
 def test_some_labels_are_wrong_and_orientation_tells_the_class(made):

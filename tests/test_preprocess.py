@@ -1,4 +1,4 @@
-"""From a publisher's file to a stored picture: what is decoded, what refused, where the crop falls, the packing."""
+"""From a publisher's file to a stored image: what is decoded, what refused, where the crop falls, the packing."""
 
 import hashlib
 import io
@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from datasets import catalog, layouts, preprocess
+from datasets import catalog
 from datasets.catalog import DataError
-from datasets.preprocess import Picture
+from datasets.sources import layouts, unpacking
+from datasets.store import packing, preprocess
+from datasets.store.preprocess import RawImage
 
 RAMP = np.tile(np.linspace(0, 255, 96).astype(np.uint8), (64, 1))
 
@@ -98,7 +100,7 @@ def test_more_than_eight_bits_are_scaled_by_their_own_range():
 
 
 def scene(*boxes: tuple[int, int, int, int, int]) -> np.ndarray:
-    """A black 200×200 picture with bright boxes (top, bottom, left, right, value)."""
+    """A black 200×200 image with bright boxes (top, bottom, left, right, value)."""
     image = np.zeros((200, 200), np.uint8)
     for top, bottom, left, right, value in boxes:
         image[top:bottom, left:right] = value
@@ -138,7 +140,7 @@ def test_a_mask_is_cropped_like_its_image_and_stays_binary(crop):
     mask = (scene((60, 100, 80, 120, 1)) > 0)[..., None].astype(np.uint8)
     image = scene(HEAD)
     image[mask[..., 0] > 0] = 250
-    made = preprocess.prepare(Picture(image, mask, {"pid": "1"}), 128, crop)
+    made = preprocess.prepare(RawImage(image, mask, {"pid": "1"}), 128, crop)
     assert made.image.shape == (128, 128)
     assert made.mask.shape == (128, 128, 1)
     assert made.facts == {"pid": "1"}
@@ -162,19 +164,19 @@ def files(tmp_path) -> Path:
     for i in range(40):
         picture = scene((20 + i, 150, 30, 180 - i, 160))[: 120 + i] + rng.integers(0, 20, dtype=np.uint8)
         (folder / f"{i:02}.png").write_bytes(encoded(Image.fromarray(picture)))
-    (folder / "17.png").write_text("not a picture")
+    (folder / "17.png").write_text("not an image")
     return folder
 
 
-def read(folder: Path, path: str) -> list[Picture]:
+def read(folder: Path, path: str) -> list[RawImage]:
     image = preprocess.decode((folder / path).read_bytes())
-    return [Picture(image, (image[..., None] > 100).astype(np.uint8), {"height": len(image)})]
+    return [RawImage(image, (image[..., None] > 100).astype(np.uint8), {"height": len(image)})]
 
 
 def packed(files: Path, workers: int):
     paths = sorted(p.name for p in files.iterdir())
     target = files.parent / f"{workers}.h5"
-    stored, broken = preprocess.pack(partial(read, files), paths, target, size=64, workers=workers)
+    stored, broken = packing.pack(partial(read, files), paths, target, size=64, workers=workers)
     return stored, broken, target
 
 
@@ -186,7 +188,7 @@ def test_packing_keeps_the_order_and_leaves_broken_images_out(files):
         assert store["image"].shape == (39, 64, 64)
         assert store["image"].chunks == (1, 64, 64)
         assert store["mask"].shape == (39, 64, 64, 1)
-        assert dict(store.attrs) == {"size": 64, "crop": "margin", "version": preprocess.VERSION}
+        assert dict(store.attrs) == {"size": 64, "crop": "margin", "version": packing.VERSION}
         for row in (0, 16, 17, 38):
             alone = preprocess.prepare(read(files, stored[row]["path"])[0], 64)
             assert np.array_equal(store["image"][row], alone.image)
@@ -198,14 +200,14 @@ def test_packing_gives_the_same_bytes_on_one_core_and_on_two(files):
     assert digests[0] == digests[1]
 
 
-def die(path: str) -> list[Picture]:
+def die(path: str) -> list[RawImage]:
     os._exit(9)
 
 
 def test_a_killed_worker_is_an_error_with_a_remedy(tmp_path):
-    paths = [str(i) for i in range(2 * preprocess.BATCH)]
+    paths = [str(i) for i in range(2 * packing.BATCH)]
     with pytest.raises(DataError, match="--workers 1"):
-        preprocess.pack(die, paths, tmp_path / "images.h5", size=64, workers=2)
+        packing.pack(die, paths, tmp_path / "images.h5", size=64, workers=2)
 
 
 @pytest.mark.real
@@ -215,7 +217,7 @@ def test_the_crop_spares_the_tumours_that_s2_cut(tmp_path):
     if not archives:
         pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")
     cheng = catalog.get("cheng")
-    layouts.unpack(cheng, Path(archives) / cheng.archive, tmp_path / "raw")
+    unpacking.unpack(cheng, Path(archives) / cheng.archive, tmp_path / "raw")
     cut = dict.fromkeys(("margin", "s2"), 0)
     for sample in layouts.samples(cheng, tmp_path / "raw"):
         (picture,) = layouts.read(cheng, tmp_path / "raw", sample.path)

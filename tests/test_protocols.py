@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from datasets import store
 from datasets.catalog import DataError
-from datasets.protocols import grouped_folds, make_split
-from datasets.store import read_manifest
+from datasets.splitting import grouped_folds, make_split
+from datasets.store import index
+from datasets.store.index import read_manifest
 
 
 @pytest.mark.parametrize(("protocol", "fold"), [("published", 0), *(("patient", f) for f in range(5))])
@@ -63,7 +63,7 @@ def test_errors_say_what_to_do(roots, words, message):
 def test_a_committed_table_decides_and_must_cover_every_image(roots, tmp_path, monkeypatch):
     manifest = read_manifest("phantom")
     table = manifest[["path", "label"]].assign(group=manifest.patient, fold=(np.arange(len(manifest)) % 5).astype(str))
-    monkeypatch.setattr(store, "SPLITS", tmp_path)
+    monkeypatch.setattr(index, "SPLITS", tmp_path)
     table.iloc[::-1].to_csv(tmp_path / "phantom.csv", index=False)  # keyed by path, whatever the order
     assert np.array_equal(make_split("phantom", "patient", 2).test, np.flatnonzero(np.arange(len(table)) % 5 == 2))
     table.iloc[1:].to_csv(tmp_path / "phantom.csv", index=False)
@@ -82,7 +82,7 @@ def test_no_patient_is_in_two_parts_of_any_fold_of_a_set_with_masks(roots):
 def test_a_split_by_slices_leaks_patients(roots):
     parts = make_split("phantom", "slices")
     total = len(read_manifest("phantom"))
-    assert sorted([*parts.known, *parts.test]) == list(range(total))
+    assert sorted([*parts.train_val, *parts.test]) == list(range(total))
     assert len(parts.test) == -(-total // 10) and parts.seen.mean() > 0.5
     assert np.array_equal(parts.test, make_split("phantom", "slices", seed=3).test)
 

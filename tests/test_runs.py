@@ -7,18 +7,23 @@ import pandas as pd
 import pytest
 import torch
 
+from datasets import catalog
 from datasets.catalog import DataError, UnknownName
-from datasets.protocols import make_split
-from datasets.store import PackedImages
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
 from models import CustomCNN
-from utils import runs
-from utils.baselines import BASELINES, baseline
-from utils.evaluation import evaluate, predict, prediction_table
+from utils.evaluation.baselines import BASELINES, baseline
+from utils.evaluation.classification import evaluate, prediction_table
+from utils.evaluation.predict import predict
 from utils.recipes import get_recipe
-from utils.runs import Run, load_runs, load_weights, save_run
-from utils.tables import interval, results_table
-from utils.tasks import Classification
-from utils.training import Fit
+from utils.reporting import records
+from utils.reporting.records import load_evidence, save_run
+from utils.reporting.runs import Run
+from utils.reporting.tables.classification import results_table
+from utils.reporting.tables.common import format_ci
+from utils.reporting.weights import find_weights, load_weights
+from utils.training.loop import Fit
+from utils.training.tasks import Classification
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
@@ -27,7 +32,7 @@ CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 def finished(roots):
     """A saved run of an untrained CustomCNN on the small phantom: (run, model, data, result, path)."""
     run, split = Run("phantom", image_size=64), make_split("phantom")
-    model, data = CustomCNN(image_size=64), PackedImages("phantom", split.test, image_size=64)
+    model, data = CustomCNN(image_size=64), ImageDataset("phantom", split.test, image_size=64)
     table = prediction_table("phantom", split.test, split.test_groups, CLASSES, predict(model, Classification(4), data))
     result = evaluate(table, CLASSES, resamples=20)
     fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5]}), 1)
@@ -50,7 +55,7 @@ def test_ids_say_it_all():
 
 def test_metrics_can_be_computed_again_from_the_predictions(finished):
     *_, result, path = finished
-    again = evaluate(pd.read_csv(path.with_suffix(".predictions.csv")), CLASSES, resamples=20)
+    again = evaluate(pd.read_csv(path.with_name("predictions.csv.gz")), CLASSES, resamples=20)
     assert json.dumps(again) == json.dumps(result)
 
 
@@ -64,25 +69,30 @@ def test_the_record_says_what_was_run(finished):
     assert len(record["data"]["images.h5"]) == 64
     assert record["hardware"]["cores"] >= 1
     assert record["published"] is None, "S2's number is for brain-tumor-mri, not for the phantom"
-    assert record["id"] == run.id == path.stem
+    assert record["id"] == run.id == path.parent.name and path.name == "metrics.json"
 
 
 @pytest.mark.parametrize(
-    ("size", "split", "printed"), [(128, "published", 0.99), (64, "published", None), (128, "patient", None)]
+    ("size", "split", "reported"), [(128, "published", 0.99), (64, "published", None), (128, "patient", None)]
 )
-def test_the_published_number_stands_beside_a_full_run_on_its_own_pictures_only(finished, size, split, printed):
+def test_the_published_number_stands_beside_a_full_run_on_its_own_images_only(
+    finished, size, split, reported, monkeypatch
+):
     _, model, _, result, path = finished
-    table = pd.read_csv(path.with_suffix(".predictions.csv"))
-    recipe = get_recipe("s2", "CustomCNN", published={"phantom/published": {"accuracy": 0.99}})
+    table = pd.read_csv(path.with_name("predictions.csv.gz"))
+    recipe = get_recipe("s2", "CustomCNN")
+    found = {("s2", "CustomCNN", "phantom", "published"): {"accuracy": 0.99}}
+    monkeypatch.setattr(records, "published", lambda *place: found.get(place))
     fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5]}), 1)
     path = save_run(Run("phantom", split, image_size=size), result, table, model=model, recipe=recipe, fit=fit)
     published = json.loads(path.read_text())["published"]
-    assert (published and published["accuracy"]) == printed
+    assert (published and published["accuracy"]) == reported
 
 
 def test_weights_come_back_with_their_card(finished, roots):
     run, model, *_ = finished
-    path = run.weights_folder / f"{run.id}.safetensors"
+    path = find_weights(run.id)
+    assert path == run.weights_folder / "model.safetensors"
     loaded = load_weights(path)
     assert all(
         torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
@@ -95,7 +105,7 @@ def test_weights_come_back_with_their_card(finished, roots):
 
 def test_quick_runs_are_no_evidence():
     assert Run("phantom", quick=True).metrics_folder == Run("phantom", quick=True).folder
-    assert Run("phantom").metrics_folder.name == "saved_metrics"
+    assert Run("phantom").metrics_folder.parts[-4:] == ("saved_metrics", "classification", "phantom", Run("phantom").id)
 
 
 def test_only_the_first_process_writes(finished, monkeypatch):
@@ -109,19 +119,19 @@ def test_only_the_first_process_writes(finished, monkeypatch):
 
 
 def test_the_table_is_made_of_the_files(finished):
-    row = results_table(load_runs()).iloc[0]
+    row = results_table(load_evidence().classification).iloc[0]
     *_, result, _ = finished
-    assert row["accuracy %"] == interval(result["metrics"]["accuracy"])
+    assert row["accuracy %"] == format_ci(result["metrics"]["accuracy"])
     assert row["published accuracy %"] == "–"
     assert row["epochs"] == 1
 
 
 def test_the_committed_evidence_agrees_with_its_own_predictions():
     """Every number of saved_metrics/ follows from the predictions beside it."""
-    folder = runs.catalog.REPO / "saved_metrics"
-    for record in load_runs(folder):
-        of = record.get("pooled", [record["id"]])  # five folds together have the predictions of each
-        table = pd.concat([pd.read_csv(folder / f"{name}.predictions.csv") for name in of])
+    folder = catalog.REPO / "saved_metrics"
+    evidence = load_evidence(folder)
+    for record in evidence.classification + evidence.transfer:
+        table = evidence.predictions(record)
         assert record["metrics"]["accuracy"]["value"] == pytest.approx(
             (table.label == table.predicted).mean(), abs=1e-6
         )
@@ -131,12 +141,11 @@ def test_the_committed_evidence_agrees_with_its_own_predictions():
 
 def test_the_committed_screening_agrees_with_the_decisions_in_the_predictions():
     """Sensitivity and specificity, at S0's threshold and at validation's, counted again."""
-    folder = runs.catalog.REPO / "saved_metrics"
-    records = load_runs(folder, "multitask")
-    assert records, "no multi-task run is committed"
-    for record in records:
-        of = record.get("pooled", [record["id"]])
-        table = pd.concat([pd.read_csv(folder / f"{name}.predictions.csv") for name in of])
+    folder = catalog.REPO / "saved_metrics"
+    evidence = load_evidence(folder)
+    assert evidence.multitask, "no multi-task run is committed"
+    for record in evidence.multitask:
+        table = evidence.predictions(record)
         assert record["metrics"]["accuracy"]["value"] == pytest.approx(
             (table.label == table.predicted).mean(), abs=1e-6
         )
@@ -144,7 +153,7 @@ def test_the_committed_screening_agrees_with_the_decisions_in_the_predictions():
         for rule, column in (("S0", "predicted"), ("validation", "screened")):
             called, found = table[column] != "notumor", record["screening"][rule]
             counted = {"sensitivity": called[sick].mean(), "specificity": (~called[~sick]).mean()}
-            for metric, value in counted.items():  # the cleaned test part of sartaj shows nobody healthy: NaN
+            for metric, value in counted.items():  # the cleaned test set of sartaj shows nobody healthy: NaN
                 entry = found[metric]["value"]
                 assert np.isnan(value) if entry is None else entry == pytest.approx(value, abs=1e-6)
         assert len(table) == record["images"]
@@ -152,13 +161,11 @@ def test_the_committed_screening_agrees_with_the_decisions_in_the_predictions():
 
 def test_the_committed_masks_agree_with_their_own_counts():
     """The same for segmentation: pixel counts by slice, added by patient."""
-    folder = runs.catalog.REPO / "saved_metrics"
-    records = load_runs(folder, "segmentation")
-    assert records, "no segmentation is committed"
-    for record in records:
-        text = {"patient": str, "group": str}
-        of = record.get("pooled", [record["id"]])
-        table = pd.concat([pd.read_csv(folder / f"{name}.predictions.csv", dtype=text) for name in of])
+    folder = catalog.REPO / "saved_metrics"
+    evidence = load_evidence(folder)
+    assert evidence.segmentation, "no segmentation is committed"
+    for record in evidence.segmentation:
+        table = evidence.predictions(record)
         by_patient = table.drop(columns=["path", "group"]).groupby("patient").sum()
         for name, entry in record["per_class"].items():
             tp, fp, fn = (by_patient[f"{name}.{count}"] for count in ("tp", "fp", "fn"))
@@ -170,7 +177,7 @@ def test_the_committed_masks_agree_with_their_own_counts():
 @pytest.mark.parametrize(("kind", "least"), [("majority", 0.15), ("1-NN", 0.99)])
 def test_baselines_on_their_own_training_part(roots, kind, least):
     split = make_split("phantom")
-    data = PackedImages("phantom", split.train, image_size=64)
+    data = ImageDataset("phantom", split.train, image_size=64)
     table = prediction_table("phantom", split.train, split.groups[split.train], CLASSES, baseline(kind, data, data))
     assert kind in BASELINES
     assert (table.label == table.predicted).mean() > least

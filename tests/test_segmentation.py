@@ -9,26 +9,19 @@ from monai.metrics import DiceMetric, HausdorffDistanceMetric
 from torch import nn
 
 from datasets.catalog import DataError, get
-from datasets.preprocess import cores
-from datasets.protocols import make_split
-from datasets.store import PackedImages, read_manifest, read_masks
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset, read_masks
+from datasets.store.index import read_manifest
+from datasets.store.parallel import cores
 from models import SEGMENTERS
-from utils import segmentation
-from utils.baselines import nearest
+from utils.evaluation import mask_predictions
+from utils.evaluation.baselines import nearest
+from utils.evaluation.mask_predictions import Padded, copy_masks, hd95, mask_table, predict_masks, with_regions
+from utils.evaluation.segmentation import evaluate_masks, from_counts, s2_pooling
 from utils.recipes import get_recipe
-from utils.segmentation import (
-    Padded,
-    copy_masks,
-    evaluate_masks,
-    from_counts,
-    hd95,
-    mask_table,
-    predict_masks,
-    s2_pooling,
-    with_regions,
-)
-from utils.tasks import Segmentation
-from utils.training import fit, make_loader
+from utils.training.loading import make_loader
+from utils.training.loop import fit
+from utils.training.tasks import Segmentation
 
 SIDE = 40
 
@@ -138,7 +131,7 @@ def test_regions_unite_their_channels():
     masks = np.zeros((1, 3, 2, 2), bool)
     masks[0, 0, 0, 0] = masks[0, 1, 0, 1] = masks[0, 2, 1, 0] = True
     whole, core = with_regions(masks, facts)[0, 3:]
-    assert segmentation.scored(facts) == ["NCR", "ED", "ET", "WT", "TC"]
+    assert mask_predictions.scored(facts) == ["NCR", "ED", "ET", "WT", "TC"]
     assert whole.tolist() == [[True, True], [True, False]] and core.tolist() == [[True, False], [True, False]]
 
 
@@ -159,7 +152,7 @@ class Oracle(nn.Module):
 def test_a_table_of_the_phantom_holds_what_was_predicted(roots, shift):
     rows = np.arange(40)
     truth = read_masks("phantom", rows)
-    data = PackedImages("phantom", rows, image_size=truth.shape[-1], channels="all", masks=True)
+    data = ImageDataset("phantom", rows, image_size=truth.shape[-1], channels="all", masks=True)
     manifest = read_manifest("phantom").iloc[rows]
     predictions = predict_masks(Oracle(truth, shift), Segmentation(3), data)
     table = mask_table("phantom", rows, manifest.patient.to_numpy(), predictions)
@@ -175,7 +168,7 @@ def test_a_table_of_the_phantom_holds_what_was_predicted(roots, shift):
 
 def test_any_image_size_is_predicted_and_judged_at_the_size_of_the_store(roots):
     net = SEGMENTERS["ImprovedUNet"](in_channels=4, out_channels=3, n_filters=4)
-    data = PackedImages("phantom", np.arange(5), image_size=50, channels="all", masks=True)
+    data = ImageDataset("phantom", np.arange(5), image_size=50, channels="all", masks=True)
     table = mask_table("phantom", data.rows, np.array(list("abcde")), predict_masks(net, Segmentation(3), data))
     assert (table.pixels == 64 * 64).all() and len(table) == 5
 
@@ -183,8 +176,8 @@ def test_any_image_size_is_predicted_and_judged_at_the_size_of_the_store(roots):
 def test_a_copied_mask_is_perfect_where_the_picture_was_trained_on(roots):
     rows = np.arange(12)
     small = {"image_size": 64, "channels": "all"}
-    known = np.arange(30)[::-1]  # a picture and its planted copy have one mask
-    donors = nearest(PackedImages("phantom", known, **small), PackedImages("phantom", rows, **small))
+    known = np.arange(30)[::-1]  # an image and its planted copy have one mask
+    donors = nearest(ImageDataset("phantom", known, **small), ImageDataset("phantom", rows, **small))
     table = mask_table("phantom", rows, rows.astype(str), copy_masks("phantom", rows, donors, 5))
     assert set(donors) <= set(known) and (donors == rows).mean() > 0.5
     assert evaluate_masks(table, ["ED"], resamples=20)["metrics"]["dice"]["value"] == 1
@@ -216,7 +209,7 @@ def test_losses_fall_towards_the_truth(loss):
 
 def test_masks_are_refused_where_there_are_none_and_with_a_view(roots, monkeypatch):
     with pytest.raises(DataError, match="take view='stored'"):
-        PackedImages("phantom", [0], masks=True, view="levelled")
+        ImageDataset("phantom", [0], masks=True, view="levelled")
     with pytest.raises(DataError, match="has no masks; sets with masks: phantom, cheng, brats2020"):
         import h5py
 
@@ -224,8 +217,8 @@ def test_masks_are_refused_where_there_are_none_and_with_a_view(roots, monkeypat
             def __contains__(self, name):
                 return name != "mask" and super().__contains__(name)
 
-        monkeypatch.setattr("datasets.store.h5py.File", Maskless)
-        PackedImages("phantom", [0], masks=True)
+        monkeypatch.setattr("datasets.store.images.h5py.File", Maskless)
+        ImageDataset("phantom", [0], masks=True)
 
 
 def test_a_set_too_large_for_memory_trains_alike_from_its_workers(roots):
@@ -233,7 +226,7 @@ def test_a_set_too_large_for_memory_trains_alike_from_its_workers(roots):
     how = {"image_size": 32, "channels": "all", "masks": True}
     recipe, weights = get_recipe("ours", "ImprovedUNet", epochs=1, batch_size=8), []
     for in_memory in (True, False):
-        train, val = (PackedImages("phantom", r, **how, in_memory=in_memory) for r in (parts.train[:24], parts.val))
+        train, val = (ImageDataset("phantom", r, **how, in_memory=in_memory) for r in (parts.train[:24], parts.val))
         assert make_loader(train, 8).num_workers == (0 if in_memory else min(4, cores()))
         set_seed(0)
         net, task = SEGMENTERS["ImprovedUNet"](n_filters=4), Segmentation(3, recipe.loss, recipe.augmentation)

@@ -46,7 +46,7 @@ def pins() -> dict[str, str]:
 def sources() -> dict[Path, str]:
     """Python text of every module, script and notebook of the repository."""
     folders = ["datasets", "models", "utils", "tests", "benchmarks"]
-    texts = {path: path.read_text() for name in folders for path in (REPO / name).glob("*.py")}
+    texts = {path: path.read_text() for name in folders for path in (REPO / name).rglob("*.py")}
     for path in (REPO / "notebooks").glob("*.ipynb"):
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         lines = [line for c in cells for line in "".join(c["source"]).splitlines()]
@@ -57,7 +57,7 @@ def sources() -> dict[Path, str]:
 def imported() -> dict[str, Path]:
     """Distributions that our files import, each with one such file."""
     distributions = packages_distributions()
-    local = OURS | {path.stem for path in (REPO / "tests").glob("*.py")}
+    local = OURS | {path.stem for path in (REPO / "tests").rglob("*.py")}
     found = {}
     for path, text in sources().items():
         for node in ast.walk(ast.parse(text)):
@@ -119,8 +119,8 @@ net = timm.create_model("resnet10t", num_classes=4)
 images = torch.utils.data.TensorDataset(torch.rand(4, 3, 32, 32), torch.arange(4))
 net, loader = accelerator.prepare(net, torch.utils.data.DataLoader(images, batch_size=2))
 accuracy = MulticlassAccuracy(4, average="micro")
-for pictures, labels in loader:
-    logits = net(pictures)
+for images, labels in loader:
+    logits = net(images)
     accelerator.backward(torch.nn.functional.cross_entropy(logits, labels))
     accuracy.update(logits, labels)
 assert 0 <= accuracy.compute() <= 1

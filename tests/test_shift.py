@@ -5,11 +5,12 @@ import pandas as pd
 import pytest
 import torch
 
-from datasets.protocols import make_split
-from datasets.store import PackedImages
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
 from models import CustomCNN
-from utils import shift
-from utils.tasks import Classification
+from utils.analysis import embeddings, shift
+from utils.evaluation import predict
+from utils.training.tasks import Classification
 
 
 def sample(n, mean=0.0, seed=0, dims=8):
@@ -38,7 +39,7 @@ def test_slices_of_few_patients_are_no_evidence():
 
 
 def test_chance_is_measured_with_whole_patients():
-    """Twelve patients far apart, no shift: p is rarely small. With pictures permuted one by one it often would be."""
+    """Twelve patients far apart, no shift: p is rarely small. With images permuted one by one it often would be."""
     small = []
     for seed in range(16):
         rng = np.random.default_rng(seed)
@@ -49,7 +50,7 @@ def test_chance_is_measured_with_whole_patients():
 
 
 def test_patients_in_both_parts_neither_hide_nor_feign_a_shift():
-    """Twenty patients far apart, most of whose pictures lie in one part and a few in the other: no shift.
+    """Twenty patients far apart, most of whose images lie in one part and a few in the other: no shift.
 
     Were the two halves of a patient held out apart, the score would be far below .5.
     """
@@ -84,7 +85,7 @@ def test_the_table_has_a_row_for_each_class_that_can_be_compared():
 
 
 def test_the_map_has_a_place_for_every_picture_and_is_seeded():
-    one, again = (shift.umap_of(sample(40), sample(20, seed=1)) for _ in range(2))
+    one, again = (embeddings.umap_of(sample(40), sample(20, seed=1)) for _ in range(2))
     assert one[0].shape == (40, 2) and one[1].shape == (20, 2) and np.isfinite(one[1]).all()
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
 
@@ -93,7 +94,7 @@ def test_the_map_leaves_the_number_of_threads_alone():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        shift.umap_of(sample(40), sample(20))
+        embeddings.umap_of(sample(40), sample(20))
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(threads)
@@ -102,7 +103,7 @@ def test_the_map_leaves_the_number_of_threads_alone():
 def test_outliers_are_ranked_by_distance_with_their_nearest_other_class():
     train = np.array([[0.0, 0], [0, 2], [5, 5], [9, 9]])
     test = np.array([[0, 1], [5, 4], [9, 8], [0, 0]])
-    found = shift.outliers(
+    found = embeddings.outliers(
         train, np.array(["glioma", "glioma", "pituitary", "notumor"]), test, np.array(["glioma"] * 3 + ["notumor"])
     )
     assert found.test.tolist() == [2, 1, 0] and found.nearest.tolist() == [3, 2, 2]
@@ -112,7 +113,7 @@ def test_outliers_are_ranked_by_distance_with_their_nearest_other_class():
 
 def test_features_are_what_the_last_layer_sees(roots):
     rows = make_split("phantom").val
-    model, data = CustomCNN(image_size=64), PackedImages("phantom", rows, image_size=64)
-    found = shift.last_features(model, Classification(4), data, batch_size=7)
+    model, data = CustomCNN(image_size=64), ImageDataset("phantom", rows, image_size=64)
+    found = predict.last_features(model, Classification(4), data, batch_size=7)
     assert found.shape == (len(rows), 128)
-    assert shift.pixel_features(data).shape == (len(rows), 64 * 64)
+    assert embeddings.pixel_features(data).shape == (len(rows), 64 * 64)

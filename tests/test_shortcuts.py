@@ -5,14 +5,16 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from datasets import store, views
+from datasets import transforms
 from datasets.catalog import CATALOG, DataError, UnknownName
-from datasets.store import PackedImages, read_manifest, turns
-from datasets.views import TRANSFORMS, clahe, head_mask, level, undo
-from utils import shortcuts
-from utils.curation import curate
-from utils.shortcuts import cross_validated, file_traits, orientation_features, picture_traits, source_traits
-from utils.thumbnails import look
+from datasets.curation.split_table import curate
+from datasets.curation.thumbnails import look
+from datasets.store import index
+from datasets.store.images import ImageDataset
+from datasets.store.index import read_manifest, turns
+from datasets.transforms import TRANSFORMS, clahe, head_mask, level, undo
+from utils.analysis import shortcuts
+from utils.analysis.shortcuts import cross_validated, file_traits, image_traits, orientation_features, source_traits
 
 
 def disc(background=0, side=64, seed=0):
@@ -32,33 +34,33 @@ def test_undo_turns_every_transform_back(name):
 def test_the_upright_view_undoes_the_planted_transposition(roots):
     manifest = read_manifest("phantom")
     rows = np.flatnonzero(manifest.transposed == "1")[:3]
-    stored, upright = (PackedImages("phantom", rows, image_size=64, view=v) for v in ("stored", "upright"))
+    stored, upright = (ImageDataset("phantom", rows, image_size=64, view=v) for v in ("stored", "upright"))
     assert np.array_equal(upright[1]["image"], stored[1]["image"].swapaxes(1, 2))
     rest = np.flatnonzero(manifest.transposed == "0")[:1]
-    assert np.array_equal(*(PackedImages("phantom", rest, view=v)[0]["image"] for v in ("stored", "upright")))
+    assert np.array_equal(*(ImageDataset("phantom", rest, view=v)[0]["image"] for v in ("stored", "upright")))
 
 
 def test_views_that_cannot_be_had_say_why(roots, monkeypatch, tmp_path):
     with pytest.raises(UnknownName, match="did you mean 'upright'"):
-        PackedImages("phantom", [0], view="uprigt")
-    monkeypatch.setattr(store, "SPLITS", tmp_path)
+        ImageDataset("phantom", [0], view="uprigt")
+    monkeypatch.setattr(index, "SPLITS", tmp_path)
     with pytest.raises(DataError, match="no split table says"):
         turns("sartaj", pd.DataFrame({"path": ["a"]}))
     with pytest.raises(DataError, match="holds images of 'glioma', not one of"):
-        PackedImages("phantom", np.arange(20), classes=["notumor"])
+        ImageDataset("phantom", np.arange(20), classes=["notumor"])
 
 
 def test_turns_of_a_real_set_come_from_its_committed_table():
-    table = pd.read_csv(store.SPLITS / "brain-tumor-mri.csv", dtype=str, keep_default_na=False)
+    table = pd.read_csv(index.SPLITS / "brain-tumor-mri.csv", dtype=str, keep_default_na=False)
     found = turns("brain-tumor-mri", table[["path"]])
     assert (found == table["transform"].replace("", "upright")).all() and set(found) == {"upright", "flipped-lr"}
 
 
 def test_levelling_takes_out_background_and_grey_scale_but_not_the_head():
     dark, light = level(disc(0)), level(np.uint8(disc(0) * 0.5))
-    assert np.abs(dark.astype(int) - light).mean() < 4, "half as bright, the same picture afterwards"
+    assert np.abs(dark.astype(int) - light).mean() < 4, "half as bright, the same image afterwards"
     assert (level(disc(20))[:5] == 0).all() and dark[32, 32] > 0
-    assert np.array_equal(head_mask(disc()), views.head_mask(disc()))
+    assert np.array_equal(head_mask(disc()), transforms.head_mask(disc()))
     for odd in (np.zeros((8, 8), np.uint8), np.full((8, 8), 90, np.uint8), np.array([[3]], np.uint8)):
         assert level(odd).shape == odd.shape
 
@@ -73,19 +75,19 @@ def test_clahe_spreads_what_is_faint_and_takes_any_picture(roots):
     for odd in (np.zeros((8, 8), np.uint8), np.full((8, 8), 90, np.uint8), np.array([[3]], np.uint8)):
         assert clahe(odd).shape == odd.shape
     stored, changed = (
-        PackedImages("phantom", [0], image_size=64, view=view)[0]["image"] for view in ("stored", "clahe")
+        ImageDataset("phantom", [0], image_size=64, view=view)[0]["image"] for view in ("stored", "clahe")
     )
     assert np.array_equal(changed[0], clahe(stored[0].numpy())), "packed at 64 pixels, nothing is resized"
 
 
 def test_traits_see_borders_background_and_sharpness():
-    plain, framed = picture_traits(disc()), picture_traits(np.pad(disc(), ((0, 16), (8, 0))))
+    plain, framed = image_traits(disc()), image_traits(np.pad(disc(), ((0, 16), (8, 0))))
     assert framed["border_bottom"] > plain["border_bottom"] and framed["border_left"] > plain["border_left"]
-    assert picture_traits(disc(background=12))["background_zero"] < plain["background_zero"] == 1
+    assert image_traits(disc(background=12))["background_zero"] < plain["background_zero"] == 1
     smooth = np.asarray(Image.fromarray(disc()).resize((16, 16)).resize((64, 64)))
-    assert picture_traits(smooth)["sharpness"] < plain["sharpness"]
+    assert image_traits(smooth)["sharpness"] < plain["sharpness"]
     for odd in (np.zeros((8, 8), np.uint8), np.array([[3]], np.uint8)):
-        assert all(np.isfinite(list(picture_traits(odd).values())))
+        assert all(np.isfinite(list(image_traits(odd).values())))
 
 
 def test_file_traits_see_how_a_jpeg_was_made(tmp_path):

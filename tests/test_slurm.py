@@ -178,7 +178,7 @@ def train(submit, tmp_path, small_phantom, monkeypatch):
         options = (f"--array={task}", f"--output={tmp_path}/task-%a.log")
         job = Job(f"{submit(f'jobs/{name}.job', *words, options=options).number}_{task}", tmp_path / f"task-{task}.log")
         assert job.end(300) == "COMPLETED", job.text()
-        (evidence,) = tmp_path.rglob(f"phantom.patient-f0.{model}.*.json")
+        (evidence,) = tmp_path.glob(f"runs/phantom.patient-f0.{model}.*/metrics.json")
         return json.loads(evidence.read_text())
 
     return run
@@ -204,8 +204,8 @@ def test_curation_job_leaves_its_findings(submit, tmp_path, small_phantom, monke
     job = submit("jobs/curation.job", "-p", "dataset", "phantom", "-p", "quick", "true", "-p", "permutations", 8)
     assert job.end(300) == "COMPLETED", job.text()
     found = json.loads((tmp_path / "runs/curation/phantom.json").read_text())
-    assert found["facts"]["images"] == 84 and {"memoriser", "shift", "outliers", "source only"} <= set(found)
-    assert (tmp_path / f"runs/notebooks/data_curation-{job.number}.ipynb").exists()
+    assert found["facts"]["images"] == 84 and {"nearest neighbour", "shift", "outliers", "source only"} <= set(found)
+    assert (tmp_path / f"runs/notebooks/1_data_curation-{job.number}.ipynb").exists()
 
 
 @pytest.mark.slow
@@ -235,17 +235,17 @@ def test_cnn_job_pauses_when_warned_queues_again_and_leaves_its_evidence(
         "epoch 4",
     ]
     assert job.text().count("HTML: ") == 1  # rank 0 alone, and only when it was done
-    assert (tmp_path / f"runs/notebooks/classification-{job.number}.html").exists()
-    (evidence,) = tmp_path.rglob("phantom.*.CustomCNN.*.json")
+    assert (tmp_path / f"runs/notebooks/2_classification-{job.number}.html").exists()
+    (evidence,) = tmp_path.glob("runs/phantom.*.CustomCNN.*/metrics.json")
     assert json.loads(evidence.read_text())["hardware"]["processes"] == count
-    assert list(tmp_path.rglob("phantom.*.CustomCNN.*.safetensors"))
+    assert list(tmp_path.glob("runs/phantom.*.CustomCNN.*/model.safetensors"))
     assert not list((tmp_path / "runs").glob("*-" + job.number))
 
 
 @pytest.mark.slow
-def test_transfer_job_starts_from_a_weight_file_and_leaves_its_evidence(train, tmp_path):
+def test_transfer_job_takes_a_weight_file_and_leaves_its_evidence(train, tmp_path):
     save_file(squeezenet1_1().state_dict(), tmp_path / "imagenet.safetensors")
     record = train("transfer", 16, "SqueezeNet", weights=tmp_path / "imagenet.safetensors", recipe="s3", epochs=3)
-    assert record["run"]["start"] == "warm" and record["training"]["epochs"] == 3
+    assert record["run"]["pretrained"] and record["training"]["epochs"] == 3
     assert set(record["tta"]) == {"gain", "accuracy"} and "macro_f2" in record["metrics"]
     assert len(list(tmp_path.rglob("checkpoint-*.pt"))) == 3, "a checkpoint a stage"

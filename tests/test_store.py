@@ -7,13 +7,14 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets.catalog import DataError
-from datasets.store import PackedImages, read_manifest, read_masks, require
+from datasets.store.images import ImageDataset, read_masks
+from datasets.store.index import read_manifest, require
 
 
 def test_memory_and_disk_and_workers_give_the_same_batches(roots):
     rows = np.array([5, 0, 17, 3, 8])
-    memory, disk = (PackedImages("phantom", rows, image_size=64, in_memory=m) for m in (True, False))
-    wanted = memory.__getitems__(range(5))
+    memory, disk = (ImageDataset("phantom", rows, image_size=64, in_memory=m) for m in (True, False))
+    wanted = memory.batch(range(5))
     loader = DataLoader(disk, 2, collate_fn=disk.collate, num_workers=2)
     batches = list(loader)
     assert torch.equal(torch.cat([b["image"] for b in batches]), wanted["image"])
@@ -22,11 +23,11 @@ def test_memory_and_disk_and_workers_give_the_same_batches(roots):
 
 
 def test_pixels_and_labels_are_those_of_the_file(roots):
-    data = PackedImages("phantom", [4], image_size=64, channels="all")
+    data = ImageDataset("phantom", [4], image_size=64, channels="all")
     with h5py.File(require("phantom") / "images.h5") as file:
         assert np.array_equal(data[0]["image"].permute(1, 2, 0), file["image"][4])
     assert data.facts.classes[data[0]["label"]] == read_manifest("phantom").label[4]
-    grey = PackedImages("phantom", [4], image_size=64)[0]["image"]
+    grey = ImageDataset("phantom", [4], image_size=64)[0]["image"]
     assert torch.equal(grey[0], data[0]["image"][1]), "grey shows T1c"
 
 
@@ -35,14 +36,14 @@ def test_a_mask_s_pixel_belongs_to_what_covers_half_of_it(roots, in_memory):
     stored = read_masks("phantom", np.arange(84))
     row = int(stored.sum(axis=(1, 2, 3)).argmax())
     wanted = stored[row].reshape(3, 32, 2, 32, 2).mean(axis=(2, 4)) >= 0.5
-    small = PackedImages("phantom", [row], image_size=32, masks=True, in_memory=in_memory)[0]["mask"]
+    small = ImageDataset("phantom", [row], image_size=32, masks=True, in_memory=in_memory)[0]["mask"]
     assert np.array_equal(small.numpy().astype(bool), wanted) and wanted.any()
 
 
 @pytest.mark.parametrize("size", [32, 64, 100])
 def test_any_size_keeps_the_brightness(roots, size):
-    image = PackedImages("phantom", [0], image_size=size)[0]["image"]
-    full = PackedImages("phantom", [0], image_size=64)[0]["image"]
+    image = ImageDataset("phantom", [0], image_size=size)[0]["image"]
+    full = ImageDataset("phantom", [0], image_size=64)[0]["image"]
     assert image.shape == (1, size, size)
     assert abs(image.float().mean() - full.float().mean()) < 2
 
@@ -55,4 +56,4 @@ def test_a_manifest_of_another_length_is_refused(small_phantom, tmp_path, monkey
         file.write((tmp_path / "phantom/manifest.csv").read_text().splitlines()[-1] + "\n")
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path))
     with pytest.raises(DataError, match="manifest rows"):
-        PackedImages("phantom", [0])
+        ImageDataset("phantom", [0])

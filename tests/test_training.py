@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from datasets.catalog import DataError
-from datasets.protocols import make_split
-from datasets.store import PackedImages
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
 from models import CustomCNN
-from utils import training
 from utils.recipes import get_recipe
-from utils.tasks import Classification
-from utils.training import TrainingDiverged, TrainingPaused, fit
+from utils.training import loading, loop
+from utils.training.checkpoint import TrainingPaused
+from utils.training.loop import TrainingDiverged, fit
+from utils.training.tasks import Classification
 
 TRAIN = """
 import sys, torch
@@ -32,7 +33,7 @@ def run_fit(folder, epochs=2, seed=0, **words):
     recipe = {k: words.pop(k) for k in ("lr", "select", "schedule") if k in words}
     torch.manual_seed(seed)
     split = make_split("phantom", "patient")
-    train, val = (PackedImages("phantom", rows[:32], image_size=64) for rows in (split.train, split.val))
+    train, val = (ImageDataset("phantom", rows[:32], image_size=64) for rows in (split.train, split.val))
     model = words.pop("model", None) or CustomCNN(image_size=64)
     how = get_recipe("s2", "CustomCNN", epochs=epochs, batch_size=8, **recipe)
     task = Classification(4, 3, how.augmentation)
@@ -117,11 +118,11 @@ def test_seed_decides_order_and_weights(roots):
 
 def test_validation_counts_each_image_once(roots):
     split = make_split("phantom", "patient")
-    data = PackedImages("phantom", split.train[:13], image_size=64)
-    model, task, accelerator = CustomCNN(image_size=64), Classification(4), training.make_accelerator()
-    model, loader = accelerator.prepare(model, training.make_loader(data, 4))
-    by_batch = training.validate(model, task, loader, accelerator)
-    whole = data.__getitems__(range(13))
+    data = ImageDataset("phantom", split.train[:13], image_size=64)
+    model, task, accelerator = CustomCNN(image_size=64), Classification(4), loop.make_accelerator()
+    model, loader = accelerator.prepare(model, loading.make_loader(data, 4))
+    by_batch = loop.validate(model, task, loader, accelerator)
+    whole = data.batch(range(13))
     with torch.no_grad():
         logits = model.eval()(task.inputs(whole))
     assert by_batch["val_accuracy"] == pytest.approx((logits.argmax(1) == whole["label"]).float().mean().item())

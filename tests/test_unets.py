@@ -1,4 +1,4 @@
-"""The U-Nets in one table: parameters to the digit, forward and backward, sizes taken and refused, the gates."""
+"""The U-Nets in one table: parameters exactly, forward and backward, sizes taken and refused, the gates."""
 
 import os
 import subprocess

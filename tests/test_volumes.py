@@ -11,11 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from datasets import brats, catalog, download
+from datasets import catalog, download
 from datasets.catalog import DataError
-from datasets.protocols import make_split
-from datasets.store import PackedImages, read_manifest, read_masks
-from utils.segmentation import mask_table
+from datasets.sources import brats
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset, read_masks
+from datasets.store.index import read_manifest
+from utils.evaluation.mask_predictions import mask_table
 
 SHAPE = (24, 20, 155)  # x, y, z
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # BraTS's own affine, but for the origin
@@ -109,9 +111,9 @@ def test_16_bits_keep_what_8_bits_round(home, tmp_path):
     errors = {}
     for bits in ("8", "16"):
         assert bring(tmp_path, volumes(patient()), "--bits", bits, "--crop", "none") == 0
-        stored = brats.read(catalog.get("brats2020"), home / "raw/BraTS20_Training_001", int(bits))[80].image[..., 1]
+        stored = brats.read(catalog.get("brats2020"), home / "raw", "BraTS20_Training_001", int(bits))[80].image[..., 1]
         errors[bits] = np.abs(stored / (2 ** int(bits) - 1) - whole / 899).max()
-        data = PackedImages("brats2020", [80], image_size=32, channels="all", masks=True)
+        data = ImageDataset("brats2020", [80], image_size=32, channels="all", masks=True)
         assert str(data[0]["image"].dtype) == {"8": "torch.uint8", "16": "torch.uint16"}[bits]
         assert json.loads((home / "log.json").read_text())["bits"] == int(bits)
     assert errors["16"] < errors["8"] / 50 < 0.01
@@ -145,7 +147,7 @@ def test_another_orientation_is_turned_by_its_affine(home, tmp_path, codes):
     for name, content in volumes(arrays, "q").items():
         (tmp_path / "plain" / name).write_bytes(content)
     facts = catalog.get("brats2020")
-    pairs = zip(brats.read(facts, home / "raw/p"), brats.read(facts, folder), strict=True)
+    pairs = zip(brats.read(facts, home / "raw", "p"), brats.read(facts, folder.parent, folder.name), strict=True)
     assert all(np.array_equal(a.image, b.image) and np.array_equal(a.mask, b.mask) for a, b in pairs)
 
 
@@ -278,7 +280,7 @@ def test_middle_slices_and_patients_of_volumes(home, tmp_path):
         parts = make_split("brats2020", "patient", fold, selection="middle")
         owners = [set(table.patient.iloc[rows]) for rows in (parts.train, parts.val, parts.test)]
         assert all(not a & b for i, a in enumerate(owners) for b in owners[i + 1 :]) and all(owners)
-        kept = table["slice"].astype(int).iloc[np.concatenate([parts.known, parts.test])]
+        kept = table["slice"].astype(int).iloc[np.concatenate([parts.train_val, parts.test])]
         assert (kept.min(), kept.max(), len(kept)) == (39, 115, 7 * 77)
         assert len(parts.test_groups) == len(parts.test)
     with pytest.raises(DataError, match="the folds are 0 to 4"):

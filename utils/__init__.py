@@ -1,1 +1,1 @@
-"""What stands between the notebooks and the models: recipes, tasks, training, evaluation, figures, runs."""
+"""Between notebooks and models. Imports go one way: reporting → analysis → evaluation → training → recipes."""

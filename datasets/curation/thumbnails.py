@@ -1,4 +1,4 @@
-"""Pictures made small enough to compare all with all: thumbnails and hashes under the 8 flips and rotations.
+"""Thumbnails made small enough to compare all with all: thumbnails and hashes under the 8 flips and rotations.
 
 `look` reads data sets on all cores; `curation.py` compares what it returns.
 """
@@ -16,20 +16,21 @@ from PIL import Image
 from scipy.fft import dctn
 from tqdm import tqdm
 
-from datasets import catalog, layouts
-from datasets.preprocess import cores
-from datasets.store import read_manifest, require
-from datasets.views import TRANSFORMS, undo
+from datasets import catalog
+from datasets.sources import layouts
+from datasets.store.index import read_manifest, require
+from datasets.store.parallel import cores
+from datasets.transforms import TRANSFORMS, undo
 
 SIDE = 64  # of a thumbnail, pixels
 
 
-class Pictures:
-    """What comparing needs of N pictures.
+class Thumbnails:
+    """What comparing needs of N images.
 
     Attributes:
-        table: their manifest rows, with `dataset` and `pixels` (SHA-256 of the decoded picture).
-        thumbnails: float32 N×64×64, mean-centred and of unit length, so that products are correlations; a picture
+        table: their manifest rows, with `dataset` and `pixels` (SHA-256 of the decoded image).
+        thumbnails: float32 N×64×64, mean-centred and of unit length, so that products are correlations; an image
             of one grey value is all 0 and correlates with nothing.
         hashes: uint64 N×8, the 64-bit pHash under each of `TRANSFORMS`.
     """
@@ -44,14 +45,14 @@ class Pictures:
         """Thumbnails after a transform, N×4096."""
         return np.ascontiguousarray(TRANSFORMS[transform](self.thumbnails)).reshape(len(self), SIDE**2)
 
-    def undone(self, transforms: Sequence[str]) -> "Pictures":
+    def undone(self, transforms: Sequence[str]) -> "Thumbnails":
         """The same with thumbnails turned back, each after its own of `TRANSFORMS` (hashes stay as they are)."""
         back = [undo(t[..., None], name)[..., 0] for t, name in zip(self.thumbnails, transforms, strict=True)]
-        return Pictures(self.table, np.stack(back), self.hashes)
+        return Thumbnails(self.table, np.stack(back), self.hashes)
 
 
 def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """Thumbnail, eight hashes and pixel digest of a grey picture, uint8 H×W of any size from 1×1."""
+    """Thumbnail, eight hashes and pixel digest of a grey image, uint8 H×W of any size from 1×1."""
     small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean()
     length = float(np.linalg.norm(small))
@@ -60,7 +61,7 @@ def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
 
 
 def phashes(grey: np.ndarray) -> np.ndarray:
-    """64-bit pHash of a grey picture under each of `TRANSFORMS`, uint64 8; bit for bit those of `imagehash.phash`.
+    """64-bit pHash of a grey image under each of `TRANSFORMS`, uint64 8; bit for bit those of `imagehash.phash`.
 
     One cosine transform for all eight: eight calls of the library took four fifths of the time of `look`.
     """
@@ -76,8 +77,8 @@ def _traits_of_file(name: str, path: str) -> tuple[np.ndarray, np.ndarray, str]:
     return traits(picture.image)
 
 
-def look(*names: str, progress: bool = False) -> Pictures:
-    """Read all pictures of the data sets `names`, uncropped where the publisher's files are at hand, on all cores."""
+def look(*names: str, progress: bool = False) -> Thumbnails:
+    """Read all images of the data sets `names`, uncropped where the publisher's files are at hand, on all cores."""
     tables, found = [], []
     with ThreadPoolExecutor(cores()) as pool:  # decoding and resizing leave the interpreter's lock
         for name in names:
@@ -92,15 +93,15 @@ def look(*names: str, progress: bool = False) -> Pictures:
     return collect(pd.concat(tables, ignore_index=True), found)
 
 
-def collect(table: pd.DataFrame, found: Sequence[tuple[np.ndarray, np.ndarray, str]]) -> Pictures:
-    """`Pictures` of a table and the `traits` of each of its rows; an empty set is a set too."""
+def collect(table: pd.DataFrame, found: Sequence[tuple[np.ndarray, np.ndarray, str]]) -> Thumbnails:
+    """`Thumbnails` of a table and the `traits` of each of its rows; an empty set is a set too."""
     if not found:
-        return Pictures(table.assign(pixels=""), np.zeros((0, SIDE, SIDE), np.float32), np.zeros((0, 8), np.uint64))
+        return Thumbnails(table.assign(pixels=""), np.zeros((0, SIDE, SIDE), np.float32), np.zeros((0, 8), np.uint64))
     thumbnails, hashes, digests = zip(*found, strict=True)
-    return Pictures(table.assign(pixels=digests), np.stack(thumbnails), np.stack(hashes))
+    return Thumbnails(table.assign(pixels=digests), np.stack(thumbnails), np.stack(hashes))
 
 
-def join(a: Pictures, b: Pictures) -> Pictures:
-    """The pictures of two sets as one."""
+def join(a: Thumbnails, b: Thumbnails) -> Thumbnails:
+    """The images of two sets as one."""
     table = pd.concat([a.table, b.table], ignore_index=True)
-    return Pictures(table, np.concatenate([a.thumbnails, b.thumbnails]), np.concatenate([a.hashes, b.hashes]))
+    return Thumbnails(table, np.concatenate([a.thumbnails, b.thumbnails]), np.concatenate([a.hashes, b.hashes]))

@@ -1,6 +1,6 @@
 """Heads for the phantom: the MNI152 template warped into a patient, and what lies around the brain.
 
-`phantom_tumours.py` grows tumours in these heads, `phantom_scanner.py` takes their pictures.
+`phantom_tumours.py` grows tumours in these heads, `phantom_scanner.py` takes their images.
 Millimetres and MNI axes (x to the right, y forward, z up) everywhere; points are arrays of shape (3, H, W).
 """
 
@@ -24,7 +24,7 @@ class Head:
 
     zoom: np.ndarray  # (3,) template mm per head mm
     angles: np.ndarray  # (3,) pitch, roll, yaw in radians
-    shift: np.ndarray  # (2,) mm off the middle of the picture
+    shift: np.ndarray  # (2,) mm off the middle of the image
     field_of_view: float  # mm
     phase: np.ndarray  # (3,) offset into the random field
     warp: float  # mm
@@ -154,7 +154,7 @@ def from_template(head: Head, target: np.ndarray) -> np.ndarray:
 
 
 def scanner_axes(head: Head) -> np.ndarray:
-    """Columns: the picture's right, its upward and the slices' axis, in the head."""
+    """Columns: the image's right, its upward and the slices' axis, in the head."""
     (cp, cr, cy), (sp, sr, sy) = np.cos(head.angles), np.sin(head.angles)
     pitch = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     roll = np.array([[cr, 0, sr], [0, 1, 0], [-sr, 0, cr]])

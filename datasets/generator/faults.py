@@ -11,14 +11,26 @@ import numpy as np
 from PIL import Image
 
 from datasets.catalog import CATALOG, CLASSES
+from datasets.transforms import turn
 
 GREY = CATALOG["phantom"].grey
 TRANSPOSED = {"glioma": 0.88, "meningioma": 0.51, "pituitary": 0.53, "notumor": 0.0}  # as in the 7,023 images
-COPIES = {"byte-copy": 0.03, "near-copy": 0.03, "transposed-copy": 0.03}  # per original picture
+COPIES = {"byte-copy": 0.03, "near-copy": 0.03, "transposed-copy": 0.03}  # per original image
 CROSSING = 0.5  # share of the copies that land in the other part
 CONFLICTING = 0.12  # share of the copies under another label than the original
 MISLABELLED = 0.01  # share of the originals under a wrong label
 NEAR_BITS, NEAR_CORRELATION = 2, 0.993  # of a near-copy to its original; two of them then still agree in 4 bits and .97
+# By the number that is drawn: bit 4 transposes, then 2 flips rows and 1 flips columns.
+TURNS = (
+    "upright",
+    "flipped-lr",
+    "flipped-ud",
+    "rotated-180",
+    "transposed",
+    "rotated-270",
+    "rotated-90",
+    "anti-transposed",
+)
 FAR_BITS, FAR_CORRELATION = 6, 0.96  # slices of a patient never agree in both, or they would pass for copies
 
 
@@ -36,15 +48,6 @@ def row(patient: str, number: int, label: str, split: str) -> dict:
     }
 
 
-def turn(image: np.ndarray, code: int) -> np.ndarray:
-    """One of the 8 flips and rotations of (H, W, C): bit 4 transposes, then 2 flips rows and 1 flips columns."""
-    if code & 4:
-        image = image.swapaxes(0, 1)
-    if code & 2:
-        image = image[::-1]
-    return image[:, ::-1] if code & 1 else image
-
-
 def thumbnail(grey: np.ndarray) -> np.ndarray:
     """64 × 64 grey levels (H, W) → mean-centred unit vector, whose products are correlations."""
     small = np.asarray(Image.fromarray(grey).resize((64, 64), Image.Resampling.BOX), np.float64).ravel()
@@ -53,26 +56,26 @@ def thumbnail(grey: np.ndarray) -> np.ndarray:
 
 
 def bits_apart(a: np.ndarray, b: np.ndarray) -> int:
-    """Bits that differ between the 64-bit pHashes of two grey pictures (H, W)."""
+    """Bits that differ between the 64-bit pHashes of two grey images (H, W)."""
     return int(imagehash.phash(Image.fromarray(a)) - imagehash.phash(Image.fromarray(b)))
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> float:
-    """Correlation of the 64 × 64 thumbnails of two grey pictures (H, W)."""
+    """Correlation of the 64 × 64 thumbnails of two grey images (H, W)."""
     return float((thumbnail(a) * thumbnail(b)).sum())
 
 
 def passes_for_copy(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two pictures (H, W, C) look like copies, one of them perhaps mirrored: heads are nearly symmetric."""
+    """Whether two images (H, W, C) look like copies, one of them perhaps mirrored: heads are nearly symmetric."""
     a = a[..., GREY]
-    views = [np.ascontiguousarray(turn(b, mirrored)[..., GREY]) for mirrored in (0, 1)]
+    views = [np.ascontiguousarray(turn(b, how)[..., GREY]) for how in TURNS[:2]]
     return any(correlation(a, v) >= FAR_CORRELATION and bits_apart(a, v) <= FAR_BITS for v in views)
 
 
 def plant(
     images: np.ndarray, masks: np.ndarray, rows: list[dict], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, list[dict]]:
-    """Transpose, mislabel and copy; returns the pictures, masks and rows with the copies at their end."""
+    """Transpose, mislabel and copy; returns the images, masks and rows with the copies at their end."""
     _transpose(images, masks, rows, rng)
     _mislabel(rows, rng)
     copies = _copies(images, masks, rows, rng)
@@ -86,7 +89,7 @@ def plant(
 def _transpose(images: np.ndarray, masks: np.ndarray, rows: list[dict], rng: np.random.Generator) -> None:
     for i, entry in enumerate(rows):
         if rng.random() < TRANSPOSED[entry["true_label"]]:
-            images[i], masks[i] = turn(images[i], 4).copy(), turn(masks[i], 4).copy()
+            images[i], masks[i] = turn(images[i], "transposed").copy(), turn(masks[i], "transposed").copy()
             entry["transposed"] = 1
 
 
@@ -104,7 +107,7 @@ def _mislabel(rows: list[dict], rng: np.random.Generator) -> None:
 def _copies(
     images: np.ndarray, masks: np.ndarray, rows: list[dict], rng: np.random.Generator
 ) -> list[tuple[np.ndarray, np.ndarray, dict]]:
-    """The copies as (picture, mask, row), at least four of each kind; some originals are copied twice."""
+    """The copies as (image, mask, row), at least four of each kind; some originals are copied twice."""
     counts = {kind: max(4, round(share * len(rows))) for kind, share in COPIES.items()}
     kinds = rng.permutation([kind for kind, count in counts.items() for _ in range(count)])
     chosen = rng.permutation(len(rows))[: len(kinds)]
@@ -124,13 +127,13 @@ def _copies(
         code = int(rng.integers(1, 8)) if kind == "transposed-copy" else 0
         copy["true_label"], copy["duplicate_of"], copy["kind"] = original["true_label"], original["path"], str(kind)
         copy["transposed"] = original["transposed"] ^ (code >> 2)
-        picture = _degraded(images[i], rng) if kind == "near-copy" else turn(images[i], code)
-        copies.append((picture, turn(masks[i], code), copy))
+        image = _degraded(images[i], rng) if kind == "near-copy" else turn(images[i], TURNS[code])
+        copies.append((image, turn(masks[i], TURNS[code]), copy))
     return copies
 
 
 def _degraded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The picture saved again with other contrast, fewer grey levels and compression-like noise."""
+    """The image saved again with other contrast, fewer grey levels and compression-like noise."""
     strength = 1.0
     while True:
         gain, offset = 1 + strength * rng.uniform(-0.08, 0.08), strength * rng.uniform(-8, 8)

@@ -1,7 +1,7 @@
 """The embedded default data set: brains with tumours, made here in seconds, in the form that every other set has.
 
 This file casts the patients, splits them as carelessly as the real sets were, and writes `images.h5` and
-`manifest.csv`. Heads: `phantom_anatomy.py`, tumours: `phantom_tumours.py`, pictures: `phantom_scanner.py`, planted
+`manifest.csv`. Heads: `phantom_anatomy.py`, tumours: `phantom_tumours.py`, images: `phantom_scanner.py`, planted
 faults: `phantom_faults.py`.
 """
 
@@ -15,16 +15,16 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from datasets import phantom_faults as faults
-from datasets import phantom_scanner as scanner
 from datasets.catalog import CATALOG, CLASSES, DataError
-from datasets.manifest import write_manifest
-from datasets.preprocess import cores, in_order
+from datasets.generator import faults as faults
+from datasets.generator import scanner as scanner
+from datasets.store.manifest import write_manifest
+from datasets.store.parallel import cores, in_order
 
 VERSION = 1
 SHARES = {"glioma": 0.25, "meningioma": 0.25, "notumor": 0.25, "pituitary": 0.25}
 CARELESS = 0.35  # share of the patients whose slices were dealt to train and test one by one
-TEST = 0.2  # share of the test part among the other patients
+TEST = 0.2  # share of the test set among the other patients
 SMALL = 300 * 128**2  # pixels that one process draws as fast as several
 MOST_WORKERS = 8  # more would start longer than they draw
 MINIMUM = {"seed": 0, "size": 64, "patients": 24, "slices": 2}
@@ -36,7 +36,7 @@ def generate(
     """Make the phantom in folder `dest`: `images.h5` and `manifest.csv`, rows in the same order.
 
     `image` is uint8 N × size × size × 4 (T1, T1c, T2, FLAIR), `mask` uint8 0/1 N × size × size × 3 (NCR, ED, ET);
-    N = `patients` · `slices` pictures and the planted copies among them. The same arguments give the same bytes.
+    N = `patients` · `slices` images and the planted copies among them. The same arguments give the same bytes.
     Raises `DataError` for arguments too small and for a folder that cannot be written.
     """
     for name, value in (("seed", seed), ("size", size), ("patients", patients), ("slices", slices)):
@@ -73,7 +73,7 @@ def _cast(patients: int, rng: np.random.Generator) -> list[str]:
 
 
 def _photograph(labels: list[str], seed: int, size: int, slices: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (N, size, size, 4) and masks (N, size, size, 3), patient by patient."""
+    """Thumbnails (N, size, size, 4) and masks (N, size, size, 3), patient by patient."""
     visits = list(enumerate(labels))
     # Processes, because the drawing holds Python's lock. A worker takes seconds to start: too long for a few slices.
     workers = cores() if len(labels) * slices * size**2 > SMALL else 1
@@ -90,7 +90,7 @@ def _visit(seed: int, slices: int, size: int, patient: tuple[int, str]) -> list[
 
 
 def _published(labels: list[str], slices: int, rng: np.random.Generator) -> list[dict]:
-    """A row a picture with its published split: some patients whole, the careless ones torn between the parts."""
+    """A row an image with its published split: some patients whole, the careless ones torn between the parts."""
     careless, testing = set(), set()
     for label in CLASSES:  # by class, so that each has its patients in both parts
         mine = rng.permutation([i for i, own in enumerate(labels) if own == label])

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from datasets import phantom_anatomy as anatomy
-from datasets import phantom_tumours as tumours
-from datasets.phantom_anatomy import Head, step
-from datasets.phantom_faults import passes_for_copy
-from datasets.phantom_tumours import Tumour
+from datasets.generator import anatomy as anatomy
+from datasets.generator import tumours as tumours
+from datasets.generator.anatomy import Head, step
+from datasets.generator.faults import passes_for_copy
+from datasets.generator.tumours import Tumour
 
 # Relative signal of each tissue in T1, T1c, T2 and FLAIR, as the tables of radiology primers have it in words.
 SIGNAL = {
@@ -40,7 +40,7 @@ class Scanner:
 
     signal: dict[str, np.ndarray]  # tissue → (4, 1, 1)
     shading: np.ndarray  # (4, 6) coefficients of the coils' sensitivity
-    blur: float  # pixels, in a picture of 128
+    blur: float  # pixels, in an image of 128
     noise: float  # share of the signal scale
     white: np.ndarray  # (4,) signal that the export maps to 255
     gamma: np.ndarray  # (4,)
@@ -60,7 +60,7 @@ def draw_scanner(rng: np.random.Generator) -> Scanner:
 
 
 def examine(label: str, slices: int, size: int, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
-    """A new patient of class `label`: (picture uint8 (size, size, 4), mask uint8 0/1 (size, size, 3)) a slice.
+    """A new patient of class `label`: (image uint8 (size, size, 4), mask uint8 0/1 (size, size, 3)) a slice.
 
     Every slice shows the tumour where there is one.
     """

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.phantom_anatomy import (
+from datasets.generator.anatomy import (
     HEAD_LOW,
     NOISE_SIZE,
     ORIGIN,

@@ -1,6 +1,6 @@
 """BraTS 2020 as its two publishers ship it: NIfTI volumes (CBICA, or a mirror), or Kaggle's HDF5 slices.
 
-`read` turns one patient's files into 155 pictures with masks, the same from either form. `layouts.py` calls it.
+`read` turns one patient's files into 155 images with masks, the same from either form. `layouts.py` calls it.
 """
 
 import re
@@ -12,7 +12,8 @@ import nibabel as nib
 import numpy as np
 
 from datasets.catalog import DataError, Dataset
-from datasets.preprocess import Picture
+from datasets.sources.sample import Sample
+from datasets.store.preprocess import RawImage
 
 SEQUENCES = {"T1": "t1", "T1c": "t1ce", "T2": "t2", "FLAIR": "flair"}  # channel → suffix of its file; Kaggle's order
 LABELS = {"NCR": 1, "ED": 2, "ET": 4}  # coding of the segmentation; 0 is background
@@ -23,7 +24,7 @@ SEGMENTATION = re.compile(r"seg[a-z]*\.nii(\.gz)?$", re.IGNORECASE)
 DAMAGE = (OSError, EOFError, KeyError, ValueError, zlib.error, nib.filebasedimages.ImageFileError)
 
 
-def target(member: str) -> str | None:
+def target(dataset: Dataset, member: str) -> str | None:
     """PATIENT/FILE of an archive's member, or None for what is neither a volume nor a slice.
 
     Kaggle's volume 7 is patient BraTS20_Training_007, so that both forms give the same paths.
@@ -33,32 +34,38 @@ def target(member: str) -> str | None:
         return None
     if found := SLICE.match(path.name):
         return f"BraTS20_Training_{int(found[1]):03d}/{path.name}"
-    # Patients of the validation part, in the same archive on Kaggle, were published without masks.
+    # Patients of the validation set, in the same archive on Kaggle, were published without masks.
     kept = len(path.parts) >= 2 and not path.parent.name.startswith("BraTS20_Validation")
     volume = kept and path.name.endswith((".nii", ".nii.gz"))
     return f"{path.parent.name}/{path.name}" if volume else None
 
 
-def read(dataset: Dataset, folder: Path, bits: int = 8) -> list[Picture]:
-    """All slices of the patient whose files lie in `folder`, from the lowest to the highest.
+def samples(dataset: Dataset, raw: Path) -> list[Sample]:
+    """All patients, a folder each."""
+    return [Sample(path.name, dataset.classes[0], "") for path in sorted(raw.iterdir())]
+
+
+def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
+    """All slices of the patient whose files lie in the folder `raw`/`path`, from the lowest to the highest.
 
     Each sequence is scaled over the whole volume to `bits` bits, background to 0 where it is the darkest value.
-    Pictures lie as a radiologist looks at them: forehead up, the patient's left on the right.
+    Thumbnails lie as a radiologist looks at them: forehead up, the patient's left on the right.
 
     Returns:
-        `SLICES` pictures, image H×W×C of `dataset.channels`, mask H×W×3 (NCR, ED, ET).
+        `SLICES` images, image H×W×C of `dataset.channels`, mask H×W×3 (NCR, ED, ET).
 
     Raises:
         DataError: naming the file, for a missing sequence or slice, damage, NaN, no brain, shapes or positions that
             differ, a rotated volume, and masks with values outside the coding.
     """
-    slices = any(SLICE.match(path.name) for path in folder.iterdir())
+    folder = raw / path
+    slices = any(SLICE.match(file.name) for file in folder.iterdir())
     images, mask = (_read_slices if slices else _read_volumes)(dataset, folder)
     stored = np.empty((*images[0].shape, len(images)), np.uint8 if bits == 8 else np.uint16)
     for channel, image in enumerate(images):
         stored[..., channel] = _quantised(image, bits, f"{folder.name}, {dataset.channels[channel]}")
     return [
-        Picture(
+        RawImage(
             stored[z],
             mask[z],
             {"path": f"{folder.name}/{z:03d}", "patient": folder.name, "slice": z, "label": "glioma"},

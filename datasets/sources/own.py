@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from datasets.catalog import DataError
-from datasets.manifest import read_rows
-from datasets.preprocess import Picture, decode
+from datasets.catalog import DataError, Dataset
+from datasets.sources.sample import Sample
+from datasets.store.manifest import read_rows
+from datasets.store.preprocess import RawImage, decode
 
 TABLE = "samples.csv"
 COLUMNS = ("image", "mask", "patient")
@@ -73,7 +74,17 @@ def _by_image(raw: Path, changed: int) -> dict[str, dict[str, str]]:
     return {row["image"]: row for row in read_table(raw)}
 
 
-def read(raw: Path, path: str) -> Picture:
+def target(dataset: Dataset, member: str) -> str | None:
+    """Nothing: a folder is copied, no archive is unpacked."""
+    return None
+
+
+def samples(dataset: Dataset, raw: Path) -> list[Sample]:
+    """All images of the table, in its order."""
+    return [Sample(row["image"], LABEL, "") for row in read_table(raw)]
+
+
+def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
     """Image `path` with its mask; raises `DataError` with the reason where they do not fit."""
     row = _by_image(raw, (raw / TABLE).stat().st_mtime_ns)[path]
     image, mask = decode(raw / row["image"]), decode(raw / row["mask"])
@@ -84,4 +95,4 @@ def read(raw: Path, path: str) -> Picture:
         raise DataError(
             f"mask {row['mask']} holds {values[:5].tolist()}; 0 and 1, or 0 and 255, are taken (PNG, no JPEG)"
         )
-    return Picture(image, (mask > 0).astype(np.uint8)[..., None], {"patient": row["patient"]})
+    return [RawImage(image, (mask > 0).astype(np.uint8)[..., None], {"patient": row["patient"]})]

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import h5py
 
-from datasets import catalog, manifest
+from datasets import catalog
 from datasets.catalog import DataError, Dataset
+from datasets.store import manifest
 
 Findings = tuple[list[str], list[str]]
 

@@ -1,18 +1,16 @@
 """What each part of S0's method is worth: runs of one budget and the same seeds that differ in one thing.
 
-All of them tested the same pictures, so two methods are compared picture by picture; groups are resampled.
+All of them tested the same images, so two methods are compared image by image; groups are resampled.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from datasets.catalog import DataError
-from utils.evaluation import mean_interval
+from utils.evaluation.intervals import mean_interval
 from utils.recipes import RECIPES
-from utils.runs import load_history, load_predictions
 
 REFERENCE = "s0"
 
@@ -37,30 +35,31 @@ def budgets(records: Sequence[dict]) -> list[dict[str, dict[int, dict]]]:
 
 
 def compare(
-    runs: dict[str, dict[int, dict]], folder: Path, resamples: int = 1000, reference: str = REFERENCE
+    runs: dict[str, dict[int, dict]],
+    predictions: Callable[[dict], pd.DataFrame],
+    resamples: int = 1000,
+    reference: str = REFERENCE,
 ) -> dict[str, dict]:
     """Accuracy of each recipe, averaged over the seeds, and its difference to that of `reference`.
 
     Args:
-        runs: one of `budgets`, or any runs alike; folder: where the predictions of the records lie.
+        runs: one of `budgets`, or any runs alike; predictions: gives the table of a record (`Evidence.predictions`).
 
     Returns:
-        recipe → `accuracy` and `difference` {value, low, high} with 95 % intervals over groups of test pictures (the
+        recipe → `accuracy` and `difference` {value, low, high} with 95 % intervals over groups of test images (the
         spread between seeds is not in them: it is `seeds`, the accuracy of each), and `validation`, the mean accuracy
-        on validation pictures (NaN of pooled folds, which have one validation part each).
+        on validation images (NaN of pooled folds, which have one validation set each).
 
     Raises:
-        DataError: a run that tested other pictures, from another split table.
+        DataError: a run that tested other images, from another split table.
     """
     right, paths = {}, None
     for name, seeds in runs.items():
-        tables = [load_predictions(record, folder).sort_values("path") for record in seeds.values()]
+        tables = [predictions(record).sort_values("path") for record in seeds.values()]
         for record, table in zip(seeds.values(), tables, strict=True):
             paths = table.path.tolist() if paths is None else paths
             if table.path.tolist() != paths:
-                raise DataError(
-                    f"{folder / record['id']}.predictions.csv: other pictures than its rivals tested; run it again"
-                )
+                raise DataError(f"{record['id']}: its test images are not those of the runs beside it; run it again")
         right[name] = np.mean([table.label.to_numpy() == table.predicted.to_numpy() for table in tables], axis=0)
     groups = tables[0].group
     return {
@@ -74,7 +73,9 @@ def compare(
     }
 
 
-def histories(runs: dict[str, dict[int, dict]], folder: Path) -> dict[str, pd.DataFrame]:
-    """The epochs of each recipe that reconstructs, first seed, by recipe."""
-    first = {name: load_history(next(iter(seeds.values())), folder) for name, seeds in runs.items()}
-    return {name: history for name, history in first.items() if "gradient_reconstruction" in history}
+def gradient_histories(
+    runs: dict[str, dict[int, dict]], history: Callable[[dict], pd.DataFrame]
+) -> dict[str, pd.DataFrame]:
+    """The epochs of each recipe that reconstructs, first seed, by recipe; `history` gives those of a record."""
+    first = {name: history(next(iter(seeds.values()))) for name, seeds in runs.items()}
+    return {name: epochs for name, epochs in first.items() if "gradient_reconstruction" in epochs}

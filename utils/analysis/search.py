@@ -19,18 +19,18 @@ from optuna.trial import TrialState
 from torch import nn
 
 from datasets.catalog import DataError
-from datasets.store import PackedImages
-from utils.recipes import Recipe
-from utils.training import fit
+from datasets.store.images import ImageDataset
+from utils.recipes.recipe import Recipe
+from utils.training.loop import fit
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-2, log=True),
-    "trains": CategoricalDistribution(("none", 0.1, 0.3, "all")),
+    "unfreeze": CategoricalDistribution(("none", 0.1, 0.3, "all")),
 }
 
 
 def on_validation(
-    build: Callable[[], nn.Module], task, train: PackedImages, val: PackedImages, recipe: Recipe, seed: int, **words
+    build: Callable[[], nn.Module], task, train: ImageDataset, val: ImageDataset, recipe: Recipe, seed: int, **words
 ) -> Callable[[dict[str, object], Path], float]:
     """What `search` asks: a function that trains `build()` by `recipe` with changes, in a folder, and returns the
     accuracy on `val` after the last epoch. `words` are those of `training.fit`."""
@@ -49,8 +49,8 @@ def search(
     """Try up to `budget` points of `SPACE` and return them all, best first.
 
     Args:
-        accuracy: trains with the changes {"lr", "trains"} to a recipe, in the folder given, and returns the accuracy
-            on validation pictures. Called again with the same two after an interruption.
+        accuracy: trains with the changes {"lr", "unfreeze"} to a recipe, in the folder given, and returns the accuracy
+            on validation images. Called again with the same two after an interruption.
         folder: keeps the journal; raising `budget` later goes on.
 
     Returns:

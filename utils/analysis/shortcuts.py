@@ -1,4 +1,4 @@
-"""What tells the class without showing a tumour: how a picture was turned, and where its file comes from.
+"""What tells the class without showing a tumour: how an image was turned, and where its file comes from.
 
 A model may learn these instead of anatomy, and patient folds do not help: a source crosses all folds. The
 classifiers here see nothing else, so their score is what the shortcut alone is worth.
@@ -15,21 +15,23 @@ from PIL import Image
 from sklearn.ensemble import ExtraTreesClassifier
 
 from datasets import catalog
-from datasets.preprocess import cores, decode
-from datasets.store import PackedImages, read_manifest
-from datasets.views import VIEWS, head_mask
-from utils.evaluation import evaluate, prediction_table
+from datasets.store.images import ImageDataset
+from datasets.store.index import read_manifest
+from datasets.store.parallel import cores
+from datasets.store.preprocess import decode
+from datasets.transforms import VIEWS, head_mask
+from utils.evaluation.classification import evaluate, prediction_table
 
 BACKGROUND_BINS = 8  # of the grey histogram outside the head, from 0 to 63
 
 
 def orientation_features(transforms: Sequence[str]) -> pd.DataFrame:
-    """One column a transform, 1 where the picture was turned that way: N×(transforms that occur)."""
+    """One column a transform, 1 where the image was turned that way: N×(transforms that occur)."""
     return pd.get_dummies(pd.Series(transforms, dtype=str), dtype=float)
 
 
-def picture_traits(grey: np.ndarray) -> dict[str, float]:
-    """Traits of a grey picture H×W uint8 that hold no anatomy: borders, background, sharpness, JPEG blocks."""
+def image_traits(grey: np.ndarray) -> dict[str, float]:
+    """Traits of a grey image H×W uint8 that hold no anatomy: borders, background, sharpness, JPEG blocks."""
     height, width = grey.shape
     frame = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).astype(float)
     outside = grey[~head_mask(grey)]
@@ -69,19 +71,19 @@ def source_traits(name: str, view: str = "file") -> pd.DataFrame:
     """Traits without anatomy of every image of a data set, in manifest order.
 
     Args:
-        view: "file" for the publisher's files (size and shape of file and picture, header, picture), or a key of
-            `views.VIEWS` for the packed pictures as a model sees them at 128 pixels.
+        view: "file" for the publisher's files (size and shape of file and image, header, image), or a key of
+            `views.VIEWS` for the packed images as a model sees them at 128 pixels.
     """
     manifest = read_manifest(name)
     if view in VIEWS:
-        data = PackedImages(name, np.arange(len(manifest)), view=view)
-        pictures = data.__getitems__(range(len(data)))["image"][:, 0].numpy()
-        return pd.DataFrame([picture_traits(p) for p in pictures])
+        data = ImageDataset(name, np.arange(len(manifest)), view=view)
+        pictures = data.batch(range(len(data)))["image"][:, 0].numpy()
+        return pd.DataFrame([image_traits(p) for p in pictures])
     raw = catalog.dataset_dir(name) / "raw"
 
     def of_file(path: str) -> dict[str, float]:
         content = (raw / path).read_bytes()
-        return file_traits(content) | picture_traits(decode(content))
+        return file_traits(content) | image_traits(decode(content))
 
     with ThreadPoolExecutor(cores()) as pool:
         found = pd.DataFrame(list(pool.map(of_file, manifest.path)))

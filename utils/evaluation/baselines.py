@@ -1,19 +1,24 @@
 """What every table is compared with: the majority class, and the nearest neighbour on raw pixels, class or mask.
 
-A network that does not beat the second may have learned to recognise pictures, not tumours.
+A network that does not beat the second may have learned to recognise images, not tumours.
 """
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
-from datasets.store import PackedImages
+from datasets import catalog
+from datasets.curation.neighbours import nearest_labels
+from datasets.curation.thumbnails import Thumbnails
+from datasets.store.images import ImageDataset
+from utils.evaluation.classification import prediction_table
 
-PIXELS = 64  # side of the pictures that `baseline` wants
+PIXELS = 64  # side of the images that `baseline` wants
 
 
-def baseline(kind: str, train: PackedImages, test: PackedImages) -> np.ndarray:
+def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
     """Probabilities N×K of a baseline on the images of `test`, classes in the order of `train`'s.
 
     Args:
@@ -31,18 +36,34 @@ def probabilities(kind: str, features: np.ndarray, labels: np.ndarray, test: np.
     return out
 
 
-def nearest(train: PackedImages, test: PackedImages) -> np.ndarray:
-    """Manifest row of the picture of `train` that is most like each picture of `test`, pixel by pixel.
+def nearest(train: ImageDataset, test: ImageDataset) -> np.ndarray:
+    """Manifest row of the image of `train` that is most like each image of `test`, pixel by pixel.
 
-    Copying its mask is the segmentation that knows nothing of tumours: where it scores well, the test part holds
+    Copying its mask is the segmentation that knows nothing of tumours: where it scores well, the test set holds
     neighbours of what was trained on.
     """
     finder = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(_pixels(train)[0])
     return train.rows[finder.kneighbors(_pixels(test)[0], return_distance=False)[:, 0]]
 
 
-def _pixels(data: PackedImages) -> tuple[np.ndarray, np.ndarray]:
-    batch = data.__getitems__(range(len(data)))
+def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """The nearest neighbour on the publisher's whole images, see `curation.neighbours.nearest_labels`.
+
+    Returns:
+        the prediction table (`classification.prediction_table`), and of each row whether training holds its group.
+    """
+    name = thumbnails.table.dataset.iloc[0]
+    classes = catalog.get(name).classes
+    found, seen = [], []
+    for split, labels in nearest_labels(thumbnails, protocol):
+        probs = (labels[:, None] == np.array(classes)).astype(float)
+        found.append(prediction_table(name, split.test, split.test_groups, classes, probs))
+        seen.append(split.seen)
+    return pd.concat(found, ignore_index=True), np.concatenate(seen)
+
+
+def _pixels(data: ImageDataset) -> tuple[np.ndarray, np.ndarray]:
+    batch = data.batch(range(len(data)))
     top = torch.iinfo(batch["image"].dtype).max
     return batch["image"].flatten(1).numpy().astype(np.float32) / top, batch["label"].numpy()
 

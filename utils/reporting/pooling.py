@@ -3,7 +3,6 @@
 `make tables` pools what lies in `saved_metrics/`; nothing is trained here.
 """
 
-import itertools
 import json
 from collections import defaultdict
 from dataclasses import replace
@@ -12,10 +11,12 @@ from pathlib import Path
 import pandas as pd
 
 from datasets import catalog
-from utils.decision import screening
-from utils.evaluation import evaluate, number
-from utils.runs import CARD_METRICS, Run, load_predictions, load_runs, write_atomically
-from utils.segmentation import evaluate_masks
+from utils.evaluation.classification import evaluate
+from utils.evaluation.intervals import number
+from utils.evaluation.screening import screening
+from utils.evaluation.segmentation import evaluate_masks
+from utils.reporting.records import METRICS, Evidence, load_evidence, run_folder, write_record
+from utils.reporting.runs import Run
 
 
 def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
@@ -26,17 +27,20 @@ def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
     of the same is kept.
     """
     folds = defaultdict(dict)
-    for record in itertools.chain(*(load_runs(folder, task) for task in CARD_METRICS)):
+    evidence = load_evidence(folder)
+    for record in evidence.records:
         run = Run(**record["run"])
         if run.split == "patient" and run.fold is not None:
             folds[replace(run, fold=None)][run.fold] = record
     written = []
     for run, records in folds.items():
-        path = folder / f"{run.id}.json"
         folds_wanted = list(range(catalog.get(run.dataset).folds))
-        if sorted(records) == folds_wanted and not _is_made_of(path, records):
-            record = pooled(run, [records[f] for f in folds_wanted], folder, resamples)
-            write_atomically(path, json.dumps(record, indent=1) + "\n")
+        if sorted(records) != folds_wanted:
+            continue
+        path = run_folder(folder, records[0] | {"id": run.id}) / METRICS
+        if not _is_made_of(path, records):
+            record = pooled(run, [records[f] for f in folds_wanted], evidence, resamples)
+            write_record(path, record)
             written.append(path)
     return written
 
@@ -46,9 +50,9 @@ def _is_made_of(path: Path, records: dict[int, dict]) -> bool:
     return made_of == {record["id"]: record["finished"] for _, record in sorted(records.items())}
 
 
-def pooled(run: Run, records: list[dict], folder: Path, resamples: int) -> dict:
+def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) -> dict:
     """The record of all folds together, from the predictions beside their records."""
-    tables = [load_predictions(record, folder) for record in records]
+    tables = [evidence.predictions(record) for record in records]
     table, facts = pd.concat(tables, ignore_index=True), catalog.get(run.dataset)
     if run.task == "segmentation":
         result = evaluate_masks(table, facts.mask_channels, list(facts.regions), resamples)

@@ -1,16 +1,15 @@
 """Which parameters of a backbone train, and how fast: freezing policies, batch-norm statistics, parameter groups.
 
-A policy is a value of a recipe (`Recipe.trains`): "all"; "none" of the backbone; a whole number N, its last N layers;
+A policy is a value of a recipe (`Recipe.unfreeze`): "all"; "none" of the backbone; a whole number N, its last N layers;
 a fraction f, the last f of its layers. The head trains always. `training.fit_stages` goes from policy to policy.
 """
 
 import pandas as pd
-import torch
 from torch import nn
 
 from datasets.catalog import DataError
 from models.backbones import Transfer
-from utils.recipes import Recipe
+from utils.recipes.recipe import Recipe
 
 
 def layers(backbone: nn.Module) -> list[nn.Module]:
@@ -21,25 +20,25 @@ def layers(backbone: nn.Module) -> list[nn.Module]:
     return [module for module in backbone.modules() if list(module.parameters(recurse=False))]
 
 
-def trained_layers(trains: str | float, count: int) -> int:
+def unfrozen_count(unfreeze: str | float, count: int) -> int:
     """How many of `count` layers, from the end, a policy trains; a fraction is rounded up.
 
     Raises:
         DataError: not a policy.
     """
-    if trains == "all":
+    if unfreeze == "all":
         return count
-    if trains == "none":
+    if unfreeze == "none":
         return 0
-    if isinstance(trains, int) and not isinstance(trains, bool) and trains > 0:
-        return min(trains, count)
-    if isinstance(trains, float) and 0 < trains <= 1:
-        return -int(-trains * count // 1)
-    raise DataError(f"trains={trains!r}: 'all', 'none', a number of layers or a fraction such as 0.3 is accepted")
+    if isinstance(unfreeze, int) and not isinstance(unfreeze, bool) and unfreeze > 0:
+        return min(unfreeze, count)
+    if isinstance(unfreeze, float) and 0 < unfreeze <= 1:
+        return -int(-unfreeze * count // 1)
+    raise DataError(f"unfreeze={unfreeze!r}: 'all', 'none', a number of layers or a fraction such as 0.3 is accepted")
 
 
 def freeze(model: nn.Module, recipe: Recipe) -> None:
-    """Let train what `recipe.trains` says, in place, and keep batch-norm statistics where it says so.
+    """Let train what `recipe.unfreeze` says, in place, and keep batch-norm statistics where it says so.
 
     Models without a backbone train whole.
 
@@ -47,20 +46,20 @@ def freeze(model: nn.Module, recipe: Recipe) -> None:
         DataError: not a policy, or one that is not "all" for a model without a backbone.
     """
     if not isinstance(model, Transfer):
-        if recipe.trains != "all":
-            raise DataError(f"trains={recipe.trains!r}: only a network with a backbone can be frozen in part")
+        if recipe.unfreeze != "all":
+            raise DataError(f"unfreeze={recipe.unfreeze!r}: only a network with a backbone can be frozen in part")
         return
     every = layers(model.backbone)
-    first = len(every) - trained_layers(recipe.trains, len(every))
+    first = len(every) - unfrozen_count(recipe.unfreeze, len(every))
     for i, layer in enumerate(every):
         for parameter in layer.parameters(recurse=False):
             parameter.requires_grad_(i >= first)
-    model.frozen_norm = recipe.frozen_norm
+    model.freeze_bn = recipe.freeze_bn
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
     """What trains, for an optimiser: of a `Transfer` the head first, its hidden weights with their own decay
-    (`recipe.head_l2`), then the backbone with its share of the rate (`recipe.backbone_rate`)."""
+    (`recipe.head_l2`), then the backbone with its share of the rate (`recipe.backbone_lr_mult`)."""
     trained = [p for p in model.parameters() if p.requires_grad]
     if not isinstance(model, Transfer):
         return [{"params": trained}]
@@ -71,12 +70,15 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
         {"params": [p for p in trained if id(p) not in special]},
         # Keras adds l2·w² to the loss; its gradient is what a weight decay of 2·l2 adds in torch's Adam.
         {"params": hidden, "weight_decay": 2 * recipe.head_l2},
-        {"params": [p for p in model.backbone.parameters() if p.requires_grad], "lr": recipe.lr * recipe.backbone_rate},
+        {
+            "params": [p for p in model.backbone.parameters() if p.requires_grad],
+            "lr": recipe.lr * recipe.backbone_lr_mult,
+        },
     ]
     return [group for group in groups if group["params"]]
 
 
-def what_trains(model: Transfer, recipe: Recipe) -> pd.DataFrame:
+def unfrozen_layers(model: Transfer, recipe: Recipe) -> pd.DataFrame:
     """A row a stage of `recipe`: layers and parameters of backbone and head that train in it; changes nothing.
 
     Raises:
@@ -86,26 +88,20 @@ def what_trains(model: Transfer, recipe: Recipe) -> pd.DataFrame:
     head = sum(p.numel() for p in model.head.parameters())
     rows = []
     for stage in recipe.in_stages():
-        count = trained_layers(stage.trains, len(every))
+        count = unfrozen_count(stage.unfreeze, len(every))
         trained = sum(p.numel() for m in every[len(every) - count :] for p in m.parameters(recurse=False))
         rows.append(
             {
-                "stage": stage.stage or "the only one",
+                "stage": stage.stage or "only one",
                 "epochs": stage.epochs,
                 "rate": stage.lr,
-                "of the backbone": stage.lr * stage.backbone_rate if count else None,
-                "layers that train": f"{count} of {len(every)}",
-                "parameters that train": head + trained,
+                "backbone's rate": stage.lr * stage.backbone_lr_mult if count else None,
+                "unfrozen layers": f"{count} of {len(every)}",
+                "unfrozen parameters": head + trained,
                 "of all": f"{(head + trained) / sum(p.numel() for p in model.parameters()):.0%}",
-                "batch-norm statistics": "kept" if stage.frozen_norm or not count else "learned where layers train",
+                "batch-norm statistics": "kept"
+                if stage.freeze_bn or not count
+                else "updated where layers are unfrozen",
             }
         )
     return pd.DataFrame(rows)
-
-
-def class_weights(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """S3's: total / (classes · pictures of the class), float32 K, so that each class counts alike."""
-    counts = torch.bincount(labels, minlength=num_classes)
-    if not counts.all():
-        raise DataError(f"class weights: class {int(counts.argmin())} has no picture in the training part")
-    return len(labels) / (num_classes * counts.float())

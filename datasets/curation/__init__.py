@@ -1,0 +1,1 @@
+"""Who is in the test set twice: `python -m datasets.curation NAME… --write` makes `datasets/splits/`."""

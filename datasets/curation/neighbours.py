@@ -1,0 +1,38 @@
+"""The nearest neighbour on thumbnails: it has learned nothing of medicine, it finds the most similar image."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from sklearn.neighbors import KNeighborsClassifier
+
+from datasets.curation.thumbnails import Thumbnails
+from datasets.splitting import FOLDS, Split, make_split
+
+
+def nearest_labels(thumbnails: Thumbnails, protocol: str) -> Iterator[tuple[Split, np.ndarray]]:
+    """The label of the most correlated training image, for each test image of a protocol.
+
+    Args:
+        thumbnails: of one whole data set, in manifest order, as the publisher framed them.
+        protocol: "published", or "patient" for the five folds one after the other.
+
+    Yields:
+        each split, and the labels in the order of its test rows.
+    """
+    name = thumbnails.table.dataset.iloc[0]
+    pixels = thumbnails.turned("upright")  # of unit length: the nearest is the most correlated
+    labels = thumbnails.table.label.to_numpy()
+    for fold in range(FOLDS) if protocol == "patient" else (0,):
+        split = make_split(name, protocol, fold)
+        finder = KNeighborsClassifier(n_neighbors=1, algorithm="brute").fit(
+            pixels[split.train_val], labels[split.train_val]
+        )
+        yield split, finder.predict(pixels[split.test])
+
+
+def accuracy(thumbnails: Thumbnails, protocol: str) -> float:
+    """Share of the test images whose nearest training image has their label."""
+    labels = thumbnails.table.label.to_numpy()
+    return float(
+        np.concatenate([labels[split.test] == found for split, found in nearest_labels(thumbnails, protocol)]).mean()
+    )

@@ -1,0 +1,88 @@
+"""The split table of a data set: patients, groups that must stay together, folds; and what it says in numbers."""
+
+import numpy as np
+import pandas as pd
+
+from datasets.curation.duplicates import (
+    NEAR_BITS,
+    components,
+    duplicate_pairs,
+    identical_pairs,
+    near_pairs,
+    s0_cleaning,
+)
+from datasets.curation.links import link
+from datasets.curation.thumbnails import Thumbnails
+from datasets.splitting import FOLDS, grouped_folds
+
+SPLIT_COLUMNS = ["path", "label", "published_split", "patient", "group", "transform", "label_conflict", "fold"]
+
+
+def curate(pictures: Thumbnails, reference: Thumbnails | None = None, seed: int = 0) -> pd.DataFrame:
+    """The split table of one data set, in manifest order, with `SPLIT_COLUMNS`.
+
+    `patient` is the manifest's own, or that of the `reference` slice which the image shows. `group` joins what may
+    not be separated: images of one patient, duplicates, near-duplicates, and whatever these share. `transform`
+    says how the publisher turned the reference slice. `label_conflict` is 1 where duplicates, or the image and its
+    reference slice, carry different labels.
+    """
+    table, pairs = pictures.table, duplicate_pairs(pictures)
+    patient, transform = table.patient.to_numpy(dtype=object), np.full(len(table), "", object)
+    conflict = np.zeros(len(table), bool)
+    if reference is not None:
+        links = link(pictures, reference)
+        known = links.reference.to_numpy() >= 0
+        slices = reference.table.iloc[links.reference[known]]
+        patient[known], transform[known] = slices.patient, links["transform"][known]
+        conflict[known] = slices.label.to_numpy() != table.label.to_numpy()[known]
+    same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(patient)])
+    joined = pd.concat([pairs[["i", "j"]], same_patient])
+    group = components(len(table), joined.i.to_numpy(dtype=int), joined.j.to_numpy(dtype=int))
+    twins = components(len(table), pairs.i.to_numpy(dtype=int), pairs.j.to_numpy(dtype=int))
+    labels = table.label.groupby(twins).transform("nunique").to_numpy()
+    out = table[["path", "label", "published_split"]].assign(
+        patient=patient,
+        group=[f"g{g:05d}" for g in group],
+        transform=transform,
+        label_conflict=(conflict | (labels > 1)).astype(int),
+        fold=grouped_folds(table.label.to_numpy(), group, FOLDS, seed),
+    )
+    return out[SPLIT_COLUMNS]
+
+
+def facts(pictures: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
+    """What a data set's split table says in numbers: links, leakage, conflicts and S0's own count of duplicates."""
+    test, linked = table.published_split.eq("test"), table["transform"].ne("")
+    in_training = table.patient.isin(set(table.patient[~test & table.patient.ne("")]))
+    wrong = linked & table.label_conflict.eq(1)
+    sha, pixels = pictures.table.sha256, pictures.table.pixels
+    return {
+        "images": len(table),
+        "linked images": int(linked.sum()),
+        "linked patients": table.patient[linked].nunique(),
+        "linked test images": int((test & linked).sum()),
+        "linked test images with their patient in training": int((test & linked & in_training).sum()),
+        "test images with a byte-identical training twin": int((test & sha.isin(set(sha[~test]))).sum()),
+        "test images with a pixel-identical training twin": int((test & pixels.isin(set(pixels[~test]))).sum()),
+        **{f"linked images, {name}": int(n) for name, n in table["transform"][linked].value_counts().items()},
+        "images in a label conflict": int(table.label_conflict.sum()),
+        **{
+            f"linked test images in a label conflict: {label}": int((test & wrong & table.label.eq(label)).sum())
+            for label in sorted(table.label[test & wrong].unique())
+        },
+        "removed by S0's rule": len(table) - len(s0_cleaning(pictures)),
+        "groups": table.group.nunique(),
+        f"images alike one in another fold beyond {NEAR_BITS} bits": len(alike_across_folds(pictures, table)),
+    }
+
+
+def alike_across_folds(pictures: Thumbnails, table: pd.DataFrame, bits: int = 12) -> np.ndarray:
+    """Rows that look like an image in another fold, up to `bits` apart: what the rule of `near_pairs` lets through.
+
+    Thumbnails of one slice with another contrast can be more than 4 bits apart. The folds keep the stricter rule; this
+    says how much it costs.
+    """
+    pairs = near_pairs(pictures, bits)
+    fold = table.fold.to_numpy()
+    crossing = pairs[fold[pairs.i] != fold[pairs.j]]
+    return np.unique(np.concatenate([crossing.i, crossing.j])).astype(int)

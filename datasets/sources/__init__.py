@@ -1,0 +1,1 @@
+"""From a publisher to `raw/`: fetch, unpack, and the layout of each publisher's files."""

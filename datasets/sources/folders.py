@@ -1,0 +1,38 @@
+"""Sets of one image a file: a folder for each class, inside a folder for each published split."""
+
+from pathlib import Path, PurePosixPath
+
+from datasets.catalog import Dataset
+from datasets.sources.sample import BrokenArchive, Sample
+from datasets.store.preprocess import RawImage, decode
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def target(dataset: Dataset, member: str) -> str | None:
+    """SPLIT/CLASS/FILE of an archive's member, whatever folder the whole was zipped in."""
+    path = PurePosixPath(member)
+    if len(path.parts) < 3 or path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("._"):
+        return None
+    split, folder, name = path.parts[-3:]
+    return f"{split}/{folder}/{name}" if split in dataset.splits and folder in dataset.folders else None
+
+
+def samples(dataset: Dataset, raw: Path) -> list[Sample]:
+    """All images, sorted by path; `BrokenArchive` names a class folder that is missing or empty."""
+    found = []
+    for split, published in dataset.splits.items():
+        for folder, label in dataset.folders.items():
+            files = [p for p in (raw / split / folder).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+            if not files:
+                raise BrokenArchive(
+                    f"{dataset.name}: class folder {split}/{folder} holds no image; "
+                    f"take {dataset.archive} from {dataset.url}"
+                )
+            found += [Sample(f"{split}/{folder}/{p.name}", label, published) for p in files]
+    return sorted(found, key=lambda sample: sample.path)
+
+
+def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
+    """The one image of a file."""
+    return [RawImage(decode((raw / path).read_bytes()))]

@@ -1,0 +1,39 @@
+"""Which layout a set has: where each member of an archive goes, which samples `raw/` holds, how one is read.
+
+A layout is one file here with `target`, `samples` and `read`: `folders.py`, `cheng.py`, `brats.py`, `own.py`.
+`catalog.py` names each set's.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+from datasets.catalog import Dataset
+from datasets.sources import brats, cheng, folders, own
+from datasets.sources.sample import Sample
+from datasets.store import manifest
+from datasets.store.preprocess import RawImage
+
+LAYOUTS: dict[str, ModuleType] = {"folders": folders, "matlab": cheng, "brats": brats, "own": own}
+
+
+def target(dataset: Dataset, member: str) -> str | None:
+    """Path under `raw/` at which an archive's `member` belongs, or None where the set has no use for it."""
+    return LAYOUTS[dataset.layout].target(dataset, member)
+
+
+def samples(dataset: Dataset, raw: Path) -> list[Sample]:
+    """The images of `raw`, sorted by path; `BrokenArchive` names a class folder that is missing or empty."""
+    return LAYOUTS[dataset.layout].samples(dataset, raw)
+
+
+def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
+    """The images in `raw`/`path` with the facts of their file; raises `DataError` with the reason where it is broken.
+
+    `bits`: 8 or 16 for a pixel of a volume.
+    """
+    images = LAYOUTS[dataset.layout].read(dataset, raw, path, bits)
+    height, width = images[0].image.shape[:2]
+    facts = {"bytes": manifest.size(raw / path), "width": width, "height": height}
+    facts["file_sha256"] = manifest.sha256(raw / path)
+    return [replace(image, facts=facts | image.facts) for image in images]

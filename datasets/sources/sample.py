@@ -1,0 +1,20 @@
+"""What a layout lists, and the error of an archive that cannot be one of its publisher's."""
+
+from dataclasses import dataclass
+
+from datasets.catalog import DataError
+
+
+class BrokenArchive(DataError):
+    """The archive itself is at fault: a fetched copy is not worth keeping."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of `raw/`, or one patient's folder of volumes: path there, label ("" where only the file tells it)
+    and published split.
+    """
+
+    path: str
+    label: str
+    split: str

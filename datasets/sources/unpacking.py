@@ -1,0 +1,118 @@
+"""Unpacking an archive safely: whole, within its folder, and no larger than it says.
+
+`layouts.py` says where each member goes.
+"""
+
+import re
+import shutil
+import stat
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from datasets.catalog import CATALOG, Dataset
+from datasets.sources.layouts import target
+from datasets.sources.sample import BrokenArchive
+
+MIB = 2**20
+
+
+REFUSED = "nothing was unpacked; take the archive from its publisher"
+
+
+INNER_ZIP = re.compile(r"brainTumorDataPublic_[\d-]+\.zip$")
+
+
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+
+
+def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int], Any] | None = None) -> list[str]:
+    """Unpack the images of `archive` into the new folder `raw`; return the members that were left out.
+
+    Raises `BrokenArchive` for a damaged archive, another set's, and one that would write outside `raw` or
+    unpack to far more than its own size.  `progress` is called with the number of files just written.
+    """
+    raw.mkdir(parents=True)
+    left_out = []
+    with _whole(archive):
+        for member, content in _members(dataset, archive, raw.with_name("inner.zip")):
+            path = target(dataset, member)
+            if path is None:
+                left_out.append(member)
+            elif (raw / path).exists():
+                raise BrokenArchive(f"{archive}: holds {path} twice; take {dataset.archive} from {dataset.url}")
+            else:
+                (raw / path).parent.mkdir(parents=True, exist_ok=True)
+                with (raw / path).open("wb") as file:
+                    shutil.copyfileobj(content, file, MIB)
+                if progress:
+                    progress(1)
+    return left_out
+
+
+def content_bytes(archive: Path) -> int:
+    """Bytes that `archive` declares to hold, unpacked; `BrokenArchive` where it is no whole zip archive."""
+    with _whole(archive), zipfile.ZipFile(archive) as source:
+        return sum(member.file_size for member in source.infolist())
+
+
+@contextmanager
+def _whole(archive: Path) -> Iterator[None]:
+    try:
+        yield
+    except DAMAGE as error:
+        raise BrokenArchive(f"{archive}: not a whole zip archive ({error}); download it again") from error
+
+
+def _members(dataset: Dataset, archive: Path, spill: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Name and content of each file of `archive`, then of the zips inside it, by way of the file `spill`."""
+    with zipfile.ZipFile(archive) as outer:
+        members = check_members(archive, outer.infolist())
+        parts = [m for m in members if dataset.layout == "matlab" and INNER_ZIP.search(m.filename)]
+        if not parts and not any(target(dataset, m.filename) for m in members):
+            raise BrokenArchive(_wrong_archive(dataset, archive, [m.filename for m in members]))
+        yield from _contents(outer, [m for m in members if m not in parts])
+        for part in parts:
+            with outer.open(part) as content, spill.open("wb") as file:
+                shutil.copyfileobj(content, file, MIB)  # within the outer zip it cannot be read at random places
+            with zipfile.ZipFile(spill) as inner:
+                yield from _contents(inner, check_members(archive / part.filename, inner.infolist()))
+            spill.unlink()
+
+
+def _contents(source: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> Iterator[tuple[str, IO[bytes]]]:
+    for member in members:
+        with source.open(member) as content:  # gives no more than the declared size, and checks the CRC
+            yield member.filename, content
+
+
+def check_members(archive: Path, members: Iterable[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
+    """The files among an archive's `members`; `BrokenArchive` if a name is unsafe or the content huge."""
+    members = list(members)
+    for member in members:
+        name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
+        parts = re.split(r"[/\\]", name)
+        if parts[0] == "" or ".." in parts or re.match(r"[A-Za-z]:", name):
+            raise BrokenArchive(f"{archive}: '{name}' would be written outside its folder; {REFUSED}")
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            raise BrokenArchive(f"{archive}: '{name}' is a link or device, not a file; {REFUSED}")
+    packed, content = sum(m.compress_size for m in members), sum(m.file_size for m in members)
+    if content > max(64 * MIB, 100 * packed):
+        raise BrokenArchive(f"{archive}: {packed} bytes claim to hold {content} (a zip bomb?); {REFUSED}")
+    return [member for member in members if not member.is_dir()]
+
+
+def _wrong_archive(dataset: Dataset, archive: Path, names: list[str]) -> str:
+    others = [d for d in CATALOG.values() if d.layout != "generated" and any(_belongs(d, name) for name in names)]
+    if others:
+        command = f"python datasets/download.py {others[0].name} --archive {archive}"
+        return f"{archive}: this is not {dataset.name}, it looks like {others[0].name}. For that: {command}"
+    found = ", ".join(names[:2]) or "nothing"
+    return f"{archive}: this is not {dataset.name} (it holds {found}); take {dataset.archive} from {dataset.url}"
+
+
+def _belongs(dataset: Dataset, member: str) -> bool:
+    return bool(target(dataset, member) or (dataset.layout == "matlab" and INNER_ZIP.search(member)))

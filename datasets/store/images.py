@@ -1,0 +1,172 @@
+"""The packed images as a torch data set."""
+
+import os
+from collections.abc import Sequence
+
+import cv2
+import h5py
+import numpy as np
+import torch
+from torch.utils.data import Dataset as TorchDataset
+
+from datasets import catalog
+from datasets.catalog import DataError, lookup
+from datasets.store.index import read_manifest, require, turns
+from datasets.transforms import VIEWS, clahe, level, undo
+
+IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by image
+
+
+def with_masks() -> list[str]:
+    """Names of the data sets that have masks."""
+    return [name for name, facts in catalog.CATALOG.items() if facts.mask_channels]
+
+
+def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
+    """Masks of some rows as stored, uint8 0/1 N×M×H×W: predictions are judged at this size, whatever the input's."""
+    with h5py.File(require(name) / "images.h5") as store:
+        return np.stack([store["mask"][int(row)] for row in rows]).transpose(0, 3, 1, 2)
+
+
+def _resize(image: np.ndarray, side: int) -> np.ndarray:
+    """H×W×C → side×side×C, same type; area averaging when shrinking, so that no fine line is skipped."""
+    if image.shape[:2] == (side, side):
+        return image
+    method = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
+    return cv2.resize(image, (side, side), interpolation=method).reshape(side, side, image.shape[2])
+
+
+def _resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
+    """H×W×C of 0 and 1 → side×side×C: a pixel belongs to what covers at least half of it."""
+    return np.rint(_resize(mask.astype(np.float32), side) + 1e-6).astype(np.uint8)
+
+
+class ImageDataset(TorchDataset):
+    """Images, labels and masks of some rows of one data set.
+
+    Whole batches are fetched at once (`batch`), so give the DataLoader `collate_fn=ImageDataset.collate`.
+
+    Args:
+        name: data set, see `catalog.CATALOG`.
+        rows: indices into the manifest, in the order wanted.
+        image_size: side in pixels that images are resized to.
+        channels: "grey" for the one grey channel, "all" for every stored channel.
+        in_memory: keep the resized images in memory; by default when they fit `IN_MEMORY_BYTES`. Otherwise each
+            worker opens the file for itself and reads single images.
+        classes: labels in the order of their numbers; the set's own by default, another's in an external test.
+        view: key of `VIEWS`, what is done to every image before it is resized.
+        masks: read the masks as well, only with `view="stored"`.
+
+    Raises:
+        DataError: store and manifest disagree, a label is not among `classes`, a view lacks its split table, or masks
+            are wanted where there are none.
+
+    A batch is a dict: `image` B×C×S×S, uint8 or uint16 as stored, `label` int64 B, `row` int64 B (the manifest's row),
+    and with masks `mask` uint8 0/1 B×M×S×S.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        rows: np.ndarray,
+        *,
+        image_size: int = 128,
+        channels: str = "grey",
+        in_memory: bool | None = None,
+        classes: Sequence[str] | None = None,
+        view: str = "stored",
+        masks: bool = False,
+    ):
+        self.facts = catalog.get(name)
+        self.path = require(name) / "images.h5"
+        self.rows = np.array(rows, dtype=np.int64)  # a copy: it may come read-only from a table
+        self.image_size = image_size
+        self.channels = [self.facts.grey] if channels == "grey" else list(range(len(self.facts.channels)))
+        manifest = read_manifest(name)
+        with h5py.File(self.path) as store:
+            if len(store["image"]) != len(manifest):
+                raise DataError(
+                    f"{self.path}: {len(store['image'])} images but {len(manifest)} manifest rows. "
+                    f"Delete the folder and run: python datasets/download.py {name}"
+                )
+            if masks and "mask" not in store:
+                raise DataError(f"{self.path}: '{name}' has no masks; sets with masks: {', '.join(with_masks())}")
+            self.dtype = torch.from_numpy(np.empty(0, store["image"].dtype)).dtype
+        code = {label: i for i, label in enumerate(classes or self.facts.classes)}
+        labels = manifest.label.iloc[self.rows]
+        if not labels.isin(code).all():
+            raise DataError(f"'{name}' holds images of '{labels[~labels.isin(code)].iloc[0]}', not one of {list(code)}")
+        self.labels = torch.tensor(labels.map(code).to_numpy(dtype=np.int64))
+        lookup(VIEWS, view, "view")
+        self.view = view
+        self.turns = turns(name, manifest) if view == "upright" else None
+        self.mask_channels = len(self.facts.mask_channels) if masks else 0
+        if masks and view != "stored":
+            raise DataError(f"view='{view}': masks lie on the images as stored, take view='stored'")
+        self._file: tuple[int, h5py.File] | None = None
+        bytes_a_pixel = len(self.channels) * self.dtype.itemsize + self.mask_channels
+        size = len(self.rows) * bytes_a_pixel * image_size**2
+        self._kept = self._read_all() if (size <= IN_MEMORY_BYTES if in_memory is None else in_memory) else None
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether the images were read once and kept."""
+        return self._kept is not None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def _store(self) -> h5py.File:
+        # An HDF5 handle must not be shared by processes: a forked worker opens its own.
+        if self._file is None or self._file[0] != os.getpid():
+            self._file = (os.getpid(), h5py.File(self.path))
+        return self._file[1]
+
+    def _read(self, row: int) -> torch.Tensor:
+        image = self._store()["image"][int(row)]
+        image = image[..., None] if image.ndim == 2 else image[..., self.channels]
+        if self.view == "upright":
+            image = undo(image, self.turns[int(row)])
+        elif self.view in ("levelled", "clahe"):
+            change = level if self.view == "levelled" else clahe
+            image = np.stack([change(plane) for plane in np.moveaxis(image, 2, 0)], axis=2)
+        return torch.from_numpy(_resize(np.ascontiguousarray(image), self.image_size)).permute(2, 0, 1)
+
+    def _read_mask(self, row: int) -> torch.Tensor:
+        return torch.from_numpy(_resize_mask(self._store()["mask"][int(row)], self.image_size)).permute(2, 0, 1)
+
+    def _read_all(self) -> dict[str, torch.Tensor]:
+        side = (self.image_size, self.image_size)
+        kept = {"image": torch.empty((len(self.rows), len(self.channels), *side), dtype=self.dtype)}
+        if self.mask_channels:
+            kept["mask"] = torch.empty((len(self.rows), self.mask_channels, *side), dtype=torch.uint8)
+        for i, row in enumerate(self.rows):
+            kept["image"][i] = self._read(row)
+            if self.mask_channels:
+                kept["mask"][i] = self._read_mask(row)
+        self._file = None
+        return kept
+
+    def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
+        """The images at `indices` of this data set as one batch; keys and shapes as above."""
+        index = torch.as_tensor(list(indices))
+        if self._kept is not None:
+            batch = {name: pixels[index] for name, pixels in self._kept.items()}
+        else:
+            batch = {"image": torch.stack([self._read(self.rows[i]) for i in indices])}
+            if self.mask_channels:
+                batch["mask"] = torch.stack([self._read_mask(self.rows[i]) for i in indices])
+        return batch | {"label": self.labels[index], "row": torch.as_tensor(self.rows)[index]}
+
+    __getitems__ = batch  # torch's DataLoader fetches whole batches by this name
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {key: value[0] for key, value in self.batch([index]).items()}
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_file": None}
+
+    @staticmethod
+    def collate(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """`batch` has made it already."""
+        return batch

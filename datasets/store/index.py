@@ -1,0 +1,74 @@
+"""The manifest of a data set and its committed split table, as data frames.
+
+`images.py` reads the images, `splitting.py` decides which rows are trained on.
+"""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from datasets import catalog
+from datasets.catalog import DataError
+
+NUMBERS = ("bytes", "width", "height")
+
+
+SPLITS = catalog.REPO / "datasets" / "splits"
+
+
+def require(name: str) -> Path:
+    """Folder of data set `name`; raises `DataError` with the command that brings it when it is not there."""
+    folder = catalog.dataset_dir(name)
+    if not (folder / "manifest.csv").is_file() or not (folder / "images.h5").is_file():
+        raise DataError(f"{folder}: the data set '{name}' is not here yet. Run: python datasets/download.py {name}")
+    return folder
+
+
+def read_manifest(name: str) -> pd.DataFrame:
+    """Manifest of data set `name`: a row an image, in the order of the store; unknown values are ""."""
+    table = pd.read_csv(require(name) / "manifest.csv", dtype=str, keep_default_na=False)
+    return table.astype({column: int for column in NUMBERS if column in table})
+
+
+def turns(name: str, manifest: pd.DataFrame) -> np.ndarray:
+    """How the publisher turned each image, as far as known: a key of `views.TRANSFORMS`, "upright" where unknown.
+
+    Known from the committed split table (images linked to Cheng's slices), or planted in the phantom.
+
+    Raises:
+        DataError: nothing is known of this set.
+    """
+    if "transposed" in manifest:
+        return np.where(manifest.transposed.eq("1"), "transposed", "upright")
+    table = read_splits(name, manifest)
+    if table is None:
+        raise DataError(f"{SPLITS / (name + '.csv')}: no split table says how the images of '{name}' were turned")
+    return table["transform"].replace("", "upright").to_numpy()
+
+
+def read_splits(name: str, manifest: pd.DataFrame) -> pd.DataFrame | None:
+    """The committed split table in the manifest's order, or None where none is committed.
+
+    Raises:
+        DataError: when an image of the manifest is missing from the table.
+    """
+    path = SPLITS / f"{name}.csv"
+    if not path.is_file():
+        return None
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("path")
+    missing = manifest.path[~manifest.path.isin(table.index)]
+    if len(missing):
+        raise DataError(f"{path}: {len(missing)} images of '{name}' are not in it, first {missing.iloc[0]}.")
+    return table.loc[manifest.path].reset_index()
+
+
+def fingerprint(name: str) -> dict[str, str | int]:
+    """Which data a run saw: number of images and SHA-256 of the manifest and of the packed images."""
+    folder = require(name)
+    out: dict[str, str | int] = {"images": sum(1 for _ in (folder / "manifest.csv").open()) - 1}
+    for file in ("manifest.csv", "images.h5"):
+        with (folder / file).open("rb") as stream:
+            out[file] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return out

@@ -1,0 +1,1 @@
+"""Questions beyond one score: shortcuts, shift, embeddings, ablation, search."""

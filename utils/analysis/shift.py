@@ -1,0 +1,98 @@
+"""Whether the test images of a class are distributed as its validation images: statistics that carry the claim.
+
+A map (`embeddings.py`) illustrates; a two-sample test and the neighbours of each image decide.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.neighbors import NearestNeighbors
+
+NEIGHBOURS = 15  # as many as S0's map looks at
+
+
+DIMENSIONS = 20  # features are reduced to these before they are compared: a class has few test images
+
+
+def _telling_apart(x: np.ndarray, part: np.ndarray, groups: np.ndarray) -> float:
+    """Mean AUC within held-out folds; scores of different folds differ in offset and are not ranked together."""
+    found = []
+    for train, test in StratifiedGroupKFold(5).split(x, part, groups):
+        if len(np.unique(part[train])) == 2 == len(np.unique(part[test])):
+            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1).fit(x[train], part[train])
+            found.append(roc_auc_score(part[test], model.decision_function(x[test])))
+    return float(np.mean(found)) if found else np.nan
+
+
+def two_sample(
+    val: np.ndarray,
+    test: np.ndarray,
+    val_groups: Sequence[str],
+    test_groups: Sequence[str],
+    permutations: int = 200,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Can a linear classifier tell two samples apart? (Lopez-Paz & Oquab 2017, arXiv:1610.06545)
+
+    Args:
+        val, test: features N×D and M×D; groups: whole groups are held out together and permuted together.
+
+    Returns:
+        `auc` of held-out groups (.5: no difference), `p` the share of permutations that reach it, and the sizes.
+        NaN where a sample has fewer than 5 groups.
+    """
+    # A patient in both parts is held out as one: else his other images, of the other part, would answer for him.
+    # Permuted are his two halves, each as a whole.
+    groups = np.concatenate([val_groups, test_groups])
+    units = np.array([f"val {g}" for g in val_groups] + [f"test {g}" for g in test_groups])
+    part = np.repeat([0, 1], [len(val), len(test)])
+    sizes = {"val": len(val), "test": len(test)}
+    if len(set(val_groups)) < 5 or len(set(test_groups)) < 5:
+        return sizes | {"auc": np.nan, "p": np.nan}
+    x = np.concatenate([val, test])
+    x = PCA(min(DIMENSIONS, len(x) // 4, x.shape[1]), random_state=seed).fit_transform(x)
+    observed, rng = _telling_apart(x, part, groups), np.random.default_rng(seed)
+    names, of_unit = np.unique(units, return_inverse=True)
+    unit_part = np.array([name.startswith("test ") for name in names]).astype(int)
+    drawn = [_telling_apart(x, rng.permutation(unit_part)[of_unit], groups) for _ in range(permutations)]
+    drawn = np.array([value for value in drawn if not np.isnan(value)])
+    return sizes | {"auc": observed, "p": (1 + (drawn >= observed).sum()) / (1 + len(drawn))}
+
+
+def neighbour_excess(val: np.ndarray, test: np.ndarray, k: int = NEIGHBOURS) -> float:
+    """How much more often than by chance (1) the k nearest images of a test image are test images."""
+    both = np.concatenate([val, test])
+    k = min(k, len(both) - 1)
+    near = NearestNeighbors(n_neighbors=k + 1).fit(both).kneighbors(test)[1]
+    own = np.arange(len(val), len(both))[:, None]
+    from_test = ((near >= len(val)) & (near != own)).sum(1) / (near != own).sum(1)
+    return float(from_test.mean() / ((len(test) - 1) / (len(both) - 1)))
+
+
+def shift_table(
+    features: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray],
+    groups: dict[str, np.ndarray],
+    classes: Sequence[str],
+    permutations: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Validation against test, a row a class: sizes, AUC and p of `two_sample`, `neighbours` of `neighbour_excess`.
+
+    Args:
+        features, labels, groups: {"val": …, "test": …}.
+    """
+    rows = {}
+    for c in classes:
+        x = {part: features[part][labels[part] == c] for part in ("val", "test")}
+        g = {part: groups[part][labels[part] == c] for part in ("val", "test")}
+        if min(len(x["val"]), len(x["test"])) < 2:
+            continue
+        rows[c] = two_sample(x["val"], x["test"], g["val"], g["test"], permutations, seed)
+        rows[c]["neighbours"] = neighbour_excess(x["val"], x["test"])
+    return pd.DataFrame(rows).T

@@ -1,0 +1,149 @@
+"""What a classifier is worth on the test set: predictions as a table, every metric with a 95 % interval.
+
+Metrics are torchmetrics', intervals those of `intervals.py`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.metrics import confusion_matrix
+from torchmetrics.functional import classification as F
+
+from datasets.catalog import HEALTHY
+from datasets.store.index import read_manifest
+from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
+
+CALIBRATION_BINS = 15
+
+
+def prediction_table(
+    name: str,
+    rows: np.ndarray,
+    groups: np.ndarray,
+    classes: Sequence[str],
+    probabilities: np.ndarray,
+    predicted: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """A row a test image: path, label, group, predicted, and `p_CLASS` for every class.
+
+    Args:
+        rows: the manifest rows that were tested; groups: the group of each of them.
+        probabilities: N×K, in the order of `rows` and `classes`.
+        predicted: class indices N, where another rule than the largest probability decides.
+    """
+    predicted = probabilities.argmax(1) if predicted is None else predicted
+    manifest = read_manifest(name).iloc[rows]
+    table = pd.DataFrame(
+        {
+            "path": manifest.path.to_numpy(),
+            "label": manifest.label.to_numpy(),
+            "group": groups,
+            "predicted": np.asarray(classes)[predicted],
+        }
+    )
+    # Five digits keep the file small; ranks within them decide nothing that a table shows.
+    return table.assign(**{f"p_{c}": probabilities[:, i].round(5) for i, c in enumerate(classes)})
+
+
+def point_metrics(
+    truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, healthy: int | None = None
+) -> dict[str, float]:
+    """All metrics of one sample of images.
+
+    Args:
+        truth: N class indices; probabilities: N×K, of which AUC, confidence and calibration are taken; predicted: N
+            class indices, of which all others are.
+        healthy: index of the class without tumour; adds `tumour_` sensitivity, specificity and auc, tumour or none.
+
+    Returns:
+        accuracy, mean confidence, calibration_error (15 equal bins), macro_/weighted_ precision, recall, f1, f2,
+        macro_auc (one against the rest), and `CLASS_INDEX.metric` for each class. An AUC without both kinds is NaN;
+        precision or recall of something that does not occur counts 0.
+    """
+    scores, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(truth)
+    predicted = torch.tensor(predicted)
+    settings = {"num_classes": scores.shape[1], "validate_args": False}
+    out = {
+        "accuracy": (predicted == target).double().mean(),
+        "confidence": scores.amax(1).mean(),
+        "calibration_error": F.multiclass_calibration_error(scores, target, n_bins=CALIBRATION_BINS, **settings),
+    }
+    each = {
+        "precision": F.multiclass_precision(predicted, target, average=None, **settings),
+        "recall": F.multiclass_recall(predicted, target, average=None, **settings),
+        "f1": F.multiclass_fbeta_score(predicted, target, beta=1.0, average=None, **settings),
+        "f2": F.multiclass_fbeta_score(predicted, target, beta=2.0, average=None, **settings),
+    }
+    support = torch.bincount(target, minlength=len(scores[0])) / len(target)
+    for metric, values in each.items():
+        out |= {f"macro_{metric}": values.mean(), f"weighted_{metric}": (values * support).sum()}
+    each["auc"] = F.multiclass_auroc(scores, target, average=None, **settings)
+    each["auc"][(support == 0) | (support == 1)] = torch.nan
+    out["macro_auc"] = each["auc"].mean()
+    for metric, values in each.items():
+        out |= {f"{k}.{metric}": value for k, value in enumerate(values)}
+    if healthy is not None:
+        tumour = target != healthy
+        called = predicted != healthy
+        out["tumour_sensitivity"] = called[tumour].double().mean()  # NaN where there is no tumour
+        out["tumour_specificity"] = (~called[~tumour]).double().mean()
+        auc = F.binary_auroc(1 - scores[:, healthy], tumour.long())
+        out["tumour_auc"] = auc if 0 < tumour.sum() < len(tumour) else torch.nan
+    return {name: float(value) for name, value in out.items()}
+
+
+def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int = 1000, seed: int = 0) -> dict:
+    """Every metric of a prediction table with its interval.
+
+    Args:
+        predictions: from `prediction_table`, or read back from `predictions.csv.gz`.
+
+    Returns:
+        `metrics` {name: {value, low, high}} with None for what cannot be computed;
+        `per_class` {class: {metric: {value, low, high}, "images": n}};
+        `confusion` K×K list (rows truth), `images`, `groups` and `resamples`.
+    """
+    code = {c: i for i, c in enumerate(classes)}
+    truth, predicted = (predictions[column].map(code).to_numpy() for column in ("label", "predicted"))
+    probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy()
+    healthy = code.get(HEALTHY)
+
+    def statistic(rows: np.ndarray) -> dict[str, float]:
+        return point_metrics(truth[rows], probabilities[rows], predicted[rows], healthy)
+
+    full = grouped_bootstrap_ci(predictions.group, statistic, resamples, seed)
+    per_class = {
+        c: {name.split(".")[1]: entry for name, entry in full.items() if name.startswith(f"{i}.")}
+        | {"images": int((truth == i).sum())}
+        for c, i in code.items()
+    }
+    return {
+        "metrics": {name: entry for name, entry in full.items() if "." not in name},
+        "per_class": per_class,
+        "confusion": confusion_matrix(truth, predicted, labels=range(len(classes))).tolist(),
+        "images": len(predictions),
+        "groups": int(predictions.group.nunique()),
+        "resamples": resamples,
+    }
+
+
+def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000, seed: int = 0) -> dict | None:
+    """Accuracy on the test images whose group training has not seen; None where these are all, or none.
+
+    Args:
+        seen: of each row of `predictions`, whether training holds an image of its group (`Split.seen`).
+
+    Returns:
+        `accuracy` {value, low, high}, `images`, `groups` and `classes` {label: images}.
+    """
+    if seen.all() or not seen.any():
+        return None
+    rest = predictions[~seen]
+    return {
+        "accuracy": mean_interval(rest.label == rest.predicted, rest.group, resamples, seed),
+        "images": len(rest),
+        "groups": int(rest.group.nunique()),
+        "classes": rest.label.value_counts().sort_index().to_dict(),
+    }

@@ -1,0 +1,74 @@
+"""A model over a data set: `outputs` is the one inference loop, everything that predicts goes through it."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from datasets.store.images import ImageDataset
+from utils.training.loading import make_loader
+
+Batch = dict[str, Tensor]
+
+
+@torch.no_grad()
+def outputs(
+    model: nn.Module, inputs: Callable[[Batch], Tensor], data: ImageDataset, batch_size: int = 64
+) -> Iterator[tuple[Batch, Any]]:
+    """Each batch of `data`, in order, on the model's device, and what the model in evaluation makes of it.
+
+    Args:
+        inputs: batch → model inputs, such as a task's `inputs`.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    for batch in make_loader(data, batch_size):
+        batch = {key: value.to(device) for key, value in batch.items()}
+        yield batch, model(inputs(batch))
+
+
+def predict(
+    model: nn.Module,
+    task,
+    data: ImageDataset,
+    batch_size: int = 64,
+    *,
+    augment: nn.Module | None = None,
+    draws: int = 4,
+    seed: int = 0,
+) -> np.ndarray:
+    """Probabilities N×K of the images of `data`, in their order.
+
+    Args:
+        augment: test-time augmentation: probabilities are averaged over each image as it is and `draws` changed copies
+            of it. It draws changed copies of a batch B×C×S×S, such as one of `augmentation.AUGMENTATIONS`; what it
+            draws follows from `seed`.
+    """
+
+    def one_pass(inputs: Callable[[Batch], Tensor]) -> np.ndarray:
+        found = [task.probabilities(out).cpu().numpy() for _, out in outputs(model, inputs, data, batch_size)]
+        return np.concatenate(found)
+
+    total = one_pass(task.inputs)
+    if augment is None:
+        return total
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for _ in range(draws):
+            total = total + one_pass(lambda batch: augment(task.inputs(batch)))
+    return total / (draws + 1)
+
+
+def last_features(model: nn.Module, task, data: ImageDataset, batch_size: int = 64) -> np.ndarray:
+    """What the last linear layer of a classifier sees of each image, N×D."""
+    layer = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
+    kept: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(inputs[0].cpu()))
+    try:
+        for _ in outputs(model, task.inputs, data, batch_size):
+            pass
+    finally:
+        handle.remove()
+    return torch.cat(kept).numpy()

@@ -1,0 +1,63 @@
+"""Where a network looked: Grad-CAM and attention rollout. They illustrate and prove nothing."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.backbones import Transfer
+
+
+def grad_cam(model: nn.Module, x: Tensor, target: Tensor) -> np.ndarray:
+    """Where the features speak for class `target` (Selvaraju et al. 2017, arXiv:1610.02391): those of a backbone's
+    `map`, of other models the last convolution's.
+
+    Args:
+        x: input B×C×S×S; target: class index of each image, B.
+
+    Returns:
+        B×S×S in [0, 1]; all 0 where nothing speaks for the class.
+    """
+    layer = model.map if isinstance(model, Transfer) else [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
+    kept: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    try:
+        with torch.enable_grad():
+            score = model.eval()(x.requires_grad_()).gather(1, target[:, None]).sum()
+            gradient = torch.autograd.grad(score, kept[0])[0]
+    finally:
+        handle.remove()
+    heat = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu().detach()  # B×1×s×s
+    heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
+    return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).cpu().numpy()
+
+
+@torch.no_grad()
+def attention_rollout(model: Transfer, x: Tensor) -> np.ndarray:
+    """Which patches the class token of a ViT has listened to, through all layers (Abnar & Zuidema 2020,
+    arXiv:2005.00928): attention averaged over the heads, half of it the layer's own input, multiplied.
+
+    It says where the network looked, not for which class. B×C×S×S → B×S×S in [0, 1].
+    """
+    kept: list[Tensor] = []
+    attentions = [block.attn for block in model.backbone.blocks]
+    fused = [attention.fused_attn for attention in attentions]
+    handles = [
+        a.attn_drop.register_forward_hook(lambda module, inputs, output: kept.append(output)) for a in attentions
+    ]
+    try:
+        for attention in attentions:
+            attention.fused_attn = False  # the fused kernel never forms the matrix
+        model.eval()(x)
+    finally:
+        for attention, before, handle in zip(attentions, fused, handles, strict=True):
+            attention.fused_attn = before
+            handle.remove()
+    total = torch.eye(kept[0].shape[-1], device=x.device)
+    for matrix in kept:  # B × heads × tokens × tokens
+        total = (matrix.mean(1) + torch.eye(matrix.shape[-1], device=x.device)) / 2 @ total
+    side = model.backbone.patch_embed.grid_size
+    heat = total[:, 0, 1:].unflatten(1, side)[:, None]  # what the class token holds of each patch
+    heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
+    low = heat.amin((1, 2), keepdim=True)
+    return ((heat - low) / (heat - low).amax((1, 2), keepdim=True).clamp_min(1e-12)).cpu().numpy()

@@ -1,0 +1,67 @@
+"""Tumour or not at a threshold that validation chose, as a clinic would ask."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torchmetrics.functional.classification import binary_sensitivity_at_specificity
+
+from datasets.catalog import HEALTHY, DataError
+from utils.evaluation.intervals import grouped_bootstrap_ci
+
+SPECIFICITY = 0.95  # of every 20 healthy people one is sent on
+
+
+def threshold_for(
+    probabilities: np.ndarray, truth: np.ndarray, healthy: int, specificity: float = SPECIFICITY
+) -> float:
+    """The threshold with the highest sensitivity among those of at least `specificity`.
+
+    Args:
+        probabilities: N×K of validation images; truth: their class indices N.
+
+    Returns:
+        NaN where all images, or none, show a tumour.
+
+    Raises:
+        DataError: a specificity that is not between 0 and 1.
+    """
+    if not 0 < specificity < 1:
+        raise DataError(f"specificity={specificity}: a share between 0 and 1 is accepted, such as {SPECIFICITY}")
+    tumour = truth != healthy
+    if tumour.all() or not tumour.any():
+        return np.nan
+    score = torch.tensor(1 - probabilities[:, healthy], dtype=torch.float64)
+    _, threshold = binary_sensitivity_at_specificity(score, torch.tensor(tumour).long(), specificity)
+    return float(threshold)
+
+
+def screening(predictions: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict[str, dict]:
+    """Tumour or not, and its name, as S0 decided and at the threshold that validation chose.
+
+    Args:
+        predictions: from `evaluation.prediction_table`, with `predicted` by S0's rule, and `screened`, the class at the
+            chosen threshold ("" where none could be chosen).
+
+    Returns:
+        {"S0": …, "validation": …}, each with `sensitivity`, `specificity` and `accuracy` (of all classes) as
+        {value, low, high}; None for what cannot be computed.
+    """
+    label = predictions.label.to_numpy()
+    tumour, found = label != HEALTHY, {}
+    for name, column in (("S0", "predicted"), ("validation", "screened")):
+        decided = predictions[column].astype(object).fillna("").to_numpy()
+        if (decided == "").any():  # no threshold could be chosen; read back from a file it is NaN
+            continue
+        called, right = decided != HEALTHY, decided == label
+
+        def statistic(rows: np.ndarray, called=called, right=right) -> dict[str, float]:
+            sick, fine = rows[tumour[rows]], rows[~tumour[rows]]
+            rates = {"sensitivity": called[sick], "specificity": ~called[fine], "accuracy": right[rows]}
+            return {metric: _mean(values) for metric, values in rates.items()}
+
+        found[name] = grouped_bootstrap_ci(predictions.group, statistic, resamples, seed)
+    return found
+
+
+def _mean(values: np.ndarray) -> float:
+    return values.mean() if len(values) else np.nan

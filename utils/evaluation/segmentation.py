@@ -1,0 +1,124 @@
+"""What a segmenter is worth, patient by patient: pixel counts as a table, every metric with a 95 % interval.
+
+Predictions are brought back to the size of the stored masks and judged there, so that runs at different input sizes can
+be compared. Counts, metrics of counts and distances are MONAI's; the bootstrap is that of `evaluation.py`.
+
+**Pooling.** The unit is the patient: counts of all slices are added, then the metric is taken, then patients are
+averaged. S2 added the counts of a batch of 32 slices, left out channels empty in both, and averaged batches; that
+stands beside it as `s2_pooling`. Pooled so, large tumours count more and false alarms on healthy slices hardly at all.
+
+**Empty masks**, of a patient or, for distances in single slices, of a slice (`EMPTY`):
+
+| | Dice, IoU | precision | recall, FNR | HD95 |
+|---|---|---|---|---|
+| truth and prediction empty | 1 | left out | left out | 0 |
+| truth empty alone | 0 | 0 | left out | diagonal of the image or volume |
+| prediction empty alone | 0 | left out | 0, 1 | diagonal |
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from monai.metrics.confusion_matrix import compute_confusion_matrix_metric
+
+from utils.evaluation.intervals import grouped_bootstrap_ci, number
+from utils.evaluation.mask_predictions import S2_BATCH
+
+# our name → MONAI's, of metrics that follow from the counts of pixels
+COUNTED = {
+    "dice": "f1 score",
+    "iou": "threat score",
+    "accuracy": "accuracy",
+    "fpr": "fall out",
+    "fnr": "miss rate",
+    "precision": "precision",
+    "recall": "sensitivity",
+}
+
+
+METRICS = (*COUNTED, "hd95")
+
+
+EMPTY = {"dice": 1.0, "iou": 1.0}  # value where truth and prediction are empty; other metrics are left out
+
+
+def from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, pixels: np.ndarray) -> dict[str, np.ndarray]:
+    """The `COUNTED` metrics of arrays of pixel counts; NaN for what the rule of empty masks leaves out."""
+    counts = np.stack([tp, fp, pixels - tp - fp - fn, fn], axis=-1)
+    confusion = torch.as_tensor(counts, dtype=torch.float64)
+    values = {ours: compute_confusion_matrix_metric(theirs, confusion).numpy() for ours, theirs in COUNTED.items()}
+    empty = np.asarray(tp + fp + fn) == 0
+    return values | {name: np.where(empty, value, values[name]) for name, value in EMPTY.items()}
+
+
+def by_patient(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """A row a patient: patient, group, and for every name its metrics and `NAME.pixels`, the true mask's size."""
+    columns = [f"{name}.{count}" for name in names for count in ("tp", "fp", "fn")]
+    patients = table.groupby("patient", sort=True)
+    sums, out = patients[["pixels", *columns]].sum(), {"group": patients.group.first()}
+    for name in names:
+        counts = [sums[f"{name}.{count}"].to_numpy() for count in ("tp", "fp", "fn")]
+        values = from_counts(*counts, sums.pixels.to_numpy())
+        out |= {f"{name}.{metric}": pd.Series(value, sums.index) for metric, value in values.items()}
+        out[f"{name}.hd95"] = patients[f"{name}.hd95"].mean()
+        out[f"{name}.pixels"] = sums[f"{name}.tp"] + sums[f"{name}.fn"]
+    return pd.DataFrame(out).reset_index()
+
+
+def s2_pooling(table: pd.DataFrame, channels: Sequence[str], batch: int = S2_BATCH) -> dict[str, float | None]:
+    """S2's way: counts of a batch of slices added, channels empty in both left out, batches and channels averaged."""
+    number_of_batch = np.arange(len(table)) // batch
+    scores = {metric: [] for metric in COUNTED}
+    for name in channels:
+        columns = [f"{name}.tp", f"{name}.fp", f"{name}.fn"]
+        sums = table[[*columns, "pixels"]].groupby(number_of_batch).sum()
+        sums = sums[sums[columns].sum(axis=1) > 0]
+        for metric, values in from_counts(*(sums[c].to_numpy() for c in (*columns, "pixels"))).items():
+            scores[metric].append(values)
+    means = {metric: [np.nanmean(v) for v in values if np.isfinite(v).any()] for metric, values in scores.items()}
+    return {metric: number(np.mean(values)) if values else None for metric, values in means.items()}
+
+
+def evaluate_masks(
+    table: pd.DataFrame, channels: Sequence[str], regions: Sequence[str] = (), resamples: int = 1000, seed: int = 0
+) -> dict:
+    """Every metric of a mask table with its interval, drawn by resampling groups of patients.
+
+    Args:
+        table: from `mask_table`, or read back from `predictions.csv.gz`.
+        channels, regions: the mask's channels, and what unites some of them.
+
+    Returns:
+        `metrics` {metric: {value, low, high}}, the mean over channels of the mean over patients;
+        `per_class` {channel or region: {metric: {value, low, high}, "patients": with such a mask}};
+        `s2_pooling` {metric: value}; `images`, `patients`, `groups`, `resamples`.
+    """
+    names = [*channels, *regions]
+    patients = by_patient(table, names)
+    columns = [f"{name}.{metric}" for name in names for metric in METRICS]
+    scores = patients[columns].to_numpy()
+
+    def statistic(rows: np.ndarray) -> dict[str, float]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a draw of patients without any such mask has no recall
+            each = np.nanmean(scores[rows], axis=0)
+            overall = np.nanmean(each.reshape(len(names), len(METRICS))[: len(channels)], axis=0)
+        return dict(zip([*METRICS, *columns], [*overall, *each], strict=True))
+
+    found = grouped_bootstrap_ci(patients.group, statistic, resamples, seed)
+    return {
+        "metrics": {metric: found[metric] for metric in METRICS},
+        "per_class": {
+            name: {metric: found[f"{name}.{metric}"] for metric in METRICS}
+            | {"patients": int((patients[f"{name}.pixels"] > 0).sum())}
+            for name in names
+        },
+        "s2_pooling": s2_pooling(table, channels),
+        "images": len(table),
+        "patients": len(patients),
+        "groups": int(patients.group.nunique()),
+        "resamples": resamples,
+    }

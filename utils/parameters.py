@@ -1,0 +1,106 @@
+"""The parameters of a notebook: names, defaults and help of its cell tagged `parameters`, typed and checked.
+
+By hand, since papermill's own inspection is a regular expression that stumbles over `#` and `=` inside a value, and
+warns of an unknown name instead of refusing it (`tests/test_headless.py`).
+"""
+
+import ast
+import io
+import json
+import tokenize
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from datasets.catalog import REPO, DataError, lookup
+
+EXAMPLE = {bool: "true or false", int: "a whole number", float: "a number"}
+
+
+class Parameter(NamedTuple):
+    """What the notebook's `parameters` cell says of one name: its default and the comment behind it."""
+
+    default: Any
+    help: str
+
+
+def read_parameters(path: Path) -> dict[str, Parameter]:
+    """Names, defaults and help of the cell tagged `parameters`; raises `DataError` where they cannot be told.
+
+    Read with Python's own parser, since papermill's inspection is a regular expression that stumbles over `#`
+    and `=` inside a value.
+    """
+    source = _parameters_cell(path)
+    parameters = {}
+    try:
+        comments = {
+            token.start[0]: token.string.lstrip("# ")
+            for token in tokenize.generate_tokens(io.StringIO(source).readline)
+            if token.type == tokenize.COMMENT
+        }
+        for node in ast.parse(source).body:
+            target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+            if isinstance(target, ast.Name) and node.value is not None:
+                default = ast.literal_eval(node.value)
+                parameters[target.id] = Parameter(default, comments.get(node.end_lineno, ""))
+    except (SyntaxError, ValueError, tokenize.TokenError) as error:
+        raise DataError(
+            f"{path}: the cell tagged 'parameters' may only hold lines like `epochs = 3` ({error})"
+        ) from None
+    return parameters
+
+
+def _parameters_cell(path: Path) -> str:
+    """Source of the cell tagged `parameters`, read as JSON: nbformat takes seconds to import."""
+    if not path.is_file():
+        beside = sorted(path.parent.glob("*.ipynb")) or sorted((REPO / "notebooks").glob("*.ipynb"))
+        lookup({str(p): p for p in beside}, str(path), "notebook")
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
+        source = "".join(tagged[0]["source"]) if tagged else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise DataError(f"{path} is not a notebook of format 4; name an .ipynb file") from None
+    if source is None:
+        raise DataError(f"{path} has no cell tagged 'parameters'; tag the cell that sets its defaults")
+    return source
+
+
+def typed(name: str, text: str, default: Any) -> Any:
+    """`text` from the command line as the type of `default`; raises `DataError` where it does not fit.
+
+    A default of None takes any value. Lists and dictionaries are JSON or YAML; a tuple becomes a list, since
+    papermill writes tuples as text.
+    """
+    wanted = list if isinstance(default, tuple) else type(default)
+    try:
+        if wanted in (str, int, float):
+            return wanted(text)
+        value = _parse(text.lower() if wanted is bool else text)
+    except (ValueError, yaml.YAMLError):
+        value = text
+    if default is None or type(value) is wanted:
+        return value
+    kind = EXAMPLE.get(wanted, f"a {wanted.__name__}")
+    raise DataError(f"parameter '{name}' takes {kind}, such as {show(default)}; not '{text}'")
+
+
+def _parse(text: str) -> Any:
+    try:
+        return json.loads(text)  # first, because YAML 1.1 takes 1e-3 for a word
+    except json.JSONDecodeError:
+        return yaml.safe_load(text)
+
+
+def show(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def overrides(parameters: Mapping[str, Parameter], given: list[list[str]]) -> dict[str, Any]:
+    """Typed values of the `-p NAME VALUE` pairs; the last one of a name counts.
+
+    Raises `DataError` for an unknown name (with the nearest) or a value of the wrong type.
+    """
+    return {name: typed(name, text, lookup(parameters, name, "parameter").default) for name, text in given}

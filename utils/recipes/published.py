@@ -1,0 +1,40 @@
+"""What the five sources reported, from `published.csv`: a row a number, with the place where it stands."""
+
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from datasets.catalog import CLASSES
+
+TABLE = Path(__file__).with_name("published.csv")
+
+
+@cache
+def published_table() -> pd.DataFrame:
+    """All reported numbers: source, model, dataset, protocol, metric, label ("" for overall), value, place."""
+    return pd.read_csv(TABLE, dtype={"label": str}, keep_default_na=False)
+
+
+def published(source: str, model: str, dataset: str, protocol: str) -> dict[str, object] | None:
+    """What `source` reported for a model on a data set under a protocol, or None.
+
+    Returns:
+        metric → value; of a metric by class {label: value} under `metric_by_class`; `confusion`, rows truth, both in
+        the order of `catalog.CLASSES`.
+    """
+    table = published_table()
+    rows = table[(table.source == source) & (table.model == model)]
+    rows = rows[(rows.dataset == dataset) & (rows.protocol == protocol)]
+    if rows.empty:
+        return None
+    found: dict[str, object] = {}
+    for metric, part in rows.groupby("metric", sort=False):
+        values = dict(zip(part.label, part.value, strict=True))
+        if metric == "confusion":
+            found[metric] = [[int(values[f"{truth}>{decided}"]) for decided in CLASSES] for truth in CLASSES]
+        elif "" in values:
+            found[metric] = values.pop("")
+        if metric != "confusion" and values:
+            found[f"{metric}_by_class"] = values
+    return found

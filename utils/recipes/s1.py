@@ -1,0 +1,23 @@
+"""S1 (Huang, Lyu, Su, Yeh): five CNNs, frozen but for their last ten layers, and a ViT on ReMIND, by patient."""
+
+from dataclasses import replace
+
+from utils.recipes.recipe import ANY_BACKBONE, Recipe
+
+CNN = Recipe(
+    name="s1",
+    source="S1, report: frozen but for the last 10 layers, average pool, linear head, Adam, cross-entropy, "
+    "ReduceLROnPlateau. Not given, so ours: rate, batch, epochs, factor and patience",
+    epochs=50,
+    batch_size=32,
+    lr=1e-3,
+    schedule="ReduceLROnPlateau",
+    schedule_args={"factor": 0.1, "patience": 3},
+    unfreeze=10,
+    model_args={"head": "linear"},
+    val_fraction=0.15 / 0.85,
+)
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "s1": {ANY_BACKBONE: CNN, "ViT-B16": replace(CNN, optimizer="AdamW")},  # which ViT is not reported
+}

@@ -1,0 +1,52 @@
+"""S2 (Lusardi, Tallone, Zappi 2024): four classifiers from scratch, and three U-Nets on slices of BraTS 2020."""
+
+from dataclasses import replace
+
+from utils.recipes.recipe import Recipe
+
+CLASSIFIER = Recipe(
+    name="s2",
+    source="S2, report: Adam 1e-4, weight decay 1e-5, StepLR(10, .5), batch 64, 50 epochs",
+    epochs=50,
+    weight_decay=1e-5,
+    schedule="StepLR",
+    schedule_args={"step_size": 10, "gamma": 0.5},
+)
+UNET = Recipe(
+    name="s2",
+    source="S2, report: BCE, Adam 2e-3, weight decay 1e-2, exponential .9, batch 32, n_filters 32, 20 epochs",
+    epochs=20,
+    batch_size=32,
+    lr=2e-3,
+    weight_decay=1e-2,
+    schedule="ExponentialLR",
+    schedule_args={"gamma": 0.9},
+    loss="bce",
+    model_args={"n_filters": 32},
+)
+UNETS = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")
+
+# Changes to S2's segmentation, alone and together; validation patients say what a change is worth.
+DICE = {"loss": "dice+bce"}  # MONAI's Dice beside BCE: a tumour fills 2 % of a slice
+# Decay apart from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101). S2 wrote Adam, but its decay of 1e-2 is
+# the default of torch's AdamW, and its stuck gates come out with AdamW only.
+ADAMW = {"optimizer": "AdamW"}
+
+
+def changed_unet(name: str, changes: dict[str, object]) -> Recipe:
+    """S2's recipe for U-Nets under another name, with `changes`."""
+    return replace(UNET, name=name, source="S2, with " + ", ".join(map(str, changes.values())), **changes)
+
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "s2": {
+        "CustomCNN": replace(CLASSIFIER, epochs=40, augmentation="s2"),
+        "AlexNet": CLASSIFIER,
+        "VGG16": replace(CLASSIFIER, weight_decay=0.0, schedule=None, schedule_args={}),
+        "ViT": replace(CLASSIFIER, augmentation="s2"),
+        **dict.fromkeys(UNETS, UNET),
+    },
+    "s2-dice": dict.fromkeys(UNETS, changed_unet("s2-dice", DICE)),
+    "s2-adamw": dict.fromkeys(UNETS, changed_unet("s2-adamw", ADAMW)),
+    "s2-dice-adamw": dict.fromkeys(UNETS, changed_unet("s2-dice-adamw", DICE | ADAMW)),
+}

@@ -1,0 +1,30 @@
+"""S3 (kalyan1421): EfficientNetV2-S in three stages of fine-tuning, with test-time augmentation."""
+
+from utils.recipes.recipe import ANY_BACKBONE, Recipe
+
+THREE_STAGES = Recipe(
+    name="s3",
+    source="S3, report and code: three stages, Adam, batch 16, warm-up and cosine to 1e-7, label smoothing .1, class "
+    "weights, L2 1e-4 on the head's hidden layers, batch-norm statistics frozen",
+    epochs=75,
+    batch_size=16,
+    lr=1e-3,
+    schedule="warmup_cosine",
+    schedule_args={"floor": 1e-7},
+    augmentation="s3",
+    label_smoothing=0.1,
+    class_weights=True,
+    freeze_bn=True,
+    head_l2=1e-4,
+    stages=(
+        {"stage": "head", "unfreeze": "none", "lr": 1e-3, "epochs": 25, "warmup": 3, "patience": 8},
+        {"stage": "top", "unfreeze": 0.3, "lr": 1e-4, "epochs": 35, "warmup": 5, "patience": 12},
+        {"stage": "all", "unfreeze": "all", "lr": 5e-5, "epochs": 15, "warmup": 2, "patience": 10},
+    ),
+    tta="s3-tta",
+    model_args={"head": "dual"},
+    select="best",
+    val_fraction=0.15,
+)
+
+RECIPES: dict[str, dict[str, Recipe]] = {"s3": {ANY_BACKBONE: THREE_STAGES}}

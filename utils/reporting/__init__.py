@@ -1,0 +1,1 @@
+"""From runs to what is read: records, weights with cards, tables, figures, the README."""

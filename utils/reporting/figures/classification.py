@@ -1,0 +1,117 @@
+"""Figures of a classifier's results."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from sklearn.calibration import CalibrationDisplay
+from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
+
+from utils.reporting.figures.common import PUBLISHED_COLOUR
+from utils.reporting.tables.common import find_run, format_ci
+
+
+def confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Confusion matrix in images; colour shows the share of the true class."""
+    figure, axis = plt.subplots(figsize=(4.6, 4))
+    shares = pd.crosstab(predictions.label, predictions.predicted, normalize="index")
+    ConfusionMatrixDisplay.from_predictions(
+        predictions.label, predictions.predicted, labels=classes, cmap="Blues", colorbar=False, ax=axis
+    )
+    axis.images[0].set_data(shares.reindex(index=classes, columns=classes, fill_value=0))
+    axis.images[0].set_clim(0, 1)
+    for row, texts in enumerate(axis.texts[i : i + len(classes)] for i in range(0, len(axis.texts), len(classes))):
+        for column, text in enumerate(texts):
+            share = shares.get(classes[column], pd.Series(dtype=float)).get(classes[row], 0)
+            text.set_color("white" if share > 0.5 else "black")
+    axis.tick_params(axis="x", rotation=30)
+    return figure
+
+
+def roc(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """One ROC curve a class, that class against the rest."""
+    figure, axis = plt.subplots(figsize=(4.6, 4))
+    for c in classes:
+        RocCurveDisplay.from_predictions(predictions.label == c, predictions[f"p_{c}"], name=c, ax=axis)
+    axis.plot([0, 1], [0, 1], color=PUBLISHED_COLOUR, linestyle=":")
+    axis.set(xlabel="1 − specificity", ylabel="sensitivity", title="Each class against the rest")
+    return figure
+
+
+def reliability(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """How often the model is right, at each confidence it claims."""
+    figure, axis = plt.subplots(figsize=(4.6, 4))
+    confidence = predictions[[f"p_{c}" for c in classes]].max(axis=1).clip(0, 1)
+    CalibrationDisplay.from_predictions(
+        predictions.label == predictions.predicted, confidence, n_bins=10, name="model", ax=axis
+    )
+    axis.set(xlabel="confidence", ylabel="share correct", title="Reliability")
+    return figure
+
+
+def compared(records: Sequence[dict], metric: str = "accuracy") -> Figure:
+    """`metric` of several runs with 95 % intervals; a grey diamond is the published number."""
+    figure, axis = plt.subplots(figsize=(7, 0.6 + 0.45 * len(records)))
+    for y, record in enumerate(reversed(records)):
+        entry = record["metrics"][metric]
+        spread = [[entry["value"] - entry["low"]], [entry["high"] - entry["value"]]]
+        axis.errorbar(entry["value"], y, xerr=spread, fmt="o", capsize=3, color="C0")
+        axis.annotate(
+            format_ci(entry), (entry["value"], y), xytext=(0, 6), textcoords="offset points", ha="center", fontsize=8
+        )
+        if record["published"] and metric in record["published"]:
+            axis.plot(record["published"][metric], y, "D", color=PUBLISHED_COLOUR)
+    names = [f"{r['run']['model']} · {r['run']['split']}" for r in reversed(records)]
+    axis.set_yticks(range(len(records)), names)
+    axis.set(xlabel=f"{metric} on the test set (95 % interval; diamond: as published)", ylim=(-0.6, len(records) - 0.3))
+    figure.tight_layout()
+    return figure
+
+
+def against_patients(records: Sequence[dict], dataset: str = "brain-tumor-mri") -> Figure:
+    """Accuracy of each model on the published split and on patient folds, with intervals; diamond: as printed."""
+    pairs = {}
+    for model in sorted({r["run"]["model"] for r in records if r["run"]["dataset"] == dataset}):
+        published = find_run(records, dataset=dataset, model=model, split="published")
+        patient = find_run(records, dataset=dataset, model=model, split="patient", fold=None)
+        if published and patient:
+            pairs[model] = published, patient
+    order = sorted(pairs, key=lambda model: pairs[model][1]["metrics"]["accuracy"]["value"])
+    figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.6 * len(order)))
+    for y, model in enumerate(order):
+        values = [record["metrics"]["accuracy"] for record in pairs[model]]
+        axis.plot([v["value"] for v in values], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
+        for value, colour, label, side in zip(
+            values, ("C0", "C3"), ("published split", "patient folds"), (8, -14), strict=True
+        ):
+            spread = [[value["value"] - value["low"]], [value["high"] - value["value"]]]
+            axis.errorbar(
+                value["value"], y, xerr=spread, fmt="o", capsize=3, color=colour, label=label if not y else None
+            )
+            where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": 8}
+            axis.annotate(format_ci(value), (value["value"], y), color=colour, **where)
+        if pairs[model][0]["published"]:
+            axis.plot(pairs[model][0]["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
+    axis.set_yticks(range(len(order)), order)
+    axis.set(xlabel=f"accuracy on {dataset} (95 % interval; diamond: as reported by S2)", ylim=(-0.7, len(order) - 0.3))
+    axis.legend(loc="lower right") if order else None
+    figure.tight_layout()
+    return figure
+
+
+def confusions(matrices: dict[str, np.ndarray], classes: Sequence[str]) -> Figure:
+    """Confusion matrices K×K of counts side by side, rows truth; colour shows the share of the true class."""
+    figure, axes = plt.subplots(1, len(matrices), figsize=(3.6 * len(matrices), 3.4), squeeze=False, sharey=True)
+    for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+        table = pd.DataFrame(matrix, classes, classes)
+        share = table.div(table.sum(axis=1).clip(lower=1), axis=0)
+        sns.heatmap(share, annot=table, fmt="d", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axis)
+        axis.set_title(title, fontsize=9)
+        axis.set_xlabel("decided")
+        axis.tick_params(axis="x", rotation=30)
+        axis.tick_params(axis="y", rotation=0)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,58 @@
+"""Figures of transfer learning."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from utils.reporting.figures.common import PUBLISHED_COLOUR
+
+
+def convergence(histories: dict[str, pd.DataFrame], metric: str = "accuracy") -> Figure:
+    """`metric` on training and validation images over the epochs, a colour a run."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+    for axis, part in zip(axes, ("train", "val"), strict=True):
+        for name, history in histories.items():
+            axis.plot(history.epoch, history[f"{part}_{metric}"], marker=".", label=name)
+        axis.set(xlabel="epoch", title={"train": "training", "val": "validation"}[part])
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    axes[0].set_ylabel(metric)
+    axes[1].legend(fontsize=7)
+    figure.tight_layout()
+    return figure
+
+
+def against_time(records: Sequence[dict]) -> Figure:
+    """Accuracy with its interval against training time, a point a run; size of the circle: parameters."""
+    figure, axis = plt.subplots(figsize=(7.5, 4))
+    for record in records:
+        accuracy, minutes = record["metrics"]["accuracy"], record["training"]["seconds"] / 60
+        spread = [[accuracy["value"] - accuracy["low"]], [accuracy["high"] - accuracy["value"]]]
+        axis.errorbar(minutes, accuracy["value"], yerr=spread, color=PUBLISHED_COLOUR, linewidth=1, zorder=1)
+        area = 12 * np.sqrt(record["parameters"] / 1e5)
+        axis.scatter(minutes, accuracy["value"], area, color="C1" if record["run"]["pretrained"] else "C0")
+        weights = "pretrained" if record["run"]["pretrained"] else "from scratch"
+        name = f"{record['run']['model']}, {weights}, {record['run']['image_size']} px"
+        axis.annotate(name, (minutes, accuracy["value"]), xytext=(6, 4), textcoords="offset points", fontsize=7)
+    axis.set(xscale="log", xlabel="training, minutes (on the machine of the run)", ylabel="accuracy (95 % interval)")
+    axis.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
+    axis.minorticks_off()
+    minutes = [record["training"]["seconds"] / 60 for record in records]
+    axis.set_xlim(0.8 * min(minutes), 2 * max(minutes))  # room for the names
+    figure.tight_layout()
+    return figure
+
+
+def rates(history: pd.DataFrame) -> Figure:
+    """The head's rate over the epochs; a training in stages begins anew with each."""
+    figure, axis = plt.subplots(figsize=(6, 2.4))
+    for name, rows in history.groupby(history.get("stage", pd.Series("", history.index)), sort=False):
+        axis.plot(rows.epoch, rows.lr, marker=".", label=name)
+    axis.set(xlabel="epoch", ylabel="rate", yscale="log")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    if "stage" in history:
+        axis.legend(fontsize=7)
+    figure.tight_layout()
+    return figure

@@ -1,0 +1,189 @@
+"""The evidence of runs in `saved_metrics/`: written after a run, read for every table and figure.
+
+`saved_metrics/README.md` gives the schema; `tables/runs.py` makes one row a run of it.
+"""
+
+import gzip
+import json
+import os
+import platform
+import subprocess
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import nn
+
+from datasets import catalog
+from datasets.store.index import fingerprint
+from utils.files import write_atomically
+from utils.recipes.published import published
+from utils.recipes.recipe import Recipe
+from utils.reporting.runs import FULL_SIZE, Run, output_root
+from utils.reporting.weights import save_weights
+from utils.training.loop import Fit
+
+VERSIONS = ("torch", "torchvision", "timm", "accelerate", "kornia", "monai", "scikit-learn", "numpy")
+
+
+METRICS, HISTORY, PREDICTIONS = "metrics.json", "history.csv", "predictions.csv.gz"
+CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
+
+
+def hardware() -> dict[str, str | int]:
+    """Processor, cores and threads used, and the GPU where there is one."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    return {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()} | {
+        "gpu": gpu,
+        "processes": processes,
+    }
+
+
+def git_revision() -> str:
+    """Commit of the code, with `+changes` where code that a run uses differs from it; "" outside a checkout."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(("git", "-C", catalog.REPO, *words), capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", *CODE)
+    return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+
+
+def save_run(
+    run: Run,
+    result: dict,
+    predictions: pd.DataFrame,
+    *,
+    model: nn.Module | None = None,
+    recipe: Recipe | None = None,
+    fit: Fit | None = None,
+    sizes: dict[str, int] | None = None,
+) -> Path:
+    """Write the evidence of a run; returns the path of its `metrics.json`. Only the first of several processes writes.
+
+    Args:
+        result: from `classification.evaluate` or `segmentation.evaluate_masks`; predictions: the table it was made of.
+        model, recipe, fit: None for a baseline. Weights go to `saved_models/` with a card beside them.
+        sizes: number of images in train, val and test.
+    """
+    folder = run.metrics_folder
+    if int(os.environ.get("RANK", 0)):
+        return folder / METRICS
+    answers = recipe and run.image_size >= FULL_SIZE
+    reported = published(recipe.name, run.model, run.dataset, run.split) if answers else None
+    record = {
+        "id": run.id,
+        "task": run.task,
+        "run": asdict(run),
+        "recipe": asdict(recipe) if recipe else None,
+        "parameters": sum(p.numel() for p in model.parameters()) if model else 0,
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad) if model else 0,
+        "parts": sizes or {},
+        "data": fingerprint(run.dataset),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
+        "git": git_revision(),
+        "hardware": hardware(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "training": training_facts(fit) if fit else None,
+        "published": {"source": recipe.source} | reported if reported else None,
+        **result,
+    }
+    write_predictions(folder / PREDICTIONS, predictions)
+    if fit:
+        write_atomically(folder / HISTORY, fit.history.to_csv(index=False))
+    if model:
+        save_weights(model, run, record)
+    write_record(folder / METRICS, record)
+    return folder / METRICS
+
+
+def write_record(path: Path, record: dict) -> None:
+    """Write a record as readable JSON."""
+    write_atomically(path, json.dumps(record, indent=1) + "\n")
+
+
+def write_predictions(path: Path, table: pd.DataFrame) -> None:
+    """Write a table of predictions, compressed; the same table gives the same bytes."""
+    write_atomically(path, gzip.compress(table.to_csv(index=False).encode(), mtime=0))
+
+
+def training_facts(fit: Fit) -> dict:
+    """Epochs, time, and what validation said of the weights that were kept."""
+    kept = fit.history[fit.history.epoch == fit.epoch].iloc[0]
+    validation = {name: float(kept[name]) for name in kept.index if name.startswith("val_")}
+    return {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} | validation
+
+
+def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
+    """Write what curation found in data set `name` to `saved_metrics/curation/NAME.json`; returns its path.
+
+    Quick tries go to the working folder, as those of runs do. Only the first of several processes writes.
+    """
+    folder = output_root() / ("runs/curation" if quick else "saved_metrics/curation")
+    record = {"dataset": name, "data": fingerprint(name), "git": git_revision(), "hardware": hardware()}
+    record |= {"finished": datetime.now(UTC).isoformat(timespec="seconds")} | findings
+    if not int(os.environ.get("RANK", 0)):
+        write_record(folder / f"{name}.json", record)
+    return folder / f"{name}.json"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that lies in a folder of evidence: the records of runs by id, and the findings of curation by data set."""
+
+    folder: Path
+    records: list[dict]
+    findings: list[dict]
+
+    def of(self, task: str) -> list[dict]:
+        """The records of one task, a key of `weights.CARD_METRICS`."""
+        return [record for record in self.records if record["task"] == task]
+
+    @property
+    def classification(self) -> list[dict]:
+        return self.of("classification")
+
+    @property
+    def segmentation(self) -> list[dict]:
+        return self.of("segmentation")
+
+    @property
+    def multitask(self) -> list[dict]:
+        return self.of("multitask")
+
+    @property
+    def transfer(self) -> list[dict]:
+        return self.of("transfer")
+
+    def history(self, record: dict) -> pd.DataFrame:
+        """The epochs of a run, a row each."""
+        return pd.read_csv(run_folder(self.folder, record) / HISTORY)
+
+    def predictions(self, record: dict) -> pd.DataFrame:
+        """The test images of a run, a row each; of pooled folds, those of all folds."""
+        folders = [run_folder(self.folder, record | {"id": one}) for one in record.get("pooled") or [record["id"]]]
+        tables = [pd.read_csv(f / PREDICTIONS, dtype={"group": str, "patient": str}) for f in folders]
+        return pd.concat(tables, ignore_index=True)
+
+
+def run_folder(root: Path, record: dict) -> Path:
+    """Folder of a record below `saved_metrics/`."""
+    return root / record["task"] / record["run"]["dataset"] / record["id"]
+
+
+def load_evidence(folder: Path | None = None) -> Evidence:
+    """What tables and figures are made of; `folder` is `saved_metrics/` by default."""
+    folder = folder or output_root() / "saved_metrics"
+    records = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/*/*/{METRICS}"))]
+    records.sort(key=lambda record: record["id"])
+    findings = [json.loads(path.read_text()) for path in sorted((folder / "curation").glob("*.json"))]
+    return Evidence(folder, records, findings)

@@ -1,0 +1,86 @@
+"""The tables of the README and the chapters, made of run records, never typed; `BLOCKS` names them.
+
+Numbers are percent with 95 % intervals unless a column says otherwise; "–" stands for what was not run.
+"""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from utils.reporting.records import Evidence
+from utils.reporting.tables.all_runs import all_runs
+from utils.reporting.tables.classification import (
+    cleaned,
+    external_tests,
+    published_or_patient,
+    results_table,
+    undone_shortcuts,
+)
+from utils.reporting.tables.common import find_run, format_ci
+from utils.reporting.tables.curation import class_shift, nearest_neighbour, shortcut_accuracy
+from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
+from utils.reporting.tables.projects import project_rows
+from utils.reporting.tables.segmentation import (
+    dice_by_patient,
+    gate_histories,
+    mask_metrics,
+    recipe_steps,
+    regions,
+    s2_segmentation,
+    slices_or_patients,
+)
+from utils.reporting.tables.transfer import backbone_runs, pretraining_gain, pretraining_pairs, recipe_runs
+
+__all__ = [
+    "BLOCKS",
+    "ablation_runs",
+    "all_runs",
+    "backbone_runs",
+    "balance_effects",
+    "class_shift",
+    "cleaned",
+    "dice_by_patient",
+    "external_tests",
+    "find_run",
+    "format_ci",
+    "gate_histories",
+    "mask_metrics",
+    "multitask_runs",
+    "nearest_neighbour",
+    "pretraining_gain",
+    "pretraining_pairs",
+    "project_rows",
+    "published_or_patient",
+    "recipe_runs",
+    "recipe_steps",
+    "regions",
+    "results_table",
+    "s2_segmentation",
+    "shortcut_accuracy",
+    "slices_or_patients",
+    "undone_shortcuts",
+]
+
+# Every table by name.
+BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
+    "projects": project_rows,
+    "headline": lambda evidence: published_or_patient(evidence.classification),
+    "cleaning": lambda evidence: cleaned(evidence.classification),
+    "external": lambda evidence: external_tests(evidence.classification),
+    "views": lambda evidence: undone_shortcuts(evidence.classification),
+    "shortcuts": lambda evidence: shortcut_accuracy(evidence.findings),
+    "nearest": lambda evidence: nearest_neighbour(evidence.findings),
+    "gap": lambda evidence: pd.concat(
+        [class_shift(f) for f in evidence.findings if f["dataset"] == "sartaj"] or [pd.DataFrame()]
+    ),
+    "segmenters": lambda evidence: dice_by_patient(evidence.segmentation),
+    "leak": lambda evidence: slices_or_patients(evidence.segmentation),
+    "regions": lambda evidence: regions(evidence.segmentation),
+    "steps": lambda evidence: recipe_steps(evidence.segmentation),
+    "multitask": multitask_runs,
+    "ablation": ablation_runs,
+    "balances": balance_effects,
+    "backbones": backbone_runs,
+    "starts": pretraining_gain,
+    "recipes": recipe_runs,
+}

@@ -1,0 +1,113 @@
+"""Tables of classifiers from scratch: published split against patient folds, cleaning, external tests, views."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from utils.reporting.tables.common import NONE, cell, find_run, format_ci, in_table_order, split_words
+
+
+def results_table(records: Sequence[dict]) -> pd.DataFrame:
+    """One row a run: what was run, accuracy and macro-F1 in percent with 95 % intervals, and the published number."""
+    rows = []
+    for record in sorted(
+        records, key=lambda r: (r["run"]["dataset"], r["run"]["split"], -r["metrics"]["accuracy"]["value"])
+    ):
+        run, training, published = record["run"], record["training"], record["published"]
+        rows.append(
+            {
+                "data set": run["dataset"],
+                "split": split_words(run),
+                "model": run["model"],
+                "pixels": run["image_size"],
+                "epochs": training["epochs"] if training else NONE,
+                "accuracy %": format_ci(record["metrics"]["accuracy"]),
+                "macro F1 %": format_ci(record["metrics"]["macro_f1"]),
+                "macro AUC": format_ci(record["metrics"]["macro_auc"], percent=False),
+                "published accuracy %": f"{100 * published['accuracy']:.1f}" if published else NONE,
+                "test images": record["images"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def published_or_patient(records: Sequence[dict]) -> pd.DataFrame:
+    """Published split against patient folds, a row a data set and model."""
+    rows = []
+    for dataset, model in in_table_order(records, lambda run: (run["dataset"], run["model"])):
+        published = find_run(records, dataset=dataset, model=model, split="published")
+        patient = find_run(records, dataset=dataset, model=model, split="patient", fold=None)
+        if patient is None:
+            continue
+        unseen = published and published.get("unseen")
+        reported = published and published["published"]
+        lost = published and 100 * (patient["metrics"]["accuracy"]["value"] - published["metrics"]["accuracy"]["value"])
+        rows.append(
+            {
+                "data set": dataset,
+                "model": model,
+                "epochs": patient["training"]["epochs"] if patient["training"] else NONE,
+                "reported by S2": f"{100 * reported['accuracy']:.1f}" if reported else NONE,
+                "published split": cell(published),
+                "its unseen images": format_ci(unseen["accuracy"]) if unseen else NONE,
+                "patient folds": cell(patient),
+                "lost, points": f"{lost:+.1f}" if published else NONE,
+                "folds from – to": f"{100 * min(patient['folds']):.1f} – {100 * max(patient['folds']):.1f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def cleaned(records: Sequence[dict], image_size: int = 64) -> pd.DataFrame:
+    """S0's claim taken apart: two data sets, raw and cleaned, and both by patient; networks of one size."""
+    rows = []
+    for dataset, model in in_table_order(records, lambda run: (run["dataset"], run["model"])):
+        of = {"dataset": dataset, "model": model, "image_size": image_size}
+        raw, cleaned = (find_run(records, split=split, **of) for split in ("published", "cleaned"))
+        if cleaned is None:
+            continue
+        rows.append(
+            {
+                "data set": dataset,
+                "model": model,
+                "raw": cell(raw),
+                "cleaned by S0's rule": cell(cleaned),
+                "patient folds": cell(find_run(records, split="patient", **(of | {"fold": None}))),
+                "test images raw / cleaned": f"{raw['images'] if raw else NONE} / {cleaned['images']}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def external_tests(records: Sequence[dict]) -> pd.DataFrame:
+    """Trained on one set, tested on what another adds; tumour or none besides the classes."""
+    rows = []
+    for record in records:
+        run = record["run"]
+        if run["split"] != "external" or run["model"] == "majority":
+            continue
+        classes = ", ".join(f"{e['images']} {c}" for c, e in record["per_class"].items() if e["images"])
+        rows.append(
+            {
+                "trained on → tested on": f"{run['dataset']} → {run['test_on']}",
+                "model": run["model"],
+                "test images": classes,
+                "accuracy": cell(record),
+                "tumour: sensitivity": cell(record, "tumour_sensitivity"),
+                "tumour: specificity": cell(record, "tumour_specificity"),
+                "tumour: AUC": format_ci(record["metrics"]["tumour_auc"], percent=False),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def undone_shortcuts(records: Sequence[dict], dataset: str = "brain-tumor-mri", image_size: int = 64) -> pd.DataFrame:
+    """What undoing a shortcut costs or gains, on the published split and on patient fold 0; networks of one size."""
+    rows = []
+    for model, view in in_table_order(records, lambda run: (run["model"], run["view"])):
+        of = {"dataset": dataset, "model": model, "view": view, "image_size": image_size}
+        published, patient = (find_run(records, split=split, **of) for split in ("published", "patient"))
+        if model != "majority" and (published or patient):
+            cells = {"published split": cell(published), "patient fold 0": cell(patient)}
+            rows.append({"model": model, "images": view} | cells)
+    return pd.DataFrame(rows)

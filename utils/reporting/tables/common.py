@@ -1,0 +1,86 @@
+"""What all tables share: how a number and its interval are written, and how a run is found."""
+
+from collections.abc import Callable, Sequence
+
+from datasets.splitting import PROTOCOLS
+from utils.reporting.runs import FULL_SIZE
+
+NONE = "–"
+
+
+STEPS_AT = 64  # pixels at which changes of a method are tried
+
+
+SPLIT_ORDER = {protocol: i for i, protocol in enumerate(PROTOCOLS)}
+
+
+def format_ci(entry: dict, percent: bool = True, digits: int | None = None, sign: bool = False) -> str:
+    """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn.
+
+    `digits`: one in percent, otherwise three. `sign`: of a difference, written before every number.
+    """
+    if entry["value"] is None:
+        return NONE
+    scale, shape = 100 if percent else 1, f"{'+' if sign else ''}.{digits or (1 if percent else 3)}f"
+    value, low, high = (
+        None if entry[name] is None else format(entry[name] * scale, shape) for name in ("value", "low", "high")
+    )
+    if low is None:
+        return value
+    return f"{value} ({low} to {high})" if sign else f"{value} ({low}–{high})"
+
+
+def split_words(run: dict) -> str:
+    """The protocol of a record's run in a table's words."""
+    if run["split"] == "patient":
+        return "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
+    return f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
+
+
+def cell(record: dict | None, metric: str = "accuracy") -> str:
+    """A metric of a record with its interval, or "–" without a record."""
+    return format_ci(record["metrics"][metric]) if record else NONE
+
+
+def find_run(records: Sequence[dict], **wanted: object) -> dict | None:
+    """The one record whose `run` has the values `wanted`, among runs on images as stored unless `view` is wanted.
+
+    Baselines have no recipe and no size of their own: `image_size` holds for networks only.
+    """
+    wanted = {"view": "stored", "fold": 0} | wanted
+    size = wanted.pop("image_size", FULL_SIZE)
+    found = [
+        r
+        for r in records
+        if all(r["run"][key] == value for key, value in wanted.items())
+        and (r["recipe"] is None or r["run"]["image_size"] == size)
+    ]
+    return found[0] if found else None
+
+
+def of_steps(run: dict) -> bool:
+    return run["image_size"] == STEPS_AT
+
+
+def is_pooled_elsewhere(record: dict, records: Sequence[dict]) -> bool:
+    """Whether another record joins this fold with the others."""
+    return any(record["id"] in other.get("pooled", ()) for other in records)
+
+
+def in_table_order(records: Sequence[dict], key: Callable[[dict], tuple]) -> list[tuple]:
+    """The keys of the records' runs: networks first, then what they have to beat."""
+    last = {"1-NN": 1, "majority": 2}
+    return sorted({key(r["run"]) for r in records}, key=lambda k: (k[0] in last, [(last.get(v, 0), v) for v in k]))
+
+
+def training_columns(record: dict) -> dict[str, int]:
+    run = record["run"]
+    return {"width": run["n_filters"], "pixels": run["image_size"], "epochs": record["training"]["epochs"]}
+
+
+def sensitivity_specificity(found: dict | None) -> str:
+    return f"{format_ci(found['sensitivity'])} / {format_ci(found['specificity'])}" if found else NONE
+
+
+def minutes(record: dict | None) -> str:
+    return f"{record['training']['seconds'] / 60:.0f}" if record else NONE

@@ -1,0 +1,138 @@
+"""Tables of segmentation: Dice by patient, by slice, by region, and from S2's recipe to ours."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from utils.recipes import RECIPES
+from utils.recipes.published import published
+from utils.reporting.records import Evidence
+from utils.reporting.tables.common import NONE, STEPS_AT, cell, format_ci, is_pooled_elsewhere, of_steps, split_words
+
+MASK_METRICS = {
+    "dice": "Dice %",
+    "iou": "IoU %",
+    "precision": "precision %",
+    "recall": "recall %",
+    "fnr": "FNR %",
+    "fpr": "FPR %",
+    "accuracy": "accuracy %",
+    "hd95": "HD95",
+}
+
+
+def mask_metrics(results: dict[str, dict]) -> pd.DataFrame:
+    """Metrics of masks, a row for each of `results` {name: {metric: {value, low, high}}}; HD95 is a distance."""
+    rows = {
+        name: {title: format_ci(entry[m], percent=m != "hd95", digits=1) for m, title in MASK_METRICS.items()}
+        for name, entry in results.items()
+    }
+    return pd.DataFrame(rows).T
+
+
+def s2_segmentation() -> pd.DataFrame:
+    """What S2 reported for BraTS 2020."""
+    rows = [
+        {"model": model, "n_filters": recipe.model_args["n_filters"]}
+        | {name: f"{100 * reported[name]:.1f}" for name in ("dice", "iou", "precision", "recall")}
+        for model, recipe in RECIPES["s2"].items()
+        if (reported := published("s2", model, "brats2020", "slices"))
+    ]
+    return pd.DataFrame(rows)
+
+
+def dice_by_patient(records: Sequence[dict]) -> pd.DataFrame:
+    """One row a segmentation run that tested whole patients: Dice by patient, and pooled as S2 did.
+
+    Networks at `STEPS_AT` pixels are tries, they stand in `steps`; folds that are pooled stand in their pooled record.
+    """
+    rows = []
+    for record in sorted(records, key=lambda r: (r["run"]["dataset"], -r["metrics"]["dice"]["value"])):
+        run, training = record["run"], record["training"]
+        if run["split"] != "patient" or (training and of_steps(run)) or is_pooled_elsewhere(record, records):
+            continue
+        rows.append(
+            {
+                "data set": run["dataset"] + (", middle slices" if run.get("selection") == "middle" else ""),
+                "tested": split_words(run),
+                "model": run["model"],
+                "recipe": run["recipe"] if training else NONE,
+                "pixels": run["image_size"],
+                "epochs": training["epochs"] if training else NONE,
+                "Dice %": cell(record, "dice"),
+                "recall %": cell(record, "recall"),
+                "precision %": cell(record, "precision"),
+                "HD95": format_ci(record["metrics"]["hd95"], percent=False, digits=1),
+                "Dice % as S2 pooled": f"{100 * record['s2_pooling']['dice']:.1f}",
+                "patients": record["patients"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def regions(records: Sequence[dict]) -> pd.DataFrame:
+    """Dice by mask and region, a row a run on volumes."""
+    rows = []
+    for record in records:
+        if len(record["per_class"]) > 1 and not is_pooled_elsewhere(record, records):
+            dice = {name: format_ci(entry["dice"]) for name, entry in record["per_class"].items()}
+            run = record["run"]
+            which = {"data set": run["dataset"], "model": run["model"], "recipe": run["recipe"].replace("none", NONE)}
+            rows.append(which | dice)
+    return pd.DataFrame(rows)
+
+
+def slices_or_patients(records: Sequence[dict]) -> pd.DataFrame:
+    """Dice on a split by slice and on one by patient, a row a data set and model, runs of the same recipe and size."""
+    pretraining_pairs = {}
+    for record in records:
+        run = record["run"]
+        key = (run["dataset"], run["model"], run["recipe"], run["image_size"])
+        if run["split"] in ("slices", "patient") and run["fold"] is not None:
+            pretraining_pairs.setdefault(key, {}).setdefault(run["split"], record)
+    rows = [
+        {
+            "data set": dataset,
+            "model": model,
+            "pixels": size,
+            "by slice": cell(pair["slices"], "dice"),
+            "by patient (fold 0)": cell(pair["patient"], "dice"),
+            "by slice, as S2 pooled": f"{100 * pair['slices']['s2_pooling']['dice']:.1f}",
+        }
+        for (dataset, model, _, size), pair in pretraining_pairs.items()
+        if len(pair) == 2
+    ]
+    return pd.DataFrame(rows)
+
+
+def recipe_steps(records: Sequence[dict], dataset: str = "cheng") -> pd.DataFrame:
+    """What was tried to do better, on patient fold 0: Dice on validation patients decides, the test set is told."""
+    of_fold = [r for r in records if r["run"]["dataset"] == dataset and r["run"]["split"] == "patient"]
+    tried = [r for r in of_fold if r["training"] and r["run"]["fold"] == 0]
+    rows = []
+    for record in sorted(tried, key=lambda r: r["training"]["val_dice"]):
+        recipe = record["recipe"]
+        rows.append(
+            {
+                "recipe": record["run"]["recipe"],
+                "model": record["run"]["model"],
+                "loss": recipe["loss"],
+                "optimiser": recipe["optimizer"],
+                "augmentation": recipe["augmentation"],
+                "pixels": record["run"]["image_size"],
+                "parameters": f"{record['parameters']:,}",
+                "epochs": record["training"]["epochs"],
+                "validation Dice %": f"{100 * record['training']['val_dice']:.1f}",
+                "test Dice %": cell(record, "dice"),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def gate_histories(evidence: Evidence) -> dict[str, pd.DataFrame]:
+    """The epochs of `AttentionUNet` under each recipe, patient fold 0 of `cheng` at `STEPS_AT` pixels, by recipe."""
+    wanted = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient", "fold": 0, "image_size": STEPS_AT}
+    found = [r for r in evidence.segmentation if all(r["run"][key] == value for key, value in wanted.items())]
+    order = list(RECIPES)
+    found.sort(key=lambda r: order.index(r["run"]["recipe"]))
+    return {r["run"]["recipe"]: evidence.history(r) for r in found}

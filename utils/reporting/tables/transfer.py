@@ -1,0 +1,145 @@
+"""Tables of transfer learning: backbones, pretrained against from scratch, recipes."""
+
+import pandas as pd
+
+from utils.analysis.ablation import compare
+from utils.recipes import RECIPES
+from utils.reporting.records import Evidence
+from utils.reporting.tables.common import NONE, cell, find_run, format_ci, is_pooled_elsewhere, minutes, split_words
+
+WEIGHTS = {True: "pretrained", False: "from scratch"}
+
+
+def backbone_runs(evidence: Evidence) -> pd.DataFrame:
+    """One row a backbone, its initial weights and its recipe, on one data set: size, time, accuracy by patient.
+
+    Runs that `recipe_runs` compares with ours are left out.
+    """
+    beside = {
+        r["id"] for runs in on_one_budget(evidence) for name in runs for r in runs[name].values() if name != "ours"
+    }
+    rows = {}
+    for record in evidence.transfer:
+        run, recipe = record["run"], record["recipe"]
+        if record["id"] in beside or is_pooled_elsewhere(record, evidence.transfer) or run["fold"]:
+            continue  # of folds that are not all there the first stands for them
+        if run["split"] == "published" or run["split"] == "patient":
+            key = (run["dataset"], run["model"], run["pretrained"], run["recipe"], run["image_size"], recipe["epochs"])
+            rows.setdefault(key, {})[run["split"]] = record
+    return pd.DataFrame(
+        {
+            "data set": dataset,
+            "backbone": model,
+            "weights": WEIGHTS[pretrained],
+            "recipe": recipe,
+            "pixels": pixels,
+            "epochs": max(r["training"]["epochs"] for r in pair.values()),
+            "parameters": f"{next(iter(pair.values()))['parameters'] / 1e6:.1f} M",
+            "unfrozen": f"{next(iter(pair.values()))['trainable'] / 1e6:.1f} M",
+            "minutes": " / ".join(minutes(pair.get(split)) for split in ("published", "patient")),
+            "published split": cell(pair.get("published")),
+            "macro F2, AUC there": _f2_and_auc(pair.get("published")),
+            "by patient": cell(pair.get("patient")),
+            "F2, AUC by patient": _f2_and_auc(pair.get("patient")),
+            "tested": split_words(pair["patient"]["run"]) if "patient" in pair else NONE,
+            "reported": _reported(pair),
+        }
+        for (dataset, model, pretrained, recipe, pixels, _), pair in sorted(rows.items(), key=_best_by_patient)
+    )
+
+
+def _best_by_patient(item: tuple) -> tuple:
+    key, pair = item
+    shown = pair.get("patient", pair.get("published"))
+    return key[0], "patient" not in pair, -shown["metrics"]["accuracy"]["value"]
+
+
+def _f2_and_auc(record: dict | None) -> str:
+    return f"{cell(record, 'macro_f2')}, {format_ci(record['metrics']['macro_auc'], percent=False)}" if record else NONE
+
+
+def _reported(pair: dict[str, dict]) -> str:
+    published = (pair.get("published") or {}).get("published")
+    return f"{100 * published['accuracy']:.1f}" if published else NONE
+
+
+def pretraining_pairs(evidence: Evidence) -> list[dict[str, dict]]:
+    """Runs that differ in their initial weights alone, as {"scratch": record, "pretrained": record}; folds pooled where
+    all are there."""
+    found: dict[tuple, dict[str, dict]] = {}
+    for record in evidence.transfer:
+        run = record["run"]
+        same = tuple(run[k] for k in ("dataset", "split", "fold", "model", "recipe", "image_size", "seed"))
+        found.setdefault((*same, record["training"]["epochs"]), {})[
+            "pretrained" if run["pretrained"] else "scratch"
+        ] = record
+    return [pair for pair in found.values() if len(pair) == 2]
+
+
+def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
+    """Pretrained against from scratch, same backbone, recipe and images: each, and the difference image by image."""
+    rows = []
+    for pair in pretraining_pairs(evidence):
+        run = pair["pretrained"]["run"]
+        if all(is_pooled_elsewhere(record, evidence.transfer) for record in pair.values()):
+            continue
+        found = compare(
+            {start: {0: record} for start, record in pair.items()}, evidence.predictions, reference="scratch"
+        )
+        rows.append(
+            {
+                "data set": run["dataset"],
+                "split": split_words(run),
+                "backbone": run["model"],
+                "recipe": run["recipe"],
+                "pixels": run["image_size"],
+                "epochs": pair["pretrained"]["training"]["epochs"],
+                "from scratch": format_ci(found["scratch"]["accuracy"]),
+                "pretrained": format_ci(found["pretrained"]["accuracy"]),
+                "gain by pretraining, points": format_ci(found["pretrained"]["difference"], sign=True),
+                "1-NN": cell(
+                    find_run(evidence.classification, model="1-NN", **{k: run[k] for k in ("dataset", "split", "fold")})
+                ),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def on_one_budget(evidence: Evidence) -> list[dict[str, dict[int, dict]]]:
+    """Pretrained runs that differ in the recipe alone, `ours` among them, on a patient fold: recipe → seed → record."""
+    found: dict[tuple, dict[str, dict[int, dict]]] = {}
+    for record in evidence.transfer:
+        run = record["run"]
+        if run["split"] == "patient" and run["fold"] is not None and run["pretrained"] and run["seed"] == 0:
+            key = (run["dataset"], run["fold"], run["model"], run["image_size"])
+            found.setdefault(key, {})[run["recipe"]] = {run["seed"]: record}
+    return [
+        {name: runs[name] for name in RECIPES if name in runs}
+        for _, runs in sorted(found.items())
+        if "ours" in runs and len(runs) > 2
+    ]
+
+
+def recipe_runs(evidence: Evidence) -> pd.DataFrame:
+    """The recipes of S0, S1, S3, S4, ours and its ingredients, one backbone, one patient fold; validation chooses."""
+    rows = []
+    for runs in on_one_budget(evidence):
+        found = compare(runs, evidence.predictions, reference="ours")
+        for name in sorted(found, key=lambda name: -found[name]["validation"]):
+            (record,), entry = runs[name].values(), found[name]
+            run, tta = record["run"], record.get("tta")
+            rows.append(
+                {
+                    "data set": f"{run['dataset']}, {split_words(run)}",
+                    "backbone": f"{run['model']}, {WEIGHTS[run['pretrained']]}",
+                    "recipe": name,
+                    "pixels": run["image_size"],
+                    "epochs": record["training"]["epochs"],
+                    "unfrozen": f"{record['trainable']:,}",
+                    "validation %": f"{100 * entry['validation']:.1f}",
+                    "test accuracy %": format_ci(entry["accuracy"]),
+                    "against ours, points": "" if name == "ours" else format_ci(entry["difference"], sign=True),
+                    "with TTA, points": format_ci(tta["gain"], sign=True) if tta else NONE,
+                }
+            )
+    return pd.DataFrame(rows)

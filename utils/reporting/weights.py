@@ -1,0 +1,104 @@
+"""Weights with a card beside them: what a model is, what it expects, what it scored."""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from datasets import catalog
+from datasets.catalog import DataError, lookup
+from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
+from utils.files import replacing, write_atomically
+from utils.reporting.runs import Run, output_root
+
+CARD_METRICS = {
+    "classification": ("accuracy", "macro_f1", "macro_auc"),
+    "multitask": ("accuracy", "macro_f1", "macro_auc"),
+    "transfer": ("accuracy", "macro_f2", "macro_auc"),
+    "segmentation": ("dice", "iou", "hd95"),
+}
+
+
+NOTE = "Trained for research and teaching. Not a medical device."
+WEIGHTS, CARD = "model.safetensors", "card.json"
+
+
+def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
+    """Write `model.safetensors` and `card.json` (what it is, what it expects, what it scored); the weights' path."""
+    path = run.weights_folder / WEIGHTS
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+    write_atomically(path.with_name(CARD), json.dumps(card_of(model, run, record), indent=1) + "\n")
+    return path
+
+
+def card_of(model: nn.Module, run: Run, record: dict) -> dict:
+    """The card of a model: all that is needed to build it, to feed it, and to know what it is worth."""
+    facts = catalog.get(run.dataset)
+    if run.task == "segmentation":
+        arguments = {"in_channels": len(facts.channels), "out_channels": len(facts.mask_channels)}
+        outputs = {"masks": list(facts.mask_channels)}
+    elif run.task == "multitask":
+        arguments, outputs = {"in_channels": model.in_channels}, {"classes": list(facts.classes)}
+    else:
+        arguments = {
+            "num_classes": len(facts.classes),
+            "in_channels": model.in_channels,
+            "image_size": run.image_size,
+        }
+        outputs = {"classes": list(facts.classes)}
+    return {
+        "model": run.model,
+        "task": run.task,
+        "arguments": arguments | record["recipe"]["model_args"],
+        **outputs,
+        "input": expected_input(run),
+        "trained_on": record["run"] | {"data": record["data"]},
+        "training": record["training"],
+        "test": {name: record["metrics"][name] for name in CARD_METRICS[run.task]},
+        "licence_of_data": facts.licence,
+        "note": NOTE,
+    }
+
+
+def expected_input(run: Run) -> dict:
+    """What a model was shown, as data: what has to be done to a publisher's image before it is predicted.
+
+    `crop` and `stored_size` are arguments of `preprocess.prepare`, `size` is that of `ImageDataset`.
+    """
+    facts = catalog.get(run.dataset)
+    masks = run.task == "segmentation"
+    return {
+        "channels": list(facts.channels) if masks else [facts.channels[facts.grey]],
+        "crop": facts.crop,
+        "stored_size": facts.size,
+        "view": run.view,
+        "size": run.image_size,
+        "interpolation": "area where it shrinks, bilinear where it enlarges",
+        "scaling": "each slice and channel by its own minimum and maximum to [0, 1]" if masks else "grey values / 255",
+    }
+
+
+def find_weights(name: str, root: Path | None = None) -> Path:
+    """The weights of run `name` in `saved_models/`; raises `UnknownName` with the nearest name."""
+    root = root or output_root() / "saved_models"
+    return lookup({path.parent.name: path for path in sorted(root.glob(f"*/*/*/{WEIGHTS}"))}, name, "model")
+
+
+def load_weights(path: Path) -> nn.Module:
+    """The model that the card beside `path` describes, with its weights, ready to predict.
+
+    Raises:
+        DataError: card or weights missing, unreadable, or not of one another.
+    """
+    try:
+        card = json.loads(Path(path).with_name(CARD).read_text())
+        known = BACKBONES if card["task"] == "transfer" else MODELS | SEGMENTERS | MULTITASK
+        model = lookup(known, card["model"], "model")(**card["arguments"])
+        model.load_state_dict(load_file(path))
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: cannot be loaded with the card beside it ({error}). Fetch both again.") from error
+    return model.eval()

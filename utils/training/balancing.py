@@ -1,0 +1,83 @@
+"""How several losses become one: the classes that weigh them, interchangeable.
+
+A balance is a module called with the named losses of a batch. What it learns or remembers is in its `state_dict`, so
+checkpoints keep it through training. In evaluation it changes nothing and remembers nothing.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from accelerate.utils import reduce
+from torch import Tensor, nn
+
+# S0's first averages, near which its losses begin: "classification" is the sum of the two heads' losses.
+S0_STARTS = {"reconstruction": 4e-4, "classification": 1.0}
+
+
+SQUARED = ("reconstruction",)  # squared errors; the others are cross-entropies
+
+
+class Fixed(nn.Module):
+    """The plain sum: every loss counts 1.
+
+    Args:
+        names: of the losses, in the order of the weights.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        super().__init__()
+        self.names = tuple(names)
+
+    def forward(self, losses: dict[str, Tensor]) -> Tensor:
+        """Scalar losses by name → the scalar that is minimised."""
+        weights = self.weights()
+        return sum(weights[name] * losses[name] for name in self.names)
+
+    def weights(self) -> dict[str, Tensor]:
+        """What each loss, and so its gradient, is multiplied with."""
+        return {name: torch.ones(()) for name in self.names}
+
+
+class RunningAverage(Fixed):
+    """S0's: each loss is divided by the running average of itself, so that all count about 1 whatever their scale.
+
+    E ← decay·E + (1 − decay)·loss, before the division. S0 began anew with every epoch and in validation; here the
+    averages live as long as the training. Data parallel, they are averages over all processes.
+    """
+
+    def __init__(self, names: Sequence[str], decay: float = 0.99, smallest: float = 1e-12):
+        super().__init__(names)
+        self.decay, self.smallest = decay, smallest
+        self.register_buffer("averages", torch.tensor([S0_STARTS[name] for name in self.names]))
+
+    def forward(self, losses: dict[str, Tensor]) -> Tensor:
+        if self.training:
+            now = reduce(torch.stack([losses[name].detach().float() for name in self.names]), "mean")
+            self.averages.mul_(self.decay).add_(now, alpha=1 - self.decay)
+        return super().forward(losses)
+
+    def weights(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, 1 / self.averages.clamp_min(self.smallest), strict=True))
+
+
+class Uncertainty(Fixed):
+    """Learned weights (Kendall, Gal & Cipolla 2018, arXiv:1705.07115), which S0 cites and does not use.
+
+    With s = log σ² of each loss, learned: Σ loss·exp(−s)·c + s/2, c = ½ for a squared error and 1 for a cross-entropy.
+    """
+
+    def __init__(self, names: Sequence[str]):
+        super().__init__(names)
+        self.log_variances = nn.Parameter(torch.zeros(len(self.names)))
+        self.register_buffer("factors", torch.tensor([0.5 if name in SQUARED else 1.0 for name in self.names]))
+        # Outside the model no one averages this gradient over the processes.
+        self.log_variances.register_hook(lambda gradient: reduce(gradient, "mean"))
+
+    def forward(self, losses: dict[str, Tensor]) -> Tensor:
+        return super().forward(losses) + self.log_variances.sum() / 2
+
+    def weights(self) -> dict[str, Tensor]:
+        return dict(zip(self.names, self.factors * torch.exp(-self.log_variances), strict=True))
+
+
+BALANCES = {"fixed": Fixed, "ema": RunningAverage, "kendall": Uncertainty}

@@ -1,0 +1,80 @@
+"""The state of a training after its last whole epoch, and the wish to stop."""
+
+import dataclasses
+import os
+import time
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from torch import nn
+
+from datasets.catalog import DataError
+from utils.files import replacing
+from utils.recipes.recipe import Recipe
+
+
+class TrainingPaused(Exception):
+    """A STOP file or the time budget ended training after an epoch; the same call goes on from there."""
+
+
+class Checkpoint:
+    """The state after the last whole epoch, replaced atomically; only the main process writes."""
+
+    def __init__(self, folder: Path, recipe: Recipe, seed: int, accelerator: Accelerator):
+        name = f"checkpoint-{recipe.stage}.pt" if recipe.stage else "checkpoint.pt"
+        self.path, self.accelerator = Path(folder) / name, accelerator
+        values = {k: str(v) for k, v in dataclasses.asdict(recipe).items() if not k.startswith("published")}
+        self.settings = values | {"seed": str(seed)}
+
+    def load(self, model, task, optimizer, scheduler) -> tuple[list[dict], dict | None]:
+        """Restore the four in place; returns the history so far and the kept weights, or ([], None)."""
+        if not self.path.is_file():
+            return [], None
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise DataError(f"{self.path}: not a readable checkpoint ({error}). Delete it to start again.") from error
+        other = [k for k, v in self.settings.items() if state["settings"].get(k) != v]
+        if other:
+            was = ", ".join(f"{k}: {state['settings'].get(k)} → {self.settings[k]}" for k in other)
+            raise DataError(f"{self.path}: made with other settings ({was}). Delete its folder, or undo the change.")
+        model.load_state_dict(state["model"])
+        task.load_state_dict(state["task"])
+        optimizer.load_state_dict(state["optimizer"])
+        if scheduler:
+            scheduler.load_state_dict(state["scheduler"])
+        return state["history"], state["best"]
+
+    def save(self, model, task, optimizer, scheduler, history, best) -> None:
+        """Write all of it under a temporary name, then rename: a kill leaves the old one or the new one."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {
+            "settings": self.settings,
+            "model": state_of(model),
+            "task": task.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "scheduler": scheduler.state_dict() if scheduler else None,
+            "history": history,
+            "best": best,
+        }
+        with replacing(self.path) as temporary:
+            torch.save(state, temporary)
+
+    def stop_wanted(self, started: float, time_budget: float | None) -> bool:
+        """Whether the main process found a STOP file or a spent budget; all processes get the same answer."""
+        own = self.path.with_name("STOP")
+        named = os.environ.get("BRAIN_MRI_STOP")
+        late = time_budget is not None and time.monotonic() - started >= time_budget
+        wanted = [late or own.exists() or bool(named and Path(named).exists())]
+        broadcast_object_list(wanted)
+        if wanted[0] and self.accelerator.is_main_process:
+            own.unlink(missing_ok=True)  # obeyed once; it must not end the next start too
+        return wanted[0]
+
+
+def state_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """A copy of the weights that later training steps do not change."""
+    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}

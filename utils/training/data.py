@@ -1,0 +1,91 @@
+"""The images of a run: who is trained on, who is tested, read as the run wants them."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from datasets import catalog
+from datasets.splitting import Split, make_split
+from datasets.store.images import ImageDataset
+from datasets.store.index import read_manifest
+
+if TYPE_CHECKING:
+    from utils.reporting.runs import Run
+
+
+class RunData:
+    """Split and images of a run; each set is read when it is first asked for.
+
+    Attributes:
+        facts: catalogue entry of the data set; split: rows of train, validation and test.
+        train, val, test: `ImageDataset`s at the run's size and view; train_val: the first two together.
+    """
+
+    def __init__(self, run: "Run", split: Split):
+        self.run, self.split, self.facts = run, split, catalog.get(run.dataset)
+
+    def read(self, rows: np.ndarray, dataset: str = "", **changes: object) -> ImageDataset:
+        """Some rows of the run's data set (or of `dataset`), read as the run wants them, with `changes`."""
+        masks = self.run.task == "segmentation"
+        how = {
+            "image_size": self.run.image_size,
+            "classes": self.facts.classes,
+            "view": self.run.view,
+            "channels": "all" if masks else "grey",
+            "masks": masks,
+        }
+        return ImageDataset(dataset or self.run.dataset, rows, **how | changes)
+
+    @cached_property
+    def train(self) -> ImageDataset:
+        return self.read(self.split.train)
+
+    @cached_property
+    def val(self) -> ImageDataset:
+        return self.read(self.split.val)
+
+    @cached_property
+    def train_val(self) -> ImageDataset:
+        return self.read(self.split.train_val)
+
+    @cached_property
+    def test(self) -> ImageDataset:
+        return self.read(self.split.test, self.split.test_set)
+
+    @cached_property
+    def labels(self) -> dict[str, pd.Series]:
+        """Labels of the images of each set, by "train", "val" and "test"."""
+        rows = {"train": self.split.train, "val": self.split.val}
+        known = read_manifest(self.run.dataset).label
+        found = {name: known.iloc[chosen] for name, chosen in rows.items()}
+        return found | {"test": read_manifest(self.split.test_set).label.iloc[self.split.test]}
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Number of images in each set."""
+        return {name: len(labels) for name, labels in self.labels.items()}
+
+
+def load_data(run: "Run", val_fraction: float = 0.1) -> RunData:
+    """Split and images of `run`.
+
+    Args:
+        val_fraction: share of the training set that is held out for validation, cut by group (`Recipe.val_fraction`).
+
+    Raises:
+        DataError: a data set that is not here, or a protocol that it does not have.
+    """
+    split = make_split(
+        run.dataset,
+        run.split,
+        run.fold or 0,
+        test_on=run.test_on,
+        val_fraction=val_fraction,
+        seed=run.seed,
+        selection=run.selection,
+    )
+    assert not set(split.groups[split.train]) & set(split.groups[split.val]), "validation shares no group with training"
+    assert run.split != "patient" or not split.seen.any(), "no patient is on both sides"
+    return RunData(run, split)

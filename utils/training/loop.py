@@ -1,0 +1,218 @@
+"""The training loop: `fit(model, task, train, val, recipe)`, one screen of it in `fit_stage`.
+
+It knows neither model nor loss (`tasks.py`) nor rates (`recipes`). Accelerate carries device, precision and data
+parallelism. Stopped at any moment and started again, a CPU run ends with the same bytes (`checkpoint.py`).
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DataLoaderConfiguration, set_seed
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+from tqdm import tqdm
+
+from datasets.store.images import ImageDataset
+from utils.recipes.recipe import Recipe
+from utils.training.checkpoint import Checkpoint, TrainingPaused, state_of
+from utils.training.finetuning import freeze, parameter_groups
+from utils.training.loading import epoch_seed, make_loader
+from utils.training.optimisation import make_optimizer, make_scheduler
+
+
+class TrainingDiverged(Exception):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What training left: `history` a row an epoch, `epoch` (1-based) whose weights `model` now holds."""
+
+    history: pd.DataFrame
+    epoch: int
+
+    @property
+    def seconds(self) -> float:
+        """Training time of all epochs, interruptions left out."""
+        return float(self.history.seconds.sum())
+
+
+def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
+    """Accelerator of a run: `precision` "no" or "bf16"; the recipe's batch is split among the processes."""
+    loading = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=seed)
+    # Without a GPU, Accelerate joins the processes that torchrun started only when it is told to stay on the CPU.
+    cpu = not torch.accelerator.is_available()
+    return Accelerator(cpu=cpu, mixed_precision=precision, dataloader_config=loading)
+
+
+def fit(
+    model: nn.Module,
+    task,
+    train: ImageDataset,
+    val: ImageDataset,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    seed: int = 0,
+    time_budget: float | None = None,
+    accelerator: Accelerator | None = None,
+    callback: Callable[[nn.Module, int], dict[str, float]] | None = None,
+) -> Fit:
+    """Train `model` in place by `recipe`, each of its stages from the weights that the one before has kept.
+
+    It resumes from `folder` when a checkpoint lies there. The history counts epochs through and names the stage of
+    each; `epoch` is the one kept by the last stage.
+
+    Args:
+        folder: receives a checkpoint after every epoch; a file `STOP` in it, or the file that `$BRAIN_MRI_STOP` names,
+            ends training after the current epoch.
+        seed: order of batches, dropout and augmentation follow from it and the epoch alone.
+        time_budget: seconds after which training ends with the current epoch.
+        callback: called after every epoch with the model, in evaluation, and the epoch; its values join the history.
+
+    Raises:
+        TrainingPaused: ended early; call again to go on.
+        TrainingDiverged: the loss became NaN or infinite; the last good epoch is in the checkpoint.
+        DataError: the checkpoint belongs to other settings.
+    """
+    accelerator = accelerator or make_accelerator(seed=seed)
+    started, histories, stages, before = time.monotonic(), [], recipe.in_stages(), 0
+    for stage in stages:
+        done = fit_stage(
+            model,
+            task,
+            train,
+            val,
+            stage,
+            folder=folder,
+            seed=seed,
+            time_budget=None if time_budget is None else max(0.0, time_budget - (time.monotonic() - started)),
+            accelerator=accelerator,
+            callback=callback,
+            more_follows=stage is not stages[-1],
+        )
+        before = sum(map(len, histories))
+        history = done.history.assign(epoch=done.history.epoch + before)
+        histories.append(history.assign(stage=stage.stage) if stage.stage else history)
+    return Fit(pd.concat(histories, ignore_index=True), before + done.epoch)
+
+
+def fit_stage(
+    model: nn.Module,
+    task,
+    train: ImageDataset,
+    val: ImageDataset,
+    recipe: Recipe,
+    *,
+    folder: Path,
+    seed: int,
+    time_budget: float | None,
+    accelerator: Accelerator,
+    callback: Callable[[nn.Module, int], dict[str, float]] | None,
+    more_follows: bool,
+) -> Fit:
+    """One stage of `fit`: `recipe` has no stages; if `more_follows`, training may also pause after the last epoch."""
+    checkpoint, started = Checkpoint(folder, recipe, seed, accelerator), time.monotonic()
+    task.to(accelerator.device)
+    freeze(model, recipe)
+    optimizer = make_optimizer(recipe, parameter_groups(model, recipe), task.parameters())
+    scheduler = make_scheduler(recipe, optimizer)
+    history, best = checkpoint.load(model, task, optimizer, scheduler)
+    batches = (
+        make_loader(train, recipe.batch_size, training=True, sampling=recipe.sampling, seed=seed),
+        make_loader(val, recipe.batch_size),
+    )
+    prepared, optimizer, train_loader, val_loader = accelerator.prepare(model, optimizer, *batches)
+
+    by_batch = scheduler.step if scheduler and recipe.schedule_step == "batch" else None
+
+    for epoch in range(len(history), recipe.epochs):
+        if stalled(history, f"val_{task.monitor}", recipe.patience):
+            break
+        epoch_started = time.monotonic()
+        set_seed(epoch_seed(seed, epoch), device_specific=True)
+        train_loader.set_epoch(epoch)
+        row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
+        row |= train_epoch(prepared, task, train_loader, optimizer, accelerator, title(epoch, recipe), by_batch)
+        row |= validate(prepared, task, val_loader, accelerator)
+        if scheduler and not by_batch:
+            scheduler.step(*([row["val_loss"]] if isinstance(scheduler, ReduceLROnPlateau) else []))
+        row |= callback(model, epoch + 1) if callback else {}
+        row["seconds"] = time.monotonic() - epoch_started
+        history.append(row)
+        if recipe.select == "last" or best is None or row[f"val_{task.monitor}"] > best["value"]:
+            best = {"epoch": epoch + 1, "value": row[f"val_{task.monitor}"], "model": state_of(model)}
+        checkpoint.save(model, task, optimizer, scheduler, history, best)
+        report(row, recipe, accelerator)
+        if (more_follows or len(history) < recipe.epochs) and checkpoint.stop_wanted(started, time_budget):
+            raise TrainingPaused(f"after epoch {epoch + 1} of {recipe.epochs}; run the same again to go on")
+
+    model.load_state_dict(best["model"])
+    return Fit(pd.DataFrame(history), best["epoch"])
+
+
+def stalled(history: list[dict], monitor: str, patience: int) -> bool:
+    """Whether the last `patience` epochs brought nothing better than the best before them; never with 0."""
+    values = [row[monitor] for row in history]
+    return 0 < patience < len(values) and max(values[-patience:]) <= max(values[:-patience])
+
+
+def train_epoch(model, task, loader, optimizer, accelerator, bar_title: str, by_batch=None) -> dict[str, float]:
+    """One pass over `loader`; returns `train_loss`, the mean of what is minimised, and the metrics on the way.
+
+    `by_batch` is called after every step, for a schedule that moves with them.
+    """
+    model.train()
+    task.train()
+    metrics, total, seen = task.metrics().to(accelerator.device), 0.0, 0
+    for batch in tqdm(loader, desc=bar_title, disable=quiet(accelerator), leave=False):
+        inputs, targets = task.example(batch)
+        outputs = model(inputs)
+        loss = task.loss(outputs, targets)
+        optimizer.zero_grad()
+        accelerator.backward(loss)
+        optimizer.step()
+        if by_batch:
+            by_batch()
+        metrics.update(outputs, targets)  # torchmetrics asks for no gradient
+        total, seen = total + loss.detach() * len(inputs), seen + len(inputs)
+    mean = (accelerator.reduce(total) / accelerator.reduce(torch.tensor(seen, device=accelerator.device))).item()
+    if not torch.isfinite(torch.tensor(mean)):
+        rate = optimizer.param_groups[0]["lr"]
+        raise TrainingDiverged(f"{bar_title}: the training loss is {mean} at rate {rate:g}; try a smaller rate")
+    return {f"train_{k}": v.item() for k, v in metrics.compute().items()} | {"train_loss": mean}
+
+
+@torch.no_grad()
+def validate(model, task, loader, accelerator) -> dict[str, float]:
+    """The task's metrics over `loader`, its plain loss among them, each image counted once."""
+    model.eval()
+    task.eval()
+    metrics = task.metrics().to(accelerator.device)
+    for batch in loader:
+        outputs = model(task.inputs(batch))
+        metrics.update(*accelerator.gather_for_metrics((outputs, task.targets(batch))))
+    return {f"val_{k}": v.item() for k, v in metrics.compute().items()}
+
+
+def title(epoch: int, recipe: Recipe) -> str:
+    return f"{recipe.stage + ' ' if recipe.stage else ''}epoch {epoch + 1}/{recipe.epochs}"
+
+
+def quiet(accelerator: Accelerator) -> bool:
+    """No progress bar without a reader: unattended runs, and all processes but the first."""
+    return os.environ.get("BRAIN_MRI_HEADLESS") == "1" or not accelerator.is_main_process
+
+
+def report(row: dict, recipe: Recipe, accelerator: Accelerator) -> None:
+    """One line an epoch on the main process."""
+    if accelerator.is_main_process:
+        values = " ".join(f"{k} {v:.4f}" for k, v in row.items() if k.startswith(("train_", "val_")))
+        print(f"{title(row['epoch'] - 1, recipe)} {values} ({row['seconds']:.1f} s)", file=sys.stdout, flush=True)
