@@ -16,7 +16,7 @@ setup: $(READY) ## virtual environment in .venv, from requirements.txt
 
 run: setup ## phantom data and the classification notebook, without a reader; prints accuracy and paths
 	$(BIN)/python datasets/download.py phantom
-	$(BIN)/python -m utils.headless notebooks/classification.ipynb --html
+	$(BIN)/python -m utils.headless notebooks/2_classification.ipynb --html
 
 # Data and output of the tests lie in a folder that goes afterwards. All three parts run, whatever the first ones
 # say; pytest over the tests comes last, so that its summary closes. Two files at a time, a core each.
