@@ -8,13 +8,17 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 import pandas as pd
+import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from datasets.curation.thumbnails import Thumbnails
+from datasets.store.manifest import originals
 from datasets.transforms import TRANSFORMS
 
+BLOCK = 512  # rows that are compared with all at a time
 NEAR_BITS, NEAR_CORRELATION = 4, 0.97
+ALIKE_CORRELATION = 0.93  # of packed images; at .91 groups begin to run together
 
 
 def identical_pairs(keys: Sequence[str]) -> pd.DataFrame:
@@ -54,6 +58,25 @@ def near_pairs(pictures: Thumbnails, bits: int = NEAR_BITS, correlation: float =
     return pairs.drop_duplicates(["i", "j"]).sort_values(["i", "j"], ignore_index=True)
 
 
+def alike_pairs(images: Thumbnails, correlation: float = ALIKE_CORRELATION) -> tuple[np.ndarray, np.ndarray]:
+    """All pairs i < j whose packed images correlate under one of the 8 transforms: brute force, nothing is sampled.
+
+    They need not be copies: neighbouring slices of one person agree so well. Where nobody names the patients, that is
+    all there is to keep such slices together.
+    """
+    size = len(images)
+    mine = torch.from_numpy(images.packed.reshape(size, -1))
+    found = [(np.zeros(0, np.int64),) * 2]
+    for turned in TRANSFORMS.values():
+        other = torch.from_numpy(np.ascontiguousarray(turned(images.packed)).reshape(size, -1))
+        for start in range(0, size, BLOCK):  # bounds the memory: BLOCK × N floats at a time
+            i, j = (mine[start : start + BLOCK] @ other[start:].T >= correlation).nonzero(as_tuple=True)
+            i, j = i.numpy() + start, j.numpy() + start
+            found.append((np.minimum(i, j)[i != j], np.maximum(i, j)[i != j]))
+    pairs = np.unique(np.concatenate([np.stack(pair, 1) for pair in found]), axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
 def duplicate_pairs(pictures: Thumbnails) -> pd.DataFrame:
     """All duplicates, a row a pair: `i`, `j`, `kind` ("bytes", "pixels", "near", the strictest that holds)."""
     pairs = [
@@ -71,10 +94,23 @@ def components(size: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 
 
 def s0_cleaning(pictures: Thumbnails) -> np.ndarray:
-    """Rows that S0's rule keeps: one image a pHash, both splits together, class ignored, train before test."""
+    """Rows that S0's rule keeps: one image a pHash, both splits together, class ignored, train before test.
+
+    The pHash is that of the publisher's own bytes where it is known: a copy that was saved again has another.
+    """
     order = np.argsort(pictures.table.published_split.eq("test"), kind="stable")
-    hashes = pd.Series(pictures.hashes[order, 0])
+    hashes = pd.Series(publishers_hashes(pictures)[order])
     return np.sort(order[~hashes.duplicated().to_numpy()])
+
+
+def publishers_hashes(images: Thumbnails) -> np.ndarray:
+    """pHash of the publisher's own file where `datasets/originals` holds it, else of the file at hand; uint64 N."""
+    hashes = images.hashes[:, 0].copy()
+    for name, rows in images.table.groupby("dataset").groups.items():
+        known = originals(str(name))
+        of = [known.get(path, {}).get("phash", "") for path in images.table.path.loc[rows]]
+        hashes[rows] = [int(value, 16) if value else own for value, own in zip(of, hashes[rows], strict=True)]
+    return hashes
 
 
 def relations(pictures: Thumbnails) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from datasets.curation.duplicates import NEAR_CORRELATION, components, duplicate_pairs, identical_pairs
+from datasets.curation.duplicates import NEAR_CORRELATION, alike_pairs, components, duplicate_pairs, identical_pairs
 from datasets.curation.thumbnails import Thumbnails, join
 from datasets.store import index
 from datasets.transforms import TRANSFORMS
@@ -38,8 +38,9 @@ def link(pictures: Thumbnails, reference: Thumbnails, correlation: float = NEAR_
 def overlap(a: Thumbnails, b: Thumbnails, table_a: pd.DataFrame, table_b: pd.DataFrame) -> pd.DataFrame:
     """Images of two sets that have a relative in the other one, a row an image: `dataset`, `path`, `kind`.
 
-    `kind` is the strictest that holds: "bytes", "pixels", "near", "patient", or "group" for an image that is joined
-    to the other set only through its group. `table_a` and `table_b` are the split tables from `curate`.
+    `kind` is the strictest that holds: "bytes", "pixels", "near", "patient", "alike" (`duplicates.alike_pairs`), or
+    "group" for an image that is joined to the other set only through its group.
+    `table_a` and `table_b` are the split tables from `curate`.
     """
     both = join(a, b)
     where = np.repeat([0, 1], [len(a), len(b)])
@@ -47,15 +48,18 @@ def overlap(a: Thumbnails, b: Thumbnails, table_a: pd.DataFrame, table_b: pd.Dat
     # identical_pairs names only the first of its kind, which may lie in the same set: all of one key belong together
     names = {"bytes": both.table.sha256, "pixels": both.table.pixels}
     names["patient"] = pd.concat([table_a.patient, table_b.patient], ignore_index=True)
-    links = [pairs[["i", "j"]], identical_pairs([p or f"row {row}" for row, p in enumerate(names["patient"])])]
-    joined = pd.concat(links)
+    i, j = alike_pairs(both)
+    same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(names["patient"])])
+    joined = pd.concat([pairs[["i", "j"]], same_patient, pd.DataFrame({"i": i, "j": j})])
     names["group"] = pd.Series(components(len(both), joined.i.to_numpy(int), joined.j.to_numpy(int)))
     crossing = pairs[where[pairs.i] != where[pairs.j]]
-    near = np.zeros(len(both), bool)
+    near, alike = np.zeros(len(both), bool), np.zeros(len(both), bool)
     near[np.concatenate([crossing.i, crossing.j]).astype(int)] = True
+    alike[np.concatenate([i[where[i] != where[j]], j[where[i] != where[j]]])] = True
     in_both = {kind: pd.Series(where).groupby(key.to_numpy()).transform("nunique").eq(2) for kind, key in names.items()}
     in_both["patient"] &= names["patient"].ne("")
-    in_both = {"bytes": in_both["bytes"], "pixels": in_both["pixels"], "near": pd.Series(near)} | in_both
+    seen = {"near": pd.Series(near), "patient": in_both["patient"], "alike": pd.Series(alike)}
+    in_both = {"bytes": in_both["bytes"], "pixels": in_both["pixels"]} | seen | in_both
     kind = np.select([held.to_numpy() for held in in_both.values()], list(in_both), "")
     return both.table[["dataset", "path"]].assign(kind=kind)[kind != ""]
 

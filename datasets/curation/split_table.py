@@ -1,14 +1,16 @@
 """The split table of a data set: patients, groups that must stay together, folds; and what it says in numbers."""
 
+import hashlib
+
 import numpy as np
 import pandas as pd
 
 from datasets.curation.duplicates import (
-    NEAR_BITS,
+    ALIKE_CORRELATION,
+    alike_pairs,
     components,
     duplicate_pairs,
     identical_pairs,
-    near_pairs,
     s0_cleaning,
 )
 from datasets.curation.links import link
@@ -22,9 +24,10 @@ def curate(pictures: Thumbnails, reference: Thumbnails | None = None, seed: int 
     """The split table of one data set, in manifest order, with `SPLIT_COLUMNS`.
 
     `patient` is the manifest's own, or that of the `reference` slice which the image shows. `group` joins what may
-    not be separated: images of one patient, duplicates, near-duplicates, and whatever these share. `transform`
-    says how the publisher turned the reference slice. `label_conflict` is 1 where duplicates, or the image and its
-    reference slice, carry different labels.
+    not be separated: images of one patient, duplicates, near-duplicates, images alike (`duplicates.alike_pairs`), and
+    whatever these share; it is named after the first path in it, so that a change elsewhere renames nothing.
+    `transform` says how the publisher turned the reference slice. `label_conflict` is 1 where duplicates, or the image
+    and its reference slice, carry different labels.
     """
     table, pairs = pictures.table, duplicate_pairs(pictures)
     patient, transform = table.patient.to_numpy(dtype=object), np.full(len(table), "", object)
@@ -36,13 +39,15 @@ def curate(pictures: Thumbnails, reference: Thumbnails | None = None, seed: int 
         patient[known], transform[known] = slices.patient, links["transform"][known]
         conflict[known] = slices.label.to_numpy() != table.label.to_numpy()[known]
     same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(patient)])
-    joined = pd.concat([pairs[["i", "j"]], same_patient])
-    group = components(len(table), joined.i.to_numpy(dtype=int), joined.j.to_numpy(dtype=int))
+    alike = pd.DataFrame(dict(zip("ij", alike_pairs(pictures), strict=True)))
+    joined = pd.concat([pairs[["i", "j"]], same_patient, alike])
+    member = components(len(table), joined.i.to_numpy(dtype=int), joined.j.to_numpy(dtype=int))
+    group = table.path.groupby(member).transform("min").map(group_name).to_numpy()
     twins = components(len(table), pairs.i.to_numpy(dtype=int), pairs.j.to_numpy(dtype=int))
     labels = table.label.groupby(twins).transform("nunique").to_numpy()
     out = table[["path", "label", "published_split"]].assign(
         patient=patient,
-        group=[f"g{g:05d}" for g in group],
+        group=group,
         transform=transform,
         label_conflict=(conflict | (labels > 1)).astype(int),
         fold=grouped_folds(table.label.to_numpy(), group, FOLDS, seed),
@@ -72,17 +77,20 @@ def facts(pictures: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
         },
         "removed by S0's rule": len(table) - len(s0_cleaning(pictures)),
         "groups": table.group.nunique(),
-        f"images alike one in another fold beyond {NEAR_BITS} bits": len(alike_across_folds(pictures, table)),
+        "largest group": int(table.group.value_counts().max()),
+        f"images alike one in another fold (correlation {ALIKE_CORRELATION})": len(alike_across_folds(pictures, table)),
+        **{f"fold {fold}, {label}": int(n) for (fold, label), n in table.groupby(["fold", "label"]).size().items()},
     }
 
 
-def alike_across_folds(pictures: Thumbnails, table: pd.DataFrame, bits: int = 12) -> np.ndarray:
-    """Rows that look like an image in another fold, up to `bits` apart: what the rule of `near_pairs` lets through.
-
-    Thumbnails of one slice with another contrast can be more than 4 bits apart. The folds keep the stricter rule; this
-    says how much it costs.
-    """
-    pairs = near_pairs(pictures, bits)
+def alike_across_folds(images: Thumbnails, table: pd.DataFrame, correlation: float = ALIKE_CORRELATION) -> np.ndarray:
+    """Rows that have an image alike in another fold, found by brute force: none, as long as `table` is of `images`."""
+    i, j = alike_pairs(images, correlation)
     fold = table.fold.to_numpy()
-    crossing = pairs[fold[pairs.i] != fold[pairs.j]]
-    return np.unique(np.concatenate([crossing.i, crossing.j])).astype(int)
+    crossing = fold[i] != fold[j]
+    return np.unique(np.concatenate([i[crossing], j[crossing]]))
+
+
+def group_name(first_path: str) -> str:
+    """Short name of the group whose first path, in alphabetical order, is given."""
+    return "g" + hashlib.sha256(first_path.encode()).hexdigest()[:10]

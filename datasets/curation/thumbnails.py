@@ -23,6 +23,7 @@ from datasets.store.parallel import cores
 from datasets.transforms import TRANSFORMS, undo
 
 SIDE = 64  # of a thumbnail, pixels
+PACKED_SIDE = 48  # of that of a packed image
 
 
 class Thumbnails:
@@ -33,10 +34,13 @@ class Thumbnails:
         thumbnails: float32 N×64×64, mean-centred and of unit length, so that products are correlations; an image
             of one grey value is all 0 and correlates with nothing.
         hashes: uint64 N×8, the 64-bit pHash under each of `TRANSFORMS`.
+        packed: float32 N×48×48, like `thumbnails`, of the packed images: cropped to the head, so that two slices of one
+            person agree although one was framed wider.
     """
 
-    def __init__(self, table: pd.DataFrame, thumbnails: np.ndarray, hashes: np.ndarray):
+    def __init__(self, table: pd.DataFrame, thumbnails: np.ndarray, hashes: np.ndarray, packed: np.ndarray):
         self.table, self.thumbnails, self.hashes = table.reset_index(drop=True), thumbnails, hashes
+        self.packed = packed
 
     def __len__(self) -> int:
         return len(self.table)
@@ -48,16 +52,21 @@ class Thumbnails:
     def undone(self, transforms: Sequence[str]) -> "Thumbnails":
         """The same with thumbnails turned back, each after its own of `TRANSFORMS` (hashes stay as they are)."""
         back = [undo(t[..., None], name)[..., 0] for t, name in zip(self.thumbnails, transforms, strict=True)]
-        return Thumbnails(self.table, np.stack(back), self.hashes)
+        return Thumbnails(self.table, np.stack(back), self.hashes, self.packed)
 
 
 def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
     """Thumbnail, eight hashes and pixel digest of a grey image, uint8 H×W of any size from 1×1."""
-    small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
+    return thumbnail(grey, SIDE), phashes(grey), digest
+
+
+def thumbnail(grey: np.ndarray, side: int) -> np.ndarray:
+    """A grey image H×W as float32 side×side, mean-centred and of unit length; all 0 for an image of one grey value."""
+    small = cv2.resize(grey, (side, side), interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= small.mean()
     length = float(np.linalg.norm(small))
-    digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
-    return small / length if length > 1e-3 else small * 0, phashes(grey), digest
+    return small / length if length > 1e-3 else small * 0
 
 
 def phashes(grey: np.ndarray) -> np.ndarray:
@@ -79,29 +88,45 @@ def _traits_of_file(name: str, path: str) -> tuple[np.ndarray, np.ndarray, str]:
 
 def look(*names: str, progress: bool = False) -> Thumbnails:
     """Read all images of the data sets `names`, uncropped where the publisher's files are at hand, on all cores."""
-    tables, found = [], []
+    tables, found, packed = [], [], []
     with ThreadPoolExecutor(cores()) as pool:  # decoding and resizing leave the interpreter's lock
         for name in names:
             manifest = read_manifest(name).assign(dataset=name)
             tables.append(manifest)
+            stored = _stored(name)
+            packed += pool.map(partial(thumbnail, side=PACKED_SIDE), stored)
             if catalog.get(name).layout == "generated" or catalog.get(name).slices > 1:
-                with h5py.File(require(name) / "images.h5") as store:
-                    work = map(traits, np.ascontiguousarray(store["image"][..., catalog.get(name).grey]))
+                work = map(traits, stored)
             else:
                 work = pool.map(partial(_traits_of_file, name), manifest.path)
             found += tqdm(work, total=len(manifest), desc=f"looking at {name}", disable=not progress)
-    return collect(pd.concat(tables, ignore_index=True), found)
+    return collect(pd.concat(tables, ignore_index=True), found, packed)
 
 
-def collect(table: pd.DataFrame, found: Sequence[tuple[np.ndarray, np.ndarray, str]]) -> Thumbnails:
-    """`Thumbnails` of a table and the `traits` of each of its rows; an empty set is a set too."""
+def _stored(name: str) -> np.ndarray:
+    """The grey channel of all packed images, N×S×S."""
+    with h5py.File(require(name) / "images.h5") as store:
+        images = store["image"]
+        return images[()] if images.ndim == 3 else np.ascontiguousarray(images[..., catalog.get(name).grey])
+
+
+def collect(
+    table: pd.DataFrame, found: Sequence[tuple[np.ndarray, np.ndarray, str]], packed: Sequence[np.ndarray]
+) -> Thumbnails:
+    """`Thumbnails` of a table, the `traits` of each of its rows, and the small packed images; an empty set is a set."""
     if not found:
-        return Thumbnails(table.assign(pixels=""), np.zeros((0, SIDE, SIDE), np.float32), np.zeros((0, 8), np.uint64))
+        none = (np.zeros((0, SIDE, SIDE), np.float32), np.zeros((0, 8), np.uint64))
+        return Thumbnails(table.assign(pixels=""), *none, np.zeros((0, PACKED_SIDE, PACKED_SIDE), np.float32))
     thumbnails, hashes, digests = zip(*found, strict=True)
-    return Thumbnails(table.assign(pixels=digests), np.stack(thumbnails), np.stack(hashes))
+    return Thumbnails(table.assign(pixels=digests), np.stack(thumbnails), np.stack(hashes), np.stack(packed))
 
 
 def join(a: Thumbnails, b: Thumbnails) -> Thumbnails:
     """The images of two sets as one."""
     table = pd.concat([a.table, b.table], ignore_index=True)
-    return Thumbnails(table, np.concatenate([a.thumbnails, b.thumbnails]), np.concatenate([a.hashes, b.hashes]))
+    return Thumbnails(
+        table,
+        np.concatenate([a.thumbnails, b.thumbnails]),
+        np.concatenate([a.hashes, b.hashes]),
+        np.concatenate([a.packed, b.packed]),
+    )
