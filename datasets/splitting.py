@@ -1,9 +1,10 @@
 """Which images are trained on, which are tested: `published`, `cleaned`, `slices`, `patient` and `external`.
 
-Their tables are committed under `splits/` and made by `python -m datasets.curation`. Reading is in `store.py`.
+Their tables are committed under `splits/` and made by `python -m datasets.curation`; `store/index.py` reads them.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -56,16 +57,19 @@ class Split:
         return np.isin(self.test_groups, self.groups[self.train_val])
 
 
-def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def grouped_folds(
+    labels: np.ndarray, groups: np.ndarray, folds: int, seed: int, kept: Mapping[str, int] | None = None
+) -> np.ndarray:
     """Fold number of every row: stratified by label, no group in two folds.
 
     Consistent hashing with bounded loads (Mirrokni et al. 2016, arXiv:1608.01350): each group, the largest first, goes
     to the first fold in an order of its own, drawn from its name, that has room for its labels. So the folds are of
-    equal size, and a group that changes moves few others; scikit-learn's `StratifiedGroupKFold` moved a tenth of all
-    rows when one group of eight fell into two.
+    equal size and do not depend on the order of the rows, and a group that changes moves few others: in
+    scikit-learn's `StratifiedGroupKFold` a tenth of all rows moved when one group of eight fell into two.
 
     Args:
         labels: label of each row; groups: name of its group.
+        kept: group name → fold that it had before and keeps, so that groups that change move no other.
 
     Raises:
         DataError: fewer groups than folds.
@@ -77,14 +81,18 @@ def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int)
     counts = np.zeros((len(names), len(kinds)))
     np.add.at(counts, (member, label), 1)
     share = counts.sum(0) / folds
-    loads, fold = np.zeros((folds, len(kinds))), np.empty(len(names), dtype=np.int64)
+    fold = np.array([(kept or {}).get(name, -1) for name in names])
+    loads = np.stack([counts[fold == f].sum(0) for f in range(folds)])
     digests = [hashlib.sha256(f"{seed} {name}".encode()).digest() for name in names]
-    for group in sorted(range(len(names)), key=lambda g: (-counts[g].sum(), digests[g])):
+    order = sorted(np.flatnonzero(fold < 0), key=lambda g: (-counts[g].sum(), digests[g]))
+    for left, group in zip(range(len(order), 0, -1), order, strict=True):
         own = counts[group] > 0
-        preferred = sorted(range(folds), key=lambda f: digests[group][4 * f : 4 * f + 4])
+        empty = [f for f in range(folds) if not loads[f].any()]
+        among = empty if left <= len(empty) else range(folds)  # no fold may stay without a group
+        preferred = sorted(among, key=lambda f: hashlib.sha256(digests[group] + bytes([f])).digest())
         after = loads + counts[group]
-        room = [f for f in preferred if (after[f] <= np.ceil(share))[own].all()]
-        fold[group] = room[0] if room else min(preferred, key=lambda f: (after[f] / share)[own].max())
+        fitting = [f for f in preferred if (after[f] <= np.ceil(share))[own].all()]
+        fold[group] = fitting[0] if fitting else min(preferred, key=lambda f: (after[f] / share)[own].max())
         loads[fold[group]] += counts[group]
     return fold[member]
 

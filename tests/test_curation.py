@@ -6,6 +6,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
+import cv2
 import h5py
 import imagehash
 import numpy as np
@@ -19,9 +20,9 @@ from datasets.curation import __main__, duplicates, links, split_table, thumbnai
 from datasets.curation.duplicates import close_hashes, duplicate_pairs, identical_pairs, near_pairs, s0_cleaning
 from datasets.curation.links import link
 from datasets.curation.split_table import curate, facts
-from datasets.curation.thumbnails import collect, look, phashes, traits
+from datasets.curation.thumbnails import PACKED_SIDE, collect, look, phashes, thumbnail, traits
 from datasets.generator import phantom
-from datasets.splitting import make_split, overlap_file
+from datasets.splitting import FOLDS, grouped_folds, make_split, overlap_file
 from datasets.store import index
 from datasets.store.images import ImageDataset
 from datasets.store.index import SPLITS, read_manifest
@@ -40,8 +41,16 @@ def picture(seed, shape=(90, 110)):
 def pictures(images, labels=None, **columns):
     """`Thumbnails` of arrays, with a manifest of made-up paths."""
     names = [f"{i}.png" for i in range(len(images))]
-    known = {"published_split": "train", "patient": "", "sha256": names, "label": labels or "glioma"} | columns
-    return collect(pd.DataFrame({"path": names} | known, index=range(len(images))), [traits(i) for i in images])
+    known = {
+        "dataset": "made-up",
+        "published_split": "train",
+        "patient": "",
+        "sha256": names,
+        "label": labels or "glioma",
+    } | columns
+    packed = [thumbnail(i, PACKED_SIDE) for i in images]
+    table = pd.DataFrame({"path": names} | known, index=range(len(images)))
+    return collect(table, [traits(i) for i in images], packed)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -89,13 +98,39 @@ def test_a_near_pair_needs_both_hash_and_correlation():
     assert near_pairs(found, correlation=-1).iloc[0][["i", "j"]].tolist() == [0, 1]
 
 
-def test_what_the_near_rule_lets_through_is_counted():
-    darker = np.uint8(picture(0) * 0.8)
-    found = pictures([picture(0), picture(1), darker, picture(2), picture(3)])
-    found.hashes[2] = found.hashes[0] ^ np.uint64(0b111111)  # as if it were 6 bits away
-    table = curate(found).assign(fold=[0, 0, 1, 1, 0])
-    assert table.group.nunique() == 5 and split_table.alike_across_folds(found, table).tolist() == [0, 2]
-    assert not len(split_table.alike_across_folds(found, table, bits=5))
+def test_images_alike_are_found_under_every_transform_and_joined():
+    original = picture(0)
+    turned = [np.ascontiguousarray(turn(original)) for turn in TRANSFORMS.values()]
+    found = pictures([*turned, picture(1), picture(2), picture(3), picture(4)])
+    i, j = duplicates.alike_pairs(found)
+    assert set(zip(i.tolist(), j.tolist(), strict=True)) == {(a, b) for a in range(8) for b in range(a + 1, 8)}
+    table = curate(found)
+    assert table.group.nunique() == 5 and table.group[:8].nunique() == 1
+    assert not len(split_table.alike_across_folds(found, table))
+    assert split_table.alike_across_folds(found, table.assign(fold=[0] * 7 + [1] * 5)).tolist() == list(range(8))
+
+
+def test_alike_is_what_correlates_at_the_threshold(monkeypatch):
+    monkeypatch.setattr(duplicates, "BLOCK", 3)  # several blocks, the last one not full
+    found = pictures([picture(i // 2) if i % 2 else np.uint8(picture(i // 2) * 0.6 + 40) for i in range(8)])
+    small = found.packed.reshape(8, -1)
+    wanted = {
+        (i, j)
+        for i, j in product(range(8), range(8))
+        if i < j
+        and max((np.ascontiguousarray(t(found.packed[[j]])).reshape(-1) @ small[i]) for t in TRANSFORMS.values())
+        >= 0.93
+    }
+    i, j = duplicates.alike_pairs(found)
+    assert set(zip(i.tolist(), j.tolist(), strict=True)) == wanted >= {(0, 1), (2, 3), (4, 5), (6, 7)}
+    assert not len(duplicates.alike_pairs(found, 1.1)[0])
+
+
+def test_a_group_keeps_its_name_when_another_changes():
+    images = [picture(i) for i in range(12)]
+    before = curate(pictures(images))
+    after = curate(pictures([*images[:-1], images[0]]))
+    assert (before.group[:-1] == after.group[:-1]).all() and after.group[0] == after.group[11]
 
 
 def test_planted_duplicates_are_found_and_nothing_else(roots):
@@ -204,7 +239,10 @@ KNOWN = [
     ("brain-tumor-mri", "linked test images with their patient in training", 788, 0),
     ("brain-tumor-mri", "test images with a byte-identical training twin", 103, 0),
     ("brain-tumor-mri", "test images with a pixel-identical training twin", 216, 5),
-    ("brain-tumor-mri", "removed by S0's rule", 1113, 20),
+    ("brain-tumor-mri", "removed by S0's rule", 1113, 0),
+    ("sartaj", "removed by S0's rule", 435, 0),
+    ("brain-tumor-mri", "groups", 663, 0),
+    ("brain-tumor-mri", "largest group", 113, 0),
     ("sartaj", "test images with a byte-identical training twin", 88, 0),
     ("sartaj", "test images with a pixel-identical training twin", 251, 5),
     ("sartaj", "linked test images in a label conflict: pituitary", 10, 0),
@@ -293,6 +331,7 @@ def test_external_leaves_out_every_relative_and_nobody_else(two_sets):
         "pixels",
         "near",
         "patient",
+        "alike",
         "group",
     }
     assert len(ImageDataset("twin", split.test, image_size=32, classes=get("phantom").classes)) == len(split.test)
@@ -353,6 +392,60 @@ def test_no_patient_and_no_group_crosses_to_an_external_test(a, b):
         assert not set(left[mine].patient) & (set(tables[other].patient) - {""})
         lost = tables[mine][~tables[mine].path.isin(left[mine].path)]
         assert not set(lost.group) & set(left[mine].group), "what is grouped with a relative goes with it"
+
+
+def test_committed_cleaning_removes_what_s0_reported_in_every_cell():
+    removed = pd.read_csv(SPLITS / "s0/brain-tumor-mri.csv").path.str.extract(r"^(\w+)/(\w+)/")
+    cells = {("Training", "notumor"): 627, ("Training", "pituitary"): 17, ("Training", "meningioma"): 16}
+    cells |= {("Training", "glioma"): 3, ("Testing", "notumor"): 331, ("Testing", "meningioma"): 111}
+    cells |= {("Testing", "pituitary"): 7, ("Testing", "glioma"): 1}
+    assert removed.value_counts().to_dict() == cells
+
+
+@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng"])
+def test_a_group_that_splits_moves_no_row_but_its_own(name):
+    table = pd.read_csv(SPLITS / f"{name}.csv", dtype=str, keep_default_na=False).astype({"fold": int})
+    labels, groups = table.label.to_numpy(), table.group.to_numpy(dtype=object)
+    assert grouped_folds(labels, groups, FOLDS, 0).tolist() == table.fold.tolist(), "the table is what the rule gives"
+    moved = []
+    for group in table.group.value_counts().index[:40]:
+        changed, rows = groups.copy(), np.flatnonzero(groups == group)
+        changed[rows[len(rows) // 2 :]] = "new"
+        fold = grouped_folds(labels, changed, FOLDS, 0, split_table.kept_folds(table))
+        moved.append(np.flatnonzero(fold != table.fold))
+        assert set(moved[-1]) <= set(rows[len(rows) // 2 :])
+    assert max(map(len, moved)) == FACTS[name]["most rows that move when a group splits in two"] < 0.05 * len(table)
+    assert 0 < FACTS[name]["most rows that move then without the table made before"] < 0.07 * len(table)
+
+
+def test_curating_again_keeps_the_folds_of_groups_that_did_not_change():
+    images = [picture(i) for i in range(20)]
+    first = curate(pictures(images))
+    again = curate(pictures([*images[:-1], images[0]]), before=first)
+    assert again.group[19] == again.group[0] == first.group[0], "the last image has become a copy of the first"
+    assert (again.fold[:-1] == first.fold[:-1]).all() and again.fold[19] == first.fold[0]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng"])
+def test_no_image_has_one_alike_in_another_fold(real_sets, name):
+    """Brute force over all pairs and all 8 transforms, one image at a time, without the code that made the tables."""
+    table = pd.read_csv(SPLITS / f"{name}.csv", dtype=str).set_index("path").loc[read_manifest(name).path]
+    fold = table.fold.to_numpy()
+    with h5py.File(real_sets / name / "images.h5") as store:
+        small = np.stack([cv2.resize(image, (48, 48), interpolation=cv2.INTER_AREA) for image in store["image"][()]])
+    turned = [
+        np.ascontiguousarray(np.rot90(flipped, k, (1, 2))) for flipped in (small, small[:, :, ::-1]) for k in range(4)
+    ]
+    centred = [t.reshape(len(small), -1).astype(np.float32) for t in turned]
+    for pixels in centred:
+        pixels -= pixels.mean(1, keepdims=True)
+        pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
+    crossing = 0
+    for row in range(len(small)):
+        likeness = np.max([centred[0][row] @ pixels.T for pixels in centred], axis=0)
+        crossing += int(((likeness >= 0.93) & (fold != fold[row])).any())
+    assert crossing == 0
 
 
 @pytest.mark.real

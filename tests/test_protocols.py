@@ -97,3 +97,16 @@ def test_middle_slices_are_for_volumes_alone(roots):
 def test_too_few_patients_for_folds_are_counted():
     with pytest.raises(DataError, match="3 patients or groups are too few for 5 parts"):
         grouped_folds(np.zeros(6), np.array([0, 0, 1, 1, 2, 2]), 5, 0)
+
+
+def test_no_fold_stays_without_a_group():
+    groups = np.repeat(np.arange(5), [50, 1, 1, 1, 1])
+    assert sorted(set(grouped_folds(np.zeros(54), groups, 5, 0))) == [0, 1, 2, 3, 4]
+
+
+def test_folds_do_not_depend_on_the_order_of_the_rows():
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 4, 300), rng.integers(0, 60, 300).astype(str)
+    fold, order = grouped_folds(labels, groups, 5, 0), rng.permutation(300)
+    assert np.array_equal(grouped_folds(labels[order], groups[order], 5, 0), fold[order])
+    assert not np.array_equal(grouped_folds(labels, groups, 5, 1), fold), "another seed, other folds"

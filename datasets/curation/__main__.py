@@ -24,6 +24,12 @@ def write(table: pd.DataFrame, path: str) -> None:
     table.to_csv(index.SPLITS / path, index=False)
 
 
+def _before(name: str) -> pd.DataFrame | None:
+    """The table that stands under `datasets/splits/` now."""
+    path = index.SPLITS / f"{name}.csv"
+    return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: curate the named sets, alone and pair by pair; print the facts, write the tables."""
     parser = argparse.ArgumentParser(prog="python -m datasets.curation", description=main.__doc__)
@@ -38,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         images = {name: look(name, progress=sys.stderr.isatty()) for name in dict.fromkeys(needed)}
         tables = {}
         for name in args.datasets:
-            tables[name] = curate(images[name], images[REFERENCE] if name in linked else None)
+            tables[name] = curate(images[name], images[REFERENCE] if name in linked else None, before=_before(name))
             published = tables[name].published_split.eq("test").any()
             if args.write:
                 write(tables[name], f"{name}.csv")

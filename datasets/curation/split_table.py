@@ -20,14 +20,17 @@ from datasets.splitting import FOLDS, grouped_folds
 SPLIT_COLUMNS = ["path", "label", "published_split", "patient", "group", "transform", "label_conflict", "fold"]
 
 
-def curate(pictures: Thumbnails, reference: Thumbnails | None = None, seed: int = 0) -> pd.DataFrame:
+def curate(
+    pictures: Thumbnails, reference: Thumbnails | None = None, seed: int = 0, before: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The split table of one data set, in manifest order, with `SPLIT_COLUMNS`.
 
     `patient` is the manifest's own, or that of the `reference` slice which the image shows. `group` joins what may
     not be separated: images of one patient, duplicates, near-duplicates, images alike (`duplicates.alike_pairs`), and
     whatever these share; it is named after the first path in it, so that a change elsewhere renames nothing.
     `transform` says how the publisher turned the reference slice. `label_conflict` is 1 where duplicates, or the image
-    and its reference slice, carry different labels.
+    and its reference slice, carry different labels. A group that is in `before`, the table made last time, keeps its
+    fold: what is found later moves the rows of the groups that it changes and no other.
     """
     table, pairs = pictures.table, duplicate_pairs(pictures)
     patient, transform = table.patient.to_numpy(dtype=object), np.full(len(table), "", object)
@@ -50,7 +53,7 @@ def curate(pictures: Thumbnails, reference: Thumbnails | None = None, seed: int 
         group=group,
         transform=transform,
         label_conflict=(conflict | (labels > 1)).astype(int),
-        fold=grouped_folds(table.label.to_numpy(), group, FOLDS, seed),
+        fold=grouped_folds(table.label.to_numpy(), group, FOLDS, seed, kept_folds(before)),
     )
     return out[SPLIT_COLUMNS]
 
@@ -79,6 +82,8 @@ def facts(pictures: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
         "groups": table.group.nunique(),
         "largest group": int(table.group.value_counts().max()),
         f"images alike one in another fold (correlation {ALIKE_CORRELATION})": len(alike_across_folds(pictures, table)),
+        "most rows that move when a group splits in two": most_moved(table, kept_folds(table)),
+        "most rows that move then without the table made before": most_moved(table, {}),
         **{f"fold {fold}, {label}": int(n) for (fold, label), n in table.groupby(["fold", "label"]).size().items()},
     }
 
@@ -89,6 +94,25 @@ def alike_across_folds(images: Thumbnails, table: pd.DataFrame, correlation: flo
     fold = table.fold.to_numpy()
     crossing = fold[i] != fold[j]
     return np.unique(np.concatenate([i[crossing], j[crossing]]))
+
+
+def kept_folds(before: pd.DataFrame | None) -> dict[str, int]:
+    """Group → fold of a table made before."""
+    return {} if before is None else dict(zip(before.group, before.fold.astype(int), strict=True))
+
+
+def most_moved(table: pd.DataFrame, kept: dict[str, int], tries: int = 40) -> int:
+    """How many rows get another fold when one of the `tries` largest groups falls into two halves, at most.
+
+    `kept` are the folds that are held, see `grouped_folds`.
+    """
+    labels, groups = table.label.to_numpy(), table.group.to_numpy(dtype=object)
+    fold, most = table.fold.to_numpy(), 0
+    for name in table.group.value_counts().index[:tries]:
+        halved, rows = groups.copy(), np.flatnonzero(groups == name)
+        halved[rows[len(rows) // 2 :]] = f"{name}, second half"
+        most = max(most, int((grouped_folds(labels, halved, FOLDS, 0, kept) != fold).sum()))
+    return most
 
 
 def group_name(first_path: str) -> str:
