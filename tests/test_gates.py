@@ -115,7 +115,7 @@ def test_a_gate_that_opens_on_the_tumour_is_told_from_one_that_does_not(roots):
 
 
 def test_the_overlap_is_that_of_the_gates_of_a_network_and_leaves_no_hook(watched):
-    task, data, val, recipe = watched
+    task, data, *_ = watched
     torch.manual_seed(0)
     net = AttentionUNet(n_filters=4, normalised=True).eval()
     found = gate_overlap(net, task, data, np.arange(len(data)), resamples=20)

@@ -13,13 +13,18 @@ from utils.reporting.tables.common import format_ci
 
 def not_run(what: str) -> str:
     """The sentence of a claim whose runs are missing."""
-    return f"*{what}: not run yet.*"
+    return f"*{what[0].upper()}{what[1:]}: not run yet.*"
 
 
 def listed(items: Iterable[str]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     *most, last = list(items) or ["none"]
     return f"{', '.join(most)} and {last}" if most else last
+
+
+def bullets(intro: str, items: Iterable[str]) -> str:
+    """A sentence and a list below it, in Markdown."""
+    return "\n".join([intro, "", *(f"- {item}" for item in items)])
 
 
 def percent(entry: dict) -> str:
