@@ -10,16 +10,19 @@ from matplotlib.figure import Figure
 from torch import nn
 
 PUBLISHED_COLOUR = "0.55"
+SETS = {"train": "training", "val": "validation", "test": "test"}  # their names in a figure
 
 
 def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure:
-    """Images of each class in each part. `labels` maps a part's name to the labels of its images."""
-    parts = [pd.DataFrame({"label": values, "part": name}) for name, values in labels.items()]
+    """Images of each class in each set. `labels` maps "train", "val" and "test" to the labels of their images."""
+    sets = [pd.DataFrame({"label": values, "set": SETS[name]}) for name, values in labels.items()]
     figure, axis = plt.subplots(figsize=(7, 3))
-    sns.countplot(pd.concat(parts, ignore_index=True), x="label", hue="part", order=classes, ax=axis)
+    sns.countplot(pd.concat(sets, ignore_index=True), x="label", hue="set", order=classes, ax=axis)
     for bars in axis.containers:
         axis.bar_label(bars, fontsize=8)
     axis.set(xlabel="", ylabel="images", title="Images of each class")
+    sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1), title="")  # beside the bars, not on them
+    figure.tight_layout()
     return figure
 
 
@@ -41,8 +44,8 @@ def curves(history: pd.DataFrame, kept: int, metric: str = "accuracy") -> Figure
     figure, axes = plt.subplots(1, 2, figsize=(9, 3))
     for axis, name in zip(axes, ("loss", metric), strict=True):
         for part in ("train", "val"):
-            axis.plot(history.epoch, history[f"{part}_{name}"], marker=".", label=part)
-        axis.axvline(kept, color=PUBLISHED_COLOUR, linestyle=":", label="kept")
+            axis.plot(history.epoch, history[f"{part}_{name}"], marker=".", label=SETS[part])
+        axis.axvline(kept, color=PUBLISHED_COLOUR, linestyle=":", label="weights kept")
         axis.set(xlabel="epoch", title=name)
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].legend()
