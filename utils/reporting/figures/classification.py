@@ -67,6 +67,7 @@ def compared(records: Sequence[dict], metric: str = "accuracy") -> Figure:
     names = [f"{r['run']['model']} · {r['run']['split']}" for r in reversed(records)]
     axis.set_yticks(range(len(records)), names)
     axis.set(xlabel=f"{metric} on the test set (95 % CI; diamond: as reported)", ylim=(-0.6, len(records) - 0.3))
+    axis.margins(x=0.12)  # room for the numbers
     figure.tight_layout()
     return figure
 

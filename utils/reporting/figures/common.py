@@ -21,6 +21,7 @@ def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure
     for bars in axis.containers:
         axis.bar_label(bars, fontsize=8)
     axis.set(xlabel="", ylabel="images", title="Images of each class")
+    axis.margins(y=0.1)
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1), title="")  # beside the bars, not on them
     figure.tight_layout()
     return figure
@@ -48,7 +49,7 @@ def curves(history: pd.DataFrame, kept: int, metric: str = "accuracy") -> Figure
         axis.axvline(kept, color=PUBLISHED_COLOUR, linestyle=":", label="weights kept")
         axis.set(xlabel="epoch", title=name)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].legend()
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     return figure
 
