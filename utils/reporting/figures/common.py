@@ -67,7 +67,7 @@ def counts(table: pd.DataFrame, xlabel: str = "", ylabel: str = "") -> Figure:
 def first_filters(model: nn.Module, columns: int = 16) -> Figure:
     """Weights of the first convolution, averaged over its input channels (grey images fill all of them alike)."""
     weights = next(m for m in model.modules() if isinstance(m, nn.Conv2d)).weight.detach().cpu().mean(1).numpy()
-    return image_grid(weights[: 4 * columns], [""] * len(weights), columns, size=0.6)
+    return image_grid(weights[: 4 * columns], [""] * len(weights), min(columns, len(weights)), size=0.6)
 
 
 def heat_on_image(image: np.ndarray, heat: np.ndarray, strength: float = 0.45) -> np.ndarray:

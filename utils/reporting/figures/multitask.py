@@ -12,6 +12,8 @@ from sklearn.metrics import RocCurveDisplay
 from utils.analysis.ablation import REFERENCE
 from utils.reporting.figures.common import PUBLISHED_COLOUR, SETS
 
+LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
+
 
 def losses(history: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Every raw loss over the epochs, training against validation, a panel each; `names` without train_ and val_."""
@@ -19,7 +21,7 @@ def losses(history: pd.DataFrame, names: Sequence[str]) -> Figure:
     for axis, name in zip(axes[0], names, strict=True):
         for part in ("train", "val"):
             axis.plot(history.epoch, history[f"{part}_{name}"], marker=".", label=SETS[part])
-        axis.set(xlabel="epoch", title=name, yscale="log")
+        axis.set(xlabel="epoch", title=LOSSES.get(name, name), yscale="log")
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].legend(fontsize=8)
     figure.tight_layout()
@@ -85,7 +87,7 @@ def screening(predictions: pd.DataFrame, healthy: str, threshold: float) -> Figu
     ):
         called = score >= value
         axis.plot(called[~sick].mean(), called[sick].mean(), mark, label=name)
-    axis.set(xlabel="1 − specificity", ylabel="sensitivity", title="Tumour or not")
+    axis.set(xlabel="1 − specificity", ylabel="sensitivity", title="Tumour against none")
     axis.legend(loc="lower right", fontsize=8)
     return figure
 

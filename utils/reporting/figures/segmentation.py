@@ -22,13 +22,19 @@ def overlay(image: np.ndarray, masks: np.ndarray, strength: float = 0.45) -> np.
 
 
 def show_predictions(
-    images: np.ndarray, truth: np.ndarray, predicted: np.ndarray, titles: Sequence[str], names: Sequence[str]
+    images: np.ndarray, masks: dict[str, np.ndarray], titles: Sequence[str], names: Sequence[str]
 ) -> Figure:
-    """Three rows: images, the same with true masks, and with predicted masks. Masks N×M×H×W, `names` of the M masks."""
-    figure, axes = plt.subplots(3, len(images), figsize=(1.6 * len(images), 5.2), squeeze=False)
-    nothing = np.zeros_like(truth)
-    for row, (masks, side) in enumerate(((nothing, "image"), (truth, "truth"), (predicted, "prediction"))):
-        for axis, image, mask, text in zip(axes[row], images, masks, titles, strict=True):
+    """A row of images N×H×W, and below it a row for each of `masks`, such as "truth" and "prediction".
+
+    Args:
+        masks: row title → N×M×H×W; titles: above each image; names: of the M masks, for the legend.
+    """
+    rows = {"image": np.zeros((len(images), 0, *images.shape[1:]))} | masks
+    figure, axes = plt.subplots(
+        len(rows), len(images), figsize=(1.6 * len(images), 0.4 + 1.6 * len(rows)), squeeze=False
+    )
+    for row, (side, shown) in enumerate(rows.items()):
+        for axis, image, mask, text in zip(axes[row], images, shown, titles, strict=True):
             axis.imshow(overlay(image, mask))
             axis.set(xticks=[], yticks=[])
             axis.set_title(text if row == 0 else "", fontsize=8)
