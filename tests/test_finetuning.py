@@ -382,7 +382,7 @@ def test_tables_set_pretrained_beside_scratch_and_recipes_beside_ours(roots):
     assert list(shown.index) == ["ours-frozen", "ours", "s1"], "validation orders"
     assert int(shown.loc["ours-frozen", "unfrozen"].replace(",", "")) == records["pretrained ours-frozen"]["trainable"]
     lost = 100 * (value["pretrained s1"] - value["pretrained ours"])
-    assert shown.loc["s1", "against ours, points"].startswith(f"{lost:+.1f} (") and not shown.loc["ours"].iloc[7]
+    assert shown.loc["s1", "difference to ours, points"].startswith(f"{lost:+.1f} (") and not shown.loc["ours"].iloc[7]
     figures.against_time(evidence.transfer)
 
 

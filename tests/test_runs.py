@@ -122,7 +122,7 @@ def test_the_table_is_made_of_the_files(finished):
     row = results_table(load_evidence().classification).iloc[0]
     *_, result, _ = finished
     assert row["accuracy %"] == format_ci(result["metrics"]["accuracy"])
-    assert row["published accuracy %"] == "–"
+    assert row["reported accuracy %"] == "–"
     assert row["epochs"] == 1
 
 

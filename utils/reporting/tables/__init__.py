@@ -1,6 +1,6 @@
 """The tables of the README and the chapters, made of run records, never typed; `BLOCKS` names them.
 
-Numbers are percent with 95 % intervals unless a column says otherwise; "–" stands for what was not run.
+Numbers are percent with 95 % CIs unless a column says otherwise; "–" means not run or not applicable.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Tables of what curation found: shortcuts, the nearest neighbour, and the shift between validation and test."""
+"""Tables of the findings of curation: shortcuts, the nearest neighbour, and the shift between validation and test."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from utils.reporting.tables.common import NONE, cell, format_ci
 
 
 def shortcut_accuracy(findings: Sequence[dict]) -> pd.DataFrame:
-    """What can be told without anatomy, by patient: accuracy, and behind it the AUC of tumour or none."""
+    """What can be predicted without anatomy, by patient: accuracy, and the AUC of tumour against none."""
     rows = []
     for found in findings:
         row = {"data set": found["dataset"], "orientation (linked images)": format_ci(found["orientation only"])}
@@ -42,7 +42,7 @@ def nearest_neighbour(findings: Sequence[dict]) -> pd.DataFrame:
 
 
 def class_shift(found: dict) -> pd.DataFrame:
-    """One set's validation and test set, a row a class: where they come from, and whether they can be told apart."""
+    """One set's validation and test set, a row a class: where they come from, and how well they can be separated."""
     rows = {}
     for c, pixels in found["shift"]["pixels"].items():
         network = found["shift"]["CustomCNN"].get(c, {})
