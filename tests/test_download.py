@@ -26,9 +26,11 @@ from kaggle_server import Kaggle
 from PIL import Image
 
 from datasets import catalog, download
+from datasets.catalog import DataError
 from datasets.generator import phantom
 from datasets.sources import unpacking
 from datasets.store import manifest, packing
+from datasets.store.images import ImageDataset, read_masks
 
 SCRIPT = Path(download.__file__)
 SETS = ("brain-tumor-mri", "sartaj")
@@ -215,6 +217,33 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def spoil(home: Path, name: str, row: int) -> None:
+    """Damage the pixels of one stored image or mask, and let the log vouch for the file as it is now."""
+    with h5py.File(home / "images.h5") as store:
+        data = store[name]
+        offset = data.id.get_chunk_info_by_coord((row, *[0] * (data.ndim - 1))).byte_offset
+    content = bytearray((home / "images.h5").read_bytes())
+    content[offset + 7] ^= 1
+    (home / "images.h5").write_bytes(content)
+    manifest.write_log(home, json.loads((home / "log.json").read_text()))
+
+
+@pytest.mark.parametrize("name", ["image", "mask"])
+def test_check_and_training_see_one_changed_pixel(name, root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(manifest, "count_differences", lambda *_: [])  # tiny by intent
+    bring("cheng", saved(tmp_path, cheng()))
+    assert download.main(["cheng", "--check"]) == 0
+    spoil(root / "cheng", name, 5)
+    path = manifest.read_rows(root / "cheng" / "manifest.csv")[5]["path"]
+    assert download.main(["cheng", "--check"]) == 1
+    assert f"1 {name}s of images.h5 changed on disk, that of {path} first" in capsys.readouterr().err
+    with pytest.raises(DataError, match=f"{name} 5 changed on disk"):
+        ImageDataset("cheng", np.arange(12), masks=True)
+    if name == "mask":
+        with pytest.raises(DataError, match="mask 5 changed on disk"):
+            read_masks("cheng", np.arange(12))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from datasets import catalog
 from datasets.catalog import DataError, Dataset
 from datasets.store import manifest
 
+MEND = "delete log.json and run without --check"
 Findings = tuple[list[str], list[str]]
 
 
@@ -29,7 +30,7 @@ def check(name: str, archive: Path | None = None) -> Findings:
         raise DataError(f"{home}: '{name}' is not here yet. Run: python datasets/download.py {name}")
     rows = manifest.read_rows(home / "manifest.csv")
     notes, problems = [f"{home}: {len(rows)} rows in manifest.csv"], []
-    findings = [_check_log(home), _check_images(home, len(rows))]
+    findings = [_check_log(home), _check_images(home, rows)]
     if dataset.layout != "generated":
         findings += [([], manifest.count_differences(dataset, manifest.count(rows)))]
         findings += [_check_raw(home / "raw", rows), _check_publisher(dataset, rows)]
@@ -46,21 +47,41 @@ def _check_log(home: Path) -> Findings:
     if log is None:
         return [], ["log.json does not vouch for manifest.csv and images.h5; run without --check to mend it"]
     if log["images_sha256"] != manifest.sha256(home / "images.h5"):
-        return [], ["images.h5 has other bytes than were written; delete log.json and run without --check"]
+        return [], [f"images.h5 has other bytes than were written; {MEND}"]
     left_out = [f"{len(log['broken'])} broken images were left out, see log.json"] if log["broken"] else []
     return ["manifest.csv and images.h5 have the bytes that were written", *left_out], []
 
 
-def _check_images(home: Path, number: int) -> Findings:
+def _check_images(home: Path, rows: list[dict[str, str]]) -> Findings:
+    notes, problems = [], []
     try:
         with h5py.File(home / "images.h5", "r") as file:
-            shapes = {name: dataset.shape for name, dataset in file.items()}
             size = int(file.attrs["size"])
+            for name, stored in file.items():
+                notes.append(f"images.h5: {name} {stored.shape}")
+                if stored.shape[:3] != (len(rows), size, size):
+                    problems.append(f"images.h5: {name} should hold {len(rows)} of {size}×{size}")
+                elif not stored.fletcher32:
+                    problems.append(f"images.h5: {name} has no checksums, an older version wrote it; {MEND}")
+                elif changed := [row for row in range(len(rows)) if not _readable(stored, row)]:
+                    first = rows[changed[0]]["path"]
+                    problems.append(
+                        f"{len(changed)} {name}s of images.h5 changed on disk, that of {first} first; {MEND}"
+                    )
+                else:
+                    notes.append(f"images.h5: every {name} has the checksum that it was written with")
     except (OSError, KeyError) as error:
-        return [], [f"images.h5 cannot be read ({error}); delete log.json and run without --check"]
-    wrong = [name for name, shape in shapes.items() if shape[:3] != (number, size, size)]
-    problems = [f"images.h5: {', '.join(wrong)} should hold {number} of {size}×{size}"] if wrong else []
-    return [f"images.h5: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}"], problems
+        return [], [f"images.h5 cannot be read ({error}); {MEND}"]
+    return notes, problems
+
+
+def _readable(stored: h5py.Dataset, row: int) -> bool:
+    """Whether one image or mask has its checksum, which HDF5 looks at where it reads."""
+    try:
+        stored[row]
+    except OSError:
+        return False
+    return True
 
 
 def _check_raw(raw: Path, rows: list[dict[str, str]]) -> Findings:
