@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets import catalog
+from datasets import catalog, workplace
 from datasets.catalog import DataError, UnknownName
 from datasets.intake import existing, prepare
 from datasets.sources import own
@@ -25,13 +25,15 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", metavar="NAME", help="the data set, one of those below")
-    parser.add_argument("--archive", metavar="FILE", help="the publisher's archive, downloaded by hand")
+    parser.add_argument("--archive", metavar="FILE", help="the publisher's archive, or the folder of one unpacked")
     parser.add_argument("--folder", metavar="DIR", help=f"of 'own': images, masks and {own.TABLE}")
     parser.add_argument("--size", type=int, metavar="N", help="side of the stored images (256; phantom 128, BraTS 240)")
     parser.add_argument("--crop", choices=list(preprocess.CROPS), help="to the head (margin), as S2 did (s2), or none")
     parser.add_argument("--workers", type=int, metavar="N", help="processes for preprocessing (all cores)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the phantom (0)")
     parser.add_argument("--bits", type=int, choices=(8, 16), help="of a pixel of a volume (8)")
+    parser.add_argument("--partial", action="store_true", help="take an archive that lacks images of the published set")
+    parser.add_argument("--replace", action="store_true", help="pack the archive anew, in place of what is there")
     parser.add_argument("--check", action="store_true", help="verify what is there and change nothing")
     return parser
 
@@ -47,6 +49,8 @@ def _usage_fault(args: argparse.Namespace) -> str:
         return f"{args.name} is generated: --archive and --crop do not apply"
     if bool(args.folder) > (layout == "own") or bool(args.archive) > (layout != "own"):
         return f"{args.name}: --folder is for 'own' alone, which has no --archive"
+    if args.replace and not (args.archive or args.folder):
+        return "--replace goes with --archive FILE (or --folder DIR), which is packed in place of what is there"
     if args.bits and layout != "brats":
         return f"{args.name} holds no volumes: --bits does not apply"
     if layout == "brats" and args.crop not in (None, "none"):
@@ -57,7 +61,8 @@ def _usage_fault(args: argparse.Namespace) -> str:
 
 
 def _report(name: str, archive: Path | None) -> int:
-    notes, problems = check.check(name, archive)
+    with workplace.disk_errors(catalog.dataset_dir(name)):
+        notes, problems = check.check(name, archive)
     for note in notes:
         print(note)
     for problem in problems:
@@ -76,7 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.check:
             return _report(args.name, existing(args.archive))
         source = args.archive or args.folder
-        prepare(args.name, source, args.size, args.crop, args.workers, args.seed, args.bits)
+        how = (args.size, args.crop, args.workers, args.seed, args.bits)
+        prepare(args.name, source, *how, partial_set=args.partial, replace=args.replace)
         return 0
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)

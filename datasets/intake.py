@@ -4,11 +4,11 @@
 `preprocess.py` makes images, `manifest.py` lists them.  The folder appears when whole.
 """
 
-import hashlib
 import json
 import os
 import sys
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from datasets import catalog, workplace
 from datasets.catalog import DataError, Dataset
 from datasets.sources import fetch, layouts, own, unpacking
 from datasets.sources.sample import BrokenArchive, Sample
-from datasets.store import manifest, packing
+from datasets.store import manifest, packing, preprocess
 
 MAX_BROKEN = 0.01  # share of broken images above which the archive, not the image, is at fault
 
@@ -32,60 +32,88 @@ def prepare(
     workers: int | None = None,
     seed: int | None = None,
     bits: int | None = None,
+    partial_set: bool = False,
+    replace: bool = False,
 ) -> Path:
     """Bring data set `name` in, unless it is there already, and return its folder.
 
     Args:
-        archive: the publisher's archive, downloaded by hand, or the folder of `own`; None fetches it.
+        archive: the publisher's archive, downloaded by hand, or the folder that it was unpacked to; the folder of
+            `own`; None fetches it.
         size: side of the stored square images in pixels; a new one is made from `raw/`.  None takes what is
             stored, or the catalogue's.
         crop: a rule of `preprocess.CROPS`; None takes what is stored, or the catalogue's.
         workers: processes for the preprocessing, all cores by default.
         seed: of the phantom; None takes what is stored, or 0.
         bits: 8 or 16 for each pixel of a volume; None takes what is stored, or 8.
+        partial_set: take an archive that holds only a part of the published images, and mark it so.
+        replace: pack `archive` anew in place of what is there.
 
-    Raises `DataError` with file and remedy.  What an interrupted run finished is taken up by the next.
+    Raises `DataError` with file and remedy, also where the set that is there came from another archive.  What an
+    interrupted run finished is taken up by the next.
     """
     dataset, home = catalog.get(name), catalog.dataset_dir(name)
     archive = existing(archive, folder=dataset.layout == "own")
     wanted = {"size": size, "crop": crop, "seed": seed, "bits": bits}
-    if archive and dataset.layout == "own":
-        wanted["archive"] = _source(archive)  # a reader's folder changes, a publisher's archive does not
-    work = home.with_name(f".{home.name}.partial")
-    if _is_there(home, wanted) and not work.exists():
-        return home
-    with workplace.disk_errors(home), workplace.locked(home), workplace.workplace(work):
-        if _is_there(home, wanted, say=False):
+    work = workplace.work_of(home)
+    with workplace.disk_errors(home):
+        source = _source(dataset, archive) if archive else None
+        if not replace and _is_there(dataset, home, wanted, source) and not work.exists():
             return home
-        stored = manifest.read_log(home) or {}
-        size = size or stored.get("size") or dataset.size
-        if dataset.layout == "generated":
-            _generate(name, work, size, stored.get("seed", 0) if seed is None else seed)
-        else:
-            raw = _kept_raw(home, archive) or _unpack(dataset, archive, work, size)
-            how = {"size": size, "crop": crop or stored.get("crop") or dataset.crop}
-            how["bits"] = bits or stored.get("bits") or 8
-            _build(dataset, raw, work, how, workers)
-        images = json.loads((work / "log.json").read_text(encoding="utf-8"))["images"]
-        workplace.publish(work, home)
-    print(f"{name}: {images} images of {size}×{size} written to {home}")
+        with workplace.locked(home), workplace.workplace(work):
+            if not replace and _is_there(dataset, home, wanted, source, say=False):
+                return home
+            stored = manifest.read_log(home) or {}
+            size = size or stored.get("size") or dataset.size
+            if dataset.layout == "generated":
+                _generate(name, work, size, stored.get("seed", 0) if seed is None else seed)
+            else:
+                kept = None if replace else _kept_raw(home, source)
+                raw = kept or _unpack(dataset, archive, source, work, size)
+                how = {"size": size, "crop": crop or stored.get("crop") or dataset.crop}
+                how |= {"bits": bits or stored.get("bits") or 8, "whole": not (partial_set or kept)}
+                _build(dataset, raw, work, how, workers)
+            log = json.loads((work / "log.json").read_text(encoding="utf-8"))
+            workplace.publish(work, home)
+    if "partial" in log:
+        print(f"note: {name} is a part of it, {log['partial']} images: the committed splits refuse it", file=sys.stderr)
+    print(f"{name}: {log['images']} images of {size}×{size} written to {home}")
     return home
 
 
 def existing(archive: str | Path | None, folder: bool = False) -> Path | None:
-    path = Path(archive).expanduser().resolve() if archive else None
-    if path and folder and not path.is_dir():
+    """The path of an archive or folder that is there and may be read; `folder`: of `own`, no archive will do."""
+    if not archive:
+        return None
+    path = Path(archive).expanduser().resolve()
+    if folder and not path.is_dir():
         raise DataError(f"{path}: no such folder; --folder wants one with {own.TABLE} in it")
-    if path and not folder and not path.is_file():
-        raise DataError(f"{path}: no such file; --archive wants the path of a zip archive")
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder; --archive wants a zip archive, or what was unpacked from it")
+    try:
+        next(path.iterdir(), None) if path.is_dir() else path.open("rb").close()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror}); give yourself the right to read it") from error
     return path
 
 
-def _is_there(home: Path, wanted: dict[str, Any], say: bool = True) -> bool:
+def _is_there(
+    dataset: Dataset, home: Path, wanted: dict[str, Any], source: dict[str, Any] | None, say: bool = True
+) -> bool:
+    """Whether the set is there as `wanted`; `DataError` where it is, but of another archive than `source`."""
     log = manifest.read_log(home)
-    if not log or log["version"] != packing.VERSION:
+    if not log:
         return False
-    there = all(value in (None, log.get(key)) for key, value in wanted.items())
+    packed = log.get("archive", {})
+    if source and source["sha256"] != packed.get("sha256"):
+        if dataset.layout == "own":  # a reader's folder changes, a publisher's archive does not
+            return False
+        raise DataError(
+            f"{source['path']}: another archive than the one that '{home.name}' was packed from "
+            f"({packed.get('name', 'unknown')}, {packed.get('bytes', 0):,} bytes, sha256 "
+            f"{packed.get('sha256', 'unknown')[:12]}…); add --replace to pack this one in its place"
+        )
+    there = log["version"] == packing.VERSION and all(value in (None, log.get(key)) for key, value in wanted.items())
     if there and say:
         print(f"{home.name}: {log['images']} images of {log['size']}×{log['size']} are in {home}; nothing to do")
     return there
@@ -104,34 +132,32 @@ def _generate(name: str, work: Path, size: int, seed: int) -> None:
     manifest.write_log(work, {**log, "images": images, "broken": [], "seconds": _since(started)})
 
 
-def _kept_raw(folder: Path, archive: Path | None) -> Path | None:
+def _kept_raw(folder: Path, source: dict[str, Any] | None) -> Path | None:
     """`raw/` of `folder` if it is whole and, where an archive is given, came from this very one."""
     raw, note = folder / "raw", folder / "raw.json"
     if not (raw.is_dir() and note.is_file()):
         return None
-    same = archive is None or json.loads(note.read_text(encoding="utf-8"))["archive"] == _source(archive)
-    return raw if same else None
+    packed = json.loads(note.read_text(encoding="utf-8"))["archive"]
+    return raw if source is None or packed["sha256"] == source["sha256"] else None
 
 
-def _source(archive: Path) -> dict[str, Any]:
-    if archive.is_dir():
-        rows = own.read_table(archive)
-        files = [archive / own.TABLE, *(archive / row[column] for row in rows for column in ("image", "mask"))]
-        digest = hashlib.sha256("".join(manifest.sha256(file) for file in files).encode()).hexdigest()
-        return {"name": archive.name, "bytes": sum(manifest.size(file) for file in files), "sha256": digest}
-    return {"name": archive.name, "bytes": archive.stat().st_size, "sha256": manifest.sha256(archive)}
+def _source(dataset: Dataset, archive: Path) -> dict[str, Any]:
+    """Name, bytes, sha256 and path of what is brought in."""
+    of = own.source_of(archive) if dataset.layout == "own" else unpacking.source_of(dataset, archive)
+    return {**of, "path": str(archive)}
 
 
-def _unpack(dataset: Dataset, archive: Path | None, work: Path, size: int) -> Path:
+def _unpack(dataset: Dataset, archive: Path | None, source: dict[str, Any] | None, work: Path, size: int) -> Path:
     """Return `raw/` of `archive` (fetched if None); a finished unpacking of the same archive is taken up."""
     if archive is None and dataset.layout == "own":
         raise DataError("own: name your folder with --folder; datasets/README.md says what it holds")
-    archive = archive or fetch.fetch(dataset, work / "download", quiet=_quiet())
-    if raw := _kept_raw(work, archive):
+    if archive is None:
+        archive = fetch.fetch(dataset, work / "download", quiet=_quiet())
+        source = unpacking.source_of(dataset, archive)
+    if raw := _kept_raw(work, source):
         print(f"{dataset.name}: {archive.name} was unpacked before; going on from there")
         return raw
     workplace.clean(work, keep=("download",))
-    source = _source(archive)
     if dataset.layout == "own":
         fetch.require_space(work.parent, source["bytes"])
         with _bar(0, "copying", "files") as bar:
@@ -141,8 +167,15 @@ def _unpack(dataset: Dataset, archive: Path | None, work: Path, size: int) -> Pa
         fetch.require_space(work.parent, unpacking.content_bytes(archive) + _store_bytes(dataset, dataset.images, size))
         with _bar(0 if dataset.slices > 1 else dataset.images, "unpacking", "files") as bar:
             left_out = unpacking.unpack(dataset, archive, work / "unpacking", bar.update)
+        _say_overlooked([member for member in left_out if layouts.overlooked(dataset, member)])
     manifest.write_json(work / "raw.json", {"archive": source, "left_out": left_out})
     return (work / "unpacking").rename(work / "raw")
+
+
+def _say_overlooked(members: list[str]) -> None:
+    if members:
+        files = f"{_counted(len(members), 'file')} beside the images, {', '.join(members[:3])}"
+        print(f"note: left out {files}: no image that can be read; log.json lists all", file=sys.stderr)
 
 
 def _store_bytes(dataset: Dataset, images: int, size: int, bits: int = 8) -> int:
@@ -152,10 +185,20 @@ def _store_bytes(dataset: Dataset, images: int, size: int, bits: int = 8) -> int
 
 
 def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers: int | None) -> None:
-    """Write images.h5, manifest.csv and log.json into `work` from the files of `raw`; `how`: size, crop, bits."""
+    """Write images.h5, manifest.csv and log.json into `work` from the files of `raw`.
+
+    `how`: size, crop, bits, and whether a part of the published images is refused (whole).
+    """
     started = time.monotonic()
     samples = {sample.path: sample for sample in layouts.samples(dataset, raw)}
+    source = json.loads((raw.parent / "raw.json").read_text(encoding="utf-8"))
     images = len(samples) * dataset.slices
+    is_part = images < (1 - MAX_BROKEN) * dataset.images
+    if is_part and how["whole"]:
+        raise BrokenArchive(
+            f"{source['archive'].get('path', dataset.name)}: {images:,} of the {dataset.images:,} images that "
+            f"{dataset.name} was published with; {_again(dataset)}, or add --partial to take this part of it"
+        )
     with _bar(images, "preprocessing", "images") as bar:
         stored, broken = packing.pack(
             partial(layouts.read, dataset, raw, bits=how["bits"]),
@@ -172,6 +215,9 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers
     _judge(dataset, broken, len(samples))
     known = manifest.originals(dataset.name)
     rows = [manifest.row(sample.label, sample.split, f, known) for f in stored for sample in [_sample_of(samples, f)]]
+    mark = {"partial": f"{len(rows)} of {dataset.images}"} if is_part else {}
+    remarks = Counter(remark for row in rows for remark in row.pop("remarks"))
+    rows = [row | mark for row in rows]
     if absent := sorted(set(dataset.classes) - {row["label"] for row in rows}):
         raise BrokenArchive(f"{dataset.name}: no image of {', '.join(absent)}; {_again(dataset)}")
     manifest.write_manifest(work / "manifest.csv", rows)
@@ -179,9 +225,11 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers
     for difference in manifest.count_differences(dataset, counts):
         print(f"note: {difference}", file=sys.stderr)
     log = {"name": dataset.name, "version": packing.VERSION, "size": how["size"], "crop": how["crop"]}
-    log |= {"bits": how["bits"]} if dataset.slices > 1 else {}
+    log |= mark | ({"bits": how["bits"]} if dataset.slices > 1 else {})
+    if remarks[preprocess.NO_END]:
+        print(f"note: {_counted(remarks[preprocess.NO_END], 'image')}: {preprocess.NO_END}", file=sys.stderr)
     log |= {"images": len(rows), "broken": broken, "counts": counts, "seconds": _since(started)}
-    manifest.write_log(work, log | json.loads((raw.parent / "raw.json").read_text(encoding="utf-8")))
+    manifest.write_log(work, log | source)
 
 
 def _sample_of(samples: dict[str, Sample], facts: dict[str, Any]) -> Sample:
@@ -204,6 +252,10 @@ def _judge(dataset: Dataset, broken: list[dict[str, str]], total: int) -> None:
 
 def _again(dataset: Dataset) -> str:
     return f"take {dataset.archive} from {dataset.url}" if dataset.url else "mend that and run again"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _quiet() -> bool:

@@ -186,6 +186,8 @@ def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.
 def _table(path: str, names: str) -> pd.DataFrame:
     if not (index.SPLITS / path).is_file():
         raise DataError(f"{index.SPLITS / path}: not there; make it with: python -m datasets.curation {names} --write")
+    for name in names.split():
+        index.refuse_part(name, read_manifest(name), index.SPLITS / path)
     return pd.read_csv(index.SPLITS / path, dtype=str, keep_default_na=False)
 
 

@@ -100,7 +100,7 @@ def saved(folder: Path, content: bytes | dict[str, bytes], name: str = "archive.
 
 def bring(name: str, archive: Path | None = None, *options: str) -> int:
     """`download.py` in this process, on one core."""
-    with_archive = ["--archive", str(archive)] if archive else []
+    with_archive = ["--archive", str(archive), "--partial"] if archive else []  # of a few images
     return download.main([name, *with_archive, "--workers", "1", *options])
 
 
@@ -420,7 +420,7 @@ def test_a_disk_that_is_really_full(size, checked, tmp_path, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(disk / "data"))
     archive = saved(tmp_path, folders("sartaj", each=6, side=200 if size == 64 else 40))
     script = [str(SCRIPT)] if checked else ["-c", UNCHECKED]
-    arguments = ["sartaj", "--archive", str(archive), "--size", str(size), "--workers", "1"]
+    arguments = ["sartaj", "--archive", str(archive), "--partial", "--size", str(size), "--workers", "1"]
     done = run(["unshare", "--mount", "sh", "-c", SMALL_DISK, "sh", str(disk), sys.executable, *script, *arguments])
     if done.returncode == 77 or "unshare failed" in done.stderr:
         pytest.skip("mounting a small disk is not allowed here")
@@ -467,7 +467,18 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
 def test_an_interrupted_run_is_taken_up_after_its_finished_unpacking(how, root, tmp_path):
     archive = saved(tmp_path, folders("sartaj", each=60, side=300))
-    command = [sys.executable, str(SCRIPT), "sartaj", "--archive", str(archive), "--workers", "2", "--size", "1024"]
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        "sartaj",
+        "--archive",
+        str(archive),
+        "--partial",
+        "--workers",
+        "2",
+        "--size",
+        "1024",
+    ]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: len(children(run.pid)) == 3)  # two workers and multiprocessing's resource tracker
     workers = children(run.pid)
@@ -527,7 +538,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def kaggle_command(kaggle: Kaggle, name: str = "sartaj") -> list[str]:
     """`python datasets/download.py NAME`, but for the address that Kaggle's client asks."""
-    return [sys.executable, "-c", POINTED, kaggle.url, str(SCRIPT), name, "--workers", "1"]
+    return [sys.executable, "-c", POINTED, kaggle.url, str(SCRIPT), name, "--partial", "--workers", "1"]
 
 
 def token(home: Path, kaggle: Kaggle, key: str = "") -> None:

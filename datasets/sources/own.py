@@ -8,6 +8,7 @@ images/a2.png,masks/a2.png,anna
 Paths are relative to the folder. Masks are one channel, 0 and 1 or 0 and 255.
 """
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from functools import cache
@@ -18,7 +19,7 @@ import numpy as np
 
 from datasets.catalog import DataError, Dataset
 from datasets.sources.sample import Sample
-from datasets.store.manifest import read_rows
+from datasets.store.manifest import read_rows, sha256
 from datasets.store.preprocess import RawImage, decode
 
 TABLE = "samples.csv"
@@ -57,6 +58,13 @@ def read_table(folder: Path) -> list[dict[str, str]]:
             raise DataError(f"{table}, line {line}: '{row['image']}' stands in the table twice")
         seen.add(row["image"])
     return rows
+
+
+def source_of(folder: Path) -> dict[str, Any]:
+    """Name, bytes and sha256 of what the table in `folder` names, table included."""
+    files = [folder / TABLE, *(folder / row[column] for row in read_table(folder) for column in ("image", "mask"))]
+    digest = hashlib.sha256("".join(sha256(file) for file in files).encode()).hexdigest()
+    return {"name": folder.name, "bytes": sum(file.stat().st_size for file in files), "sha256": digest}
 
 
 def copy(folder: Path, raw: Path, progress: Callable[[int], Any]) -> None:

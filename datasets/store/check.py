@@ -10,6 +10,7 @@ import h5py
 
 from datasets import catalog
 from datasets.catalog import DataError, Dataset
+from datasets.sources import unpacking
 from datasets.store import manifest
 
 MEND = "delete log.json and run without --check"
@@ -35,7 +36,7 @@ def check(name: str, archive: Path | None = None) -> Findings:
         findings += [([], manifest.count_differences(dataset, manifest.count(rows)))]
         findings += [_check_raw(home / "raw", rows), _check_publisher(dataset, rows)]
     if archive:
-        findings += [_check_archive(home, archive)]
+        findings += [_check_archive(dataset, home, archive)]
     for good, bad in findings:
         notes += good
         problems += bad
@@ -111,9 +112,9 @@ def _check_publisher(dataset: Dataset, rows: list[dict[str, str]]) -> Findings:
     return [note], []
 
 
-def _check_archive(home: Path, archive: Path) -> Findings:
+def _check_archive(dataset: Dataset, home: Path, archive: Path) -> Findings:
     note = home / "raw.json"
     source = json.loads(note.read_text(encoding="utf-8"))["archive"] if note.is_file() else {}
-    if manifest.sha256(archive) == source.get("sha256"):
+    if unpacking.source_of(dataset, archive)["sha256"] == source.get("sha256"):
         return [f"{archive}: the very archive that raw/ came from"], []
     return [], [f"{archive}: not the archive that raw/ came from ({source.get('name', 'unknown')})"]

@@ -52,16 +52,26 @@ def read_splits(name: str, manifest: pd.DataFrame) -> pd.DataFrame | None:
     """The committed split table in the manifest's order, or None where none is committed.
 
     Raises:
-        DataError: when an image of the manifest is missing from the table.
+        DataError: when an image of the manifest is missing from the table, or the set is a part of the published one.
     """
     path = SPLITS / f"{name}.csv"
     if not path.is_file():
         return None
+    refuse_part(name, manifest, path)
     table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("path")
     missing = manifest.path[~manifest.path.isin(table.index)]
     if len(missing):
         raise DataError(f"{path}: {len(missing)} images of '{name}' are not in it, first {missing.iloc[0]}.")
     return table.loc[manifest.path].reset_index()
+
+
+def refuse_part(name: str, manifest: pd.DataFrame, table: Path) -> None:
+    """Raise `DataError` where data set `name` was taken with `--partial`: the committed `table` is of the whole set."""
+    if "partial" in manifest:
+        raise DataError(
+            f"{table}: it is of the whole set, and {manifest.partial.iloc[0]} images of '{name}' are here (--partial). "
+            f"Bring the whole set: python datasets/download.py {name} --archive FILE --replace"
+        )
 
 
 def fingerprint(name: str) -> dict[str, str | int]:
