@@ -19,7 +19,7 @@ from datasets import catalog, workplace
 from datasets.catalog import DataError, Dataset
 from datasets.sources import fetch, layouts, own, unpacking
 from datasets.sources.sample import BrokenArchive, Sample
-from datasets.store import manifest, packing, preprocess
+from datasets.store import manifest, packing, preprocess, spelling
 
 MAX_BROKEN = 0.01  # share of broken images above which the archive, not the image, is at fault
 
@@ -215,6 +215,7 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers
     _judge(dataset, broken, len(samples))
     known = manifest.originals(dataset.name)
     rows = [manifest.row(sample.label, sample.split, f, known) for f in stored for sample in [_sample_of(samples, f)]]
+    notes = _one_spelling(rows, "patient", "to be one person")
     mark = {"partial": f"{len(rows)} of {dataset.images}"} if is_part else {}
     remarks = Counter(remark for row in rows for remark in row.pop("remarks"))
     rows = [row | mark for row in rows]
@@ -227,9 +228,22 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers
     log = {"name": dataset.name, "version": packing.VERSION, "size": how["size"], "crop": how["crop"]}
     log |= mark | ({"bits": how["bits"]} if dataset.slices > 1 else {})
     if remarks[preprocess.NO_END]:
-        print(f"note: {_counted(remarks[preprocess.NO_END], 'image')}: {preprocess.NO_END}", file=sys.stderr)
+        notes.append(f"{_counted(remarks[preprocess.NO_END], 'image')}: {preprocess.NO_END}")
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    log |= {"notes": notes} if notes else {}
     log |= {"images": len(rows), "broken": broken, "counts": counts, "seconds": _since(started)}
     manifest.write_log(work, log | source)
+
+
+def _one_spelling(rows: list[dict[str, Any]], column: str, taken: str) -> list[str]:
+    """Spell what differs in case or spaces alone in one way; notes on what was."""
+    names, several = spelling.one_spelling([row[column] for row in rows])
+    for row, name in zip(rows, names, strict=True):
+        row[column] = name
+    more = f" and {len(several) - 5} more" * (len(several) > 5)
+    is_spelt = "is spelt in several ways, taken" if len(several) == 1 else "are spelt in several ways, each taken"
+    return [f"{_counted(len(several), column)} {is_spelt} {taken}: {', '.join(several[:5])}{more}"] * bool(several)
 
 
 def _sample_of(samples: dict[str, Sample], facts: dict[str, Any]) -> Sample:

@@ -68,6 +68,19 @@ def test_too_few_patients_are_said(folder):
         make_split("own", "patient")
 
 
+def test_one_person_spelt_in_several_ways_is_one_person(folder, capsys):
+    lines = (folder / "samples.csv").read_text().splitlines()
+    for line, patient in {1: "p0 ", 3: "P1", 4: "p1\u00a0", 5: " p2", 6: "p\u200b2"}.items():
+        lines[line] = lines[line].rpartition(",")[0] + "," + patient
+    (folder / "samples.csv").write_text("\n".join(lines) + "\n")
+    assert bring(folder) == 0
+    assert read_manifest("own").patient.str.lower().tolist() == [f"p{i // 2}" for i in range(20)]
+    assert read_manifest("own").patient[2] == "P1", "as the first row spells it"
+    error = capsys.readouterr().err
+    assert "note: 3 patients are spelt in several ways, each taken to be one person: 'p0 ' = 'p0', 'P1' = 'p1" in error
+    assert error.count("\n") == 1
+
+
 def rewrite(folder, old: str, new: str) -> None:
     table = folder / "samples.csv"
     table.write_text(table.read_text().replace(old, new, 1))

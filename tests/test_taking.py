@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_download import SCRIPT, cheng, folders, picture, saved
+from test_download import SCRIPT, cheng, folders, mat, picture, saved
 
 from datasets import catalog, download
 from datasets.catalog import DataError
@@ -130,6 +130,15 @@ def test_the_committed_splits_refuse_a_part(name, how, small_phantom, data, tmp_
         table.to_csv(tmp_path / "splits/sartaj.csv", index=False)
     with pytest.raises(DataError, match=r"16 of 3264 images of 'sartaj' .*--archive FILE --replace"):
         make_split(name, **how)
+
+
+def test_patients_of_a_publisher_are_spelt_in_one_way(data, tmp_path, capsys):
+    spelt = ["100360", "100360 ", "MR040240", "mr040240", "MR040240B ", "mr040240b"]
+    files = {f"{i + 1}.mat": mat(i % 3 + 1, pid, seed=i) for i, pid in enumerate(spelt)}
+    assert take("cheng", saved(tmp_path, files), "--partial") == 0
+    assert read_manifest("cheng").patient.tolist() == ["100360"] * 2 + ["MR040240"] * 4
+    assert "'MR040240' = 'mr040240'" in capsys.readouterr().err
+    assert log_of(data, "cheng")["notes"], "the log keeps it"
 
 
 # ---- what cannot be read, and folders ------------------------------------------------------------------
