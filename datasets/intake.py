@@ -192,11 +192,12 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers
     started = time.monotonic()
     samples = {sample.path: sample for sample in layouts.samples(dataset, raw)}
     source = json.loads((raw.parent / "raw.json").read_text(encoding="utf-8"))
+    archive = source["archive"].get("path", dataset.name)
     images = len(samples) * dataset.slices
     is_part = images < (1 - MAX_BROKEN) * dataset.images
     if is_part and how["whole"]:
         raise BrokenArchive(
-            f"{source['archive'].get('path', dataset.name)}: {images:,} of the {dataset.images:,} images that "
+            f"{archive}: {images:,} of the {dataset.images:,} images that "
             f"{dataset.name} was published with; {_again(dataset)}, or add --partial to take this part of it"
         )
     with _bar(images, "preprocessing", "images") as bar:
@@ -212,7 +213,7 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers
             workers=workers,
             progress=bar.update,
         )
-    _judge(dataset, broken, len(samples))
+    _judge(dataset, broken, len(samples), archive)
     known = manifest.originals(dataset.name)
     rows = [manifest.row(sample.label, sample.split, f, known) for f in stored for sample in [_sample_of(samples, f)]]
     notes = _one_spelling(rows, "patient", "to be one person")
@@ -250,12 +251,12 @@ def _sample_of(samples: dict[str, Sample], facts: dict[str, Any]) -> Sample:
     return samples[facts["path"] if "slice" not in facts else facts["patient"]]
 
 
-def _judge(dataset: Dataset, broken: list[dict[str, str]], total: int) -> None:
+def _judge(dataset: Dataset, broken: list[dict[str, str]], total: int, archive: str) -> None:
     """Say which images are left out as broken; too many condemn the archive."""
     if len(broken) > MAX_BROKEN * total:
         first = "; ".join(f"{b['path']}: {b['reason']}" for b in broken[:3])
         raise BrokenArchive(
-            f"{dataset.name}: {len(broken)} of {total} images are broken, more than {MAX_BROKEN:.0%} "
+            f"{archive}: {len(broken)} of {total} images are broken, more than {MAX_BROKEN:.0%} "
             f"({first}); {_again(dataset)}"
         )
     for image in broken[:5]:
