@@ -27,6 +27,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", metavar="NAME", help="the data set, one of those below")
     parser.add_argument("--archive", metavar="FILE", help="the publisher's archive, or the folder of one unpacked")
     parser.add_argument("--folder", metavar="DIR", help=f"of 'own': images, masks and {own.TABLE}")
+    parser.add_argument(
+        "--channels", metavar="NAMES", help="of 'own': keep the channels of its images, named so: a,b,c"
+    )
     parser.add_argument("--size", type=int, metavar="N", help="side of the stored images (256; phantom 128, BraTS 240)")
     parser.add_argument("--crop", choices=list(preprocess.CROPS), help="to the head (margin), as S2 did (s2), or none")
     parser.add_argument("--workers", type=int, metavar="N", help="processes for preprocessing (all cores)")
@@ -49,6 +52,10 @@ def _usage_fault(args: argparse.Namespace) -> str:
         return f"{args.name} is generated: --archive and --crop do not apply"
     if bool(args.folder) > (layout == "own") or bool(args.archive) > (layout != "own"):
         return f"{args.name}: --folder is for 'own' alone, which has no --archive"
+    if args.channels is not None and layout != "own":
+        return f"{args.name}: --channels is for 'own' alone"
+    if args.channels is not None and not _channels(args.channels):
+        return f"--channels {args.channels}: takes two or more names of channels, with commas between"
     if args.replace and not (args.archive or args.folder):
         return "--replace goes with --archive FILE (or --folder DIR), which is packed in place of what is there"
     if args.bits and layout != "brats":
@@ -58,6 +65,12 @@ def _usage_fault(args: argparse.Namespace) -> str:
     if not generated and args.seed is not None:
         return f"{args.name} is not generated: --seed does not apply"
     return ""
+
+
+def _channels(text: str | None) -> list[str]:
+    """Names between commas, two or more and no two alike; none where they are not."""
+    names = [name.strip() for name in (text or "").split(",")]
+    return names if len(names) > 1 and all(names) and len(set(names)) == len(names) else []
 
 
 def _report(name: str, archive: Path | None) -> int:
@@ -82,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _report(args.name, existing(args.archive))
         source = args.archive or args.folder
         how = (args.size, args.crop, args.workers, args.seed, args.bits)
-        prepare(args.name, source, *how, partial_set=args.partial, replace=args.replace)
+        prepare(args.name, source, *how, _channels(args.channels), args.partial, args.replace)
         return 0
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)

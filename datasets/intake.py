@@ -1,27 +1,21 @@
 """Bringing a set in: its archive, fetched or at hand, becomes `images.h5`, `manifest.csv`, `log.json` and `raw/`.
 
-`download.py` is the command; each step has its file: `fetch.py` downloads, `layouts.py` unpacks and reads,
-`preprocess.py` makes images, `manifest.py` lists them.  The folder appears when whole.
+`download.py` is the command; each step has its file: `fetch.py` downloads, `unpacking.py` unpacks, `building.py` makes
+the set of the files in `raw/`.  The folder appears when whole.
 """
 
 import json
-import os
 import sys
 import time
-from collections import Counter
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from datasets import catalog, workplace
+from datasets import building, catalog, workplace
+from datasets.building import bar, counted, quiet, since
 from datasets.catalog import DataError, Dataset
 from datasets.sources import fetch, layouts, own, unpacking
-from datasets.sources.sample import BrokenArchive, Sample
-from datasets.store import manifest, packing, preprocess, spelling
-
-MAX_BROKEN = 0.01  # share of broken images above which the archive, not the image, is at fault
+from datasets.store import manifest, packing, summary
 
 
 def prepare(
@@ -32,6 +26,7 @@ def prepare(
     workers: int | None = None,
     seed: int | None = None,
     bits: int | None = None,
+    channels: Sequence[str] = (),
     partial_set: bool = False,
     replace: bool = False,
 ) -> Path:
@@ -46,15 +41,16 @@ def prepare(
         workers: processes for the preprocessing, all cores by default.
         seed: of the phantom; None takes what is stored, or 0.
         bits: 8 or 16 for each pixel of a volume; None takes what is stored, or 8.
+        channels: names of the channels of the images of `own`, which are kept; without them images become grey.
         partial_set: take an archive that holds only a part of the published images, and mark it so.
         replace: pack `archive` anew in place of what is there.
 
     Raises `DataError` with file and remedy, also where the set that is there came from another archive.  What an
     interrupted run finished is taken up by the next.
     """
-    dataset, home = catalog.get(name), catalog.dataset_dir(name)
+    dataset, home = catalog.lookup(catalog.CATALOG, name, "data set"), catalog.dataset_dir(name)
     archive = existing(archive, folder=dataset.layout == "own")
-    wanted = {"size": size, "crop": crop, "seed": seed, "bits": bits}
+    wanted = {"size": size, "crop": crop, "seed": seed, "bits": bits, "channels": list(channels) or None}
     work = workplace.work_of(home)
     with workplace.disk_errors(home):
         source = _source(dataset, archive) if archive else None
@@ -72,12 +68,16 @@ def prepare(
                 raw = kept or _unpack(dataset, archive, source, work, size)
                 how = {"size": size, "crop": crop or stored.get("crop") or dataset.crop}
                 how |= {"bits": bits or stored.get("bits") or 8, "whole": not (partial_set or kept)}
-                _build(dataset, raw, work, how, workers)
+                if dataset.layout == "own":
+                    dataset = own.facts(dataset, raw, channels or (stored.get("channels", ()) if kept else ()))
+                building.build(dataset, raw, work, how, workers)
             log = json.loads((work / "log.json").read_text(encoding="utf-8"))
             workplace.publish(work, home)
     if "partial" in log:
         print(f"note: {name} is a part of it, {log['partial']} images: the committed splits refuse it", file=sys.stderr)
     print(f"{name}: {log['images']} images of {size}×{size} written to {home}")
+    if "holds" in log:
+        print(f"{name} holds {summary.sentence(log['holds'])}\n{log['relatives']}")
     return home
 
 
@@ -126,10 +126,10 @@ def _generate(name: str, work: Path, size: int, seed: int) -> None:
     from datasets.generator import phantom  # brings nilearn and scipy, seconds that no other set needs to wait
 
     started = time.monotonic()
-    phantom.generate(work, seed=seed, size=size, progress=not _quiet())
+    phantom.generate(work, seed=seed, size=size, progress=not quiet())
     images = len(manifest.read_rows(work / "manifest.csv"))
     log = {"name": name, "version": packing.VERSION, "size": size, "crop": "none", "seed": seed}
-    manifest.write_log(work, {**log, "images": images, "broken": [], "seconds": _since(started)})
+    manifest.write_log(work, {**log, "images": images, "broken": [], "seconds": since(started)})
 
 
 def _kept_raw(folder: Path, source: dict[str, Any] | None) -> Path | None:
@@ -152,7 +152,7 @@ def _unpack(dataset: Dataset, archive: Path | None, source: dict[str, Any] | Non
     if archive is None and dataset.layout == "own":
         raise DataError("own: name your folder with --folder; datasets/README.md says what it holds")
     if archive is None:
-        archive = fetch.fetch(dataset, work / "download", quiet=_quiet())
+        archive = fetch.fetch(dataset, work / "download", quiet=quiet())
         source = unpacking.source_of(dataset, archive)
     if raw := _kept_raw(work, source):
         print(f"{dataset.name}: {archive.name} was unpacked before; going on from there")
@@ -160,13 +160,14 @@ def _unpack(dataset: Dataset, archive: Path | None, source: dict[str, Any] | Non
     workplace.clean(work, keep=("download",))
     if dataset.layout == "own":
         fetch.require_space(work.parent, source["bytes"])
-        with _bar(0, "copying", "files") as bar:
-            own.copy(archive, work / "unpacking", bar.update)
+        with bar(0, "copying", "files") as progress:
+            own.copy(archive, work / "unpacking", progress.update)
         left_out = []
     else:
-        fetch.require_space(work.parent, unpacking.content_bytes(archive) + _store_bytes(dataset, dataset.images, size))
-        with _bar(0 if dataset.slices > 1 else dataset.images, "unpacking", "files") as bar:
-            left_out = unpacking.unpack(dataset, archive, work / "unpacking", bar.update)
+        packed = building.store_bytes(dataset, dataset.images, size)
+        fetch.require_space(work.parent, unpacking.content_bytes(archive) + packed)
+        with bar(0 if dataset.slices > 1 else dataset.images, "unpacking", "files") as progress:
+            left_out = unpacking.unpack(dataset, archive, work / "unpacking", progress.update)
         _say_overlooked([member for member in left_out if layouts.overlooked(dataset, member)])
     manifest.write_json(work / "raw.json", {"archive": source, "left_out": left_out})
     return (work / "unpacking").rename(work / "raw")
@@ -174,112 +175,5 @@ def _unpack(dataset: Dataset, archive: Path | None, source: dict[str, Any] | Non
 
 def _say_overlooked(members: list[str]) -> None:
     if members:
-        files = f"{_counted(len(members), 'file')} beside the images, {', '.join(members[:3])}"
+        files = f"{counted(len(members), 'file')} beside the images, {', '.join(members[:3])}"
         print(f"note: left out {files}: no image that can be read; log.json lists all", file=sys.stderr)
-
-
-def _store_bytes(dataset: Dataset, images: int, size: int, bits: int = 8) -> int:
-    """What `images` take in the store; of a volume compression leaves less than a third, masks included."""
-    planes = len(dataset.channels) * bits // 8 + len(dataset.mask_channels)
-    return images * planes * size * size // (3 if dataset.slices > 1 else 1)
-
-
-def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers: int | None) -> None:
-    """Write images.h5, manifest.csv and log.json into `work` from the files of `raw`.
-
-    `how`: size, crop, bits, and whether a part of the published images is refused (whole).
-    """
-    started = time.monotonic()
-    samples = {sample.path: sample for sample in layouts.samples(dataset, raw)}
-    source = json.loads((raw.parent / "raw.json").read_text(encoding="utf-8"))
-    archive = source["archive"].get("path", dataset.name)
-    images = len(samples) * dataset.slices
-    is_part = images < (1 - MAX_BROKEN) * dataset.images
-    if is_part and how["whole"]:
-        raise BrokenArchive(
-            f"{archive}: {images:,} of the {dataset.images:,} images that "
-            f"{dataset.name} was published with; {_again(dataset)}, or add --partial to take this part of it"
-        )
-    with _bar(images, "preprocessing", "images") as bar:
-        stored, broken = packing.pack(
-            partial(layouts.read, dataset, raw, bits=how["bits"]),
-            list(samples),
-            work / "images.h5",
-            size=how["size"],
-            crop=how["crop"],
-            attrs={"name": dataset.name},
-            needed=_store_bytes(dataset, images, how["size"], how["bits"]),
-            slices=dataset.slices,
-            workers=workers,
-            progress=bar.update,
-        )
-    _judge(dataset, broken, len(samples), archive)
-    known = manifest.originals(dataset.name)
-    rows = [manifest.row(sample.label, sample.split, f, known) for f in stored for sample in [_sample_of(samples, f)]]
-    notes = _one_spelling(rows, "patient", "to be one person")
-    mark = {"partial": f"{len(rows)} of {dataset.images}"} if is_part else {}
-    remarks = Counter(remark for row in rows for remark in row.pop("remarks"))
-    rows = [row | mark for row in rows]
-    if absent := sorted(set(dataset.classes) - {row["label"] for row in rows}):
-        raise BrokenArchive(f"{dataset.name}: no image of {', '.join(absent)}; {_again(dataset)}")
-    manifest.write_manifest(work / "manifest.csv", rows)
-    counts = manifest.count(rows)
-    for difference in manifest.count_differences(dataset, counts):
-        print(f"note: {difference}", file=sys.stderr)
-    log = {"name": dataset.name, "version": packing.VERSION, "size": how["size"], "crop": how["crop"]}
-    log |= mark | ({"bits": how["bits"]} if dataset.slices > 1 else {})
-    if remarks[preprocess.NO_END]:
-        notes.append(f"{_counted(remarks[preprocess.NO_END], 'image')}: {preprocess.NO_END}")
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    log |= {"notes": notes} if notes else {}
-    log |= {"images": len(rows), "broken": broken, "counts": counts, "seconds": _since(started)}
-    manifest.write_log(work, log | source)
-
-
-def _one_spelling(rows: list[dict[str, Any]], column: str, taken: str) -> list[str]:
-    """Spell what differs in case or spaces alone in one way; notes on what was."""
-    names, several = spelling.one_spelling([row[column] for row in rows])
-    for row, name in zip(rows, names, strict=True):
-        row[column] = name
-    more = f" and {len(several) - 5} more" * (len(several) > 5)
-    is_spelt = "is spelt in several ways, taken" if len(several) == 1 else "are spelt in several ways, each taken"
-    return [f"{_counted(len(several), column)} {is_spelt} {taken}: {', '.join(several[:5])}{more}"] * bool(several)
-
-
-def _sample_of(samples: dict[str, Sample], facts: dict[str, Any]) -> Sample:
-    return samples[facts["path"] if "slice" not in facts else facts["patient"]]
-
-
-def _judge(dataset: Dataset, broken: list[dict[str, str]], total: int, archive: str) -> None:
-    """Say which images are left out as broken; too many condemn the archive."""
-    if len(broken) > MAX_BROKEN * total:
-        first = "; ".join(f"{b['path']}: {b['reason']}" for b in broken[:3])
-        raise BrokenArchive(
-            f"{archive}: {len(broken)} of {total} images are broken, more than {MAX_BROKEN:.0%} "
-            f"({first}); {_again(dataset)}"
-        )
-    for image in broken[:5]:
-        print(f"warning: left out {image['path']}: {image['reason']}", file=sys.stderr)
-    if len(broken) > 5:
-        print(f"warning: and {len(broken) - 5} more, all listed in log.json", file=sys.stderr)
-
-
-def _again(dataset: Dataset) -> str:
-    return f"take {dataset.archive} from {dataset.url}" if dataset.url else "mend that and run again"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
-
-
-def _quiet() -> bool:
-    return os.environ.get("BRAIN_MRI_HEADLESS") == "1" or not sys.stderr.isatty()
-
-
-def _bar(total: int, what: str, unit: str) -> tqdm:
-    return tqdm(total=total, desc=what, unit=f" {unit}", disable=_quiet())
-
-
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 1)

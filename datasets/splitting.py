@@ -174,9 +174,9 @@ def _published_test(name: str, manifest: pd.DataFrame) -> np.ndarray:
 
 def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
     table = read_splits(name, manifest)
-    if table is not None:
+    if table is not None and "fold" in table:
         return table.fold.astype(int).to_numpy()
-    if (manifest.patient == "").any():
+    if table is None and (manifest.patient == "").any():
         raise DataError(
             f"{index.SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed"
         )

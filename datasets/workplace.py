@@ -25,7 +25,7 @@ def publish(work: Path, home: Path) -> None:
     if (work / "raw").exists():
         (home / "raw.json").unlink(missing_ok=True)  # nor for raw/
         shutil.rmtree(home / "raw", ignore_errors=True)
-    for name in ("raw", "raw.json", "images.h5", "manifest.csv", "log.json"):
+    for name in ("raw", "raw.json", "images.h5", "manifest.csv", "groups.csv", "log.json"):
         if (work / name).exists():
             (work / name).replace(home / name)
 

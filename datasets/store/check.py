@@ -11,7 +11,7 @@ import h5py
 from datasets import catalog
 from datasets.catalog import DataError, Dataset
 from datasets.sources import unpacking
-from datasets.store import manifest
+from datasets.store import manifest, summary
 
 MEND = "delete log.json and run without --check"
 Findings = tuple[list[str], list[str]]
@@ -49,8 +49,11 @@ def _check_log(home: Path) -> Findings:
         return [], ["log.json does not vouch for manifest.csv and images.h5; run without --check to mend it"]
     if log["images_sha256"] != manifest.sha256(home / "images.h5"):
         return [], [f"images.h5 has other bytes than were written; {MEND}"]
+    if "groups_sha256" in log and log["groups_sha256"] != manifest.sha256(home / "groups.csv"):
+        return [], [f"groups.csv has other bytes than were written; {MEND}"]
     left_out = [f"{len(log['broken'])} broken images were left out, see log.json"] if log["broken"] else []
-    return ["manifest.csv and images.h5 have the bytes that were written", *left_out], []
+    holds = [f"it holds {summary.sentence(log['holds'])}"] if "holds" in log else []
+    return ["manifest.csv and images.h5 have the bytes that were written", *holds, *left_out], []
 
 
 def _check_images(home: Path, rows: list[dict[str, str]]) -> Findings:
@@ -90,6 +93,7 @@ def _check_raw(raw: Path, rows: list[dict[str, str]]) -> Findings:
         return ["raw/ is not kept here"], []
     # slices of a volume share the patient's folder: PATIENT/SLICE
     sources = {row["path"].rpartition("/")[0] if row.get("slice") else row["path"]: row["file_sha256"] for row in rows}
+    sources |= {row["mask"]: row["mask_sha256"] for row in rows if row.get("mask")}
     missing = [path for path in sources if not (raw / path).exists()]
     changed = [path for path in sources if path not in missing and manifest.sha256(raw / path) != sources[path]]
     anew = f"delete {raw.parent} and bring the set in again"

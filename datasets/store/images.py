@@ -19,7 +19,7 @@ IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by ima
 
 def with_masks() -> list[str]:
     """Names of the data sets that have masks."""
-    return [name for name, facts in catalog.CATALOG.items() if facts.mask_channels]
+    return [name for name in catalog.CATALOG if catalog.get(name).mask_channels]
 
 
 def read_masks(name: str, rows: np.ndarray) -> np.ndarray:

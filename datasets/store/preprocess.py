@@ -192,7 +192,7 @@ def mask_box(mask: np.ndarray) -> Box | None:
     """The smallest box around what a mask H×W×M marks, ends exclusive; None where it marks nothing."""
     marked = mask.any(axis=2)
     rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
-    return (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) if len(rows) else None
+    return (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1) if len(rows) else None
 
 
 def resize_mask(mask: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, bool]:
