@@ -137,6 +137,8 @@ def make_split(
         raise DataError(f"fold={fold}: the folds are 0 to {catalog.get(name).folds - 1}")
     if (protocol == "external") != bool(test_on):
         raise DataError(f"split='{protocol}', test_on='{test_on}': 'external', and no other, names a set to test on")
+    if test_on:
+        catalog.get(test_on)
     manifest = read_manifest(name)
     labels, groups = manifest.label.to_numpy(), groups_of(name, manifest)
     if protocol == "external":

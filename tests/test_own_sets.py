@@ -1,6 +1,7 @@
 """What a reader's own set holds: no tumour is cut, relatives stay together, channels are kept, and a chapter runs."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -279,3 +280,24 @@ def test_own_is_what_the_catalogue_says_until_it_is_brought_in(data, tmp_path):
     (data / "own/log.json").write_text("{")
     assert catalog.get("own") == catalog.CATALOG["own"]
     assert manifest.read_log(data / "own") is None
+
+
+# ---- chapters that do not fit --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("model", "how"),
+    [("CustomCNN", {}), ("1-NN", {}), ("SqueezeNet", {"pretrained": False}), ("MultiTaskUNet", {"recipe": "s0"})],
+)
+def test_a_chapter_that_tells_classes_apart_says_that_own_has_none(model, how, tmp_path):
+    bring(write(tmp_path / "mine", people(6)))
+    with pytest.raises(DataError) as error:
+        load_data(Run("own", "patient", 0, model, **how))
+    assert "'own' holds one class, 'unlabelled'" in str(error.value) and "5_segmentation" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_set_without_masks_is_not_segmented(roots, monkeypatch):
+    monkeypatch.setitem(catalog.CATALOG, "phantom", replace(catalog.get("phantom"), mask_channels=()))
+    with pytest.raises(DataError, match="'phantom' has no masks; sets with masks: cheng, "):
+        load_data(Run("phantom", "patient", 0, "AttentionUNet"))
