@@ -107,6 +107,8 @@ def _check_raw(raw: Path, rows: list[dict[str, str]]) -> Findings:
 
 def _check_publisher(dataset: Dataset, rows: list[dict[str, str]]) -> Findings:
     known = manifest.originals(dataset.name)
+    if dataset.layout == "own":
+        return [], []
     if not known:
         return ["the publisher's own sha256 are not known here"], []
     own = sum(known.get(row["path"], {}).get("sha256") == row["file_sha256"] for row in rows)
