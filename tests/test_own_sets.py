@@ -14,6 +14,7 @@ from PIL import Image
 
 from datasets import catalog, download
 from datasets.catalog import DataError
+from datasets.curation import relatives
 from datasets.splitting import make_split
 from datasets.store import manifest
 from datasets.store.images import ImageDataset, read_masks, with_masks
@@ -153,6 +154,17 @@ def test_relatives_of_two_patients_are_never_on_both_sides(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "22 images of 20 patients in 17 groups" in said
     assert "3 groups join images of several patients" in said
+
+
+def test_of_many_images_copies_alone_are_joined(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(relatives, "MOST", 10)
+    cases = people(20)
+    cases[7] = ("p7", cases[3][1], cases[3][2])
+    cases[8] = ("p8", cases[4][1][:, ::-1], cases[4][2])
+    assert bring(write(tmp_path / "mine", cases)) == 0
+    group = read_splits("own", read_manifest("own")).group
+    assert group[3] == group[7] and group[4] == group[8] and group.nunique() == 18
+    assert "copies alone were looked for, of 20 images" in capsys.readouterr().out
 
 
 def test_images_that_are_all_alike_do_not_run_together_into_one_group(tmp_path, capsys):

@@ -151,10 +151,17 @@ def test_an_archive_that_may_not_be_read_is_no_disk_that_cannot_be_written(tmp_p
     archive = saved(tmp_path, folders("sartaj"))
     archive.chmod(0o000)
     (tmp_path / "unpacked").mkdir(mode=0o000)
+    zipfile.ZipFile(saved(tmp_path, folders("sartaj"), "whole.zip")).extractall(tmp_path / "some")
+    secret = tmp_path / "some/Training/glioma_tumor/0.jpg"
+    secret.chmod(0o000)
     drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
-    for path in (archive, tmp_path / "unpacked"):
-        for options in ((), ("--check",)):
-            command = [*drop, sys.executable, str(SCRIPT), "sartaj", "--archive", str(path), *options]
+    for given, path in (
+        (archive, archive),
+        (tmp_path / "unpacked", tmp_path / "unpacked"),
+        (tmp_path / "some", secret),
+    ):
+        for options in ((), ("--check",)) if given == path else ((),):
+            command = [*drop, sys.executable, str(SCRIPT), "sartaj", "--archive", str(given), *options]
             done = subprocess.run(command, capture_output=True, text=True)
             assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
             assert f"{path}: cannot be read (Permission denied)" in done.stderr
