@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 
 from datasets import catalog
+from datasets.catalog import DataError
 from datasets.splitting import Split, make_split
-from datasets.store.images import ImageDataset
+from datasets.store.images import ImageDataset, with_masks
 from datasets.store.index import read_manifest
 
 if TYPE_CHECKING:
@@ -68,6 +69,19 @@ class RunData:
         return {name: len(labels) for name, labels in self.labels.items()}
 
 
+def require_fit(dataset: str, task: str) -> None:
+    """Raise `DataError` where a data set cannot be used for a task of `Run.task`: one class alone, or no masks."""
+    classes = catalog.get(dataset).classes
+    if task == "segmentation":
+        if dataset not in with_masks():
+            raise DataError(f"'{dataset}' has no masks; sets with masks: {', '.join(with_masks())}")
+    elif len(classes) < 2:
+        raise DataError(
+            f"'{dataset}' holds one class, '{classes[0]}': there is nothing to tell apart. "
+            "notebooks/5_segmentation.ipynb finds tumours where there are masks"
+        )
+
+
 def load_data(run: "Run", val_fraction: float = 0.1) -> RunData:
     """Split and images of `run`.
 
@@ -75,8 +89,9 @@ def load_data(run: "Run", val_fraction: float = 0.1) -> RunData:
         val_fraction: share of the training set that is held out for validation, cut by group (`Recipe.val_fraction`).
 
     Raises:
-        DataError: a data set that is not here, or a protocol that it does not have.
+        DataError: a data set that is not here, a protocol that it does not have, or a task that it does not fit.
     """
+    require_fit(run.dataset, run.task)
     split = make_split(
         run.dataset,
         run.split,
