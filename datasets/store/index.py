@@ -86,6 +86,18 @@ def refuse_part(name: str, manifest: pd.DataFrame, table: Path) -> None:
         )
 
 
+def folds_digest(name: str) -> str:
+    """Which committed groups and folds data set `name` has: 12 hexadecimal digits, "" where no table is committed.
+
+    Results by patient can be compared only where these agree; tables mark runs on other folds.
+    """
+    path = SPLITS / f"{name}.csv"
+    if not path.is_file():
+        return ""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).sort_values("path")
+    return hashlib.sha256(table[["path", "group", "fold"]].to_csv(index=False).encode()).hexdigest()[:12]
+
+
 def fingerprint(name: str) -> dict[str, str | int]:
     """Which data a run saw: number of images and SHA-256 of the manifest and of the packed images."""
     folder = require(name)

@@ -57,8 +57,8 @@ def predict(
     """
 
     def one_pass(inputs: Callable[[Batch], Tensor]) -> np.ndarray:
-        found = [task.probabilities(out).cpu().numpy() for _, out in outputs(model, inputs, data, batch_size, precision)]
-        return np.concatenate(found)
+        found = outputs(model, inputs, data, batch_size, precision)
+        return np.concatenate([task.probabilities(out).cpu().numpy() for _, out in found])
 
     total = one_pass(task.inputs)
     if augment is None:

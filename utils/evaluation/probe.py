@@ -17,7 +17,7 @@ from datasets.store.images import ImageDataset
 from models.backbones import Transfer
 from utils.evaluation.predict import outputs
 
-STRENGTHS = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # scikit-learn's C, from strong to weak regularisation
+STRENGTHS = (1e-4, 1e-3, 1e-2)  # scikit-learn's C, from strong to weak regularisation
 ITERATIONS = 300
 
 
