@@ -1,4 +1,4 @@
-"""`python -m utils.reporting.probes DATASET --backbone NAME --weights FILE`: linear probes of one data set, every split.
+"""`python -m utils.reporting.probes DATASET --backbone NAME --weights FILE`: linear probes of a data set, every split.
 
 The features of a data set are computed once; the splits differ only in the logistic regression behind them.
 """
