@@ -22,6 +22,7 @@ from utils.evaluation.probe import fit_probe, frozen_features, probe_probabiliti
 from utils.reporting.records import METRICS, save_run
 from utils.reporting.runs import Run
 from utils.training.data import load_data
+from utils.training.loop import make_accelerator
 
 RECIPE = "probe"
 
@@ -51,8 +52,7 @@ def probe_data_set(name: str, backbone: str, weights: str | bool, image_size: in
     missing = [run for run in runs if not (run.metrics_folder / METRICS).is_file()]
     if not missing:
         return []
-    device = torch.accelerator.current_accelerator() or torch.device("cpu")
-    network = build_backbone(backbone, pretrained=weights, image_size=image_size).to(device)
+    network = build_backbone(backbone, pretrained=weights, image_size=image_size).to(make_accelerator().device)
     every = ImageDataset(name, np.arange(len(read_manifest(name))), image_size=image_size)
     started = time.monotonic()
     features = frozen_features(network.to(memory_format=torch.channels_last), every, precision=precision)
