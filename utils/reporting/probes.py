@@ -13,6 +13,7 @@ import torch
 
 from datasets import catalog
 from datasets.catalog import DataError
+from datasets.store import index
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 from models import build_backbone
@@ -29,9 +30,9 @@ RECIPE = "probe"
 
 def splits_of(name: str) -> list[dict[str, object]]:
     """The protocols of a data set that a probe is made for: as published, cleaned, and every patient fold."""
-    published = read_manifest(name).published_split.eq("test").any()
-    folds = [{"split": "patient", "fold": fold} for fold in range(catalog.get(name).folds)]
-    return [{"split": "published"}, {"split": "cleaned"}][: 2 * published] + folds
+    whole = [{"split": "published"}] if read_manifest(name).published_split.eq("test").any() else []
+    whole += [{"split": "cleaned"}] if whole and (index.SPLITS / f"s0/{name}.csv").is_file() else []
+    return whole + [{"split": "patient", "fold": fold} for fold in range(catalog.get(name).folds)]
 
 
 def probe_data_set(name: str, backbone: str, weights: str | bool, image_size: int, precision: str = "no") -> list[Run]:
