@@ -17,7 +17,7 @@ from utils.reporting.tables.classification import (
     undone_shortcuts,
 )
 from utils.reporting.tables.common import find_run, format_ci
-from utils.reporting.tables.curation import class_shift, nearest_neighbour, shortcut_accuracy
+from utils.reporting.tables.curation import class_shift, nearest_neighbour, patient_folds, shortcut_accuracy
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
 from utils.reporting.tables.projects import project_rows
 from utils.reporting.tables.segmentation import (
@@ -47,6 +47,7 @@ __all__ = [
     "mask_metrics",
     "multitask_runs",
     "nearest_neighbour",
+    "patient_folds",
     "pretraining_gain",
     "pretraining_pairs",
     "project_rows",
@@ -68,6 +69,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "cleaning": lambda evidence: cleaned(evidence.classification),
     "external": lambda evidence: external_tests(evidence.classification),
     "views": lambda evidence: undone_shortcuts(evidence.classification),
+    "folds": lambda evidence: patient_folds(),
     "shortcuts": lambda evidence: shortcut_accuracy(evidence.findings),
     "nearest": lambda evidence: nearest_neighbour(evidence.findings),
     "gap": lambda evidence: pd.concat(
