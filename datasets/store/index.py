@@ -4,6 +4,7 @@
 """
 
 import hashlib
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,7 @@ def refuse_part(name: str, manifest: pd.DataFrame, table: Path) -> None:
         )
 
 
+@cache
 def folds_digest(name: str) -> str:
     """Which committed groups and folds data set `name` has: 12 hexadecimal digits, "" where no table is committed.
 

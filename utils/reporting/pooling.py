@@ -24,7 +24,7 @@ def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
 
     A pooled record has the metrics of the folds' joined predictions, intervals over all groups, the accuracy of each
     fold (`folds`; of a segmentation its Dice) and the ids it was made of (`pooled`). One that is there already and made
-    of the same is kept.
+    of the same is kept; one whose folds are no longer all there, or were made anew in part, is taken away.
     """
     folds = defaultdict(dict)
     evidence = load_evidence(folder)
@@ -35,9 +35,12 @@ def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
     written = []
     for run, records in folds.items():
         folds_wanted = list(range(catalog.get(run.dataset).folds))
-        if sorted(records) != folds_wanted:
+        path = run_folder(folder, next(iter(records.values())) | {"id": run.id}) / METRICS
+        made_alike = len({record["data"].get("folds", "") for record in records.values()}) == 1
+        if sorted(records) != folds_wanted or not made_alike:
+            if path.is_file():  # a fold was run anew since, so it no longer says what its folds say
+                path.unlink()
             continue
-        path = run_folder(folder, records[0] | {"id": run.id}) / METRICS
         if not _is_made_of(path, records):
             record = pooled(run, [records[f] for f in folds_wanted], evidence, resamples)
             write_record(path, record)

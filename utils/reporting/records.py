@@ -30,6 +30,7 @@ VERSIONS = ("torch", "torchvision", "timm", "accelerate", "kornia", "monai", "sc
 
 
 METRICS, HISTORY, PREDICTIONS = "metrics.json", "history.csv", "predictions.csv.gz"
+KEPT_SPLITS = ("published", "slices")  # their test sets do not depend on the committed groups and folds
 CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
 
 
@@ -180,10 +181,18 @@ def run_folder(root: Path, record: dict) -> Path:
     return root / record["task"] / record["run"]["dataset"] / record["id"]
 
 
+def on_old_folds(record: dict) -> bool:
+    """Whether a run was split by groups or folds that have been made anew since: tables mark it."""
+    run = record["run"]
+    return run["split"] not in KEPT_SPLITS and record["data"].get("folds", "") != folds_digest(run["dataset"])
+
+
 def load_evidence(folder: Path | None = None) -> Evidence:
     """What tables and figures are made of; `folder` is `saved_metrics/` by default."""
     folder = folder or output_root() / "saved_metrics"
     records = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/*/*/{METRICS}"))]
     records.sort(key=lambda record: record["id"])
+    for record in records:
+        record["old_folds"] = on_old_folds(record)
     findings = [json.loads(path.read_text()) for path in sorted((folder / "curation").glob("*.json"))]
     return Evidence(folder, records, findings)

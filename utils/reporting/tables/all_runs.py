@@ -31,6 +31,7 @@ def all_runs(evidence: Evidence) -> pd.DataFrame:
             entry = record["metrics"].get(metric, {})
             row |= {metric: entry.get("value"), f"{metric}_low": entry.get("low"), f"{metric}_high": entry.get("high")}
         row |= {"reported": (record["published"] or {}).get(main), "finished": record.get("finished")}
+        row["old_folds"] = "yes" if record.get("old_folds") else ""
         rows.append(row | {"git": record.get("git", "")[:12]})
     table = pd.DataFrame(rows)
     whole = ["fold", "epochs", "epoch_kept"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from utils.reporting.tables.common import NONE, cell, find_run, format_ci, in_table_order, split_words
+from utils.reporting.tables.common import NONE, cell, find_run, format_ci, in_table_order, tested
 
 
 def results_table(records: Sequence[dict]) -> pd.DataFrame:
@@ -17,7 +17,7 @@ def results_table(records: Sequence[dict]) -> pd.DataFrame:
         rows.append(
             {
                 "data set": run["dataset"],
-                "split": split_words(run),
+                "split": tested(record),
                 "model": run["model"],
                 "pixels": run["image_size"],
                 "epochs": training["epochs"] if training else NONE,

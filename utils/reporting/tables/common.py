@@ -8,6 +8,7 @@ from utils.reporting.runs import FULL_SIZE
 NONE = "–"
 
 
+OLD_FOLDS = "†"  # of a run that was split by groups and folds which have been made anew since
 STEPS_AT = 64  # pixels at which changes of a method are tried
 
 
@@ -37,9 +38,19 @@ def split_words(run: dict) -> str:
     return f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
 
 
+def tested(record: dict) -> str:
+    """The protocol of a record in a table's words, marked with `OLD_FOLDS` where it was split so."""
+    return split_words(record["run"]) + mark(record)
+
+
 def cell(record: dict | None, metric: str = "accuracy") -> str:
-    """A metric of a record with its interval, or "–" without a record."""
-    return format_ci(record["metrics"][metric]) if record else NONE
+    """A metric of a record with its interval, marked with `OLD_FOLDS` where it was split so; "–" without a record."""
+    return format_ci(record["metrics"][metric]) + mark(record) if record else NONE
+
+
+def mark(record: dict) -> str:
+    """`OLD_FOLDS` behind a space for a run on folds that have been made anew since, else ""."""
+    return f" {OLD_FOLDS}" if record.get("old_folds") else ""
 
 
 def find_run(records: Sequence[dict], **wanted: object) -> dict | None:

@@ -14,7 +14,7 @@ from utils.reporting.tables.common import (
     is_pooled_elsewhere,
     of_steps,
     sensitivity_specificity,
-    split_words,
+    tested,
     training_columns,
 )
 
@@ -35,7 +35,7 @@ def multitask_runs(evidence: Evidence) -> pd.DataFrame:
         rows.append(
             {
                 "data set": run["dataset"],
-                "split": split_words(run),
+                "split": tested(record),
                 "reported by S0": f"{100 * reported['accuracy']:.1f}" if reported else NONE,
                 "accuracy": format_ci(metrics["accuracy"]),
                 "1-NN": cell(find_run(evidence.classification, **same, model="1-NN")),
@@ -62,7 +62,7 @@ def ablation_runs(evidence: Evidence) -> pd.DataFrame:
             both = recipe["model_args"].get("reconstruct", True)
             rows.append(
                 {
-                    "data set": f"{run['dataset']}, {split_words(run)}",
+                    "data set": f"{run['dataset']}, {tested(record)}",
                     "recipe": name,
                     "reconstruction": "yes" if both else "no",
                     "heads": "two" if recipe["model_args"].get("hierarchical", True) else "one",

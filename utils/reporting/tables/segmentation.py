@@ -7,7 +7,7 @@ import pandas as pd
 from utils.recipes import RECIPES
 from utils.recipes.published import published
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import NONE, STEPS_AT, cell, format_ci, is_pooled_elsewhere, of_steps, split_words
+from utils.reporting.tables.common import NONE, STEPS_AT, cell, format_ci, is_pooled_elsewhere, of_steps, tested
 
 MASK_METRICS = {
     "dice": "Dice %",
@@ -54,7 +54,7 @@ def dice_by_patient(records: Sequence[dict]) -> pd.DataFrame:
         rows.append(
             {
                 "data set": run["dataset"] + (", middle slices" if run.get("selection") == "middle" else ""),
-                "tested": split_words(run),
+                "tested": tested(record),
                 "model": run["model"],
                 "recipe": run["recipe"] if training else NONE,
                 "pixels": run["image_size"],

@@ -5,7 +5,7 @@ import pandas as pd
 from utils.analysis.ablation import compare
 from utils.recipes import RECIPES
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import NONE, cell, find_run, format_ci, is_pooled_elsewhere, minutes, split_words
+from utils.reporting.tables.common import NONE, cell, find_run, format_ci, is_pooled_elsewhere, minutes, tested
 
 WEIGHTS = {True: "pretrained", False: "from scratch"}
 
@@ -41,7 +41,7 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
             "macro F2, AUC there": _f2_and_auc(pair.get("published")),
             "by patient": cell(pair.get("patient")),
             "F2, AUC by patient": _f2_and_auc(pair.get("patient")),
-            "tested": split_words(pair["patient"]["run"]) if "patient" in pair else NONE,
+            "tested": tested(pair["patient"]) if "patient" in pair else NONE,
             "reported": _reported(pair),
         }
         for (dataset, model, pretrained, recipe, pixels, _), pair in sorted(rows.items(), key=_best_by_patient)
@@ -89,7 +89,7 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
         rows.append(
             {
                 "data set": run["dataset"],
-                "split": split_words(run),
+                "split": tested(pair["pretrained"]),
                 "backbone": run["model"],
                 "recipe": run["recipe"],
                 "pixels": run["image_size"],
@@ -130,7 +130,7 @@ def recipe_runs(evidence: Evidence) -> pd.DataFrame:
             run, tta = record["run"], record.get("tta")
             rows.append(
                 {
-                    "data set": f"{run['dataset']}, {split_words(run)}",
+                    "data set": f"{run['dataset']}, {tested(record)}",
                     "backbone": f"{run['model']}, {WEIGHTS[run['pretrained']]}",
                     "recipe": name,
                     "pixels": run["image_size"],

@@ -1,0 +1,89 @@
+"""Runs on folds that have been made anew since are marked wherever they are shown, and never pooled with newer ones."""
+
+import copy
+import json
+
+import pytest
+
+from datasets.catalog import REPO
+from datasets.store.index import folds_digest
+from utils.reporting.pooling import pool_folds
+from utils.reporting.records import load_evidence, on_old_folds, run_folder, write_predictions, write_record
+from utils.reporting.tables.all_runs import all_runs
+from utils.reporting.tables import common
+from utils.reporting.tables.common import OLD_FOLDS, cell
+
+NOW = folds_digest("cheng")
+
+
+@pytest.fixture(scope="module")
+def one_fold():
+    """A committed record of a patient fold of `cheng`, with its predictions."""
+    evidence = load_evidence(REPO / "saved_metrics")
+    wanted = {"dataset": "cheng", "split": "patient", "fold": 0, "model": "1-NN"}
+    record = next(r for r in evidence.records if wanted.items() <= r["run"].items())
+    return record, evidence.predictions(record)
+
+
+def of_fold(record, fold, digest):
+    made = copy.deepcopy(record) | {"id": record["id"].replace("patient-f0", f"patient-f{fold}")}
+    made["run"]["fold"], made["data"]["folds"] = fold, digest
+    return made
+
+
+@pytest.mark.parametrize(
+    ("split", "digest", "old"),
+    [
+        ("patient", NOW, False),
+        ("patient", "0" * 12, True),
+        ("patient", None, True),
+        ("cleaned", None, True),
+        ("external", None, True),
+        ("published", None, False),
+        ("slices", None, False),
+    ],
+)
+def test_what_counts_as_old(one_fold, split, digest, old):
+    record = copy.deepcopy(one_fold[0])
+    record["run"]["split"] = split
+    record["data"].pop("folds", None)
+    if digest:
+        record["data"]["folds"] = digest
+    assert on_old_folds(record) is old
+    record["old_folds"] = old
+    assert cell(record).endswith(OLD_FOLDS) is old and common.tested(record).endswith(OLD_FOLDS) is old
+
+
+def test_a_table_of_other_groups_has_another_digest(monkeypatch, tmp_path):
+    text = (REPO / "datasets/splits/cheng.csv").read_text()
+    monkeypatch.setattr("datasets.store.index.SPLITS", tmp_path)
+    digest = folds_digest.__wrapped__
+    assert digest("cheng") == ""
+    (tmp_path / "cheng.csv").write_text(text)
+    assert digest("cheng") == NOW and len(NOW) == 12
+    header, first, *rest = text.splitlines()
+    (tmp_path / "cheng.csv").write_text("\n".join([header, *rest, first]) + "\n")
+    assert digest("cheng") == NOW, "the order of the rows is no other split"
+    (tmp_path / "cheng.csv").write_text("\n".join([header, first[:-1] + str((int(first[-1]) + 1) % 5), *rest]) + "\n")
+    assert digest("cheng") != NOW
+
+
+def test_folds_made_anew_in_part_are_not_pooled(one_fold, tmp_path):
+    record, predictions = one_fold
+
+    def write(fold, digest):
+        made = of_fold(record, fold, digest)
+        write_record(run_folder(tmp_path, made) / "metrics.json", made)
+        write_predictions(run_folder(tmp_path, made) / "predictions.csv.gz", predictions)
+
+    for fold in range(5):
+        write(fold, "0" * 12)
+    (path,) = pool_folds(tmp_path, resamples=20)
+    evidence = load_evidence(tmp_path)
+    assert all(r["old_folds"] for r in evidence.records) and set(all_runs(evidence).old_folds) == {"yes"}
+    write(3, NOW)
+    assert pool_folds(tmp_path, resamples=20) == [] and not path.exists(), "the pooled record was of other runs"
+    for fold in range(5):
+        write(fold, NOW)
+    assert pool_folds(tmp_path, resamples=20) == [path]
+    assert json.loads(path.read_text())["data"]["folds"] == NOW and not load_evidence(tmp_path).records[0]["old_folds"]
