@@ -167,6 +167,15 @@ def test_the_transfer_job_has_a_task_for_every_backbone():
     assert f"#SBATCH --array=0-{len(BACKBONES) - 1}\n" in text
 
 
+def test_a_task_of_the_ledger_runs_its_row_or_names_what_it_lacks(submit, tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "none"))
+    job = submit("jobs/ledger.job", options=("--array=9", f"--output={tmp_path}/task-%a.log"))
+    task = Job(f"{job.number}_9", tmp_path / "task-9.log")
+    assert task.end() == "FAILED" and task.field("ExitCode") == "1:0", task.text()
+    assert "not run, it lacks: data set 'cheng' is not here: python datasets/download.py cheng" in task.text()
+    assert not list((tmp_path / "runs").glob("stop-*"))
+
+
 @pytest.fixture
 def train(submit, tmp_path, small_phantom, monkeypatch):
     """`train(job, task, model, **values)`: one task of an array on the small phantom; its record, once it is done."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from datasets.catalog import REPO
 from utils.files import write_atomically
+from utils.reporting.ledger import states
 from utils.reporting.ledger.costs import Cost, cost
 from utils.reporting.ledger.plan import PLAN
 from utils.reporting.ledger.rows import Row, row_of
@@ -154,8 +154,8 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None, plan: Sequence[Row] = PLAN) -> int:
     """Command line; returns the exit code."""
     args = arguments(argv)
-    committed = REPO / "saved_metrics"
-    records = evidence_of(committed) if args.markdown else evidence_of(committed, output_root() / "saved_metrics")
+    folders = [states.COMMITTED] if args.markdown else [states.COMMITTED, output_root() / "saved_metrics"]
+    records = evidence_of(*folders)
     every = entries(plan, records)
     if args.index is not None and not 0 <= args.index < len(every):
         print(f"error: no row {args.index}; the ledger has rows 0 to {len(every) - 1}", file=sys.stderr)
@@ -180,7 +180,7 @@ def run(found: Sequence[Entry], args: argparse.Namespace) -> int:
         elif entry.state == DONE and args.index is not None:
             print(f"{entry.row.name}: done already")
     rows = [entry.row for entry in found if entry.state != DONE and not entry.lacks]
-    print(f"{len(rows)} rows to run, {args.workers} at a time", flush=True)
+    print(f"rows to run: {len(rows)}, {args.workers} at a time", flush=True)
     code = work(rows, workers=args.workers, minutes=args.budget, say=lambda line: print(line, flush=True))
     return code or int(args.index is not None and any(entry.lacks for entry in found))
 

@@ -21,11 +21,12 @@ from utils.reporting.runs import Run
 
 DONE, OLD_FOLDS, SHORT, BEGUN, ABSENT = "done", "old folds", "fewer epochs", "begun", "missing"
 WEIGHTS = "BRAIN_MRI_WEIGHTS"
+COMMITTED = REPO / "saved_metrics"
 
 
 def record_of(run: Run) -> dict | None:
     """The record of a run: where it writes, or the one that is committed."""
-    committed = run_folder(REPO / "saved_metrics", {"task": run.task, "run": {"dataset": run.dataset}, "id": run.id})
+    committed = run_folder(COMMITTED, {"task": run.task, "run": {"dataset": run.dataset}, "id": run.id})
     folders = [run.metrics_folder] if run.quick else [run.metrics_folder, committed]
     found = next((folder / METRICS for folder in folders if (folder / METRICS).is_file()), None)
     return json.loads(found.read_text()) if found else None
@@ -80,10 +81,12 @@ def unknown(row: Row) -> str:
         if row.is_probe:
             return ""
         get_recipe(row["recipe"], row["model"])
+        if not (REPO / row.chapter).is_file():
+            return f"this version has no {row.chapter}"
         known = read_parameters(REPO / row.chapter)
     except TypeError as error:
         return f"a run of this version has no such field: {error}"
-    except (UnknownName, OSError) as error:
+    except UnknownName as error:
         return str(error)
     other = [name for name in row.parameters() if name not in known]
     if other:

@@ -73,7 +73,7 @@ def work(
     finally:
         signal.signal(signal.SIGTERM, previous)
     if waiting:
-        say(f"time is over, {len(waiting)} rows wait; the same command goes on")
+        say(f"time is over, rows that wait: {len(waiting)}; the same command goes on")
         codes.append(GOES_ON)
     return next((code for code in (FAILED, GOES_ON) if code in codes), WENT_WELL)
 
