@@ -282,6 +282,18 @@ def test_other_runs_of_the_tables_follow_the_plan():
     assert row.epochs == 8 and row.parameters()["epochs"] == "8" and row.runs() == [Run(**other["run"])]
 
 
+def test_the_committed_list_does_not_depend_on_the_machine(elsewhere, monkeypatch):
+    row, path = published_row(), elsewhere / "ledger.md"
+    (row.runs()[0].folder).mkdir(parents=True)
+    (row.runs()[0].folder / "checkpoint.pt").touch()
+    write(published_row(model="ViT"))
+    main(["--markdown", str(path)], plan=[row, published_row(model="ViT")])
+    assert re.findall(r"^\| \d \| `.*?` \| (\w+) \|", path.read_text(), re.MULTILINE) == ["missing", "missing"]
+    monkeypatch.setattr(states, "COMMITTED", elsewhere / "saved_metrics")
+    main(["--markdown", str(path)], plan=[row, published_row(model="ViT")])
+    assert re.findall(r"^\| \d \| `.*?` \| (\w+) \|", path.read_text(), re.MULTILINE) == ["missing", "done"]
+
+
 def test_the_committed_records_are_all_in_the_ledger_and_can_be_made_anew(tmp_path):
     """Each by a command that this version takes."""
     path = tmp_path / "ledger.md"

@@ -116,7 +116,7 @@ def markdown(found: Sequence[Entry]) -> str:
             group = entry.row.group
             lines.append(f"\n## {group}\n\n| row | run | state | core-hours | measured from |\n|---|---|---|---|---|")
         value = entry.cost(False)
-        state = entry.unknown or entry.state
+        state = entry.unknown or state_of(entry.row, here=False)
         source = f"`{value.source}`" if value else ""
         lines.append(f"| {entry.index} | `{entry.row.name}` | {state} | {amount(value)} | {source} |")
     return "\n".join([*lines, ""])

@@ -24,32 +24,34 @@ WEIGHTS = "BRAIN_MRI_WEIGHTS"
 COMMITTED = REPO / "saved_metrics"
 
 
-def record_of(run: Run) -> dict | None:
-    """The record of a run: where it writes, or the one that is committed."""
+def record_of(run: Run, here: bool = True) -> dict | None:
+    """The record of a run: where it writes, if `here`, or the one that is committed."""
     committed = run_folder(COMMITTED, {"task": run.task, "run": {"dataset": run.dataset}, "id": run.id})
-    folders = [run.metrics_folder] if run.quick else [run.metrics_folder, committed]
+    folders = [run.metrics_folder] * here + [committed] * (not run.quick)
     found = next((folder / METRICS for folder in folders if (folder / METRICS).is_file()), None)
     return json.loads(found.read_text()) if found else None
 
 
-def state_of(row: Row) -> str:
+def state_of(row: Row, here: bool = True) -> str:
     """One of the states above; of a probe, of which some splits are made, "begun".
+
+    `here` False: by the committed records alone, whatever was run or begun on this machine.
 
     Raises:
         UnknownName, TypeError: a name or a field that this version does not know.
     """
-    states = {_state(run, row) for run in row.runs()}
+    states = {_state(run, row, here) for run in row.runs()}
     return states.pop() if len(states) == 1 else BEGUN
 
 
-def _state(run: Run, row: Row) -> str:
-    record = record_of(run)
+def _state(run: Run, row: Row, here: bool) -> str:
+    record = record_of(run, here)
     state = ABSENT
     if record:
         planned = 0 if row.is_probe or row["quick"] else row.epochs or get_recipe(run.recipe, run.model).epochs
         short = (record["recipe"] or {}).get("epochs", planned) < planned
         state = OLD_FOLDS if on_old_folds(record) else SHORT if short else DONE
-    newer = [path for path in checkpoints(run) if not _belongs(path, record)]
+    newer = here and any(not _belongs(path, record) for path in checkpoints(run))
     return BEGUN if newer and state != DONE else state
 
 
