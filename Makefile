@@ -29,8 +29,9 @@ test: setup ## ruff, every notebook in quick mode (nbval), and all tests; SLURM'
 	$(BIN)/pytest -p no:cacheprovider $(TWO) || status=1; \
 	exit $$status
 
-tables: setup ## runs.csv, the README's table and figure, and the chapter of results, from saved_metrics/
+tables: setup ## runs.csv, the README's table and figure, the ledger of runs, the chapter of results, from saved_metrics/
 	$(BIN)/python -m utils.reporting.readme
+	$(BIN)/python -m utils.reporting.ledger --markdown docs/ledger.md
 	$(BIN)/python -m utils.chapters notebooks/8_results.ipynb
 
 chapters: setup ## execute all notebooks in place, in quick mode on the phantom: some minutes, a line a cell

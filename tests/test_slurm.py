@@ -167,6 +167,44 @@ def test_the_transfer_job_has_a_task_for_every_backbone():
     assert f"#SBATCH --array=0-{len(BACKBONES) - 1}\n" in text
 
 
+def test_a_task_of_the_ledger_runs_its_row_or_names_what_it_lacks(submit, tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "none"))
+    job = submit("jobs/ledger.job", options=("--array=9", f"--output={tmp_path}/task-%a.log"))
+    task = Job(f"{job.number}_9", tmp_path / "task-9.log")
+    assert task.end() == "FAILED" and task.field("ExitCode") == "1:0", task.text()
+    assert "not run, it lacks: data set 'cheng' is not here: python datasets/download.py cheng" in task.text()
+    assert not list((tmp_path / "runs").glob("stop-*"))
+
+
+@pytest.mark.slow
+def test_the_ledger_job_pauses_when_warned_queues_again_and_goes_on(submit, tmp_path, small_phantom, monkeypatch):
+    """The job as it is, over a plan of one small row."""
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    run = {"dataset": "phantom", "model": "CustomCNN", "recipe": "s2", "image_size": 64, "quick": True}
+    (tmp_path / "plan.py").write_text(
+        "import sys\nfrom utils.reporting.ledger.__main__ import main\nfrom utils.reporting.ledger.rows import Row\n"
+        f"sys.exit(main(plan=[Row(group='', run={run}, epochs=4)]))\n"
+    )
+    text = (REPO / "jobs/ledger.job").read_text()
+    assert "python -m utils.reporting.ledger --run" in text
+    small = tmp_path / "ledger.job"
+    small.write_text(text.replace("python -m utils.reporting.ledger --run", f"python {tmp_path}/plan.py --run"))
+    options = ("--array=0", f"--output={tmp_path}/task-%a.log")
+    task = Job(f"{submit(small, options=options).number}_0", tmp_path / "task-0.log")
+
+    def of_row() -> str:
+        return "".join(path.read_text() for path in tmp_path.glob("runs/ledger/*.log"))
+
+    task.until(lambda: "] cell " in of_row())
+    slurm("scancel", "--batch", "--signal=USR1", task.number)
+    task.until(lambda: task.field("Restarts") == "1" and task.field("JobState") == "PENDING")
+    slurm("scontrol", "update", f"JobId={task.number}", "StartTime=now+3")
+    assert task.end(300) == "COMPLETED", task.text() + of_row()
+    epochs = re.findall(r"^(?:epoch|paused: after epoch) \d", of_row(), re.MULTILINE)
+    assert epochs == ["epoch 1", "paused: after epoch 1", "epoch 2", "epoch 3", "epoch 4"]
+    assert not list((tmp_path / "runs").glob("stop-*"))
+
+
 @pytest.fixture
 def train(submit, tmp_path, small_phantom, monkeypatch):
     """`train(job, task, model, **values)`: one task of an array on the small phantom; its record, once it is done."""

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,6 +30,7 @@ from utils.training.loop import Fit
 VERSIONS = ("torch", "torchvision", "timm", "accelerate", "kornia", "monai", "scikit-learn", "numpy")
 
 
+BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
 METRICS, HISTORY, PREDICTIONS = "metrics.json", "history.csv", "predictions.csv.gz"
 KEPT_SPLITS = ("published", "slices")  # their test sets do not depend on the committed groups and folds
 CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
@@ -196,3 +198,10 @@ def load_evidence(folder: Path | None = None) -> Evidence:
         record["old_folds"] = on_old_folds(record)
     findings = [json.loads(path.read_text()) for path in sorted((folder / "curation").glob("*.json"))]
     return Evidence(folder, records, findings)
+
+
+def on_old_folds(record: Mapping) -> bool:
+    """Whether a record was made on other groups or folds than are committed now; older records do not say on which."""
+    run = record["run"]
+    digest = folds_digest(run["dataset"]) if run["split"] in BY_FOLDS else ""
+    return bool(digest) and record.get("data", {}).get("folds") != digest
