@@ -297,7 +297,8 @@ def test_a_search_that_was_killed_goes_on_with_the_same_point(tmp_path):
 
 def test_evidence_of_a_backbone_comes_back_as_a_network(parts, roots):
     net, _, fitted = run_fit(parts, roots / "fit", "SqueezeNet")
-    run = Run("phantom", "patient", 0, "SqueezeNet", "ours", image_size=64, pretrained=False)
+    how = {"split": "patient", "model": "SqueezeNet", "recipe": "ours", "image_size": 64, "pretrained": False}
+    run = Run(dataset="phantom", **how)
     assert run.id == "phantom.patient-f0.SqueezeNet.ours-scratch-64px.seed0" and run.task == "transfer"
     guess = predict(net, Classification(4), parts[0])
     table = prediction_table("phantom", parts[0].rows, np.arange(32).astype(str), parts[0].facts.classes, guess)
@@ -338,7 +339,8 @@ def test_fit_alone_takes_a_stage(parts, tmp_path):
 
 def saved(roots, start, recipe="ours", split="patient", fold=0):
     """A saved run of an untrained SqueezeNet on the phantom: its record."""
-    run = Run("phantom", split, fold, "SqueezeNet", recipe, image_size=64, pretrained=start == "pretrained")
+    how = {"model": "SqueezeNet", "recipe": recipe, "image_size": 64, "pretrained": start == "pretrained"}
+    run = Run(dataset="phantom", split=split, fold=fold, **how)
     test = make_split("phantom", split, fold)
     how = get_recipe(recipe, "SqueezeNet", epochs=1)
     torch.manual_seed(20 * (start == "pretrained") + len(recipe))

@@ -445,7 +445,8 @@ def test_a_description_of_every_picture_in_order(roots):
 
 def saved(recipe="s0", seed=0, image_size=64, fold=0, wrong=()):
     """A saved run on a patient fold of the phantom that decides right but for some images: its record."""
-    run = Run("phantom", "patient", fold, "MultiTaskUNet", recipe, seed, image_size, n_filters=2)
+    how = {"split": "patient", "fold": fold, "recipe": recipe, "seed": seed, "image_size": image_size, "n_filters": 2}
+    run = Run(dataset="phantom", model="MultiTaskUNet", **how)
     parts = make_split("phantom", "patient", fold)
     truth = ImageDataset("phantom", parts.test, image_size=32).labels.numpy()
     decided = truth.copy()

@@ -31,7 +31,7 @@ def run_baselines(split, fold=0):
     for kind in BASELINES:
         table = prediction_table("phantom", parts.test, parts.test_groups, CLASSES, baseline(kind, known, test))
         result = evaluate(table, CLASSES, 20) | {"unseen": unseen(table, parts.seen, 20)}
-        save_run(Run("phantom", split, fold).baseline(kind), result, table)
+        save_run(Run(dataset="phantom", split=split, fold=fold).baseline(kind), result, table)
 
 
 @pytest.fixture
@@ -99,10 +99,8 @@ def test_unseen_is_the_rest_of_the_test_part(roots):
 
 def segmented(fold, model="ClassicUNet"):
     """A saved segmentation run of an untrained network on a patient fold: its record."""
-    run, parts = (
-        Run("phantom", "patient", fold, model, image_size=32, n_filters=4),
-        make_split("phantom", "patient", fold),
-    )
+    run = Run(dataset="phantom", split="patient", fold=fold, model=model, image_size=32, n_filters=4)
+    parts = make_split("phantom", "patient", fold)
     torch.manual_seed(fold)
     net = SEGMENTERS[model](n_filters=4)
     data = ImageDataset("phantom", parts.test, image_size=32, channels="all", masks=True)

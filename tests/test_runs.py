@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import asdict, replace
 
 import numpy as np
 import pandas as pd
@@ -13,13 +14,13 @@ from datasets.catalog import DataError, UnknownName
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import CustomCNN
-from utils.evaluation.baselines import BASELINES, baseline
+from utils.evaluation.baselines import BASELINES, NEAREST_MASK, baseline
 from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.predict import predict
 from utils.recipes import get_recipe
 from utils.reporting import records
 from utils.reporting.records import load_evidence, save_run
-from utils.reporting.runs import Run
+from utils.reporting.runs import TASKS, Run
 from utils.reporting.tables.classification import results_table
 from utils.reporting.tables.common import format_ci
 from utils.reporting.weights import find_weights, load_weights
@@ -32,7 +33,7 @@ CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 @pytest.fixture
 def finished(roots):
     """A saved run of an untrained CustomCNN on the small phantom: (run, model, data, result, path)."""
-    run, split = Run("phantom", image_size=64), make_split("phantom")
+    run, split = Run(dataset="phantom", image_size=64), make_split("phantom")
     model, data = CustomCNN(image_size=64), ImageDataset("phantom", split.test, image_size=64)
     table = prediction_table("phantom", split.test, split.test_groups, CLASSES, predict(model, Classification(4), data))
     result = evaluate(table, CLASSES, resamples=20)
@@ -42,16 +43,56 @@ def finished(roots):
 
 
 def test_ids_say_it_all():
-    assert Run("brain-tumor-mri", "patient", 3, "ViT", seed=7).id == "brain-tumor-mri.patient-f3.ViT.s2.seed7"
-    assert Run("sartaj").id == "sartaj.published.CustomCNN.s2.seed0"
-    assert Run("sartaj").baseline("1-NN").id == "sartaj.published.1-NN.none.seed0"
-    assert Run("sartaj", "patient", None).id == "sartaj.patient.CustomCNN.s2.seed0"
     assert (
-        Run("sartaj", "external", test_on="cheng", image_size=64).id == "sartaj.external-cheng.CustomCNN.s2-64px.seed0"
+        Run(dataset="brain-tumor-mri", split="patient", fold=3, model="ViT", seed=7).id
+        == "brain-tumor-mri.patient-f3.ViT.s2.seed7"
     )
-    assert Run("sartaj", view="upright", quick=True).id == "sartaj.published.CustomCNN.s2-upright-quick.seed0"
+    assert Run(dataset="sartaj").id == "sartaj.published.CustomCNN.s2.seed0"
+    assert Run(dataset="sartaj").baseline("1-NN").id == "sartaj.published.1-NN.none.seed0"
+    assert Run(dataset="sartaj", split="patient", fold=None).id == "sartaj.patient.CustomCNN.s2.seed0"
+    assert (
+        Run(dataset="sartaj", split="external", test_on="cheng", image_size=64).id
+        == "sartaj.external-cheng.CustomCNN.s2-64px.seed0"
+    )
+    assert Run(dataset="sartaj", view="upright", quick=True).id == "sartaj.published.CustomCNN.s2-upright-quick.seed0"
     with pytest.raises(UnknownName, match="did you mean 'CustomCNN'"):
-        Run("phantom", model="CustomCN")
+        Run(dataset="phantom", model="CustomCN")
+
+
+def test_a_run_takes_keywords_only():
+    with pytest.raises(TypeError, match="positional"):
+        Run("phantom", "patient")
+
+
+TASK_OF = {
+    "classification": {"model": "ViT"},
+    "transfer": {"model": "ResNet50", "pretrained": False},
+    "multitask": {"model": "MultiTaskUNet"},
+    "segmentation": {"model": "AttentionUNet"},
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_stores_its_task_and_its_folders_follow(task):
+    run = Run(dataset="phantom", **TASK_OF[task])
+    assert asdict(run)["task"] == task and replace(run, fold=3).task == task
+    assert run.metrics_folder.parts[-3] == run.weights_folder.parts[-3] == task
+    assert run.baseline("1-NN").task == "classification" and run.baseline(NEAREST_MASK).task == "segmentation"
+
+
+def test_a_task_that_is_given_counts_and_is_checked():
+    run = Run(dataset="phantom", model="ResNet50", pretrained=True, task="segmentation")
+    assert run.task == "segmentation" and run.metrics_folder.parts[-3] == "segmentation"
+    assert replace(run, seed=1).task == "segmentation"
+    with pytest.raises(UnknownName, match="did you mean 'multitask'"):
+        Run(dataset="phantom", task="multi-task")
+
+
+def test_a_run_comes_back_from_its_record(finished):
+    run, *_, path = finished
+    record = json.loads(path.read_text())
+    assert "task" not in record["run"], "the record says it once"
+    assert Run(**record["run"], task=record["task"]) == run
 
 
 def test_metrics_can_be_computed_again_from_the_predictions(finished):
@@ -85,7 +126,9 @@ def test_the_published_number_stands_beside_a_full_run_on_its_own_images_only(
     found = {("s2", "CustomCNN", "phantom", "published"): {"accuracy": 0.99}}
     monkeypatch.setattr(records, "published", lambda *place: found.get(place))
     fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5]}), 1)
-    path = save_run(Run("phantom", split, image_size=size), result, table, model=model, recipe=recipe, fit=fit)
+    path = save_run(
+        Run(dataset="phantom", split=split, image_size=size), result, table, model=model, recipe=recipe, fit=fit
+    )
     published = json.loads(path.read_text())["published"]
     assert (published and published["accuracy"]) == reported
 
@@ -112,8 +155,13 @@ def test_weights_come_back_with_their_card(finished, roots):
 
 
 def test_quick_runs_are_no_evidence():
-    assert Run("phantom", quick=True).metrics_folder == Run("phantom", quick=True).folder
-    assert Run("phantom").metrics_folder.parts[-4:] == ("saved_metrics", "classification", "phantom", Run("phantom").id)
+    assert Run(dataset="phantom", quick=True).metrics_folder == Run(dataset="phantom", quick=True).folder
+    assert Run(dataset="phantom").metrics_folder.parts[-4:] == (
+        "saved_metrics",
+        "classification",
+        "phantom",
+        Run(dataset="phantom").id,
+    )
 
 
 def test_only_the_first_process_writes(finished, monkeypatch):
@@ -121,7 +169,7 @@ def test_only_the_first_process_writes(finished, monkeypatch):
     before = path.read_bytes()
     monkeypatch.setenv("RANK", "1")
     path.unlink()
-    save_run(Run("phantom", image_size=64), result, pd.DataFrame())
+    save_run(Run(dataset="phantom", image_size=64), result, pd.DataFrame())
     assert not path.exists()
     path.write_bytes(before)
 

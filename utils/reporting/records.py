@@ -83,7 +83,7 @@ def save_run(
     record = {
         "id": run.id,
         "task": run.task,
-        "run": asdict(run),
+        "run": {name: value for name, value in asdict(run).items() if name != "task"},
         "recipe": asdict(recipe) if recipe else None,
         "parameters": sum(p.numel() for p in model.parameters()) if model else 0,
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad) if model else 0,
@@ -145,7 +145,7 @@ class Evidence:
     findings: list[dict]
 
     def of(self, task: str) -> list[dict]:
-        """The records of one task, a key of `weights.CARD_METRICS`."""
+        """The records of one task, a key of `runs.TASKS`."""
         return [record for record in self.records if record["task"] == task]
 
     @property

@@ -1,4 +1,4 @@
-"""Weights with a card beside them: what a model is, what it expects, what it scored."""
+"""Saves and loads weights with a card beside them, which says what a model is, what it expects and how it scored."""
 
 import json
 from pathlib import Path
@@ -10,15 +10,7 @@ from datasets import catalog
 from datasets.catalog import DataError, lookup
 from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
 from utils.files import replacing, write_atomically
-from utils.reporting.runs import Run, output_root
-
-CARD_METRICS = {
-    "classification": ("accuracy", "macro_f1", "macro_auc"),
-    "multitask": ("accuracy", "macro_f1", "macro_auc"),
-    "transfer": ("accuracy", "macro_f2", "macro_auc"),
-    "segmentation": ("dice", "iou", "hd95"),
-}
-
+from utils.reporting.runs import TASKS, Run, output_root
 
 NOTE = "Trained for research and teaching. Not a medical device."
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -56,7 +48,7 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
         "input": expected_input(run),
         "trained_on": record["run"] | {"data": record["data"]},
         "training": record["training"],
-        "test": {name: record["metrics"][name] for name in CARD_METRICS[run.task]},
+        "test": {name: record["metrics"][name] for name in TASKS[run.task]},
         "licence_of_data": facts.licence,
         "note": NOTE,
     }
