@@ -279,8 +279,10 @@ def test_the_cache_is_used_off_line_and_its_lack_is_told_with_the_command(tmp_pa
     shutil.copy(imagenet / "mobilenetv3.safetensors", snapshot / "snapshots/abc/model.safetensors")
     (snapshot / "refs/main").write_text("abc")
     environment = os.environ | {"TORCH_HOME": str(torch_home), "HF_HOME": str(hub), "HF_HUB_OFFLINE": "1"}
+    # `-o`: the environment is this one; a test must not install another, nor point this one to another checkout
+    make = ("make", "-o", ".venv/ready", f"BIN={Path(sys.executable).parent}")
     done = subprocess.run(
-        ("make", "weights", "BACKBONE=SqueezeNet MobileNetV3-Large ResNet50", f"BIN={Path(sys.executable).parent}"),
+        (*make, "weights", "BACKBONE=SqueezeNet MobileNetV3-Large ResNet50"),
         cwd=REPO,
         env=environment,
         capture_output=True,
