@@ -1,7 +1,7 @@
 """The training loop: `fit(model, task, train, val, recipe)`; `fit_stage` shows it on one screen.
 
-It knows neither the model nor the loss (`tasks.py`) nor the rates (`recipes`). Accelerate carries device, precision and data
-parallelism. Stopped at any moment and started again, a CPU run ends with the same bytes (`checkpoint.py`).
+It knows neither the model nor the loss (`tasks.py`) nor the rates (`recipes`). Accelerate carries device, precision
+and data parallelism. Stopped at any moment and started again, a CPU run ends with the same bytes (`checkpoint.py`).
 """
 
 import os
