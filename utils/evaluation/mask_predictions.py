@@ -130,7 +130,7 @@ def _by_patient(predictions: Iterable[Predicted], patients: np.ndarray) -> Itera
 def hd95(predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
     """95th percentile of the Hausdorff distance of boolean B×K×[D×]H×W, B×K.
 
-    Empty masks are treated as in the table of `segmentation.py`. `spacing` is the size of a voxel along each axis, 1 by default.
+    Empty masks count as in the table of `segmentation.py`. `spacing`: size of a voxel along each axis, 1 by default.
     """
     axes = tuple(range(2, predicted.ndim))
     there, wanted = predicted.any(axis=axes), truth.any(axis=axes)

@@ -1,4 +1,4 @@
-"""The five student projects that are rebuilt here: who made them, under which licence, and what each reported first."""
+"""The five student projects that are rebuilt here: their authors, licences and headline results."""
 
 from dataclasses import dataclass
 
@@ -9,9 +9,9 @@ class Project:
 
     Attributes:
         title, authors, url, licence: as its repository states them; "" where nothing was found.
-        task, data: in words.
+        task, data: short descriptions.
         source, model, dataset, protocol, metric: of its headline, a row of `published.csv`.
-        recipe: of our run that answers it; missing: why there is none, in words.
+        recipe: of our run that answers it; missing: the reason where there is none.
     """
 
     source: str

@@ -1,6 +1,6 @@
-"""All patient folds as one result: every image was tested once, by a model that had not seen its patient.
+"""Pools all patient folds of a run into one result: every image is tested once, by a model not trained on its patient.
 
-`make tables` pools what lies in `saved_metrics/`; nothing is trained here.
+`make tables` pools the runs in `saved_metrics/`; nothing is trained here.
 """
 
 import json
@@ -23,8 +23,8 @@ def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
     """Write the pooled record of every run whose folds all lie in `folder`; returns the paths written.
 
     A pooled record has the metrics of the folds' joined predictions, intervals over all groups, the accuracy of each
-    fold (`folds`; of a segmentation its Dice) and the ids it was made of (`pooled`). One that is there already and made
-    of the same is kept.
+    fold (`folds`; of a segmentation its Dice) and the ids it was made of (`pooled`). A record that was made of the same
+    folds is kept.
     """
     folds = defaultdict(dict)
     evidence = load_evidence(folder)

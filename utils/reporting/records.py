@@ -1,6 +1,6 @@
-"""The evidence of runs in `saved_metrics/`: written after a run, read for every table and figure.
+"""Writes the evidence of runs to `saved_metrics/`, and reads it for every table and figure.
 
-`saved_metrics/README.md` gives the schema; `tables/runs.py` makes one row a run of it.
+`saved_metrics/README.md` gives the schema; `tables/all_runs.py` makes one row a run of it.
 """
 
 import gzip
@@ -27,8 +27,6 @@ from utils.reporting.weights import save_weights
 from utils.training.loop import Fit
 
 VERSIONS = ("torch", "torchvision", "timm", "accelerate", "kornia", "monai", "scikit-learn", "numpy")
-
-
 METRICS, HISTORY, PREDICTIONS = "metrics.json", "history.csv", "predictions.csv.gz"
 CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
 
@@ -50,8 +48,8 @@ def hardware() -> dict[str, str | int]:
 def git_revision() -> str:
     """Commit of the code, with `+changes` where code that a run uses differs from it; "" outside a checkout."""
 
-    def git(*words: str) -> str:
-        done = subprocess.run(("git", "-C", catalog.REPO, *words), capture_output=True, text=True, check=False)
+    def git(*args: str) -> str:
+        done = subprocess.run(("git", "-C", catalog.REPO, *args), capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", *CODE)
@@ -117,16 +115,16 @@ def write_predictions(path: Path, table: pd.DataFrame) -> None:
 
 
 def training_facts(fit: Fit) -> dict:
-    """Epochs, time, and what validation said of the weights that were kept."""
+    """Epochs, time, and the validation metrics of the weights that were kept."""
     kept = fit.history[fit.history.epoch == fit.epoch].iloc[0]
     validation = {name: float(kept[name]) for name in kept.index if name.startswith("val_")}
     return {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} | validation
 
 
 def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
-    """Write what curation found in data set `name` to `saved_metrics/curation/NAME.json`; returns its path.
+    """Write the findings of curation on data set `name` to `saved_metrics/curation/NAME.json`; returns its path.
 
-    Quick tries go to the working folder, as those of runs do. Only the first of several processes writes.
+    Those of quick tries go to the working folder, as with runs. Only the first of several processes writes.
     """
     folder = output_root() / ("runs/curation" if quick else "saved_metrics/curation")
     record = {"dataset": name, "data": fingerprint(name), "git": git_revision(), "hardware": hardware()}

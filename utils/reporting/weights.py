@@ -26,7 +26,7 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
 
 
 def card_of(model: nn.Module, run: Run, record: dict) -> dict:
-    """The card of a model: all that is needed to build it, to feed it, and to know what it is worth."""
+    """The card of a model: all that is needed to build it, to feed it and to know its results."""
     facts = catalog.get(run.dataset)
     if run.task == "segmentation":
         arguments = {"in_channels": len(facts.channels), "out_channels": len(facts.mask_channels)}
@@ -55,7 +55,7 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
 
 
 def expected_input(run: Run) -> dict:
-    """What a model was shown, as data: what has to be done to a publisher's image before it is predicted.
+    """The input that a model expects, as data: how a publisher's image is prepared before it is predicted.
 
     `crop` and `stored_size` are arguments of `preprocess.prepare`, `size` is that of `ImageDataset`.
     """
@@ -97,8 +97,8 @@ def load_weights(path: Path | str) -> nn.Module:
         raise DataError(f"{path}: not there; take the path of {WEIGHTS}, or the name of a run in saved_models/")
     try:
         card = json.loads(Path(path).with_name(CARD).read_text())
-        known = BACKBONES if card["task"] == "transfer" else MODELS | SEGMENTERS | MULTITASK
-        model = lookup(known, card["model"], "model")(**card["arguments"])
+        models = BACKBONES if card["task"] == "transfer" else MODELS | SEGMENTERS | MULTITASK
+        model = lookup(models, card["model"], "model")(**card["arguments"])
         model.load_state_dict(load_file(path))
     except DataError:
         raise

@@ -1,4 +1,4 @@
-"""Optimiser and schedule of a recipe, by the names of torch's own classes."""
+"""Builds the optimiser and the schedule of a recipe, by the names of torch's own classes."""
 
 import math
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ def make_optimizer(
     recipe: Recipe, parameters: Iterable[torch.nn.Parameter | dict], of_balance: Iterable[torch.nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
     """The optimiser over `parameters` (or groups of them, which may have rates of their own), and over those of the
-    balance, which are not pulled towards 0."""
+    balance, which have no weight decay."""
     parameters = list(parameters)
     groups = parameters if isinstance(parameters[0], dict) else [{"params": parameters}]
     if of_balance := list(of_balance):
