@@ -1,4 +1,4 @@
-"""What several test files share: a small phantom, made once a session, and folders that keep tests out of the tree."""
+"""Fixtures that several test files share: a small phantom, made once a session, and folders outside the repository."""
 
 import os
 from pathlib import Path
@@ -33,7 +33,7 @@ def roots(small_phantom, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def real_sets(tmp_path_factory):
-    """A data root with the three real sets, taken in by `download.py`; skips where there are no archives."""
+    """A data root with the three real sets, brought in by `download.py`; skips where there are no archives."""
     archives = os.environ.get("BRAIN_MRI_ARCHIVES")
     if not archives:
         pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")

@@ -1,4 +1,4 @@
-"""A Kaggle on loopback: speaks what Kaggle's own client asks for when it downloads a data set.
+"""A Kaggle server on loopback that answers Kaggle's own client when it downloads a data set.
 
 `test_download.py` points the client here.  As at Kaggle, the API checks the token and redirects to a signed address
 on another host, which serves the file with ETag and byte ranges; on request it cuts the connection or stalls.
@@ -18,7 +18,7 @@ CHUNK = 64 * 1024
 
 @dataclass
 class Served:
-    """One request for the file: the Range it asked for ("" for none) and the bytes sent in answer."""
+    """One request for the file: its Range ("" for none) and the bytes sent in answer."""
 
     range: str
     sent: int = 0
@@ -69,13 +69,13 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
     def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if not self._known(self.headers["Authorization"] or ""):
             self.kaggle.refused += 1
             return self._json(401, {"code": 401, "message": "Unauthenticated"})
         if self.path == WHO_AM_I:
             return self._json(200, {"active": True, "username": self.kaggle.user})
-        handle = f"{asked.get('ownerSlug')}/{asked.get('datasetSlug')}"
+        handle = f"{request.get('ownerSlug')}/{request.get('datasetSlug')}"
         if self.path != DOWNLOAD or handle not in self.kaggle.files:
             return self._json(403, {"code": 403, "message": "Permission 'datasets.get' was denied"})
         self.send_response(302)

@@ -107,7 +107,7 @@ def test_grey_is_three_equal_channels_and_others_get_a_convolution_of_their_own(
 
 
 @pytest.mark.parametrize("name", ["SqueezeNet", "ResNet50", "InceptionV3", "ViT-B16"])
-def test_each_sees_pictures_as_in_its_training(name):
+def test_each_receives_images_normalised_as_in_its_training(name):
     net = build_backbone(name, image_size=96)
     facts = timm.get_pretrained_cfg(TIMM.get(name, "resnet50.tv_in1k"))  # SqueezeNet: ImageNet's usual, as ResNet50's
     assert net.mean.flatten().tolist() == pytest.approx(facts.mean)
@@ -123,7 +123,7 @@ def test_each_sees_pictures_as_in_its_training(name):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("args", "message"),
     [
         ({"num_classes": 1}, "num_classes=1"),
         ({"in_channels": 5}, "in_channels=5"),
@@ -132,9 +132,9 @@ def test_each_sees_pictures_as_in_its_training(name):
         ({"name": "InceptionV3", "image_size": 64}, "at least 75"),
     ],
 )
-def test_sizes_that_do_not_fit_are_named(words, told):
-    with pytest.raises(ValueError, match=told):
-        build_backbone(**{"name": "SqueezeNet"} | words)
+def test_sizes_that_do_not_fit_are_named(args, message):
+    with pytest.raises(ValueError, match=message):
+        build_backbone(**{"name": "SqueezeNet"} | args)
     with pytest.raises(ValueError, match="unknown backbone 'resnet50'"):
         build_backbone("resnet50")
     with pytest.raises(ValueError, match="built for B×3×64×64"):
@@ -163,7 +163,7 @@ def imagenet(tmp_path_factory):
         ("MobileNetV3-Large", "mobilenetv3.safetensors"),
     ],
 )
-def test_a_warm_start_holds_the_tensors_of_its_file(imagenet, name, file):
+def test_a_pretrained_backbone_has_the_tensors_of_its_file(imagenet, name, file):
     state = read_weights(imagenet / file)
     net = build_backbone(name, pretrained=imagenet / file, image_size=64)
     own = net.backbone.state_dict()
@@ -172,7 +172,7 @@ def test_a_warm_start_holds_the_tensors_of_its_file(imagenet, name, file):
     assert gone <= {"classifier", "conv_head"}, "only the classifier stays behind"
 
 
-def test_the_real_squeezenet_holds_the_files_tensors():
+def test_the_real_squeezenet_has_the_tensors_of_its_file():
     file = os.environ.get("BRAIN_MRI_SQUEEZENET")
     if not file:
         pytest.skip("BRAIN_MRI_SQUEEZENET names no file with SqueezeNet's ImageNet weights")
@@ -194,11 +194,11 @@ def test_position_embeddings_are_resized(tmp_path):
 def test_a_whole_network_of_ours_comes_back_head_and_all(tmp_path):
     net = build_backbone("SqueezeNet", num_classes=3, image_size=64, head="dual")
     save_file(net.state_dict(), tmp_path / "ours.safetensors")
-    words = {"pretrained": tmp_path / "ours.safetensors", "image_size": 64}
-    again = build_backbone("SqueezeNet", num_classes=3, head="dual", **words)
+    args = {"pretrained": tmp_path / "ours.safetensors", "image_size": 64}
+    again = build_backbone("SqueezeNet", num_classes=3, head="dual", **args)
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), again.state_dict().values(), strict=True))
     with pytest.raises(WeightsError, match=r"ours.safetensors: not the weights of SqueezeNet with 4 classes"):
-        build_backbone("SqueezeNet", num_classes=4, head="dual", **words)
+        build_backbone("SqueezeNet", num_classes=4, head="dual", **args)
 
 
 class Code:
@@ -261,14 +261,14 @@ def missing(folder, imagenet):
     [ten_classes, ten_classes_of_timm, another_network, code, plain_pickle, half, half_pth, no_tensors, missing],
 )
 def test_wrong_files_are_refused_by_name_and_nothing_runs(tmp_path, imagenet, make):
-    name, file, told = make(tmp_path, imagenet)
-    with pytest.raises(WeightsError, match=told) as refused:
+    name, file, message = make(tmp_path, imagenet)
+    with pytest.raises(WeightsError, match=message) as refused:
         build_backbone(name, pretrained=tmp_path / file, image_size=64)
     assert Path(file).name in str(refused.value) and len(str(refused.value)) < 700
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_cache_is_used_off_line_and_its_lack_is_told_with_the_command(tmp_path, imagenet):
+def test_the_cache_is_used_offline_and_missing_weights_are_reported_with_the_command(tmp_path, imagenet):
     """`make weights` in a process of its own: the hub reads its settings once."""
     torch_home, hub = tmp_path / "torch", tmp_path / "hub"
     cached = torch_home / "hub/checkpoints/squeezenet1_1-b8a52dc0.pth"

@@ -1,4 +1,4 @@
-"""The way in, as a user walks it: archive or Kaggle → folder; what goes wrong on the way leaves nothing half-written.
+"""`download.py` from an archive or Kaggle to a data set; whatever goes wrong leaves nothing half-written.
 
 Archives are made here, a few tiny images each; `kaggle_server.py` is the Kaggle.  The real archives are tried where
 BRAIN_MRI_ARCHIVES names their folder.
@@ -48,7 +48,7 @@ def root(tmp_path, monkeypatch) -> Path:
     return tmp_path / "data"
 
 
-def picture(seed: int, side: int = 48, kind: str = "JPEG") -> bytes:
+def image(seed: int, side: int = 48, kind: str = "JPEG") -> bytes:
     buffer = io.BytesIO()
     noise = np.random.default_rng(seed).integers(60, 255, (side, side), dtype=np.uint8)
     Image.fromarray(noise).save(buffer, kind)
@@ -59,7 +59,7 @@ def folders(name: str, each: int = 2, side: int = 48, kind: str = "JPEG", inside
     """The files of a Kaggle set with `each` images in every class folder."""
     dataset = catalog.get(name)
     paths = [f"{split}/{folder}/{i}.jpg" for split in dataset.splits for folder in dataset.folders for i in range(each)]
-    return {inside + path: picture(seed, side, kind) for seed, path in enumerate(paths)}
+    return {inside + path: image(seed, side, kind) for seed, path in enumerate(paths)}
 
 
 def mat(label: int, pid: str, seed: int) -> bytes:
@@ -163,12 +163,12 @@ def test_cheng_keeps_masks_patients_and_the_way_up(root, tmp_path):
 
 
 def test_the_manifest_names_the_publishers_file_where_it_is_known(root, tmp_path, capsys):
-    known = "Training/glioma/Tr-gl_0010.jpg"
-    assert bring("brain-tumor-mri", saved(tmp_path, folders("brain-tumor-mri") | {known: picture(99)})) == 0
-    row = next(r for r in manifest.read_rows(root / "brain-tumor-mri" / "manifest.csv") if r["path"] == known)
-    own = manifest.originals("brain-tumor-mri")[known]
+    original = "Training/glioma/Tr-gl_0010.jpg"
+    assert bring("brain-tumor-mri", saved(tmp_path, folders("brain-tumor-mri") | {original: image(99)})) == 0
+    row = next(r for r in manifest.read_rows(root / "brain-tumor-mri" / "manifest.csv") if r["path"] == original)
+    own = manifest.originals("brain-tumor-mri")[original]
     assert {key: row[key] for key in own} == own
-    assert row["file_sha256"] == manifest.sha256(root / "brain-tumor-mri" / "raw" / known) != row["sha256"]
+    assert row["file_sha256"] == manifest.sha256(root / "brain-tumor-mri" / "raw" / original) != row["sha256"]
     assert download.main(["brain-tumor-mri", "--check"]) == 1  # 17 images are not the published 7,023
     output = capsys.readouterr()
     assert "0 of 17 files have the publisher's own bytes" in output.out
@@ -303,7 +303,7 @@ BOMB = zipped({"Training/glioma_tumor/0.jpg": bytes(100 * 2**20)}, zipfile.ZIP_D
     [
         (folders("brain-tumor-mri"), "looks like brain-tumor-mri"),
         (cheng(), "looks like cheng"),
-        ({"holiday/beach.jpg": picture(0)}, "it holds holiday/beach.jpg"),
+        ({"holiday/beach.jpg": image(0)}, "it holds holiday/beach.jpg"),
         (WHOLE[: len(WHOLE) // 2], "not a whole zip archive"),
         (b"<html>log in first</html>", "not a whole zip archive"),
         (damaged(), "not a whole zip archive"),
@@ -316,7 +316,7 @@ BOMB = zipped({"Training/glioma_tumor/0.jpg": bytes(100 * 2**20)}, zipfile.ZIP_D
         (folders("sartaj") | {"copy/" + next(iter(folders("sartaj"))): b"x"}, "twice"),
         (without("Training/glioma_tumor/"), "class folder Training/glioma_tumor holds no image"),
         (all_broken(b"404: not found"), "16 of 16 images are broken"),
-        (all_broken(picture(0)[:-200]), "truncated"),
+        (all_broken(image(0)[:-200]), "truncated"),
     ],
     ids=[
         "other set", "cheng", "holiday", "cut short", "web page", "damaged", "dots", "dots inside", "absolute", "drive",
@@ -446,7 +446,7 @@ def test_a_folder_that_may_not_be_written(root, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_two_at_once_the_second_is_told_who_is_first(root, tmp_path, capsys):
+def test_two_at_once_the_second_names_the_first(root, tmp_path, capsys):
     root.mkdir()
     with (root / ".sartaj.lock").open("w") as lock:
         lock.write("4711")
@@ -464,8 +464,8 @@ def children(pid: int) -> list[int]:
     return [int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
-def test_an_interrupted_run_is_taken_up_after_its_finished_unpacking(how, root, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
+def test_an_interrupted_run_is_taken_up_after_its_finished_unpacking(number, root, tmp_path):
     archive = saved(tmp_path, folders("sartaj", each=60, side=300))
     command = [
         sys.executable,
@@ -482,14 +482,14 @@ def test_an_interrupted_run_is_taken_up_after_its_finished_unpacking(how, root, 
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: len(children(run.pid)) == 3)  # two workers and multiprocessing's resource tracker
     workers = children(run.pid)
-    if how == signal.SIGINT:
-        os.killpg(run.pid, how)  # as the terminal does: to the workers, too
+    if number == signal.SIGINT:
+        os.killpg(run.pid, number)  # as the terminal does: to the workers, too
     else:
-        run.send_signal(how)
+        run.send_signal(number)
     _, error = run.communicate(timeout=30)
     assert left(root) == [".sartaj.partial"]
     until(lambda: not any(alive(pid) for pid in workers))
-    if how == signal.SIGINT:
+    if number == signal.SIGINT:
         assert run.returncode == 130
         assert error == "interrupted; run the same command again to go on\n"
     again = subprocess.run([*command[:-1], "64"], capture_output=True, text=True)
@@ -641,6 +641,6 @@ def test_the_real_archives(name, root, capsys):
         assert len({row["pid"] for row in rows}) == 233
         assert len({row["patient"] for row in rows}) == 209
     else:
-        known = manifest.originals(name)
-        assert len(known) == dataset.images
-        assert all(row["sha256"] == known[row["path"]]["sha256"] for row in rows)
+        originals = manifest.originals(name)
+        assert len(originals) == dataset.images
+        assert all(row["sha256"] == originals[row["path"]]["sha256"] for row in rows)

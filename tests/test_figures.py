@@ -78,8 +78,8 @@ def test_every_other_figure_draws(predictions):
     )
     assert [b.get_height() for b in bars] == [2, 1]
     assert len(figures.first_filters(CustomCNN(image_size=64)).axes) == 64
-    picture = figures.heat_on_image(np.full((4, 4), 255, np.uint8), np.zeros((4, 4)))
-    assert np.allclose(picture, 1), "without heat the image stays as it is"
+    image = figures.heat_on_image(np.full((4, 4), 255, np.uint8), np.zeros((4, 4)))
+    assert np.allclose(image, 1), "without heat the image stays as it is"
 
 
 def test_published_numbers_stand_beside_ours():
@@ -93,7 +93,7 @@ def test_published_numbers_stand_beside_ours():
     assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "D"] == [0.99]
 
 
-def test_masks_lie_in_their_colour_on_the_picture():
+def test_masks_lie_in_their_colour_on_the_image():
     image, masks = np.linspace(0, 200, 16).reshape(4, 4), np.zeros((2, 4, 4), np.uint8)
     masks[0, 0, 0] = masks[1, 3, 3] = 1
     rgb = figures.overlay(image, masks)
@@ -127,10 +127,10 @@ def test_figures_of_segmentation_draw_what_they_are_given():
 
 
 def test_confusions_stand_side_by_side_with_their_counts():
-    ours, printed = np.array([[8, 2, 0], [0, 5, 0], [1, 1, 1]]), np.eye(3, dtype=int)
-    figure = figures.confusions({"here": ours, "printed": printed}, CLASSES)
+    ours, reported = np.array([[8, 2, 0], [0, 5, 0], [1, 1, 1]]), np.eye(3, dtype=int)
+    figure = figures.confusions({"here": ours, "reported": reported}, CLASSES)
     counts = [[int(t.get_text()) for t in axis.texts] for axis in figure.axes]
-    assert counts == [ours.ravel().tolist(), printed.ravel().tolist()]
+    assert counts == [ours.ravel().tolist(), reported.ravel().tolist()]
     assert figure.axes[0].collections[0].get_array().ravel()[0] == pytest.approx(0.8), (
         "colour is the share of the class"
     )

@@ -1,4 +1,4 @@
-"""What is frozen stays frozen, to the bit; stages, schedules, early stopping and the values of S0, S1, S3 and S4."""
+"""Frozen layers stay the same to the bit; stages, schedules, early stopping and the values of S0, S1, S3 and S4."""
 
 import json
 import math
@@ -46,11 +46,11 @@ def parts(roots):
 
 
 def run_fit(parts, folder, name=NAME, recipe="ours", seed=0, **changes):
-    how = get_recipe(recipe, name, **{"epochs": 1, "batch_size": 16, "warmup": 0} | changes)
+    recipe = get_recipe(recipe, name, **{"epochs": 1, "batch_size": 16, "warmup": 0} | changes)
     torch.manual_seed(seed)
-    net = build_backbone(name, image_size=64, **how.model_args)
+    net = build_backbone(name, image_size=64, **recipe.model_args)
     before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
-    return net, before, fit(net, Classification(4), *parts, how, folder=folder)
+    return net, before, fit(net, Classification(4), *parts, recipe, folder=folder)
 
 
 def changed(net, before):
@@ -65,7 +65,7 @@ def test_policies_count_layers_from_the_end(unfreeze, count):
 
 
 @pytest.mark.parametrize("unfreeze", ["some", 0, -1, 0.0, 1.5, True, None])
-def test_what_is_no_policy_is_told(unfreeze):
+def test_other_values_are_refused_with_the_policies_there_are(unfreeze):
     with pytest.raises(DataError, match="'all', 'none', a number of layers or a fraction"):
         unfrozen_count(unfreeze, 62)
 
@@ -111,11 +111,11 @@ def test_s3_trains_in_three_stages_each_from_the_weights_kept_before(parts, tmp_
     assert all(torch.equal(a, b) for a, b in zip(*(state.values() for state in seen.values()), strict=True))
 
 
-def run_fit_s3(parts, folder, **words):
-    how = get_recipe("s3", "SqueezeNet", epochs=3)
+def run_fit_s3(parts, folder, **options):
+    recipe = get_recipe("s3", "SqueezeNet", epochs=3)
     torch.manual_seed(0)
-    net = build_backbone("SqueezeNet", image_size=64, **how.model_args)
-    return net, fit(net, Classification(4), *parts, how, folder=folder, **words)
+    net = build_backbone("SqueezeNet", image_size=64, **recipe.model_args)
+    return net, fit(net, Classification(4), *parts, recipe, folder=folder, **options)
 
 
 def test_stages_share_the_epochs_as_planned():
@@ -127,7 +127,7 @@ def test_stages_share_the_epochs_as_planned():
     assert get_recipe("ours", "ResNet50").in_stages() == [get_recipe("ours", "ResNet50")]
 
 
-def test_the_summary_says_what_trains():
+def test_the_summary_counts_unfrozen_layers():
     net = build_backbone("EfficientNetV2-S", head="dual", image_size=64)
     table = unfrozen_layers(net, get_recipe("s3", "EfficientNetV2-S"))
     every = sum(p.numel() for p in net.parameters())
@@ -159,8 +159,8 @@ def test_s3_rate_rises_and_falls_as_worked_out_by_hand():
 def test_s4_rate_falls_by_a_tenth_in_ten_thousand_batches(parts, tmp_path):
     recipe = get_recipe("s4", "ConvNeXt-S")
     assert recipe.schedule_step == "batch" and rates(recipe, 10_001)[-1] == pytest.approx(0.9e-4)
-    how = {"schedule": "ExponentialLR", "schedule_args": {"gamma": 0.5}, "schedule_step": "batch", "lr": 1e-4}
-    _, _, fitted = run_fit(parts, tmp_path, "SqueezeNet", epochs=2, **how)
+    changes = {"schedule": "ExponentialLR", "schedule_args": {"gamma": 0.5}, "schedule_step": "batch", "lr": 1e-4}
+    _, _, fitted = run_fit(parts, tmp_path, "SqueezeNet", epochs=2, **changes)
     assert fitted.history.lr.tolist() == [1e-4, 0.25e-4], "32 images are two batches"
 
 
@@ -174,10 +174,10 @@ def test_s1_rate_falls_once_validation_stands_still(parts, tmp_path):
 
 
 def test_early_stopping_stops_and_stays_stopped(parts, tmp_path):
-    words = {"optimizer": "SGD", "lr": 1e-20, "epochs": 9, "patience": 2, "select": "best"}
-    _, _, fitted = run_fit(parts, tmp_path, "SqueezeNet", **words)
+    changes = {"optimizer": "SGD", "lr": 1e-20, "epochs": 9, "patience": 2, "select": "best"}
+    _, _, fitted = run_fit(parts, tmp_path, "SqueezeNet", **changes)
     assert len(fitted.history) == 3 and fitted.epoch == 1
-    _, _, again = run_fit(parts, tmp_path, "SqueezeNet", **words)
+    _, _, again = run_fit(parts, tmp_path, "SqueezeNet", **changes)
     assert again.history.equals(fitted.history)
 
 
@@ -243,7 +243,7 @@ def test_each_ingredient_differs_in_one_thing():
         assert differs == set(changes) and len(changes) == 1
 
 
-def test_s3_never_turns_a_picture_upside_down_and_s4_does():
+def test_s3_never_turns_an_image_upside_down_and_s4_does():
     x = torch.zeros(64, 1, 32, 32)
     x[:, :, :8] = 1  # bright above
     torch.manual_seed(0)
@@ -265,7 +265,7 @@ def test_tta_of_an_identity_is_the_plain_prediction(parts):
     assert np.allclose(first.sum(1), 1, atol=1e-5)
 
 
-def test_a_gain_is_counted_picture_by_picture():
+def test_a_gain_is_counted_image_by_image():
     gained, groups = [1, 1, 0, 0, -1, 1], ["a", "a", "b", "b", "c", "d"]
     found = mean_interval(gained, groups)
     assert found["value"] == pytest.approx(1 / 3, abs=1e-6) and found["low"] < 1 / 3 < found["high"]
@@ -273,21 +273,21 @@ def test_a_gain_is_counted_picture_by_picture():
 
 
 def test_a_search_that_was_killed_goes_on_with_the_same_point(tmp_path):
-    asked, folders = [], []
+    tried, folders = [], []
 
     def accuracy(changes, folder):
-        asked.append(changes)
+        tried.append(changes)
         folders.append(folder)
-        if len(asked) == 3:
+        if len(tried) == 3:
             raise KeyboardInterrupt
         return changes["lr"]
 
     with pytest.raises(KeyboardInterrupt):
         search(accuracy, 5, tmp_path)
     table = search(accuracy, 5, tmp_path)
-    assert len(table) == 5 and len(asked) == 6, "what was finished is not done again"
-    assert asked[3] == asked[2] and folders[3] == folders[2], "its checkpoint is found again"
-    assert len({str(changes) for changes in asked}) == 5, "no other point twice"
+    assert len(table) == 5 and len(tried) == 6, "what was finished is not done again"
+    assert tried[3] == tried[2] and folders[3] == folders[2], "its checkpoint is found again"
+    assert len({str(changes) for changes in tried}) == 5, "no other point twice"
     assert table.accuracy.is_monotonic_decreasing
     assert len(search(accuracy, 6, tmp_path)) == 6
     (tmp_path / "search.journal").write_text("rubbish\n")
@@ -297,15 +297,15 @@ def test_a_search_that_was_killed_goes_on_with_the_same_point(tmp_path):
 
 def test_evidence_of_a_backbone_comes_back_as_a_network(parts, roots):
     net, _, fitted = run_fit(parts, roots / "fit", "SqueezeNet")
-    how = {"split": "patient", "model": "SqueezeNet", "recipe": "ours", "image_size": 64, "pretrained": False}
-    run = Run(dataset="phantom", **how)
+    values = {"model": "SqueezeNet", "recipe": "ours", "image_size": 64, "pretrained": False}
+    run = Run(dataset="phantom", split="patient", **values)
     assert run.id == "phantom.patient-f0.SqueezeNet.ours-scratch-64px.seed0" and run.task == "transfer"
-    guess = predict(net, Classification(4), parts[0])
-    table = prediction_table("phantom", parts[0].rows, np.arange(32).astype(str), parts[0].facts.classes, guess)
-    how = get_recipe("ours", "SqueezeNet", epochs=1)
-    save_run(run, evaluate(table, parts[0].facts.classes, 20), table, model=net, recipe=how, fit=fitted)
+    probs = predict(net, Classification(4), parts[0])
+    table = prediction_table("phantom", parts[0].rows, np.arange(32).astype(str), parts[0].facts.classes, probs)
+    recipe = get_recipe("ours", "SqueezeNet", epochs=1)
+    save_run(run, evaluate(table, parts[0].facts.classes, 20), table, model=net, recipe=recipe, fit=fitted)
     again = load_weights(find_weights(run.id))
-    assert np.array_equal(predict(again, Classification(4), parts[0]), guess)
+    assert np.array_equal(predict(again, Classification(4), parts[0]), probs)
 
 
 def test_rollout_follows_the_attention():
@@ -339,19 +339,19 @@ def test_fit_alone_takes_a_stage(parts, tmp_path):
 
 def saved(roots, start, recipe="ours", split="patient", fold=0):
     """A saved run of an untrained SqueezeNet on the phantom: its record."""
-    how = {"model": "SqueezeNet", "recipe": recipe, "image_size": 64, "pretrained": start == "pretrained"}
-    run = Run(dataset="phantom", split=split, fold=fold, **how)
+    values = {"model": "SqueezeNet", "recipe": recipe, "image_size": 64, "pretrained": start == "pretrained"}
+    run = Run(dataset="phantom", split=split, fold=fold, **values)
     test = make_split("phantom", split, fold)
-    how = get_recipe(recipe, "SqueezeNet", epochs=1)
+    changed_recipe = get_recipe(recipe, "SqueezeNet", epochs=1)
     torch.manual_seed(20 * (start == "pretrained") + len(recipe))
-    net = build_backbone("SqueezeNet", image_size=64, **how.model_args)
-    freeze(net, how)
+    net = build_backbone("SqueezeNet", image_size=64, **changed_recipe.model_args)
+    freeze(net, changed_recipe)
     data = ImageDataset("phantom", test.test, image_size=64)
-    guess = predict(net, Classification(4), data)
-    table = prediction_table("phantom", test.test, test.test_groups, data.facts.classes, guess)
+    probs = predict(net, Classification(4), data)
+    table = prediction_table("phantom", test.test, test.test_groups, data.facts.classes, probs)
     result = evaluate(table, data.facts.classes, 20) | {"tta": {"gain": mean_interval([0, 1], ["a", "b"])}}
     fitted = Fit(pd.DataFrame({"epoch": [1], "seconds": [90.0], "val_accuracy": [0.25 + len(recipe) / 100]}), 1)
-    return json.loads(save_run(run, result, table, model=net, recipe=how, fit=fitted).read_text())
+    return json.loads(save_run(run, result, table, model=net, recipe=changed_recipe, fit=fitted).read_text())
 
 
 def test_tables_set_pretrained_beside_scratch_and_recipes_beside_ours(roots):

@@ -30,8 +30,8 @@ def test_statistics_by_hand():
 def watched(roots):
     """An untrained AttentionUNet, its task, data and recipe of three epochs on the small phantom."""
     parts = make_split("phantom", "patient")
-    how = {"image_size": 32, "channels": "all", "masks": True}
-    train, val = (ImageDataset("phantom", rows, **how) for rows in (parts.train[:16], parts.val[:8]))
+    settings = {"image_size": 32, "channels": "all", "masks": True}
+    train, val = (ImageDataset("phantom", rows, **settings) for rows in (parts.train[:16], parts.val[:8]))
     recipe = get_recipe("ours", "AttentionUNet", epochs=3, batch_size=8)
     return Segmentation(3, recipe.loss, recipe.augmentation), train, val, recipe
 

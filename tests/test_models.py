@@ -18,7 +18,7 @@ models = pytest.mark.parametrize("name", MODELS)
 
 
 @models
-def test_parameter_count_is_the_published_one(name):
+def test_parameter_count_is_the_reported_one(name):
     count = sum(p.numel() for p in MODELS[name]().parameters())
     print(f"{name}: {count:,}")
     assert count == PARAMETERS[name]

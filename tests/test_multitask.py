@@ -1,4 +1,4 @@
-"""S0's network and what goes with it: the losses and who answers for them, the balances, the decision, the resume."""
+"""S0's network, its losses, balances and decision, an exact resume, and its evidence and tables."""
 
 import json
 import os
@@ -120,7 +120,7 @@ def test_a_batch_without_a_tumour_asks_for_no_kind_of_it():
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters()), "DDP waits for every gradient"
 
 
-def test_the_losses_are_those_of_the_pictures_by_hand():
+def test_the_losses_are_those_computed_by_hand():
     task = MultiTask(4, HEALTHY)
     outputs = {
         "tumour": torch.tensor([2.0, -1.0]),
@@ -135,7 +135,7 @@ def test_the_losses_are_those_of_the_pictures_by_hand():
     assert parts["classification"].item() == pytest.approx(binary + subtype, rel=1e-5)
 
 
-def test_the_augmented_picture_is_reconstructed_and_validation_is_not_augmented():
+def test_the_augmented_image_is_reconstructed_and_validation_is_not_augmented():
     torch.manual_seed(0)
     task, batch = MultiTask(4, HEALTHY, augmentation="s0"), batch_of([0, 1, 2, 3])
     x, targets = task.example(batch)
@@ -252,12 +252,12 @@ def test_only_training_is_balanced(roots):
 
 def run_fit(folder, balance="ema", epochs=3):
     recipe = {"ema": "s0", "kendall": "s0-kendall"}[balance]
-    how = get_recipe(recipe, "MultiTaskUNet", epochs=epochs, batch_size=8)
+    recipe = get_recipe(recipe, "MultiTaskUNet", epochs=epochs, batch_size=8)
     torch.manual_seed(0)
     parts = make_split("phantom", "patient")
     train, val = (ImageDataset("phantom", rows[:24], image_size=32) for rows in (parts.train, parts.val))
-    net, task = MultiTaskUNet(width=2), MultiTask(4, HEALTHY, how.balance, how.augmentation)
-    found = fit(net, task, train, val, how, folder=folder, callback=GradientWatch(task, val.batch([0, 1, 2])))
+    net, task = MultiTaskUNet(width=2), MultiTask(4, HEALTHY, recipe.balance, recipe.augmentation)
+    found = fit(net, task, train, val, recipe, folder=folder, callback=GradientWatch(task, val.batch([0, 1, 2])))
     return net, task, found
 
 
@@ -279,8 +279,8 @@ run_fit({folder!r}, {balance!r})
 @pytest.mark.parametrize("balance", ["ema", "kendall"])
 def test_killed_and_resumed_it_ends_with_the_same_bytes_the_balance_included(roots, balance, tmp_path):
     folder = tmp_path / "killed"
-    words = {"tests": os.path.dirname(__file__), "threads": torch.get_num_threads()}
-    script = INTERRUPTED.format(folder=str(folder), balance=balance, **words)
+    values = {"tests": os.path.dirname(__file__), "threads": torch.get_num_threads()}
+    script = INTERRUPTED.format(folder=str(folder), balance=balance, **values)
     assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == -9
     kept = torch.load(folder / "checkpoint.pt")
     name = {"ema": "balance.averages", "kendall": "balance.log_variances"}[balance]
@@ -365,7 +365,7 @@ def test_one_head_decides_for_the_likeliest_class():
     assert task.decide(p).tolist() == [2] and MultiTask(4, HEALTHY).decide(p).tolist() == [0]
 
 
-def test_a_set_without_healthy_pictures_is_refused_by_name():
+def test_a_set_without_healthy_images_is_refused_by_name():
     assert healthy_class("sartaj") == HEALTHY
     with pytest.raises(DataError, match="'cheng' has no images without a tumour"):
         healthy_class("cheng")
@@ -421,7 +421,7 @@ def test_screening_counts_tumours_found_and_healthy_left_alone():
 # Reconstruction and latent
 
 
-def test_badly_drawn_is_scored_against_the_healthy():
+def test_reconstruction_errors_are_compared_with_those_of_the_healthy():
     table = pd.DataFrame({"label": ["notumor"] * 3 + ["glioma"] * 3 + ["pituitary"], "group": list("abcdefg")})
     table["error"] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.25]
     found = anomaly(table, CLASSES, resamples=50)
@@ -429,14 +429,14 @@ def test_badly_drawn_is_scored_against_the_healthy():
     assert values == pytest.approx({"tumour": 11 / 12, "glioma": 1.0, "meningioma": None, "pituitary": 2 / 3}, abs=1e-6)
 
 
-def test_a_description_of_every_picture_in_order(roots):
+def test_a_description_of_every_image_in_order(roots):
     torch.manual_seed(0)
     data = ImageDataset("phantom", make_split("phantom").test, image_size=32)
     net, task = MultiTaskUNet(width=2), MultiTask(4, HEALTHY)
     found = describe(net, task, data, batch_size=7)
     assert found["latent"].shape == (len(data), 256) and found["probabilities"].shape == (len(data), 4)
-    pictures, drawn = reconstructions(net, task, data, [3, 0])
-    assert found["error"][[3, 0]] == pytest.approx(((pictures - drawn) ** 2).mean((1, 2)), rel=1e-4)
+    images, drawn = reconstructions(net, task, data, [3, 0])
+    assert found["error"][[3, 0]] == pytest.approx(((images - drawn) ** 2).mean((1, 2)), rel=1e-4)
     assert "error" not in describe(MultiTaskUNet(width=2, reconstruct=False), MultiTask(4, 2, reconstruct=False), data)
 
 
@@ -445,8 +445,8 @@ def test_a_description_of_every_picture_in_order(roots):
 
 def saved(recipe="s0", seed=0, image_size=64, fold=0, wrong=()):
     """A saved run on a patient fold of the phantom that decides right but for some images: its record."""
-    how = {"split": "patient", "fold": fold, "recipe": recipe, "seed": seed, "image_size": image_size, "n_filters": 2}
-    run = Run(dataset="phantom", model="MultiTaskUNet", **how)
+    values = {"fold": fold, "recipe": recipe, "seed": seed, "image_size": image_size, "n_filters": 2}
+    run = Run(dataset="phantom", split="patient", model="MultiTaskUNet", **values)
     parts = make_split("phantom", "patient", fold)
     truth = ImageDataset("phantom", parts.test, image_size=32).labels.numpy()
     decided = truth.copy()
@@ -454,17 +454,17 @@ def saved(recipe="s0", seed=0, image_size=64, fold=0, wrong=()):
     p = np.eye(4)[decided] * 0.9 + 0.025
     table = prediction_table("phantom", parts.test, parts.test_groups, CLASSES, p, decided)
     table["screened"] = table.predicted
-    how = get_recipe(recipe, "MultiTaskUNet", epochs=1)
-    how = get_recipe(recipe, "MultiTaskUNet", epochs=1, model_args=dict(how.model_args) | {"width": 2})
+    model_args = dict(get_recipe(recipe, "MultiTaskUNet").model_args) | {"width": 2}
     history = {"epoch": [1], "seconds": [1.0], "val_accuracy": [0.5 + 0.1 * seed]}
-    if how.model_args.get("reconstruct", True):
+    if model_args.get("reconstruct", True):
         history |= {"gradient_reconstruction": [2.0], "weight_reconstruction": [10.0], "val_reconstruction": [0.125]}
     history |= {"gradient_classification": [4.0], "weight_classification": [1.0]}
     table["error"] = np.linspace(0, 1, len(table))
     result = evaluate(table, CLASSES, 20) | {"unseen": None, "screening": screening(table, 20)}
     result["anomaly"] = anomaly(table, CLASSES, 20)
-    net = MultiTaskUNet(**how.model_args)
-    save_run(run, result, table, model=net, recipe=how, fit=Fit(pd.DataFrame(history), 1))
+    net = MultiTaskUNet(**model_args)
+    narrow = get_recipe(recipe, "MultiTaskUNet", epochs=1, model_args=model_args)
+    save_run(run, result, table, model=net, recipe=narrow, fit=Fit(pd.DataFrame(history), 1))
     return run, net
 
 
@@ -518,7 +518,7 @@ def test_the_ablation_compares_what_ran_with_the_same_budget_and_seeds(roots):
     assert row["its gradient, weighted"] == "5"
 
 
-def test_runs_that_tested_other_pictures_are_not_compared(roots):
+def test_runs_that_tested_other_images_are_not_compared(roots):
     saved("s0"), saved("s0-flat")
     evidence = load_evidence(roots / "saved_metrics")
     (runs,) = ablation.budgets(evidence.multitask)

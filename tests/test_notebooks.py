@@ -1,4 +1,4 @@
-"""How notebooks are committed: parameters tagged, run from top to bottom, with outputs and no patient's image."""
+"""Notebooks are committed with tagged parameters, run from top to bottom, with outputs and no patient's image."""
 
 import ast
 import re

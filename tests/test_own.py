@@ -1,4 +1,4 @@
-"""Bring your own: a folder of images and masks with patients, and all that can be wrong with it."""
+"""A folder of the user's own images, masks and patients, and the faults that it may have."""
 
 import unicodedata
 

@@ -124,10 +124,10 @@ def test_tumours_grow_where_their_kind_grows(number):
 def views(images):
     """Thumbnails (N, 4096) of length 1 and pHash bits (N, 64) of the 8 flips and rotations of (N, H, W)."""
     for turn in TURNS:
-        pictures = [Image.fromarray(np.ascontiguousarray(turn(image))) for image in images]
-        small = np.stack([np.asarray(p.resize((64, 64), Image.Resampling.BOX), float).ravel() for p in pictures])
+        views = [Image.fromarray(np.ascontiguousarray(turn(image))) for image in images]
+        small = np.stack([np.asarray(p.resize((64, 64), Image.Resampling.BOX), float).ravel() for p in views])
         small -= small.mean(1, keepdims=True)
-        bits = np.stack([imagehash.phash(p).hash.ravel() for p in pictures])
+        bits = np.stack([imagehash.phash(p).hash.ravel() for p in views])
         yield small / np.linalg.norm(small, axis=1, keepdims=True), bits.astype(int)
 
 

@@ -27,9 +27,9 @@ CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
 def run_baselines(split, fold=0):
     parts = make_split("phantom", split, fold)
-    known, test = (ImageDataset("phantom", rows, image_size=64) for rows in (parts.train_val, parts.test))
+    train_val, test = (ImageDataset("phantom", rows, image_size=64) for rows in (parts.train_val, parts.test))
     for kind in BASELINES:
-        table = prediction_table("phantom", parts.test, parts.test_groups, CLASSES, baseline(kind, known, test))
+        table = prediction_table("phantom", parts.test, parts.test_groups, CLASSES, baseline(kind, train_val, test))
         result = evaluate(table, CLASSES, 20) | {"unseen": unseen(table, parts.seen, 20)}
         save_run(Run(dataset="phantom", split=split, fold=fold).baseline(kind), result, table)
 
@@ -89,7 +89,7 @@ def test_the_headline_sets_published_against_patients(folds):
     assert shown.to_numpy().tolist() == [["1-NN", "stored", nearest["published split"], first_fold]]
 
 
-def test_unseen_is_the_rest_of_the_test_part(roots):
+def test_unseen_is_the_rest_of_the_test_set(roots):
     table = pd.DataFrame({"label": list("aab"), "predicted": list("abb"), "group": ["x", "y", "z"]})
     found = unseen(table, (table.group == "x").to_numpy(), resamples=20)
     assert found["accuracy"]["value"] == 0.5 and found["classes"] == {"a": 1, "b": 1} and found["images"] == 2

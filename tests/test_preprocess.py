@@ -1,4 +1,4 @@
-"""From a publisher's file to a stored image: what is decoded, what refused, where the crop falls, the packing."""
+"""From a publisher's file to a stored image: decoding, refusals, the crop to the head, packing."""
 
 import hashlib
 import io
@@ -22,9 +22,9 @@ from datasets.store.preprocess import RawImage
 RAMP = np.tile(np.linspace(0, 255, 96).astype(np.uint8), (64, 1))
 
 
-def encoded(picture: Image.Image, kind: str = "PNG", **options) -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -256,8 +256,8 @@ def files(tmp_path) -> Path:
     folder.mkdir()
     rng = np.random.default_rng(3)
     for i in range(40):
-        picture = scene((20 + i, 150, 30, 180 - i, 160))[: 120 + i] + rng.integers(0, 20, dtype=np.uint8)
-        (folder / f"{i:02}.png").write_bytes(encoded(Image.fromarray(picture)))
+        image = scene((20 + i, 150, 30, 180 - i, 160))[: 120 + i] + rng.integers(0, 20, dtype=np.uint8)
+        (folder / f"{i:02}.png").write_bytes(encoded(Image.fromarray(image)))
     (folder / "17.png").write_text("not an image")
     return folder
 
@@ -314,10 +314,10 @@ def test_the_crop_spares_the_tumours_that_s2_cut(tmp_path):
     unpacking.unpack(cheng, Path(archives) / cheng.archive, tmp_path / "raw")
     cut = dict.fromkeys(("margin", "s2"), 0)
     for sample in layouts.samples(cheng, tmp_path / "raw"):
-        (picture,) = layouts.read(cheng, tmp_path / "raw", sample.path)
+        (raw,) = layouts.read(cheng, tmp_path / "raw", sample.path)
         for rule in cut:
-            top, bottom, left, right = preprocess.margin_box(picture.image, preprocess.CROPS[rule])
-            cut[rule] += int(picture.mask[top:bottom, left:right].sum() < picture.mask.sum())
+            top, bottom, left, right = preprocess.margin_box(raw.image, preprocess.CROPS[rule])
+            cut[rule] += int(raw.mask[top:bottom, left:right].sum() < raw.mask.sum())
     print(f"slices of 3,064 whose tumour the crop touches: {cut}")
     assert cut["margin"] <= 2
     assert cut["s2"] >= 30

@@ -1,4 +1,4 @@
-"""Splits: every image in one part, no group where it must not be, the same seed the same rows."""
+"""Splits: every image is in one set, no group is in two where it must not be, a seed gives the same rows."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from utils.reporting.runs import Run
 
 
 @pytest.mark.parametrize(("protocol", "fold"), [("published", 0), *(("patient", f) for f in range(5))])
-def test_every_image_is_in_exactly_one_part_and_validation_shares_no_group(roots, protocol, fold):
+def test_every_image_is_in_exactly_one_set_and_validation_shares_no_group(roots, protocol, fold):
     split = make_split("phantom", protocol, fold)
     rows = np.concatenate([split.train, split.val, split.test])
     assert sorted(rows) == list(range(len(read_manifest("phantom"))))
@@ -29,7 +29,7 @@ def test_patient_folds_cover_all_and_do_not_depend_on_the_seed(roots):
     assert np.array_equal(make_split("phantom", "patient", 0, seed=7).test, tests[0])
 
 
-def test_published_test_part_is_the_folder(roots):
+def test_published_test_set_is_the_folder(roots):
     manifest, split = read_manifest("phantom"), make_split("phantom")
     assert set(manifest.published_split.iloc[split.test]) == {"test"}
     assert "test" not in set(manifest.published_split.iloc[split.train])
@@ -48,7 +48,7 @@ def test_folds_are_stratified():
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("args", "message"),
     [
         ({"protocol": "pateint"}, "did you mean 'patient'"),
         ({"fold": 5}, "the folds are 0 to 4"),
@@ -57,9 +57,9 @@ def test_folds_are_stratified():
         ({"name": "cheng"}, "python datasets/download.py cheng"),
     ],
 )
-def test_errors_say_what_to_do(roots, words, message):
+def test_errors_say_what_to_do(roots, args, message):
     with pytest.raises(DataError, match=message):
-        make_split(**{"name": "phantom"} | words)
+        make_split(**{"name": "phantom"} | args)
 
 
 def test_a_committed_table_decides_and_must_cover_every_image(roots, tmp_path, monkeypatch):
@@ -73,7 +73,7 @@ def test_a_committed_table_decides_and_must_cover_every_image(roots, tmp_path, m
         make_split("phantom", "patient")
 
 
-def test_no_patient_is_in_two_parts_of_any_fold_of_a_set_with_masks(roots):
+def test_no_patient_is_in_two_sets_of_any_fold_of_a_set_with_masks(roots):
     patients = read_manifest("phantom").patient.to_numpy()
     for fold in range(5):
         parts = make_split("phantom", "patient", fold)

@@ -64,9 +64,9 @@ def test_ours_changes_what_it_says_and_claims_nothing_published():
 
 def test_changes_apply_and_misspelt_ones_are_named():
     assert get_recipe("s2", "ViT", epochs=3).epochs == 3
-    for words in (("s2x", "ViT"), ("s2", "VIT16")):
+    for names in (("s2x", "ViT"), ("s2", "VIT16")):
         with pytest.raises(UnknownName, match="did you mean"):
-            get_recipe(*words)
+            get_recipe(*names)
     with pytest.raises(UnknownName, match="did you mean 'epochs'"):
         get_recipe("s2", "ViT", epoch=3)
 

@@ -1,4 +1,4 @@
-"""What a run leaves can be read back, computed again, and is written whole or not at all."""
+"""The evidence of a run can be read back and computed again, and is written completely or not at all."""
 
 import json
 import re
@@ -231,7 +231,7 @@ def test_the_committed_masks_agree_with_their_own_counts():
 
 
 @pytest.mark.parametrize(("kind", "least"), [("majority", 0.15), ("1-NN", 0.99)])
-def test_baselines_on_their_own_training_part(roots, kind, least):
+def test_baselines_on_their_own_training_set(roots, kind, least):
     split = make_split("phantom")
     data = ImageDataset("phantom", split.train, image_size=64)
     table = prediction_table("phantom", split.train, split.groups[split.train], CLASSES, baseline(kind, data, data))

@@ -136,7 +136,7 @@ def test_regions_unite_their_channels():
 
 
 class Oracle(nn.Module):
-    """Predicts the true masks of phantom rows in their order, shifted where asked."""
+    """Predicts the true masks of phantom rows in their order, shifted by `shift` columns."""
 
     def __init__(self, masks: np.ndarray, shift: int = 0):
         super().__init__()
@@ -173,13 +173,13 @@ def test_any_image_size_is_predicted_and_judged_at_the_size_of_the_store(roots):
     assert (table.pixels == 64 * 64).all() and len(table) == 5
 
 
-def test_a_copied_mask_is_perfect_where_the_picture_was_trained_on(roots):
+def test_a_copied_mask_is_perfect_where_the_image_is_in_training(roots):
     rows = np.arange(12)
     small = {"image_size": 64, "channels": "all"}
-    known = np.arange(30)[::-1]  # an image and its planted copy have one mask
-    donors = nearest(ImageDataset("phantom", known, **small), ImageDataset("phantom", rows, **small))
+    train_val = np.arange(30)[::-1]  # an image and its planted copy have one mask
+    donors = nearest(ImageDataset("phantom", train_val, **small), ImageDataset("phantom", rows, **small))
     table = mask_table("phantom", rows, rows.astype(str), copy_masks("phantom", rows, donors, 5))
-    assert set(donors) <= set(known) and (donors == rows).mean() > 0.5
+    assert set(donors) <= set(train_val) and (donors == rows).mean() > 0.5
     assert evaluate_masks(table, ["ED"], resamples=20)["metrics"]["dice"]["value"] == 1
 
 
@@ -223,10 +223,11 @@ def test_masks_are_refused_where_there_are_none_and_with_a_view(roots, monkeypat
 
 def test_a_set_too_large_for_memory_trains_alike_from_its_workers(roots):
     parts = make_split("phantom", "patient")
-    how = {"image_size": 32, "channels": "all", "masks": True}
+    settings = {"image_size": 32, "channels": "all", "masks": True}
     recipe, weights = get_recipe("ours", "ImprovedUNet", epochs=1, batch_size=8), []
     for in_memory in (True, False):
-        train, val = (ImageDataset("phantom", r, **how, in_memory=in_memory) for r in (parts.train[:24], parts.val))
+        rows = (parts.train[:24], parts.val)
+        train, val = (ImageDataset("phantom", r, **settings, in_memory=in_memory) for r in rows)
         assert make_loader(train, 8).num_workers == (0 if in_memory else min(4, cores()))
         set_seed(0)
         net, task = SEGMENTERS["ImprovedUNet"](n_filters=4), Segmentation(3, recipe.loss, recipe.augmentation)

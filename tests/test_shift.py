@@ -1,4 +1,4 @@
-"""The statistics that carry the claim: no shift is not called one, a shift is; the map and the list hold together."""
+"""The test for distribution shift finds a shift and no other; the map and the list of outliers agree with the data."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ def names(n, each=2):
     return np.array([f"p{i // each}" for i in range(n)])
 
 
-def test_two_samples_of_one_kind_are_not_told_apart_and_shifted_ones_are():
+def test_two_samples_of_one_kind_are_not_separated_and_shifted_ones_are():
     same = shift.two_sample(sample(80), sample(60, seed=1), names(80), names(60), permutations=50)
     assert 0.3 < same["auc"] < 0.7 and same["p"] > 0.05
     moved = shift.two_sample(sample(80), sample(60, 1.0, seed=1), names(80), names(60), permutations=50)
@@ -49,8 +49,8 @@ def test_chance_is_measured_with_whole_patients():
     assert np.mean(small) <= 0.2
 
 
-def test_patients_in_both_parts_neither_hide_nor_feign_a_shift():
-    """Twenty patients far apart, most of whose images lie in one part and a few in the other: no shift.
+def test_patients_in_both_samples_neither_hide_nor_feign_a_shift():
+    """Twenty patients far apart, most of whose images are in one sample and a few in the other: no shift.
 
     Were the two halves of a patient held out apart, the score would be far below .5.
     """
@@ -58,20 +58,20 @@ def test_patients_in_both_parts_neither_hide_nor_feign_a_shift():
     for seed in range(10):
         rng = np.random.default_rng(seed)
         patient = np.repeat(np.arange(20), 6)
-        pictures = rng.normal(0, 3, (20, 20))[patient] + rng.normal(0, 1, (120, 20))
+        images = rng.normal(0, 3, (20, 20))[patient] + rng.normal(0, 1, (120, 20))
         mostly_val, few = rng.random(20)[patient] < 0.35, np.arange(120) % 6 == 0
         val, test = mostly_val | few, ~mostly_val | few
-        same = shift.two_sample(pictures[val], pictures[test], names(120, 6)[val], names(120, 6)[test], permutations=1)
+        same = shift.two_sample(images[val], images[test], names(120, 6)[val], names(120, 6)[test], permutations=1)
         found.append(same["auc"])
     assert 0.42 < np.mean(found) < 0.62
-    assert shift.two_sample(pictures, pictures + 2, names(120, 6), names(120, 6), permutations=1)["auc"] > 0.9
+    assert shift.two_sample(images, images + 2, names(120, 6), names(120, 6), permutations=1)["auc"] > 0.9
 
 
 def test_too_few_groups_give_no_number():
     assert np.isnan(shift.two_sample(sample(8), sample(8), names(8), names(8))["auc"])
 
 
-def test_neighbours_come_from_both_parts_alike_unless_they_differ():
+def test_neighbours_come_from_both_samples_alike_unless_they_differ():
     assert shift.neighbour_excess(sample(100), sample(100, seed=1)) == pytest.approx(1, abs=0.15)
     assert shift.neighbour_excess(sample(100), sample(50, 9.0, seed=1)) == pytest.approx(149 / 49)
 
@@ -84,7 +84,7 @@ def test_the_table_has_a_row_for_each_class_that_can_be_compared():
     assert list(found.index) == ["a"] and list(found.columns) == ["val", "test", "auc", "p", "neighbours"]
 
 
-def test_the_map_has_a_place_for_every_picture_and_is_seeded():
+def test_the_map_has_a_place_for_every_image_and_is_seeded():
     one, again = (embeddings.umap_of(sample(40), sample(20, seed=1)) for _ in range(2))
     assert one[0].shape == (40, 2) and one[1].shape == (20, 2) and np.isfinite(one[1]).all()
     assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
@@ -111,7 +111,7 @@ def test_outliers_are_ranked_by_distance_with_their_nearest_other_class():
     assert isinstance(found, pd.DataFrame) and (np.diff(found.distance) <= 0).all()
 
 
-def test_features_are_what_the_last_layer_sees(roots):
+def test_features_are_the_input_of_the_last_layer(roots):
     rows = make_split("phantom").val
     model, data = CustomCNN(image_size=64), ImageDataset("phantom", rows, image_size=64)
     found = predict.last_features(model, Classification(4), data, batch_size=7)

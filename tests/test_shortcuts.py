@@ -1,4 +1,4 @@
-"""Shortcut classifiers see what was planted and nothing else; views undo what they say."""
+"""Shortcut classifiers find what was planted and nothing else; views undo what they claim to undo."""
 
 import numpy as np
 import pandas as pd
@@ -65,7 +65,7 @@ def test_levelling_takes_out_background_and_grey_scale_but_not_the_head():
         assert level(odd).shape == odd.shape
 
 
-def test_clahe_spreads_what_is_faint_and_takes_any_picture(roots):
+def test_clahe_spreads_faint_contrast_and_takes_any_image(roots):
     rng = np.random.default_rng(0)
     faint = rng.integers(100, 112, (64, 64)).astype(np.uint8)
     spread = clahe(faint)
@@ -100,7 +100,7 @@ def test_file_traits_see_how_a_jpeg_was_made(tmp_path):
     assert file_traits((tmp_path / "a.png").read_bytes()) == {"colour": 1.0, "jpeg_luma": 0.0, "jpeg_chroma": 0.0}
 
 
-def test_orientation_tells_the_class_where_it_was_planted_and_nothing_where_not(roots):
+def test_orientation_reveals_the_class_only_where_it_was_planted(roots):
     manifest = read_manifest("phantom")
     table = curate(look("phantom"))
     fold, classes = table.fold.to_numpy(), CATALOG["phantom"].classes
@@ -121,8 +121,8 @@ def test_scores_come_with_intervals_over_groups(roots):
 
 def test_cross_validation_never_trains_on_the_fold_it_predicts():
     rng = np.random.default_rng(0)
-    own = pd.DataFrame({"id": np.arange(200)})  # memorised perfectly, tells nothing about others
+    own = pd.DataFrame({"id": np.arange(200)})  # learned by heart, it says nothing about other rows
     labels = rng.choice(["a", "b"], 200)
-    guess = cross_validated(own, labels, rng.integers(0, 5, 200), ["a", "b"])
-    assert 0.35 < (np.array(["a", "b"])[guess.argmax(1)] == labels).mean() < 0.65
-    assert np.allclose(guess.sum(1), 1)
+    probs = cross_validated(own, labels, rng.integers(0, 5, 200), ["a", "b"])
+    assert 0.35 < (np.array(["a", "b"])[probs.argmax(1)] == labels).mean() < 0.65
+    assert np.allclose(probs.sum(1), 1)

@@ -1,4 +1,4 @@
-"""The jobs on a real SLURM (`.ci/slurm.sh start` makes one): what they leave, how they fail and go on."""
+"""The jobs on a real SLURM (`.ci/slurm.sh start` makes one): what they leave, how they fail and how they resume."""
 
 import json
 import re
@@ -67,13 +67,13 @@ class Job:
 
 @pytest.fixture
 def submit(nodes, tmp_path, monkeypatch):
-    """`submit(job file, *words, options=())` from the repository root, all output below `tmp_path`."""
+    """`submit(job file, *args, options=())` from the repository root, all output below `tmp_path`."""
     monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
     submitted = []
 
-    def sbatch(job: Path | str, *words: object, options: tuple[str, ...] = ()) -> Job:
+    def sbatch(job: Path | str, *args: object, options: tuple[str, ...] = ()) -> Job:
         log = f"--output={tmp_path}/%j.log"
-        number = slurm("sbatch", "--parsable", log, *options, job, *words).strip()
+        number = slurm("sbatch", "--parsable", log, *options, job, *args).strip()
         submitted.append(number)
         return Job(number, tmp_path / f"{number}.log")
 
@@ -174,9 +174,9 @@ def train(submit, tmp_path, small_phantom, monkeypatch):
 
     def run(name: str, task: int, model: str, **values: object) -> dict:
         values = {"dataset": "phantom", "quick": "true", "image_size": 64} | values
-        words = [word for parameter, value in values.items() for word in ("-p", parameter, value)]
+        args = [arg for parameter, value in values.items() for arg in ("-p", parameter, value)]
         options = (f"--array={task}", f"--output={tmp_path}/task-%a.log")
-        job = Job(f"{submit(f'jobs/{name}.job', *words, options=options).number}_{task}", tmp_path / f"task-{task}.log")
+        job = Job(f"{submit(f'jobs/{name}.job', *args, options=options).number}_{task}", tmp_path / f"task-{task}.log")
         assert job.end(300) == "COMPLETED", job.text()
         (evidence,) = tmp_path.glob(f"runs/phantom.patient-f0.{model}.*/metrics.json")
         return json.loads(evidence.read_text())
@@ -217,8 +217,8 @@ def test_cnn_job_pauses_when_warned_queues_again_and_leaves_its_evidence(
         pytest.skip("this cluster has one node")
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
     values = {"dataset": "phantom", "quick": "true", "epochs": 4, "image_size": 64}
-    words = [word for name, value in values.items() for word in ("-p", name, value)]
-    job = submit("jobs/cnn.job", *words, "--html", options=(f"--nodes={count}",))
+    args = [arg for name, value in values.items() for arg in ("-p", name, value)]
+    job = submit("jobs/cnn.job", *args, "--html", options=(f"--nodes={count}",))
 
     job.until(lambda: "] cell " in job.text())  # before training, so that it must stop after its first epoch
     slurm("scancel", "--batch", "--signal=USR1", job.number)

@@ -28,16 +28,16 @@ torch.save(model.state_dict(), {folder!r} + "/end.pt")
 """
 
 
-def run_fit(folder, epochs=2, seed=0, **words):
+def run_fit(folder, epochs=2, seed=0, **options):
     """Train CustomCNN at 64 pixels on a few phantom images."""
-    recipe = {k: words.pop(k) for k in ("lr", "select", "schedule") if k in words}
+    changes = {k: options.pop(k) for k in ("lr", "select", "schedule") if k in options}
     torch.manual_seed(seed)
     split = make_split("phantom", "patient")
     train, val = (ImageDataset("phantom", rows[:32], image_size=64) for rows in (split.train, split.val))
-    model = words.pop("model", None) or CustomCNN(image_size=64)
-    how = get_recipe("s2", "CustomCNN", epochs=epochs, batch_size=8, **recipe)
-    task = Classification(4, 3, how.augmentation)
-    return model, fit(model, task, train, val, how, folder=folder, seed=seed, **words)
+    model = options.pop("model", None) or CustomCNN(image_size=64)
+    recipe = get_recipe("s2", "CustomCNN", epochs=epochs, batch_size=8, **changes)
+    task = Classification(4, 3, recipe.augmentation)
+    return model, fit(model, task, train, val, recipe, folder=folder, seed=seed, **options)
 
 
 def same(a, b):
@@ -61,13 +61,13 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(roots):
     assert (straight / "end.pt").read_bytes() == (killed / "end.pt").read_bytes()
 
 
-@pytest.mark.parametrize("how", ["file in the folder", "named file", "budget"])
-def test_it_stops_after_the_epoch_and_goes_on(roots, monkeypatch, how):
+@pytest.mark.parametrize("wish", ["file in the folder", "named file", "budget"])
+def test_it_stops_after_the_epoch_and_resumes(roots, monkeypatch, wish):
     budget = {}
-    if how == "file in the folder":
+    if wish == "file in the folder":
         (roots / "run").mkdir()
         (roots / "run/STOP").touch()
-    elif how == "named file":
+    elif wish == "named file":
         (roots / "stop").touch()
         monkeypatch.setenv("BRAIN_MRI_STOP", str(roots / "stop"))
     else:

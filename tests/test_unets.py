@@ -20,7 +20,7 @@ unets = pytest.mark.parametrize("name", SEGMENTERS)
 
 
 @pytest.mark.parametrize(("name", "n"), [(name, n) for name, widths in PARAMETERS.items() for n in widths])
-def test_parameter_count_is_the_published_one(name, n):
+def test_parameter_count_is_the_reported_one(name, n):
     count = sum(p.numel() for p in SEGMENTERS[name](in_channels=4, out_channels=3, n_filters=n).parameters())
     print(f"{name}, n_filters={n}: {count:,}")
     assert count == PARAMETERS[name][n]
@@ -66,7 +66,7 @@ def test_wrong_arguments_are_named(name, bad):
 
 
 @unets
-def test_two_pictures_are_learned_by_heart(name):
+def test_two_images_are_learned_by_heart(name):
     torch.manual_seed(0)
     net = SEGMENTERS[name](in_channels=1, out_channels=1, n_filters=8)
     x = torch.rand(2, 1, 32, 32)

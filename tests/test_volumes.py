@@ -1,4 +1,4 @@
-"""BraTS in both its forms through `download.py`: one store, all that can be wrong with a patient, 8 and 16 bits."""
+"""BraTS in both its forms through `download.py`: one store, faulty patients, 8 and 16 bits."""
 
 import io
 import json
@@ -73,9 +73,9 @@ def home(tmp_path, monkeypatch):
     return tmp_path / "data/brats2020"
 
 
-def bring(path: Path, files: dict[str, bytes], *words: str) -> int:
+def bring(path: Path, files: dict[str, bytes], *options: str) -> int:
     source = archive(path / "brats.zip", files)
-    return download.main(["brats2020", "--archive", source, "--partial", "--size", "32", "--workers", "1", *words])
+    return download.main(["brats2020", "--archive", source, "--partial", "--size", "32", "--workers", "1", *options])
 
 
 def test_both_forms_give_the_same_store(home, tmp_path):
@@ -151,7 +151,7 @@ def test_another_orientation_is_turned_by_its_affine(home, tmp_path, codes):
     assert all(np.array_equal(a.image, b.image) and np.array_equal(a.mask, b.mask) for a, b in pairs)
 
 
-def test_an_identity_affine_says_nothing_and_the_official_odd_name_is_known(home, tmp_path):
+def test_an_identity_affine_is_ignored_and_the_official_odd_name_is_found(home, tmp_path):
     files = volumes(patient(), "BraTS20_Training_355", np.eye(4))
     files["BraTS20_Training_355/W39_1998.09.19_Segm.nii"] = files.pop(
         "BraTS20_Training_355/BraTS20_Training_355_seg.nii"
@@ -259,15 +259,15 @@ def test_a_faulty_patient_is_named_with_the_reason_and_nothing_is_left(home, tmp
     assert not home.exists()
 
 
-def test_wrong_words_are_usage_errors(home, tmp_path, capsys):
-    for words, message in (
+def test_wrong_options_are_usage_errors(home, tmp_path, capsys):
+    for args, message in (
         (["brats2020", "--crop", "margin"], "volumes are stored whole"),
         (["cheng", "--bits", "16"], "cheng holds no volumes"),
         (["cheng", "--folder", "x"], "--folder is for 'own' alone"),
         (["own", "--archive", "x"], "'own' alone, which has no --archive"),
     ):
         with pytest.raises(SystemExit):
-            download.main(words)
+            download.main(args)
         assert message in capsys.readouterr().err
 
 
