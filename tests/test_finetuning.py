@@ -168,9 +168,9 @@ def test_s1_rate_falls_once_validation_stands_still(parts, tmp_path):
     recipe = get_recipe("s1", "SqueezeNet")
     assert (recipe.schedule, recipe.unfreeze) == ("ReduceLROnPlateau", 10)
     # slow enough to gain less than torch's threshold, not so slow that torch leaves the rate alone
-    still = {"optimizer": "SGD", "lr": 1e-6, "epochs": 4, "schedule_args": {"factor": 0.1, "patience": 1}}
+    still = {"optimizer": "SGD", "lr": 1e-7, "epochs": 4, "schedule_args": {"factor": 0.1, "patience": 1}}
     _, _, fitted = run_fit(parts, tmp_path, "SqueezeNet", "s1", **still)
-    assert fitted.history.lr.tolist() == pytest.approx([1e-6, 1e-6, 1e-6, 1e-7], rel=1e-9, abs=0)
+    assert fitted.history.lr.tolist() == pytest.approx([1e-7, 1e-7, 1e-7, 1e-8], rel=1e-9, abs=0)
 
 
 def test_early_stopping_stops_and_stays_stopped(parts, tmp_path):
