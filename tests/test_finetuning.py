@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
+from torch.optim import lr_scheduler
 
 from datasets import catalog
 from datasets.catalog import DataError
@@ -154,6 +155,28 @@ def test_s3_rate_rises_and_falls_as_worked_out_by_hand():
     assert seen[:4] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3])
     assert seen[14] == pytest.approx((1e-3 + 1e-7) / 2)  # half of the 22 epochs that fall
     assert seen[24] == pytest.approx(1e-7 + (1e-3 - 1e-7) * (1 + math.cos(math.pi * 21 / 22)) / 2)
+
+
+def test_torchs_own_warmup_and_cosine_agree_for_one_rate_and_lose_the_share_of_a_slower_backbone():
+    """Why `warmup_cosine` is written by hand: `CosineAnnealingLR` has one floor for all groups."""
+    recipe = get_recipe("ours", "SqueezeNet", epochs=9, warmup=3, schedule_args={"floor": 1e-4})
+    seen = {"ours": [], "torch": []}
+    for name, rows in seen.items():
+        groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": recipe.lr * share} for share in (1.0, 0.3)]
+        optimizer = make_optimizer(recipe, groups)
+        if name == "ours":
+            scheduler = make_scheduler(recipe, optimizer)
+        else:
+            rise = lr_scheduler.LinearLR(optimizer, start_factor=1 / 3, total_iters=2)
+            fall = lr_scheduler.CosineAnnealingLR(optimizer, T_max=6, eta_min=1e-4)
+            scheduler = lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[3])
+        for _ in range(recipe.epochs):
+            rows.append([group["lr"] for group in optimizer.param_groups])
+            optimizer.step(), scheduler.step()
+    ours, theirs = (np.array(rows) for rows in seen.values())
+    assert ours[:, 0] == pytest.approx(theirs[:, 0]), "for a single rate both are the same schedule"
+    assert (ours[:, 1] / ours[:, 0]).tolist() == pytest.approx([0.3] * 9), "ours keeps the backbone's share"
+    assert theirs[-1, 1] / theirs[-1, 0] > 0.45, "torch's does not"
 
 
 def test_s4_rate_falls_by_a_tenth_in_ten_thousand_batches(parts, tmp_path):

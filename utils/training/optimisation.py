@@ -43,8 +43,8 @@ def make_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, batches: in
 def warmup_cosine(recipe: Recipe, epoch: int, floor: float) -> float:
     """Rate of `epoch`, from 0, as a share of the highest: equal steps up, then half a cosine down to `floor`.
 
-    By hand, since torch's `SequentialLR` of `LinearLR` and `CosineAnnealingLR` gives other rates: its floor is one
-    number for all parameter groups, here a slower backbone keeps its share of the rate to the end.
+    By hand, since torch's `SequentialLR` of `LinearLR` and `CosineAnnealingLR` gives the same rates only where there is
+    one: its floor is one number for all parameter groups, whereas here a slower backbone keeps its share to the end.
     """
     if epoch < recipe.warmup:
         return (epoch + 1) / recipe.warmup
