@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -202,6 +203,31 @@ def test_a_signal_ends_the_kernel_and_keeps_what_there_is(tmp_path, number):
     assert str(kernel) in texts(executed(tmp_path))
     command_line = Path(f"/proc/{kernel}/cmdline")  # empty for a process that ended and was not waited for
     assert not command_line.exists() or command_line.read_text() == ""
+
+
+def test_a_second_signal_while_the_first_is_obeyed_changes_nothing(tmp_path):
+    """SLURM and torchrun both send one; the kernel is in the middle of a cell and must not delay the end."""
+    path = small_notebook(tmp_path / "small.ipynb", "import time\nprint('asleep')\ntime.sleep(60)")
+    env = os.environ | {"BRAIN_MRI_OUTPUT": str(tmp_path)}
+    with subprocess.Popen(command(path), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert any(line.strip() == "asleep" for line in process.stdout)
+        for _ in range(20):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.01)
+        errors = process.communicate(timeout=20)[1]
+    assert process.returncode == 128 + signal.SIGTERM
+    assert errors.count("stopped by a signal in cell 2") == 1 and "Traceback" not in errors
+    assert "asleep" in texts(executed(tmp_path))
+
+
+def test_a_kernel_that_does_not_start_is_reported(tmp_path):
+    startup = tmp_path / "ipython" / "profile_default" / "startup"
+    startup.mkdir(parents=True)
+    (startup / "broken.py").write_text("import os\nos._exit(1)\n")
+    result = run(tmp_path, small_notebook(tmp_path / "small.ipynb", "1"), IPYTHONDIR=str(tmp_path / "ipython"))
+    assert result.returncode == 1
+    assert "error: small.ipynb: the kernel does not answer before the first cell" in result.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_only_rank_0_writes_and_prints(tmp_path):

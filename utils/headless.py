@@ -53,7 +53,7 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
             stdout_file=sys.stdout if first else None,
             stderr_file=sys.stderr if first else None,
             start_timeout=300,  # a cluster's shared disk reads Python slowly when many jobs start at once
-            iopub_timeout=60,
+            iopub_timeout=60,  # so may the output of a cell arrive late
         )
         if saved:
             _close(notebook, output, html)
@@ -78,7 +78,7 @@ def _prepare_process() -> None:
     for name in PATHS:
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
-    os.environ.update(BRAIN_MRI_HEADLESS="1", PYTHONUNBUFFERED="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
+    os.environ["BRAIN_MRI_HEADLESS"] = "1"
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # our errors already report what it warns of
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's warning: the batch script answers it
     for number in (signal.SIGTERM, signal.SIGINT):
