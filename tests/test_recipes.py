@@ -1,8 +1,5 @@
 """S2's recipes: the values of the report, the schedule by hand, changes by name."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -114,11 +111,3 @@ def test_the_ablation_changes_one_thing_at_a_time():
         "s0-flat": {"model_args"},
         "s0-flat-classify": {"balance", "model_args"},
     }
-
-
-def test_importing_a_recipe_or_a_loss_loads_neither_network_nor_trainer():
-    heavy = "('models', 'utils.training.loop', 'timm')"
-    loaded = "import sys; import {}; print([m for m in sys.modules if m.startswith(" + heavy + ")])"
-    for module in ("utils.recipes", "utils.recipes.published", "utils.training.losses"):
-        done = subprocess.run([sys.executable, "-c", loaded.format(module)], capture_output=True, text=True, check=True)
-        assert done.stdout.strip() == "[]", module

@@ -1,6 +1,6 @@
 """Writes the evidence of runs to `saved_metrics/`, and reads it for every table and figure.
 
-`saved_metrics/README.md` gives the schema; `tables/all_runs.py` makes one row a run of it.
+`saved_metrics/README.md` gives the schema; `tables/run_list.py` makes one row a run of it.
 """
 
 import gzip

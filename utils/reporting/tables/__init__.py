@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from utils.reporting.records import Evidence
-from utils.reporting.tables.all_runs import all_runs
+from utils.reporting.tables.run_list import all_runs
 from utils.reporting.tables.classification import (
     cleaned,
     external_tests,
