@@ -37,12 +37,9 @@ def hardware() -> dict[str, str | int]:
     info = Path("/proc/cpuinfo")
     if info.is_file():
         cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
+    own = {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    return {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()} | {
-        "gpu": gpu,
-        "processes": processes,
-    }
+    return own | {"gpu": gpu, "processes": int(os.environ.get("WORLD_SIZE", 1))}
 
 
 def git_revision() -> str:
