@@ -235,7 +235,8 @@ def test_lgg_s_layout_passes_from_the_door_to_an_epoch_of_the_chapter_on_segment
     tested = np.concatenate([make_split("own", "patient", fold).test for fold in range(5)])
     assert sorted(tested) == list(range(330))
 
-    run = Run("own", "patient", 0, "AttentionUNet", "ours", 0, 32, True, n_filters=4)
+    size = {"image_size": 32, "n_filters": 4}
+    run = Run(dataset="own", split="patient", model="AttentionUNet", recipe="ours", quick=True, **size)
     args = dict(get_recipe("ours", "AttentionUNet").model_args) | {"n_filters": 4}
     recipe = get_recipe("ours", "AttentionUNet", **QUICK_SEGMENTATION | {"epochs": 1}, model_args=args)
     loaded = load_data(run, recipe.val_fraction)
@@ -298,13 +299,13 @@ def test_own_is_what_the_catalogue_says_until_it_is_brought_in(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("model", "how"),
+    ("model", "values"),
     [("CustomCNN", {}), ("1-NN", {}), ("SqueezeNet", {"pretrained": False}), ("MultiTaskUNet", {"recipe": "s0"})],
 )
-def test_a_chapter_that_tells_classes_apart_says_that_own_has_none(model, how, tmp_path):
+def test_a_chapter_that_tells_classes_apart_says_that_own_has_none(model, values, tmp_path):
     bring(write(tmp_path / "mine", people(6)))
     with pytest.raises(DataError) as error:
-        load_data(Run("own", "patient", 0, model, **how))
+        load_data(Run(dataset="own", split="patient", model=model, **values))
     assert "'own' holds one class, 'unlabelled'" in str(error.value) and "5_segmentation" in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -312,4 +313,4 @@ def test_a_chapter_that_tells_classes_apart_says_that_own_has_none(model, how, t
 def test_a_set_without_masks_is_not_segmented(roots, monkeypatch):
     monkeypatch.setitem(catalog.CATALOG, "phantom", replace(catalog.get("phantom"), mask_channels=()))
     with pytest.raises(DataError, match="'phantom' has no masks; sets with masks: cheng, "):
-        load_data(Run("phantom", "patient", 0, "AttentionUNet"))
+        load_data(Run(dataset="phantom", split="patient", model="AttentionUNet"))

@@ -116,4 +116,4 @@ def test_folds_do_not_depend_on_the_order_of_the_rows():
 
 def test_a_run_looks_its_external_set_up_by_name():
     with pytest.raises(UnknownName, match="unknown data set 'satraj'; did you mean 'sartaj'"):
-        Run("phantom", "external", test_on="satraj")
+        Run(dataset="phantom", split="external", test_on="satraj")
