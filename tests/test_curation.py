@@ -32,13 +32,13 @@ from utils.evaluation.baselines import nearest_thumbnails
 FACTS = json.loads((SPLITS / "facts.json").read_text())
 
 
-def picture(seed, shape=(90, 110)):
+def image(seed, shape=(90, 110)):
     """A smooth random image: unlike any other, and unlike itself when turned."""
     noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 9)
     return np.uint8(255 * (noise - noise.min()) / np.ptp(noise))
 
 
-def pictures(images, labels=None, **columns):
+def thumbnails_of(images, labels=None, **columns):
     """`Thumbnails` of arrays, with a manifest of made-up paths."""
     names = [f"{i}.png" for i in range(len(images))]
     known = {
@@ -55,17 +55,17 @@ def pictures(images, labels=None, **columns):
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_every_transform_is_found_and_named(name):
-    original = picture(0)
+    original = image(0)
     turned = np.ascontiguousarray(TRANSFORMS[name](original))
-    found = near_pairs(pictures([turned, original, picture(1)]))
+    found = near_pairs(thumbnails_of([turned, original, image(1)]))
     assert found[["i", "j", "transform"]].to_numpy().tolist() == [[0, 1, name]]
-    linked = link(pictures([turned]), pictures([picture(1), original]))
+    linked = link(thumbnails_of([turned]), thumbnails_of([image(1), original]))
     assert linked.loc[0, ["reference", "transform"]].tolist() == [1, name]
 
 
 @pytest.mark.parametrize("shape", [(90, 110), (32, 32), (1, 1), (400, 7)])
 def test_hashes_are_those_of_imagehash(shape):
-    grey = picture(4, shape) if min(shape) > 1 else np.array([[9]], np.uint8)
+    grey = image(4, shape) if min(shape) > 1 else np.array([[9]], np.uint8)
     tiny = np.asarray(Image.fromarray(grey).resize((32, 32), Image.Resampling.LANCZOS))
     wanted = [
         int(str(imagehash.phash(Image.fromarray(np.ascontiguousarray(t(tiny))))), 16) for t in TRANSFORMS.values()
@@ -91,7 +91,7 @@ def test_hashes_within_a_distance_equal_brute_force():
 
 
 def test_a_near_pair_needs_both_hash_and_correlation():
-    found = pictures([picture(0), picture(1), picture(0)])
+    found = thumbnails_of([image(0), image(1), image(0)])
     found.hashes[1] = found.hashes[0]  # another image under the same hash
     found.hashes[2, :] = ~found.hashes[0]  # the same image under another hash
     assert near_pairs(found).empty
@@ -99,9 +99,9 @@ def test_a_near_pair_needs_both_hash_and_correlation():
 
 
 def test_images_alike_are_found_under_every_transform_and_joined():
-    original = picture(0)
+    original = image(0)
     turned = [np.ascontiguousarray(turn(original)) for turn in TRANSFORMS.values()]
-    found = pictures([*turned, picture(1), picture(2), picture(3), picture(4)])
+    found = thumbnails_of([*turned, image(1), image(2), image(3), image(4)])
     i, j = duplicates.alike_pairs(found)
     assert set(zip(i.tolist(), j.tolist(), strict=True)) == {(a, b) for a in range(8) for b in range(a + 1, 8)}
     table = curate(found)
@@ -112,7 +112,7 @@ def test_images_alike_are_found_under_every_transform_and_joined():
 
 def test_alike_is_what_correlates_at_the_threshold(monkeypatch):
     monkeypatch.setattr(duplicates, "BLOCK", 3)  # several blocks, the last one not full
-    found = pictures([picture(i // 2) if i % 2 else np.uint8(picture(i // 2) * 0.6 + 40) for i in range(8)])
+    found = thumbnails_of([image(i // 2) if i % 2 else np.uint8(image(i // 2) * 0.6 + 40) for i in range(8)])
     small = found.packed.reshape(8, -1)
     wanted = {
         (i, j)
@@ -127,9 +127,9 @@ def test_alike_is_what_correlates_at_the_threshold(monkeypatch):
 
 
 def test_a_group_keeps_its_name_when_another_changes():
-    images = [picture(i) for i in range(12)]
-    before = curate(pictures(images))
-    after = curate(pictures([*images[:-1], images[0]]))
+    images = [image(i) for i in range(12)]
+    before = curate(thumbnails_of(images))
+    after = curate(thumbnails_of([*images[:-1], images[0]]))
     assert (before.group[:-1] == after.group[:-1]).all() and after.group[0] == after.group[11]
 
 
@@ -174,20 +174,20 @@ def test_copies_that_were_turned_are_named_so_and_no_other(roots):
     assert (pairs["transform"].ne("upright").to_numpy() == planted)[direct].all()
 
 
-def test_odd_pictures_are_handled():
-    odd = [np.zeros((50, 40), np.uint8), np.full((9, 9), 200, np.uint8), np.array([[7]], np.uint8), picture(0)]
-    found = pictures(odd)
+def test_odd_images_are_handled():
+    odd = [np.zeros((50, 40), np.uint8), np.full((9, 9), 200, np.uint8), np.array([[7]], np.uint8), image(0)]
+    found = thumbnails_of(odd)
     assert near_pairs(found).empty, "images of one grey value look like nothing, not like each other"
-    assert (link(found, pictures([picture(0)])).reference == [-1, -1, -1, 0]).all()
-    twins = pictures([odd[0], odd[0]])
+    assert (link(found, thumbnails_of([image(0)])).reference == [-1, -1, -1, 0]).all()
+    twins = thumbnails_of([odd[0], odd[0]])
     assert duplicate_pairs(twins).kind.tolist() == ["pixels"], "identical they still are"
 
 
 def test_an_empty_set_and_a_set_without_labels():
-    empty = pictures([])
+    empty = thumbnails_of([])
     assert near_pairs(empty).empty and len(s0_cleaning(empty)) == 0
-    assert (link(pictures([picture(0)]), empty).reference == -1).all()
-    unlabelled = curate(pictures([picture(i) for i in range(12)], labels=[""] * 12))
+    assert (link(thumbnails_of([image(0)]), empty).reference == -1).all()
+    unlabelled = curate(thumbnails_of([image(i) for i in range(12)], labels=[""] * 12))
     assert sorted(unlabelled.fold.unique()) == [0, 1, 2, 3, 4]
     assert not unlabelled.label_conflict.any()
 
@@ -197,14 +197,14 @@ def test_identical_keys_make_one_group():
     assert duplicates.components(5, np.array([0, 0]), np.array([2, 4])).tolist() == [0, 1, 0, 2, 0]
 
 
-def test_s0_keeps_one_picture_a_hash_train_before_test():
-    found = pictures([picture(0), picture(1), picture(0)], published_split=["test", "train", "train"])
+def test_s0_keeps_one_image_a_hash_train_before_test():
+    found = thumbnails_of([image(0), image(1), image(0)], published_split=["test", "train", "train"])
     assert s0_cleaning(found).tolist() == [1, 2]
 
 
 def test_a_link_to_another_label_is_a_conflict_and_brings_the_patient():
-    reference = pictures([picture(i) for i in range(10)], patient=[f"p{i // 2}" for i in range(10)])
-    found = pictures([picture(i) for i in range(11)], labels=["glioma"] * 3 + ["pituitary"] + ["glioma"] * 7)
+    reference = thumbnails_of([image(i) for i in range(10)], patient=[f"p{i // 2}" for i in range(10)])
+    found = thumbnails_of([image(i) for i in range(11)], labels=["glioma"] * 3 + ["pituitary"] + ["glioma"] * 7)
     table = curate(found, reference)
     assert table.label_conflict.tolist() == [0, 0, 0, 1] + [0] * 7
     assert table.patient.tolist() == [f"p{i // 2}" for i in range(10)] + [""]
@@ -258,7 +258,7 @@ def test_measured_facts_are_the_known_ones(name, fact, value, tolerance):
 
 
 def test_thumbnails_do_not_depend_on_size():
-    big, small = traits(picture(3, (256, 256)))[0], traits(picture(3, (256, 256))[::2, ::2])[0]
+    big, small = traits(image(3, (256, 256)))[0], traits(image(3, (256, 256))[::2, ::2])[0]
     assert (big * small).sum() > 0.99
     assert thumbnails.SIDE == 64
 
@@ -419,9 +419,9 @@ def test_a_group_that_splits_moves_no_row_but_its_own(name):
 
 
 def test_curating_again_keeps_the_folds_of_groups_that_did_not_change():
-    images = [picture(i) for i in range(20)]
-    first = curate(pictures(images))
-    again = curate(pictures([*images[:-1], images[0]]), before=first)
+    images = [image(i) for i in range(20)]
+    first = curate(thumbnails_of(images))
+    again = curate(thumbnails_of([*images[:-1], images[0]]), before=first)
     assert again.group[19] == again.group[0] == first.group[0], "the last image has become a copy of the first"
     assert (again.fold[:-1] == first.fold[:-1]).all() and again.fold[19] == first.fold[0]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from test_download import SCRIPT, cheng, folders, mat, picture, saved
+from test_download import SCRIPT, cheng, folders, image, mat, saved
 
 from datasets import catalog, download
 from datasets.catalog import DataError
@@ -211,7 +211,7 @@ def test_a_folder_of_another_set_is_named(tmp_path, capsys):
 
 def of_kind(kind: str, seed: int) -> bytes:
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(picture(seed, kind="PNG"))).save(buffer, kind)
+    Image.open(io.BytesIO(image(seed, kind="PNG"))).save(buffer, kind)
     return buffer.getvalue()
 
 
