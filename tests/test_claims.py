@@ -1,4 +1,4 @@
-"""What the chapters say of the runs follows from the runs: sentences change with the records they are made of."""
+"""The sentences about runs follow from the runs: they change with the records that they are made of."""
 
 import json
 import re

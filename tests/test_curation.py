@@ -1,4 +1,4 @@
-"""Duplicates, links and splits: what is planted is found and nothing else, and the committed splits keep their word."""
+"""Duplicates, links and splits: what is planted is found and nothing else; committed splits keep groups together."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Reading the packed images: from memory or disk alike, by several workers, at any size."""
+"""Images are read alike from memory and disk, by several workers, at any size."""
 
 import h5py
 import numpy as np

@@ -1,4 +1,4 @@
-"""What is taken in and what is not: another archive, a part of one, a folder instead of one, files of other kinds."""
+"""Archives that are accepted and refused: another one, a part of one, a folder instead, files of other kinds."""
 
 import io
 import json

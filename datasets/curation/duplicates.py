@@ -1,4 +1,4 @@
-"""Duplicates and near-duplicates: which images of a set show the same, whole or turned.
+"""Finds duplicates and near-duplicates: images of a set that show the same, as they are or turned.
 
 `thumbnails.look` reads the images; `links.py` compares two sets.
 """

@@ -1,4 +1,4 @@
-"""Links between sets: the slice of Cheng's that an image shows, what two sets share, and labels that contradict."""
+"""Links sets: finds the slice of Cheng's that an image shows, the images that two sets share, and wrong labels."""
 
 import numpy as np
 import pandas as pd

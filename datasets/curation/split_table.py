@@ -1,4 +1,4 @@
-"""The split table of a data set: patients, groups that must stay together, folds; and what it says in numbers."""
+"""Makes the split table of a data set (patients, groups that must stay together, folds) and its summary in numbers."""
 
 import hashlib
 

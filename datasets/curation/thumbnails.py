@@ -1,4 +1,4 @@
-"""Thumbnails made small enough to compare all with all: thumbnails and hashes under the 8 flips and rotations.
+"""Reduces images to what comparing all with all needs: thumbnails and hashes under the 8 flips and rotations.
 
 `look` reads data sets on all cores; `duplicates.py` compares what it returns.
 """

@@ -1,4 +1,4 @@
-"""Writing `images.h5`: all files of a set, prepared on all cores and stored in their order, one chunk an image."""
+"""Writes `images.h5`: all files of a set, prepared on all cores and stored in their order, one chunk an image."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence

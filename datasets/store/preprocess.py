@@ -1,4 +1,4 @@
-"""From a publisher's file to a square image: decode, crop to the head, resize.
+"""Turns a publisher's file into a square image: decodes it, crops it to the head and resizes it.
 
 Functions of arrays. `packing.py` runs them over a whole set; `sources/layouts.py` knows which files a set has.
 """
