@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,9 @@ from datasets.catalog import CATALOG, REPO
 
 ROOMS = ["recipes", "training", "evaluation", "analysis", "reporting"]  # each may import those before it
 LONGEST = 320  # lines of a file
-CODE = [path for room in ("models", "datasets", "utils") for path in sorted((REPO / room).rglob("*.py"))]
+OURS = ("models", "datasets", "utils")
+CODE = [path for room in OURS for path in sorted((REPO / room).rglob("*.py"))]
+TESTS = [path for folder in ("tests", "benchmarks") for path in sorted((REPO / folder).rglob("*.py"))]
 PACKAGES = [path for path in CODE if path.name == "__init__.py"]
 
 
@@ -29,7 +32,7 @@ def imports(path: Path) -> set[str]:
             found |= {f"{node.module}.{name.name}" for name in node.names}
         elif isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
-    return {name for name in found if name.split(".")[0] in ("models", "datasets", "utils")}
+    return {name for name in found if name.split(".")[0] in OURS}
 
 
 def forbidden(path: Path) -> list[str]:
@@ -45,9 +48,13 @@ def forbidden(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(REPO)))
-def test_imports_go_one_way_and_files_are_short(path):
+def test_imports_go_one_way(path):
     wrong = [name for name in imports(path) for ban in forbidden(path) if f"{name}.".startswith(f"{ban}.")]
     assert not wrong, f"{path.relative_to(REPO)} imports {wrong}"
+
+
+@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=lambda path: str(path.relative_to(REPO)))
+def test_files_are_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST, "one job a file: split it"
 
 
@@ -83,7 +90,7 @@ def test_a_module_and_a_table_of_its_package_never_share_one_name(path):
 
 def test_texts_name_files_and_modules_that_exist():
     """In docstrings, comments and guides: files in backticks exist, and `module.name` is where the name is defined."""
-    code = [*CODE, *(REPO / "benchmarks").glob("*.py"), *(REPO / "tests").rglob("*.py")]
+    code = [*CODE, *TESTS]
     files, homes, wrong = {path.name for path in code}, defaultdict(set), []
     for path in CODE:
         for name in top_level(path):
@@ -116,3 +123,8 @@ def test_importing_a_recipe_loads_no_network_and_a_loss_no_trainer(module):
     code = f"import sys, {module}; print([name for name in {LIGHT[module]} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
     assert done.stdout.strip() == "[]"
+
+
+def test_packages_are_ours_and_not_folders_of_tests():
+    root = Path(__file__).parents[1]
+    assert {name: Path(import_module(name).__path__[0]) for name in OURS} == {name: root / name for name in OURS}

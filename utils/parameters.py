@@ -1,7 +1,7 @@
 """Reads the parameters of a notebook (names, defaults and help of its cell tagged `parameters`), typed and checked.
 
 Written by hand, since papermill's own inspection is a regular expression that fails on `#` and `=` inside a value, and
-only warns of an unknown name (`tests/test_headless.py`).
+only warns of an unknown name (`tests/notebooks/test_headless.py`).
 """
 
 import ast

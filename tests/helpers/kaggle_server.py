@@ -1,6 +1,6 @@
 """A Kaggle server on loopback that answers Kaggle's own client when it downloads a data set.
 
-`test_download.py` points the client here.  As at Kaggle, the API checks the token and redirects to a signed address
+`test_kaggle.py` points the client here. As at Kaggle, the API checks the token and redirects to a signed address
 on another host, which serves the file with ETag and byte ranges; on request it cuts the connection or stalls.
 """
 

@@ -22,7 +22,7 @@ from utils.training.tasks import Classification
 TRAIN = """
 import sys, torch
 sys.path.insert(0, {tests!r})
-from test_training import run_fit
+from test_loop import run_fit
 model, _ = run_fit({folder!r}, epochs=4)
 torch.save(model.state_dict(), {folder!r} + "/end.pt")
 """
@@ -134,7 +134,7 @@ def test_two_processes_end_with_one_model(roots, tmp_path):
     script.write_text(
         "import os, sys, torch\n"
         f"sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
-        "from test_training import run_fit\n"
+        "from test_loop import run_fit\n"
         f"model, trained = run_fit({str(tmp_path / 'two')!r}, epochs=1)\n"
         "left = {'world': torch.distributed.get_world_size(), 'model': model.state_dict(),\n"
         "        'loss': trained.history[['train_loss', 'val_loss']].to_numpy().tolist()}\n"

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from archives import SCRIPT, cheng, folders, image, mat, saved
 from PIL import Image
-from test_download import SCRIPT, cheng, folders, image, mat, saved
 
 from datasets import catalog, download
 from datasets.catalog import DataError
