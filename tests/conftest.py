@@ -8,6 +8,8 @@ import torch
 
 from datasets import catalog, download
 from datasets.generator import phantom
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
 
 torch.set_num_threads(min(2, torch.get_num_threads()))  # fewer where OMP_NUM_THREADS says so
 
@@ -29,6 +31,13 @@ def roots(small_phantom, tmp_path, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_HEADLESS", "1")
     monkeypatch.delenv("BRAIN_MRI_STOP", raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def parts(roots):
+    """The first 32 training and validation images of a patient fold of the small phantom."""
+    split = make_split("phantom", "patient")
+    return [ImageDataset("phantom", rows[:32], image_size=64) for rows in (split.train, split.val)]
 
 
 @pytest.fixture(scope="session")

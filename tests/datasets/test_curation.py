@@ -1,56 +1,22 @@
-"""Duplicates, links and splits: what is planted is found and nothing else; committed splits keep groups together."""
+"""Duplicates, links and groups: what is planted is found and nothing else."""
 
-import json
-import os
-from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
-import cv2
-import h5py
 import imagehash
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from smooth_images import image, thumbnails_of
 
-from datasets.catalog import CATALOG, DataError, get
-from datasets.curation import __main__, duplicates, links, split_table, thumbnails
+from datasets.curation import duplicates, links, split_table, thumbnails
 from datasets.curation.duplicates import close_hashes, duplicate_pairs, identical_pairs, near_pairs, s0_cleaning
 from datasets.curation.links import link
 from datasets.curation.split_table import curate, facts
-from datasets.curation.thumbnails import PACKED_SIDE, collect, look, phashes, thumbnail, traits
-from datasets.generator import phantom
-from datasets.splitting import FOLDS, grouped_folds, make_split, overlap_file
-from datasets.store import index
-from datasets.store.images import ImageDataset
-from datasets.store.index import SPLITS, read_manifest
+from datasets.curation.thumbnails import look, phashes, traits
+from datasets.splitting import make_split
+from datasets.store.index import read_manifest
 from datasets.transforms import TRANSFORMS
 from utils.evaluation.baselines import nearest_thumbnails
-
-FACTS = json.loads((SPLITS / "facts.json").read_text())
-
-
-def image(seed, shape=(90, 110)):
-    """A smooth random image: unlike any other, and unlike itself when turned."""
-    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 9)
-    return np.uint8(255 * (noise - noise.min()) / np.ptp(noise))
-
-
-def thumbnails_of(images, labels=None, **columns):
-    """`Thumbnails` of arrays, with a manifest of made-up paths."""
-    names = [f"{i}.png" for i in range(len(images))]
-    known = {
-        "dataset": "made-up",
-        "published_split": "train",
-        "patient": "",
-        "sha256": names,
-        "label": labels or "glioma",
-    } | columns
-    packed = [thumbnail(i, PACKED_SIDE) for i in images]
-    table = pd.DataFrame({"path": names} | known, index=range(len(images)))
-    return collect(table, [traits(i) for i in images], packed)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -217,143 +183,10 @@ def test_the_same_seed_gives_the_same_table(roots):
     assert curate(found).to_csv() == curate(look("phantom")).to_csv()
 
 
-@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng"])
-def test_committed_splits_separate_patients_and_groups(name):
-    table = pd.read_csv(SPLITS / f"{name}.csv", dtype=str, keep_default_na=False)
-    assert list(table.columns) == split_table.SPLIT_COLUMNS
-    assert len(table) == CATALOG[name].images == table.path.nunique()
-    assert table.groupby("group").fold.nunique().max() == 1
-    assert table[table.patient != ""].groupby("patient").fold.nunique().max() == 1
-    classes = set(CATALOG[name].classes)
-    assert all(set(rows.label) == classes for _, rows in table.groupby("fold"))
-    assert sorted(table.fold.unique()) == list("01234")
-    published = table.groupby(["published_split", "label"]).size().to_dict()
-    assert published == {(s, c): n for s, counts in CATALOG[name].counts.items() for c, n in counts.items()}
-
-
-# (set, fact, value of FACTS, tolerance): counts that rest on pixels may shift, because images were reduced.
-KNOWN = [
-    ("brain-tumor-mri", "linked images", 4750, 0),
-    ("brain-tumor-mri", "linked patients", 209, 0),
-    ("brain-tumor-mri", "linked test images", 788, 0),
-    ("brain-tumor-mri", "linked test images with their patient in training", 788, 0),
-    ("brain-tumor-mri", "test images with a byte-identical training twin", 103, 0),
-    ("brain-tumor-mri", "test images with a pixel-identical training twin", 216, 5),
-    ("brain-tumor-mri", "removed by S0's rule", 1113, 0),
-    ("sartaj", "removed by S0's rule", 435, 0),
-    ("brain-tumor-mri", "groups", 663, 0),
-    ("brain-tumor-mri", "largest group", 113, 0),
-    ("sartaj", "test images with a byte-identical training twin", 88, 0),
-    ("sartaj", "test images with a pixel-identical training twin", 251, 5),
-    ("sartaj", "linked test images in a label conflict: pituitary", 10, 0),
-    ("brain-tumor-mri", "1-NN on thumbnails, published split, accuracy", 0.963, 0.01),
-    ("brain-tumor-mri", "1-NN on thumbnails, patient split, accuracy", 0.73, 0.02),
-    ("sartaj", "1-NN on thumbnails, published split, accuracy", 0.769, 0.02),
-]
-
-
-@pytest.mark.parametrize(("name", "fact", "value", "tolerance"), KNOWN)
-def test_measured_facts_are_the_known_ones(name, fact, value, tolerance):
-    assert FACTS[name][fact] == pytest.approx(value, abs=tolerance)
-
-
 def test_thumbnails_do_not_depend_on_size():
     big, small = traits(image(3, (256, 256)))[0], traits(image(3, (256, 256))[::2, ::2])[0]
     assert (big * small).sum() > 0.99
     assert thumbnails.SIDE == 64
-
-
-# ---- the tables of the command line, on the phantom and on a second one --------------------------------
-
-
-@pytest.fixture
-def two_sets(roots, tmp_path, monkeypatch):
-    """The small phantom, "twin" (another one, a third of it copied from the first) and an empty folder of splits."""
-    data = Path(os.environ["BRAIN_MRI_DATA"]) / "phantom"
-    twin = tmp_path / "data/twin"
-    twin.mkdir(parents=True)
-    (tmp_path / "data/phantom").symlink_to(data)
-    phantom.generate(twin, size=64, patients=24, slices=2, seed=5)
-    manifest, first = pd.read_csv(twin / "manifest.csv"), pd.read_csv(data / "manifest.csv")
-    manifest["patient"] = "twin-" + manifest.patient.astype(str)
-    manifest["path"] = "twin/" + manifest.path
-    with h5py.File(twin / "images.h5", "r+") as file, h5py.File(data / "images.h5") as source:
-        for row in range(0, len(manifest), 3):
-            file["image"][row] = source["image"][row]
-            manifest.loc[row, ["sha256", "label"]] = first.loc[row, ["sha256", "label"]]
-    manifest.to_csv(twin / "manifest.csv", index=False)
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    monkeypatch.setitem(CATALOG, "twin", replace(get("phantom"), name="twin"))
-    monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
-    (tmp_path / "splits").mkdir()
-    return manifest
-
-
-def written(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
-
-
-def test_one_command_writes_tables_that_the_protocols_read(two_sets, tmp_path, capsys):
-    with pytest.raises(DataError, match=r"python -m datasets\.curation phantom twin --write"):
-        make_split("phantom", "external", test_on="twin")
-    with pytest.raises(DataError, match=r"python -m datasets\.curation phantom --write"):
-        make_split("phantom", "cleaned")
-    assert __main__.main(["phantom", "twin", "--write"]) == 0
-    assert "phantom and twin, images shared" in capsys.readouterr().out
-    first = {path.name: path.read_bytes() for path in (tmp_path / "splits").rglob("*.*")}
-    assert __main__.main(["phantom", "twin", "--write"]) == 0
-    assert first == {path.name: path.read_bytes() for path in (tmp_path / "splits").rglob("*.*")}, (
-        "same data, same bytes"
-    )
-    assert set(first) == {"phantom.csv", "twin.csv", "facts.json", "phantom+twin.csv"}
-    cleaned, raw = make_split("phantom", "cleaned"), make_split("phantom")
-    removed = set(np.concatenate([raw.train_val, raw.test])) - set(np.concatenate([cleaned.train_val, cleaned.test]))
-    hashes = look("phantom").hashes[:, 0]
-    kept = np.setdiff1d(np.arange(len(hashes)), list(removed))
-    assert removed and len(set(hashes[kept])) == len(kept) == len(set(hashes)), "one image a hash"
-
-
-def test_external_leaves_out_every_relative_and_nobody_else(two_sets):
-    assert __main__.main(["phantom", "twin", "--write"]) == 0
-    split = make_split("phantom", "external", test_on="twin")
-    assert split.test_set == "twin" and not len(np.intersect1d(split.train, split.val))
-    assert sorted(split.train_val) == list(range(len(read_manifest("phantom")))), "the whole first set is trained on"
-    copied = np.arange(0, len(two_sets), 3)
-    assert not set(copied) & set(split.test), "copies are left out"
-    table = pd.read_csv(index.SPLITS / "twin.csv", dtype=str, keep_default_na=False)
-    related = table.group.isin(set(table.group[copied])).to_numpy()
-    assert set(split.test) == set(np.flatnonzero(~related)), "with all that is grouped with them, and no other"
-    kinds = (
-        pd.read_csv(index.SPLITS / overlap_file("twin", "phantom")).query("dataset == 'twin'").set_index("path").kind
-    )
-    assert (kinds[two_sets.path[copied]] == "bytes").all() and set(kinds) <= {
-        "bytes",
-        "pixels",
-        "near",
-        "patient",
-        "alike",
-        "group",
-    }
-    assert len(ImageDataset("twin", split.test, image_size=32, classes=get("phantom").classes)) == len(split.test)
-
-
-def test_external_needs_another_set_and_something_left(two_sets, monkeypatch):
-    assert __main__.main(["phantom", "twin", "--write"]) == 0
-    with pytest.raises(DataError, match="external to itself"):
-        make_split("phantom", "external", test_on="phantom")
-    with pytest.raises(DataError, match="names a set to test on"):
-        make_split("phantom", "external")
-    with pytest.raises(DataError, match="names a set to test on"):
-        make_split("phantom", "published", test_on="twin")
-    all_shared = read_manifest("twin")[["path"]].assign(dataset="twin", kind="bytes")
-    all_shared.to_csv(index.SPLITS / overlap_file("phantom", "twin"), index=False)
-    with pytest.raises(DataError, match="'twin' has no image, of a class of 'phantom'"):
-        make_split("phantom", "external", test_on="twin")
-
-
-def test_the_command_line_names_what_is_missing(roots, capsys):
-    assert __main__.main(["phantom", "sartaj"]) == 1
-    assert "python datasets/download.py sartaj" in capsys.readouterr().err
 
 
 def test_the_nearest_neighbour_finds_twins(roots):
@@ -371,88 +204,3 @@ def test_relations_count_what_was_planted(roots):
     assert list(counted.index) == ["bytes", "pixels", "near"]
     assert (counted["within a class"] + counted["between classes"] == counted.pairs).all()
     assert counted["between the parts"].sum() > 0
-
-
-# ---- the committed tables ------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj"])
-def test_committed_cleaning_is_of_this_set_and_of_s0s_size(name):
-    removed = pd.read_csv(SPLITS / f"s0/{name}.csv").path
-    assert removed.isin(pd.read_csv(SPLITS / f"{name}.csv").path).all()
-    assert len(removed) == removed.nunique() == FACTS[name]["removed by S0's rule"]
-
-
-@pytest.mark.parametrize(("a", "b"), [("brain-tumor-mri", "sartaj"), ("brain-tumor-mri", "cheng"), ("sartaj", "cheng")])
-def test_no_patient_and_no_group_crosses_to_an_external_test(a, b):
-    shared = pd.read_csv(SPLITS / overlap_file(a, b))
-    tables = {name: pd.read_csv(SPLITS / f"{name}.csv", dtype=str, keep_default_na=False) for name in (a, b)}
-    left = {name: t[~t.path.isin(shared.path[shared.dataset == name])] for name, t in tables.items()}
-    for mine, other in ((a, b), (b, a)):
-        assert not set(left[mine].patient) & (set(tables[other].patient) - {""})
-        lost = tables[mine][~tables[mine].path.isin(left[mine].path)]
-        assert not set(lost.group) & set(left[mine].group), "what is grouped with a relative goes with it"
-
-
-def test_committed_cleaning_removes_what_s0_reported_in_every_cell():
-    removed = pd.read_csv(SPLITS / "s0/brain-tumor-mri.csv").path.str.extract(r"^(\w+)/(\w+)/")
-    cells = {("Training", "notumor"): 627, ("Training", "pituitary"): 17, ("Training", "meningioma"): 16}
-    cells |= {("Training", "glioma"): 3, ("Testing", "notumor"): 331, ("Testing", "meningioma"): 111}
-    cells |= {("Testing", "pituitary"): 7, ("Testing", "glioma"): 1}
-    assert removed.value_counts().to_dict() == cells
-
-
-@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng"])
-def test_a_group_that_splits_moves_no_row_but_its_own(name):
-    table = pd.read_csv(SPLITS / f"{name}.csv", dtype=str, keep_default_na=False).astype({"fold": int})
-    labels, groups = table.label.to_numpy(), table.group.to_numpy(dtype=object)
-    assert grouped_folds(labels, groups, FOLDS, 0).tolist() == table.fold.tolist(), "the table is what the rule gives"
-    moved = []
-    for group in table.group.value_counts().index[:40]:
-        changed, rows = groups.copy(), np.flatnonzero(groups == group)
-        changed[rows[len(rows) // 2 :]] = "new"
-        fold = grouped_folds(labels, changed, FOLDS, 0, split_table.kept_folds(table))
-        moved.append(np.flatnonzero(fold != table.fold))
-        assert set(moved[-1]) <= set(rows[len(rows) // 2 :])
-    assert max(map(len, moved)) == FACTS[name]["most rows that move when a group splits in two"] < 0.05 * len(table)
-    assert 0 < FACTS[name]["most rows that move then without the table made before"] < 0.07 * len(table)
-
-
-def test_curating_again_keeps_the_folds_of_groups_that_did_not_change():
-    images = [image(i) for i in range(20)]
-    first = curate(thumbnails_of(images))
-    again = curate(thumbnails_of([*images[:-1], images[0]]), before=first)
-    assert again.group[19] == again.group[0] == first.group[0], "the last image has become a copy of the first"
-    assert (again.fold[:-1] == first.fold[:-1]).all() and again.fold[19] == first.fold[0]
-
-
-@pytest.mark.real
-@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng"])
-def test_no_image_has_one_alike_in_another_fold(real_sets, name):
-    """Brute force over all pairs and all 8 transforms, one image at a time, without the code that made the tables."""
-    table = pd.read_csv(SPLITS / f"{name}.csv", dtype=str).set_index("path").loc[read_manifest(name).path]
-    fold = table.fold.to_numpy()
-    with h5py.File(real_sets / name / "images.h5") as store:
-        small = np.stack([cv2.resize(image, (48, 48), interpolation=cv2.INTER_AREA) for image in store["image"][()]])
-    turned = [
-        np.ascontiguousarray(np.rot90(flipped, k, (1, 2))) for flipped in (small, small[:, :, ::-1]) for k in range(4)
-    ]
-    centred = [t.reshape(len(small), -1).astype(np.float32) for t in turned]
-    for pixels in centred:
-        pixels -= pixels.mean(1, keepdims=True)
-        pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
-    crossing = 0
-    for row in range(len(small)):
-        likeness = np.max([centred[0][row] @ pixels.T for pixels in centred], axis=0)
-        crossing += int(((likeness >= 0.93) & (fold != fold[row])).any())
-    assert crossing == 0
-
-
-@pytest.mark.real
-def test_the_real_archives_give_the_committed_tables(real_sets, tmp_path, monkeypatch):
-    monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
-    (tmp_path / "splits").mkdir()
-    assert __main__.main(["brain-tumor-mri", "sartaj", "cheng", "--write"]) == 0
-    made, committed = written(tmp_path / "splits"), written(SPLITS)
-    assert sorted(made) == sorted(committed)
-    assert [path for path in made if made[path] != committed[path]] == []

@@ -5,39 +5,29 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
+from small_training import run_fit
 
 from datasets.catalog import DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import CustomCNN
-from utils.recipes import get_recipe
 from utils.training import loading, loop
 from utils.training.checkpoint import TrainingPaused
-from utils.training.loop import TrainingDiverged, fit
+from utils.training.loop import TrainingDiverged
 from utils.training.tasks import Classification
 
+HELPERS = str(Path(__file__).parents[1] / "helpers")
 TRAIN = """
 import sys, torch
-sys.path.insert(0, {tests!r})
-from test_loop import run_fit
+sys.path.insert(0, {helpers!r})
+from small_training import run_fit
 model, _ = run_fit({folder!r}, epochs=4)
 torch.save(model.state_dict(), {folder!r} + "/end.pt")
 """
-
-
-def run_fit(folder, epochs=2, seed=0, **options):
-    """Train CustomCNN at 64 pixels on a few phantom images."""
-    changes = {k: options.pop(k) for k in ("lr", "select", "schedule") if k in options}
-    torch.manual_seed(seed)
-    split = make_split("phantom", "patient")
-    train, val = (ImageDataset("phantom", rows[:32], image_size=64) for rows in (split.train, split.val))
-    model = options.pop("model", None) or CustomCNN(image_size=64)
-    recipe = get_recipe("s2", "CustomCNN", epochs=epochs, batch_size=8, **changes)
-    task = Classification(4, 3, recipe.augmentation)
-    return model, fit(model, task, train, val, recipe, folder=folder, seed=seed, **options)
 
 
 def same(a, b):
@@ -47,7 +37,7 @@ def same(a, b):
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(roots):
     straight, killed = roots / "straight", roots / "killed"
     straight.mkdir(), killed.mkdir()
-    script = {f: TRAIN.format(tests=os.path.dirname(__file__), folder=str(f)) for f in (straight, killed)}
+    script = {f: TRAIN.format(helpers=HELPERS, folder=str(f)) for f in (straight, killed)}
     subprocess.run([sys.executable, "-c", script[straight]], check=True)
     for wait in (0.0, 0.15):  # SIGKILL right after the first checkpoint, then in the middle of an epoch
         process = subprocess.Popen([sys.executable, "-c", script[killed]], stdout=subprocess.PIPE, text=True)
@@ -133,8 +123,8 @@ def test_two_processes_end_with_one_model(roots, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
         "import os, sys, torch\n"
-        f"sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
-        "from test_loop import run_fit\n"
+        f"sys.path.insert(0, {HELPERS!r})\n"
+        "from small_training import run_fit\n"
         f"model, trained = run_fit({str(tmp_path / 'two')!r}, epochs=1)\n"
         "left = {'world': torch.distributed.get_world_size(), 'model': model.state_dict(),\n"
         "        'loss': trained.history[['train_loss', 'val_loss']].to_numpy().tolist()}\n"
