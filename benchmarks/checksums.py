@@ -1,4 +1,4 @@
-"""What HDF5's checksum of each chunk costs.  `python benchmarks/checksums.py [NAME] [--images 3000] [--rounds 5]`
+"""Measures what HDF5's checksum costs: `python benchmarks/checksums.py [NAME] [--images 3000] [--rounds 5]`
 
 Writes the packed images of a set anew as `packing.py` does, with the checksum and without, in turns, and reads them in
 random order, one at a time.

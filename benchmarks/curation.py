@@ -1,6 +1,6 @@
-"""Is all against all fast enough, and does it miss a pair?  `python benchmarks/curation.py [NAME...] [--json FILE]`
+"""Times the search for duplicates and counts what it misses: `python benchmarks/curation.py [NAME...] [--json FILE]`
 
-Times reading, hashing and comparing whole data sets under the 8 transforms; all pairs within 4 bits of 100,000
+It times reading, hashing and comparing whole data sets under the 8 transforms; all pairs within 4 bits of 100,000
 synthetic hashes with faiss and with NumPy, and the memory it takes; and, where `imagededup` is installed (pip install
 imagededup), its pHash on the same files: how long it takes, and whether a pair that it finds truly alike is missed.
 """
@@ -54,11 +54,11 @@ def synthetic() -> dict[str, float]:
     return {"faiss s": took, "numpy s": plain, "pairs": pairs, "memory MiB": grown}
 
 
-def with_imagededup(pictures: Thumbnails, together: np.ndarray) -> dict[str, float]:
+def with_imagededup(images: Thumbnails, together: np.ndarray) -> dict[str, float]:
     """imagededup's pHash within the same distance on the same files, on as many processes as we use cores."""
     from imagededup.methods import PHash
 
-    table = pictures.table
+    table = images.table
     files = [catalog.dataset_dir(n) / "raw" / path for n, path in zip(table.dataset, table.path, strict=True)]
     with tempfile.TemporaryDirectory() as folder:  # it takes a folder: links to the files, named by their row
         for row, file in enumerate(files):
@@ -69,7 +69,7 @@ def with_imagededup(pictures: Thumbnails, together: np.ndarray) -> dict[str, flo
         comparing, found = seconds(lambda: method.find_duplicates(**search))
     theirs = {tuple(sorted((int(Path(a).stem), int(Path(b).stem)))) for a, twins in found.items() for b in twins}
     i, j = np.array(sorted(theirs)).T
-    upright = pictures.turned("upright")
+    upright = images.turned("upright")
     alike = np.einsum("nd,nd->n", upright[i], upright[j]) >= NEAR_CORRELATION
     return {
         "hashing s": hashing,
@@ -85,26 +85,26 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=["brain-tumor-mri", "sartaj"], metavar="NAME", help="data sets")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")
-    words = parser.parse_args()
+    args = parser.parse_args()
     out = {"cpu": platform.processor() or platform.machine(), "cores": cores(), "synthetic": synthetic()}
     try:
-        reading, pictures = seconds(look, *words.names)
-        comparing, pairs = seconds(duplicate_pairs, pictures)
+        reading, images = seconds(look, *args.names)
+        comparing, pairs = seconds(duplicate_pairs, images)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    out["ours"] = {"images": len(pictures), "reading and hashing s": reading, "comparing s": comparing}
+    out["ours"] = {"images": len(images), "reading and hashing s": reading, "comparing s": comparing}
     out["ours"]["pairs"] = len(pairs)
     try:
         # Our table joins identical images to the first of their kind: what belongs together says the component.
-        together = components(len(pictures), pairs.i.to_numpy(int), pairs.j.to_numpy(int))
-        out["imagededup"] = with_imagededup(pictures, together)
+        together = components(len(images), pairs.i.to_numpy(int), pairs.j.to_numpy(int))
+        out["imagededup"] = with_imagededup(images, together)
     except ImportError:
         print("imagededup is not installed: pip install imagededup", file=sys.stderr)
     text = json.dumps(out, indent=1, default=lambda number: round(float(number), 3))
     print(text)
-    if words.json:
-        words.json.write_text(text + "\n")
+    if args.json:
+        args.json.write_text(text + "\n")
     return 0
 
 

@@ -1,6 +1,6 @@
-"""Does preprocessing cost more than looking at the images?  `python benchmarks/preprocessing.py [NAME] [--json FILE]`
+"""Compares preprocessing with plain decoding: `python benchmarks/preprocessing.py [NAME] [--json FILE]`
 
-Compares, in turns, `preprocess.pack` (decode, hash, crop, resize, write images.h5) with plain Pillow (decode to grey,
+It times, in turns, `packing.pack` (decode, hash, crop, resize, write images.h5) with plain Pillow (decode to grey,
 resize, throw away) over the same files, on the same cores, in the same kind of process pool.
 """
 
@@ -27,7 +27,7 @@ ALLOWED = 1.3
 
 
 def plain(raw: Path, paths: Sequence[str]) -> int:
-    """What anyone would write: decode to grey and resize, one image after the other; the pixels are not kept."""
+    """The plain way: decode to grey and resize, one image after the other; the pixels are not kept."""
     for path in paths:
         Image.open(raw / path).convert("L").resize((SIZE, SIZE))
     return len(paths)

@@ -1,4 +1,4 @@
-"""What training spends its time on: reading, augmenting, the model. The loop's small twin, on random images.
+"""Times the steps of training (reading, augmenting, the model): the loop's small twin, on random images.
 
     python benchmarks/training.py [--model CustomCNN] [--batch 64] [--threads 2]
 
@@ -32,16 +32,16 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
-    words = parser.parse_args()
-    torch.set_num_threads(words.threads)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
 
     store = torch.randint(0, 256, (2000, 1, 128, 128), dtype=torch.uint8)
-    labels = torch.randint(0, 4, (words.batch,))
-    task, net = Classification(4, 3, "s2"), MODELS[words.model]()
+    labels = torch.randint(0, 4, (args.batch,))
+    task, net = Classification(4, 3, "s2"), MODELS[args.model]()
     optimizer = torch.optim.Adam(net.parameters())
     flip, rotate = v2.RandomHorizontalFlip(), v2.RandomRotation(10, interpolation=v2.InterpolationMode.BILINEAR)
     single = v2.Compose([flip, rotate, v2.ColorJitter(0.2, 0.2)])
-    batch = {"image": store[: words.batch]}
+    batch = {"image": store[: args.batch]}
 
     def step() -> None:
         optimizer.zero_grad()
@@ -49,14 +49,14 @@ def main() -> None:
         optimizer.step()
 
     works = {
-        "read": lambda: store[torch.randint(0, len(store), (words.batch,))],
+        "read": lambda: store[torch.randint(0, len(store), (args.batch,))],
         "augment, kornia": lambda: task.inputs(batch, training=True),
         "augment, torchvision": lambda: torch.stack([single(image) for image in batch["image"]]).float() / 255,
         "model step": step,
     }
     for work in works.values():
         work()  # the first call also allocates
-    rounds = [{name: milliseconds(work) for name, work in works.items()} for _ in range(words.rounds)]
+    rounds = [{name: milliseconds(work) for name, work in works.items()} for _ in range(args.rounds)]
     cost = {name: median(r[name] for r in rounds) for name in works}
     for name, value in cost.items():
         print(f"{name:22s} {value:8.1f} ms a batch")

@@ -1,4 +1,4 @@
-"""How BraTS is stored: size, time to read a slice, and what 8 or 16 bits lose, measured on patients in `raw/`.
+"""Measures storage of BraTS on patients in `raw/`: size, time to read a slice, and the loss with 8 or 16 bits.
 
     python benchmarks/volumes.py brats-mini [--patients 6] [--write]
 
@@ -35,7 +35,7 @@ def seconds(work) -> float:
 
 
 def as_s2(slices: np.ndarray) -> np.ndarray:
-    """N×H×W, each slice by its own range to [0, 1]; those without one are left out."""
+    """N×H×W, each slice scaled by its own range to [0, 1]; constant slices are left out."""
     slices = slices.astype(np.float64)
     low, high = slices.min((1, 2)), slices.max((1, 2))
     kept = high > low
@@ -54,7 +54,7 @@ def precision(stored: np.ndarray, finest: np.ndarray) -> tuple[float, float]:
     return float(np.sqrt((joined**2).mean())), float(np.abs(joined).max())
 
 
-def stored(pixels: np.ndarray, masks: np.ndarray, how: dict, sequences: int) -> tuple[float, float, float]:
+def stored(pixels: np.ndarray, masks: np.ndarray, compression: dict, sequences: int) -> tuple[float, float, float]:
     """Share of the plain size, seconds to read a slice, and GiB of 369 patients with four sequences.
 
     `sequences` is how many are in `pixels`, patients times channels; masks count as read, three a patient.
@@ -63,7 +63,7 @@ def stored(pixels: np.ndarray, masks: np.ndarray, how: dict, sequences: int) -> 
         path = Path(folder) / "images.h5"
         with h5py.File(path, "w") as file:
             for name, array in (("image", pixels), ("mask", masks)):
-                file.create_dataset(name, data=array, chunks=(1, *array.shape[1:]), **how)
+                file.create_dataset(name, data=array, chunks=(1, *array.shape[1:]), **compression)
         with h5py.File(path) as file:
             reading = seconds(lambda: [file["image"][i] for i in range(len(pixels))]) / len(pixels)
         size = path.stat().st_size
@@ -91,13 +91,13 @@ def main() -> None:
     for bits in (8, 16):
         patients = []
         took = seconds(partial(read_all, facts, folders, bits, patients)) / len(folders)
-        pixels = np.concatenate([np.stack([p.image for p in pictures]) for pictures in patients])
-        masks = np.concatenate([np.stack([p.mask for p in pictures]) for pictures in patients])
+        pixels = np.concatenate([np.stack([s.image for s in slices]) for slices in patients])
+        masks = np.concatenate([np.stack([s.mask for s in slices]) for slices in patients])
         rms, largest = precision(pixels, exact)
         found[f"{bits} bits"] = {"seconds a patient": took, "rms against 16 bits": rms, "largest": largest}
         print(f"{bits} bits: {took:.1f} s to read a patient; against 16 bits rms {rms:.5f}, largest {largest:.4f}")
-        for name, how in COMPRESSIONS.items():
-            share, reading, whole = stored(pixels, masks, how, len(folders) * len(facts.channels))
+        for name, compression in COMPRESSIONS.items():
+            share, reading, whole = stored(pixels, masks, compression, len(folders) * len(facts.channels))
             found[f"{bits} bits"][name] = {"share": share, "ms a slice": 1000 * reading, "GiB of BraTS 2020": whole}
             print(
                 f"  {name:7s} {share:6.1%} of the plain size, {1000 * reading:.2f} ms a slice; BraTS: {whole:.1f} GiB"

@@ -1,1 +1,1 @@
-"""Catalogue, download, packing, curation and reading of image sets. Start at `catalog.py`, then `download.py`."""
+"""Catalogue, download, packing, curation and reading of data sets. Start at `catalog.py`, then `download.py`."""

@@ -1,6 +1,6 @@
-"""The facts of every image set, once: where it comes from, its classes and counts, its licence and whom to cite.
+"""The facts of every data set, once: where it comes from, its classes and counts, its licence and whom to cite.
 
-Everything else asks here. `download.py` brings a set in, `store.py` reads it, `protocols.py` splits it.
+All modules look them up here. `download.py` brings a set in, `store/images.py` reads it, `splitting.py` splits it.
 """
 
 import difflib
@@ -42,19 +42,19 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is known of one image set before a byte of it is fetched.
+    """The facts of one data set that hold before a byte of it is fetched.
 
     Attributes:
         folders: publisher's class folder (or code) → label.  `splits`: publisher's split folder → "train" | "test".
         counts: published split ("" where the publisher made none) → label → number of images.
-        channels: names of the stored channels; `grey` is the one shown when a single grey image is asked for.
+        channels: names of the stored channels; `grey` is the one used where a single grey image is needed.
         mask_channels: names of the mask's channels, empty where there are no masks.
         regions: what is scored besides the channels: name → channels that it unites.
-        size: side of the stored images where none is asked for.
+        size: side of the stored images by default.
         slices: images in a file, or in a patient's volumes; 1 where an image is a file.
         folds: number of patient folds; as many as patients where these are few.
         archive: name under which the publisher ships the set.
-        crop: how its images are cropped unless asked otherwise, a rule of `preprocess.CROPS`. The sets on which S2
+        crop: how its images are cropped by default, a rule of `preprocess.CROPS`. The sets on which S2
             published are cropped by S2's own rule, so that its numbers are answered on its images; `margin` cuts
             into fewer tumours.
     """
@@ -101,7 +101,7 @@ CATALOG: dict[str, Dataset] = {
             name="phantom",
             title="Phantom: tumours grown in the MNI152 template",
             classes=CLASSES,
-            counts={},  # set by the generator's arguments, see `phantom.py`
+            counts={},  # they follow from the arguments of `generator/phantom.py`
             licence="generated here; the MNI152 template ships with nilearn (ICBM, free to use with attribution)",
             citation="Fonov et al., NeuroImage 54 (2011) 313–327 (template)",
             layout="generated",

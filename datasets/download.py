@@ -1,4 +1,4 @@
-"""The only way in: `python datasets/download.py NAME` fetches or takes an archive and makes a data set of it.
+"""The only way in: `python datasets/download.py NAME` fetches or takes an archive and turns it into a data set.
 
 The command line; `intake.py` does the work and `check.py` verifies it.
 """

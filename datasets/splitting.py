@@ -1,4 +1,4 @@
-"""Which images are trained on, which are tested: `published`, `cleaned`, `slices`, `patient` and `external`.
+"""Divides a data set into training, validation and test set by one of the protocols in `PROTOCOLS`.
 
 Their tables are committed under `splits/` and made by `python -m datasets.curation`; `store/index.py` reads them.
 """

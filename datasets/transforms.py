@@ -1,6 +1,6 @@
-"""What may be done to every image of a set before a model sees it: turned back, or freed of traces of its source.
+"""Changes that every image of a set may undergo before a model sees it: turned back, or without traces of its source.
 
-`store.ImageDataset(view=...)` applies them, `datasets/curation` finds turned images by the same transforms.
+`ImageDataset(view=…)` applies them; `datasets/curation` finds flipped and rotated images by the same transforms.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 
 VIEWS = {
     "stored": "as packed",
-    "upright": "turned back where the publisher turned it, see `store.turns`",
+    "upright": "turned back where the publisher turned it, see `store.index.turns`",
     "levelled": "without background, grey scale and sharpness of its source, see `level`",
     "clahe": "contrast equalised tile by tile, S3's preparation, see `clahe`",
 }
@@ -39,10 +39,10 @@ def undo(image: np.ndarray, transform: str) -> np.ndarray:
 
 
 def level(image: np.ndarray) -> np.ndarray:
-    """Take out of a grey image H×W what tells its source and shows no anatomy.
+    """Remove from a grey image H×W what reveals its source and shows no anatomy.
 
     The background becomes 0, the head's grey values are spread evenly, and a 5×5 blur hides sharpness and JPEG
-    blocks. What is left of the source, a classifier in `utils.shortcuts` measures.
+    blocks. `utils/analysis/shortcuts.py` measures what is left of the source.
     """
     smooth = cv2.GaussianBlur(np.ascontiguousarray(image), (5, 5), 0)
     inside = head_mask(smooth)
@@ -52,9 +52,9 @@ def level(image: np.ndarray) -> np.ndarray:
 
 
 def clahe(image: np.ndarray) -> np.ndarray:
-    """S3's: contrast-limited equalisation (clip 3, 8×8 tiles) of L of LAB, of a grey image H×W uint8.
+    """S3's preparation of a grey image H×W uint8: contrast-limited equalisation (clip 3, 8×8 tiles) of L of LAB.
 
-    S3 equalised behind the resize to 224 pixels; here the packed image is, before any.
+    S3 equalised after resizing to 224 pixels; here the packed image is equalised, before it is resized.
     """
     lab = cv2.cvtColor(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB), cv2.COLOR_RGB2LAB)
     lab[..., 0] = cv2.createCLAHE(clipLimit=3.0, tileGridSize=(8, 8)).apply(lab[..., 0])
@@ -62,7 +62,7 @@ def clahe(image: np.ndarray) -> np.ndarray:
 
 
 def head_mask(grey: np.ndarray) -> np.ndarray:
-    """Where the head is in a grey image H×W: the largest thing above half of Otsu's threshold, filled; bool H×W."""
+    """The head in a grey image H×W: the largest contour above half of Otsu's threshold, filled; bool H×W."""
     threshold, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     contours, _ = cv2.findContours(np.uint8(grey > threshold / 2), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     head = np.zeros(grey.shape, np.uint8)

@@ -1,4 +1,4 @@
-"""Where a data set is being made: one process at a time, a folder that is tidied, and published when whole."""
+"""The working folder of a data set in the making: locked, cleaned after a failure, and published when complete."""
 
 import errno
 import fcntl

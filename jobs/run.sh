@@ -4,9 +4,9 @@
 #   exec bash jobs/run.sh NOTEBOOK [-p NAME VALUE]...        the last line of each .job
 #
 # One torchrun a node and one kernel a GPU (without GPU: one a node); Accelerate, in the notebook, joins them.
-# Shortly before its time is up SLURM sends USR1: training ends after its epoch, the job queues again, and goes on
+# Shortly before its time is up SLURM sends USR1: training ends after its epoch, the job queues again, and resumes
 # from its checkpoint. An epoch has to fit into the warning (sbatch --signal=B:USR1@SECONDS says otherwise).
-# Settings of a cluster stand in cluster.env, what a job asks for at the head of its .job.
+# Settings of a cluster are in cluster.env, the resources of a job at the head of its .job.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 [[ -f .venv/bin/activate ]] && . .venv/bin/activate

@@ -1,7 +1,7 @@
-"""Eighteen networks that were trained on ImageNet, each under one name: `build_backbone(name, …)`. Heads: `heads.py`.
+"""Builds one of eighteen ImageNet networks with a new head: `build_backbone(name, …)`. Heads: `heads.py`.
 
-torchvision has SqueezeNet, timm the others. Each sees images normalised as in its training: a network that is shown
-other numbers starts from noise. `python -m models.backbones NAME` fetches weights, for nodes that have no network.
+SqueezeNet comes from torchvision, the others from timm. Each receives images normalised as in its own training, since
+other inputs make its weights worthless. `python -m models.backbones NAME` fetches weights for nodes without network.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from models.checks import check_arguments, check_name
 from models.gluon import NORMALISATION, THREE_STAGES, build_gluon, cut_behind_stage_three, is_gluon
 from models.heads import HEADS
 
-# The project's name → timm's; behind the point is what the weights were trained on, ImageNet-1k in the end.
+# The project's name → timm's; the suffix says what the weights were trained on, ImageNet-1k last.
 TIMM = {
     "VGG16": "vgg16.tv_in1k",
     "VGG19": "vgg19.tv_in1k",
@@ -43,13 +43,13 @@ SQUEEZENET = "SqueezeNet"
 # Side of the smallest input, and what must divide a side; 64 and 1 where nothing is said.
 SMALLEST = {"InceptionV3": 75}
 MULTIPLE = {"Swin-B": 32, "ViT-B16": 16, "ViT-L32": 32}
-# Layers that stand behind the features, before the last one of the classifier: a head of ours takes their place, too.
+# Layers between the features and the last layer of the classifier; a head of ours replaces these, too.
 TOPS = {"VGG16": ("pre_logits",), "VGG19": ("pre_logits",), "MobileNetV3-Large": ("conv_head", "norm_head")}
 IMAGENET_CLASSES = 1000
 
 
 class WeightsError(Exception):
-    """A weight file that cannot be had, cannot be read, or is another network's; the message says what to do."""
+    """A weight file that is missing, unreadable, or another network's; the message says what to do."""
 
 
 class Transfer(nn.Module):
@@ -69,7 +69,7 @@ class Transfer(nn.Module):
     def __init__(self, backbone: nn.Module, head: nn.Module, mean: list, std: list, in_channels: int, image_size: int):
         super().__init__()
         self.backbone, self.head = backbone, head
-        self.map = nn.Identity()  # what the head sees, for whoever wants to look (`saliency.grad_cam`)
+        self.map = nn.Identity()  # the input of the head, to which `saliency.grad_cam` attaches a hook
         self.in_channels, self.image_size = in_channels, image_size
         self.freeze_bn = False
         for name, values in (("mean", mean), ("std", std)):
@@ -94,7 +94,7 @@ class Transfer(nn.Module):
             return x[:, 0, :, None, None]
         if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
             x = x.permute(0, 3, 1, 2)
-        # ConvNeXt alone normalises behind the average; done before it, as in Keras, all heads profit.
+        # Only ConvNeXt normalises after the average; normalised before it, as in Keras, it takes every head.
         norm = getattr(getattr(self.backbone, "head", None), "norm", None)
         return norm(x) if isinstance(norm, nn.Module) else x
 
@@ -154,16 +154,16 @@ def build_backbone(
     except (RuntimeError, KeyError) as error:
         if isinstance(pretrained, bool):
             raise
-        told = " ".join(str(error).split()).replace("copying a param with shape torch.Size", "the file has ")
+        reason = " ".join(str(error).split()).replace("copying a param with shape torch.Size", "the file has ")
         raise WeightsError(
-            f"{pretrained}: not the weights of {name} with {num_classes} classes and head '{head}' ({told[:300]}). "
+            f"{pretrained}: not the weights of {name} with {num_classes} classes and head '{head}' ({reason[:300]}). "
             "Name the file of this network, or leave it out."
         ) from error
     return model
 
 
 def _own_size(name: str) -> int:
-    import timm  # here, since it takes seconds and most who import `models` do not need it
+    import timm  # here, since its import takes seconds and only backbones need it
 
     return 224 if name == SQUEEZENET else timm.get_pretrained_cfg(TIMM[name]).input_size[1]
 
@@ -187,7 +187,7 @@ def _of_timm(name: str, state: dict | bool, channels: int, image_size: int, gluo
         backbone = timm.create_model(tag, pretrained=bool(state), **arguments)
     except RuntimeError:
         raise
-    except Exception as error:  # each version of the hub's client has its own errors of being off line
+    except Exception as error:  # each version of the hub's client has its own errors for being offline
         raise _not_fetched(name, tag, error) from error
     backbone.reset_classifier(0)
     for top in TOPS.get(name, ()):

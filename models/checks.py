@@ -1,4 +1,4 @@
-"""What every model asks of its arguments, in one place, so that each model file is only its architecture."""
+"""Checks of the models' arguments and inputs, in one place, so that each model file is only its architecture."""
 
 from collections.abc import Iterable
 

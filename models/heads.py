@@ -1,6 +1,6 @@
-"""What is put on a backbone: from its features to logits. One class a head, by the name that recipes use.
+"""Heads of a backbone, from its features to logits: one class a head, by the name that recipes use.
 
-Next: `backbones.py`, which joins the two.
+Next: `backbones.py`, which joins backbone and head.
 """
 
 import torch

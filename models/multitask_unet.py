@@ -34,8 +34,8 @@ class MultiTaskUNet(nn.Module):
                                                └ subtype: one logit a kind of tumour
     ```
 
-    Source: S0's layer list, after Ronneberger, Fischer & Brox 2015 (arXiv:1505.04597). The last two arguments take
-    a part away, to see what it is worth.
+    Source: S0's layer list, after Ronneberger, Fischer & Brox 2015 (arXiv:1505.04597). The last two arguments
+    remove a part, for the ablation.
 
     Args:
         in_channels: channels of the image, which are also reconstructed.

@@ -1,4 +1,4 @@
-"""VGG16 with S2's head: configuration D of the paper, three wide linear layers behind it. Next: `vit.py`."""
+"""VGG16 with S2's head: configuration D of the paper and three wide linear layers. Next: `vit.py`."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""A small vision transformer, S2's sizes: patches as words, one class token, ten encoder blocks."""
+"""ViT, a small vision transformer of S2's sizes: patches as tokens, one class token, ten encoder blocks."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""What several test files share: a small phantom, made once a session, and folders that keep tests out of the tree."""
+"""Fixtures that several test files share: a small phantom, made once a session, and folders outside the repository."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,8 @@ import torch
 
 from datasets import catalog, download
 from datasets.generator import phantom
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
 
 torch.set_num_threads(min(2, torch.get_num_threads()))  # fewer where OMP_NUM_THREADS says so
 
@@ -31,9 +33,16 @@ def roots(small_phantom, tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def parts(roots):
+    """The first 32 training and validation images of a patient fold of the small phantom."""
+    split = make_split("phantom", "patient")
+    return [ImageDataset("phantom", rows[:32], image_size=64) for rows in (split.train, split.val)]
+
+
 @pytest.fixture(scope="session")
 def real_sets(tmp_path_factory):
-    """A data root with the three real sets, taken in by `download.py`; skips where there are no archives."""
+    """A data root with the three real sets, brought in by `download.py`; skips where there are no archives."""
     archives = os.environ.get("BRAIN_MRI_ARCHIVES")
     if not archives:
         pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")

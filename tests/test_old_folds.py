@@ -9,8 +9,8 @@ from datasets.catalog import REPO
 from datasets.store.index import folds_digest
 from utils.reporting.pooling import pool_folds
 from utils.reporting.records import load_evidence, on_old_folds, run_folder, write_predictions, write_record
-from utils.reporting.tables.all_runs import all_runs
 from utils.reporting.tables import common
+from utils.reporting.tables.all_runs import all_runs
 from utils.reporting.tables.common import OLD_FOLDS, cell
 
 NOW = folds_digest("cheng")

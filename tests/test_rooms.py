@@ -1,6 +1,11 @@
 """The rooms: imports go one way, files are short, and no code folder has the name of a data set."""
 
 import ast
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,7 +14,10 @@ from datasets.catalog import CATALOG, REPO
 
 ROOMS = ["recipes", "training", "evaluation", "analysis", "reporting"]  # each may import those before it
 LONGEST = 320  # lines of a file
-CODE = [path for room in ("models", "datasets", "utils") for path in sorted((REPO / room).rglob("*.py"))]
+OURS = ("models", "datasets", "utils")
+CODE = [path for room in OURS for path in sorted((REPO / room).rglob("*.py"))]
+TESTS = [path for folder in ("tests", "benchmarks") for path in sorted((REPO / folder).rglob("*.py"))]
+PACKAGES = [path for path in CODE if path.name == "__init__.py"]
 
 
 def imports(path: Path) -> set[str]:
@@ -24,7 +32,7 @@ def imports(path: Path) -> set[str]:
             found |= {f"{node.module}.{name.name}" for name in node.names}
         elif isinstance(node, ast.Import):
             found |= {name.name for name in node.names}
-    return {name for name in found if name.split(".")[0] in ("models", "datasets", "utils")}
+    return {name for name in found if name.split(".")[0] in OURS}
 
 
 def forbidden(path: Path) -> list[str]:
@@ -40,9 +48,13 @@ def forbidden(path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("path", CODE, ids=lambda path: str(path.relative_to(REPO)))
-def test_imports_go_one_way_and_files_are_short(path):
+def test_imports_go_one_way(path):
     wrong = [name for name in imports(path) for ban in forbidden(path) if f"{name}.".startswith(f"{ban}.")]
     assert not wrong, f"{path.relative_to(REPO)} imports {wrong}"
+
+
+@pytest.mark.parametrize("path", [*CODE, *TESTS], ids=lambda path: str(path.relative_to(REPO)))
+def test_files_are_short(path):
     assert len(path.read_text().splitlines()) <= LONGEST, "one job a file: split it"
 
 
@@ -53,6 +65,66 @@ def test_the_rule_finds_an_import_that_goes_the_wrong_way(tmp_path):
     assert forbidden(REPO / "utils/training/loop.py")[-2:] == ["utils.reporting", "utils.headless"]
 
 
+def top_level(path: Path, imported: bool = False) -> set[str]:
+    """Names that a file defines at its top level, and those that it imports from other packages' modules."""
+    package, found = ".".join(path.parent.relative_to(REPO).parts), set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom) and imported and node.module != package:
+            found |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found |= {name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    return found
+
+
+@pytest.mark.parametrize("path", PACKAGES, ids=lambda path: str(path.parent.relative_to(REPO)))
+def test_a_module_and_a_table_of_its_package_never_share_one_name(path):
+    """Otherwise `from package import name` gives one or the other, whichever was imported last."""
+    modules = {file.stem for file in path.parent.glob("*.py")} | {
+        file.parent.name for file in path.parent.glob("*/*.py")
+    }
+    assert not top_level(path, imported=True) & modules
+
+
+def test_texts_name_files_and_modules_that_exist():
+    """In docstrings, comments and guides: files in backticks exist, and `module.name` is where the name is defined."""
+    code = [*CODE, *TESTS]
+    files, homes, wrong = {path.name for path in code}, defaultdict(set), []
+    for path in CODE:
+        for name in top_level(path):
+            homes[name] |= {path.stem, path.parent.name}
+    for path in [*code, REPO / "README.md", *REPO.glob("*/README.md")]:
+        text = path.read_text()
+        wrong += [(path.name, name) for name in re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text) if name not in files]
+        for module, name in re.findall(r"`(?:\w+\.)*([a-z_]+)\.(\w+)", text):
+            if name in homes and module not in homes[name] | {"self", "run"}:
+                wrong.append((path.name, f"{module}.{name}"))
+    assert not wrong
+
+
 def test_no_code_folder_has_the_name_of_a_data_set():
     folders = {path.name for path in (REPO / "datasets").iterdir() if path.is_dir() and (path / "__init__.py").exists()}
     assert folders == {"sources", "store", "generator", "curation"} and not folders & set(CATALOG)
+
+
+# Module → what its import must not load: a recipe no network, not even torch; a loss no trainer.
+LIGHT = {
+    "utils.recipes": ["torch", "timm", "models", "utils.training"],
+    "utils.recipes.published": ["torch", "timm", "models", "utils.training"],
+    "utils.training.losses": ["timm", "models", "accelerate", "utils.training.loop", "utils.training.tasks"],
+    "utils.training.metrics": ["timm", "models", "accelerate", "utils.training.loop", "utils.training.tasks"],
+}
+
+
+@pytest.mark.parametrize("module", LIGHT)
+def test_importing_a_recipe_loads_no_network_and_a_loss_no_trainer(module):
+    code = f"import sys, {module}; print([name for name in {LIGHT[module]} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
+    assert done.stdout.strip() == "[]"
+
+
+def test_packages_are_ours_and_not_folders_of_tests():
+    root = Path(__file__).parents[1]
+    assert {name: Path(import_module(name).__path__[0]) for name in OURS} == {name: root / name for name in OURS}

@@ -1,4 +1,4 @@
-"""What `make setup` installs: one list for pip and conda, whole, without idlers; and our `datasets` beside others'."""
+"""The environment: one list for pip and conda, complete and without idle lines; and our `datasets` beside others'."""
 
 import ast
 import importlib.util

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: a reader sees the old one or the new one, whatever is killed."""
+"""Writes files completely or not at all: a reader finds the old one or the new one, even after a kill."""
 
 import os
 from collections.abc import Iterator

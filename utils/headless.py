@@ -1,7 +1,7 @@
-"""Runs a notebook from top to bottom with no reader: on a cluster, in `make run`, in CI.
+"""Runs a notebook unattended from top to bottom: on a cluster, in `make run`, in CI.
 
-papermill executes; this file adds parameters that are typed and checked before anything starts, errors that a
-log can show, and exit codes that a scheduler can act on. `jobs/run.sh` calls it in every process of a job.
+papermill executes it; this file adds parameters that are typed and checked before anything starts, errors that fit a
+log, and exit codes that a scheduler can act on. `jobs/run.sh` calls it in every process of a job.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any
 from datasets.catalog import REPO, DataError
 from utils.parameters import Parameter, overrides, read_parameters, show
 
-DONE, FAILED, USAGE, PAUSED = 0, 1, 2, 75  # 75 = EX_TEMPFAIL: the same command again goes on
+DONE, FAILED, USAGE, PAUSED = 0, 1, 2, 75  # 75 = EX_TEMPFAIL: the same command resumes
 PATHS = ("BRAIN_MRI_OUTPUT", "BRAIN_MRI_DATA", "BRAIN_MRI_STOP")
 
 
@@ -53,7 +53,7 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
             stdout_file=sys.stdout if first else None,
             stderr_file=sys.stderr if first else None,
             start_timeout=300,  # a cluster's shared disk reads Python slowly when many jobs start at once
-            iopub_timeout=60,
+            iopub_timeout=60,  # so may the output of a cell arrive late
         )
         if saved:
             _close(notebook, output, html)
@@ -78,8 +78,8 @@ def _prepare_process() -> None:
     for name in PATHS:
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
-    os.environ.update(BRAIN_MRI_HEADLESS="1", PYTHONUNBUFFERED="1", PYDEVD_DISABLE_FILE_VALIDATION="1")
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # its warnings are errors of ours, said better
+    os.environ["BRAIN_MRI_HEADLESS"] = "1"
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # our errors already report what it warns of
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's warning: the batch script answers it
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
@@ -151,7 +151,7 @@ def _cell_failed(error: Any, path: Path, output: Path | None) -> int:
 
     if error.ename == "TrainingPaused":
         if output:
-            print(f"paused: {error.evalue}\nThe same command again goes on.\nnotebook: {output}")
+            print(f"paused: {error.evalue}\nThe same command resumes it.\nnotebook: {output}")
         return PAUSED
     print(strip_color("\n".join(error.traceback)), file=sys.stderr)
     what = f"{error.ename}: {strip_color(error.evalue)}".strip().splitlines()[0]
@@ -188,9 +188,9 @@ def _default_output(path: Path) -> Path:
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m utils.headless",
-        description="Run a notebook without a reader, with other parameters than its defaults if wanted.",
+        description="Run a notebook unattended, with other parameters than its defaults if wanted.",
         epilog="exit codes: 0 done, 1 a cell failed or the kernel died, 2 wrong arguments, 75 training paused"
-        " (the same command goes on), 130 and 143 stopped by a signal",
+        " (the same command resumes it), 130 and 143 stopped by a signal",
     )
     parser.add_argument("notebook", type=Path, metavar="NOTEBOOK", help="with a cell tagged 'parameters'")
     parser.add_argument(

@@ -1,7 +1,7 @@
-"""The parameters of a notebook: names, defaults and help of its cell tagged `parameters`, typed and checked.
+"""Reads the parameters of a notebook (names, defaults and help of its cell tagged `parameters`), typed and checked.
 
-By hand, since papermill's own inspection is a regular expression that stumbles over `#` and `=` inside a value, and
-warns of an unknown name instead of refusing it (`tests/test_headless.py`).
+Written by hand, since papermill's own inspection is a regular expression that fails on `#` and `=` inside a value, and
+only warns of an unknown name (`tests/notebooks/test_headless.py`).
 """
 
 import ast
@@ -20,18 +20,14 @@ EXAMPLE = {bool: "true or false", int: "a whole number", float: "a number"}
 
 
 class Parameter(NamedTuple):
-    """What the notebook's `parameters` cell says of one name: its default and the comment behind it."""
+    """One parameter of a notebook: its default and the comment behind it."""
 
     default: Any
     help: str
 
 
 def read_parameters(path: Path) -> dict[str, Parameter]:
-    """Names, defaults and help of the cell tagged `parameters`; raises `DataError` where they cannot be told.
-
-    Read with Python's own parser, since papermill's inspection is a regular expression that stumbles over `#`
-    and `=` inside a value.
-    """
+    """Names, defaults and help of the cell tagged `parameters`; raises `DataError` where it holds anything else."""
     source = _parameters_cell(path)
     parameters = {}
     try:
@@ -89,7 +85,7 @@ def typed(name: str, text: str, default: Any) -> Any:
 
 def _parse(text: str) -> Any:
     try:
-        return json.loads(text)  # first, because YAML 1.1 takes 1e-3 for a word
+        return json.loads(text)  # first, because YAML 1.1 reads 1e-3 as text
     except json.JSONDecodeError:
         return yaml.safe_load(text)
 

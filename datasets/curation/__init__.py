@@ -1,1 +1,1 @@
-"""Who is in the test set twice: `python -m datasets.curation NAME… --write` makes `datasets/splits/`."""
+"""Finds duplicates and patients, and makes `datasets/splits/` of them: `python -m datasets.curation NAME… --write`."""

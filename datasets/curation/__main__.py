@@ -1,4 +1,4 @@
-"""`python -m datasets.curation NAME… --write` makes `datasets/splits/`: who is in the test set twice."""
+"""The command `python -m datasets.curation NAME… --write`, which makes the tables in `datasets/splits/`."""
 
 import argparse
 import itertools

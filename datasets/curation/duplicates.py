@@ -1,4 +1,4 @@
-"""Duplicates and near-duplicates: which images of a set show the same, whole or turned.
+"""Finds duplicates and near-duplicates: images of a set that show the same, as they are or turned.
 
 `thumbnails.look` reads the images; `links.py` compares two sets.
 """
@@ -42,16 +42,16 @@ def close_hashes(a: np.ndarray, b: np.ndarray, bits: int = NEAR_BITS) -> tuple[n
     return np.repeat(np.arange(len(a)), np.diff(limits.astype(np.int64))), j
 
 
-def near_pairs(pictures: Thumbnails, bits: int = NEAR_BITS, correlation: float = NEAR_CORRELATION) -> pd.DataFrame:
+def near_pairs(images: Thumbnails, bits: int = NEAR_BITS, correlation: float = NEAR_CORRELATION) -> pd.DataFrame:
     """Pairs that look the same under one of the 8 transforms: pHash within `bits` and correlation of thumbnails.
 
     Returns a row a pair: `i` < `j`, `transform` (what turns j into i) and `correlation`, the best transform of each.
     """
     found = []
     for t, name in enumerate(TRANSFORMS):
-        i, j = close_hashes(pictures.hashes[:, 0], pictures.hashes[:, t], bits)
+        i, j = close_hashes(images.hashes[:, 0], images.hashes[:, t], bits)
         i, j = i[i < j], j[i < j]
-        alike = np.einsum("nd,nd->n", pictures.turned("upright")[i], pictures.turned(name)[j])
+        alike = np.einsum("nd,nd->n", images.turned("upright")[i], images.turned(name)[j])
         keep = alike >= correlation
         found.append(pd.DataFrame({"i": i[keep], "j": j[keep], "transform": name, "correlation": alike[keep]}))
     pairs = pd.concat(found, ignore_index=True).sort_values("correlation", ascending=False, kind="stable")
@@ -77,12 +77,12 @@ def alike_pairs(images: Thumbnails, correlation: float = ALIKE_CORRELATION) -> t
     return pairs[:, 0], pairs[:, 1]
 
 
-def duplicate_pairs(pictures: Thumbnails) -> pd.DataFrame:
+def duplicate_pairs(images: Thumbnails) -> pd.DataFrame:
     """All duplicates, a row a pair: `i`, `j`, `kind` ("bytes", "pixels", "near", the strictest that holds)."""
     pairs = [
-        identical_pairs(pictures.table.sha256).assign(kind="bytes", transform="upright"),
-        identical_pairs(pictures.table.pixels).assign(kind="pixels", transform="upright"),
-        near_pairs(pictures).assign(kind="near")[["i", "j", "kind", "transform"]],
+        identical_pairs(images.table.sha256).assign(kind="bytes", transform="upright"),
+        identical_pairs(images.table.pixels).assign(kind="pixels", transform="upright"),
+        near_pairs(images).assign(kind="near")[["i", "j", "kind", "transform"]],
     ]
     return pd.concat(pairs, ignore_index=True).drop_duplicates(["i", "j"], ignore_index=True)
 
@@ -93,13 +93,13 @@ def components(size: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def s0_cleaning(pictures: Thumbnails) -> np.ndarray:
+def s0_cleaning(images: Thumbnails) -> np.ndarray:
     """Rows that S0's rule keeps: one image a pHash, both splits together, class ignored, train before test.
 
     The pHash is that of the publisher's own bytes where it is known: a copy that was saved again has another.
     """
-    order = np.argsort(pictures.table.published_split.eq("test"), kind="stable")
-    hashes = pd.Series(publishers_hashes(pictures)[order])
+    order = np.argsort(images.table.published_split.eq("test"), kind="stable")
+    hashes = pd.Series(publishers_hashes(images)[order])
     return np.sort(order[~hashes.duplicated().to_numpy()])
 
 
@@ -113,9 +113,9 @@ def publishers_hashes(images: Thumbnails) -> np.ndarray:
     return hashes
 
 
-def relations(pictures: Thumbnails) -> pd.DataFrame:
+def relations(images: Thumbnails) -> pd.DataFrame:
     """Pairs of duplicates counted by `kind`: within a class, between classes, and between the published parts."""
-    pairs, table = duplicate_pairs(pictures), pictures.table
+    pairs, table = duplicate_pairs(images), images.table
     label, part = table.label.to_numpy(), table.published_split.to_numpy()
     flags = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""Links between sets: the slice of Cheng's that an image shows, what two sets share, and labels that contradict."""
+"""Links sets: finds the slice of Cheng's that an image shows, the images that two sets share, and wrong labels."""
 
 import numpy as np
 import pandas as pd
@@ -12,19 +12,19 @@ from datasets.transforms import TRANSFORMS
 REFERENCE = "cheng"  # the one set that names its patients; others are linked to it
 
 
-def link(pictures: Thumbnails, reference: Thumbnails, correlation: float = NEAR_CORRELATION) -> pd.DataFrame:
+def link(images: Thumbnails, reference: Thumbnails, correlation: float = NEAR_CORRELATION) -> pd.DataFrame:
     """The slice of `reference` that each image shows, by correlation of thumbnails under the 8 transforms.
 
     Returns a row an image: `reference` (row, or -1 where none reaches `correlation`), `correlation` of the best
     (linked or not) and `transform`, what was done to the reference to give the image.
     """
-    best = np.full(len(pictures), -1.0, np.float32)
-    row = np.full(len(pictures), -1)
-    transform = np.full(len(pictures), "", object)
-    mine = torch.from_numpy(pictures.turned("upright"))
+    best = np.full(len(images), -1.0, np.float32)
+    row = np.full(len(images), -1)
+    transform = np.full(len(images), "", object)
+    mine = torch.from_numpy(images.turned("upright"))
     for name in TRANSFORMS if len(reference) else ():
         other = torch.from_numpy(reference.turned(name)).T
-        for start in range(0, len(pictures), 1024):  # bounds the memory: 1024 × reference floats at a time
+        for start in range(0, len(images), 1024):  # bounds the memory: 1024 × reference floats at a time
             value, index = (v.numpy() for v in (mine[start : start + 1024] @ other).max(dim=1))
             better = np.flatnonzero(value > best[start : start + 1024])
             best[start + better], row[start + better] = value[better], index[better]

@@ -1,4 +1,4 @@
-"""The nearest neighbour on thumbnails: it has learned nothing of medicine, it finds the most similar image."""
+"""Predicts labels by the nearest neighbour on thumbnails, the most similar training image; nothing is learned."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The split table of a data set: patients, groups that must stay together, folds; and what it says in numbers."""
+"""Makes the split table of a data set (patients, groups that must stay together, folds) and its summary in numbers."""
 
 import hashlib
 
@@ -21,7 +21,7 @@ SPLIT_COLUMNS = ["path", "label", "published_split", "patient", "group", "transf
 
 
 def curate(
-    pictures: Thumbnails, reference: Thumbnails | None = None, seed: int = 0, before: pd.DataFrame | None = None
+    images: Thumbnails, reference: Thumbnails | None = None, seed: int = 0, before: pd.DataFrame | None = None
 ) -> pd.DataFrame:
     """The split table of one data set, in manifest order, with `SPLIT_COLUMNS`.
 
@@ -32,17 +32,17 @@ def curate(
     and its reference slice, carry different labels. A group that is in `before`, the table made last time, keeps its
     fold: what is found later moves the rows of the groups that it changes and no other.
     """
-    table, pairs = pictures.table, duplicate_pairs(pictures)
+    table, pairs = images.table, duplicate_pairs(images)
     patient, transform = table.patient.to_numpy(dtype=object), np.full(len(table), "", object)
     conflict = np.zeros(len(table), bool)
     if reference is not None:
-        links = link(pictures, reference)
+        links = link(images, reference)
         known = links.reference.to_numpy() >= 0
         slices = reference.table.iloc[links.reference[known]]
         patient[known], transform[known] = slices.patient, links["transform"][known]
         conflict[known] = slices.label.to_numpy() != table.label.to_numpy()[known]
     same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(patient)])
-    alike = pd.DataFrame(dict(zip("ij", alike_pairs(pictures), strict=True)))
+    alike = pd.DataFrame(dict(zip("ij", alike_pairs(images), strict=True)))
     joined = pd.concat([pairs[["i", "j"]], same_patient, alike])
     member = components(len(table), joined.i.to_numpy(dtype=int), joined.j.to_numpy(dtype=int))
     group = table.path.groupby(member).transform("min").map(group_name).to_numpy()
@@ -58,12 +58,12 @@ def curate(
     return out[SPLIT_COLUMNS]
 
 
-def facts(pictures: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
+def facts(images: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
     """What a data set's split table says in numbers: links, leakage, conflicts and S0's own count of duplicates."""
     test, linked = table.published_split.eq("test"), table["transform"].ne("")
     in_training = table.patient.isin(set(table.patient[~test & table.patient.ne("")]))
     wrong = linked & table.label_conflict.eq(1)
-    sha, pixels = pictures.table.sha256, pictures.table.pixels
+    sha, pixels = images.table.sha256, images.table.pixels
     return {
         "images": len(table),
         "linked images": int(linked.sum()),
@@ -78,10 +78,10 @@ def facts(pictures: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
             f"linked test images in a label conflict: {label}": int((test & wrong & table.label.eq(label)).sum())
             for label in sorted(table.label[test & wrong].unique())
         },
-        "removed by S0's rule": len(table) - len(s0_cleaning(pictures)),
+        "removed by S0's rule": len(table) - len(s0_cleaning(images)),
         "groups": table.group.nunique(),
         "largest group": int(table.group.value_counts().max()),
-        f"images alike one in another fold (correlation {ALIKE_CORRELATION})": len(alike_across_folds(pictures, table)),
+        f"images alike one in another fold (correlation {ALIKE_CORRELATION})": len(alike_across_folds(images, table)),
         "most rows that move when a group splits in two": most_moved(table, kept_folds(table)),
         "most rows that move then without the table made before": most_moved(table, {}),
         **{f"fold {fold}, {label}": int(n) for (fold, label), n in table.groupby(["fold", "label"]).size().items()},

@@ -1,6 +1,6 @@
-"""Thumbnails made small enough to compare all with all: thumbnails and hashes under the 8 flips and rotations.
+"""Reduces images to what comparing all with all needs: thumbnails and hashes under the 8 flips and rotations.
 
-`look` reads data sets on all cores; `curation.py` compares what it returns.
+`look` reads data sets on all cores; `duplicates.py` compares what it returns.
 """
 
 import hashlib
@@ -87,8 +87,8 @@ def phashes(grey: np.ndarray) -> np.ndarray:
 
 
 def _traits_of_file(name: str, path: str) -> tuple[np.ndarray, np.ndarray, str]:
-    (picture,) = layouts.read(catalog.get(name), catalog.dataset_dir(name) / "raw", path)
-    return traits(picture.image)
+    (raw,) = layouts.read(catalog.get(name), catalog.dataset_dir(name) / "raw", path)
+    return traits(raw.image)
 
 
 def look(*names: str, progress: bool = False, home: Path | None = None) -> Thumbnails:

@@ -1,6 +1,6 @@
-"""Heads for the phantom: the MNI152 template warped into a patient, and what lies around the brain.
+"""Heads for the phantom: warps the MNI152 template into a patient, and adds what lies around the brain.
 
-`phantom_tumours.py` grows tumours in these heads, `phantom_scanner.py` takes their images.
+`tumours.py` grows tumours in these heads, `scanner.py` takes their images.
 Millimetres and MNI axes (x to the right, y forward, z up) everywhere; points are arrays of shape (3, H, W).
 """
 

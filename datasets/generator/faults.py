@@ -1,7 +1,7 @@
-"""What goes wrong in real image collections, planted in the phantom on purpose and recorded row by row.
+"""Plants in the phantom what goes wrong in real image collections, and records it row by row.
 
-Copies (of bytes, nearly, turned), wrong labels, and an orientation that tells the class. `data_curation` has to
-find them all; called by `phantom.py` only.
+It plants copies (byte-identical, nearly identical, turned), wrong labels, and an orientation that reveals the class.
+Curation has to find them all; only `phantom.py` calls this.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from datasets.transforms import turn
 GREY = CATALOG["phantom"].grey
 TRANSPOSED = {"glioma": 0.88, "meningioma": 0.51, "pituitary": 0.53, "notumor": 0.0}  # as in the 7,023 images
 COPIES = {"byte-copy": 0.03, "near-copy": 0.03, "transposed-copy": 0.03}  # per original image
-CROSSING = 0.5  # share of the copies that land in the other part
+CROSSING = 0.5  # share of the copies that fall into the other split
 CONFLICTING = 0.12  # share of the copies under another label than the original
 MISLABELLED = 0.01  # share of the originals under a wrong label
 NEAR_BITS, NEAR_CORRELATION = 2, 0.993  # of a near-copy to its original; two of them then still agree in 4 bits and .97
@@ -68,7 +68,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 def passes_for_copy(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two images (H, W, C) look like copies, one of them perhaps mirrored: heads are nearly symmetric."""
     a = a[..., GREY]
-    views = [np.ascontiguousarray(turn(b, how)[..., GREY]) for how in TURNS[:2]]
+    views = [np.ascontiguousarray(turn(b, name)[..., GREY]) for name in TURNS[:2]]
     return any(correlation(a, v) >= FAR_CORRELATION and bits_apart(a, v) <= FAR_BITS for v in views)
 
 

@@ -1,8 +1,7 @@
-"""The embedded default data set: brains with tumours, made here in seconds, in the form that every other set has.
+"""Makes the phantom, the embedded default data set: brains with tumours, in the form that every other set has.
 
-This file casts the patients, splits them as carelessly as the real sets were, and writes `images.h5` and
-`manifest.csv`. Heads: `phantom_anatomy.py`, tumours: `phantom_tumours.py`, images: `phantom_scanner.py`, planted
-faults: `phantom_faults.py`.
+This file draws the patients, splits them as carelessly as the real sets were, and writes `images.h5` and
+`manifest.csv`. Heads: `anatomy.py`, tumours: `tumours.py`, images: `scanner.py`, planted faults: `faults.py`.
 """
 
 import hashlib
@@ -16,8 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.catalog import CATALOG, CLASSES, DataError
-from datasets.generator import faults as faults
-from datasets.generator import scanner as scanner
+from datasets.generator import faults, scanner
 from datasets.store.manifest import write_manifest
 from datasets.store.packing import CHECKSUM, GZIP
 from datasets.store.parallel import cores, in_order
@@ -44,7 +42,7 @@ def generate(
         if value < MINIMUM[name]:
             raise DataError(f"phantom: {name}={value} is too small; ask for at least {MINIMUM[name]}")
     dest = Path(dest)
-    with _writing(dest):  # before the drawing: nobody should wait for a folder that cannot be written
+    with _writing(dest):  # before the drawing, so that a folder that cannot be written is reported at once
         dest.mkdir(parents=True, exist_ok=True)
     labels = _cast(patients, np.random.default_rng([seed, 0]))
     images, masks = _photograph(labels, seed, size, slices, progress)
@@ -74,7 +72,7 @@ def _cast(patients: int, rng: np.random.Generator) -> list[str]:
 
 
 def _photograph(labels: list[str], seed: int, size: int, slices: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Thumbnails (N, size, size, 4) and masks (N, size, size, 3), patient by patient."""
+    """Images (N, size, size, 4) and masks (N, size, size, 3), patient by patient."""
     visits = list(enumerate(labels))
     # Processes, because the drawing holds Python's lock. A worker takes seconds to start: too long for a few slices.
     workers = cores() if len(labels) * slices * size**2 > SMALL else 1
@@ -91,9 +89,9 @@ def _visit(seed: int, slices: int, size: int, patient: tuple[int, str]) -> list[
 
 
 def _published(labels: list[str], slices: int, rng: np.random.Generator) -> list[dict]:
-    """A row an image with its published split: some patients whole, the careless ones torn between the parts."""
+    """A row an image with its published split: some patients whole, the careless ones in both sets."""
     careless, testing = set(), set()
-    for label in CLASSES:  # by class, so that each has its patients in both parts
+    for label in CLASSES:  # by class, so that each has patients in both sets
         mine = rng.permutation([i for i, own in enumerate(labels) if own == label])
         torn = round(CARELESS * len(mine))
         careless.update(mine[:torn].tolist())

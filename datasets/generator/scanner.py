@@ -1,6 +1,6 @@
-"""The phantom's scanner: four sequences of a slice, with the shading, blur, noise and grey window of its machine.
+"""The phantom's scanner: takes four sequences of a slice, with the shading, blur, noise and grey window of a machine.
 
-Heads come from `phantom_anatomy.py`, tumours from `phantom_tumours.py`; `phantom.py` calls `examine`.
+Heads come from `anatomy.py`, tumours from `tumours.py`; `phantom.py` calls `examine`.
 """
 
 from dataclasses import dataclass
@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from datasets.generator import anatomy as anatomy
-from datasets.generator import tumours as tumours
+from datasets.generator import anatomy, tumours
 from datasets.generator.anatomy import Head, step
 from datasets.generator.faults import passes_for_copy
 from datasets.generator.tumours import Tumour
 
-# Relative signal of each tissue in T1, T1c, T2 and FLAIR, as the tables of radiology primers have it in words.
+# Relative signal of each tissue in T1, T1c, T2 and FLAIR, after the verbal tables of radiology primers.
 SIGNAL = {
     "csf": (0.16, 0.16, 1.00, 0.10),
     "gm": (0.48, 0.44, 0.60, 0.62),
@@ -68,13 +67,13 @@ def examine(label: str, slices: int, size: int, rng: np.random.Generator) -> lis
     tumour = None if label == "notumor" else tumours.draw_tumour(label, head, rng)
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for height in _heights(head, tumour, slices, rng):
-        motion, picture = np.array([1.5, 1.5, 0.03]), None
-        # Neighbouring slices that pass for copies would be faults that nobody planted and recorded.
-        while picture is None or any(passes_for_copy(picture, other) for other, _ in pairs):
+        motion, image = np.array([1.5, 1.5, 0.03]), None
+        # Neighbouring slices that pass for copies would be faults that were neither planted nor recorded.
+        while image is None or any(passes_for_copy(image, other) for other, _ in pairs):
             points = anatomy.plane(head, height, size, rng.normal(0, motion))
             clean, mask = draw_slice(head, tumour, scanner, points)
-            picture, motion = scan(scanner, clean, rng), 1.5 * motion
-        pairs.append((picture, mask))
+            image, motion = scan(scanner, clean, rng), 1.5 * motion
+        pairs.append((image, mask))
     return pairs
 
 

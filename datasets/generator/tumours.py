@@ -1,6 +1,6 @@
 """Tumours for the phantom: where each kind grows, its shape, and how it displaces the brain.
 
-The heads come from `phantom_anatomy.py`; `phantom_scanner.py` draws what is described here.
+The heads come from `anatomy.py`; `scanner.py` draws the tumours into their slices.
 """
 
 from dataclasses import dataclass

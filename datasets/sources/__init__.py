@@ -1,1 +1,1 @@
-"""From a publisher to `raw/`: fetch, unpack, and the layout of each publisher's files."""
+"""Brings publishers' files into `raw/`: fetching, unpacking, and one layout a publisher. Start at `layouts.py`."""

@@ -1,4 +1,4 @@
-"""BraTS 2020 as its two publishers ship it: NIfTI volumes (CBICA, or a mirror), or Kaggle's HDF5 slices.
+"""Reads BraTS 2020 as its two publishers ship it: NIfTI volumes (CBICA, or a mirror), or Kaggle's HDF5 slices.
 
 `read` turns one patient's files into 155 images with masks, the same from either form. `layouts.py` calls it.
 """
@@ -49,7 +49,7 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
     """All slices of the patient whose files lie in the folder `raw`/`path`, from the lowest to the highest.
 
     Each sequence is scaled over the whole volume to `bits` bits, background to 0 where it is the darkest value.
-    Thumbnails lie as a radiologist looks at them: forehead up, the patient's left on the right.
+    Slices lie as a radiologist looks at them: forehead up, the patient's left on the right.
 
     Returns:
         `SLICES` images, image H×W×C of `dataset.channels`, mask H×W×3 (NCR, ED, ET).
@@ -127,8 +127,8 @@ def _load(path: Path) -> nib.spatialimages.SpatialImage:
 def _pixels(image: nib.spatialimages.SpatialImage, path: Path) -> np.ndarray:
     """Voxels z × y × x with x to the patient's left, y to the back, z up: BraTS's own order.
 
-    An identity affine says nothing of the position (converters write it), so the voxels are taken to be in that
-    order already; otherwise axes are turned as the affine says.
+    Volumes with an identity affine, which converters write, are assumed to be in that order; all others are reoriented
+    by their affine.
     """
     try:
         voxels = np.asanyarray(image.dataobj)
@@ -154,10 +154,10 @@ def _read_slices(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.n
     if missing := sorted(set(range(SLICES)) - set(files)):
         raise DataError(f"{folder.name}: {len(missing)} of {SLICES} slices are missing, first {missing[0]}")
     wanted = [list(SEQUENCES).index(channel) for channel in dataset.channels]
-    pictures, masks = zip(*(_read_slice(files[z]) for z in range(SLICES)), strict=True)
-    if len({picture.shape for picture in pictures}) > 1:
+    images, masks = zip(*(_read_slice(files[z]) for z in range(SLICES)), strict=True)
+    if len({image.shape for image in images}) > 1:
         raise DataError(f"{folder.name}: its slices differ in shape")
-    volume = np.stack(pictures)  # z × x × y × 4
+    volume = np.stack(images)  # z × x × y × 4
     return [volume[..., c].transpose(0, 2, 1) for c in wanted], np.stack(masks).transpose(0, 2, 1, 3)
 
 

@@ -1,4 +1,4 @@
-"""Cheng's figshare set: one MATLAB file a slice, with tumour mask, class and patient code."""
+"""Reads Cheng's figshare set: one MATLAB file a slice, with tumour mask, class and patient code."""
 
 import io
 import re
@@ -42,7 +42,7 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
 def patient(pid: str) -> str:
     """Cheng's patient of a `PID`: without the letter that ends some (MR040240, MR040240B), 209 of 233 ids.
 
-    Cautious: the letters are taken to count examinations.  Should they tell people apart after all, folds by
-    patient only get a little coarser.
+    The letters are assumed to number examinations. Should they distinguish patients after all, the folds by patient
+    are only a little coarser.
     """
     return re.sub(r"(?<=\d)[A-Za-z]$", "", pid.strip())

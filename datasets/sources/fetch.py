@@ -1,4 +1,4 @@
-"""Fetching an archive from Kaggle, through Kaggle's own client, resumed where it was cut off.
+"""Fetches an archive from Kaggle through Kaggle's own client, and resumes where it was cut off.
 
 `download.py` calls `fetch` where no `--archive` is given.
 """
@@ -23,7 +23,7 @@ TOKEN_PAGE = "https://www.kaggle.com/settings/api"
 def fetch(dataset: Dataset, folder: Path, quiet: bool = False) -> Path:
     """Download the archive of `dataset` into `folder` and return its path; an archive that is whole is kept.
 
-    A download that was cut off goes on where it stopped, as long as the remote file is the same (the client
+    A download that was cut off resumes where it stopped, as long as the remote file is the same (the client
     compares its ETag).  Raises `DataError` for a set that is not on Kaggle, a token that is missing or
     refused, a full disk, and a connection that stays lost.
     """

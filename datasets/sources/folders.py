@@ -1,4 +1,4 @@
-"""Sets of one image a file: a folder for each class, inside a folder for each published split."""
+"""Reads sets of one image a file: a folder for each class, inside a folder for each published split."""
 
 from pathlib import Path, PurePosixPath
 

@@ -1,4 +1,4 @@
-"""Which layout a set has: where each member of an archive goes, which samples `raw/` holds, how one is read.
+"""Selects the layout of a data set: where each member of an archive goes, which samples there are, how one is read.
 
 A layout is one file here with `target`, `samples` and `read`: `folders.py`, `cheng.py`, `brats.py`, `own.py`.
 `catalog.py` names each set's.

@@ -1,4 +1,4 @@
-"""What a layout lists, and the error of an archive that cannot be one of its publisher's."""
+"""`Sample`, the entry that a layout lists, and `BrokenArchive`, the error where an archive is at fault."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ class BrokenArchive(DataError):
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of `raw/`, or one patient's folder of volumes: path there, label ("" where only the file tells it)
+    """One image of `raw/`, or one patient's folder of volumes: path there, label ("" where only the file holds it)
     and published split.
     """
 

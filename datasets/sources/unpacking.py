@@ -20,14 +20,8 @@ from datasets.sources.sample import BrokenArchive
 from datasets.store import manifest
 
 MIB = 2**20
-
-
 REFUSED = "nothing was unpacked; take the archive from its publisher"
-
-
 INNER_ZIP = re.compile(r"brainTumorDataPublic_[\d-]+\.zip$")
-
-
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 

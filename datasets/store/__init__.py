@@ -1,1 +1,1 @@
-"""The packed form of a set: `preprocess` and `packing` write it, `manifest` lists it, `index` and `images` read it."""
+"""The packed form of a data set: `preprocess.py` and `packing.py` write it, `index.py` and `images.py` read it."""

@@ -1,6 +1,6 @@
-"""What `download.py NAME --check` does: hold what is stored against manifest, log and the publisher's list.
+"""Verifies a stored data set against its manifest, its log and the publisher's list (`download.py NAME --check`).
 
-`manifest.py` knows what was written; nothing is changed here.
+It changes nothing; `manifest.py` says what was written.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The packed images as a torch data set."""
+"""`ImageDataset`: the packed images of a data set as a torch data set, and their masks."""
 
 import os
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ def with_masks() -> list[str]:
 
 
 def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
-    """Masks of some rows as stored, uint8 0/1 N×M×H×W: predictions are judged at this size, whatever the input's."""
+    """Masks of some rows as stored, uint8 0/1 N×M×H×W; predictions are scored at this size, whatever the input's."""
     with h5py.File(require(name) / "images.h5") as store:
         return np.stack([_at(store, "mask", row) for row in rows]).transpose(0, 3, 1, 2)
 
@@ -46,14 +46,14 @@ def _resize(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """H×W×C of 0 and 1 → side×side×C: a pixel belongs to what covers at least half of it."""
+    """H×W×C of 0 and 1 → side×side×C; a pixel is 1 where the mask covers at least half of it."""
     return np.rint(_resize(mask.astype(np.float32), side) + 1e-6).astype(np.uint8)
 
 
 class ImageDataset(TorchDataset):
     """Images, labels and masks of some rows of one data set.
 
-    Whole batches are fetched at once (`batch`), so give the DataLoader `collate_fn=ImageDataset.collate`.
+    A DataLoader fetches whole batches at once (`batch`); it needs `collate_fn=ImageDataset.collate`.
 
     Args:
         name: data set, see `catalog.CATALOG`.
@@ -177,5 +177,5 @@ class ImageDataset(TorchDataset):
 
     @staticmethod
     def collate(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """`batch` has made it already."""
+        """The batch itself, which `batch` has already assembled."""
         return batch

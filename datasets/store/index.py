@@ -1,4 +1,4 @@
-"""The manifest of a data set and its committed split table, as data frames.
+"""Reads the manifest of a data set and its committed split table as data frames, and fingerprints the data.
 
 `images.py` reads the images, `splitting.py` decides which rows are trained on.
 """
@@ -38,12 +38,12 @@ def read_manifest(name: str, home: Path | None = None) -> pd.DataFrame:
 
 
 def turns(name: str, manifest: pd.DataFrame) -> np.ndarray:
-    """How the publisher turned each image, as far as known: a key of `views.TRANSFORMS`, "upright" where unknown.
+    """How the publisher turned each image, as far as known: a key of `transforms.TRANSFORMS`, "upright" where unknown.
 
-    Known from the committed split table (images linked to Cheng's slices), or planted in the phantom.
+    It follows from the committed split table (images linked to Cheng's slices), or was planted in the phantom.
 
     Raises:
-        DataError: nothing is known of this set.
+        DataError: a set without such a table.
     """
     if "transposed" in manifest:
         return np.where(manifest.transposed.eq("1"), "transposed", "upright")
@@ -101,7 +101,7 @@ def folds_digest(name: str) -> str:
 
 
 def fingerprint(name: str) -> dict[str, str | int]:
-    """Which data a run saw: number of images and SHA-256 of the manifest and of the packed images."""
+    """Identifies the data of a run: number of images, and SHA-256 of the manifest and of the packed images."""
     folder = require(name)
     out: dict[str, str | int] = {"images": sum(1 for _ in (folder / "manifest.csv").open()) - 1}
     for file in ("manifest.csv", "images.h5"):

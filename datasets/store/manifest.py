@@ -1,6 +1,6 @@
-"""`manifest.csv`, a row an image, and `log.json`, which vouches for the files beside it.
+"""Reads and writes `manifest.csv`, a row an image, and `log.json`, which vouches for the files beside it.
 
-`download.py` writes them and `check.py` verifies them; `store.py` reads the manifest as a table.
+`download.py` writes them, `check.py` verifies them, and `index.py` reads the manifest as a data frame.
 """
 
 import csv

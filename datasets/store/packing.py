@@ -1,4 +1,4 @@
-"""Writing `images.h5`: all files of a set, prepared on all cores and stored in their order, one chunk an image."""
+"""Writes `images.h5`: all files of a set, prepared on all cores and stored in their order, one chunk an image."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -87,17 +87,17 @@ def pack(
 
 def _prepare_batch(read: Callable[[str], list[RawImage]], size: int, crop: str, paths: Sequence[str]):
     """Facts of the good images, path and reason of the broken ones, the good ones' pixels by HDF5 name."""
-    pictures, facts, broken = [], [], []
+    images, facts, broken = [], [], []
     for path in paths:
         try:
-            found = [prepare(picture, size, crop) for picture in read(path)]
-            pictures += found
-            facts += [{"path": path, **picture.facts, "remarks": picture.remarks} for picture in found]
+            found = [prepare(raw, size, crop) for raw in read(path)]
+            images += found
+            facts += [{"path": path, **image.facts, "remarks": image.remarks} for image in found]
         except DataError as error:
             broken.append({"path": path, "reason": str(error)})
-    arrays = {"image": np.stack([p.image for p in pictures])} if pictures else {}
-    if pictures and pictures[0].mask is not None:
-        arrays["mask"] = np.stack([p.mask for p in pictures])
+    arrays = {"image": np.stack([image.image for image in images])} if images else {}
+    if images and images[0].mask is not None:
+        arrays["mask"] = np.stack([image.mask for image in images])
     return facts, broken, arrays
 
 

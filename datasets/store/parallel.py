@@ -1,6 +1,6 @@
-"""Work on all cores, results in order.
+"""Runs a job on all cores and yields the results in order.
 
-By hand, since joblib's workers stay behind when their parent is killed while they start (2 of 8 tries of
+Written by hand, since joblib's workers stay behind when their parent is killed while they start (2 of 8 tries of
 `test_an_interrupted_run_is_taken_up_after_its_finished_unpacking`), and it does not bound the results that wait.
 """
 

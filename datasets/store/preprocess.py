@@ -1,4 +1,4 @@
-"""From a publisher's file to a square image: decode, crop to the head, resize.
+"""Turns a publisher's file into a square image: decodes it, crops it to the head and resizes it.
 
 Functions of arrays. `packing.py` runs them over a whole set; `sources/layouts.py` knows which files a set has.
 """
@@ -83,35 +83,35 @@ def examine(content: bytes, channels: int = 1, look_for_colour: bool = False) ->
 
 
 def _decoded(content: bytes, channels: int, look_for_colour: bool) -> tuple[np.ndarray, tuple[str, ...]]:
-    with Image.open(io.BytesIO(content)) as picture:
-        if picture.width * picture.height > MAX_PIXELS:
-            raise DataError(f"{picture.width}×{picture.height} pixels are too many for a slice")
-        if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:  # MPO: a photograph and its preview
-            raise DataError(f"{picture.n_frames} images in one file; save each as a file of its own")
+    with Image.open(io.BytesIO(content)) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(f"{image.width}×{image.height} pixels are too many for a slice")
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a photograph and its preview
+            raise DataError(f"{image.n_frames} images in one file; save each as a file of its own")
         if channels > 1:
-            return _channels(picture, channels), ()
+            return _channels(image, channels), ()
         if not look_for_colour:
-            return _grey(picture), ()
-        picture.load()
-        bands = len(picture.getbands()) if picture.mode != "P" else 3
-        colour = bands >= 3 and int(np.ptp(np.asarray(picture.convert("RGB")), axis=2).max()) > COLOURLESS
-        return _grey(picture), (COLOUR,) * colour
+            return _grey(image), ()
+        image.load()
+        bands = len(image.getbands()) if image.mode != "P" else 3
+        colour = bands >= 3 and int(np.ptp(np.asarray(image.convert("RGB")), axis=2).max()) > COLOURLESS
+        return _grey(image), (COLOUR,) * colour
 
 
-def _grey(picture: Image.Image) -> np.ndarray:
-    picture.draft("L", picture.size)  # a JPEG's luminance plane as stored: half the time of RGB and back
-    picture.load()  # Pillow's loader refuses a truncated JPEG; OpenCV's fills the rest with grey
-    ImageOps.exif_transpose(picture, in_place=True)
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return to_uint8(np.asarray(picture))
-    return np.asarray(picture if picture.mode == "L" else picture.convert("L"))
+def _grey(image: Image.Image) -> np.ndarray:
+    image.draft("L", image.size)  # a JPEG's luminance plane as stored: half the time of RGB and back
+    image.load()  # Pillow's loader refuses a truncated JPEG; OpenCV's fills the rest with grey
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return to_uint8(np.asarray(image))
+    return np.asarray(image if image.mode == "L" else image.convert("L"))
 
 
-def _channels(picture: Image.Image, channels: int) -> np.ndarray:
+def _channels(image: Image.Image, channels: int) -> np.ndarray:
     """The channels of an image as they are stored, uint8 H×W×C."""
-    picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)
-    pixels = np.asarray(picture.convert("RGB") if picture.mode in ("P", "YCbCr") else picture)
+    image.load()
+    ImageOps.exif_transpose(image, in_place=True)
+    pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "YCbCr") else image)
     found = pixels.shape[2] if pixels.ndim == 3 else 1
     if found != channels:
         raise DataError(f"holds {found} channels, not {channels}")
@@ -130,10 +130,10 @@ def _with_end_marker(content: bytes) -> bytes | None:
     seen = []
     for filling in (b"", b"\xaa" * 256, b"\x55" * 256):
         try:
-            with Image.open(io.BytesIO(start + filling + b"\xff\xd9")) as picture:
-                if picture.info.get("progressive"):
+            with Image.open(io.BytesIO(start + filling + b"\xff\xd9")) as image:
+                if image.info.get("progressive"):
                     return None
-                seen.append(np.asarray(picture))
+                seen.append(np.asarray(image))
         except (OSError, ValueError, SyntaxError, EOFError, struct.error):
             return None
     return start + b"\xff\xd9" if all(np.array_equal(seen[0], other) for other in seen[1:]) else None
@@ -220,17 +220,17 @@ def looks_inverted(grey: np.ndarray) -> bool:
     return int((corners > max(np.iinfo(grey.dtype).max / 2, grey.mean())).sum()) >= 3
 
 
-def prepare(picture: RawImage, size: int, crop: str = "margin") -> RawImage:
+def prepare(raw: RawImage, size: int, crop: str = "margin") -> RawImage:
     """Crop by a rule of `CROPS` and resize, an image and its mask alike; facts are passed on, remarks are added.
 
     A mask is never cut: where the rule would cut it, the box is widened to hold it.  A new image, whose tumour nobody
     has outlined, cannot be cropped so; `WIDENED` says in how many images it mattered.
     """
-    grey = picture.image if picture.image.ndim == 2 else picture.image.max(axis=2)
+    grey = raw.image if raw.image.ndim == 2 else raw.image.max(axis=2)
     whole = (0, grey.shape[0], 0, grey.shape[1])
     box = by_rule = whole if CROPS[crop] is None else margin_box(grey, CROPS[crop])
-    remarks = [*picture.remarks, *[INVERTED] * looks_inverted(grey)]
-    mask = picture.mask
+    remarks = [*raw.remarks, *[INVERTED] * looks_inverted(grey)]
+    mask = raw.mask
     if mask is not None:
         marked = mask_box(mask)
         if marked:
@@ -238,4 +238,4 @@ def prepare(picture: RawImage, size: int, crop: str = "margin") -> RawImage:
         mask, tiny = resize_mask(mask, box, size)
         remarks += [EMPTY_MASK] * (not marked) + [TINY_MASK] * tiny
     remarks += [CROPPED] * (box != whole) + [WIDENED] * (box != by_rule)
-    return RawImage(crop_and_resize(picture.image, box, size), mask, picture.facts, tuple(remarks))
+    return RawImage(crop_and_resize(raw.image, box, size), mask, raw.facts, tuple(remarks))

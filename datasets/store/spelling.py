@@ -1,4 +1,4 @@
-"""One name, one spelling: patients and labels as people type them."""
+"""Gives patients and labels that people typed in several ways one spelling each."""
 
 import unicodedata
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a reader's own set holds, in numbers and in a sentence."""
+"""Summarises a reader's own set in numbers and in a sentence."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

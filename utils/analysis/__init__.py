@@ -1,1 +1,1 @@
-"""Questions beyond one score: shortcuts, shift, embeddings, ablation, search."""
+"""Analyses beyond a single score: shortcuts, distribution shift, embeddings, ablation, hyperparameter search."""

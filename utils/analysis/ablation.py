@@ -1,4 +1,4 @@
-"""What each part of S0's method is worth: runs of one budget and the same seeds that differ in one thing.
+"""Measures what each part of a method contributes, from runs of one budget and the same seeds that differ in one thing.
 
 All of them tested the same images, so two methods are compared image by image; groups are resampled.
 """
@@ -16,7 +16,7 @@ REFERENCE = "s0"
 
 
 def budgets(records: Sequence[dict]) -> list[dict[str, dict[int, dict]]]:
-    """Sets of runs that may be compared: recipe → seed → record, S0's own first, all recipes with the same seeds.
+    """Sets of runs that can be compared: recipe → seed → record, S0's own first, all recipes with the same seeds.
 
     They share the data set, a patient fold, size, width and epochs, and S0's own recipe is among them.
     """
@@ -43,7 +43,7 @@ def compare(
     """Accuracy of each recipe, averaged over the seeds, and its difference to that of `reference`.
 
     Args:
-        runs: one of `budgets`, or any runs alike; predictions: gives the table of a record (`Evidence.predictions`).
+        runs: one of `budgets`, or any runs of that form; predictions: record → its table (`Evidence.predictions`).
 
     Returns:
         recipe → `accuracy` and `difference` {value, low, high} with 95 % intervals over groups of test images (the

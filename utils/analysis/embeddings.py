@@ -1,4 +1,4 @@
-"""Images as points: pixels or features, S0's map of them and its outliers."""
+"""Represents images by pixels or features, maps them as S0 did (UMAP), and lists the outliers."""
 
 import numpy as np
 import pandas as pd
@@ -15,11 +15,12 @@ def pixel_features(data: ImageDataset) -> np.ndarray:
 
 
 def umap_of(val: np.ndarray, test: np.ndarray, seed: int = 42) -> tuple[np.ndarray, np.ndarray]:
-    """S0's map: fitted on validation, test projected into it; N×2 and M×2.
+    """S0's map, fitted on validation, test projected into it: N×2 and M×2.
 
-    S0: 2 dimensions, 15 neighbours, min_dist .1, Euclidean, seed 42.
+    UMAP (McInnes et al. 2018, arXiv:1802.03426) with S0's values: 2 dimensions, 15 neighbours, min_dist .1, Euclidean,
+    seed 42.
     """
-    from umap import UMAP  # compiles for seconds when imported: only who draws a map should wait
+    from umap import UMAP  # its import compiles for seconds, which only a map needs
 
     reducer = UMAP(
         n_neighbors=min(NEIGHBOURS, len(val) - 1), min_dist=0.1, metric="euclidean", random_state=seed, n_jobs=1
@@ -28,7 +29,7 @@ def umap_of(val: np.ndarray, test: np.ndarray, seed: int = 42) -> tuple[np.ndarr
     try:
         return reducer.fit_transform(val), reducer.transform(test)
     finally:
-        # Numba sets OpenMP, and so torch, to all cores: next to other work what follows became 20 times as slow.
+        # Numba sets OpenMP, and so torch, to all cores; beside other work the rest became 20 times as slow.
         torch.set_num_threads(threads)
 
 

@@ -1,7 +1,6 @@
-"""A small search, as S1 and S4 wished for: rate × layers that train, on a budget of trials, judged on validation only.
+"""Searches learning rate and unfrozen layers, as S1 and S4 wished for, on a budget of trials, by validation only.
 
-Optuna proposes and remembers; a search that was interrupted goes on where it stopped, its last trial from its
-checkpoint.
+Optuna proposes and records; an interrupted search resumes where it stopped, its last trial from its checkpoint.
 """
 
 import json
@@ -30,14 +29,14 @@ SPACE = {
 
 
 def on_validation(
-    build: Callable[[], nn.Module], task, train: ImageDataset, val: ImageDataset, recipe: Recipe, seed: int, **words
+    build: Callable[[], nn.Module], task, train: ImageDataset, val: ImageDataset, recipe: Recipe, seed: int, **options
 ) -> Callable[[dict[str, object], Path], float]:
-    """What `search` asks: a function that trains `build()` by `recipe` with changes, in a folder, and returns the
-    accuracy on `val` after the last epoch. `words` are those of `training.fit`."""
+    """The function that `search` calls: it trains `build()` by `recipe` with changes, in a folder, and returns the
+    accuracy on `val` after the last epoch. `options` are those of `loop.fit`."""
 
     def accuracy(changes: dict[str, object], folder: Path) -> float:
         set_seed(seed)
-        done = fit(build(), task, train, val, replace(recipe, **changes), folder=folder, seed=seed, **words)
+        done = fit(build(), task, train, val, replace(recipe, **changes), folder=folder, seed=seed, **options)
         return float(done.history.val_accuracy.iloc[-1])
 
     return accuracy
@@ -51,10 +50,10 @@ def search(
     Args:
         accuracy: trains with the changes {"lr", "unfreeze"} to a recipe, in the folder given, and returns the accuracy
             on validation images. Called again with the same two after an interruption.
-        folder: keeps the journal; raising `budget` later goes on.
+        folder: keeps the journal; with a larger `budget` the search continues.
 
     Returns:
-        A row a trial: trial, lr, trains, accuracy.
+        A row a trial: trial, lr, unfreeze, accuracy.
 
     Raises:
         DataError: the journal is not readable.
@@ -66,8 +65,8 @@ def search(
         storage = JournalStorage(JournalFileBackend(str(journal)))
         study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
     except (json.JSONDecodeError, KeyError, ValueError) as error:
-        raise DataError(f"{journal}: not a readable journal ({error}). Delete it to search anew.") from error
-    # Seeded anew at every start: with the same seed it would propose the first points again.
+        raise DataError(f"{journal}: not a readable journal ({error}). Delete it to start the search again.") from error
+    # Another seed at every start: with the same one it would propose the first points again.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=5)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):  # a kill left it: the same point is tried again
         study.tell(trial.number, state=TrialState.FAIL)

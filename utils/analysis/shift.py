@@ -1,4 +1,4 @@
-"""Whether the test images of a class are distributed as its validation images: statistics that carry the claim.
+"""Tests whether the test images of a class are distributed as its validation images.
 
 A map (`embeddings.py`) illustrates; a two-sample test and the neighbours of each image decide.
 """
@@ -13,13 +13,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import NearestNeighbors
 
-NEIGHBOURS = 15  # as many as S0's map looks at
-
-
+NEIGHBOURS = 15  # as many as S0's map considers
 DIMENSIONS = 20  # features are reduced to these before they are compared: a class has few test images
 
 
-def _telling_apart(x: np.ndarray, part: np.ndarray, groups: np.ndarray) -> float:
+def _separation(x: np.ndarray, part: np.ndarray, groups: np.ndarray) -> float:
     """Mean AUC within held-out folds; scores of different folds differ in offset and are not ranked together."""
     found = []
     for train, test in StratifiedGroupKFold(5).split(x, part, groups):
@@ -46,8 +44,8 @@ def two_sample(
         `auc` of held-out groups (.5: no difference), `p` the share of permutations that reach it, and the sizes.
         NaN where a sample has fewer than 5 groups.
     """
-    # A patient in both parts is held out as one: else his other images, of the other part, would answer for him.
-    # Permuted are his two halves, each as a whole.
+    # A patient in both samples is held out as one; otherwise images of the other sample would give the patient away.
+    # In a permutation the two halves of such a patient are each moved as a whole.
     groups = np.concatenate([val_groups, test_groups])
     units = np.array([f"val {g}" for g in val_groups] + [f"test {g}" for g in test_groups])
     part = np.repeat([0, 1], [len(val), len(test)])
@@ -56,16 +54,16 @@ def two_sample(
         return sizes | {"auc": np.nan, "p": np.nan}
     x = np.concatenate([val, test])
     x = PCA(min(DIMENSIONS, len(x) // 4, x.shape[1]), random_state=seed).fit_transform(x)
-    observed, rng = _telling_apart(x, part, groups), np.random.default_rng(seed)
+    observed, rng = _separation(x, part, groups), np.random.default_rng(seed)
     names, of_unit = np.unique(units, return_inverse=True)
     unit_part = np.array([name.startswith("test ") for name in names]).astype(int)
-    drawn = [_telling_apart(x, rng.permutation(unit_part)[of_unit], groups) for _ in range(permutations)]
+    drawn = [_separation(x, rng.permutation(unit_part)[of_unit], groups) for _ in range(permutations)]
     drawn = np.array([value for value in drawn if not np.isnan(value)])
     return sizes | {"auc": observed, "p": (1 + (drawn >= observed).sum()) / (1 + len(drawn))}
 
 
 def neighbour_excess(val: np.ndarray, test: np.ndarray, k: int = NEIGHBOURS) -> float:
-    """How much more often than by chance (1) the k nearest images of a test image are test images."""
+    """The share of test images among the k nearest of a test image, as a multiple of the share by chance (1)."""
     both = np.concatenate([val, test])
     k = min(k, len(both) - 1)
     near = NearestNeighbors(n_neighbors=k + 1).fit(both).kneighbors(test)[1]

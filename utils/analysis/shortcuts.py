@@ -1,7 +1,7 @@
-"""What tells the class without showing a tumour: how an image was turned, and where its file comes from.
+"""Measures shortcuts: how well orientation or source of an image predict its class without any tumour.
 
 A model may learn these instead of anatomy, and patient folds do not help: a source crosses all folds. The
-classifiers here see nothing else, so their score is what the shortcut alone is worth.
+classifiers here are given nothing else, so their score is that of the shortcut alone.
 """
 
 import io
@@ -60,11 +60,11 @@ def _leading(lines: np.ndarray) -> int:
 
 
 def file_traits(content: bytes) -> dict[str, float]:
-    """What an image file's header tells: colour mode and JPEG quantisation (mean step of each table, 0 without)."""
-    with Image.open(io.BytesIO(content)) as picture:
-        tables = getattr(picture, "quantization", None) or {}
+    """Traits of an image file's header: colour mode and JPEG quantisation (mean step of each table, 0 without)."""
+    with Image.open(io.BytesIO(content)) as image:
+        tables = getattr(image, "quantization", None) or {}
         steps = [float(np.mean(list(table))) for _, table in sorted(tables.items())] + [0.0, 0.0]
-        return {"colour": float(picture.mode not in ("L", "1")), "jpeg_luma": steps[0], "jpeg_chroma": steps[1]}
+        return {"colour": float(image.mode not in ("L", "1")), "jpeg_luma": steps[0], "jpeg_chroma": steps[1]}
 
 
 def source_traits(name: str, view: str = "file") -> pd.DataFrame:
@@ -72,13 +72,13 @@ def source_traits(name: str, view: str = "file") -> pd.DataFrame:
 
     Args:
         view: "file" for the publisher's files (size and shape of file and image, header, image), or a key of
-            `views.VIEWS` for the packed images as a model sees them at 128 pixels.
+            `transforms.VIEWS` for the packed images as a model receives them at 128 pixels.
     """
     manifest = read_manifest(name)
     if view in VIEWS:
         data = ImageDataset(name, np.arange(len(manifest)), view=view)
-        pictures = data.batch(range(len(data)))["image"][:, 0].numpy()
-        return pd.DataFrame([image_traits(p) for p in pictures])
+        images = data.batch(range(len(data)))["image"][:, 0].numpy()
+        return pd.DataFrame([image_traits(image) for image in images])
     raw = catalog.dataset_dir(name) / "raw"
 
     def of_file(path: str) -> dict[str, float]:
@@ -94,7 +94,7 @@ def source_traits(name: str, view: str = "file") -> pd.DataFrame:
 
 
 def has_files(name: str) -> bool:
-    """Whether the publisher's image files are at hand: not for the phantom, and not for `cheng`, which has none."""
+    """Whether the publisher's image files are here: never for the phantom, nor for `cheng`, which has none."""
     return catalog.get(name).layout == "folders" and (catalog.dataset_dir(name) / "raw").is_dir()
 
 
@@ -124,9 +124,9 @@ def score(name: str, table: pd.DataFrame, features: pd.DataFrame, resamples: int
     """Metrics, with intervals over groups, of `cross_validated` on `features` over the patient folds.
 
     Args:
-        table: rows of a data set's split table (`curation.curate`), with the manifest's index; features: a row each.
+        table: rows of a data set's split table (`split_table.curate`), with the manifest's index; features: a row each.
     """
     rows, classes = table.index.to_numpy(), catalog.get(name).classes
-    guess = cross_validated(features, table.label, table.fold.astype(int).to_numpy(), classes)
-    predicted = prediction_table(name, rows, table.group.to_numpy(), classes, guess)
+    probs = cross_validated(features, table.label, table.fold.astype(int).to_numpy(), classes)
+    predicted = prediction_table(name, rows, table.group.to_numpy(), classes, probs)
     return evaluate(predicted, classes, resamples)["metrics"]

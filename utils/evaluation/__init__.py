@@ -1,1 +1,1 @@
-"""What a trained model is worth: predictions, metrics, intervals, and what it is compared with."""
+"""Evaluation of a trained model: predictions, metrics with intervals, baselines. Start at `predict.py`."""

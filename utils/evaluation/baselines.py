@@ -1,6 +1,6 @@
-"""What every table is compared with: the majority class, and the nearest neighbour on raw pixels, class or mask.
+"""Baselines of every table: the majority class, and the nearest neighbour on raw pixels, for classes or masks.
 
-A network that does not beat the second may have learned to recognise images, not tumours.
+A network that does not beat the nearest neighbour may have learned to recognise images rather than tumours.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from datasets.curation.thumbnails import Thumbnails
 from datasets.store.images import ImageDataset
 from utils.evaluation.classification import prediction_table
 
-PIXELS = 64  # side of the images that `baseline` wants
+PIXELS = 64  # side of the images that baselines are given
 
 
 def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
@@ -23,7 +23,7 @@ def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
 
     Args:
         kind: key of `BASELINES`.
-        train: a baseline chooses nothing, so give it all images that are not tested, validation included.
+        train: all images that are not tested, validation included, since a baseline chooses nothing.
     """
     return probabilities(kind, *_pixels(train), _pixels(test)[0], len(train.facts.classes))
 
@@ -39,8 +39,8 @@ def probabilities(kind: str, features: np.ndarray, labels: np.ndarray, test: np.
 def nearest(train: ImageDataset, test: ImageDataset) -> np.ndarray:
     """Manifest row of the image of `train` that is most like each image of `test`, pixel by pixel.
 
-    Copying its mask is the segmentation that knows nothing of tumours: where it scores well, the test set holds
-    neighbours of what was trained on.
+    Copying its mask is a segmentation without any learning: where it scores well, the test set holds near relatives of
+    training images.
     """
     finder = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(_pixels(train)[0])
     return train.rows[finder.kneighbors(_pixels(test)[0], return_distance=False)[:, 0]]

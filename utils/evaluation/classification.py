@@ -1,4 +1,4 @@
-"""What a classifier is worth on the test set: predictions as a table, every metric with a 95 % interval.
+"""Evaluates a classifier on the test set: its predictions as a table, and every metric with a 95 % CI.
 
 Metrics are torchmetrics', intervals those of `intervals.py`.
 """
@@ -58,9 +58,10 @@ def point_metrics(
         healthy: index of the class without tumour; adds `tumour_` sensitivity, specificity and auc, tumour or none.
 
     Returns:
-        accuracy, mean confidence, calibration_error (15 equal bins), macro_/weighted_ precision, recall, f1, f2,
-        macro_auc (one against the rest), and `CLASS_INDEX.metric` for each class. An AUC without both kinds is NaN;
-        precision or recall of something that does not occur counts 0.
+        accuracy, mean confidence, calibration_error (15 equal bins; Guo et al. 2017, arXiv:1706.04599), macro_ and
+        weighted_ precision P, recall R, f1 and f2, with F_β = (1 + β²)·P·R / (β²·P + R), macro_auc (one against the
+        rest), and `CLASS_INDEX.metric` for each class. An AUC without both kinds is NaN; precision or recall of
+        something that does not occur counts 0.
     """
     scores, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(truth)
     predicted = torch.tensor(predicted)

@@ -1,4 +1,4 @@
-"""Whether the gates of an `AttentionUNet` open on the tumour: their values inside the true mask and outside it."""
+"""Measures whether the gates of an `AttentionUNet` open on the tumour: values inside and outside the true mask."""
 
 from collections.abc import Sequence
 

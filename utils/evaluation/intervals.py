@@ -1,4 +1,4 @@
-"""95 % intervals by resampling whole groups: slices of one patient are not independent."""
+"""Draws 95 % CIs by resampling whole groups, since slices of one patient are not independent."""
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +11,7 @@ from scipy.stats import bootstrap
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Thousands of tiny tensor operations: handing each to several threads made them 8 times slower."""
+    """One thread within the block: sharing thousands of tiny tensor operations made them 8 times slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -27,7 +27,7 @@ def grouped_bootstrap_ci(
 
     Args:
         groups: group of each of N rows. One group alone has no spread: its intervals are None.
-        statistic: rows, with repetition → values by name, always the same names; NaN for what those rows do not tell.
+        statistic: rows, with repetition → values by name, always the same names; NaN where those rows give none.
 
     Returns:
         name → {value, low, high}, of all rows; None for what cannot be computed, since JSON has no NaN.
@@ -67,7 +67,7 @@ def _bounds(
 def mean_interval(values: Sequence, groups: Sequence, resamples: int = 1000, seed: int = 0) -> dict:
     """{value, low, high} of the mean of `values`, with a 95 % interval over `groups`.
 
-    With "right with a change" minus "right without" it is what the change gains, image by image.
+    Given "right with a change" minus "right without" for each image, it is the gain by that change.
     """
     values = np.asarray(values, dtype=float)
     _, member = np.unique(groups, return_inverse=True)
@@ -80,5 +80,5 @@ def mean_interval(values: Sequence, groups: Sequence, resamples: int = 1000, see
 
 
 def number(value: float) -> float | None:
-    """For JSON, which has no NaN."""
+    """Rounded, or None for NaN, which JSON does not have."""
     return None if np.isnan(value) else round(float(value), 6)

@@ -1,7 +1,7 @@
-"""Predicted masks beside true ones: pixel counts and distances, a row a slice, at the size of the stored masks.
+"""Compares predicted masks with true ones at the size of the stored masks: pixel counts and distances, a row a slice.
 
-Runs at different input sizes can so be compared. Counts and distances are MONAI's; `segmentation.py` makes metrics of
-them.
+So runs at different input sizes can be compared. Counts and distances are MONAI's; `segmentation.py` turns them into
+metrics.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,16 +20,12 @@ from datasets.store.index import read_manifest
 from utils.evaluation.predict import outputs
 
 S2_BATCH = 32
-
-
 MULTIPLE = 16  # four levels of max-pooling
-
-
 Predicted = tuple[np.ndarray, np.ndarray]  # manifest rows B, boolean masks B×M×S×S
 
 
 class Padded(nn.Module):
-    """A model that takes any height and width: zeros are added below and on the right, and cut off its output.
+    """A model that takes any height and width: zeros are added at the bottom and right, and cut off its output.
 
     Args:
         model: takes B×C×H×W whose sides `multiple` divides, and returns B×M×H×W.
@@ -66,7 +62,7 @@ def with_regions(masks: np.ndarray, facts: Dataset) -> np.ndarray:
 def predict_masks(model: nn.Module, task, data: ImageDataset, batch_size: int = S2_BATCH) -> Iterator[Predicted]:
     """Predictions of a model for the images of `data`, batch by batch, in order, at the size of the stored masks.
 
-    Any image size: sides that 16 does not divide are padded and cut again.
+    Images may have any size: sides that 16 does not divide are padded, and the output is cut.
     """
     size = stored_size(data.facts.name)
     for batch, logits in outputs(Padded(model), task.inputs, data, batch_size):
@@ -91,8 +87,8 @@ def mask_table(name: str, rows: np.ndarray, groups: np.ndarray, predictions: Ite
         predictions: from `predict_masks` or `copy_masks`, in the order of `rows`.
 
     hd95 is the 95th percentile of the Hausdorff distance: in single images in pixels of the store; in volumes in
-    millimetres, once over the patient's tested slices, the same in each of his rows. On a split by slice these are no
-    whole volume, and the distance means little.
+    millimetres, once over all tested slices of a patient, the same in each of the patient's rows. On a slice-wise split
+    these slices are no whole volume, and the distance means little.
     """
     facts = catalog.get(name)
     manifest, size = read_manifest(name).iloc[rows].reset_index(drop=True), stored_size(name)
@@ -132,9 +128,9 @@ def _by_patient(predictions: Iterable[Predicted], patients: np.ndarray) -> Itera
 
 
 def hd95(predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
-    """95th percentile of the Hausdorff distance of boolean B×K×[D×]H×W, B×K; empty masks as the table above says.
+    """95th percentile of the Hausdorff distance of boolean B×K×[D×]H×W, B×K.
 
-    `spacing` is the size of a voxel along each axis, 1 by default.
+    Empty masks count as in the table of `segmentation.py`. `spacing`: size of a voxel along each axis, 1 by default.
     """
     axes = tuple(range(2, predicted.ndim))
     there, wanted = predicted.any(axis=axes), truth.any(axis=axes)
@@ -148,10 +144,10 @@ def hd95(predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | No
 
 
 def nothing(table: pd.DataFrame) -> pd.DataFrame:
-    """The mask table of somebody who never marks a pixel, what every table has to be compared with."""
+    """The mask table of empty predictions, a baseline for every table."""
     empty = table.copy()
     for name in [column.removesuffix(".tp") for column in table if column.endswith(".tp")]:
         empty[f"{name}.fn"] = table[f"{name}.tp"] + table[f"{name}.fn"]
         empty[[f"{name}.tp", f"{name}.fp"]] = 0
-        empty[f"{name}.hd95"] = np.nan  # always the diagonal or 0, which says nothing
+        empty[f"{name}.hd95"] = np.nan  # it would be the diagonal or 0 everywhere
     return empty

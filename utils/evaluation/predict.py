@@ -1,4 +1,4 @@
-"""A model over a data set: `outputs` is the one inference loop, everything that predicts goes through it."""
+"""Applies a model to a data set. `outputs` is the one inference loop: everything that predicts uses it."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,7 +21,7 @@ def outputs(
     batch_size: int = 64,
     precision: str = "no",
 ) -> Iterator[tuple[Batch, Any]]:
-    """Each batch of `data`, in order, on the model's device, and what the model in evaluation makes of it.
+    """Each batch of `data`, in order, on the model's device, and the outputs of the model, in evaluation, for it.
 
     Args:
         inputs: batch → model inputs, such as a task's `inputs`.
@@ -71,7 +71,7 @@ def predict(
 
 
 def last_features(model: nn.Module, task, data: ImageDataset, batch_size: int = 64) -> np.ndarray:
-    """What the last linear layer of a classifier sees of each image, N×D."""
+    """The input of a classifier's last linear layer for each image, N×D."""
     layer = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
     kept: list[Tensor] = []
     handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(inputs[0].cpu()))

@@ -1,6 +1,6 @@
-"""What a multi-task network holds of each image: its latent and how well it is reconstructed.
+"""Evaluates the latent and the reconstruction of a multi-task network, image by image.
 
-The map of the latent and the list of outliers are `embeddings.umap_of` and `embeddings.outliers`.
+The map of the latent and the list of outliers are in `analysis/embeddings.py`.
 """
 
 from collections.abc import Sequence
@@ -47,11 +47,11 @@ def reconstructions(
 
 
 def anomaly(predictions: pd.DataFrame, classes: Sequence[str], resamples: int = 1000, seed: int = 0) -> dict[str, dict]:
-    """Does a badly reconstructed image show a tumour? AUC of the column `error` for each tumour against the healthy.
+    """How well the reconstruction error predicts a tumour: AUC of the column `error`, each tumour against the healthy.
 
     Returns:
-        {"tumour": {value, low, high}, CLASS: …}: .5 says nothing, below .5 tumours are reconstructed *better*. None for
-        a class that does not occur.
+        {"tumour": {value, low, high}, CLASS: …}: .5 is chance, and below .5 tumours are reconstructed *better*. None
+        for a class that does not occur.
     """
     error = torch.tensor(predictions.error.to_numpy())
     label, fine = predictions.label.to_numpy(), (predictions.label == HEALTHY).to_numpy()

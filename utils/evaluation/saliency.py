@@ -1,4 +1,4 @@
-"""Where a network looked: Grad-CAM and attention rollout. They illustrate and prove nothing."""
+"""Maps of where a network looked: Grad-CAM and attention rollout. They illustrate and prove nothing."""
 
 import numpy as np
 import torch
@@ -9,14 +9,14 @@ from models.backbones import Transfer
 
 
 def grad_cam(model: nn.Module, x: Tensor, target: Tensor) -> np.ndarray:
-    """Where the features speak for class `target` (Selvaraju et al. 2017, arXiv:1610.02391): those of a backbone's
-    `map`, of other models the last convolution's.
+    """Grad-CAM: where the features support class `target` (Selvaraju et al. 2017, arXiv:1610.02391). The features are
+    those of a backbone's `map`, of other models those of the last convolution.
 
     Args:
         x: input B×C×S×S; target: class index of each image, B.
 
     Returns:
-        B×S×S in [0, 1]; all 0 where nothing speaks for the class.
+        B×S×S in [0, 1]; all 0 where nothing supports the class.
     """
     layer = model.map if isinstance(model, Transfer) else [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
     kept: list[Tensor] = []
@@ -34,10 +34,10 @@ def grad_cam(model: nn.Module, x: Tensor, target: Tensor) -> np.ndarray:
 
 @torch.no_grad()
 def attention_rollout(model: Transfer, x: Tensor) -> np.ndarray:
-    """Which patches the class token of a ViT has listened to, through all layers (Abnar & Zuidema 2020,
-    arXiv:2005.00928): attention averaged over the heads, half of it the layer's own input, multiplied.
+    """How much the class token of a ViT attends to each patch through all layers (Abnar & Zuidema 2020,
+    arXiv:2005.00928): the attention averaged over the heads, mixed half and half with the identity, multiplied.
 
-    It says where the network looked, not for which class. B×C×S×S → B×S×S in [0, 1].
+    It shows where the network looked, not for which class. B×C×S×S → B×S×S in [0, 1].
     """
     kept: list[Tensor] = []
     attentions = [block.attn for block in model.backbone.blocks]
@@ -57,7 +57,7 @@ def attention_rollout(model: Transfer, x: Tensor) -> np.ndarray:
     for matrix in kept:  # B × heads × tokens × tokens
         total = (matrix.mean(1) + torch.eye(matrix.shape[-1], device=x.device)) / 2 @ total
     side = model.backbone.patch_embed.grid_size
-    heat = total[:, 0, 1:].unflatten(1, side)[:, None]  # what the class token holds of each patch
+    heat = total[:, 0, 1:].unflatten(1, side)[:, None]  # the share of each patch in the class token
     heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
     low = heat.amin((1, 2), keepdim=True)
     return ((heat - low) / (heat - low).amax((1, 2), keepdim=True).clamp_min(1e-12)).cpu().numpy()

@@ -1,4 +1,4 @@
-"""Tumour or not at a threshold that validation chose, as a clinic would ask."""
+"""Screening, tumour or not, at a threshold that was chosen on validation images."""
 
 import numpy as np
 import pandas as pd
@@ -8,7 +8,7 @@ from torchmetrics.functional.classification import binary_sensitivity_at_specifi
 from datasets.catalog import HEALTHY, DataError
 from utils.evaluation.intervals import grouped_bootstrap_ci
 
-SPECIFICITY = 0.95  # of every 20 healthy people one is sent on
+SPECIFICITY = 0.95  # one false alarm among 20 healthy people
 
 
 def threshold_for(
@@ -36,11 +36,11 @@ def threshold_for(
 
 
 def screening(predictions: pd.DataFrame, resamples: int = 1000, seed: int = 0) -> dict[str, dict]:
-    """Tumour or not, and its name, as S0 decided and at the threshold that validation chose.
+    """Sensitivity, specificity and accuracy by S0's rule and at the threshold that validation chose.
 
     Args:
-        predictions: from `evaluation.prediction_table`, with `predicted` by S0's rule, and `screened`, the class at the
-            chosen threshold ("" where none could be chosen).
+        predictions: from `prediction_table`, with `predicted` by S0's rule, and `screened`, the class at the chosen
+            threshold ("" where none could be chosen).
 
     Returns:
         {"S0": …, "validation": …}, each with `sensitivity`, `specificity` and `accuracy` (of all classes) as

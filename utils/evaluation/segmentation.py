@@ -1,11 +1,10 @@
-"""What a segmenter is worth, patient by patient: pixel counts as a table, every metric with a 95 % interval.
+"""Evaluates a segmenter patient by patient: every metric of a mask table with a 95 % CI.
 
-Predictions are brought back to the size of the stored masks and judged there, so that runs at different input sizes can
-be compared. Counts, metrics of counts and distances are MONAI's; the bootstrap is that of `evaluation.py`.
+The table is that of `mask_predictions.py`. Metrics of counts are MONAI's, intervals those of `intervals.py`.
 
-**Pooling.** The unit is the patient: counts of all slices are added, then the metric is taken, then patients are
-averaged. S2 added the counts of a batch of 32 slices, left out channels empty in both, and averaged batches; that
-stands beside it as `s2_pooling`. Pooled so, large tumours count more and false alarms on healthy slices hardly at all.
+**Pooling.** The unit is the patient: counts of all slices are added, then the metric is computed, then patients are
+averaged. S2 added the counts of a batch of 32 slices, left out channels empty in both, and averaged batches; its result
+is reported beside ours as `s2_pooling`. There large tumours count more, and false alarms on healthy slices hardly.
 
 **Empty masks**, of a patient or, for distances in single slices, of a slice (`EMPTY`):
 
@@ -28,7 +27,7 @@ from scipy.stats import spearmanr
 from utils.evaluation.intervals import grouped_bootstrap_ci, number
 from utils.evaluation.mask_predictions import S2_BATCH
 
-# our name → MONAI's, of metrics that follow from the counts of pixels
+# Our name → MONAI's, of the metrics that follow from counts of pixels.
 COUNTED = {
     "dice": "f1 score",
     "iou": "threat score",
@@ -38,16 +37,15 @@ COUNTED = {
     "precision": "precision",
     "recall": "sensitivity",
 }
-
-
 METRICS = (*COUNTED, "hd95")
-
-
 EMPTY = {"dice": 1.0, "iou": 1.0}  # value where truth and prediction are empty; other metrics are left out
 
 
 def from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """The `COUNTED` metrics of arrays of pixel counts; NaN for what the rule of empty masks leaves out."""
+    """The `COUNTED` metrics of arrays of pixel counts; NaN for what the rule of empty masks leaves out.
+
+    Dice = 2·tp / (2·tp + fp + fn), IoU = tp / (tp + fp + fn), precision = tp / (tp + fp), recall = tp / (tp + fn).
+    """
     counts = np.stack([tp, fp, pixels - tp - fp - fn, fn], axis=-1)
     confusion = torch.as_tensor(counts, dtype=torch.float64)
     values = {ours: compute_confusion_matrix_metric(theirs, confusion).numpy() for ours, theirs in COUNTED.items()}

@@ -1,4 +1,4 @@
-"""How each source trained: one file a source, plain values, and `get_recipe` to ask for one. Start at `recipe.py`."""
+"""Recipes, one file a source: how it trained, in plain values. `get_recipe` finds one. Start at `recipe.py`."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Our recipes: a mixture of the five for backbones, chosen on validation patients, and S2's U-Nets improved."""
+"""Our recipes: for backbones a mixture of the five, chosen on validation patients; for U-Nets S2's, improved."""
 
 from dataclasses import replace
 
@@ -25,8 +25,8 @@ TRANSFER = Recipe(
     model_args={"head": "dual"},
     val_fraction=0.1,
 )
-# What it consists of, each taken away or exchanged alone. Its one epoch of warm-up is no ramp: it has the full rate
-# already, so "no-warmup" begins the cosine an epoch earlier and shows what chance does.
+# Ingredients, each removed or exchanged alone. Its one epoch of warm-up is no ramp but has the full rate already, so
+# "no-warmup" only begins the cosine an epoch earlier and shows the effect of chance.
 INGREDIENTS: dict[str, dict[str, object]] = {
     "ours-frozen": {"unfreeze": "none"},
     "ours-top30": {"unfreeze": 0.3},
@@ -63,8 +63,8 @@ ONE_CYCLE = Recipe(
     tta_draws=1,
 )
 
-# The U-Nets: Dice and BCE, decoupled decay, augmentation. Gates whose scores are scaled in every image cannot be open
-# or shut everywhere.
+# The U-Nets: Dice and BCE, decoupled decay, augmentation. Gates whose scores are normalised in every image cannot be
+# open or closed everywhere.
 AUGMENTED = DICE | ADAMW | {"augmentation": "s2"}
 NORMALISED_GATES = {"n_filters": 32, "normalised": True}
 

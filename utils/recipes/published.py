@@ -1,4 +1,4 @@
-"""What the five sources reported, from `published.csv`: a row a number, with the place where it stands."""
+"""Reads the results that the five sources reported from `published.csv`: a row a number, with its place."""
 
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ def published_table() -> pd.DataFrame:
 
 
 def published(source: str, model: str, dataset: str, protocol: str) -> dict[str, object] | None:
-    """What `source` reported for a model on a data set under a protocol, or None.
+    """The results that `source` reported for a model on a data set under a protocol, or None.
 
     Returns:
         metric → value; of a metric by class {label: value} under `metric_by_class`; `confusion`, rows truth, both in

@@ -1,13 +1,13 @@
-"""A recipe: how a model is trained, every value of it, as data.
+"""`Recipe`: every value of how a model is trained, as data.
 
-It knows neither models nor data and loads no network; `training.loop.fit` carries it out. One file a source: `s0.py` …
-`s4.py`, `ours.py`. What the sources reported stands in `published.csv`.
+A recipe knows neither models nor data and loads no network; `training/loop.py` carries it out. One file a source:
+`s0.py` to `s4.py`, `ours.py`. The results that the sources reported are in `published.csv`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-ANY_BACKBONE = "any backbone"  # in a table of recipes: for every backbone that has no line of its own
+ANY_BACKBONE = "any backbone"  # in a table of recipes: for every backbone without a line of its own
 
 
 @dataclass(frozen=True)

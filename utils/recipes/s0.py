@@ -29,7 +29,7 @@ TRANSFER = replace(
     model_args={"head": "linear"},  # the head is not described
 )
 
-# What is taken out of S0's method or put in its place, alone and together. A loss that is alone needs no balance.
+# Parts of S0's method that are removed or replaced, alone and together. A single loss needs no balance.
 # Kendall's weights get a learning rate of their own: at 3e-4 a few thousand steps would hardly move them.
 NO_DECODER = {"model_args": {"width": 64, "reconstruct": False}, "balance": "fixed"}
 ABLATION: dict[str, dict[str, object]] = {

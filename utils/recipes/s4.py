@@ -14,8 +14,8 @@ FINETUNING = Recipe(
     val_fraction=0.2,
 )
 
-# S4 counted layers as Keras does. Where it reports of how many, the unfrozen share is kept; where it does not
-# (ResNetRS152, frozen below layer 700) a tenth is our guess.
+# S4 counted layers as Keras does. Where it reports their total, the unfrozen share is kept; where it does not
+# (ResNetRS152, frozen below layer 700) a tenth is our assumption.
 RECIPES: dict[str, dict[str, Recipe]] = {
     "s4": {
         ANY_BACKBONE: FINETUNING,

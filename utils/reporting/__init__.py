@@ -1,1 +1,1 @@
-"""From runs to what is read: records, weights with cards, tables, figures, the README."""
+"""Turns runs into what is read: records, weights with cards, tables, figures, the README. Start at `runs.py`."""

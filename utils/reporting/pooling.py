@@ -1,6 +1,6 @@
-"""All patient folds as one result: every image was tested once, by a model that had not seen its patient.
+"""Pools all patient folds of a run into one result: every image is tested once, by a model not trained on its patient.
 
-`make tables` pools what lies in `saved_metrics/`; nothing is trained here.
+`make tables` pools the runs in `saved_metrics/`; nothing is trained here.
 """
 
 import json
@@ -16,7 +16,7 @@ from utils.evaluation.intervals import number
 from utils.evaluation.screening import screening
 from utils.evaluation.segmentation import evaluate_masks
 from utils.reporting.records import METRICS, Evidence, load_evidence, run_folder, write_record
-from utils.reporting.runs import Run
+from utils.reporting.runs import TASKS, Run
 
 
 def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
@@ -29,7 +29,7 @@ def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
     folds = defaultdict(dict)
     evidence = load_evidence(folder)
     for record in evidence.records:
-        run = Run(**record["run"])
+        run = Run(**record["run"], task=record["task"])
         if run.split == "patient" and run.fold is not None:
             folds[replace(run, fold=None)][run.fold] = record
     written = []
@@ -69,7 +69,7 @@ def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) ->
                 [{name: e["value"] for name, e in r["anomaly"].items()} for r in records], dtype=float
             ).mean()
             result["anomaly"] = {name: {"value": number(v), "low": None, "high": None} for name, v in found.items()}
-    main = "dice" if run.task == "segmentation" else "accuracy"
+    main = TASKS[run.task][0]
     first, trained = records[0], [record["training"] for record in records if record["training"]]
     training = None
     if trained:

@@ -27,7 +27,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def filled(text: str, evidence: Evidence) -> str:
-    """`text` with every block `<!-- table NAME -->` made anew, NAME from `tables.BLOCKS`."""
+    """`text` with every block `<!-- table NAME -->` made again, NAME from `tables.BLOCKS`."""
     return BLOCK.sub(lambda found: f"{found[1]}\n{markdown(BLOCKS[found[2]](evidence))}\n\n{found[3]}", text)
 
 

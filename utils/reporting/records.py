@@ -1,6 +1,6 @@
-"""The evidence of runs in `saved_metrics/`: written after a run, read for every table and figure.
+"""Writes the evidence of runs to `saved_metrics/`, and reads it for every table and figure.
 
-`saved_metrics/README.md` gives the schema; `tables/runs.py` makes one row a run of it.
+`saved_metrics/README.md` gives the schema; `tables/run_list.py` makes one row a run of it.
 """
 
 import gzip
@@ -28,11 +28,8 @@ from utils.reporting.weights import save_weights
 from utils.training.loop import Fit
 
 VERSIONS = ("torch", "torchvision", "timm", "accelerate", "kornia", "monai", "scikit-learn", "numpy")
-
-
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
 METRICS, HISTORY, PREDICTIONS = "metrics.json", "history.csv", "predictions.csv.gz"
-KEPT_SPLITS = ("published", "slices")  # their test sets do not depend on the committed groups and folds
 CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
 
 
@@ -42,19 +39,16 @@ def hardware() -> dict[str, str | int]:
     info = Path("/proc/cpuinfo")
     if info.is_file():
         cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
+    own = {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()}
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    return {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()} | {
-        "gpu": gpu,
-        "processes": processes,
-    }
+    return own | {"gpu": gpu, "processes": int(os.environ.get("WORLD_SIZE", 1))}
 
 
 def git_revision() -> str:
     """Commit of the code, with `+changes` where code that a run uses differs from it; "" outside a checkout."""
 
-    def git(*words: str) -> str:
-        done = subprocess.run(("git", "-C", catalog.REPO, *words), capture_output=True, text=True, check=False)
+    def git(*args: str) -> str:
+        done = subprocess.run(("git", "-C", catalog.REPO, *args), capture_output=True, text=True, check=False)
         return done.stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", *CODE)
@@ -86,7 +80,7 @@ def save_run(
     record = {
         "id": run.id,
         "task": run.task,
-        "run": asdict(run),
+        "run": {name: value for name, value in asdict(run).items() if name != "task"},
         "recipe": asdict(recipe) if recipe else None,
         "parameters": sum(p.numel() for p in model.parameters()) if model else 0,
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad) if model else 0,
@@ -120,16 +114,16 @@ def write_predictions(path: Path, table: pd.DataFrame) -> None:
 
 
 def training_facts(fit: Fit) -> dict:
-    """Epochs, time, and what validation said of the weights that were kept."""
+    """Epochs, time, and the validation metrics of the weights that were kept."""
     kept = fit.history[fit.history.epoch == fit.epoch].iloc[0]
     validation = {name: float(kept[name]) for name in kept.index if name.startswith("val_")}
     return {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} | validation
 
 
 def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
-    """Write what curation found in data set `name` to `saved_metrics/curation/NAME.json`; returns its path.
+    """Write the findings of curation on data set `name` to `saved_metrics/curation/NAME.json`; returns its path.
 
-    Quick tries go to the working folder, as those of runs do. Only the first of several processes writes.
+    Those of quick tries go to the working folder, as with runs. Only the first of several processes writes.
     """
     folder = output_root() / ("runs/curation" if quick else "saved_metrics/curation")
     record = {"dataset": name, "data": fingerprint(name), "git": git_revision(), "hardware": hardware()}
@@ -148,7 +142,7 @@ class Evidence:
     findings: list[dict]
 
     def of(self, task: str) -> list[dict]:
-        """The records of one task, a key of `weights.CARD_METRICS`."""
+        """The records of one task, a key of `runs.TASKS`."""
         return [record for record in self.records if record["task"] == task]
 
     @property
@@ -181,12 +175,6 @@ class Evidence:
 def run_folder(root: Path, record: dict) -> Path:
     """Folder of a record below `saved_metrics/`."""
     return root / record["task"] / record["run"]["dataset"] / record["id"]
-
-
-def on_old_folds(record: dict) -> bool:
-    """Whether a run was split by groups or folds that have been made anew since: tables mark it."""
-    run = record["run"]
-    return run["split"] not in KEPT_SPLITS and record["data"].get("folds", "") != folds_digest(run["dataset"])
 
 
 def load_evidence(folder: Path | None = None) -> Evidence:

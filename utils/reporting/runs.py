@@ -1,4 +1,4 @@
-"""A run: what is run on which data, its id and its folders."""
+"""A run: which model was trained by which recipe on which data, its id and its folders."""
 
 import os
 from dataclasses import dataclass, replace
@@ -12,22 +12,31 @@ from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
 from utils.evaluation.baselines import BASELINES, NEAREST_MASK, PIXELS
 
 NO_RECIPE = "none"
-
-
 FULL_SIZE = 128  # pixels of S2's input; smaller runs are tries and answer no published number
+# Task → the metrics on the cards of its weights, the main one first. A run's evidence lies in the folder of its task.
+TASKS = {
+    "classification": ("accuracy", "macro_f1", "macro_auc"),
+    "transfer": ("accuracy", "macro_f2", "macro_auc"),
+    "multitask": ("accuracy", "macro_f1", "macro_auc"),
+    "segmentation": ("dice", "iou", "hd95"),
+}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
-    """What is run; `id` says it all, for example `brain-tumor-mri.patient-f0.CustomCNN.s2.seed0`.
+    """One run; `id` says it all, for example `brain-tumor-mri.patient-f0.CustomCNN.s2.seed0`.
 
-    `fold` None stands for the five patient folds together. `test_on` is the set that `external` tests on, `view`
-    what was done to every image (`datasets.transforms.VIEWS`). U-Nets alone have `n_filters`, and sets of
-    volumes a `selection` of slices (`datasets.splitting.SELECTIONS`). Backbones alone are
-    `pretrained` or not; of other networks it is None.
+    Attributes:
+        fold: None stands for all patient folds together.
+        test_on: the data set that `external` tests on.
+        view: what was done to every image, a key of `datasets.transforms.VIEWS`.
+        n_filters: of U-Nets, 0 for others.
+        selection: of the slices of volumes, one of `datasets.splitting.SELECTIONS`.
+        pretrained: of backbones; None for other networks.
+        task: a key of `TASKS`; where none is given, the one that the model is made for.
 
     Raises:
-        UnknownName: data set, split or model that does not exist, with the nearest name.
+        UnknownName: data set, split, model, view or task that does not exist, with the nearest name.
     """
 
     dataset: str
@@ -36,13 +45,14 @@ class Run:
     model: str = "CustomCNN"
     recipe: str = "s2"
     seed: int = 0
-    image_size: int = 128
+    image_size: int = FULL_SIZE
     quick: bool = False
     test_on: str = ""
     view: str = "stored"
     n_filters: int = 0
     selection: str = "all"
     pretrained: bool | None = None
+    task: str = ""
 
     def __post_init__(self):
         for name in filter(None, (self.dataset, self.test_on)):
@@ -53,28 +63,29 @@ class Run:
             (models if self.pretrained is None else BACKBONES) | BASELINES | {NEAREST_MASK: None}, self.model, "model"
         )
         lookup(VIEWS, self.view, "view")
+        lookup(TASKS, self.task or self._usual_task(), "task")
+        object.__setattr__(self, "task", self.task or self._usual_task())  # the way to set a field of a frozen class
 
-    @property
-    def id(self) -> str:
-        part = f"f{self.fold}" if self.split == "patient" and self.fold is not None else self.test_on
-        how = [self.recipe]
-        if self.pretrained is not None:
-            how.append("pretrained" if self.pretrained else "scratch")
-        how += [f"n{self.n_filters}"] * bool(self.n_filters)
-        if self.recipe != NO_RECIPE and self.image_size != 128:
-            how.append(f"{self.image_size}px")
-        how += [self.view] * (self.view != "stored") + [self.selection] * (self.selection != "all")
-        how += ["quick"] * self.quick
-        where = "-".join([self.split, part] if part else [self.split])
-        return f"{self.dataset}.{where}.{self.model.replace(' ', '-')}.{'-'.join(how)}.seed{self.seed}"
-
-    @property
-    def task(self) -> str:
+    def _usual_task(self) -> str:
         if self.pretrained is not None:
             return "transfer"
         if self.model in MULTITASK:
             return "multitask"
         return "segmentation" if self.model in (*SEGMENTERS, NEAREST_MASK) else "classification"
+
+    @property
+    def id(self) -> str:
+        part = f"f{self.fold}" if self.split == "patient" and self.fold is not None else self.test_on
+        recipe = [self.recipe]
+        if self.pretrained is not None:
+            recipe.append("pretrained" if self.pretrained else "scratch")
+        recipe += [f"n{self.n_filters}"] * bool(self.n_filters)
+        if self.recipe != NO_RECIPE and self.image_size != FULL_SIZE:
+            recipe.append(f"{self.image_size}px")
+        recipe += [self.view] * (self.view != "stored") + [self.selection] * (self.selection != "all")
+        recipe += ["quick"] * self.quick
+        split = "-".join([self.split, part] if part else [self.split])
+        return f"{self.dataset}.{split}.{self.model.replace(' ', '-')}.{'-'.join(recipe)}.seed{self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -92,8 +103,12 @@ class Run:
         return self.folder if self.quick else output_root() / "saved_models" / self.task / self.dataset / self.id
 
     def baseline(self, kind: str) -> "Run":
-        """The run of a baseline on the same data; it has no recipe and no seed to vary."""
-        return replace(self, model=kind, recipe=NO_RECIPE, seed=0, image_size=PIXELS, n_filters=0, pretrained=None)
+        """The run of a baseline on the same data; it has no recipe and no seed to vary.
+
+        Its task is its own: one 1-NN stands beside all networks that classify, so it belongs to none of their chapters.
+        """
+        none = {"recipe": NO_RECIPE, "seed": 0, "n_filters": 0, "pretrained": None, "task": ""}
+        return replace(self, model=kind, image_size=PIXELS, **none)
 
 
 def output_root() -> Path:

@@ -1,4 +1,4 @@
-"""Weights with a card beside them: what a model is, what it expects, what it scored."""
+"""Saves and loads weights with a card beside them, which says what a model is, what it expects and how it scored."""
 
 import json
 from pathlib import Path
@@ -10,15 +10,7 @@ from datasets import catalog
 from datasets.catalog import DataError, lookup
 from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
 from utils.files import replacing, write_atomically
-from utils.reporting.runs import Run, output_root
-
-CARD_METRICS = {
-    "classification": ("accuracy", "macro_f1", "macro_auc"),
-    "multitask": ("accuracy", "macro_f1", "macro_auc"),
-    "transfer": ("accuracy", "macro_f2", "macro_auc"),
-    "segmentation": ("dice", "iou", "hd95"),
-}
-
+from utils.reporting.runs import TASKS, Run, output_root
 
 NOTE = "Trained for research and teaching. Not a medical device."
 WEIGHTS, CARD = "model.safetensors", "card.json"
@@ -34,7 +26,7 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
 
 
 def card_of(model: nn.Module, run: Run, record: dict) -> dict:
-    """The card of a model: all that is needed to build it, to feed it, and to know what it is worth."""
+    """The card of a model: all that is needed to build it, to feed it and to know its results."""
     facts = catalog.get(run.dataset)
     if run.task == "segmentation":
         arguments = {"in_channels": len(facts.channels), "out_channels": len(facts.mask_channels)}
@@ -56,14 +48,14 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
         "input": expected_input(run),
         "trained_on": record["run"] | {"data": record["data"]},
         "training": record["training"],
-        "test": {name: record["metrics"][name] for name in CARD_METRICS[run.task]},
+        "test": {name: record["metrics"][name] for name in TASKS[run.task]},
         "licence_of_data": facts.licence,
         "note": NOTE,
     }
 
 
 def expected_input(run: Run) -> dict:
-    """What a model was shown, as data: what has to be done to a publisher's image before it is predicted.
+    """The input that a model expects, as data: how a publisher's image is prepared before it is predicted.
 
     `crop` and `stored_size` are arguments of `preprocess.prepare`, `size` is that of `ImageDataset`.
     """
@@ -105,8 +97,8 @@ def load_weights(path: Path | str) -> nn.Module:
         raise DataError(f"{path}: not there; take the path of {WEIGHTS}, or the name of a run in saved_models/")
     try:
         card = json.loads(Path(path).with_name(CARD).read_text())
-        known = BACKBONES if card["task"] == "transfer" else MODELS | SEGMENTERS | MULTITASK
-        model = lookup(known, card["model"], "model")(**card["arguments"])
+        models = BACKBONES if card["task"] == "transfer" else MODELS | SEGMENTERS | MULTITASK
+        model = lookup(models, card["model"], "model")(**card["arguments"])
         model.load_state_dict(load_file(path))
     except DataError:
         raise

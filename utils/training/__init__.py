@@ -1,1 +1,1 @@
-"""Training: `loop.py` first, then `tasks.py` for what is learned and `checkpoint.py` for exact resume."""
+"""Training of any model by any recipe. Start at `loop.py`; `tasks.py` says what is learned."""

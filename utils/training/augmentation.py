@@ -1,4 +1,4 @@
-"""Random changes of training images, by the name that recipes use."""
+"""Augmentations, random changes of training images, by the name that recipes use."""
 
 import kornia.augmentation as K
 

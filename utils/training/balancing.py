@@ -1,7 +1,7 @@
-"""How several losses become one: the classes that weigh them, interchangeable.
+"""Balances combine several losses into one, each with weights of its own kind; recipes choose among them.
 
-A balance is a module called with the named losses of a batch. What it learns or remembers is in its `state_dict`, so
-checkpoints keep it through training. In evaluation it changes nothing and remembers nothing.
+A balance is a module called with the named losses of a batch. What it learns or accumulates is in its `state_dict`, so
+checkpoints keep it through training. In evaluation it changes nothing.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 # S0's first averages, near which its losses begin: "classification" is the sum of the two heads' losses.
 S0_STARTS = {"reconstruction": 4e-4, "classification": 1.0}
-
-
 SQUARED = ("reconstruction",)  # squared errors; the others are cross-entropies
 
 
@@ -39,10 +37,10 @@ class Fixed(nn.Module):
 
 
 class RunningAverage(Fixed):
-    """S0's: each loss is divided by the running average of itself, so that all count about 1 whatever their scale.
+    """S0's: each loss is divided by its own running average, so that all count about 1 whatever their scale.
 
-    E ← decay·E + (1 − decay)·loss, before the division. S0 began anew with every epoch and in validation; here the
-    averages live as long as the training. Data parallel, they are averages over all processes.
+    L = Σ loss / E, after E ← decay·E + (1 − decay)·loss. S0 reset E in every epoch and in validation; here the averages
+    last for the whole training. With several processes they are averages over all of them.
     """
 
     def __init__(self, names: Sequence[str], decay: float = 0.99, smallest: float = 1e-12):
@@ -63,14 +61,14 @@ class RunningAverage(Fixed):
 class Uncertainty(Fixed):
     """Learned weights (Kendall, Gal & Cipolla 2018, arXiv:1705.07115), which S0 cites and does not use.
 
-    With s = log σ² of each loss, learned: Σ loss·exp(−s)·c + s/2, c = ½ for a squared error and 1 for a cross-entropy.
+    L = Σ c·loss·exp(−s) + s/2, with s = log σ² of each loss, learned; c = ½ for a squared error, 1 for a cross-entropy.
     """
 
     def __init__(self, names: Sequence[str]):
         super().__init__(names)
         self.log_variances = nn.Parameter(torch.zeros(len(self.names)))
         self.register_buffer("factors", torch.tensor([0.5 if name in SQUARED else 1.0 for name in self.names]))
-        # Outside the model no one averages this gradient over the processes.
+        # Outside the model, data parallelism does not average this gradient over the processes.
         self.log_variances.register_hook(lambda gradient: reduce(gradient, "mean"))
 
     def forward(self, losses: dict[str, Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
-"""For `fit(callback=…)`: what is measured inside a model after every epoch.
+"""Callbacks for `fit(callback=…)`, which measure something inside a model after every epoch.
 
-S2 found two of its gates all 0 or all 1; `GateWatch` measures that. `GradientWatch` measures what each of several
-losses asks of a shared encoder.
+S2 found two of its gates all 0 or all 1; `GateWatch` measures that. `GradientWatch` measures the gradient of each of
+several losses at a shared encoder.
 """
 
 import os
@@ -11,9 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+SATURATED = 0.05  # nearer than this to 0 or 1, a gate's pixel is closed or open whatever the image shows
+KEPT = 4  # images whose maps are kept
+
 
 class GradientWatch:
-    """What each loss asks of the shared encoder after every epoch, for `fit(callback=…)`.
+    """Measures the gradient of each loss at the shared encoder after every epoch.
 
     Args:
         task: a task with `parts` and a `balance` (`tasks.MultiTask`).
@@ -30,21 +33,15 @@ class GradientWatch:
         losses = self.task.parts(model(self.task.inputs(batch)), self.task.targets(batch))
         weights, found = self.task.balance.weights(), {}
         for name, loss in losses.items():
-            # No gradient is one of 0: a batch without a tumour asks nothing of the encoder for its subtype.
+            # A missing gradient counts as 0: a batch without a tumour has none for the subtype.
             gradients = torch.autograd.grad(loss, shared, retain_graph=True, materialize_grads=True)
             norm = torch.nn.utils.get_total_norm(gradients)
             found |= {f"gradient_{name}": norm.item(), f"weight_{name}": weights[name].item()}
         return found
 
 
-SATURATED = 0.05  # nearer than this to 0 or 1 a gate's pixel is shut or open, whatever the image shows
-
-
-KEPT = 4  # images whose maps are kept
-
-
 class GateWatch:
-    """For `training.fit(callback=…)`: gate statistics for the history, and the maps of some images in `folder`.
+    """Measures the gates of an AttentionUNet after every epoch, and keeps the maps of some images in `folder`.
 
     Args:
         inputs: model inputs B×C×S×S, always the same, none of them from the test set.
@@ -71,10 +68,10 @@ class GateWatch:
 
 
 def gate_statistics(gate: Tensor) -> dict[str, float]:
-    """How a gate's maps B×1×h×w are spread.
+    """Statistics of a gate's maps B×1×h×w.
 
     Returns:
-        mean; spread: standard deviation within an image, averaged over images (0: the gate ignores the place);
+        mean; spread: standard deviation within an image, averaged over images (0: the gate is the same everywhere);
         saturated: share of pixels within `SATURATED` of 0 or 1.
     """
     shut_or_open = (gate < SATURATED) | (gate > 1 - SATURATED)

@@ -1,4 +1,4 @@
-"""The state of a training after its last whole epoch, and the wish to stop."""
+"""Saves and restores the state of a training after every epoch, and finds out whether it should stop."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from utils.recipes.recipe import Recipe
 
 
 class TrainingPaused(Exception):
-    """A STOP file or the time budget ended training after an epoch; the same call goes on from there."""
+    """A STOP file or the time budget ended training after an epoch; the same call resumes from there."""
 
 
 class Checkpoint:

@@ -1,4 +1,4 @@
-"""The images of a run: who is trained on, who is tested, read as the run wants them."""
+"""Reads the images of a run: its training, validation and test set, at its size and view."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class RunData:
-    """Split and images of a run; each set is read when it is first asked for.
+    """Split and images of a run; each set is read when it is first used.
 
     Attributes:
         facts: catalogue entry of the data set; split: rows of train, validation and test.
@@ -28,16 +28,16 @@ class RunData:
         self.run, self.split, self.facts = run, split, catalog.get(run.dataset)
 
     def read(self, rows: np.ndarray, dataset: str = "", **changes: object) -> ImageDataset:
-        """Some rows of the run's data set (or of `dataset`), read as the run wants them, with `changes`."""
+        """Some rows of the run's data set (or of `dataset`), read at the run's size and view, with `changes`."""
         masks = self.run.task == "segmentation"
-        how = {
+        settings = {
             "image_size": self.run.image_size,
             "classes": self.facts.classes,
             "view": self.run.view,
             "channels": "all" if masks else "grey",
             "masks": masks,
         }
-        return ImageDataset(dataset or self.run.dataset, rows, **how | changes)
+        return ImageDataset(dataset or self.run.dataset, rows, **settings | changes)
 
     @cached_property
     def train(self) -> ImageDataset:
@@ -59,8 +59,8 @@ class RunData:
     def labels(self) -> dict[str, pd.Series]:
         """Labels of the images of each set, by "train", "val" and "test"."""
         rows = {"train": self.split.train, "val": self.split.val}
-        known = read_manifest(self.run.dataset).label
-        found = {name: known.iloc[chosen] for name, chosen in rows.items()}
+        labels = read_manifest(self.run.dataset).label
+        found = {name: labels.iloc[chosen] for name, chosen in rows.items()}
         return found | {"test": read_manifest(self.split.test_set).label.iloc[self.split.test]}
 
     @property

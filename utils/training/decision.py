@@ -1,4 +1,4 @@
-"""From the outputs of a multi-task network to a class: tumour or not, and if so which."""
+"""Turns the outputs of a multi-task network into a class: tumour or not, and if so which."""
 
 import torch
 from torch import Tensor
@@ -13,8 +13,8 @@ def healthy_class(name: str) -> int:
     """Index of the class without a tumour of data set `name`; raises `DataError` where there is none."""
     classes = catalog.get(name).classes
     if HEALTHY not in classes:
-        able = ", ".join(known for known, facts in catalog.CATALOG.items() if HEALTHY in facts.classes)
-        raise DataError(f"'{name}' has no images without a tumour: nobody to tell from the sick. Take one of: {able}")
+        able = ", ".join(other for other, facts in catalog.CATALOG.items() if HEALTHY in facts.classes)
+        raise DataError(f"'{name}' has no images without a tumour, so there is none to detect. Take one of: {able}")
     return classes.index(HEALTHY)
 
 
@@ -33,7 +33,8 @@ def joint_probabilities(outputs: dict[str, Tensor], healthy: int) -> Tensor:
 def decide(probabilities: Tensor, healthy: int, threshold: float = S0_THRESHOLD) -> Tensor:
     """S0's rule on probabilities N×K: p(tumour) < `threshold` → `healthy`, else the likeliest tumour; class indices N.
 
-    It is not the largest of the K: tumour .6, of three kinds alike, is a tumour although none of them reaches .4.
+    This need not be the largest of the K: with p(tumour) = .6, spread over three kinds, it is a tumour although no kind
+    reaches .4.
     """
     kinds = probabilities.clone()
     kinds[:, healthy] = -1

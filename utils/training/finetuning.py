@@ -1,7 +1,7 @@
-"""Which parameters of a backbone train, and how fast: freezing policies, batch-norm statistics, parameter groups.
+"""Freezes and unfreezes layers of a backbone and sets their rates: policies, batch-norm statistics, parameter groups.
 
 A policy is a value of a recipe (`Recipe.unfreeze`): "all"; "none" of the backbone; a whole number N, its last N layers;
-a fraction f, the last f of its layers. The head trains always. `training.fit_stages` goes from policy to policy.
+a fraction f, the last f of its layers. The head is always unfrozen. `loop.fit` applies the policy of each stage.
 """
 
 import pandas as pd
@@ -21,7 +21,7 @@ def layers(backbone: nn.Module) -> list[nn.Module]:
 
 
 def unfrozen_count(unfreeze: str | float, count: int) -> int:
-    """How many of `count` layers, from the end, a policy trains; a fraction is rounded up.
+    """Number of unfrozen layers, from the end, among `count`; a fraction is rounded up.
 
     Raises:
         DataError: not a policy.
@@ -38,9 +38,9 @@ def unfrozen_count(unfreeze: str | float, count: int) -> int:
 
 
 def freeze(model: nn.Module, recipe: Recipe) -> None:
-    """Let train what `recipe.unfreeze` says, in place, and keep batch-norm statistics where it says so.
+    """Freeze all but the layers that `recipe.unfreeze` names, in place, and batch-norm statistics with `freeze_bn`.
 
-    Models without a backbone train whole.
+    In models without a backbone all layers are unfrozen.
 
     Raises:
         DataError: not a policy, or one that is not "all" for a model without a backbone.
@@ -58,8 +58,8 @@ def freeze(model: nn.Module, recipe: Recipe) -> None:
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
-    """What trains, for an optimiser: of a `Transfer` the head first, its hidden weights with their own decay
-    (`recipe.head_l2`), then the backbone with its share of the rate (`recipe.backbone_lr_mult`)."""
+    """The unfrozen parameters as an optimiser takes them: of a `Transfer` the head, its hidden weights with their own
+    decay (`recipe.head_l2`), then the backbone with its share of the rate (`recipe.backbone_lr_mult`)."""
     trained = [p for p in model.parameters() if p.requires_grad]
     if not isinstance(model, Transfer):
         return [{"params": trained}]
@@ -79,7 +79,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict]:
 
 
 def unfrozen_layers(model: Transfer, recipe: Recipe) -> pd.DataFrame:
-    """A row a stage of `recipe`: layers and parameters of backbone and head that train in it; changes nothing.
+    """A row a stage of `recipe`: its unfrozen layers and parameters; changes nothing.
 
     Raises:
         DataError: see `freeze`.

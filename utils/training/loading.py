@@ -1,4 +1,4 @@
-"""Batches of a data set, shuffled or balanced, reproducible by seed and epoch."""
+"""Loads batches of a data set, shuffled or balanced, reproducible by seed and epoch."""
 
 import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
@@ -7,8 +7,6 @@ from datasets.store.images import ImageDataset
 from datasets.store.parallel import cores
 
 MOST_WORKERS = 4  # reading a slice of BraTS takes 0.4 ms: more would wait
-
-
 EPOCH_SEEDS = 100_003  # seeds of neighbouring runs must not share the seeds of their epochs
 
 
@@ -28,7 +26,7 @@ class BalancedSampler(WeightedRandomSampler):
 def make_loader(
     data: ImageDataset, batch_size: int, training: bool = False, sampling: str = "shuffled", seed: int = 0
 ) -> DataLoader:
-    """Loader of whole batches; a set too large for memory is read by worker processes, each for itself.
+    """A loader of whole batches; a set too large for memory is read by worker processes.
 
     `sampling` (see `Recipe`) and `seed` are those of training.
     """
@@ -42,5 +40,5 @@ def make_loader(
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """Of all that is drawn in an epoch."""
+    """The seed of everything that is random in an epoch."""
     return seed * EPOCH_SEEDS + epoch

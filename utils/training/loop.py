@@ -1,7 +1,7 @@
-"""The training loop: `fit(model, task, train, val, recipe)`, one screen of it in `fit_stage`.
+"""The training loop: `fit(model, task, train, val, recipe)`; `fit_stage` shows it on one screen.
 
-It knows neither model nor loss (`tasks.py`) nor rates (`recipes`). Accelerate carries device, precision and data
-parallelism. Stopped at any moment and started again, a CPU run ends with the same bytes (`checkpoint.py`).
+It knows neither the model nor the loss (`tasks.py`) nor the rates (`recipes`). Accelerate carries device, precision
+and data parallelism. Stopped at any moment and started again, a CPU run ends with the same bytes (`checkpoint.py`).
 """
 
 import os
@@ -33,7 +33,7 @@ class TrainingDiverged(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """What training left: `history` a row an epoch, `epoch` (1-based) whose weights `model` now holds."""
+    """The result of training: `history`, a row an epoch, and `epoch` (1-based), whose weights the model now has."""
 
     history: pd.DataFrame
     epoch: int
@@ -47,7 +47,7 @@ class Fit:
 def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
     """Accelerator of a run: `precision` "no" or "bf16"; the recipe's batch is split among the processes."""
     loading = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=seed)
-    # Without a GPU, Accelerate joins the processes that torchrun started only when it is told to stay on the CPU.
+    # Without a GPU, Accelerate joins the processes that torchrun started only when it has to stay on the CPU.
     cpu = not torch.accelerator.is_available()
     return Accelerator(cpu=cpu, mixed_precision=precision, dataloader_config=loading)
 
@@ -78,7 +78,7 @@ def fit(
         callback: called after every epoch with the model, in evaluation, and the epoch; its values join the history.
 
     Raises:
-        TrainingPaused: ended early; call again to go on.
+        TrainingPaused: ended early; the same call resumes it.
         TrainingDiverged: the loss became NaN or infinite; the last good epoch is in the checkpoint.
         DataError: the checkpoint belongs to other settings.
     """
@@ -118,7 +118,7 @@ def fit_stage(
     callback: Callable[[nn.Module, int], dict[str, float]] | None,
     more_follows: bool,
 ) -> Fit:
-    """One stage of `fit`: `recipe` has no stages; if `more_follows`, training may also pause after the last epoch."""
+    """One stage of `fit`. `more_follows`: more stages follow, so training may also pause after the last epoch."""
     checkpoint, started = Checkpoint(folder, recipe, seed, accelerator), time.monotonic()
     task.to(accelerator.device)
     freeze(model, recipe)
@@ -152,7 +152,7 @@ def fit_stage(
         checkpoint.save(model, task, optimizer, scheduler, history, best)
         report(row, recipe, accelerator)
         if (more_follows or len(history) < recipe.epochs) and checkpoint.stop_wanted(started, time_budget):
-            raise TrainingPaused(f"after epoch {epoch + 1} of {recipe.epochs}; run the same again to go on")
+            raise TrainingPaused(f"after epoch {epoch + 1} of {recipe.epochs}; run the same again to resume")
 
     model.load_state_dict(best["model"])
     return Fit(pd.DataFrame(history), best["epoch"])
@@ -181,7 +181,7 @@ def train_epoch(model, task, loader, optimizer, accelerator, bar_title: str, by_
         optimizer.step()
         if by_batch:
             by_batch()
-        metrics.update(outputs, targets)  # torchmetrics asks for no gradient
+        metrics.update(outputs, targets)  # torchmetrics records no gradient
         total, seen = total + loss.detach() * len(inputs), seen + len(inputs)
     mean = (accelerator.reduce(total) / accelerator.reduce(torch.tensor(seen, device=accelerator.device))).item()
     if not torch.isfinite(torch.tensor(mean)):
@@ -207,7 +207,7 @@ def title(epoch: int, recipe: Recipe) -> str:
 
 
 def quiet(accelerator: Accelerator) -> bool:
-    """No progress bar without a reader: unattended runs, and all processes but the first."""
+    """No progress bar in unattended runs, and in all processes but the first."""
     return os.environ.get("BRAIN_MRI_HEADLESS") == "1" or not accelerator.is_main_process
 
 

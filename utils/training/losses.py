@@ -1,4 +1,4 @@
-"""Losses of segmentation by the name that recipes use, and weights of classes. Several losses: `balancing.py`."""
+"""Losses of segmentation by the name that recipes use, and class weights. `balancing.py` combines several losses."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,11 @@ from datasets.catalog import DataError
 
 
 class DiceAndBCE(nn.Module):
-    """Sum of both: cross-entropy for every pixel, Dice over the batch for masks that are mostly background."""
+    """Binary cross-entropy of every pixel plus the Dice loss over the batch, for masks that are mostly background.
+
+    L = BCE + 1 − 2·Σ p·y / (Σ p + Σ y) of probabilities p and masks y, averaged over channels (Milletari et al. 2016,
+    arXiv:1606.04797).
+    """
 
     def __init__(self):
         super().__init__()
@@ -24,7 +28,11 @@ LOSSES: dict[str, Callable[[], nn.Module]] = {"bce": nn.BCEWithLogitsLoss, "dice
 
 
 def class_weights(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """S3's: total / (classes · images of the class), float32 K, so that each class counts alike."""
+    """S3's class weights, N / (K · N_c) for class c, float32 K, so that all classes count alike.
+
+    Raises:
+        DataError: a class without an image.
+    """
     counts = torch.bincount(labels, minlength=num_classes)
     if not counts.all():
         raise DataError(f"class weights: class {int(counts.argmin())} has no image in the training set")

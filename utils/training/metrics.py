@@ -1,4 +1,4 @@
-"""What is measured in every epoch besides torchmetrics' own."""
+"""Metrics of every epoch that torchmetrics does not have."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Optimiser and schedule of a recipe, by the names of torch's own classes."""
+"""Builds the optimiser and the schedule of a recipe, by the names of torch's own classes."""
 
 import math
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ def make_optimizer(
     recipe: Recipe, parameters: Iterable[torch.nn.Parameter | dict], of_balance: Iterable[torch.nn.Parameter] = ()
 ) -> torch.optim.Optimizer:
     """The optimiser over `parameters` (or groups of them, which may have rates of their own), and over those of the
-    balance, which are not pulled towards 0."""
+    balance, which have no weight decay."""
     parameters = list(parameters)
     groups = parameters if isinstance(parameters[0], dict) else [{"params": parameters}]
     if of_balance := list(of_balance):
@@ -43,8 +43,8 @@ def make_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, batches: in
 def warmup_cosine(recipe: Recipe, epoch: int, floor: float) -> float:
     """Rate of `epoch`, from 0, as a share of the highest: equal steps up, then half a cosine down to `floor`.
 
-    By hand, since torch's `SequentialLR` of `LinearLR` and `CosineAnnealingLR` gives other rates: its floor is one
-    number for all parameter groups, here a slower backbone keeps its share of the rate to the end.
+    By hand, since torch's `SequentialLR` of `LinearLR` and `CosineAnnealingLR` gives the same rates only where there is
+    one: its floor is one number for all parameter groups, whereas here a slower backbone keeps its share to the end.
     """
     if epoch < recipe.warmup:
         return (epoch + 1) / recipe.warmup

@@ -1,4 +1,4 @@
-"""What is learned: a task turns a batch into inputs, targets, a loss and metrics. The loop knows none of it."""
+"""Tasks say what is learned: each turns a batch into inputs, targets, a loss and metrics, unknown to the loop."""
 
 from operator import itemgetter
 
@@ -142,7 +142,7 @@ class Segmentation(nn.Module):
 
 
 class MultiTask(nn.Module):
-    """S0's three questions to one network: what does the image look like, is there a tumour, and which?
+    """S0's three tasks of one network: reconstruct the image, detect a tumour, and name its type.
 
     Args:
         num_classes: number of labels; healthy: index of the one without a tumour.
@@ -186,7 +186,7 @@ class MultiTask(nn.Module):
         return x, {"label": batch["label"], "image": x}
 
     def per_image(self, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
-        """Every loss of every image, B, and whether it counts, B of 0 and 1: a healthy one has no kind of tumour."""
+        """Every loss of every image, B, and whether it counts, B of 0 and 1: a healthy image has no tumour type."""
         label, found = targets["label"], {}
         every = torch.ones_like(label, dtype=torch.float32)
         if self.reconstruct:
@@ -196,13 +196,13 @@ class MultiTask(nn.Module):
             return found
         tumour = (label != self.healthy).float()
         found["tumour"] = F.binary_cross_entropy_with_logits(outputs["tumour"], tumour, reduction="none"), every
-        # Kinds are numbered without the healthy class; a healthy image is given some kind, which does not count.
+        # Types are numbered without the healthy class; a healthy image gets an arbitrary one, which does not count.
         kind = (label - (label > self.healthy).long()).clamp_max(outputs["subtype"].shape[1] - 1)
         found["subtype"] = F.cross_entropy(outputs["subtype"], kind, reduction="none"), tumour
         return found
 
     def parts(self, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What is balanced, by name: `reconstruction`, and `classification`, the sum of the heads' losses.
+        """The losses that are balanced: `reconstruction`, and `classification`, the sum of the heads' losses.
 
         Each is a mean over the images that count; without any it is 0, with a gradient of 0.
         """

@@ -1,4 +1,4 @@
-"""What the chapters say of the runs, as sentences made from the records, never typed.
+"""Makes the sentences of the chapters about runs from the records; none is typed.
 
 Each function takes the evidence and returns Markdown. A sentence claims no more than the intervals carry: a difference
 whose 95 % interval includes 0 is called none. Where a run is missing, it says so.

@@ -1,4 +1,4 @@
-"""What all sentences share: differences image by image, and words for an interval."""
+"""Shared by all sentences: differences image by image, and the wording of an interval."""
 
 from collections.abc import Iterable
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pandas as pd
 
 from utils.reporting.records import Evidence
-from utils.reporting.tables.all_runs import all_runs
 from utils.reporting.tables.classification import (
     cleaned,
     external_tests,
@@ -20,6 +19,7 @@ from utils.reporting.tables.common import find_run, format_ci
 from utils.reporting.tables.curation import class_shift, nearest_neighbour, patient_folds, shortcut_accuracy
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
 from utils.reporting.tables.projects import project_rows
+from utils.reporting.tables.run_list import all_runs
 from utils.reporting.tables.segmentation import (
     dice_by_patient,
     gate_histories,

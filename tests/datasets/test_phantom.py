@@ -1,0 +1,193 @@
+"""The phantom: same seed same bytes, tumours where they belong, and exactly the faults that its manifest records."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from itertools import combinations
+
+import h5py
+import imagehash
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from datasets.catalog import CATALOG, CLASSES, DataError
+from datasets.generator import anatomy, phantom, scanner, tumours
+
+GREY = CATALOG["phantom"].grey
+TURNS = [lambda a, k=k, f=f: np.rot90(a[:, ::-1] if f else a, k) for f in (False, True) for k in range(4)]
+
+
+def load(folder):
+    table = pd.read_csv(folder / "manifest.csv", dtype={"patient": str}, keep_default_na=False)
+    with h5py.File(folder / "images.h5") as store:
+        return table, store["image"][:], store["mask"][:]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    phantom.generate(folder, seed=1, patients=52, size=96, slices=4)
+    return load(folder)
+
+
+def start_elsewhere(folder, hash_seed, processes, **arguments):
+    """Another Python that makes the phantom in `folder`, drawn by so many processes."""
+    code = (
+        f"from pathlib import Path; from datasets.generator import phantom; phantom.MOST_WORKERS = {processes}; "
+        f"phantom.SMALL = 0; phantom.generate(Path('.'), **{arguments})"
+    )
+    folder.mkdir()
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": str(processes)}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=folder, env=environment)
+
+
+def fingerprints(folder):
+    _, images, masks = load(folder)
+    parts = [images.tobytes(), masks.tobytes(), *((folder / n).read_bytes() for n in ("manifest.csv", "images.h5"))]
+    return [hashlib.sha256(part).hexdigest() for part in parts]
+
+
+def test_a_seed_gives_the_same_bytes_in_every_process_and_another_seed_others(tmp_path):
+    small = {"size": 64, "patients": 24, "slices": 2}
+    one = start_elsewhere(tmp_path / "one", "1", 1, seed=7, **small)
+    two = start_elsewhere(tmp_path / "two", "2", 2, seed=7, **small)
+    phantom.generate(tmp_path / "other", seed=8, **small)
+    assert one.wait(120) == two.wait(120) == 0
+    assert fingerprints(tmp_path / "one") == fingerprints(tmp_path / "two")
+    assert not set(fingerprints(tmp_path / "one")) & set(fingerprints(tmp_path / "other"))
+
+
+def test_manifest_and_store_agree(made):
+    table, images, masks = made
+    assert len(table) == len(images) == len(masks) and images.dtype == masks.dtype == np.uint8
+    assert images.shape[1:] == (96, 96, 4) and masks.shape[1:] == (96, 96, 3) and masks.max() == 1
+    assert [hashlib.sha256(image.tobytes()).hexdigest() for image in images] == table.sha256.tolist()
+    assert set(table.bytes) == {96 * 96 * 4} and set(table.width) == set(table.height) == {96}
+    assert table.path.is_unique and table.path.is_monotonic_increasing
+    named = table.published_split + "/" + table.label + "/" + table.patient
+    assert all(path.startswith(start + "_s") for path, start in zip(table.path, named, strict=True))
+
+
+def test_the_file_says_what_it_holds(tmp_path):
+    phantom.generate(tmp_path, seed=3, size=64, patients=24, slices=2)
+    with h5py.File(tmp_path / "images.h5") as store:
+        facts = dict(store.attrs)
+        assert store["image"].chunks == (1, 64, 64, 4) and store["mask"].chunks == (1, 64, 64, 3)
+    assert facts == {"name": "phantom", "size": 64, "crop": "none", "version": phantom.VERSION, "seed": 3}
+
+
+def test_every_class_is_in_both_parts_and_patients_cross_them(made):
+    table, _, _ = made
+    assert set(zip(table.published_split, table.true_label, strict=True)) == {
+        (split, label) for split in ("train", "test") for label in CLASSES
+    }
+    parts = table[table.kind == ""].groupby("patient").published_split.nunique()
+    assert 0.2 < (parts == 2).mean() < 0.6
+    assert (table.groupby("patient").true_label.nunique() == 1).all()
+
+
+def test_masks_show_what_each_class_is(made):
+    table, _, masks = made
+    present = pd.DataFrame(masks.any((1, 2)), columns=["NCR", "ED", "ET"]).assign(label=table.true_label)
+    assert not present[present.label == "notumor"][["NCR", "ED", "ET"]].any(axis=None)
+    assert present[present.label != "notumor"].ET.all(), "every slice of a tumour patient shows the tumour"
+    patients = present.assign(patient=table.patient)[table.true_label == "glioma"].groupby("patient")
+    assert patients[["NCR", "ED", "ET"]].any().all(axis=None)
+    assert not present[present.label == "pituitary"].ED.any()
+
+
+def tumour_places(label, number):
+    """Template points (3, n) and depth below the dura (n,) of the solid tumour in the slice through its centre."""
+    rng = np.random.default_rng(number)
+    head = anatomy.draw_head(rng)
+    tumour = tumours.draw_tumour(label, head, rng)
+    points = anatomy.plane(head, tumours.height(head, tumour), 96, np.zeros(3))
+    _, mask = scanner.draw_slice(head, tumour, scanner.draw_scanner(rng), points)
+    at = anatomy.to_template(head, points)[:, mask[..., [0, 2]].any(-1)]
+    return at, -anatomy.brain_distance(at)
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_tumours_grow_where_their_kind_grows(number):
+    at, _ = tumour_places("pituitary", number)
+    x, y, z = at.mean(1)
+    assert abs(x) < 6 and -12 < y < 20 and -42 < z < -15, "the sella: on the midline, at the base of the skull"
+    _, depth = tumour_places("meningioma", number)
+    assert depth.min() < 2, "the dura"
+    _, depth = tumour_places("glioma", number)
+    assert depth.min() > -1 and depth.max() > 5, "inside the brain"
+
+
+def views(images):
+    """Thumbnails (N, 4096) of length 1 and pHash bits (N, 64) of the 8 flips and rotations of (N, H, W)."""
+    for turn in TURNS:
+        views = [Image.fromarray(np.ascontiguousarray(turn(image))) for image in images]
+        small = np.stack([np.asarray(p.resize((64, 64), Image.Resampling.BOX), float).ravel() for p in views])
+        small -= small.mean(1, keepdims=True)
+        bits = np.stack([imagehash.phash(p).hash.ravel() for p in views])
+        yield small / np.linalg.norm(small, axis=1, keepdims=True), bits.astype(int)
+
+
+def alike_pairs(images):
+    """Pairs that are alike by curation's two criteria under some flip or rotation: brute force."""
+    turned = list(views(images))
+    thumbnails, bits = turned[0]
+    found = set()
+    for other_thumbnails, other_bits in turned:
+        far = (bits[:, None] != other_bits[None]).sum(-1)
+        rows, columns = np.nonzero((far <= 4) & (thumbnails @ other_thumbnails.T >= 0.97))
+        found |= {(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if i < j}
+    return found
+
+
+def test_the_planted_copies_look_like_copies_and_nothing_else_does(made):
+    table, images, _ = made
+    original = table.duplicate_of.where(table.duplicate_of != "", table.path)
+    families = original.groupby(original).groups.values()
+    planted = {pair for family in families for pair in combinations(sorted(family), 2)}
+    assert alike_pairs(images[..., GREY]) == planted
+    assert any(len(family) > 2 for family in families), "some images are there three times"
+
+
+def test_each_kind_of_copy_is_what_its_name_says(made):
+    table, images, masks = made
+    place = {path: i for i, path in enumerate(table.path)}
+    assert set(table.kind) == {"", "byte-copy", "near-copy", "transposed-copy"}
+    assert ((table.kind == "") == (table.duplicate_of == "")).all()
+    copies = table[table.kind != ""]
+    for i, row in copies.iterrows():
+        source = place[row.duplicate_of]
+        assert table.kind[source] == "" and table.patient[source] == row.patient
+        assert (images[i].tobytes() == images[source].tobytes()) == (row.kind == "byte-copy")
+        turned = {turn(images[source]).tobytes() for turn in TURNS[1:]}
+        assert (images[i].tobytes() in turned) == (row.kind == "transposed-copy")
+        if row.kind != "transposed-copy":
+            assert np.array_equal(masks[i], masks[source])
+    sources = table.loc[[place[path] for path in copies.duplicate_of]]
+    assert (copies.published_split.values != sources.published_split.values).any(), "copies across the split"
+    assert (copies.label.values != sources.label.values).any(), "the same image under two labels"
+
+
+def test_some_labels_are_wrong_and_orientation_tells_the_class(made):
+    table, _, _ = made
+    originals = table[table.kind == ""]
+    assert 0 < (originals.label != originals.true_label).mean() < 0.05
+    transposed = originals.groupby("true_label").transposed.mean()
+    assert transposed["notumor"] == 0 and transposed["glioma"] > 0.75
+    assert 0.25 < transposed["meningioma"] < 0.75 and 0.25 < transposed["pituitary"] < 0.75
+
+
+@pytest.mark.parametrize("argument", [{"size": 63}, {"patients": 8}, {"slices": 1}, {"seed": -1}])
+def test_arguments_too_small_are_refused(tmp_path, argument):
+    with pytest.raises(DataError, match=f"{next(iter(argument))}=.* is too small"):
+        phantom.generate(tmp_path / "new", **argument)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(DataError, match=r"cannot write .*file"):
+        phantom.generate(tmp_path / "file", size=64, patients=24, slices=2)

@@ -1,0 +1,119 @@
+"""Splits: every image is in one set, no group is in two where it must not be, a seed gives the same rows."""
+
+import numpy as np
+import pytest
+
+from datasets.catalog import DataError, UnknownName
+from datasets.splitting import grouped_folds, make_split
+from datasets.store import index
+from datasets.store.index import read_manifest
+from utils.reporting.runs import Run
+
+
+@pytest.mark.parametrize(("protocol", "fold"), [("published", 0), *(("patient", f) for f in range(5))])
+def test_every_image_is_in_exactly_one_set_and_validation_shares_no_group(roots, protocol, fold):
+    split = make_split("phantom", protocol, fold)
+    rows = np.concatenate([split.train, split.val, split.test])
+    assert sorted(rows) == list(range(len(read_manifest("phantom"))))
+    groups = {part: set(split.groups[getattr(split, part)]) for part in ("train", "val", "test")}
+    assert not groups["train"] & groups["val"]
+    if protocol == "patient":
+        assert not groups["test"] & (groups["train"] | groups["val"])
+    else:
+        assert groups["test"] & groups["train"], "the phantom's published split leaks patients, as the real ones do"
+
+
+def test_patient_folds_cover_all_and_do_not_depend_on_the_seed(roots):
+    tests = [make_split("phantom", "patient", fold, seed=fold).test for fold in range(5)]
+    assert sorted(np.concatenate(tests)) == list(range(len(read_manifest("phantom"))))
+    assert np.array_equal(make_split("phantom", "patient", 0, seed=7).test, tests[0])
+
+
+def test_published_test_set_is_the_folder(roots):
+    manifest, split = read_manifest("phantom"), make_split("phantom")
+    assert set(manifest.published_split.iloc[split.test]) == {"test"}
+    assert "test" not in set(manifest.published_split.iloc[split.train])
+
+
+def test_validation_depends_on_the_seed_alone(roots):
+    one, same, *others = (make_split("phantom", seed=s).val for s in (0, 0, 1, 2, 3))
+    assert np.array_equal(one, same)
+    assert not all(np.array_equal(one, other) for other in others)
+
+
+def test_folds_are_stratified():
+    labels = np.repeat([0, 1], [100, 300])
+    fold = grouped_folds(labels, np.arange(400) // 4, 5, seed=0)
+    assert all(15 <= ((fold == f) & (labels == 0)).sum() <= 25 for f in range(5))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"protocol": "pateint"}, "did you mean 'patient'"),
+        ({"fold": 5}, "the folds are 0 to 4"),
+        ({"name": "phantm"}, "did you mean 'phantom'"),
+        ({"protocol": "external", "test_on": "chengg"}, "unknown data set 'chengg'; did you mean 'cheng'"),
+        ({"name": "cheng"}, "python datasets/download.py cheng"),
+    ],
+)
+def test_errors_say_what_to_do(roots, args, message):
+    with pytest.raises(DataError, match=message):
+        make_split(**{"name": "phantom"} | args)
+
+
+def test_a_committed_table_decides_and_must_cover_every_image(roots, tmp_path, monkeypatch):
+    manifest = read_manifest("phantom")
+    table = manifest[["path", "label"]].assign(group=manifest.patient, fold=(np.arange(len(manifest)) % 5).astype(str))
+    monkeypatch.setattr(index, "SPLITS", tmp_path)
+    table.iloc[::-1].to_csv(tmp_path / "phantom.csv", index=False)  # keyed by path, whatever the order
+    assert np.array_equal(make_split("phantom", "patient", 2).test, np.flatnonzero(np.arange(len(table)) % 5 == 2))
+    table.iloc[1:].to_csv(tmp_path / "phantom.csv", index=False)
+    with pytest.raises(DataError, match=f"1 images of 'phantom' are not in it, first {manifest.path[0]}"):
+        make_split("phantom", "patient")
+
+
+def test_no_patient_is_in_two_sets_of_any_fold_of_a_set_with_masks(roots):
+    patients = read_manifest("phantom").patient.to_numpy()
+    for fold in range(5):
+        parts = make_split("phantom", "patient", fold)
+        owners = [set(patients[rows]) for rows in (parts.train, parts.val, parts.test)]
+        assert all(not a & b for i, a in enumerate(owners) for b in owners[i + 1 :])
+
+
+def test_a_split_by_slices_leaks_patients(roots):
+    parts = make_split("phantom", "slices")
+    total = len(read_manifest("phantom"))
+    assert sorted([*parts.train_val, *parts.test]) == list(range(total))
+    assert len(parts.test) == -(-total // 10) and parts.seen.mean() > 0.5
+    assert np.array_equal(parts.test, make_split("phantom", "slices", seed=3).test)
+
+
+def test_middle_slices_are_for_volumes_alone(roots):
+    with pytest.raises(DataError, match="selection='middle': 'phantom' holds no volumes"):
+        make_split("phantom", "patient", selection="middle")
+    with pytest.raises(DataError, match="did you mean 'middle'"):
+        make_split("phantom", "patient", selection="midle")
+
+
+def test_too_few_patients_for_folds_are_counted():
+    with pytest.raises(DataError, match="3 patients or groups are too few for 5 parts"):
+        grouped_folds(np.zeros(6), np.array([0, 0, 1, 1, 2, 2]), 5, 0)
+
+
+def test_no_fold_stays_without_a_group():
+    groups = np.repeat(np.arange(5), [50, 1, 1, 1, 1])
+    assert sorted(set(grouped_folds(np.zeros(54), groups, 5, 0))) == [0, 1, 2, 3, 4]
+
+
+def test_folds_do_not_depend_on_the_order_of_the_rows():
+    rng = np.random.default_rng(0)
+    labels, groups = rng.integers(0, 4, 300), rng.integers(0, 60, 300).astype(str)
+    fold, order = grouped_folds(labels, groups, 5, 0), rng.permutation(300)
+    assert np.array_equal(grouped_folds(labels[order], groups[order], 5, 0), fold[order])
+    assert not np.array_equal(grouped_folds(labels, groups, 5, 1), fold), "another seed, other folds"
+
+
+def test_a_run_looks_its_external_set_up_by_name():
+    with pytest.raises(UnknownName, match="unknown data set 'satraj'; did you mean 'sartaj'"):
+        Run(dataset="phantom", split="external", test_on="satraj")

@@ -1,0 +1,88 @@
+"""Publishers' archives in small, made here with a few tiny images, and `download.py` run on them."""
+
+import io
+import subprocess
+import time
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image
+
+from datasets import catalog, download
+
+SCRIPT = Path(download.__file__)
+PIDS = ("100360", "MR040240", "MR040240B")  # two patients
+
+
+def image(seed: int, side: int = 48, kind: str = "JPEG") -> bytes:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(seed).integers(60, 255, (side, side), dtype=np.uint8)
+    Image.fromarray(noise).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def folders(name: str, each: int = 2, side: int = 48, kind: str = "JPEG", inside: str = "") -> dict[str, bytes]:
+    """The files of a Kaggle set with `each` images in every class folder."""
+    dataset = catalog.get(name)
+    paths = [f"{split}/{folder}/{i}.jpg" for split in dataset.splits for folder in dataset.folders for i in range(each)]
+    return {inside + path: image(seed, side, kind) for seed, path in enumerate(paths)}
+
+
+def mat(label: int, pid: str, seed: int) -> bytes:
+    """One figshare file: HDF5 behind 512 bytes, transposed, 16 bits; the tumour is a box above the middle."""
+    image = np.random.default_rng(seed).integers(500, 4000, (40, 60), dtype=np.int16)
+    mask = np.zeros((40, 60), np.uint8)
+    mask[5:15, 20:40] = 1
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=512) as file:
+        group = file.create_group("cjdata")
+        group["label"] = np.array([[float(label)]])
+        group["PID"] = np.array([[ord(character)] for character in pid], np.uint16)
+        group["image"], group["tumorMask"] = image.T, mask.T
+    return buffer.getvalue()
+
+
+def cheng(nested: bool = True) -> dict[str, bytes]:
+    mats = {f"{i + 1}.mat": mat(i % 3 + 1, PIDS[i % 3], seed=i) for i in range(12)}
+    if not nested:
+        return mats
+    inner = {f"brainTumorDataPublic_{i + 1}-{i + 6}.zip": dict(list(mats.items())[i : i + 6]) for i in (0, 6)}
+    return {name: zipped(files) for name, files in inner.items()} | {"README.txt": b"Cheng", "cvind.mat": b"folds"}
+
+
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def saved(folder: Path, content: bytes | dict[str, bytes], name: str = "archive.zip") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else zipped(content))
+    return path
+
+
+def bring(name: str, archive: Path | None = None, *options: str) -> int:
+    """`download.py` in this process, on one core."""
+    with_archive = ["--archive", str(archive), "--partial"] if archive else []  # of a few images
+    return download.main([name, *with_archive, "--workers", "1", *options])
+
+
+def left(root: Path) -> list[str]:
+    """What lies in the data root, the lock files apart."""
+    return sorted(p.name for p in root.iterdir() if not p.name.endswith(".lock")) if root.exists() else []
+
+
+def until(condition, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)

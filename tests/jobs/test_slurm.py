@@ -1,0 +1,289 @@
+"""The jobs on a real SLURM (`.ci/slurm.sh start` makes one): what they leave, how they fail and how they resume."""
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import pytest
+from safetensors.torch import save_file
+from small_notebook import small_notebook
+from torchvision.models import squeezenet1_1
+
+from datasets.catalog import REPO
+from models import BACKBONES
+
+pytestmark = pytest.mark.slurm
+
+ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
+
+
+def slurm(*command: object) -> str:
+    """Output of a SLURM command, or `FileNotFoundError`/`CalledProcessError` where it cannot be run."""
+    done = subprocess.run(
+        [str(word) for word in command], cwd=REPO, capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def nodes() -> int:
+    """How many nodes stand ready; skips the module where there is no SLURM."""
+    try:
+        return len(set(slurm("sinfo", "--noheader", "--Node", "--responding", "--format=%N").split()))
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
+        pytest.skip(f"no SLURM here ({reason}); .ci/slurm.sh start makes one")
+
+
+class Job:
+    """A submitted job: its state, its log, and the one way to wait."""
+
+    def __init__(self, number: str, log: Path) -> None:
+        self.number, self.log = number, log
+
+    def field(self, name: str) -> str:
+        return re.search(rf"\b{name}=(\S+)", slurm("scontrol", "show", "job", "--oneliner", self.number))[1]
+
+    def until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            state = self.field("JobState")
+            if (state in ENDED and not condition()) or time.monotonic() > deadline:
+                pytest.fail(f"job {self.number} is {state}; its log:\n{self.text()}")
+            time.sleep(0.3)
+
+    def end(self, seconds: float = 120) -> str:
+        """Wait for the end; returns the state."""
+        self.until(lambda: self.field("JobState") in ENDED, seconds)
+        return self.field("JobState")
+
+    def text(self) -> str:
+        return self.log.read_text() if self.log.exists() else ""
+
+
+@pytest.fixture
+def submit(nodes, tmp_path, monkeypatch):
+    """`submit(job file, *args, options=())` from the repository root, all output below `tmp_path`."""
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
+    submitted = []
+
+    def sbatch(job: Path | str, *args: object, options: tuple[str, ...] = ()) -> Job:
+        log = f"--output={tmp_path}/%j.log"
+        number = slurm("sbatch", "--parsable", log, *options, job, *args).strip()
+        submitted.append(number)
+        return Job(number, tmp_path / f"{number}.log")
+
+    yield sbatch
+    for number in submitted:
+        subprocess.run(["scancel", "--quiet", number], check=False)
+
+
+@pytest.fixture
+def small_job(tmp_path) -> Path:
+    """A job with the head of `jobs/cnn.job`, whose notebook comes from the command line."""
+    directives = [line for line in (REPO / "jobs/cnn.job").read_text().splitlines() if line.startswith("#")]
+    path = tmp_path / "small.job"
+    path.write_text("\n".join([*directives, 'exec bash jobs/run.sh "$@"', ""]))
+    return path
+
+
+def text_of(path: Path) -> str:
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(o.get("text", "") for c in cells if c.cell_type == "code" for o in c.outputs)
+
+
+def test_a_job_leaves_the_executed_notebook_and_html(submit, small_job, tmp_path):
+    path = small_notebook(tmp_path / "small.ipynb", "print('fold', fold)")
+    job = submit(small_job, path, "-p", "fold", 3, "--html")
+    assert job.end() == "COMPLETED", job.text()
+    notebook = tmp_path / "runs/notebooks" / f"small-{job.number}.ipynb"
+    assert "fold 3" in text_of(notebook) and notebook.with_suffix(".html").exists()
+    assert f"notebook: {notebook}" in job.text()
+    assert not list((tmp_path / "runs").glob("*-" + job.number))  # neither STOP nor the code is left
+
+
+def test_a_failing_cell_fails_the_job_with_its_traceback_in_the_log(submit, small_job, tmp_path):
+    job = submit(small_job, small_notebook(tmp_path / "small.ipynb", "1 / 0"))
+    assert job.end() == "FAILED" and job.field("ExitCode") == "1:0"
+    assert "----> 1 1 / 0" in job.text() and "ZeroDivisionError: division by zero" in job.text()
+    assert (tmp_path / "runs/notebooks" / f"small-{job.number}.ipynb").exists()
+
+
+def test_a_misspelt_parameter_fails_the_job_with_the_nearest_name(submit, small_job, tmp_path):
+    job = submit(small_job, small_notebook(tmp_path / "small.ipynb", "1"), "-p", "flod", 3)
+    assert job.end() == "FAILED" and job.field("ExitCode") == "2:0"
+    assert "unknown parameter 'flod'; did you mean 'fold'?" in job.text()
+
+
+def test_a_failure_on_two_nodes_ends_both(submit, small_job, tmp_path, nodes):
+    if nodes < 2:
+        pytest.skip("this cluster has one node")
+    fail_late = "import os, time\nif os.environ['RANK'] == '1':\n    1 / 0\ntime.sleep(300)"
+    job = submit(small_job, small_notebook(tmp_path / "small.ipynb", fail_late), options=("--nodes=2",))
+    assert job.end(90) == "FAILED" and job.field("ExitCode") == "1:0"
+    assert "ZeroDivisionError: division by zero" in job.text()
+
+
+ARRAYS = {  # job → parameters that its tasks differ in, and their values
+    "vit": (["model"], [["ViT"], ["AlexNet"], ["VGG16"]]),
+    "unet": (["model"], [["ClassicUNet"], ["ImprovedUNet"], ["AttentionUNet"]]),
+    "curation": (["dataset"], [["brain-tumor-mri"], ["sartaj"], ["cheng"]]),
+    "mtl": (
+        ["dataset", "split"],
+        [
+            ["sartaj", "published"],
+            ["sartaj", "patient"],
+            ["brain-tumor-mri", "published"],
+            ["brain-tumor-mri", "cleaned"],
+            ["brain-tumor-mri", "patient"],
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+def test_a_task_of_an_array_has_its_own_parameters(submit, tmp_path, name):
+    parameters, values = ARRAYS[name]
+    options = (f"--array=0-{len(values) - 1}", f"--output={tmp_path}/task-%a.log")
+    array = submit(f"jobs/{name}.job", "--list", options=options)
+    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(len(values))]
+    assert [task.end() for task in tasks] == ["COMPLETED"] * len(values), tasks[0].text()
+    assert [[re.search(rf"^{p} +(\S+)", t.text(), re.MULTILINE)[1] for p in parameters] for t in tasks] == values
+
+
+@pytest.mark.parametrize("name", ["unet", "mtl"])
+def test_a_job_of_several_models_or_sets_is_an_array_by_itself(name):
+    last = len(ARRAYS[name][1]) - 1
+    assert f"#SBATCH --array=0-{last}\n" in (REPO / f"jobs/{name}.job").read_text()
+
+
+def test_the_transfer_job_has_a_task_for_every_backbone():
+    text = (REPO / "jobs/transfer.job").read_text()
+    assert re.search(r"^backbones=\(([^)]*)\)", text, re.MULTILINE)[1].split() == list(BACKBONES)
+    assert f"#SBATCH --array=0-{len(BACKBONES) - 1}\n" in text
+
+
+def test_a_task_of_the_ledger_runs_its_row_or_names_what_it_lacks(submit, tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "none"))
+    job = submit("jobs/ledger.job", options=("--array=9", f"--output={tmp_path}/task-%a.log"))
+    task = Job(f"{job.number}_9", tmp_path / "task-9.log")
+    assert task.end() == "FAILED" and task.field("ExitCode") == "1:0", task.text()
+    assert "not run, it lacks: data set 'cheng' is not here: python datasets/download.py cheng" in task.text()
+    assert not list((tmp_path / "runs").glob("stop-*"))
+
+
+@pytest.mark.slow
+def test_the_ledger_job_pauses_when_warned_queues_again_and_goes_on(submit, tmp_path, small_phantom, monkeypatch):
+    """The job as it is, over a plan of one small row."""
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    run = {"dataset": "phantom", "model": "CustomCNN", "recipe": "s2", "image_size": 64, "quick": True}
+    (tmp_path / "plan.py").write_text(
+        "import sys\nfrom utils.reporting.ledger.__main__ import main\nfrom utils.reporting.ledger.rows import Row\n"
+        f"sys.exit(main(plan=[Row(group='', run={run}, epochs=4)]))\n"
+    )
+    text = (REPO / "jobs/ledger.job").read_text()
+    assert "python -m utils.reporting.ledger --run" in text
+    small = tmp_path / "ledger.job"
+    small.write_text(text.replace("python -m utils.reporting.ledger --run", f"python {tmp_path}/plan.py --run"))
+    options = ("--array=0", f"--output={tmp_path}/task-%a.log")
+    task = Job(f"{submit(small, options=options).number}_0", tmp_path / "task-0.log")
+
+    def of_row() -> str:
+        return "".join(path.read_text() for path in tmp_path.glob("runs/ledger/*.log"))
+
+    task.until(lambda: "] cell " in of_row())
+    slurm("scancel", "--batch", "--signal=USR1", task.number)
+    task.until(lambda: task.field("Restarts") == "1" and task.field("JobState") == "PENDING")
+    slurm("scontrol", "update", f"JobId={task.number}", "StartTime=now+3")
+    assert task.end(300) == "COMPLETED", task.text() + of_row()
+    epochs = re.findall(r"^(?:epoch|paused: after epoch) \d", of_row(), re.MULTILINE)
+    assert epochs == ["epoch 1", "paused: after epoch 1", "epoch 2", "epoch 3", "epoch 4"]
+    assert not list((tmp_path / "runs").glob("stop-*"))
+
+
+@pytest.fixture
+def train(submit, tmp_path, small_phantom, monkeypatch):
+    """`train(job, task, model, **values)`: one task of an array on the small phantom; its record, once it is done."""
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+
+    def run(name: str, task: int, model: str, **values: object) -> dict:
+        values = {"dataset": "phantom", "quick": "true", "image_size": 64} | values
+        args = [arg for parameter, value in values.items() for arg in ("-p", parameter, value)]
+        options = (f"--array={task}", f"--output={tmp_path}/task-%a.log")
+        job = Job(f"{submit(f'jobs/{name}.job', *args, options=options).number}_{task}", tmp_path / f"task-{task}.log")
+        assert job.end(300) == "COMPLETED", job.text()
+        (evidence,) = tmp_path.glob(f"runs/phantom.patient-f0.{model}.*/metrics.json")
+        return json.loads(evidence.read_text())
+
+    return run
+
+
+@pytest.mark.slow
+def test_mtl_job_trains_and_leaves_its_evidence(train):
+    record = train("mtl", 1, "MultiTaskUNet", epochs=1, width=4)
+    assert set(record["screening"]["S0"]) == {"sensitivity", "specificity", "accuracy"}
+    assert "tumour" in record["anomaly"] and record["training"]["epochs"] == 1
+
+
+@pytest.mark.slow
+def test_unet_job_trains_and_leaves_its_evidence(train, tmp_path):
+    record = train("unet", 2, "AttentionUNet", epochs=2, n_filters=4)
+    assert set(record["per_class"]) == {"NCR", "ED", "ET", "WT", "TC"} and record["training"]["epochs"] == 2
+    assert len(list(tmp_path.rglob("gates/epoch-*.npz"))) == 2
+
+
+@pytest.mark.slow
+def test_curation_job_leaves_its_findings(submit, tmp_path, small_phantom, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    job = submit("jobs/curation.job", "-p", "dataset", "phantom", "-p", "quick", "true", "-p", "permutations", 8)
+    assert job.end(300) == "COMPLETED", job.text()
+    found = json.loads((tmp_path / "runs/curation/phantom.json").read_text())
+    assert found["facts"]["images"] == 84 and {"nearest neighbour", "shift", "outliers", "source only"} <= set(found)
+    assert (tmp_path / f"runs/notebooks/1_data_curation-{job.number}.ipynb").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [1, 2])
+def test_cnn_job_pauses_when_warned_queues_again_and_leaves_its_evidence(
+    submit, tmp_path, nodes, count, small_phantom, monkeypatch
+):
+    if nodes < count:
+        pytest.skip("this cluster has one node")
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    values = {"dataset": "phantom", "quick": "true", "epochs": 4, "image_size": 64}
+    args = [arg for name, value in values.items() for arg in ("-p", name, value)]
+    job = submit("jobs/cnn.job", *args, "--html", options=(f"--nodes={count}",))
+
+    job.until(lambda: "] cell " in job.text())  # before training, so that it must stop after its first epoch
+    slurm("scancel", "--batch", "--signal=USR1", job.number)
+    job.until(lambda: job.field("Restarts") == "1" and job.field("JobState") == "PENDING")
+    # SLURM would wait two minutes. Not "now": a node refuses a job whose credential it revoked in the same second.
+    slurm("scontrol", "update", f"JobId={job.number}", "StartTime=now+3")
+    assert job.end(300) == "COMPLETED", job.text()
+
+    assert re.findall(r"^(?:epoch|paused: after epoch) \d", job.text(), re.MULTILINE) == [
+        "epoch 1",
+        "paused: after epoch 1",
+        "epoch 2",
+        "epoch 3",
+        "epoch 4",
+    ]
+    assert job.text().count("HTML: ") == 1  # rank 0 alone, and only when it was done
+    assert (tmp_path / f"runs/notebooks/2_classification-{job.number}.html").exists()
+    (evidence,) = tmp_path.glob("runs/phantom.*.CustomCNN.*/metrics.json")
+    assert json.loads(evidence.read_text())["hardware"]["processes"] == count
+    assert list(tmp_path.glob("runs/phantom.*.CustomCNN.*/model.safetensors"))
+    assert not list((tmp_path / "runs").glob("*-" + job.number))
+
+
+@pytest.mark.slow
+def test_transfer_job_takes_a_weight_file_and_leaves_its_evidence(train, tmp_path):
+    save_file(squeezenet1_1().state_dict(), tmp_path / "imagenet.safetensors")
+    record = train("transfer", 16, "SqueezeNet", weights=tmp_path / "imagenet.safetensors", recipe="s3", epochs=3)
+    assert record["run"]["pretrained"] and record["training"]["epochs"] == 3
+    assert set(record["tta"]) == {"gain", "accuracy"} and "macro_f2" in record["metrics"]
+    assert len(list(tmp_path.rglob("checkpoint-*.pt"))) == 3, "a checkpoint a stage"

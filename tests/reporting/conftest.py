@@ -1,0 +1,34 @@
+"""Fixtures of the tests of reporting."""
+
+from dataclasses import asdict
+
+import pandas as pd
+import pytest
+
+from utils.reporting.records import (
+    HISTORY,
+    METRICS,
+    PREDICTIONS,
+    Evidence,
+    load_evidence,
+    run_folder,
+    write_predictions,
+    write_record,
+)
+from utils.reporting.runs import Run
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Writes a run to an empty folder of evidence and returns what is in it so far."""
+
+    def write(run: Run, table: pd.DataFrame, history: pd.DataFrame | None = None, **record) -> Evidence:
+        record = {"id": run.id, "task": run.task, "run": asdict(run), "training": None, "recipe": None} | record
+        folder = run_folder(tmp_path, record)
+        write_record(folder / METRICS, record)
+        write_predictions(folder / PREDICTIONS, table)
+        if history is not None:
+            history.to_csv(folder / HISTORY, index=False)
+        return load_evidence(tmp_path)
+
+    return write

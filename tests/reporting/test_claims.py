@@ -1,0 +1,206 @@
+"""The sentences about runs follow from the runs: they change with the records that they are made of."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from intervals_of import interval
+
+from datasets.catalog import REPO
+from utils.evaluation.intervals import mean_interval
+from utils.recipes.published import published_table
+from utils.reporting import claims
+from utils.reporting.claims.common import apart, by_direction, direction, listed, percent, points
+from utils.reporting.records import (
+    Evidence,
+    load_evidence,
+)
+from utils.reporting.runs import Run
+
+MANY = 200  # test images, each a group of its own
+GROUPS = [f"g{i:03}" for i in range(MANY)]
+
+
+def first(share: float) -> np.ndarray:
+    """Right on the first `share` of the images."""
+    return np.arange(MANY) < round(share * MANY)
+
+
+@pytest.fixture
+def put_classifier(put):
+    def write(right: np.ndarray, unseen: int = 0, history: pd.DataFrame | None = None, **of) -> Evidence:
+        anomaly = of.pop("anomaly", None)
+        run = Run(**{"dataset": "brain-tumor-mri", "recipe": "s2"} | of)
+        network = run.model != "1-NN"
+        predicted = np.where(right, "glioma", "notumor")
+        table = pd.DataFrame({"path": GROUPS, "label": "glioma", "group": GROUPS, "predicted": predicted})
+        return put(
+            run,
+            table,
+            history,
+            images=MANY,
+            metrics={"accuracy": mean_interval(right, GROUPS)},
+            recipe={"name": run.recipe} if network else None,
+            training={"epochs": 8, "val_accuracy": 0.5} if network else None,
+            unseen={"images": unseen} if unseen else None,
+            anomaly={"tumour": interval(*anomaly)} if anomaly else None,
+        )
+
+    return write
+
+
+def test_words_of_intervals():
+    above, below, none = interval(0.1, 0.01, 0.2), interval(-0.1, -0.2, -0.01), interval(0.1, -0.1, 0.2)
+    assert [direction(entry) for entry in (above, below, none)] == [1, -1, 0]
+    assert direction({"value": 0.3, "low": None, "high": None}) == 0, "one group has no interval"
+    assert by_direction({"a": above, "b": below, "c": none}) == {1: ["a"], -1: ["b"], 0: ["c"]}
+    assert apart(above, below) and apart(below, above) and not apart(above, none)
+    assert [listed(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["none", "a", "a and b", "a, b and c"]
+    assert percent(above) == "10.0 (1.0–20.0) %" and points(below) == "-10.0 (-20.0 to -1.0) points"
+
+
+@pytest.mark.parametrize("name", sorted(claims.__all__))
+def test_without_runs_nothing_is_claimed(name, tmp_path):
+    said = getattr(claims, name)(load_evidence(tmp_path))
+    if name == "untested_networks":
+        assert said == "CustomCNN, AlexNet, VGG16 and ViT have not been trained from scratch on `brain-tumor-mri` yet."
+    else:
+        assert said.endswith(": not run yet.*") and "\n" not in said
+
+
+@pytest.mark.parametrize("name", sorted(claims.__all__))
+def test_committed_runs_make_whole_sentences(name):
+    said = getattr(claims, name)(load_evidence(REPO / "saved_metrics"))
+    assert said[0] in "*`" or said[0].isupper()
+    assert not re.search(
+        r"\b(nan|None|none)\b(?! \()", said.replace("tumour from none", "").replace("against none", "")
+    )
+
+
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.9, "more accurate than"), (0.5, "not distinguishable from"), (0.1, "less accurate than")]
+)
+def test_a_network_is_compared_with_the_nearest_neighbour_image_by_image(put_classifier, share, words):
+    put_classifier(first(0.5), model="1-NN", recipe="none")
+    said = claims.above_nearest_neighbour(put_classifier(first(share)))
+    assert f"CustomCNN is {words} it" in said and "reaches 50.0 (" in said and "AlexNet" not in said
+
+
+def test_the_published_split_is_optimistic_only_where_intervals_part(put_classifier):
+    for model, shares in {"CustomCNN": (0.9, 0.6), "AlexNet": (0.62, 0.6)}.items():
+        put_classifier(first(shares[0]), model=model)
+        evidence = put_classifier(first(shares[1]), model=model, split="patient", fold=None)
+    assert claims.split_effect(evidence).endswith(
+        "For CustomCNN the two intervals do not overlap: there, the published split is optimistic."
+    )
+
+
+@pytest.mark.parametrize(("after", "verdict"), [
+    ({"brain-tumor-mri": 0.95, "sartaj": 0.3}, "Removing duplicates improved accuracy on `brain-tumor-mri`. "),
+    ({"brain-tumor-mri": 0.52, "sartaj": 0.3}, "Removing duplicates improved accuracy on neither set. "),
+    ({"sartaj": 0.3}, "Removing duplicates did not improve accuracy. "),
+])  # fmt: skip
+def test_cleaning_improves_where_the_interval_says_so(put_classifier, after, verdict):
+    for dataset, share in after.items():
+        of = {"dataset": dataset, "image_size": 64}
+        put_classifier(first(0.5), **of)
+        evidence = put_classifier(first(share), split="cleaned", unseen=7, **of)
+    said = claims.cleaning(evidence)
+    assert said.startswith(verdict) and "of these, 7 have no duplicate" in said
+    assert ("the intervals overlap" in said) == (0.52 in after.values())
+
+
+def transfer_run(**of) -> dict:
+    return {"split": "patient", "fold": 0, "model": "SqueezeNet", "image_size": 64, "pretrained": True} | of
+
+
+def test_a_gain_by_pretraining_counts_comparisons_and_warns_of_one_seed(put_classifier):
+    for dataset, share in {"brain-tumor-mri": 0.8, "cheng": 0.52}.items():
+        of = transfer_run(dataset=dataset, recipe="ours")
+        put_classifier(np.roll(first(0.5), 10), **of | {"pretrained": False})
+        evidence = put_classifier(first(share), **of)
+    said = claims.pretraining(evidence)
+    assert said.startswith("In 1 of 2 comparisons") and "between +2.0 and +30.0 points" in said and "one seed" in said
+
+
+def test_ingredients_are_sorted_by_their_intervals(put_classifier):
+    shares = {"ours": 0.8, "ours-frozen": 0.5, "ours-top30": 0.95}
+    for recipe, share in shares.items():
+        put_classifier(first(share), **transfer_run(recipe=recipe))
+    evidence = put_classifier(np.roll(first(0.8), 6), **transfer_run(recipe="ours-unbalanced"))
+    said = claims.ingredients(evidence)
+    assert "test accuracy falls with `ours-frozen` (-30.0 (" in said and "it rises with `ours-top30` (+15.0 (" in said
+    assert "no difference is shown for `ours-unbalanced`." in said
+
+
+def test_test_time_augmentation_names_what_it_lost(put, put_classifier):
+    gains = {"ours": (0.02, 0.01, 0.03), "s1": (-0.09, -0.15, -0.03), "ours-frozen": (-0.03, -0.08, 0.01)}
+    for recipe, gain in gains.items():
+        run = Run(dataset="brain-tumor-mri", **transfer_run(recipe=recipe))
+        evidence = put(run, pd.DataFrame(), tta={"gain": interval(*gain)})
+    said = claims.test_time_augmentation(evidence)
+    assert "after 3 trainings" in said and "above 0 after 1 of them, below 0 after 1, and includes 0 after 1" in said
+    assert said.index("`s1` (-9.0") < said.index("`ours-frozen` (-3.0"), "the largest loss first"
+
+
+def test_a_frozen_backbone_is_reported_at_both_ends(put):
+    for recipe, known in {"ours": (0.6, 0.9), "ours-frozen": (0.7, 0.75), "s1": (0.5, 0.5)}.items():
+        run = Run(dataset="brain-tumor-mri", **transfer_run(recipe=recipe))
+        history = pd.DataFrame({"epoch": [1, 2], "val_accuracy": known})
+        evidence = put(run, pd.DataFrame(), history)
+    said = claims.frozen_backbone(evidence)
+    assert "70.0 % after the first epoch and 75.0 % after 2; with all layers unfrozen 60.0 and 90.0 %." in said
+
+
+MULTITASK = {"model": "MultiTaskUNet", "n_filters": 8, "image_size": 128}
+
+
+def test_the_multi_task_network_is_compared_with_the_nearest_neighbour_split_by_split(put_classifier):
+    for split, share in {"published": 0.5, "cleaned": 0.9}.items():
+        put_classifier(np.roll(first(0.5), 3), split=split, model="1-NN", recipe="none")
+        put_classifier(first(0.2), split=split, **MULTITASK, recipe="s0-flat")
+        evidence = put_classifier(first(share), split=split, **MULTITASK, recipe="s0")
+    cleaned, published = claims.multitask_by_split(evidence).splitlines()[2:]
+    assert cleaned.startswith("- `brain-tumor-mri`, cleaned: 90.0 (") and "against 1-NN +40.0 (" in cleaned
+    assert published.endswith("an interval that includes 0: no difference is shown")
+
+
+def test_the_ablation_names_what_shows_a_difference(put_classifier):
+    of = MULTITASK | {"image_size": 64, "split": "patient", "fold": 0}
+    for seed in (0, 1):
+        shares = {"s0": 0.8, "s0-flat": 0.6, "s0-fixed": 0.95}
+        for recipe, share in shares.items():
+            put_classifier(first(share), recipe=recipe, seed=seed, **of)
+        evidence = put_classifier(np.roll(first(0.8), 2), recipe="s0-kendall", seed=seed, **of)
+    said = claims.multitask_ablation(evidence)
+    assert "patient fold 0, mean of 2 seeds: less accurate than S0's own are `s0-flat` (-20.0 (" in said
+    assert "; more accurate `s0-fixed` (+15.0 (" in said and "no difference is shown for `s0-kendall`." in said
+
+
+def test_balances_state_the_share_of_the_gradient(put_classifier):
+    of = MULTITASK | {"image_size": 64, "split": "patient", "fold": 0}
+    for recipe, weight in {"s0": 20, "s0-fixed": 1}.items():
+        values = {"gradient_reconstruction": 0.01, "gradient_classification": 1.0, "val_reconstruction": 0.002}
+        values |= {"weight_reconstruction": weight, "weight_classification": 1}
+        evidence = put_classifier(first(0.8), history=pd.DataFrame([values] * 3), recipe=recipe, **of)
+    assert claims.balances(evidence).endswith(": 0.2 under `s0` and 0.01 under `s0-fixed`.")
+
+
+@pytest.mark.parametrize(
+    ("auc", "words"),
+    [((0.3, 0.2, 0.4), "a smaller error"), ((0.6, 0.55, 0.7), "a larger error"), ((0.6, 0.4, 0.7), "no difference")],
+)
+def test_the_reconstruction_error_is_judged_by_its_interval(put_classifier, auc, words):
+    said = claims.reconstruction_error(put_classifier(first(0.8), recipe="s0", anomaly=auc, **MULTITASK))
+    assert words in said and said.count(" error") == 1 + (words != "no difference")
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_numbers_in_the_prose_are_reported_ones(path):
+    reported = {f"{100 * value:.{digits}f}" for value in published_table().value for digits in (0, 1, 2)}
+    cells = json.loads(path.read_text())["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    typed = set(re.findall(r"(\d+(?:\.\d+)?) ?%", text)) - {"95"}  # of intervals
+    assert typed <= reported, "compute it in a cell, or claim it from the records (utils/reporting/claims)"
