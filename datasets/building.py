@@ -51,7 +51,6 @@ def build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers:
             attrs={"name": dataset.name},
             needed=store_bytes(dataset, images, how["size"], how["bits"]),
             slices=max(dataset.slices, -(-images // max(len(samples), 1))),
-            most=images,
             workers=workers,
             progress=progress.update,
         )

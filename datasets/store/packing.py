@@ -50,7 +50,6 @@ def pack(
     attrs: dict[str, Any] | None = None,
     needed: int = 0,
     slices: int = 1,
-    most: int = 0,
     workers: int | None = None,
     progress: Callable[[int], Any] = lambda n: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
@@ -60,8 +59,8 @@ def pack(
         read: picklable; called in the workers with one of `paths`, returns the images that it holds and raises
             `DataError` for a broken file.
         needed: bytes of disk space to set aside for the store.
-        slices: images in each of `paths`. More than one: volumes, which are compressed, and few held in memory.
-        most: images in all of `paths` together, where they are not `slices` in each.
+        slices: images in each of `paths`, on average and rounded up. More than one: volumes, which are compressed, and
+            few held in memory.
         progress: called with the number of images just done.
 
     Returns the facts of each stored image, `path` and `remarks` included, in the order of storage, and of each broken
@@ -78,7 +77,7 @@ def pack(
         file.attrs.update({"size": size, "crop": crop, "version": VERSION, **(attrs or {})})
         for facts, bad, arrays in in_order(job, batches, workers, ahead):
             for name, batch in arrays.items():
-                _append(file, name, len(stored), most or len(paths) * slices, batch, compression[name])
+                _append(file, name, len(stored), len(paths) * slices, batch, compression[name])
             stored += facts
             broken += bad
             progress(len(facts) + len(bad))
