@@ -1,6 +1,9 @@
 """A reader's own labels: folders of classes, tables, volumes; from the door to a figure, external tests both ways."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -16,7 +19,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from test_own_sets import blob, head
 
 from datasets import catalog, download
-from datasets.catalog import DataError
+from datasets.catalog import REPO, DataError
 from datasets.curation import __main__ as curation
 from datasets.sources import volumes
 from datasets.splitting import make_split
@@ -399,3 +402,33 @@ def test_what_was_shared_is_forgotten_with_the_images(both, data):
     assert own("--folder", both, "--crop", "none") == 0
     with pytest.raises(DataError, match=r"not there; make it with: python -m datasets.curation phantom own$"):
         make_split("phantom", "external", test_on="own")
+
+
+# ---- the chapters themselves ---------------------------------------------------------------------------
+
+
+def headless(chapter: str, *parameters: str) -> subprocess.CompletedProcess:
+    words = [word for name in parameters for word in ("-p", *name.split("="))]
+    command = [sys.executable, "-m", "utils.headless", str(REPO / f"notebooks/{chapter}.ipynb"), *words]
+    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPO)})
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_chapter_2_runs_on_a_folder_of_classes_some_of_them_rare(tmp_path):
+    folder = classes(tmp_path / "mine", ODD[:6], each=8)
+    for i in range(5):
+        next((folder / ODD[0]).glob(f"{i}.*")).unlink()
+    assert own("--folder", folder) == 0
+    done = headless("2_classification", "dataset=own", "split=patient", "image_size=64")
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert "own.patient-f0.CustomCNN.s2-64px-quick.seed0" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_chapter_1_is_about_published_sets_and_says_so_in_one_line(tmp_path):
+    assert own("--folder", classes(tmp_path / "mine", ["a", "b"])) == 0
+    done = headless("1_data_curation", "dataset=own")
+    error = next(line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: "))
+    assert done.returncode == 1 and "DataError: " in error and "'own' was curated when it was brought in" in error
