@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from datasets.catalog import Dataset
-from datasets.sources import layouts
+from datasets.sources import layouts, own
 from datasets.sources.sample import BrokenArchive, Sample
 from datasets.store import index, manifest, packing, preprocess, spelling, summary
 
@@ -34,7 +34,7 @@ def build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers:
     samples = {sample.path: sample for sample in layouts.samples(dataset, raw)}
     source = json.loads((raw.parent / "raw.json").read_text(encoding="utf-8"))
     archive = source["archive"].get("path", dataset.name)
-    images = len(samples) * dataset.slices
+    images = own.count(raw) if dataset.layout == "own" else len(samples) * dataset.slices
     is_part = images < (1 - MAX_BROKEN) * dataset.images
     if is_part and how["whole"]:
         raise BrokenArchive(
@@ -50,21 +50,21 @@ def build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers:
             crop=how["crop"],
             attrs={"name": dataset.name},
             needed=store_bytes(dataset, images, how["size"], how["bits"]),
-            slices=dataset.slices,
+            slices=max(dataset.slices, -(-images // max(len(samples), 1))),
             workers=workers,
             progress=progress.update,
         )
     _judge(dataset, broken, len(samples), archive)
     known = manifest.originals(dataset.name)
     rows = [manifest.row(sample.label, sample.split, f, known) for f in stored for sample in [_sample_of(samples, f)]]
-    notes = _one_spelling(rows, "patient", "to be one person")
+    notes = source.pop("notes", []) + _one_spelling(rows, "patient", "to be one person")
     mark = {"partial": f"{len(rows)} of {dataset.images}"} if is_part else {}
     remarks = Counter(remark for row in rows for remark in row.pop("remarks"))
     rows = [row | mark for row in rows]
     if absent := sorted(set(dataset.classes) - {row["label"] for row in rows}):
         raise BrokenArchive(f"{dataset.name}: no image of {', '.join(absent)}; {_again(dataset)}")
     manifest.write_manifest(work / "manifest.csv", rows)
-    extra = _reader_s_own(dataset, rows, remarks, work) if dataset.layout == "own" else {}
+    extra = _reader_s_own(dataset, rows, remarks, work, raw) if dataset.layout == "own" else {}
     counts = manifest.count(rows)
     for difference in manifest.count_differences(dataset, counts):
         print(f"note: {difference}", file=sys.stderr)
@@ -79,17 +79,17 @@ def build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers:
     manifest.write_log(work, log | source | extra)
 
 
-def _reader_s_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path) -> dict[str, Any]:
+def _reader_s_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, raw: Path) -> dict[str, Any]:
     """Find the groups of `own`, write them to `work`, and return what its log says more than that of other sets."""
     from datasets.curation import relatives, thumbnails  # brings torch, which no other set needs here
 
-    table, how = relatives.find_groups(thumbnails.look(dataset.name, progress=not quiet(), home=work))
+    table, how = relatives.find_groups(thumbnails.look_into(dataset, work, raw, progress=not quiet()))
     table.to_csv(work / index.GROUPS, index=False)
     several = table[table.patient.ne("")].groupby("group").patient.nunique().gt(1).sum()
     joined = f"{counted(int(several), 'group')} {'joins' if several == 1 else 'join'} images of several patients"
-    said = f"Groups stay on one side of a split: {how}. {joined}."
+    said = f"Groups stay on one side of a split: {how}." + f" {joined}." * bool(table.patient.ne("").any())
     facts = {name: list(getattr(dataset, name)) for name in ("classes", "channels", "mask_channels")}
-    holds = summary.summary(rows, remarks, table.group, bool(dataset.mask_channels))
+    holds = summary.summary(rows, remarks, table, bool(dataset.mask_channels))
     return facts | {"holds": holds, "relatives": said, "groups_sha256": manifest.sha256(work / index.GROUPS)}
 
 
@@ -104,7 +104,9 @@ def _one_spelling(rows: list[dict[str, Any]], column: str, taken: str) -> list[s
 
 
 def _sample_of(samples: dict[str, Sample], facts: dict[str, Any]) -> Sample:
-    return samples[facts["path"] if "slice" not in facts else facts["patient"]]
+    """The sample of an image: of its file, or of the volume that its path goes on from."""
+    path = facts["path"]
+    return samples[path if "slice" not in facts else path.rpartition("/")[0]]
 
 
 def _judge(dataset: Dataset, broken: list[dict[str, str]], total: int, archive: str) -> None:

@@ -26,7 +26,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", metavar="NAME", help="the data set, one of those below")
     parser.add_argument("--archive", metavar="FILE", help="the publisher's archive, or the folder of one unpacked")
-    parser.add_argument("--folder", metavar="DIR", help=f"of 'own': images, masks and {own.TABLE}")
+    parser.add_argument("--folder", metavar="DIR", help=f"of 'own': folders of classes, or images and {own.TABLE}")
+    parser.add_argument("--labels", metavar="FILE", help="of 'own': a table of images, labels, masks, patients (CSV)")
+    parser.add_argument(
+        "--columns", metavar="NAMES", help="of 'own': what they are called there: image=a,label=b,mask="
+    )
     parser.add_argument(
         "--channels", metavar="NAMES", help="of 'own': keep the channels of its images, named so: a,b,c"
     )
@@ -50,13 +54,18 @@ def _usage_fault(args: argparse.Namespace) -> str:
         return f"--workers {args.workers}: at least 1 is needed"
     if generated and (args.archive or args.crop):
         return f"{args.name} is generated: --archive and --crop do not apply"
-    if bool(args.folder) > (layout == "own") or bool(args.archive) > (layout != "own"):
-        return f"{args.name}: --folder is for 'own' alone, which has no --archive"
+    folder = next((f"--{name}" for name in ("folder", "labels", "columns") if getattr(args, name) is not None), "")
+    if bool(folder) > (layout == "own") or bool(args.archive) > (layout != "own"):
+        return f"{args.name}: {folder or '--folder'} is for 'own' alone, which has no --archive"
+    if args.columns is not None and not (args.labels or args.folder):
+        return "--columns goes with --labels FILE or --folder DIR"
+    if args.columns is not None and not _columns(args.columns):
+        return f"--columns {args.columns}: takes image=NAME,label=NAME and the like, with commas between"
     if args.channels is not None and layout != "own":
         return f"{args.name}: --channels is for 'own' alone"
     if args.channels is not None and not _channels(args.channels):
         return f"--channels {args.channels}: takes two or more names of channels, with commas between"
-    if args.replace and not (args.archive or args.folder):
+    if args.replace and not (args.archive or args.folder or args.labels):
         return "--replace goes with --archive FILE (or --folder DIR), which is packed in place of what is there"
     if args.bits and layout != "brats":
         return f"{args.name} holds no volumes: --bits does not apply"
@@ -71,6 +80,21 @@ def _channels(text: str | None) -> list[str]:
     """Names between commas, two or more and no two alike; none where they are not."""
     names = [name.strip() for name in (text or "").split(",")]
     return names if len(names) > 1 and all(names) and len(set(names)) == len(names) else []
+
+
+def _columns(text: str) -> dict[str, str]:
+    """Names before and after each `=`, of pairs with commas between; none where they are no such pairs."""
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    return {name.strip(): its.strip() for name, equals, its in pairs if equals} if all(p[1] for p in pairs) else {}
+
+
+def _given(args: argparse.Namespace) -> own.Given | None:
+    """What a reader gives of his own; a table alone lies in the folder of its images."""
+    if not (args.folder or args.labels):
+        return None
+    table = Path(args.labels) if args.labels else None
+    columns = _columns(args.columns) if args.columns else {}
+    return own.Given(Path(args.folder) if args.folder else table.parent, table, columns)
 
 
 def _report(name: str, archive: Path | None) -> int:
@@ -93,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(fault)
         if args.check:
             return _report(args.name, existing(args.archive))
-        source = args.archive or args.folder
+        source = args.archive or _given(args)
         how = (args.size, args.crop, args.workers, args.seed, args.bits)
         prepare(args.name, source, *how, _channels(args.channels), args.partial, args.replace)
         return 0

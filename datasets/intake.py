@@ -20,7 +20,7 @@ from datasets.store import manifest, packing, summary
 
 def prepare(
     name: str,
-    archive: str | Path | None = None,
+    archive: str | Path | own.Given | None = None,
     size: int | None = None,
     crop: str | None = None,
     workers: int | None = None,
@@ -33,8 +33,8 @@ def prepare(
     """Bring data set `name` in, unless it is there already, and return its folder.
 
     Args:
-        archive: the publisher's archive, downloaded by hand, or the folder that it was unpacked to; the folder of
-            `own`; None fetches it.
+        archive: the publisher's archive, downloaded by hand, or the folder that it was unpacked to; of `own`, the
+            folder or what else the reader gives; None fetches it.
         size: side of the stored square images in pixels; a new one is made from `raw/`.  None takes what is
             stored, or the catalogue's.
         crop: a rule of `preprocess.CROPS`; None takes what is stored, or the catalogue's.
@@ -49,7 +49,7 @@ def prepare(
     interrupted run finished is taken up by the next.
     """
     dataset, home = catalog.lookup(catalog.CATALOG, name, "data set"), catalog.dataset_dir(name)
-    archive = existing(archive, folder=dataset.layout == "own")
+    archive = _given(archive) if dataset.layout == "own" else existing(archive)
     wanted = {"size": size, "crop": crop, "seed": seed, "bits": bits, "channels": list(channels) or None}
     work = workplace.work_of(home)
     with workplace.disk_errors(home):
@@ -81,13 +81,22 @@ def prepare(
     return home
 
 
-def existing(archive: str | Path | None, folder: bool = False) -> Path | None:
-    """The path of an archive or folder that is there and may be read; `folder`: of `own`, no archive will do."""
+def _given(source: str | Path | own.Given | None) -> own.Given | None:
+    """What a reader gives, if it is there."""
+    given = source if isinstance(source, own.Given) or not source else own.Given(Path(source))
+    if given:
+        given.folder = given.folder.expanduser().resolve()
+        given.table = given.table and given.table.expanduser().resolve()
+        if not given.folder.is_dir():
+            raise DataError(f"{given.folder}: no such folder; --folder wants one with images in it")
+    return given
+
+
+def existing(archive: str | Path | None) -> Path | None:
+    """The path of an archive or folder that is there and may be read."""
     if not archive:
         return None
     path = Path(archive).expanduser().resolve()
-    if folder and not path.is_dir():
-        raise DataError(f"{path}: no such folder; --folder wants one with {own.TABLE} in it")
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; --archive wants a zip archive, or what was unpacked from it")
     try:
@@ -141,35 +150,39 @@ def _kept_raw(folder: Path, source: dict[str, Any] | None) -> Path | None:
     return raw if source is None or packed["sha256"] == source["sha256"] else None
 
 
-def _source(dataset: Dataset, archive: Path) -> dict[str, Any]:
+def _source(dataset: Dataset, archive: Path | own.Given) -> dict[str, Any]:
     """Name, bytes, sha256 and path of what is brought in."""
-    of = own.source_of(archive) if dataset.layout == "own" else unpacking.source_of(dataset, archive)
-    return {**of, "path": str(archive)}
+    if isinstance(archive, own.Given):
+        return {**own.source_of(archive), "path": str(archive.path)}
+    return {**unpacking.source_of(dataset, archive), "path": str(archive)}
 
 
-def _unpack(dataset: Dataset, archive: Path | None, source: dict[str, Any] | None, work: Path, size: int) -> Path:
+def _unpack(
+    dataset: Dataset, archive: Path | own.Given | None, source: dict[str, Any] | None, work: Path, size: int
+) -> Path:
     """Return `raw/` of `archive` (fetched if None); a finished unpacking of the same archive is taken up."""
     if archive is None and dataset.layout == "own":
-        raise DataError("own: name your folder with --folder; datasets/README.md says what it holds")
+        raise DataError("own: name your folder with --folder, or a table with --labels; see datasets/README.md")
     if archive is None:
         archive = fetch.fetch(dataset, work / "download", quiet=quiet())
         source = unpacking.source_of(dataset, archive)
     if raw := _kept_raw(work, source):
-        print(f"{dataset.name}: {archive.name} was unpacked before; going on from there")
+        print(f"{dataset.name}: {source['name']} was unpacked before; going on from there")
         return raw
     workplace.clean(work, keep=("download",))
-    if dataset.layout == "own":
+    left_out, notes = [], []
+    if isinstance(archive, own.Given):
         fetch.require_space(work.parent, source["bytes"])
         with bar(0, "copying", "files") as progress:
-            own.copy(archive, work / "unpacking", progress.update)
-        left_out = []
+            notes = own.copy(archive, work / "unpacking", progress.update)
     else:
         packed = building.store_bytes(dataset, dataset.images, size)
         fetch.require_space(work.parent, unpacking.content_bytes(archive) + packed)
         with bar(0 if dataset.slices > 1 else dataset.images, "unpacking", "files") as progress:
             left_out = unpacking.unpack(dataset, archive, work / "unpacking", progress.update)
         _say_overlooked([member for member in left_out if layouts.overlooked(dataset, member)])
-    manifest.write_json(work / "raw.json", {"archive": source, "left_out": left_out})
+    known = {"archive": source, "left_out": left_out} | ({"notes": notes} if notes else {})
+    manifest.write_json(work / "raw.json", known)
     return (work / "unpacking").rename(work / "raw")
 
 

@@ -160,7 +160,7 @@ def make_split(
 
 
 def _middle(name: str, manifest: pd.DataFrame, split: Split) -> Split:
-    if "slice" not in manifest or split.test_set != name:
+    if catalog.get(name).slices == 1 or split.test_set != name:
         raise DataError(f"selection='middle': '{name}' holds no volumes, take selection='all'")
     kept = manifest["slice"].astype(int).between(*MIDDLE).to_numpy()
     parts = {part: rows[kept[rows]] for part, rows in vars(split).items() if part in ("train", "val", "test")}
@@ -186,11 +186,14 @@ def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.
 
 
 def _table(path: str, names: str) -> pd.DataFrame:
-    if not (index.SPLITS / path).is_file():
-        raise DataError(f"{index.SPLITS / path}: not there; make it with: python -m datasets.curation {names} --write")
+    table, write = index.SPLITS / path, " --write"
+    if own := [name for name in names.split() if catalog.get(name).layout == "own"]:
+        table, write = catalog.dataset_dir(own[0]) / path, ""
+    if not table.is_file():
+        raise DataError(f"{table}: not there; make it with: python -m datasets.curation {names}{write}")
     for name in names.split():
-        index.refuse_part(name, read_manifest(name), index.SPLITS / path)
-    return pd.read_csv(index.SPLITS / path, dtype=str, keep_default_na=False)
+        index.refuse_part(name, read_manifest(name), table)
+    return pd.read_csv(table, dtype=str, keep_default_na=False)
 
 
 def _removed_by_s0(name: str, manifest: pd.DataFrame) -> np.ndarray:

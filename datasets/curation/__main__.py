@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from datasets.catalog import DataError
-from datasets.curation import neighbours
+from datasets.catalog import DataError, get
+from datasets.curation import neighbours, relatives
 from datasets.curation.duplicates import s0_cleaning
 from datasets.curation.links import REFERENCE, names_patients, overlap
 from datasets.curation.split_table import curate, facts
@@ -40,9 +40,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = json.loads(path.read_text()) if path.is_file() else {}
     try:
         linked = [name for name in args.datasets if name != REFERENCE and not names_patients(name)]
+        linked = [] if any(get(name).layout == "own" for name in args.datasets) else linked
         needed = [*args.datasets, *([REFERENCE] if linked else [])]
         for name in needed:
             index.require(name)  # before the images of the others are looked at
+        if own := [name for name in args.datasets if get(name).layout == "own"]:
+            for other in set(args.datasets) - set(own):
+                print(f"{own[0]} and {other}, images shared\n{relatives.write_overlap(own[0], other).to_string()}")
+            return 0
         images = {name: look(name, progress=sys.stderr.isatty()) for name in dict.fromkeys(needed)}
         tables = {}
         for name in args.datasets:

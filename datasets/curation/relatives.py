@@ -3,9 +3,12 @@
 `split_table.curate` makes the committed tables, of sets whose likeness was studied; here the limit is found anew.
 """
 
+import sys
+
 import numpy as np
 import pandas as pd
 
+from datasets import catalog
 from datasets.curation.duplicates import (
     ALIKE_CORRELATION,
     NEAR_CORRELATION,
@@ -14,9 +17,11 @@ from datasets.curation.duplicates import (
     duplicate_pairs,
     identical_pairs,
 )
+from datasets.curation.links import overlap
 from datasets.curation.split_table import group_name
-from datasets.curation.thumbnails import Thumbnails
-from datasets.splitting import FOLDS
+from datasets.curation.thumbnails import Thumbnails, look
+from datasets.splitting import FOLDS, overlap_file
+from datasets.store.index import read_splits
 
 COLUMNS = ["path", "label", "patient", "group", "label_conflict"]
 CORRELATIONS = (ALIKE_CORRELATION, 0.95, NEAR_CORRELATION)
@@ -60,3 +65,18 @@ def _join_alike(
             return member, f"images alike (correlation of at least {correlation:g}) are joined{run_together}"
         run_together = f"; at {correlation:g} they would run together into a group of {np.bincount(member).max():,}"
     return before, f"only copies are joined{run_together}"
+
+
+def write_overlap(own: str, other: str) -> pd.Series:
+    """Find which images the reader's `own` set and another one share, and write them beside `own`.
+
+    Returns the number of images by set and kind, see `links.overlap`.
+    """
+    images = [look(name, progress=sys.stderr.isatty()) for name in (own, other)]
+    tables = [read_splits(name, of.table) for name, of in zip((own, other), images, strict=True)]
+    tables = [of.table if table is None else table for table, of in zip(tables, images, strict=True)]
+    shared = overlap(*images, *tables)
+    path = catalog.dataset_dir(own) / overlap_file(own, other)
+    path.parent.mkdir(exist_ok=True)
+    shared.to_csv(path, index=False)
+    return shared.groupby(["dataset", "kind"]).size()

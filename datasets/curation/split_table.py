@@ -5,6 +5,8 @@ import hashlib
 import numpy as np
 import pandas as pd
 
+from datasets import catalog
+from datasets.catalog import DataError
 from datasets.curation.duplicates import (
     ALIKE_CORRELATION,
     alike_pairs,
@@ -16,6 +18,7 @@ from datasets.curation.duplicates import (
 from datasets.curation.links import link
 from datasets.curation.thumbnails import Thumbnails
 from datasets.splitting import FOLDS, grouped_folds
+from datasets.store import index
 
 SPLIT_COLUMNS = ["path", "label", "published_split", "patient", "group", "transform", "label_conflict", "fold"]
 
@@ -56,6 +59,13 @@ def curate(
         fold=grouped_folds(table.label.to_numpy(), group, FOLDS, seed, kept_folds(before)),
     )
     return out[SPLIT_COLUMNS]
+
+
+def require_published(name: str) -> None:
+    """Raise `DataError` for a reader's own set: it is curated when it is brought in, by `relatives.find_groups`."""
+    if catalog.get(name).layout == "own":
+        place = catalog.dataset_dir(name) / index.GROUPS
+        raise DataError(f"{place}: '{name}' was curated when it was brought in; take a published data set, or phantom")
 
 
 def facts(images: Thumbnails, table: pd.DataFrame) -> dict[str, int]:

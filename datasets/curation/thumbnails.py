@@ -6,7 +6,7 @@
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import partial, reduce
 from pathlib import Path
 
 import cv2
@@ -18,6 +18,7 @@ from scipy.fft import dctn
 from tqdm import tqdm
 
 from datasets import catalog
+from datasets.catalog import Dataset
 from datasets.sources import layouts
 from datasets.store.index import read_manifest, require
 from datasets.store.parallel import cores
@@ -86,36 +87,32 @@ def phashes(grey: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=1).view(">u8").astype(np.uint64)[:, 0]
 
 
-def _traits_of_file(name: str, path: str) -> tuple[np.ndarray, np.ndarray, str]:
-    (raw,) = layouts.read(catalog.get(name), catalog.dataset_dir(name) / "raw", path)
-    return traits(raw.image)
+def look(*names: str, progress: bool = False) -> Thumbnails:
+    """Read all images of the data sets `names`, uncropped where the publisher's files are at hand, on all cores."""
+    return reduce(join, (look_into(catalog.get(name), require(name), progress=progress) for name in names))
 
 
-def look(*names: str, progress: bool = False, home: Path | None = None) -> Thumbnails:
-    """Read all images of the data sets `names`, uncropped where the publisher's files are at hand, on all cores.
-
-    `home`: where the files of the one set lie while it is being made.
-    """
-    tables, found, packed = [], [], []
-    with ThreadPoolExecutor(cores()) as pool:  # decoding and resizing leave the interpreter's lock
-        for name in names:
-            manifest = read_manifest(name, home).assign(dataset=name)
-            tables.append(manifest)
-            stored = _stored(name, home)
-            packed += pool.map(partial(thumbnail, side=PACKED_SIDE), stored)
-            if catalog.get(name).layout in ("generated", "own") or catalog.get(name).slices > 1:
-                work = map(traits, stored)
-            else:
-                work = pool.map(partial(_traits_of_file, name), manifest.path)
-            found += tqdm(work, total=len(manifest), desc=f"looking at {name}", disable=not progress)
-    return collect(pd.concat(tables, ignore_index=True), found, packed)
+def look_into(facts: Dataset, home: Path, raw: Path | None = None, progress: bool = False) -> Thumbnails:
+    """The same of one set whose store and manifest are in `home`, in place yet or not; `raw`: the publisher's files."""
+    manifest = read_manifest(facts.name, home).assign(dataset=facts.name)
+    files = facts.layout != "generated" and facts.slices == 1
+    is_file = manifest["slice"].eq("") & files if "slice" in manifest else pd.Series(files, manifest.index)
+    read = partial(_traits, facts, raw or home / "raw")
+    with h5py.File(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
+        # decoding and resizing leave the interpreter's lock
+        stored = store["image"][()] if store["image"].ndim == 3 else store["image"][..., facts.grey]
+        packed = list(pool.map(partial(thumbnail, side=PACKED_SIDE), stored))
+        work = pool.map(read, manifest.path.where(is_file, ""), stored)
+        found = list(tqdm(work, total=len(manifest), desc=f"looking at {facts.name}", disable=not progress))
+    return collect(manifest, found, packed)
 
 
-def _stored(name: str, home: Path | None) -> np.ndarray:
-    """The grey channel of all packed images, N×S×S."""
-    with h5py.File((home or require(name)) / "images.h5") as store:
-        images = store["image"]
-        return images[()] if images.ndim == 3 else np.ascontiguousarray(images[..., catalog.get(name).grey])
+def _traits(facts: Dataset, raw: Path, path: str, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Traits of a file of one image, or of the image as it is stored where there is none."""
+    if not path:
+        return traits(np.ascontiguousarray(stored))
+    (read,) = layouts.read(facts, raw, path)
+    return traits(read.image if read.image.ndim == 2 else np.ascontiguousarray(read.image[..., facts.grey]))
 
 
 def collect(

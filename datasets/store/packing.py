@@ -59,7 +59,8 @@ def pack(
         read: picklable; called in the workers with one of `paths`, returns the images that it holds and raises
             `DataError` for a broken file.
         needed: bytes of disk space to set aside for the store.
-        slices: images in each of `paths`. More than one: volumes, which are compressed, and few held in memory.
+        slices: images in each of `paths`, on average and rounded up. More than one: volumes, which are compressed, and
+            few held in memory.
         progress: called with the number of images just done.
 
     Returns the facts of each stored image, `path` and `remarks` included, in the order of storage, and of each broken

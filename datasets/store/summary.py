@@ -4,20 +4,25 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pandas as pd
+
 from datasets.store import preprocess
 
 
-def summary(rows: Sequence[dict[str, Any]], remarks: Counter, groups: Sequence[str], masks: bool) -> dict[str, int]:
+def summary(rows: Sequence[dict[str, Any]], remarks: Counter, table: pd.DataFrame, masks: bool) -> dict[str, int]:
     """Images, patients, groups and what `preprocess` remarked of the images, as far as it was ever the case.
 
     Args:
-        rows: of the manifest; groups: name of the group of each.
+        rows: of the manifest; table: `group` and `label_conflict` of each.
         remarks: constants of `preprocess`, counted over the images.
         masks: whether the set has masks at all.
     """
     patients = {row["patient"] for row in rows} - {""}
     tumours = {"with a tumour": len(rows) - remarks[preprocess.EMPTY_MASK]} if masks else {}
-    counts = {"images": len(rows), "patients": len(patients), "groups": len(set(groups)), **tumours}
+    counts = {"images": len(rows), "patients": len(patients), "groups": table.group.nunique()}
+    if (classes := len({row["label"] for row in rows})) > 1:
+        counts |= {"classes": classes, "copies with another label": int(table.label_conflict.sum())}
+    counts |= tumours
     order = (preprocess.EMPTY_MASK, preprocess.INVERTED, preprocess.CROPPED, preprocess.WIDENED)
     order += (preprocess.TINY_MASK, preprocess.COLOUR, preprocess.NO_END)
     return counts | {remark: remarks[remark] for remark in order if remarks[remark]}
@@ -26,7 +31,12 @@ def summary(rows: Sequence[dict[str, Any]], remarks: Counter, groups: Sequence[s
 def sentence(holds: Mapping[str, int]) -> str:
     """The summary for people."""
     count = Counter(holds)
-    parts = [f"{count['images']:,} images of {count['patients']:,} patients in {count['groups']:,} groups"]
+    people = f" of {count['patients']:,} patients" if count["patients"] else ", whose patients nobody names,"
+    parts = [f"{count['images']:,} images{people} in {count['groups']:,} groups"]
+    if "classes" in holds:
+        parts.append(f"{count['classes']:,} classes")
+    if count["copies with another label"]:
+        parts.append(f"{count['copies with another label']:,} images have a copy with another label")
     if "with a tumour" in holds:
         parts.append(f"{count['with a tumour']:,} with a tumour, {count[preprocess.EMPTY_MASK]:,} with an empty mask")
     if count[preprocess.TINY_MASK]:

@@ -137,10 +137,13 @@ def save_mask(folder, mask: np.ndarray) -> None:
 
 
 BAD = {
-    "no table": (lambda f: (f / "samples.csv").unlink(), "samples.csv: not there; write a row an image"),
+    "no table": (
+        lambda f: (f / "samples.csv").unlink(),
+        "samples.csv: not there, and 'masks' is no class; write a row an image: image,mask,patient",
+    ),
     "no column": (
         lambda f: rewrite(f, "patient", "person"),
-        "its first line should be image,mask,patient; patient is not in it, it names image, mask, person",
+        "its first line has no 'patient', but 'person': say --columns patient=person if it is that",
     ),
     "column twice": (lambda f: rewrite(f, "image,mask", "image,image,mask"), "its first line names image twice"),
     "a value too many": (lambda f: rewrite(f, ",p3\n", ",p3,x\n"), "line 8: 4 values, but the first line has 3"),

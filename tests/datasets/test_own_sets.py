@@ -161,9 +161,14 @@ def test_of_many_images_copies_alone_are_joined(tmp_path, monkeypatch, capsys):
     cases = people(20)
     cases[7] = ("p7", cases[3][1], cases[3][2])
     cases[8] = ("p8", cases[4][1][:, ::-1], cases[4][2])
-    assert bring(write(tmp_path / "mine", cases)) == 0
+    small = np.zeros((SIDE, SIDE), np.uint8)
+    small[20:44, 20:44] = cv2.resize(head(5), (24, 24))
+    cases[5], cases[9] = ("p5", small, blob(30, 30)), ("p9", small, blob(3, 3, 2))  # cropped otherwise, for its mask
+    folder = write(tmp_path / "mine", cases)
+    Image.fromarray(small).save(folder / "images/009.png", compress_level=0)  # other bytes, the same pixels
+    assert bring(folder) == 0
     group = read_splits("own", read_manifest("own")).group
-    assert group[3] == group[7] and group[4] == group[8] and group.nunique() == 18
+    assert group[3] == group[7] and group[4] == group[8] and group[5] == group[9] and group.nunique() == 17
     assert "copies alone were looked for, of 20 images" in capsys.readouterr().out
 
 

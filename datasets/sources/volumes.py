@@ -1,0 +1,110 @@
+"""Files that hold more than an image: NIfTI volumes and DICOM files, as slices scaled to 8 bits."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+
+from datasets.catalog import DataError
+from datasets.sources import dicom
+from datasets.sources.brats import DAMAGE
+
+NIFTI = (".nii", ".nii.gz")
+DICOM = (".dcm", ".dicom", ".ima")
+THICK = 1.5  # a direction in which voxels are so many times as long as in any other is the one it was sliced in
+RANGE = (1, 99)  # percentiles of a file that become black and white
+PERSON = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name of a file is that of a NIfTI volume."""
+    return path.name.lower().endswith(NIFTI)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by its suffix, or by its first bytes where it has none or one of digits."""
+    suffix = path.suffix.lower()
+    if suffix in DICOM or path.name.upper() == "DICOMDIR":
+        return suffix in DICOM
+    if suffix and not suffix[1:].isdigit():
+        return False
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
+
+
+def count(path: Path) -> int:
+    """Number of slices of a file, without reading its pixels."""
+    if is_dicom(path):
+        return max(1, dicom.read_header(path).frames)
+    image = _load(path)
+    _, axis, shape = _slicing(image)
+    return shape[axis]
+
+
+def person(path: Path) -> dict[str, str]:
+    """Tags of a DICOM file that say whose it is, "" where it says nothing."""
+    try:
+        tags = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(PERSON))
+    except dicom.DAMAGE:  # reading the pixels says what is wrong with it
+        return dict.fromkeys(PERSON, "")
+    return {name: str(tags.get(name) or "").strip() for name in PERSON}
+
+
+def read(path: Path) -> np.ndarray:
+    """The slices of a file, uint8 N×H×W, scaled as a whole from its 1st to its 99th percentile.
+
+    A NIfTI volume is sliced across the direction in which its voxels are longest, or from bottom to top where none
+    stands out, and lies as a radiologist looks at it.
+
+    Raises:
+        DataError: naming the file, for damage, NaN, and more than three dimensions.
+    """
+    planes = dicom.read_pixels(path) if is_dicom(path) else _planes(path)
+    low, high = np.percentile(planes, RANGE)
+    scaled = (planes - low) * (255 / (high - low) if high > low else 0)
+    return np.rint(scaled.clip(0, 255)).astype(np.uint8)
+
+
+def read_mask(path: Path, image: Path) -> np.ndarray:
+    """The slices of a mask with the values that it holds, N×H×W; `image` is the volume that it must lie on."""
+    if is_dicom(path):
+        return dicom.read_pixels(path)
+    if is_nifti(image) and not np.allclose(_load(path).affine, _load(image).affine, atol=1e-3):
+        raise DataError(f"{path.name}: lies elsewhere than {image.name} (another affine)")
+    return _planes(path)
+
+
+def _load(path: Path) -> nib.spatialimages.SpatialImage:
+    try:
+        image = nib.squeeze_image(nib.load(path))
+    except DAMAGE as error:
+        raise DataError(f"{path.name}: not a NIfTI volume ({str(error)[:90]})") from error
+    if len(image.shape) != 3:
+        raise DataError(f"{path.name}: {len(image.shape)} dimensions; one volume of three is taken")
+    return image
+
+
+def _slicing(image: nib.spatialimages.SpatialImage) -> tuple[np.ndarray, int, tuple[int, ...]]:
+    """How to turn a volume to left, back, top; the axis across which it is sliced; its shape when turned."""
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(("L", "P", "S"))
+    )
+    order = np.argsort(turn[:, 0])
+    lengths = np.array(image.header.get_zooms()[:3])[order]
+    longest = int(np.argmax(lengths))
+    axis = longest if lengths[longest] >= THICK * np.sort(lengths)[1] else 2
+    return turn, axis, tuple(np.array(image.shape)[order].tolist())
+
+
+def _planes(path: Path) -> np.ndarray:
+    image = _load(path)
+    turn, axis, _ = _slicing(image)
+    try:
+        voxels = np.asanyarray(image.dataobj)
+    except DAMAGE as error:
+        raise DataError(f"{path.name}: the file ends early or is damaged ({str(error)[:90]})") from error
+    if voxels.dtype.kind not in "iufb" or not np.isfinite(voxels).all():
+        raise DataError(f"{path.name}: holds NaN, infinite or compound values")
+    planes = np.moveaxis(nib.orientations.apply_orientation(voxels, turn), axis, 0).transpose(0, 2, 1)
+    return (planes if axis == 2 else planes[:, ::-1]).astype(np.float32)  # the top of the head up
