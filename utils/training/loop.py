@@ -20,9 +20,11 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 from datasets.store.images import ImageDataset
+from datasets.store.index import fingerprint
 from utils.recipes.recipe import Recipe
 from utils.training.checkpoint import Checkpoint, TrainingPaused, state_of
 from utils.training.finetuning import freeze, parameter_groups
+from utils.training.identity import Identity, identity_of, recipe_facts
 from utils.training.loading import epoch_seed, make_loader
 from utils.training.optimisation import make_optimizer, make_scheduler
 
@@ -33,10 +35,12 @@ class TrainingDiverged(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """What training left: `history` a row an epoch, `epoch` (1-based) whose weights `model` now holds."""
+    """What training left: `history` a row an epoch, `epoch` (1-based) whose weights `model` now holds, and `data`, the
+    fingerprint of the data set that it was trained on."""
 
     history: pd.DataFrame
     epoch: int
+    data: dict[str, str | int] | None = None
 
     @property
     def seconds(self) -> float:
@@ -80,10 +84,13 @@ def fit(
     Raises:
         TrainingPaused: ended early; call again to go on.
         TrainingDiverged: the loss became NaN or infinite; the last good epoch is in the checkpoint.
-        DataError: the checkpoint belongs to other settings.
+        DataError: the checkpoint belongs to another training: other data, split, model, weights to begin with, recipe,
+            seed or precision, which it names (`identity.py`).
     """
     accelerator = accelerator or make_accelerator(seed=seed)
     started, histories, stages, before = time.monotonic(), [], recipe.in_stages(), 0
+    whose = identity_of(model, task, train, val, accelerator.mixed_precision)
+    data = fingerprint(train.facts.name)
     for stage in stages:
         done = fit_stage(
             model,
@@ -95,13 +102,14 @@ def fit(
             seed=seed,
             time_budget=None if time_budget is None else max(0.0, time_budget - (time.monotonic() - started)),
             accelerator=accelerator,
+            identity=whose.plus(recipe_facts(stage, seed)),
             callback=callback,
             more_follows=stage is not stages[-1],
         )
         before = sum(map(len, histories))
         history = done.history.assign(epoch=done.history.epoch + before)
         histories.append(history.assign(stage=stage.stage) if stage.stage else history)
-    return Fit(pd.concat(histories, ignore_index=True), before + done.epoch)
+    return Fit(pd.concat(histories, ignore_index=True), before + done.epoch, data)
 
 
 def fit_stage(
@@ -115,11 +123,12 @@ def fit_stage(
     seed: int,
     time_budget: float | None,
     accelerator: Accelerator,
+    identity: Identity,
     callback: Callable[[nn.Module, int], dict[str, float]] | None,
     more_follows: bool,
 ) -> Fit:
     """One stage of `fit`: `recipe` has no stages; if `more_follows`, training may also pause after the last epoch."""
-    checkpoint, started = Checkpoint(folder, recipe, seed, accelerator), time.monotonic()
+    checkpoint, started = Checkpoint(folder, recipe.stage, identity, accelerator), time.monotonic()
     task.to(accelerator.device)
     freeze(model, recipe)
     optimizer = make_optimizer(recipe, parameter_groups(model, recipe), task.parameters())
