@@ -103,7 +103,8 @@ def folds_digest(name: str) -> str:
 def fingerprint(name: str) -> dict[str, str | int]:
     """Which data a run saw: number of images and SHA-256 of the manifest and of the packed images."""
     folder = require(name)
-    images = sum(1 for _ in (folder / "manifest.csv").open()) - 1
+    with (folder / "manifest.csv").open("rb") as manifest:
+        images = sum(1 for _ in manifest) - 1
     return {"images": images} | {file: _sha256(folder / file, stamp(folder / file)) for file in FILES}
 
 

@@ -26,6 +26,7 @@ from utils.training.checkpoint import Checkpoint, TrainingPaused, state_of
 from utils.training.finetuning import freeze, parameter_groups
 from utils.training.identity import Identity, identity_of, recipe_facts
 from utils.training.loading import epoch_seed, make_loader
+from utils.training.lock import held
 from utils.training.optimisation import make_optimizer, make_scheduler
 
 
@@ -85,30 +86,31 @@ def fit(
         TrainingPaused: ended early; call again to go on.
         TrainingDiverged: the loss became NaN or infinite; the last good epoch is in the checkpoint.
         DataError: the checkpoint belongs to another training: other data, split, model, weights to begin with, recipe,
-            seed or precision, which it names (`identity.py`).
+            seed or precision, which it names (`identity.py`); or another process trains this run (`lock.py`).
     """
     accelerator = accelerator or make_accelerator(seed=seed)
     started, histories, stages, before = time.monotonic(), [], recipe.in_stages(), 0
     whose = identity_of(model, task, train, val, accelerator.mixed_precision)
     data = fingerprint(train.facts.name)
-    for stage in stages:
-        done = fit_stage(
-            model,
-            task,
-            train,
-            val,
-            stage,
-            folder=folder,
-            seed=seed,
-            time_budget=None if time_budget is None else max(0.0, time_budget - (time.monotonic() - started)),
-            accelerator=accelerator,
-            identity=whose.plus(recipe_facts(stage, seed)),
-            callback=callback,
-            more_follows=stage is not stages[-1],
-        )
-        before = sum(map(len, histories))
-        history = done.history.assign(epoch=done.history.epoch + before)
-        histories.append(history.assign(stage=stage.stage) if stage.stage else history)
+    with held(Path(folder), accelerator):
+        for stage in stages:
+            done = fit_stage(
+                model,
+                task,
+                train,
+                val,
+                stage,
+                folder=folder,
+                seed=seed,
+                time_budget=None if time_budget is None else max(0.0, time_budget - (time.monotonic() - started)),
+                accelerator=accelerator,
+                identity=whose.plus(recipe_facts(stage, seed)),
+                callback=callback,
+                more_follows=stage is not stages[-1],
+            )
+            before = sum(map(len, histories))
+            history = done.history.assign(epoch=done.history.epoch + before)
+            histories.append(history.assign(stage=stage.stage) if stage.stage else history)
     return Fit(pd.concat(histories, ignore_index=True), before + done.epoch, data)
 
 
