@@ -1,6 +1,7 @@
 """Writes files completely or not at all: a reader finds the old one or the new one, even after a kill."""
 
 import os
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,11 +11,11 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to; it takes the place of `path` when the block ends well.
 
-    The name holds the process's number, so that two writers never share a temporary file. After an error nothing is
-    left of it.
+    The name holds the node and the process's number, so that two writers never share a temporary file. After an error
+    nothing is left of it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:

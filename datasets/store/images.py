@@ -1,7 +1,7 @@
 """`ImageDataset`: the packed images of a data set as a torch data set, and their masks."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import h5py
@@ -11,7 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from datasets import catalog
 from datasets.catalog import DataError, lookup
-from datasets.store.index import read_manifest, require, turns
+from datasets.store.index import FILES, fingerprint, read_manifest, require, short_digest, stamp, turns
 from datasets.transforms import VIEWS, clahe, level, undo
 
 IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by image
@@ -65,10 +65,11 @@ class ImageDataset(TorchDataset):
         classes: labels in the order of their numbers; the set's own by default, another's in an external test.
         view: key of `VIEWS`, what is done to every image before it is resized.
         masks: read the masks as well, only with `view="stored"`.
+        part_of: further facts for `identity`, such as the run that these images are read for.
 
     Raises:
-        DataError: store and manifest disagree, a label is not among `classes`, a view lacks its split table, or masks
-            are wanted where there are none.
+        DataError: store and manifest disagree, a label is not among `classes`, a view lacks its split table, masks are
+            wanted where there are none, or (also later) the files were replaced since.
 
     A batch is a dict: `image` B×C×S×S, uint8 or uint16 as stored, `label` int64 B, `row` int64 B (the manifest's row),
     and with masks `mask` uint8 0/1 B×M×S×S.
@@ -85,9 +86,12 @@ class ImageDataset(TorchDataset):
         classes: Sequence[str] | None = None,
         view: str = "stored",
         masks: bool = False,
+        part_of: Mapping[str, str] | None = None,
     ):
         self.facts = catalog.get(name)
         self.path = require(name) / "images.h5"
+        self.part_of = dict(part_of or {})
+        self._stamps = self._stamps_now()
         self.rows = np.array(rows, dtype=np.int64)  # a copy: it may come read-only from a table
         self.image_size = image_size
         self.channels = [self.facts.grey] if channels == "grey" else list(range(len(self.facts.channels)))
@@ -122,12 +126,36 @@ class ImageDataset(TorchDataset):
         """Whether the images were read once and kept."""
         return self._kept is not None
 
+    def identity(self) -> dict[str, str]:
+        """What these images are and how they are read, by name: a checkpoint of a training on them keeps it.
+
+        Raises:
+            DataError: the files were replaced since this data set was made of them.
+        """
+        self._same_files()
+        files = {file: digest[:12] for file, digest in fingerprint(self.facts.name).items() if file in FILES}
+        channels = ",".join(self.facts.channels[i] for i in self.channels)
+        how = {"view": self.view, "image_size": self.image_size, "channels": channels, "masks": self.mask_channels}
+        if self.turns is not None:  # they come from a committed table, not from the set's own files
+            how["turns"] = short_digest("\n".join(self.turns[self.rows]).encode())
+        rows = short_digest(self.rows.tobytes() + self.labels.numpy().tobytes())
+        found = {"data set": self.facts.name} | files | {"rows": rows} | how | self.part_of
+        return {name: str(value) for name, value in found.items()}
+
+    def _stamps_now(self) -> list[tuple[int, int, int]]:
+        return [stamp(self.path.with_name(file)) for file in FILES]
+
+    def _same_files(self) -> None:
+        if self._stamps_now() != self._stamps:
+            raise DataError(f"{self.path}: replaced since it was opened. Start again, so that all is read from one set")
+
     def __len__(self) -> int:
         return len(self.rows)
 
     def _store(self) -> h5py.File:
         # An HDF5 handle must not be shared by processes: a forked worker opens its own.
         if self._file is None or self._file[0] != os.getpid():
+            self._same_files()
             self._file = (os.getpid(), h5py.File(self.path))
         return self._file[1]
 

@@ -4,7 +4,7 @@
 """
 
 import hashlib
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from datasets import catalog
 from datasets.catalog import DataError
 
 NUMBERS = ("bytes", "width", "height")
+FILES = ("manifest.csv", "images.h5")
 
 
 GROUPS = "groups.csv"  # beside the images of `own`
@@ -103,8 +104,24 @@ def folds_digest(name: str) -> str:
 def fingerprint(name: str) -> dict[str, str | int]:
     """Identifies the data of a run: number of images, and SHA-256 of the manifest and of the packed images."""
     folder = require(name)
-    out: dict[str, str | int] = {"images": sum(1 for _ in (folder / "manifest.csv").open()) - 1}
-    for file in ("manifest.csv", "images.h5"):
-        with (folder / file).open("rb") as stream:
-            out[file] = hashlib.file_digest(stream, "sha256").hexdigest()
-    return out
+    with (folder / "manifest.csv").open("rb") as manifest:
+        images = sum(1 for _ in manifest) - 1
+    return {"images": images} | {file: _sha256(folder / file, stamp(folder / file)) for file in FILES}
+
+
+def stamp(path: Path) -> tuple[int, int, int]:
+    """Which file lies at `path` now: one that is written or replaced has another stamp."""
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@lru_cache
+def _sha256(path: Path, stamp: tuple[int, int, int]) -> str:
+    """SHA-256 of a file, worked out once a process for each `stamp`: a large store takes seconds."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def short_digest(content: bytes) -> str:
+    """12 hexadecimal digits of the SHA-256 of `content`, to tell versions of it apart."""
+    return hashlib.sha256(content).hexdigest()[:12]

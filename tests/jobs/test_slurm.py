@@ -281,6 +281,26 @@ def test_cnn_job_pauses_when_warned_queues_again_and_leaves_its_evidence(
 
 
 @pytest.mark.slow
+def test_of_two_jobs_with_one_run_the_second_is_told_and_a_killed_one_holds_nobody_up(
+    submit, small_phantom, monkeypatch
+):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    values = {"dataset": "phantom", "quick": "true", "epochs": 5000, "image_size": 64}
+    words = [word for name, value in values.items() for word in ("-p", name, value)]
+    first = submit("jobs/cnn.job", *words)
+    first.until(lambda: "epoch 2/" in first.text())
+    second = submit("jobs/cnn.job", *words)
+    assert second.end(180) == "FAILED" and "epoch 1/" not in second.text(), second.text()
+    assert "trains this run since" in second.text() and f"scancel {first.number}" in second.text()
+    assert first.field("JobState") == "RUNNING"
+    slurm("scancel", "--signal=KILL", "--full", first.number)
+    first.end()
+    third = submit("jobs/cnn.job", *words)
+    third.until(lambda: re.search(r"^epoch \d+/", third.text(), re.MULTILINE), 180)
+    assert "epoch 1/" not in third.text(), "it goes on from the checkpoint of the first"
+
+
+@pytest.mark.slow
 def test_transfer_job_takes_a_weight_file_and_leaves_its_evidence(train, tmp_path):
     save_file(squeezenet1_1().state_dict(), tmp_path / "imagenet.safetensors")
     record = train("transfer", 16, "SqueezeNet", weights=tmp_path / "imagenet.safetensors", recipe="s3", epochs=3)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import optuna
 import pandas as pd
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.storages import JournalStorage
@@ -20,7 +21,8 @@ from torch import nn
 from datasets.catalog import DataError
 from datasets.store.images import ImageDataset
 from utils.recipes.recipe import Recipe
-from utils.training.loop import fit
+from utils.training.identity import Identity, identity_of, recipe_facts
+from utils.training.loop import fit, make_accelerator
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-2, log=True),
@@ -29,16 +31,29 @@ SPACE = {
 
 
 def on_validation(
-    build: Callable[[], nn.Module], task, train: ImageDataset, val: ImageDataset, recipe: Recipe, seed: int, **options
+    build: Callable[[], nn.Module],
+    task,
+    train: ImageDataset,
+    val: ImageDataset,
+    recipe: Recipe,
+    seed: int,
+    accelerator: Accelerator | None = None,
 ) -> Callable[[dict[str, object], Path], float]:
     """The function that `search` calls: it trains `build()` by `recipe` with changes, in a folder, and returns the
-    accuracy on `val` after the last epoch. `options` are those of `loop.fit`."""
+    accuracy on `val` after the last epoch. Its attribute `identity` is what all its trials have in common."""
+    accelerator = accelerator or make_accelerator(seed=seed)
+
+    def network() -> nn.Module:
+        set_seed(seed)
+        return build()
 
     def accuracy(changes: dict[str, object], folder: Path) -> float:
-        set_seed(seed)
-        done = fit(build(), task, train, val, replace(recipe, **changes), folder=folder, seed=seed, **options)
+        options = {"folder": folder, "seed": seed, "accelerator": accelerator}
+        done = fit(network(), task, train, val, replace(recipe, **changes), **options)
         return float(done.history.val_accuracy.iloc[-1])
 
+    common = identity_of(network(), task, train, val, accelerator.mixed_precision)
+    accuracy.identity = common.plus(recipe_facts(recipe, seed))
     return accuracy
 
 
@@ -49,14 +64,15 @@ def search(
 
     Args:
         accuracy: trains with the changes {"lr", "unfreeze"} to a recipe, in the folder given, and returns the accuracy
-            on validation images. Called again with the same two after an interruption.
+            on validation images. Called again with the same two after an interruption. The journal keeps its
+            `identity`, where it has one (`on_validation`).
         folder: keeps the journal; with a larger `budget` the search continues.
 
     Returns:
         A row a trial: trial, lr, unfreeze, accuracy.
 
     Raises:
-        DataError: the journal is not readable.
+        DataError: the journal is not readable, or of another search: other data, model, recipe or seed.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,6 +82,8 @@ def search(
         study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
     except (json.JSONDecodeError, KeyError, ValueError) as error:
         raise DataError(f"{journal}: not a readable journal ({error}). Delete it to start the search again.") from error
+    if identity := getattr(accuracy, "identity", None):
+        belongs_to(study, identity, journal)
     # Another seed at every start: with the same one it would propose the first points again.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.trials), n_startup_trials=5)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):  # a kill left it: the same point is tried again
@@ -77,3 +95,14 @@ def search(
         study.tell(trial, accuracy(trial.params, folder / name))
     rows = [{"trial": t.number, **t.params, "accuracy": t.value} for t in done]
     return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+
+
+def belongs_to(study: optuna.Study, whose: Identity, journal: Path) -> None:
+    """Write into a new study whose it is; raises `DataError` where one with trials is another's."""
+    if not study.trials:
+        study.set_user_attr("identity", whose.as_dict())
+        return
+    saved = study.user_attrs.get("identity")
+    other = whose.differences(saved) if saved else "it does not say what was trained on"
+    if other:
+        raise DataError(f"{journal}: belongs to another search ({other}). Delete {journal.parent} to search anew.")

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from datasets import catalog
+from datasets.catalog import DataError
 from datasets.store.index import fingerprint, folds_digest
 from utils.files import write_atomically
 from utils.recipes.published import published
@@ -71,10 +72,19 @@ def save_run(
         result: from `classification.evaluate` or `segmentation.evaluate_masks`; predictions: the table it was made of.
         model, recipe, fit: None for a baseline. Weights go to `saved_models/` with a card beside them.
         sizes: number of images in train, val and test.
+
+    Raises:
+        DataError: the data set is no longer the one that was trained on.
     """
     folder = run.metrics_folder
     if int(os.environ.get("RANK", 0)):
         return folder / METRICS
+    data = fingerprint(run.dataset)
+    if fit and fit.data not in (None, data):
+        raise DataError(
+            f"{catalog.dataset_dir(run.dataset)}: '{run.dataset}' has changed since it was trained on; nothing was "
+            f"saved. Bring the former data back, or delete {run.folder} and start again."
+        )
     answers = recipe and run.image_size >= FULL_SIZE
     reported = published(recipe.name, run.model, run.dataset, run.split) if answers else None
     record = {
@@ -85,7 +95,7 @@ def save_run(
         "parameters": sum(p.numel() for p in model.parameters()) if model else 0,
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad) if model else 0,
         "parts": sizes or {},
-        "data": fingerprint(run.dataset) | {"folds": folds_digest(run.dataset)},
+        "data": data | {"folds": folds_digest(run.dataset)},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
         "git": git_revision(),
         "hardware": hardware(),

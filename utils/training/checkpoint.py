@@ -1,6 +1,5 @@
 """Saves and restores the state of a training after every epoch, and finds out whether it should stop."""
 
-import dataclasses
 import os
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from torch import nn
 
 from datasets.catalog import DataError
 from utils.files import replacing
-from utils.recipes.recipe import Recipe
+from utils.training.identity import Identity
 
 
 class TrainingPaused(Exception):
@@ -22,24 +21,27 @@ class TrainingPaused(Exception):
 class Checkpoint:
     """The state after the last whole epoch, replaced atomically; only the main process writes."""
 
-    def __init__(self, folder: Path, recipe: Recipe, seed: int, accelerator: Accelerator):
-        name = f"checkpoint-{recipe.stage}.pt" if recipe.stage else "checkpoint.pt"
-        self.path, self.accelerator = Path(folder) / name, accelerator
-        values = {k: str(v) for k, v in dataclasses.asdict(recipe).items() if not k.startswith("published")}
-        self.settings = values | {"seed": str(seed)}
+    def __init__(self, folder: Path, stage: str, identity: Identity, accelerator: Accelerator):
+        name = f"checkpoint-{stage}.pt" if stage else "checkpoint.pt"
+        self.path, self.identity, self.accelerator = Path(folder) / name, identity, accelerator
 
     def load(self, model, task, optimizer, scheduler) -> tuple[list[dict], dict | None]:
-        """Restore the four in place; returns the history so far and the kept weights, or ([], None)."""
+        """Restore the four in place; returns the history so far and the kept weights, or ([], None).
+
+        Raises:
+            DataError: not readable, or of another training; then nothing of it was taken.
+        """
         if not self.path.is_file():
             return [], None
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise DataError(f"{self.path}: not a readable checkpoint ({error}). Delete it to start again.") from error
-        other = [k for k, v in self.settings.items() if state["settings"].get(k) != v]
-        if other:
-            was = ", ".join(f"{k}: {state['settings'].get(k)} → {self.settings[k]}" for k in other)
-            raise DataError(f"{self.path}: made with other settings ({was}). Delete its folder, or undo the change.")
+        anew = f"delete {self.path.parent} to start again"
+        if "identity" not in state:
+            raise DataError(f"{self.path}: does not say what it was trained on; {anew}.")
+        if other := self.identity.differences(state["identity"]):
+            raise DataError(f"{self.path}: belongs to another training ({other}). Undo that, or {anew}.")
         model.load_state_dict(state["model"])
         task.load_state_dict(state["task"])
         optimizer.load_state_dict(state["optimizer"])
@@ -52,7 +54,7 @@ class Checkpoint:
         if not self.accelerator.is_main_process:
             return
         state = {
-            "settings": self.settings,
+            "identity": self.identity.as_dict(),
             "model": state_of(model),
             "task": task.state_dict(),
             "optimizer": optimizer.state_dict(),

@@ -10,7 +10,7 @@ from datasets import catalog
 from datasets.catalog import DataError
 from datasets.splitting import Split, make_split
 from datasets.store.images import ImageDataset, with_masks
-from datasets.store.index import read_manifest
+from datasets.store.index import read_manifest, short_digest
 
 if TYPE_CHECKING:
     from utils.reporting.runs import Run
@@ -36,8 +36,15 @@ class RunData:
             "view": self.run.view,
             "channels": "all" if masks else "grey",
             "masks": masks,
+            "part_of": self.part_of,
         }
         return ImageDataset(dataset or self.run.dataset, rows, **settings | changes)
+
+    @cached_property
+    def part_of(self) -> dict[str, str]:
+        """The run and the images it is tested on, for `ImageDataset.identity`: a checkpoint belongs to both."""
+        tested = read_manifest(self.split.test_set).path.iloc[self.split.test]
+        return {"run": self.run.id, "test images": short_digest("\n".join([self.split.test_set, *tested]).encode())}
 
     @cached_property
     def train(self) -> ImageDataset:

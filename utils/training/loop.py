@@ -20,10 +20,13 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 from datasets.store.images import ImageDataset
+from datasets.store.index import fingerprint
 from utils.recipes.recipe import Recipe
 from utils.training.checkpoint import Checkpoint, TrainingPaused, state_of
 from utils.training.finetuning import freeze, parameter_groups
+from utils.training.identity import Identity, identity_of, recipe_facts
 from utils.training.loading import epoch_seed, make_loader
+from utils.training.lock import held
 from utils.training.optimisation import make_optimizer, make_scheduler
 
 
@@ -33,10 +36,12 @@ class TrainingDiverged(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """The result of training: `history`, a row an epoch, and `epoch` (1-based), whose weights the model now has."""
+    """The result of training: `history`, a row an epoch, `epoch` (1-based), whose weights the model now has, and `data`,
+    the fingerprint of the data set that it was trained on."""
 
     history: pd.DataFrame
     epoch: int
+    data: dict[str, str | int] | None = None
 
     @property
     def seconds(self) -> float:
@@ -80,28 +85,33 @@ def fit(
     Raises:
         TrainingPaused: ended early; the same call resumes it.
         TrainingDiverged: the loss became NaN or infinite; the last good epoch is in the checkpoint.
-        DataError: the checkpoint belongs to other settings.
+        DataError: the checkpoint belongs to another training: other data, split, model, weights to begin with, recipe,
+            seed or precision, which it names (`identity.py`); or another process trains this run (`lock.py`).
     """
     accelerator = accelerator or make_accelerator(seed=seed)
     started, histories, stages, before = time.monotonic(), [], recipe.in_stages(), 0
-    for stage in stages:
-        done = fit_stage(
-            model,
-            task,
-            train,
-            val,
-            stage,
-            folder=folder,
-            seed=seed,
-            time_budget=None if time_budget is None else max(0.0, time_budget - (time.monotonic() - started)),
-            accelerator=accelerator,
-            callback=callback,
-            more_follows=stage is not stages[-1],
-        )
-        before = sum(map(len, histories))
-        history = done.history.assign(epoch=done.history.epoch + before)
-        histories.append(history.assign(stage=stage.stage) if stage.stage else history)
-    return Fit(pd.concat(histories, ignore_index=True), before + done.epoch)
+    whose = identity_of(model, task, train, val, accelerator.mixed_precision)
+    data = fingerprint(train.facts.name)
+    with held(Path(folder), accelerator):
+        for stage in stages:
+            done = fit_stage(
+                model,
+                task,
+                train,
+                val,
+                stage,
+                folder=folder,
+                seed=seed,
+                time_budget=None if time_budget is None else max(0.0, time_budget - (time.monotonic() - started)),
+                accelerator=accelerator,
+                identity=whose.plus(recipe_facts(stage, seed)),
+                callback=callback,
+                more_follows=stage is not stages[-1],
+            )
+            before = sum(map(len, histories))
+            history = done.history.assign(epoch=done.history.epoch + before)
+            histories.append(history.assign(stage=stage.stage) if stage.stage else history)
+    return Fit(pd.concat(histories, ignore_index=True), before + done.epoch, data)
 
 
 def fit_stage(
@@ -115,11 +125,12 @@ def fit_stage(
     seed: int,
     time_budget: float | None,
     accelerator: Accelerator,
+    identity: Identity,
     callback: Callable[[nn.Module, int], dict[str, float]] | None,
     more_follows: bool,
 ) -> Fit:
     """One stage of `fit`. `more_follows`: more stages follow, so training may also pause after the last epoch."""
-    checkpoint, started = Checkpoint(folder, recipe, seed, accelerator), time.monotonic()
+    checkpoint, started = Checkpoint(folder, recipe.stage, identity, accelerator), time.monotonic()
     task.to(accelerator.device)
     freeze(model, recipe)
     optimizer = make_optimizer(recipe, parameter_groups(model, recipe), task.parameters())
