@@ -29,7 +29,7 @@ def grad_cam(model: nn.Module, x: Tensor, target: Tensor) -> np.ndarray:
         handle.remove()
     heat = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu().detach()  # B×1×s×s
     heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
-    return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).cpu().numpy()
+    return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).float().cpu().numpy()
 
 
 @torch.no_grad()
@@ -60,4 +60,4 @@ def attention_rollout(model: Transfer, x: Tensor) -> np.ndarray:
     heat = total[:, 0, 1:].unflatten(1, side)[:, None]  # the share of each patch in the class token
     heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
     low = heat.amin((1, 2), keepdim=True)
-    return ((heat - low) / (heat - low).amax((1, 2), keepdim=True).clamp_min(1e-12)).cpu().numpy()
+    return ((heat - low) / (heat - low).amax((1, 2), keepdim=True).clamp_min(1e-12)).float().cpu().numpy()

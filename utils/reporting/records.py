@@ -169,7 +169,13 @@ class Evidence:
 
     @property
     def transfer(self) -> list[dict]:
-        return self.of("transfer")
+        """Backbones that were trained; `probes` has those that were not."""
+        return [record for record in self.of("transfer") if record["recipe"]]
+
+    @property
+    def probes(self) -> list[dict]:
+        """Linear probes: a frozen backbone and a logistic regression."""
+        return [record for record in self.of("transfer") if record["run"]["recipe"] == "probe"]
 
     def history(self, record: dict) -> pd.DataFrame:
         """The epochs of a run, a row each."""

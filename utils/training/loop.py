@@ -36,8 +36,8 @@ class TrainingDiverged(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """The result of training: `history`, a row an epoch, `epoch` (1-based), whose weights the model now has, and `data`,
-    the fingerprint of the data set that it was trained on."""
+    """The result of training: `history`, a row an epoch, `epoch` (1-based), whose weights the model now has, and
+    `data`, the fingerprint of the data set that it was trained on."""
 
     history: pd.DataFrame
     epoch: int

@@ -29,7 +29,7 @@ from utils.reporting.tables.segmentation import (
     s2_segmentation,
     slices_or_patients,
 )
-from utils.reporting.tables.transfer import backbone_runs, pretraining_gain, pretraining_pairs, recipe_runs
+from utils.reporting.tables.transfer import backbone_runs, pretraining_gain, pretraining_pairs, probe_runs, recipe_runs
 
 __all__ = [
     "BLOCKS",
@@ -50,6 +50,7 @@ __all__ = [
     "patient_folds",
     "pretraining_gain",
     "pretraining_pairs",
+    "probe_runs",
     "project_rows",
     "published_or_patient",
     "recipe_runs",
@@ -83,6 +84,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "ablation": ablation_runs,
     "balances": balance_effects,
     "backbones": backbone_runs,
+    "probes": probe_runs,
     "starts": pretraining_gain,
     "recipes": recipe_runs,
 }

@@ -5,7 +5,7 @@ import pandas as pd
 from utils.analysis.ablation import compare
 from utils.recipes import RECIPES
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import NONE, cell, find_run, format_ci, is_pooled_elsewhere, minutes, tested
+from utils.reporting.tables.common import NONE, cell, find_run, format_ci, is_pooled_elsewhere, mark, minutes, tested
 
 WEIGHTS = {True: "pretrained", False: "from scratch"}
 
@@ -46,6 +46,29 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
         }
         for (dataset, model, pretrained, recipe, pixels, _), pair in sorted(rows.items(), key=_best_by_patient)
     )
+
+
+def probe_runs(evidence: Evidence) -> pd.DataFrame:
+    """Linear probes, a row a data set, backbone and input size: accuracy under each protocol, and 1-NN by patient."""
+    rows: dict[tuple, dict[str, str]] = {}
+    for record in evidence.probes:
+        run = record["run"]
+        if is_pooled_elsewhere(record, evidence.probes):
+            continue
+        row = rows.setdefault((run["dataset"], run["model"], run["image_size"]), {})
+        row[tested(record).removesuffix(mark(record))] = cell(record)
+    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+    table = [
+        {"data set": dataset, "backbone": model, "pixels": pixels}
+        | {name: row.get(name, NONE) for name in columns}
+        | {
+            "1-NN by patient": cell(
+                find_run(evidence.classification, dataset=dataset, split="patient", fold=None, model="1-NN")
+            )
+        }
+        for (dataset, model, pixels), row in sorted(rows.items())
+    ]
+    return pd.DataFrame(table)
 
 
 def _best_by_patient(item: tuple) -> tuple:
