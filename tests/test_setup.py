@@ -109,7 +109,13 @@ def test_everything_pinned_is_imported_or_needed():
 def test_what_the_makefile_runs_exists():
     text = (REPO / "Makefile").read_text()
     modules = {name for name in re.findall(r"\$\(BIN\)/python -m ([\w.]+)", text) if name != "pip"}
-    assert {"utils.headless", "utils.chapters", "utils.reporting.readme", "models.backbones"} == modules
+    assert {
+        "utils.headless",
+        "utils.chapters",
+        "utils.reporting.readme",
+        "utils.reporting.ledger",
+        "models.backbones",
+    } == modules
     assert not [name for name in modules if importlib.util.find_spec(name) is None]
     files = re.findall(r"(?:datasets|notebooks)/[\w./]+\.(?:py|ipynb)", text)
     assert files and all((REPO / file).is_file() for file in files), files

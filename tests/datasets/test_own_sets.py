@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate.utils import set_seed
+from own_images import SIDE, blob, head
 from PIL import Image
 
 from datasets import catalog, download
@@ -29,8 +30,6 @@ from utils.training.data import load_data
 from utils.training.loop import fit
 from utils.training.tasks import Segmentation
 
-SIDE = 64
-
 
 @pytest.fixture(autouse=True)
 def data(tmp_path, monkeypatch) -> Path:
@@ -39,21 +38,6 @@ def data(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path / "output"))
     monkeypatch.setenv("BRAIN_MRI_HEADLESS", "1")
     return tmp_path / "data"
-
-
-def head(seed: int, side: int = SIDE) -> np.ndarray:
-    """A head of one person: an ellipse with a smooth texture of its own, uint8."""
-    rng = np.random.default_rng(seed)
-    texture = cv2.resize(rng.uniform(60, 240, (6, 6)).astype(np.float32), (side, side), interpolation=cv2.INTER_CUBIC)
-    inside = np.zeros((side, side), np.uint8)
-    cv2.ellipse(inside, (side // 2, side // 2), (side * 3 // 8, side * 7 // 16), 0, 0, 360, 1, -1)
-    return np.clip(texture * inside, 0, 255).astype(np.uint8)
-
-
-def blob(row: int, column: int, radius: int = 4, side: int = SIDE) -> np.ndarray:
-    mask = np.zeros((side, side), np.uint8)
-    cv2.circle(mask, (column, row), radius, 255, -1)
-    return mask
 
 
 def write(folder: Path, cases: list[tuple[str, np.ndarray, np.ndarray]]) -> Path:

@@ -9,6 +9,14 @@ from utils.recipes import get_recipe
 from utils.training.loop import fit
 from utils.training.tasks import Classification
 
+TRAIN = """
+import sys, torch
+sys.path.insert(0, {helpers!r})
+from small_training import run_fit
+model, _ = run_fit({folder!r}, epochs=4)
+torch.save(model.state_dict(), {folder!r} + "/end.pt")
+"""
+
 
 def run_fit(folder, epochs=2, seed=0, **options):
     """Train CustomCNN at 64 pixels on a few phantom images."""
@@ -20,3 +28,8 @@ def run_fit(folder, epochs=2, seed=0, **options):
     recipe = get_recipe("s2", "CustomCNN", epochs=epochs, batch_size=8, **changes)
     task = Classification(4, 3, recipe.augmentation)
     return model, fit(model, task, train, val, recipe, folder=folder, seed=seed, **options)
+
+
+def same(a, b):
+    """Whether two tables of tensors are equal, bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)

@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
+from utils.reporting.ledger import states
 from utils.reporting.records import (
     HISTORY,
     METRICS,
@@ -32,3 +33,14 @@ def put(tmp_path):
         return load_evidence(tmp_path)
 
     return write
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Neither data nor records nor weights: what is committed does not count."""
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("BRAIN_MRI_WEIGHTS", raising=False)
+    monkeypatch.delenv("BRAIN_MRI_STOP", raising=False)
+    monkeypatch.setattr(states, "COMMITTED", tmp_path / "no records")
+    return tmp_path

@@ -10,8 +10,8 @@ from datasets.store.index import folds_digest
 from utils.reporting.pooling import pool_folds
 from utils.reporting.records import load_evidence, on_old_folds, run_folder, write_predictions, write_record
 from utils.reporting.tables import common
-from utils.reporting.tables.all_runs import all_runs
 from utils.reporting.tables.common import OLD_FOLDS, cell
+from utils.reporting.tables.run_list import all_runs
 
 NOW = folds_digest("cheng")
 

@@ -7,10 +7,11 @@ import platform
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from test_training import TRAIN, run_fit, same
+from small_training import TRAIN, run_fit, same
 
 from datasets.catalog import DataError
 from utils import files
@@ -18,6 +19,8 @@ from utils.training import lock
 from utils.training.checkpoint import TrainingPaused
 
 LONG = 5000  # epochs, more than any test waits for
+
+HELPERS = str(Path(__file__).parents[1] / "helpers")
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def elsewhere(roots):
 
     def start(epochs=LONG):
         (roots / "run").mkdir(exist_ok=True)
-        script = TRAIN.format(tests=os.path.dirname(__file__), folder=str(roots / "run"))
+        script = TRAIN.format(helpers=HELPERS, folder=str(roots / "run"))
         script = script.replace("epochs=4", f"epochs={epochs}")
         process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
         started.append(process)
@@ -96,8 +99,8 @@ def test_two_processes_of_one_training_share_the_lock_and_end_together_without_i
     script = tmp_path / "train.py"
     script.write_text(
         "import os, sys\n"
-        f"sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
-        "from test_training import run_fit\n"
+        f"sys.path.insert(0, {HELPERS!r})\n"
+        "from small_training import run_fit\n"
         "from utils.training import lock\n"
         "lock.PATIENCE = 0.5\n"
         "try:\n"

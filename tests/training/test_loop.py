@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_training import run_fit
+from small_training import TRAIN, run_fit, same
 
 from datasets.catalog import DataError
 from datasets.splitting import make_split
@@ -21,17 +21,6 @@ from utils.training.loop import TrainingDiverged
 from utils.training.tasks import Classification
 
 HELPERS = str(Path(__file__).parents[1] / "helpers")
-TRAIN = """
-import sys, torch
-sys.path.insert(0, {helpers!r})
-from small_training import run_fit
-model, _ = run_fit({folder!r}, epochs=4)
-torch.save(model.state_dict(), {folder!r} + "/end.pt")
-"""
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(roots):

@@ -170,7 +170,7 @@ class Evidence:
     @property
     def transfer(self) -> list[dict]:
         """Backbones that were trained; `probes` has those that were not."""
-        return [record for record in self.of("transfer") if record["recipe"]]
+        return [record for record in self.of("transfer") if record["run"]["recipe"] != "probe"]
 
     @property
     def probes(self) -> list[dict]:
