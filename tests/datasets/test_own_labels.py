@@ -113,7 +113,8 @@ def test_a_table_with_labels_masks_and_patients_serves_both_chapters(tmp_path):
     assert own("--folder", tmp_path / "mine") == 0
     assert catalog.get("own").classes == ("a", "b") and "own" in with_masks()
     run_the_chapter()
-    segmented = load_data(Run("own", "patient", 0, "AttentionUNet", "ours", 0, 32, True, n_filters=4))
+    size = {"image_size": 32, "n_filters": 4}
+    segmented = load_data(Run(dataset="own", split="patient", model="AttentionUNet", recipe="ours", quick=True, **size))
     assert segmented.test.batch([0])["mask"].shape == (1, 1, 32, 32)
     assert read_masks("own", np.arange(24)).any(axis=(1, 2, 3)).sum() == 16
 
