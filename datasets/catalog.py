@@ -6,15 +6,17 @@ Everything else asks here. `download.py` brings a set in, `store.py` reads it, `
 import difflib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
+
+from datasets.facts import BRATS_REGIONS, CLASSES, HEALTHY, TUMOUR, Dataset
+from datasets.further_sets import FURTHER_SETS
+
+__all__ = ["CATALOG", "CLASSES", "HEALTHY", "REPO", "TUMOUR", "DataError", "Dataset", "UnknownName", "get", "lookup"]
 
 T = TypeVar("T")
 
 REPO = Path(__file__).resolve().parent.parent
-CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
-HEALTHY = "notumor"  # the class without a tumour, by one name in every set that has it
 
 
 class DataError(Exception):
@@ -38,56 +40,6 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
     raise UnknownName(f"unknown {what} '{name}'{hint} Known: {', '.join(table)}")
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """What is known of one image set before a byte of it is fetched.
-
-    Attributes:
-        folders: publisher's class folder (or code) → label.  `splits`: publisher's split folder → "train" | "test".
-        counts: published split ("" where the publisher made none) → label → number of images.
-        channels: names of the stored channels; `grey` is the one shown when a single grey image is asked for.
-        mask_channels: names of the mask's channels, empty where there are no masks.
-        regions: what is scored besides the channels: name → channels that it unites.
-        size: side of the stored images where none is asked for.
-        slices: images in a file, or in a patient's volumes; 1 where an image is a file.
-        folds: number of patient folds; as many as patients where these are few.
-        archive: name under which the publisher ships the set.
-        crop: how its images are cropped unless asked otherwise, a rule of `preprocess.CROPS`. The sets on which S2
-            published are cropped by S2's own rule, so that its numbers are answered on its images; `margin` cuts
-            into fewer tumours.
-    """
-
-    name: str
-    title: str
-    classes: tuple[str, ...]
-    counts: Mapping[str, Mapping[str, int]]
-    licence: str
-    citation: str
-    url: str = ""
-    kaggle: str = ""
-    archive: str = ""
-    layout: str = "folders"
-    crop: str = "s2"
-    splits: Mapping[str, str] = field(default_factory=dict)
-    folders: Mapping[str, str] = field(default_factory=dict)
-    channels: tuple[str, ...] = ("grey",)
-    grey: int = 0
-    mask_channels: tuple[str, ...] = ()
-    regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    size: int = 256
-    slices: int = 1
-    folds: int = 5
-
-    @property
-    def images(self) -> int:
-        """Number of images as published."""
-        return sum(sum(labels.values()) for labels in self.counts.values())
-
-
-# BraTS scores these three: whole tumour, tumour core, enhancing tumour (the mask ET itself).
-BRATS_REGIONS = {"WT": ("NCR", "ED", "ET"), "TC": ("NCR", "ET")}
-
-
 def _counts(glioma: int, meningioma: int, notumor: int, pituitary: int) -> dict[str, int]:
     return dict(zip(CLASSES, (glioma, meningioma, notumor, pituitary), strict=True))
 
@@ -108,6 +60,10 @@ CATALOG: dict[str, Dataset] = {
             mask_channels=("NCR", "ED", "ET"),
             regions=BRATS_REGIONS,
             size=128,
+            faults=(
+                "Its patients cross the published split, and copies, wrong labels and turned images are planted: "
+                "it is for teaching.",
+            ),
         ),
         Dataset(
             name="brain-tumor-mri",
@@ -121,6 +77,12 @@ CATALOG: dict[str, Dataset] = {
             archive="brain-tumor-mri-dataset.zip",
             splits={"Training": "train", "Testing": "test"},
             folders={c: c for c in CLASSES},
+            faults=(
+                "Patients and copies are on both sides of the published split.",
+                "Images without a tumour come from other sources than the tumours, and the orientation of a slice "
+                "tells its class.",
+                "Patients are known only of the images that show a slice of cheng.",
+            ),
         ),
         Dataset(
             name="sartaj",
@@ -139,6 +101,11 @@ CATALOG: dict[str, Dataset] = {
                 "no_tumor": "notumor",
                 "pituitary_tumor": "pituitary",
             },
+            faults=(
+                "Copies are on both sides of the published split, and some test images carry another label than "
+                "their copy.",
+                "It shares thousands of images with brain-tumor-mri: neither may serve as the other's test set.",
+            ),
         ),
         Dataset(
             name="cheng",
@@ -153,7 +120,13 @@ CATALOG: dict[str, Dataset] = {
             crop="margin",
             folders={"1": "meningioma", "2": "glioma", "3": "pituitary"},
             mask_channels=("tumour",),
+            faults=(
+                "No image is without a tumour.",
+                "Letters behind some patient codes may count examinations or people; they are merged, which is "
+                "cautious.",
+            ),
         ),
+        *FURTHER_SETS,
         Dataset(
             name="brats2020",
             title="BraTS 2020 training data: 369 patients × 155 slices, four sequences, masks",
@@ -172,6 +145,7 @@ CATALOG: dict[str, Dataset] = {
             regions=BRATS_REGIONS,
             size=240,
             slices=155,
+            faults=("One segmentation has another file name than all others (BraTS20_Training_355).",),
         ),
         Dataset(
             name="brats-mini",
@@ -190,6 +164,7 @@ CATALOG: dict[str, Dataset] = {
             size=240,
             slices=155,
             folds=6,
+            faults=("Two of four sequences and six patients: enough to test the path, not to compare networks.",),
         ),
         Dataset(
             name="own",

@@ -19,6 +19,7 @@ from typing import Any
 from tqdm import tqdm
 
 from datasets import catalog, workplace
+from datasets.card import card
 from datasets.catalog import DataError, Dataset, UnknownName
 from datasets.sources import fetch, layouts, own, unpacking
 from datasets.sources.sample import BrokenArchive, Sample
@@ -241,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, metavar="N", help="processes for preprocessing (all cores)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the phantom (0)")
     parser.add_argument("--bits", type=int, choices=(8, 16), help="of a pixel of a volume (8)")
+    parser.add_argument("--card", action="store_true", help="show its origin, licence, counts and known faults")
     parser.add_argument("--check", action="store_true", help="verify what is there and change nothing")
     return parser
 
@@ -280,6 +282,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
+        if args.card:
+            print(card(args.name))
+            return 0
         if fault := _usage_fault(args):
             parser.error(fault)
         if args.check:

@@ -31,6 +31,14 @@ def roots(small_phantom, tmp_path, monkeypatch):
     return tmp_path
 
 
+def real_archive(name: str) -> Path:
+    """The real archive of a data set, under the name that the tests' folder has for it; skips where there is none."""
+    archives = os.environ.get("BRAIN_MRI_ARCHIVES")
+    if not archives:
+        pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")
+    return Path(archives) / {"navoneel": "navoneel.zip"}.get(name, catalog.get(name).archive)
+
+
 @pytest.fixture(scope="session")
 def real_sets(tmp_path_factory):
     """A data root with the three real sets, taken in by `download.py`; skips where there are no archives."""

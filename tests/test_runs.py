@@ -49,6 +49,9 @@ def test_ids_say_it_all():
         Run("sartaj", "external", test_on="cheng", image_size=64).id == "sartaj.external-cheng.CustomCNN.s2-64px.seed0"
     )
     assert Run("sartaj", view="upright", quick=True).id == "sartaj.published.CustomCNN.s2-upright-quick.seed0"
+    assert Run("sartaj", target="tumour", quick=True).id == "sartaj.published.CustomCNN.s2-tumour-quick.seed0"
+    with pytest.raises(UnknownName, match="did you mean 'tumour'"):
+        Run("sartaj", target="tumor")
     with pytest.raises(UnknownName, match="did you mean 'CustomCNN'"):
         Run("phantom", model="CustomCN")
 

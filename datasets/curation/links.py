@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from datasets.curation.duplicates import NEAR_CORRELATION, alike_pairs, components, duplicate_pairs, identical_pairs
+from datasets.curation.duplicates import (
+    ALIKE_CORRELATION,
+    NEAR_CORRELATION,
+    alike_pairs,
+    components,
+    duplicate_pairs,
+    identical_pairs,
+)
 from datasets.curation.thumbnails import Thumbnails, join
 from datasets.store import index
 from datasets.transforms import TRANSFORMS
@@ -35,12 +42,18 @@ def link(pictures: Thumbnails, reference: Thumbnails, correlation: float = NEAR_
     )
 
 
-def overlap(a: Thumbnails, b: Thumbnails, table_a: pd.DataFrame, table_b: pd.DataFrame) -> pd.DataFrame:
+def overlap(
+    a: Thumbnails,
+    b: Thumbnails,
+    table_a: pd.DataFrame,
+    table_b: pd.DataFrame,
+    correlation: float = ALIKE_CORRELATION,
+) -> pd.DataFrame:
     """Images of two sets that have a relative in the other one, a row an image: `dataset`, `path`, `kind`.
 
     `kind` is the strictest that holds: "bytes", "pixels", "near", "patient", "alike" (`duplicates.alike_pairs`), or
     "group" for an image that is joined to the other set only through its group.
-    `table_a` and `table_b` are the split tables from `curate`.
+    `table_a` and `table_b` are the split tables from `curate`; `correlation` is that from which on images are alike.
     """
     both = join(a, b)
     where = np.repeat([0, 1], [len(a), len(b)])
@@ -48,7 +61,7 @@ def overlap(a: Thumbnails, b: Thumbnails, table_a: pd.DataFrame, table_b: pd.Dat
     # identical_pairs names only the first of its kind, which may lie in the same set: all of one key belong together
     names = {"bytes": both.table.sha256, "pixels": both.table.pixels}
     names["patient"] = pd.concat([table_a.patient, table_b.patient], ignore_index=True)
-    i, j = alike_pairs(both)
+    i, j = alike_pairs(both, correlation)
     same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(names["patient"])])
     joined = pd.concat([pairs[["i", "j"]], same_patient, pd.DataFrame({"i": i, "j": j})])
     names["group"] = pd.Series(components(len(both), joined.i.to_numpy(int), joined.j.to_numpy(int)))

@@ -21,7 +21,11 @@ SPLIT_COLUMNS = ["path", "label", "published_split", "patient", "group", "transf
 
 
 def curate(
-    pictures: Thumbnails, reference: Thumbnails | None = None, seed: int = 0, before: pd.DataFrame | None = None
+    pictures: Thumbnails,
+    reference: Thumbnails | None = None,
+    seed: int = 0,
+    before: pd.DataFrame | None = None,
+    alike: float = ALIKE_CORRELATION,
 ) -> pd.DataFrame:
     """The split table of one data set, in manifest order, with `SPLIT_COLUMNS`.
 
@@ -31,6 +35,9 @@ def curate(
     `transform` says how the publisher turned the reference slice. `label_conflict` is 1 where duplicates, or the image
     and its reference slice, carry different labels. A group that is in `before`, the table made last time, keeps its
     fold: what is found later moves the rows of the groups that it changes and no other.
+
+    Args:
+        alike: correlation from which on two packed images stay together, `Dataset.alike`.
     """
     table, pairs = pictures.table, duplicate_pairs(pictures)
     patient, transform = table.patient.to_numpy(dtype=object), np.full(len(table), "", object)
@@ -42,8 +49,8 @@ def curate(
         patient[known], transform[known] = slices.patient, links["transform"][known]
         conflict[known] = slices.label.to_numpy() != table.label.to_numpy()[known]
     same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(patient)])
-    alike = pd.DataFrame(dict(zip("ij", alike_pairs(pictures), strict=True)))
-    joined = pd.concat([pairs[["i", "j"]], same_patient, alike])
+    similar = pd.DataFrame(dict(zip("ij", alike_pairs(pictures, alike), strict=True)))
+    joined = pd.concat([pairs[["i", "j"]], same_patient, similar])
     member = components(len(table), joined.i.to_numpy(dtype=int), joined.j.to_numpy(dtype=int))
     group = table.path.groupby(member).transform("min").map(group_name).to_numpy()
     twins = components(len(table), pairs.i.to_numpy(dtype=int), pairs.j.to_numpy(dtype=int))
@@ -58,7 +65,7 @@ def curate(
     return out[SPLIT_COLUMNS]
 
 
-def facts(pictures: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
+def facts(pictures: Thumbnails, table: pd.DataFrame, alike: float = ALIKE_CORRELATION) -> dict[str, int]:
     """What a data set's split table says in numbers: links, leakage, conflicts and S0's own count of duplicates."""
     test, linked = table.published_split.eq("test"), table["transform"].ne("")
     in_training = table.patient.isin(set(table.patient[~test & table.patient.ne("")]))
@@ -81,7 +88,7 @@ def facts(pictures: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
         "removed by S0's rule": len(table) - len(s0_cleaning(pictures)),
         "groups": table.group.nunique(),
         "largest group": int(table.group.value_counts().max()),
-        f"images alike one in another fold (correlation {ALIKE_CORRELATION})": len(alike_across_folds(pictures, table)),
+        f"images alike one in another fold (correlation {alike})": len(alike_across_folds(pictures, table, alike)),
         "most rows that move when a group splits in two": most_moved(table, kept_folds(table)),
         "most rows that move then without the table made before": most_moved(table, {}),
         **{f"fold {fold}, {label}": int(n) for (fold, label), n in table.groupby(["fold", "label"]).size().items()},

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from datasets import catalog
 from datasets.catalog import DataError, lookup
+from datasets.labels import classes_of, viewed
 from datasets.store.index import read_manifest, require, turns
 from datasets.transforms import VIEWS, clahe, level, undo
 
@@ -53,6 +54,7 @@ class ImageDataset(TorchDataset):
         channels: "grey" for the one grey channel, "all" for every stored channel.
         in_memory: keep the resized images in memory; by default when they fit `IN_MEMORY_BYTES`. Otherwise each
             worker opens the file for itself and reads single images.
+        target: key of `labels.TARGETS`, what is asked of each image.
         classes: labels in the order of their numbers; the set's own by default, another's in an external test.
         view: key of `VIEWS`, what is done to every image before it is resized.
         masks: read the masks as well, only with `view="stored"`.
@@ -73,6 +75,7 @@ class ImageDataset(TorchDataset):
         image_size: int = 128,
         channels: str = "grey",
         in_memory: bool | None = None,
+        target: str = "label",
         classes: Sequence[str] | None = None,
         view: str = "stored",
         masks: bool = False,
@@ -92,8 +95,9 @@ class ImageDataset(TorchDataset):
             if masks and "mask" not in store:
                 raise DataError(f"{self.path}: '{name}' has no masks; sets with masks: {', '.join(with_masks())}")
             self.dtype = torch.from_numpy(np.empty(0, store["image"].dtype)).dtype
-        code = {label: i for i, label in enumerate(classes or self.facts.classes)}
-        labels = manifest.label.iloc[self.rows]
+        self.classes = tuple(classes or classes_of(name, target))
+        code = {label: i for i, label in enumerate(self.classes)}
+        labels = viewed(manifest.label.iloc[self.rows], target)
         if not labels.isin(code).all():
             raise DataError(f"'{name}' holds images of '{labels[~labels.isin(code)].iloc[0]}', not one of {list(code)}")
         self.labels = torch.tensor(labels.map(code).to_numpy(dtype=np.int64))

@@ -25,7 +25,7 @@ def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
         kind: key of `BASELINES`.
         train: a baseline chooses nothing, so give it all images that are not tested, validation included.
     """
-    return probabilities(kind, *_pixels(train), _pixels(test)[0], len(train.facts.classes))
+    return probabilities(kind, *_pixels(train), _pixels(test)[0], len(train.classes))
 
 
 def probabilities(kind: str, features: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:

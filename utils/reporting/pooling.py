@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from datasets import catalog
+from datasets.labels import classes_of
 from utils.evaluation.classification import evaluate
 from utils.evaluation.intervals import number
 from utils.evaluation.screening import screening
@@ -57,7 +58,7 @@ def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) ->
     if run.task == "segmentation":
         result = evaluate_masks(table, facts.mask_channels, list(facts.regions), resamples)
     else:
-        result = evaluate(table, facts.classes, resamples)
+        result = evaluate(table, classes_of(run.dataset, run.target), resamples)
         if "screened" in table:
             result["screening"] = screening(table, resamples)
         if all("anomaly" in record for record in records):

@@ -79,7 +79,8 @@ def save_run(
     if int(os.environ.get("RANK", 0)):
         return folder / METRICS
     answers = recipe and run.image_size >= FULL_SIZE
-    reported = published(recipe.name, run.model, run.dataset, run.split) if answers else None
+    protocol = run.split + ", binary" * (run.target == "tumour")
+    reported = published(recipe.name, run.model, run.dataset, protocol) if answers else None
     record = {
         "id": run.id,
         "task": run.task,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets import catalog
 from datasets.catalog import lookup
+from datasets.labels import TARGETS
 from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
 from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
@@ -24,7 +25,8 @@ class Run:
     `fold` None stands for the five patient folds together. `test_on` is the set that `external` tests on, `view`
     what was done to every image (`datasets.transforms.VIEWS`). U-Nets alone have `n_filters`, and sets of
     volumes a `selection` of slices (`datasets.splitting.SELECTIONS`). Backbones alone are
-    `pretrained` or not; of other networks it is None.
+    `pretrained` or not; of other networks it is None. `target` is what is asked of an image, a key of
+    `datasets.labels.TARGETS`.
 
     Raises:
         UnknownName: data set, split or model that does not exist, with the nearest name.
@@ -43,6 +45,7 @@ class Run:
     n_filters: int = 0
     selection: str = "all"
     pretrained: bool | None = None
+    target: str = "label"
 
     def __post_init__(self):
         catalog.get(self.dataset)
@@ -52,6 +55,7 @@ class Run:
             (models if self.pretrained is None else BACKBONES) | BASELINES | {NEAREST_MASK: None}, self.model, "model"
         )
         lookup(VIEWS, self.view, "view")
+        lookup(TARGETS, self.target, "target")
 
     @property
     def id(self) -> str:
@@ -63,7 +67,7 @@ class Run:
         if self.recipe != NO_RECIPE and self.image_size != 128:
             how.append(f"{self.image_size}px")
         how += [self.view] * (self.view != "stored") + [self.selection] * (self.selection != "all")
-        how += ["quick"] * self.quick
+        how += [self.target] * (self.target != "label") + ["quick"] * self.quick
         where = "-".join([self.split, part] if part else [self.split])
         return f"{self.dataset}.{where}.{self.model.replace(' ', '-')}.{'-'.join(how)}.seed{self.seed}"
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from datasets import catalog
 from datasets.catalog import DataError, lookup
+from datasets.labels import classes_of
 from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
 from utils.files import replacing, write_atomically
 from utils.reporting.runs import Run, output_root
@@ -42,12 +43,13 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
     elif run.task == "multitask":
         arguments, outputs = {"in_channels": model.in_channels}, {"classes": list(facts.classes)}
     else:
+        classes = classes_of(run.dataset, run.target)
         arguments = {
-            "num_classes": len(facts.classes),
+            "num_classes": len(classes),
             "in_channels": model.in_channels,
             "image_size": run.image_size,
         }
-        outputs = {"classes": list(facts.classes)}
+        outputs = {"classes": list(classes)}
     return {
         "model": run.model,
         "task": run.task,

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from datasets import catalog
+from datasets.labels import classes_of, external_target, united, viewed
 from datasets.splitting import Split, make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
@@ -20,18 +21,24 @@ class RunData:
 
     Attributes:
         facts: catalogue entry of the data set; split: rows of train, validation and test.
+        classes: what a model is trained to tell apart; test_classes: what it is asked on the test set, other classes
+            only where an external set says no more than tumour or none; test_target: key of `labels.TARGETS` for that.
         train, val, test: `ImageDataset`s at the run's size and view; train_val: the first two together.
     """
 
     def __init__(self, run: "Run", split: Split):
         self.run, self.split, self.facts = run, split, catalog.get(run.dataset)
+        self.classes = classes_of(run.dataset, run.target)
+        self.test_target = external_target(run.dataset, split.test_set, run.target)
+        self.test_classes = self.classes if self.test_target == run.target else classes_of(run.dataset, "tumour")
 
     def read(self, rows: np.ndarray, dataset: str = "", **changes: object) -> ImageDataset:
         """Some rows of the run's data set (or of `dataset`), read as the run wants them, with `changes`."""
         masks = self.run.task == "segmentation"
         how = {
             "image_size": self.run.image_size,
-            "classes": self.facts.classes,
+            "classes": self.classes,
+            "target": self.run.target,
             "view": self.run.view,
             "channels": "all" if masks else "grey",
             "masks": masks,
@@ -52,15 +59,23 @@ class RunData:
 
     @cached_property
     def test(self) -> ImageDataset:
-        return self.read(self.split.test, self.split.test_set)
+        asked = {"classes": self.test_classes, "target": self.test_target}
+        return self.read(self.split.test, self.split.test_set, **asked)
+
+    def asked(self, probabilities: np.ndarray) -> np.ndarray:
+        """Probabilities N×K of `classes` as those of `test_classes`."""
+        if self.test_classes == self.classes:
+            return probabilities
+        return united(probabilities, self.classes, self.test_target, self.test_classes)
 
     @cached_property
     def labels(self) -> dict[str, pd.Series]:
         """Labels of the images of each set, by "train", "val" and "test"."""
         rows = {"train": self.split.train, "val": self.split.val}
-        known = read_manifest(self.run.dataset).label
+        known = viewed(read_manifest(self.run.dataset).label, self.run.target)
         found = {name: known.iloc[chosen] for name, chosen in rows.items()}
-        return found | {"test": read_manifest(self.split.test_set).label.iloc[self.split.test]}
+        tested = read_manifest(self.split.test_set).label.iloc[self.split.test]
+        return found | {"test": viewed(tested, self.test_target)}
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -82,6 +97,7 @@ def load_data(run: "Run", val_fraction: float = 0.1) -> RunData:
         run.split,
         run.fold or 0,
         test_on=run.test_on,
+        target=run.target,
         val_fraction=val_fraction,
         seed=run.seed,
         selection=run.selection,

@@ -66,7 +66,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "projects": project_rows,
     "headline": lambda evidence: published_or_patient(evidence.classification),
     "cleaning": lambda evidence: cleaned(evidence.classification),
-    "external": lambda evidence: external_tests(evidence.classification),
+    "external": lambda evidence: external_tests(evidence.classification + evidence.transfer),
     "views": lambda evidence: undone_shortcuts(evidence.classification),
     "shortcuts": lambda evidence: shortcut_accuracy(evidence.findings),
     "nearest": lambda evidence: nearest_neighbour(evidence.findings),
