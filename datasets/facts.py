@@ -21,7 +21,8 @@ class Dataset:
         size: side of the stored images where none is asked for.
         slices: images in a file, or in a patient's volumes; 1 where an image is a file.
         folds: number of patient folds; as many as patients where these are few.
-        alike: correlation of packed thumbnails from which on two images are kept in one group; see `curation`.
+        alike: thumbnails ("packed": cropped to the head; "whole": as published) and the correlation of them from which
+            on two images are kept in one group, see `curation`: just above that at which a giant group appears.
         test_only: nothing may be trained or chosen on it.
         archive: name under which the publisher ships the set.
         names: regular expression that the publisher's file names match, where it takes that to tell two sets apart.
@@ -51,7 +52,7 @@ class Dataset:
     size: int = 256
     slices: int = 1
     folds: int = 5
-    alike: float = 0.93
+    alike: tuple[str, float] = ("packed", 0.93)
     test_only: bool = False
     names: str = ""
     faults: tuple[str, ...] = ()

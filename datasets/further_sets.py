@@ -4,7 +4,52 @@ from datasets.facts import HEALTHY, TUMOUR, Dataset
 
 YES_NO = {"yes": TUMOUR, "no": HEALTHY}
 
+TYPES_44 = {  # type: images with T1, T1 and contrast agent, T2; "_NORMAL" has none with contrast agent
+    "Astrocitoma": (176, 233, 171),
+    "Carcinoma": (66, 112, 73),
+    "Ependimoma": (45, 48, 57),
+    "Ganglioglioma": (20, 18, 23),
+    "Germinoma": (27, 40, 33),
+    "Glioblastoma": (55, 94, 55),
+    "Granuloma": (30, 31, 17),
+    "Meduloblastoma": (23, 67, 41),
+    "Meningioma": (272, 369, 233),
+    "Neurocitoma": (130, 223, 104),
+    "Oligodendroglioma": (86, 72, 66),
+    "Papiloma": (66, 108, 62),
+    "Schwannoma": (148, 194, 123),
+    "Tuberculoma": (28, 84, 33),
+    HEALTHY: (251, 0, 271),
+}
+COUNTS_44 = {
+    f"{kind} {sequence}": number
+    for kind, numbers in TYPES_44.items()
+    for sequence, number in zip(("T1", "T1C+", "T2"), numbers, strict=True)
+    if number
+}
+
 FURTHER_SETS = (
+    Dataset(
+        name="brain-tumor-44c",
+        title="Brain Tumor MRI Images, 44 classes: fourteen types of tumour or none × MR sequence, 4,478 images",
+        classes=tuple(COUNTS_44),
+        counts={"": COUNTS_44},
+        licence="as stated on its Kaggle page",
+        citation="F. Feltrin, Brain Tumor MRI Images 44 Classes, Kaggle 2023",
+        url="https://www.kaggle.com/datasets/fernando2rad/brain-tumor-mri-images-44c",
+        kaggle="fernando2rad/brain-tumor-mri-images-44c",
+        archive="brain-tumor-mri-images-44c.zip",
+        crop="none",  # S4 did not crop
+        folders={label.replace(HEALTHY, "_NORMAL"): label for label in COUNTS_44},
+        alike=("whole", 0.9),
+        faults=(
+            "No patient is named, and slices of one case follow each other: a random split tests whether cases are "
+            "recognised. Images are grouped by their likeness.",
+            "36 files repeat another one byte for byte.",
+            "Classes are as small as 17 images, so that a class may have few or no groups in a fold.",
+            "Granuloma and tuberculoma are inflammatory lesions; they count as tumours, as S4 counted them.",
+        ),
+    ),
     Dataset(
         name="navoneel",
         title="Brain MRI Images for Brain Tumor Detection: tumour or none, 253 images (test only)",

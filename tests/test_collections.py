@@ -1,10 +1,12 @@
 """The further collections: their archives as published, their cards, and tumour or none on what another set adds."""
 
 import io
+import json
 import os
 import zipfile
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +15,8 @@ from PIL import Image
 
 from datasets import download
 from datasets.catalog import CATALOG, DataError, get
+from datasets.curation.duplicates import alike_pairs
+from datasets.curation.thumbnails import Thumbnails
 from datasets.labels import classes_of, external_target, united, viewed
 from datasets.splitting import make_split, overlap_file
 from datasets.store import index, manifest
@@ -20,7 +24,10 @@ from datasets.store.images import ImageDataset
 from datasets.store.index import SPLITS, read_manifest
 from utils.evaluation.classification import FEWEST, evaluate, run_table
 from utils.evaluation.screening import tumour_or_none
+from utils.reporting import figures
+from utils.reporting.records import Evidence
 from utils.reporting.runs import Run
+from utils.reporting.tables import BLOCKS
 from utils.reporting.tables.classification import external_tests
 from utils.training.data import load_data
 
@@ -132,7 +139,7 @@ def beside_phantom(roots, tmp_path, monkeypatch):
     data.mkdir()
     (data / "phantom").symlink_to(Path(os.environ["BRAIN_MRI_DATA"]) / "phantom")
     monkeypatch.setenv("BRAIN_MRI_DATA", str(data))
-    assert bring("navoneel", saved(tmp_path, TWICE)) == 0
+    assert bring("navoneel", saved(tmp_path, TWICE), "--crop", "none") == 0
     monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     table = pd.DataFrame({"dataset": ["navoneel"], "path": ["no/no.jpg"], "kind": ["bytes"]})
     (tmp_path / "splits/overlap").mkdir(parents=True)
@@ -153,6 +160,14 @@ def test_a_model_of_four_classes_is_asked_tumour_or_none(beside_phantom, target)
     found = evaluate(table, data.test_classes, resamples=10)
     assert found["per_class"]["tumour"]["images"] == 3
     assert found["metrics"]["tumour_specificity"]["value"] is None, "three healthy images say nothing"
+
+
+def test_an_external_set_must_be_cropped_by_the_same_rule(beside_phantom):
+    run = Run("phantom", "external", test_on="navoneel", image_size=32)
+    assert len(load_data(run).test) == 6
+    assert download.main(["navoneel", "--crop", "s2", "--workers", "1"]) == 0
+    with pytest.raises(DataError, match=r"cropped by 's2' and 'phantom' by 'none'.*download.py navoneel --crop none"):
+        load_data(run)
 
 
 def test_a_dataset_reads_its_images_under_a_target(roots):
@@ -223,6 +238,130 @@ def test_the_real_archive_of_navoneel(root, capsys):
     known = manifest.originals("navoneel")
     assert len(known) == len(table) == 253
     assert all(known[path]["sha256"] == sha for path, sha in zip(table.path, table.sha256, strict=True))
+
+
+# ---- the 44 classes ------------------------------------------------------------------------------------
+
+FOLDERS = get("brain-tumor-44c").folders
+
+
+def many(each: int = 2) -> dict[str, bytes]:
+    """An archive of the 44 folders, one file a `.webp` as there is one."""
+    files = {f"{folder}/{i}.jpeg": picture(100 * k + i) for k, folder in enumerate(FOLDERS) for i in range(each)}
+    return files | {"Astrocitoma T1C+/x_big_gallery.webp": picture(9999, "WEBP")}
+
+
+def test_the_44_folders_come_in_and_are_asked_in_four_ways(root, tmp_path):
+    assert len(FOLDERS) == len(classes_of("brain-tumor-44c")) == 44 and get("brain-tumor-44c").images == 4478
+    assert bring("brain-tumor-44c", saved(tmp_path, many())) == 0
+    table = read_manifest("brain-tumor-44c")
+    assert len(table) == 89 and set(table.label) == set(classes_of("brain-tumor-44c"))
+    assert table.label[table.path.str.startswith("_NORMAL T2/")].eq("notumor T2").all()
+    assert {t: len(classes_of("brain-tumor-44c", t)) for t in ("tumour", "type", "sequence")} == {
+        "tumour": 2,
+        "type": 15,
+        "sequence": 3,
+    }
+    with pytest.raises(DataError, match=r"names no patients, and no patient split is committed|are not in it"):
+        make_split("brain-tumor-44c", "patient")
+
+
+def test_a_random_split_takes_a_fifth_whatever_the_groups(roots):
+    split = make_split("phantom", "random")
+    total = len(read_manifest("phantom"))
+    assert len(split.test) == -(-total // 5) and split.seen.mean() > 0.5
+    assert sorted([*split.train_val, *split.test]) == list(range(total))
+    assert np.array_equal(split.test, make_split("phantom", "random", seed=3).test)
+
+
+def test_alike_images_are_grouped_by_the_rule_of_the_set():
+    base = np.random.default_rng(0).normal(size=(6, 64 * 64)).astype(np.float32)
+    base[1] = base[0] + 0.4 * base[1]  # correlation .93 with the first
+    base -= base.mean(1, keepdims=True)
+    whole = (base / np.linalg.norm(base, axis=1, keepdims=True)).reshape(6, 64, 64)
+    found = Thumbnails(pd.DataFrame({"path": range(6)}), whole, np.zeros((6, 8), np.uint64), whole[:, ::2, ::2] * 0)
+    assert list(zip(*alike_pairs(found, 0.9, "whole"), strict=True)) == [(0, 1)]
+    assert not len(alike_pairs(found, 0.99, "whole")[0]) and not len(alike_pairs(found, 0.5)[0])
+
+
+def test_the_committed_groups_of_the_44_classes_are_the_known_ones():
+    table = pd.read_csv(SPLITS / "brain-tumor-44c.csv", dtype=str, keep_default_na=False)
+    facts = json.loads((SPLITS / "facts.json").read_text())["brain-tumor-44c"]
+    assert table.groupby("group").fold.nunique().max() == 1 and sorted(table.fold.unique()) == list("01234")
+    assert facts["groups"] == table.group.nunique() == pytest.approx(1502, abs=15)
+    assert facts["largest group"] == pytest.approx(123, abs=10)
+    assert facts["1-NN on thumbnails, random split, accuracy"] == pytest.approx(0.877, abs=0.03)
+    assert facts["1-NN on thumbnails, patient split, accuracy"] == pytest.approx(0.357, abs=0.03)
+    assert set(table.path) == set(manifest.originals("brain-tumor-44c"))
+
+
+def test_the_44_classes_give_the_7023_an_independent_specificity():
+    table = pd.read_csv(SPLITS / "brain-tumor-44c.csv", dtype=str)
+    shared = pd.read_csv(SPLITS / overlap_file("brain-tumor-mri", "brain-tumor-44c"))
+    left = table[~table.path.isin(shared.path[shared.dataset == "brain-tumor-44c"])]
+    healthy = viewed(left.label, "tumour").eq("notumor").sum()
+    assert healthy > 300 and len(left) - healthy > 3000
+    assert external_target("brain-tumor-mri", "brain-tumor-44c") == "tumour"
+
+
+def test_top_k_of_many_classes_by_hand():
+    classes = [f"c{i}" for i in range(6)]
+    ranked = np.array([[0.4, 0.3, 0.2, 0.06, 0.03, 0.01]] * 3)
+    table = pd.DataFrame({"label": ["c0", "c2", "c5"], "predicted": ["c0"] * 3, "group": [0, 1, 2]})
+    table = table.assign(**{f"p_{c}": ranked[:, i] for i, c in enumerate(classes)})
+    found = evaluate(table, classes, resamples=10)["metrics"]
+    values = [found[n]["value"] for n in ("accuracy", "top3_accuracy", "top5_accuracy")]
+    assert values == pytest.approx([1 / 3, 2 / 3, 2 / 3], abs=1e-6)
+    assert "top3_accuracy" not in evaluate(table[:1], classes[:4], resamples=2)["metrics"]
+
+
+@pytest.mark.parametrize("number", [4, 44])
+def test_figures_of_few_and_of_many_classes(number):
+    classes = [f"class {i}" for i in range(number)]
+    rng = np.random.default_rng(0)
+    truth, scores = rng.integers(0, number - 1, 300), rng.dirichlet(np.ones(number), 300)  # the last never occurs
+    table = pd.DataFrame({"label": np.array(classes)[truth], "predicted": np.array(classes)[scores.argmax(1)]})
+    table = table.assign(**{f"p_{c}": scores[:, i] for i, c in enumerate(classes)})
+    assert len(figures.confusion(table, classes).axes[0].texts) == (16 if number == 4 else 0)
+    curves = figures.roc(table, classes).axes[0]
+    assert len(curves.lines) == number - 1 + 1, "a curve a class that occurs, and the diagonal"
+    assert bool(curves.get_legend()) == (number == 4)
+    figures.class_counts({"train": table.label, "test": table.label}, classes)
+    plt.close("all")
+
+
+def test_s4s_table_says_what_was_not_run_and_why():
+    none = Evidence(Path(), [], [])
+    shown = BLOCKS["s4"](none)
+    assert shown[["network", "asked"]].iloc[0].tolist() == ["ResNetRS152", "all classes"]
+    assert shown["accuracy %: reported"].iloc[:2].tolist() == ["94.0", "96.0"]
+    named = shown[shown["accuracy %: reported"] != "–"]
+    assert len(named) == 6 and named.remark.str.startswith("not run here: ").all()
+    entry = {"value": 0.5, "low": 0.4, "high": 0.6}
+    run = {"dataset": "brain-tumor-44c", "split": "random", "fold": 0, "recipe": "s4", "image_size": 224, "seed": 0}
+    run |= {"pretrained": True, "test_on": ""}
+    records = [
+        {"id": m, "task": "transfer", "run": run | {"model": m}, "metrics": {"accuracy": entry}, "images": 896}
+        | {"training": {"epochs": 80, "seconds": 600}}
+        for m in ("EfficientNetV2-B1", "SqueezeNet")
+    ]
+    patient = records[0] | {"id": "x", "run": records[0]["run"] | {"split": "patient", "fold": None}}
+    shown = BLOCKS["s4"](Evidence(Path(), [*records, patient], [])).set_index(["network", "asked"])
+    ours = shown.loc[("EfficientNetV2-B1", "all classes")]
+    assert ours["accuracy %: ours"] == ours["accuracy %: ours, by patient"] == "50.0 (40.0–60.0)"
+    assert ours.remark == "–" and ours["epochs, pixels"] == "80, 224"
+    assert shown.loc[("SqueezeNet (not in the report)", "all classes"), "accuracy %: ours"] == "50.0 (40.0–60.0)"
+
+
+@pytest.mark.real
+@pytest.mark.timeout(600)
+def test_the_real_archive_of_the_44_classes(root, capsys):
+    assert download.main(["brain-tumor-44c", "--archive", str(real_archive("brain-tumor-44c")), "--size", "64"]) == 0
+    assert capsys.readouterr().err == "", "no broken image, no count that differs"
+    table, known = read_manifest("brain-tumor-44c"), manifest.originals("brain-tumor-44c")
+    assert len(known) == len(table) == 4478 and table.sha256.duplicated().sum() == 36
+    for protocol in ("random", "patient"):
+        assert len(make_split("brain-tumor-44c", protocol).test) > 800
 
 
 # ---- cards ---------------------------------------------------------------------------------------------

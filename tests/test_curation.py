@@ -453,6 +453,7 @@ def test_the_real_archives_give_the_committed_tables(real_sets, tmp_path, monkey
     monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     (tmp_path / "splits").mkdir()
     assert __main__.main(["brain-tumor-mri", "sartaj", "cheng", "--write"]) == 0
+    assert __main__.main(["brain-tumor-mri", "navoneel", "brain-tumor-44c", "--write"]) == 0
     made, committed = written(tmp_path / "splits"), written(SPLITS)
     assert sorted(made) == sorted(committed)
     assert [path for path in made if made[path] != committed[path]] == []

@@ -32,7 +32,10 @@ def _before(name: str) -> pd.DataFrame | None:
 
 def _protocols(name: str, published: bool) -> list[str]:
     """Protocols under which the nearest neighbour may be asked."""
-    return [] if get(name).test_only else ["published", "patient"] if published else ["patient"]
+    if get(name).test_only:
+        return []
+    beside = ["published"] if published else [] if names_patients(name) else ["random"]
+    return [*beside, "patient"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 known[name][f"1-NN on thumbnails, {protocol} split, accuracy"] = round(share, 4)
             print(f"\n{name}\n{pd.Series(known[name], dtype=object).to_string()}", flush=True)
         for a, b in itertools.combinations(args.datasets, 2):
-            shared = overlap(images[a], images[b], tables[a], tables[b], min(alike[a], alike[b]))
+            shared = overlap(images[a], images[b], tables[a], tables[b], alike[a], alike[b])
             known[f"{a} and {b}"] = {
                 f"{name}: {kind}": int(count)
                 for (name, kind), count in shared.groupby(["dataset", "kind"]).size().items()

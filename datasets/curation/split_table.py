@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.curation.duplicates import (
-    ALIKE_CORRELATION,
+    ALIKE,
     alike_pairs,
     components,
     duplicate_pairs,
@@ -25,7 +25,7 @@ def curate(
     reference: Thumbnails | None = None,
     seed: int = 0,
     before: pd.DataFrame | None = None,
-    alike: float = ALIKE_CORRELATION,
+    alike: tuple[str, float] = ALIKE,
 ) -> pd.DataFrame:
     """The split table of one data set, in manifest order, with `SPLIT_COLUMNS`.
 
@@ -37,7 +37,7 @@ def curate(
     fold: what is found later moves the rows of the groups that it changes and no other.
 
     Args:
-        alike: correlation from which on two packed images stay together, `Dataset.alike`.
+        alike: which thumbnails, and from which correlation of them on two images stay together, `Dataset.alike`.
     """
     table, pairs = pictures.table, duplicate_pairs(pictures)
     patient, transform = table.patient.to_numpy(dtype=object), np.full(len(table), "", object)
@@ -49,7 +49,7 @@ def curate(
         patient[known], transform[known] = slices.patient, links["transform"][known]
         conflict[known] = slices.label.to_numpy() != table.label.to_numpy()[known]
     same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(patient)])
-    similar = pd.DataFrame(dict(zip("ij", alike_pairs(pictures, alike), strict=True)))
+    similar = pd.DataFrame(dict(zip("ij", alike_pairs(pictures, alike[1], alike[0]), strict=True)))
     joined = pd.concat([pairs[["i", "j"]], same_patient, similar])
     member = components(len(table), joined.i.to_numpy(dtype=int), joined.j.to_numpy(dtype=int))
     group = table.path.groupby(member).transform("min").map(group_name).to_numpy()
@@ -65,7 +65,7 @@ def curate(
     return out[SPLIT_COLUMNS]
 
 
-def facts(pictures: Thumbnails, table: pd.DataFrame, alike: float = ALIKE_CORRELATION) -> dict[str, int]:
+def facts(pictures: Thumbnails, table: pd.DataFrame, alike: tuple[str, float] = ALIKE) -> dict[str, int]:
     """What a data set's split table says in numbers: links, leakage, conflicts and S0's own count of duplicates."""
     test, linked = table.published_split.eq("test"), table["transform"].ne("")
     in_training = table.patient.isin(set(table.patient[~test & table.patient.ne("")]))
@@ -88,16 +88,20 @@ def facts(pictures: Thumbnails, table: pd.DataFrame, alike: float = ALIKE_CORREL
         "removed by S0's rule": len(table) - len(s0_cleaning(pictures)),
         "groups": table.group.nunique(),
         "largest group": int(table.group.value_counts().max()),
-        f"images alike one in another fold (correlation {alike})": len(alike_across_folds(pictures, table, alike)),
+        f"images alike one in another fold (correlation {alike[1]})": len(
+            alike_across_folds(pictures, table, alike[1], alike[0])
+        ),
         "most rows that move when a group splits in two": most_moved(table, kept_folds(table)),
         "most rows that move then without the table made before": most_moved(table, {}),
         **{f"fold {fold}, {label}": int(n) for (fold, label), n in table.groupby(["fold", "label"]).size().items()},
     }
 
 
-def alike_across_folds(images: Thumbnails, table: pd.DataFrame, correlation: float = ALIKE_CORRELATION) -> np.ndarray:
+def alike_across_folds(
+    images: Thumbnails, table: pd.DataFrame, correlation: float = ALIKE[1], of: str = ALIKE[0]
+) -> np.ndarray:
     """Rows that have an image alike in another fold, found by brute force: none, as long as `table` is of `images`."""
-    i, j = alike_pairs(images, correlation)
+    i, j = alike_pairs(images, correlation, of)
     fold = table.fold.to_numpy()
     crossing = fold[i] != fold[j]
     return np.unique(np.concatenate([i[crossing], j[crossing]]))

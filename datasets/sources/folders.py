@@ -7,7 +7,7 @@ from datasets.catalog import Dataset
 from datasets.sources.sample import BrokenArchive, Sample
 from datasets.store.preprocess import RawImage, decode
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 def target(dataset: Dataset, member: str) -> str | None:

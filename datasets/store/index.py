@@ -6,6 +6,7 @@
 import hashlib
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 
@@ -62,6 +63,22 @@ def read_splits(name: str, manifest: pd.DataFrame) -> pd.DataFrame | None:
     if len(missing):
         raise DataError(f"{path}: {len(missing)} images of '{name}' are not in it, first {missing.iloc[0]}.")
     return table.loc[manifest.path].reset_index()
+
+
+def same_crop(name: str, other: str) -> None:
+    """Raise `DataError` where two packed sets are cropped by different rules: a model of one would see other frames."""
+    crops = [read_crop(one) for one in (name, other)]
+    if crops[0] != crops[1]:
+        raise DataError(
+            f"{require(other)}: '{other}' is cropped by '{crops[1]}' and '{name}' by '{crops[0]}': a model would see "
+            f"other frames than it was trained on. Run: python datasets/download.py {other} --crop {crops[0]}"
+        )
+
+
+def read_crop(name: str) -> str:
+    """The rule of `preprocess.CROPS` by which data set `name` was packed."""
+    with h5py.File(require(name) / "images.h5") as store:
+        return str(store.attrs.get("crop", "none"))
 
 
 def fingerprint(name: str) -> dict[str, str | int]:

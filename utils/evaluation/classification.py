@@ -18,6 +18,7 @@ from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
 from utils.training.data import RunData
 
 CALIBRATION_BINS = 15
+TOP_K = (3, 5)  # where there are more classes: whether the true one is among the k likeliest
 NOTHING = {"value": None, "low": None, "high": None}
 FEWEST = (
     20  # images with a tumour, or without: of fewer no rate is reported (an error in 20 is the 5 % that is asked for)
@@ -84,7 +85,8 @@ def point_metrics(
 
     Returns:
         accuracy, mean confidence, calibration_error (15 equal bins), macro_/weighted_ precision, recall, f1, f2,
-        macro_auc (one against the rest), and `CLASS_INDEX.metric` for each class. An AUC without both kinds is NaN;
+        macro_auc (one against the rest), top3_ and top5_accuracy where there are more than five classes, and
+        `CLASS_INDEX.metric` for each class. An AUC without both kinds is NaN;
         precision or recall of something that does not occur counts 0.
     """
     scores, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(truth)
@@ -95,6 +97,10 @@ def point_metrics(
         "confidence": scores.amax(1).mean(),
         "calibration_error": F.multiclass_calibration_error(scores, target, n_bins=CALIBRATION_BINS, **settings),
     }
+    if scores.shape[1] > max(TOP_K):
+        for k in TOP_K:
+            hit = scores.topk(k, dim=1).indices == target[:, None]
+            out[f"top{k}_accuracy"] = hit.any(1).double().mean()
     each = {
         "precision": F.multiclass_precision(predicted, target, average=None, **settings),
         "recall": F.multiclass_recall(predicted, target, average=None, **settings),

@@ -10,7 +10,7 @@ from datasets import catalog
 from datasets.labels import classes_of, external_target, united, viewed
 from datasets.splitting import Split, make_split
 from datasets.store.images import ImageDataset
-from datasets.store.index import read_manifest
+from datasets.store.index import read_manifest, same_crop
 
 if TYPE_CHECKING:
     from utils.reporting.runs import Run
@@ -90,7 +90,8 @@ def load_data(run: "Run", val_fraction: float = 0.1) -> RunData:
         val_fraction: share of the training set that is held out for validation, cut by group (`Recipe.val_fraction`).
 
     Raises:
-        DataError: a data set that is not here, or a protocol that it does not have.
+        DataError: a data set that is not here, a protocol that it does not have, or an external set that was cropped
+            by another rule.
     """
     split = make_split(
         run.dataset,
@@ -102,6 +103,8 @@ def load_data(run: "Run", val_fraction: float = 0.1) -> RunData:
         seed=run.seed,
         selection=run.selection,
     )
+    if split.test_set != run.dataset:
+        same_crop(run.dataset, split.test_set)
     assert not set(split.groups[split.train]) & set(split.groups[split.val]), "validation shares no group with training"
     assert run.split != "patient" or not split.seen.any(), "no patient is on both sides"
     return RunData(run, split)

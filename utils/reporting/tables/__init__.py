@@ -20,6 +20,7 @@ from utils.reporting.tables.common import find_run, format_ci
 from utils.reporting.tables.curation import class_shift, nearest_neighbour, shortcut_accuracy
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
 from utils.reporting.tables.projects import project_rows
+from utils.reporting.tables.reported import reported_runs
 from utils.reporting.tables.segmentation import (
     dice_by_patient,
     gate_histories,
@@ -54,6 +55,7 @@ __all__ = [
     "recipe_runs",
     "recipe_steps",
     "regions",
+    "reported_runs",
     "results_table",
     "s2_segmentation",
     "shortcut_accuracy",
@@ -83,4 +85,6 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "backbones": backbone_runs,
     "starts": pretraining_gain,
     "recipes": recipe_runs,
+    "s1": lambda evidence: reported_runs(evidence, "s1"),
+    "s4": lambda evidence: reported_runs(evidence, "s4"),
 }
