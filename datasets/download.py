@@ -175,8 +175,9 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers
         )
     _judge(dataset, broken, len(samples))
     known = manifest.originals(dataset.name)
-    rows = [manifest.row(sample.label, sample.split, f, known) for f in stored for sample in [_sample_of(samples, f)]]
-    if absent := sorted(set(dataset.classes) - {row["label"] for row in rows}):
+    found = ((_sample_of(samples, facts), facts) for facts in stored)
+    rows = [manifest.row(sample.label, sample.split, {**sample.facts, **facts}, known) for sample, facts in found]
+    if absent := sorted(set(dataset.classes) - set(dataset.findings) - {row["label"] for row in rows}):
         raise BrokenArchive(f"{dataset.name}: no image of {', '.join(absent)}; {_again(dataset)}")
     manifest.write_manifest(work / "manifest.csv", rows)
     counts = manifest.count(rows)

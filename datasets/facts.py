@@ -23,6 +23,8 @@ class Dataset:
         folds: number of patient folds; as many as patients where these are few.
         alike: thumbnails ("packed": cropped to the head; "whole": as published) and the correlation of them from which
             on two images are kept in one group, see `curation`: just above that at which a giant group appears.
+        findings: what an image may show several of, where its label names them all ("Mass|Nodule"); `counts` are then
+            of findings, not of images.
         test_only: nothing may be trained or chosen on it.
         archive: name under which the publisher ships the set.
         names: regular expression that the publisher's file names match, where it takes that to tell two sets apart.
@@ -54,13 +56,15 @@ class Dataset:
     folds: int = 5
     alike: tuple[str, float] = ("packed", 0.93)
     test_only: bool = False
+    findings: tuple[str, ...] = ()
+    published_images: int = 0
     names: str = ""
     faults: tuple[str, ...] = ()
 
     @property
     def images(self) -> int:
         """Number of images as published."""
-        return sum(sum(labels.values()) for labels in self.counts.values())
+        return self.published_images or sum(sum(labels.values()) for labels in self.counts.values())
 
 
 # BraTS scores these three: whole tumour, tumour core, enhancing tumour (the mask ET itself).

@@ -4,6 +4,25 @@ from datasets.facts import HEALTHY, TUMOUR, Dataset
 
 YES_NO = {"yes": TUMOUR, "no": HEALTHY}
 
+NO_FINDING = "No Finding"
+XRAY_COUNTS = {  # images that show each finding; several show more than one
+    "Atelectasis": 11559,
+    "Cardiomegaly": 2776,
+    "Effusion": 13317,
+    "Infiltration": 19894,
+    "Mass": 5782,
+    "Nodule": 6331,
+    "Pneumonia": 1431,
+    "Pneumothorax": 5302,
+    "Consolidation": 4667,
+    "Edema": 2303,
+    "Emphysema": 2516,
+    "Fibrosis": 1686,
+    "Pleural_Thickening": 3385,
+    "Hernia": 227,
+    NO_FINDING: 60361,
+}
+
 TYPES_44 = {  # type: images with T1, T1 and contrast agent, T2; "_NORMAL" has none with contrast agent
     "Astrocitoma": (176, 233, 171),
     "Carcinoma": (66, 112, 73),
@@ -87,6 +106,27 @@ FURTHER_SETS = (
             "that was trained on that set, no specificity can be measured here.",
             "Br35H-Mask-RCNN/ repeats tumour images for detection, and pred/ has no labels: both are left out.",
             "No patient is named.",
+        ),
+    ),
+    Dataset(
+        name="chest-xray14",
+        title="NIH ChestX-ray14: 14 findings, several an image; 112,120 X-rays of 30,805 patients, or a sample of them",
+        classes=tuple(name for name in XRAY_COUNTS if name != NO_FINDING),
+        findings=tuple(name for name in XRAY_COUNTS if name != NO_FINDING),
+        counts={"": XRAY_COUNTS},
+        published_images=112_120,
+        licence="as stated by the NIH Clinical Center (no restriction on use; link to the source, cite the paper)",
+        citation="Wang et al., CVPR 2017, 2097–2106 (arXiv:1705.02315)",
+        url="https://www.kaggle.com/datasets/nih-chest-xrays/data",
+        kaggle="nih-chest-xrays/data",
+        archive="data.zip",
+        layout="nih",
+        crop="none",
+        faults=(
+            "Labels were read from reports by a program and are wrong in part, by the authors' estimate one in ten.",
+            "A drain or tube may tell a finding that was treated: pneumothorax above all.",
+            "Sides, view and age differ between findings; some files have four channels.",
+            "Patients are known; the publisher's two lists share none.",
         ),
     ),
 )

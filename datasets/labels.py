@@ -18,6 +18,7 @@ TARGETS = {
     "tumour": "tumour or none",
     "type": "the type of tumour, or none, whatever the sequence",
     "sequence": "the MR sequence, whatever is on the image",
+    "findings": "each finding, or each mask, for itself: none, one or several an image",
 }
 
 
@@ -30,7 +31,7 @@ def parts(label: str) -> tuple[str, str]:
 def view(label: str, target: str) -> str:
     """A label as a target sees it; "" where it says nothing of that."""
     kind, sequence = parts(label)
-    if target == "label":
+    if target in ("label", "findings"):
         return label
     if target == "tumour":
         return HEALTHY if kind == HEALTHY else TUMOUR
@@ -49,7 +50,14 @@ def classes_of(name: str, target: str = "label") -> tuple[str, ...]:
         DataError: not a target, or the labels of the set do not tell it.
     """
     lookup(TARGETS, target, "target")
-    published = catalog.get(name).classes
+    facts = catalog.get(name)
+    published = facts.classes
+    if target == "findings":
+        if not (facts.findings or facts.mask_channels):
+            raise DataError(f"target='findings': '{name}' has neither findings nor masks; take target='label'")
+        return facts.findings or facts.mask_channels
+    if facts.findings:
+        raise DataError(f"target='{target}': an image of '{name}' may show several findings; take target='findings'")
     if target == "label":
         return published
     classes = tuple(sorted({view(label, target) for label in published}))
@@ -66,6 +74,8 @@ def external_target(name: str, test_on: str, target: str = "label") -> str:
     """
     if name == test_on:
         return target
+    if target == "findings" and classes_of(name, target) != classes_of(test_on, target):
+        raise DataError(f"test_on='{test_on}': its findings are not those of '{name}'")
     mine, other = classes_of(name, target), classes_of(test_on, target)
     if (set(mine) & set(other)) - {HEALTHY}:
         return target

@@ -14,6 +14,7 @@ from datasets import catalog
 from datasets.catalog import DataError, lookup
 from datasets.labels import classes_of, external_target, viewed
 from datasets.store import index
+from datasets.store.findings import strata
 from datasets.store.index import read_manifest, read_splits
 
 FOLDS = 5  # of the committed tables; `Dataset.folds` differs where patients are few
@@ -145,7 +146,7 @@ def make_split(
     if (protocol == "external") != bool(test_on):
         raise DataError(f"split='{protocol}', test_on='{test_on}': 'external', and no other, names a set to test on")
     manifest = read_manifest(name)
-    labels, groups = manifest.label.to_numpy(), groups_of(name, manifest)
+    labels, groups = strata(name, manifest), groups_of(name, manifest)
     if protocol == "external":
         rest, test, test_groups = np.arange(len(manifest)), *_external_test(name, test_on, target)
     else:
@@ -187,7 +188,7 @@ def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.
         raise DataError(
             f"{index.SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed"
         )
-    return grouped_folds(manifest.label.to_numpy(), groups, catalog.get(name).folds, seed=0)
+    return grouped_folds(strata(name, manifest), groups, catalog.get(name).folds, seed=0)
 
 
 def _table(path: str, names: str) -> pd.DataFrame:
@@ -208,7 +209,8 @@ def _external_test(name: str, test_on: str, target: str) -> tuple[np.ndarray, np
     overlap = _table(overlap_file(name, test_on), f"{name} {test_on}")
     manifest = read_manifest(test_on)
     shared = manifest.path.isin(overlap.path[overlap.dataset == test_on])
-    rows = np.flatnonzero(~shared & viewed(manifest.label, asked).isin(classes_of(name, asked)))
+    fits = asked == "findings" or viewed(manifest.label, asked).isin(classes_of(name, asked))
+    rows = np.flatnonzero(~shared & fits)
     if not len(rows):
         raise DataError(f"'{test_on}' has no image, of a class of '{name}', that '{name}' has no relative of")
     return rows, groups_of(test_on, manifest)[rows]

@@ -39,7 +39,9 @@ def real_archive(name: str) -> Path:
     archives = os.environ.get("BRAIN_MRI_ARCHIVES")
     if not archives:
         pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")
-    return Path(archives) / {"navoneel": "navoneel.zip"}.get(name, catalog.get(name).archive)
+    return Path(archives) / {"navoneel": "navoneel.zip", "chest-xray14": "nih-chest-xray-sample.zip"}.get(
+        name, catalog.get(name).archive
+    )
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,18 @@ ARRAYS = {  # job → parameters that its tasks differ in, and their values
     "vit": (["model"], [["ViT"], ["AlexNet"], ["VGG16"]]),
     "unet": (["model"], [["ClassicUNet"], ["ImprovedUNet"], ["AttentionUNet"]]),
     "curation": (["dataset"], [["brain-tumor-mri"], ["sartaj"], ["cheng"]]),
+    "s4": (
+        ["backbone", "target", "split"],
+        [
+            ["ResNetRS152", "label", "random"],
+            ["EfficientNetV2-B1", "label", "random"],
+            ["ConvNeXt-S", "label", "random"],
+            ["ViT-B16", "label", "random"],
+            ["ResNet50", "tumour", "random"],
+            ["ViT-B16", "tumour", "random"],
+        ],
+    ),
+    "xray": (["recipe"], [["chexnet"], ["chexnet-asymmetric"]]),
     "mtl": (
         ["dataset", "split"],
         [
@@ -155,7 +167,7 @@ def test_a_task_of_an_array_has_its_own_parameters(submit, tmp_path, name):
     assert [[re.search(rf"^{p} +(\S+)", t.text(), re.MULTILINE)[1] for p in parameters] for t in tasks] == values
 
 
-@pytest.mark.parametrize("name", ["unet", "mtl"])
+@pytest.mark.parametrize("name", ["unet", "mtl", "s4"])
 def test_a_job_of_several_models_or_sets_is_an_array_by_itself(name):
     last = len(ARRAYS[name][1]) - 1
     assert f"#SBATCH --array=0-{last}\n" in (REPO / f"jobs/{name}.job").read_text()

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 from datasets import catalog
 from datasets.catalog import DataError, lookup
 from datasets.labels import classes_of, viewed
+from datasets.store.findings import read_findings
 from datasets.store.index import read_manifest, require, turns
 from datasets.transforms import VIEWS, clahe, level, undo
 
@@ -63,7 +64,8 @@ class ImageDataset(TorchDataset):
         DataError: store and manifest disagree, a label is not among `classes`, a view lacks its split table, or masks
             are wanted where there are none.
 
-    A batch is a dict: `image` B×C×S×S, uint8 or uint16 as stored, `label` int64 B, `row` int64 B (the manifest's row),
+    A batch is a dict: `image` B×C×S×S, uint8 or uint16 as stored, `label` int64 B (of findings float32
+    B×K, 0 or 1), `row` int64 B (the manifest's row),
     and with masks `mask` uint8 0/1 B×M×S×S.
     """
 
@@ -96,11 +98,15 @@ class ImageDataset(TorchDataset):
                 raise DataError(f"{self.path}: '{name}' has no masks; sets with masks: {', '.join(with_masks())}")
             self.dtype = torch.from_numpy(np.empty(0, store["image"].dtype)).dtype
         self.classes = tuple(classes or classes_of(name, target))
-        code = {label: i for i, label in enumerate(self.classes)}
-        labels = viewed(manifest.label.iloc[self.rows], target)
-        if not labels.isin(code).all():
-            raise DataError(f"'{name}' holds images of '{labels[~labels.isin(code)].iloc[0]}', not one of {list(code)}")
-        self.labels = torch.tensor(labels.map(code).to_numpy(dtype=np.int64))
+        if target == "findings":
+            self.labels = torch.from_numpy(read_findings(name, manifest, self.rows)).float()
+        else:
+            code = {label: i for i, label in enumerate(self.classes)}
+            labels = viewed(manifest.label.iloc[self.rows], target)
+            if not labels.isin(code).all():
+                other = labels[~labels.isin(code)].iloc[0]
+                raise DataError(f"'{name}' holds images of '{other}', not one of {list(code)}")
+            self.labels = torch.tensor(labels.map(code).to_numpy(dtype=np.int64))
         lookup(VIEWS, view, "view")
         self.view = view
         self.turns = turns(name, manifest) if view == "upright" else None

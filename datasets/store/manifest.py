@@ -73,8 +73,8 @@ def write_manifest(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def count(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """published split → label → number of rows."""
-    counter = Counter((r["published_split"], r["label"]) for r in rows)
+    """published split → label → number of rows; of several findings in a label ("Mass|Nodule") each counts."""
+    counter = Counter((r["published_split"], label) for r in rows for label in r["label"].split("|"))
     counts: dict[str, dict[str, int]] = {}
     for split, label in sorted(counter):
         counts.setdefault(split, {})[label] = counter[split, label]
@@ -82,7 +82,16 @@ def count(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def count_differences(dataset: Dataset, counts: dict[str, dict[str, int]]) -> list[str]:
-    """Where the number of images differs from the published one, in words."""
+    """Where the number of images differs from the published one, in words.
+
+    Where images show several findings, the published counts are of the whole set: a sample, which has no published
+    split, differs from them by intent.
+    """
+    if dataset.findings:
+        merged: Counter = Counter()
+        for labels in counts.values():
+            merged.update(labels)
+        counts = {"": dict(merged)} if "" not in counts else dataset.counts
     return [
         f"{split} {label}: {counts.get(split, {}).get(label, 0)} images, published are {number}".strip()
         for split, labels in dataset.counts.items()

@@ -13,11 +13,14 @@ import pandas as pd
 from datasets import catalog
 from datasets.labels import classes_of
 from utils.evaluation.classification import evaluate
+from utils.evaluation.findings import evaluate_findings
 from utils.evaluation.intervals import number
 from utils.evaluation.screening import screening
 from utils.evaluation.segmentation import evaluate_masks
 from utils.reporting.records import METRICS, Evidence, load_evidence, run_folder, write_record
 from utils.reporting.runs import Run
+
+MAIN = {"segmentation": "dice", "findings": "macro_auc"}  # metric of a fold that a pooled record names, by task
 
 
 def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
@@ -57,6 +60,8 @@ def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) ->
     table, facts = pd.concat(tables, ignore_index=True), catalog.get(run.dataset)
     if run.task == "segmentation":
         result = evaluate_masks(table, facts.mask_channels, list(facts.regions), resamples)
+    elif run.task == "findings":
+        result = evaluate_findings(table, classes_of(run.dataset, run.target), resamples)
     else:
         result = evaluate(table, classes_of(run.dataset, run.target), resamples)
         if "screened" in table:
@@ -67,7 +72,7 @@ def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) ->
                 [{name: e["value"] for name, e in r["anomaly"].items()} for r in records], dtype=float
             ).mean()
             result["anomaly"] = {name: {"value": number(v), "low": None, "high": None} for name, v in found.items()}
-    main = "dice" if run.task == "segmentation" else "accuracy"
+    main = MAIN.get(run.task, "accuracy")
     first, trained = records[0], [record["training"] for record in records if record["training"]]
     training = None
     if trained:

@@ -73,6 +73,8 @@ class Run:
 
     @property
     def task(self) -> str:
+        if self.target == "findings":
+            return "findings"
         if self.pretrained is not None:
             return "transfer"
         if self.model in MULTITASK:

@@ -17,6 +17,7 @@ CARD_METRICS = {
     "classification": ("accuracy", "macro_f1", "macro_auc"),
     "multitask": ("accuracy", "macro_f1", "macro_auc"),
     "transfer": ("accuracy", "macro_f2", "macro_auc"),
+    "findings": ("macro_auc", "macro_average_precision"),
     "segmentation": ("dice", "iou", "hd95"),
 }
 
@@ -96,7 +97,8 @@ def load_weights(path: Path) -> nn.Module:
     """
     try:
         card = json.loads(Path(path).with_name(CARD).read_text())
-        known = BACKBONES if card["task"] == "transfer" else MODELS | SEGMENTERS | MULTITASK
+        pretrained = card["trained_on"].get("pretrained")
+        known = BACKBONES if pretrained is not None else MODELS | SEGMENTERS | MULTITASK
         model = lookup(known, card["model"], "model")(**card["arguments"])
         model.load_state_dict(load_file(path))
     except DataError:

@@ -80,7 +80,7 @@ class RunData:
     @property
     def sizes(self) -> dict[str, int]:
         """Number of images in each set."""
-        return {name: len(labels) for name, labels in self.labels.items()}
+        return {name: len(getattr(self.split, name)) for name in ("train", "val", "test")}
 
 
 def load_data(run: "Run", val_fraction: float = 0.1) -> RunData:

@@ -18,6 +18,7 @@ from utils.reporting.tables.classification import (
 )
 from utils.reporting.tables.common import find_run, format_ci
 from utils.reporting.tables.curation import class_shift, nearest_neighbour, shortcut_accuracy
+from utils.reporting.tables.findings import by_finding, findings_runs
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
 from utils.reporting.tables.projects import project_rows
 from utils.reporting.tables.reported import reported_runs
@@ -38,11 +39,13 @@ __all__ = [
     "all_runs",
     "backbone_runs",
     "balance_effects",
+    "by_finding",
     "class_shift",
     "cleaned",
     "dice_by_patient",
     "external_tests",
     "find_run",
+    "findings_runs",
     "format_ci",
     "gate_histories",
     "mask_metrics",
@@ -85,6 +88,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "backbones": backbone_runs,
     "starts": pretraining_gain,
     "recipes": recipe_runs,
+    "findings": findings_runs,
     "s1": lambda evidence: reported_runs(evidence, "s1"),
     "s4": lambda evidence: reported_runs(evidence, "s4"),
 }
