@@ -13,6 +13,7 @@ class Dataset:
     """What is known of one image set before a byte of it is fetched.
 
     Attributes:
+        classes: its labels; empty where only the data at hand tell them, see `labels.classes_of`.
         folders: publisher's class folder (or code) → label.  `splits`: publisher's split folder → "train" | "test".
         counts: published split ("" where the publisher made none) → label → number of images.
         channels: names of the stored channels; `grey` is the one shown when a single grey image is asked for.

@@ -129,4 +129,23 @@ FURTHER_SETS = (
             "Patients are known; the publisher's two lists share none.",
         ),
     ),
+    Dataset(
+        name="remind",
+        title="ReMIND: DICOM series of 114 patients before and during surgery, with diagnoses (TCIA)",
+        classes=(),  # the diagnoses that enough of the patients at hand have, see `sources/remind.py`
+        counts={},
+        licence="CC BY 4.0",
+        citation="Juvekar et al., Sci Data 11 (2024) 494; The Cancer Imaging Archive, doi:10.7937/3RAG-D070",
+        url="https://www.cancerimagingarchive.net/collection/remind/",
+        archive="remind.zip",
+        layout="remind",
+        crop="none",
+        slices=399,
+        folds=7,
+        faults=(
+            "A label is the patient's diagnosis: most slices show no tumour, and some were made after its removal.",
+            "Diagnoses of few patients are left out by rule, and of each patient 399 slices are kept.",
+            "All patients are of one hospital, and each diagnosis has few.",
+        ),
+    ),
 )

@@ -11,6 +11,7 @@ import pandas as pd
 from datasets import catalog
 from datasets.catalog import DataError, lookup
 from datasets.facts import HEALTHY, TUMOUR
+from datasets.store.index import read_manifest
 
 SEQUENCES = ("T1", "T1C+", "T2")
 TARGETS = {
@@ -51,7 +52,7 @@ def classes_of(name: str, target: str = "label") -> tuple[str, ...]:
     """
     lookup(TARGETS, target, "target")
     facts = catalog.get(name)
-    published = facts.classes
+    published = facts.classes or tuple(sorted(read_manifest(name).label.unique()))
     if target == "findings":
         if not (facts.findings or facts.mask_channels):
             raise DataError(f"target='findings': '{name}' has neither findings nor masks; take target='label'")

@@ -1,6 +1,7 @@
 """Which layout a set has: where each member of an archive goes, which samples `raw/` holds, how one is read.
 
-A layout is one file here with `target`, `samples` and `read`: `folders.py`, `cheng.py`, `brats.py`, `nih.py`, `own.py`.
+A layout is one file here with `target`, `samples` and `read`: `folders.py`, `cheng.py`, `brats.py`, `nih.py`, `own.py`,
+`remind.py`.
 `catalog.py` names each set's.
 """
 
@@ -9,12 +10,19 @@ from pathlib import Path
 from types import ModuleType
 
 from datasets.catalog import Dataset
-from datasets.sources import brats, cheng, folders, nih, own
+from datasets.sources import brats, cheng, folders, nih, own, remind
 from datasets.sources.sample import Sample
 from datasets.store import manifest
 from datasets.store.preprocess import RawImage
 
-LAYOUTS: dict[str, ModuleType] = {"folders": folders, "matlab": cheng, "brats": brats, "nih": nih, "own": own}
+LAYOUTS: dict[str, ModuleType] = {
+    "folders": folders,
+    "matlab": cheng,
+    "brats": brats,
+    "nih": nih,
+    "own": own,
+    "remind": remind,
+}
 
 
 def target(dataset: Dataset, member: str) -> str | None:

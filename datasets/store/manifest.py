@@ -17,8 +17,8 @@ COLUMNS = ("path", "label", "published_split", "patient", "sha256", "bytes", "wi
 
 
 def files(path: Path) -> list[Path]:
-    """The file `path`, or the files of the folder `path` by name."""
-    return sorted(path.iterdir()) if path.is_dir() else [path]
+    """The file `path`, or the files of the folder `path`, and of those in it, by name."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def size(path: Path) -> int:

@@ -164,6 +164,19 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
     }
 
 
+def by_patient(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
+    """A row a group (patient): the mean probabilities of its images, the likeliest class, and its label.
+
+    The label is the commonest of its images; where nobody has two kinds of tumour, it is that of all.
+    """
+    columns = [f"p_{c}" for c in classes]
+    grouped = predictions.groupby("group", sort=True)
+    table = grouped[columns].mean()
+    predicted = np.asarray(classes)[table.to_numpy().argmax(1)]
+    label = grouped.label.agg(lambda labels: labels.mode().iloc[0])
+    return table.assign(label=label, predicted=predicted).reset_index()[["group", "label", "predicted", *columns]]
+
+
 def too_few(tumours: int, healthy: int) -> list[str]:
     """Which of sensitivity, specificity and AUC cannot be reported from so few images with a tumour and without."""
     side = {"sensitivity": tumours, "specificity": healthy, "auc": min(tumours, healthy)}

@@ -1,0 +1,126 @@
+"""One DICOM file as grey images: compressed or not, signed or not, of 8 to 16 bits, one frame or several.
+
+pydicom reads the tags, and decodes with gdcm, Pillow or its own code whatever the transfer syntax asks for.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from pydicom.errors import InvalidDicomError
+from pydicom.pixels import apply_rescale, convert_color_space
+
+from datasets.catalog import DataError
+
+NEEDED = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
+DAMAGE = (
+    AttributeError,
+    EOFError,
+    KeyError,
+    IndexError,
+    NotImplementedError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the tags of a file say: `modality` and `series` "" and `position` (of the slice along its normal, in mm) NaN
+    where they do not; `number` of the file in its series; `frames` in it.
+    """
+
+    modality: str
+    series: str
+    position: float
+    number: int
+    frames: int
+
+
+def read_header(path: Path) -> Header:
+    """The tags of a file, without its pixels.
+
+    Raises:
+        DataError: not a whole DICOM file; the message names it.
+    """
+    data = _tags(path, stop_before_pixels=True)
+    return Header(
+        str(data.get("Modality") or ""),
+        str(data.get("SeriesInstanceUID") or ""),
+        _position(data),
+        _whole(data.get("InstanceNumber"), 0),
+        _whole(data.get("NumberOfFrames"), 1),
+    )
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """The frames of a file, float32 N×H×W; a larger value is brighter.
+
+    Rescale slope and intercept are applied, MONOCHROME1 is turned round (there the lowest value is white), colour
+    becomes luminance.
+
+    Raises:
+        DataError: no DICOM file, a tag that is needed is missing, no image in it (a report, a plan), or pixels that
+            cannot be decoded; the message names the file.
+    """
+    data = _tags(path)
+    missing = [name for name in NEEDED if data.get(name) in (None, "")]
+    if missing or "PixelData" not in data:
+        lacking = ", ".join(missing) if missing and len(missing) < len(NEEDED) else "image"
+        raise DataError(f"{path.name}: a DICOM file without {lacking}; leave it out")
+    try:
+        pixels = _grey(data)
+    except DAMAGE as error:
+        raise DataError(f"{path.name}: its pixels cannot be decoded ({_line(error)})") from error
+    if not np.isfinite(pixels).all():
+        raise DataError(f"{path.name}: holds NaN or infinite values after rescaling")
+    return pixels
+
+
+def _tags(path: Path, **how: bool) -> pydicom.Dataset:
+    try:
+        return pydicom.dcmread(path, **how)
+    except InvalidDicomError as error:
+        raise DataError(f"{path.name}: not a DICOM file") from error
+    except DAMAGE as error:
+        raise DataError(f"{path.name}: not a whole DICOM file ({_line(error)})") from error
+
+
+def _grey(data: pydicom.Dataset) -> np.ndarray:
+    kind, samples = str(data.PhotometricInterpretation), _whole(data.get("SamplesPerPixel"), 1)
+    pixels = data.pixel_array
+    several = _whole(data.get("NumberOfFrames"), 1) > 1
+    if samples > 1:
+        if kind.startswith("YBR") and not data.file_meta.TransferSyntaxUID.is_compressed:
+            pixels = convert_color_space(pixels, kind, "RGB")
+        pixels = pixels[..., :3] @ np.array([0.299, 0.587, 0.114])  # BT.601, as `preprocess.decode` has it
+    pixels = pixels if several else pixels[None]
+    if samples == 1:
+        pixels = apply_rescale(pixels, data)
+    with np.errstate(over="ignore"):  # the caller looks for infinite values
+        pixels = np.asarray(pixels, np.float32)
+    return pixels.max() + pixels.min() - pixels if kind == "MONOCHROME1" else pixels
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:90]
+
+
+def _whole(value: object, otherwise: int) -> int:
+    """A number that a tag holds as text, or what is taken where it is missing or none."""
+    try:
+        return int(str(value))
+    except ValueError:
+        return otherwise
+
+
+def _position(data: pydicom.Dataset) -> float:
+    """Where the slice lies along the normal of its plane, in mm."""
+    try:
+        across, down = np.array(data.ImageOrientationPatient, float).reshape(2, 3)
+        return float(np.cross(across, down) @ np.array(data.ImagePositionPatient, float))
+    except (AttributeError, TypeError, ValueError):
+        return float("nan")
