@@ -1,12 +1,14 @@
 """How much memory and time it takes to bring ChestX-ray14 in, all 112,120 X-rays of it, generated:
 
-    python benchmarks/xrays.py [IMAGES] [SIDE]        112,120 X-rays of 256×256 pixels
+    python benchmarks/xrays.py [--images N] [--side N] [--write]
 
 The archive has the publisher's form (twelve folders, table, two lists). It repeats 64 generated X-rays, since random
 pixels of a gigabyte would measure the generator. Everything lies in a temporary folder that is removed.
 """
 
+import argparse
 import io
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +23,8 @@ import psutil
 from PIL import Image
 
 from datasets.catalog import REPO, get
+from utils.files import write_atomically
+from utils.reporting.records import git_revision, hardware
 
 DISTINCT = 64
 PER_PATIENT = 4
@@ -83,8 +87,14 @@ def bring_in(path: Path, root: Path, size: int = 256) -> tuple[float, int]:
     return time.monotonic() - started, most
 
 
-def main(images: int = 112_120, side: int = 256) -> None:
+def main() -> None:
     """Make the archive, bring it in, say what that took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=112_120)
+    parser.add_argument("--side", type=int, default=256)
+    parser.add_argument("--write", action="store_true", help="to saved_metrics/benchmarks/xrays.json")
+    args = parser.parse_args()
+    images, side = args.images, args.side
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "data.zip"
         archive(path, images, side)
@@ -95,6 +105,16 @@ def main(images: int = 112_120, side: int = 256) -> None:
         print(f"{seconds:.0f} s, {images / seconds:.0f} X-rays a second on {os.cpu_count()} cores")
         print(f"memory of all processes at most {held / 2**30:.2f} GiB; the limit is 2 GiB")
 
+    if args.write:
+        record = {
+            "images": images,
+            "side": side,
+            "seconds": round(seconds, 1),
+            "images a second": round(images / seconds),
+        }
+        record |= {"GiB of memory at most": round(held / 2**30, 3), "hardware": hardware(), "git": git_revision()}
+        write_atomically(REPO / "saved_metrics/benchmarks/xrays.json", json.dumps(record, indent=1) + "\n")
+
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()
