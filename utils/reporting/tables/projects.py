@@ -22,16 +22,18 @@ def _row(project: Project, evidence: Evidence) -> dict[str, str]:
         "task and data": f"{project.task}; {project.data}",
         "reported %": f"{project.model} {100 * reported[project.metric]:.1f}",
     }
-    if project.missing:
-        return row | {"ours, same split": f"{NONE} ({project.missing})", "ours, by patient": NONE, "1-NN, both": NONE}
-    of = {"dataset": project.dataset, "model": project.model, "recipe": project.recipe, "image_size": FULL_SIZE}
-    same, patient = find_run(evidence.records, **of, split=project.protocol), _by_patient(evidence, **of)
     nearest = {"dataset": project.dataset, "model": "1-NN", "recipe": "none"}
     beside = find_run(evidence.records, **nearest, split=project.protocol), _by_patient(evidence, **nearest)
+    pair = " / ".join(format_ci(r["metrics"][project.metric]) if r else NONE for r in beside)
+    pair = pair if any(beside) else NONE
+    if project.missing:
+        return row | {"ours, same split": f"{NONE} ({project.missing})", "ours, by patient": NONE, "1-NN, both": pair}
+    of = {"dataset": project.dataset, "model": project.model, "recipe": project.recipe, "image_size": FULL_SIZE}
+    same, patient = find_run(evidence.records, **of, split=project.protocol), _by_patient(evidence, **of)
     return row | {
         "ours, same split": cell(same, project.metric),
         "ours, by patient": f"{cell(patient, project.metric)}, {split_words(patient['run'])}" if patient else NONE,
-        "1-NN, both": " / ".join(format_ci(r["metrics"][project.metric]) if r else NONE for r in beside),
+        "1-NN, both": pair,
     }
 
 
