@@ -6,11 +6,11 @@ READY := .venv/ready
 TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab tables weights
+.PHONY: help setup run test lab tables chapters weights
 .NOTPARALLEL:
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## virtual environment in .venv, from requirements.txt
 
@@ -29,8 +29,13 @@ test: setup ## ruff, every notebook in quick mode (nbval), and all tests; SLURM'
 	$(BIN)/pytest -p no:cacheprovider $(TWO) || status=1; \
 	exit $$status
 
-tables: setup ## table and picture of the README, from saved_metrics/
-	$(BIN)/python -m utils.readme
+tables: setup ## runs.csv, the README's table and figure, and the chapter of results, from saved_metrics/
+	$(BIN)/python -m utils.reporting.readme
+	$(BIN)/python -m utils.chapters notebooks/8_results.ipynb
+
+chapters: setup ## execute all notebooks in place, in quick mode on the phantom: some minutes, a line a cell
+	$(BIN)/python datasets/download.py phantom
+	$(BIN)/python -m utils.chapters
 
 weights: setup ## ImageNet weights into the cache, for nodes without network: make weights BACKBONE=ResNet50
 	$(BIN)/python -m models.backbones $(BACKBONE)

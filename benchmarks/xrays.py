@@ -69,7 +69,7 @@ def archive(path: Path, images: int, side: int) -> None:
 
 def bring_in(path: Path, root: Path, size: int = 256) -> tuple[float, int]:
     """Seconds of `download.py`, and the most memory that it and its workers held at once, in bytes."""
-    command = [sys.executable, str(REPO / "datasets/download.py"), "chest-xray14", "--archive", str(path)]
+    command = [sys.executable, str(REPO / "datasets/download.py"), "chest-xray14", "--archive", str(path), "--partial"]
     environment = os.environ | {"BRAIN_MRI_DATA": str(root), "BRAIN_MRI_HEADLESS": "1"}
     started, most = time.monotonic(), 0
     run = subprocess.Popen([*command, "--size", str(size)], env=environment)

@@ -4,8 +4,11 @@ Everything else asks here. `download.py` brings a set in, `store.py` reads it, `
 """
 
 import difflib
+import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -183,8 +186,27 @@ CATALOG: dict[str, Dataset] = {
 
 
 def get(name: str) -> Dataset:
-    """The facts of data set `name`; raises `UnknownName` with the nearest name otherwise."""
-    return lookup(CATALOG, name, "data set")
+    """The facts of data set `name`; raises `UnknownName` with the nearest name otherwise.
+
+    Of `own`, whose classes and channels are the reader's, and of a set whose classes only its data tell, they are those
+    of what was brought in.
+    """
+    facts = lookup(CATALOG, name, "data set")
+    log = data_root() / name / "log.json"
+    if (facts.layout != "own" and facts.classes) or not log.is_file():
+        return facts
+    return replace(facts, **_brought_in(log, log.stat().st_mtime_ns))
+
+
+@cache
+def _brought_in(log: Path, changed: int) -> dict:
+    """What `log.json` says of a reader's own set; `changed` is its time, since another set may follow."""
+    try:
+        known = json.loads(log.read_text(encoding="utf-8"))
+        lists = {name: tuple(known[name]) for name in ("classes", "channels", "mask_channels")}
+        return lists | {name: known[name] for name in ("size", "crop")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}  # `download.py` brings it in anew
 
 
 def data_root() -> Path:
@@ -194,4 +216,4 @@ def data_root() -> Path:
 
 def dataset_dir(name: str) -> Path:
     """Folder of data set `name`, whether or not it exists yet."""
-    return data_root() / get(name).name
+    return data_root() / lookup(CATALOG, name, "data set").name

@@ -52,7 +52,7 @@ def classes_of(name: str, target: str = "label") -> tuple[str, ...]:
     """
     lookup(TARGETS, target, "target")
     facts = catalog.get(name)
-    published = facts.classes or tuple(sorted(read_manifest(name).label.unique()))
+    published = facts.classes or tuple(sorted(read_manifest(name).label.unique()))  # the latter says what is not here
     if target == "findings":
         if not (facts.findings or facts.mask_channels):
             raise DataError(f"target='findings': '{name}' has neither findings nor masks; take target='label'")

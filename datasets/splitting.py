@@ -145,6 +145,8 @@ def make_split(
         raise DataError(f"fold={fold}: the folds are 0 to {catalog.get(name).folds - 1}")
     if (protocol == "external") != bool(test_on):
         raise DataError(f"split='{protocol}', test_on='{test_on}': 'external', and no other, names a set to test on")
+    if test_on:
+        catalog.get(test_on)
     manifest = read_manifest(name)
     labels, groups = strata(name, manifest), groups_of(name, manifest)
     if protocol == "external":
@@ -182,9 +184,9 @@ def _published_test(name: str, manifest: pd.DataFrame) -> np.ndarray:
 
 def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
     table = read_splits(name, manifest)
-    if table is not None:
+    if table is not None and "fold" in table:
         return table.fold.astype(int).to_numpy()
-    if (manifest.patient == "").any():
+    if table is None and (manifest.patient == "").any():
         raise DataError(
             f"{index.SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed"
         )
@@ -194,6 +196,8 @@ def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.
 def _table(path: str, names: str) -> pd.DataFrame:
     if not (index.SPLITS / path).is_file():
         raise DataError(f"{index.SPLITS / path}: not there; make it with: python -m datasets.curation {names} --write")
+    for name in names.split():
+        index.refuse_part(name, read_manifest(name), index.SPLITS / path)
     return pd.read_csv(index.SPLITS / path, dtype=str, keep_default_na=False)
 
 

@@ -25,7 +25,7 @@ def publish(work: Path, home: Path) -> None:
     if (work / "raw").exists():
         (home / "raw.json").unlink(missing_ok=True)  # nor for raw/
         shutil.rmtree(home / "raw", ignore_errors=True)
-    for name in ("raw", "raw.json", "images.h5", "manifest.csv", "log.json"):
+    for name in ("raw", "raw.json", "images.h5", "manifest.csv", "groups.csv", "log.json"):
         if (work / name).exists():
             (work / name).replace(home / name)
 
@@ -81,13 +81,25 @@ def clean(folder: Path, keep: Sequence[str]) -> None:
 
 @contextmanager
 def disk_errors(home: Path) -> Iterator[None]:
-    """Turn what the disk refuses into a `DataError` with a remedy."""
+    """Turn what the disk refuses into a `DataError` with a remedy; what lies elsewhere than `home` was to be read."""
     try:
         yield
     except OSError as error:
-        where = error.filename or home
+        where = Path(error.filename or home)
+        ours = where.resolve().is_relative_to(home.parent)
+        if ours:
+            where = home if work_of(home).name in where.parts else where  # the reader knows no folder but that
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(f"{where}: the disk is full; free some space or {ELSEWHERE}, then run again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and ours:
             raise DataError(f"{where}: cannot be written ({error.strerror}); {ELSEWHERE}") from error
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise DataError(
+                f"{where}: cannot be read ({error.strerror}); give yourself the right to read it"
+            ) from error
         raise DataError(f"{where}: {error.strerror or error}; mend that or {ELSEWHERE}") from error
+
+
+def work_of(home: Path) -> Path:
+    """The folder beside `home` in which it is made."""
+    return home.with_name(f".{home.name}.partial")

@@ -1,4 +1,4 @@
-"""Seventeen networks that were trained on ImageNet, each under one name: `build_backbone(name, …)`. Heads: `heads.py`.
+"""Eighteen networks that were trained on ImageNet, each under one name: `build_backbone(name, …)`. Heads: `heads.py`.
 
 torchvision has SqueezeNet, timm the others. Each sees images normalised as in its training: a network that is shown
 other numbers starts from noise. `python -m models.backbones NAME` fetches weights, for nodes that have no network.
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.checks import check_arguments, check_name
+from models.gluon import NORMALISATION, THREE_STAGES, build_gluon, cut_behind_stage_three, is_gluon
 from models.heads import HEADS
 
 # The project's name → timm's; behind the point is what the weights were trained on, ImageNet-1k in the end.
@@ -23,6 +24,7 @@ TIMM = {
     "VGG16": "vgg16.tv_in1k",
     "VGG19": "vgg19.tv_in1k",
     "ResNet50": "resnet50.tv_in1k",
+    "ResNet50-v2": "resnetv2_50.a1h_in1k",  # three of its four stages, see `gluon.py`
     "ResNeXt50": "resnext50_32x4d.tv_in1k",
     "DenseNet121": "densenet121.tv_in1k",
     "InceptionV3": "inception_v3.tv_in1k",
@@ -139,10 +141,11 @@ def build_backbone(
     if image_size < SMALLEST.get(name, 0):
         raise ValueError(f"image_size={image_size}: {name} takes a side of at least {SMALLEST[name]} pixels")
     state = pretrained if isinstance(pretrained, bool) else read_weights(pretrained)
+    gluon = isinstance(state, dict) and is_gluon(name, state)
     whole = isinstance(state, dict) and all(key.startswith(("backbone.", "head.")) for key in state)
     channels = 3 if in_channels == 1 else in_channels
     try:
-        backbone, width, mean, std = make(False if whole else state, channels, image_size)
+        backbone, width, mean, std = make(False if whole else state, channels, image_size, gluon)
         if isinstance(mean, tuple) and channels != 3:  # of R, G and B: none of them is a channel here
             mean, std = ([sum(values) / 3] * channels for values in (mean, std))
         model = Transfer(backbone, HEADS[head](width, num_classes), list(mean), list(std), in_channels, image_size)
@@ -165,7 +168,7 @@ def _own_size(name: str) -> int:
     return 224 if name == SQUEEZENET else timm.get_pretrained_cfg(TIMM[name]).input_size[1]
 
 
-def _of_timm(name: str, state: dict | bool, channels: int, image_size: int) -> tuple:
+def _of_timm(name: str, state: dict | bool, channels: int, image_size: int, gluon: bool) -> tuple:
     import timm
 
     tag = TIMM[name]
@@ -173,6 +176,9 @@ def _of_timm(name: str, state: dict | bool, channels: int, image_size: int) -> t
     arguments = {"in_chans": channels}
     if facts.fixed_input_size:
         arguments["img_size"] = image_size
+    if gluon:
+        backbone = build_gluon(name, tag, state or None, channels)
+        return backbone, backbone.num_features, *NORMALISATION[name]
     if isinstance(state, dict):
         _check_classes(state, facts.classifier)
         arguments["pretrained_cfg_overlay"] = {"state_dict": state}
@@ -186,10 +192,12 @@ def _of_timm(name: str, state: dict | bool, channels: int, image_size: int) -> t
     backbone.reset_classifier(0)
     for top in TOPS.get(name, ()):
         setattr(backbone, top, nn.Identity())
+    if name in THREE_STAGES:
+        cut_behind_stage_three(backbone)
     return backbone, backbone.num_features, facts.mean, facts.std
 
 
-def _squeezenet(state: dict | bool, channels: int, image_size: int) -> tuple:
+def _squeezenet(state: dict | bool, channels: int, image_size: int, gluon: bool = False) -> tuple:
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     from timm.models import adapt_input_conv
     from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1

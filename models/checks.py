@@ -19,7 +19,9 @@ def check_arguments(num_classes: int, in_channels: int, image_size: int, multipl
         ValueError: naming the argument, its value and what is accepted.
     """
     if num_classes < 2:
-        raise ValueError(f"num_classes={num_classes}: a classifier needs at least 2")
+        raise ValueError(
+            f"num_classes={num_classes}: a classifier needs at least 2; unlabelled images can be segmented only"
+        )
     if not 1 <= in_channels <= 4:
         raise ValueError(f"in_channels={in_channels}: 1 to 4 are accepted")
     if image_size < SMALLEST or image_size % multiple:

@@ -26,6 +26,18 @@ class Linear(nn.Module):
         return self.out(x.mean((2, 3)))
 
 
+class AverageMax(nn.Module):
+    """Average and maximum over all places, side by side, standardised → one linear layer: what a linear probe sees."""
+
+    def __init__(self, channels: int, num_classes: int):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(2 * channels, affine=False)
+        self.out = nn.Linear(2 * channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(self.norm(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)))
+
+
 class DualPooling(nn.Module):
     """S3's: average and maximum over all places, side by side; 1,450,244 parameters on 1280 channels, 4 classes.
 
@@ -70,4 +82,4 @@ class TwoLayers(nn.Module):
         return self.layers(x.mean((2, 3)))
 
 
-HEADS = {"linear": Linear, "dual": DualPooling, "two-layers": TwoLayers}
+HEADS = {"linear": Linear, "average-max": AverageMax, "dual": DualPooling, "two-layers": TwoLayers}

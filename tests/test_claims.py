@@ -1,87 +1,322 @@
-"""What the chapters say of the runs follows from the runs."""
+"""What the chapters say of the runs follows from the runs: sentences change with the records they are made of."""
+
+import json
+import re
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+import pytest
 
 from datasets.catalog import REPO
-from models import BACKBONES
-from utils.analysis import ablation
-from utils.reporting import tables
-from utils.reporting.records import load_evidence
-from utils.reporting.tables.common import find_run
-from utils.reporting.tables.transfer import on_one_budget
+from utils.evaluation.intervals import mean_interval
+from utils.evaluation.segmentation import by_patient, evaluate_masks, size_correlation
+from utils.recipes.published import published_table
+from utils.reporting import claims
+from utils.reporting.claims.common import apart, by_direction, direction, listed, percent, points
+from utils.reporting.records import (
+    HISTORY,
+    METRICS,
+    PREDICTIONS,
+    Evidence,
+    load_evidence,
+    run_folder,
+    write_predictions,
+    write_record,
+)
+from utils.reporting.runs import Run
+
+MANY = 200  # test images, each a group of its own
+GROUPS = [f"g{i:03}" for i in range(MANY)]
 
 
-def test_only_a_dozen_test_images_have_no_relative_in_training():
-    nearest = find_run(
-        load_evidence(REPO / "saved_metrics").classification, dataset="brain-tumor-mri", split="published", model="1-NN"
+def first(share: float) -> np.ndarray:
+    """Right on the first `share` of the images."""
+    return np.arange(MANY) < round(share * MANY)
+
+
+def interval(value: float, low: float, high: float) -> dict[str, float]:
+    return {"value": value, "low": low, "high": high}
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Writes a run to an empty folder of evidence and returns what is in it so far."""
+
+    def write(run: Run, table: pd.DataFrame, history: pd.DataFrame | None = None, **record) -> Evidence:
+        record = {"id": run.id, "task": run.task, "run": asdict(run), "training": None, "recipe": None} | record
+        folder = run_folder(tmp_path, record)
+        write_record(folder / METRICS, record)
+        write_predictions(folder / PREDICTIONS, table)
+        if history is not None:
+            history.to_csv(folder / HISTORY, index=False)
+        return load_evidence(tmp_path)
+
+    return write
+
+
+@pytest.fixture
+def put_classifier(put):
+    def write(right: np.ndarray, unseen: int = 0, history: pd.DataFrame | None = None, **of) -> Evidence:
+        anomaly = of.pop("anomaly", None)
+        run = Run(**{"dataset": "brain-tumor-mri", "recipe": "s2"} | of)
+        network = run.model != "1-NN"
+        predicted = np.where(right, "glioma", "notumor")
+        table = pd.DataFrame({"path": GROUPS, "label": "glioma", "group": GROUPS, "predicted": predicted})
+        return put(
+            run,
+            table,
+            history,
+            images=MANY,
+            metrics={"accuracy": mean_interval(right, GROUPS)},
+            recipe={"name": run.recipe} if network else None,
+            training={"epochs": 8, "val_accuracy": 0.5} if network else None,
+            unseen={"images": unseen} if unseen else None,
+            anomaly={"tumour": interval(*anomaly)} if anomaly else None,
+        )
+
+    return write
+
+
+def test_words_of_intervals():
+    above, below, none = interval(0.1, 0.01, 0.2), interval(-0.1, -0.2, -0.01), interval(0.1, -0.1, 0.2)
+    assert [direction(entry) for entry in (above, below, none)] == [1, -1, 0]
+    assert direction({"value": 0.3, "low": None, "high": None}) == 0, "one group has no interval"
+    assert by_direction({"a": above, "b": below, "c": none}) == {1: ["a"], -1: ["b"], 0: ["c"]}
+    assert apart(above, below) and apart(below, above) and not apart(above, none)
+    assert [listed(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["none", "a", "a and b", "a, b and c"]
+    assert percent(above) == "10.0 (1.0–20.0) %" and points(below) == "-10.0 (-20.0 to -1.0) points"
+
+
+@pytest.mark.parametrize("name", sorted(claims.__all__))
+def test_without_runs_nothing_is_claimed(name, tmp_path):
+    said = getattr(claims, name)(load_evidence(tmp_path))
+    if name == "untested_networks":
+        assert said == "CustomCNN, AlexNet, VGG16 and ViT have not been trained from scratch on `brain-tumor-mri` yet."
+    else:
+        assert said.endswith(": not run yet.*") and "\n" not in said
+
+
+@pytest.mark.parametrize("name", sorted(claims.__all__))
+def test_committed_runs_make_whole_sentences(name):
+    said = getattr(claims, name)(load_evidence(REPO / "saved_metrics"))
+    assert said[0] in "*`" or said[0].isupper()
+    assert not re.search(
+        r"\b(nan|None|none)\b(?! \()", said.replace("tumour from none", "").replace("against none", "")
     )
-    assert nearest["unseen"]["images"] == 12
 
 
-def test_what_the_text_says_of_the_multi_task_network_follows_from_the_runs():
-    evidence = load_evidence(REPO / "saved_metrics")
-    (runs,) = ablation.budgets(evidence.multitask)
-    differences = {name: entry["difference"] for name, entry in ablation.compare(runs, evidence.predictions).items()}
-    for name in ("s0-kendall", "s0-fixed", "s0-flat-classify"):
-        assert differences[name]["low"] < 0 < differences[name]["high"], "does as well"
-    one_to_two = [differences[name]["value"] for name in ("s0-classify", "s0-flat")]
-    assert all(-0.02 < value < -0.01 for value in one_to_two) and differences["s0-flat-classify"]["value"] > -0.01
-    shares = tables.balance_effects(evidence).set_index("recipe")["its gradient, weighted"].astype(float)
-    assert shares["s0-fixed"] < 0.01 and all(0.19 < shares[name] < 0.34 for name in ("s0", "s0-kendall", "s0-flat"))
-    own = {r["id"]: r for r in evidence.multitask if r["run"]["recipe"] == "s0" and r["run"]["image_size"] == 128}
-    accuracy = {name.split(".Multi")[0]: r["metrics"]["accuracy"]["value"] for name, r in own.items()}
-    nearest = {
-        name: find_run(evidence.classification, dataset=name.split(".")[0], model="1-NN", **of)["metrics"]["accuracy"]
-        for name, of in {
-            "sartaj.published": {"split": "published"},
-            "sartaj.cleaned": {"split": "cleaned"},
-            "brain-tumor-mri.published": {"split": "published"},
-            "brain-tumor-mri.patient-f0": {"split": "patient"},
-        }.items()
+@pytest.mark.parametrize(
+    ("share", "words"), [(0.9, "more accurate than"), (0.5, "not distinguishable from"), (0.1, "less accurate than")]
+)
+def test_a_network_is_compared_with_the_nearest_neighbour_image_by_image(put_classifier, share, words):
+    put_classifier(first(0.5), model="1-NN", recipe="none")
+    said = claims.above_nearest_neighbour(put_classifier(first(share)))
+    assert f"CustomCNN is {words} it" in said and "reaches 50.0 (" in said and "AlexNet" not in said
+
+
+def test_the_published_split_is_optimistic_only_where_intervals_part(put_classifier):
+    for model, shares in {"CustomCNN": (0.9, 0.6), "AlexNet": (0.62, 0.6)}.items():
+        put_classifier(first(shares[0]), model=model)
+        evidence = put_classifier(first(shares[1]), model=model, split="patient", fold=None)
+    assert claims.split_effect(evidence).endswith(
+        "For CustomCNN the two intervals do not overlap: there, the published split is optimistic."
+    )
+
+
+@pytest.mark.parametrize(("after", "verdict"), [
+    ({"brain-tumor-mri": 0.95, "sartaj": 0.3}, "Removing duplicates improved accuracy on `brain-tumor-mri`. "),
+    ({"brain-tumor-mri": 0.52, "sartaj": 0.3}, "Removing duplicates improved accuracy on neither set. "),
+    ({"sartaj": 0.3}, "Removing duplicates did not improve accuracy. "),
+])  # fmt: skip
+def test_cleaning_improves_where_the_interval_says_so(put_classifier, after, verdict):
+    for dataset, share in after.items():
+        of = {"dataset": dataset, "image_size": 64}
+        put_classifier(first(0.5), **of)
+        evidence = put_classifier(first(share), split="cleaned", unseen=7, **of)
+    said = claims.cleaning(evidence)
+    assert said.startswith(verdict) and "of these, 7 have no duplicate" in said
+    assert ("the intervals overlap" in said) == (0.52 in after.values())
+
+
+def transfer_run(**of) -> dict:
+    return {"split": "patient", "fold": 0, "model": "SqueezeNet", "image_size": 64, "pretrained": True} | of
+
+
+def test_a_gain_by_pretraining_counts_comparisons_and_warns_of_one_seed(put_classifier):
+    for dataset, share in {"brain-tumor-mri": 0.8, "cheng": 0.52}.items():
+        of = transfer_run(dataset=dataset, recipe="ours")
+        put_classifier(np.roll(first(0.5), 10), **of | {"pretrained": False})
+        evidence = put_classifier(first(share), **of)
+    said = claims.pretraining(evidence)
+    assert said.startswith("In 1 of 2 comparisons") and "between +2.0 and +30.0 points" in said and "one seed" in said
+
+
+def test_ingredients_are_sorted_by_their_intervals(put_classifier):
+    shares = {"ours": 0.8, "ours-frozen": 0.5, "ours-top30": 0.95}
+    for recipe, share in shares.items():
+        put_classifier(first(share), **transfer_run(recipe=recipe))
+    evidence = put_classifier(np.roll(first(0.8), 6), **transfer_run(recipe="ours-unbalanced"))
+    said = claims.ingredients(evidence)
+    assert "test accuracy falls with `ours-frozen` (-30.0 (" in said and "it rises with `ours-top30` (+15.0 (" in said
+    assert "no difference is shown for `ours-unbalanced`." in said
+
+
+def test_test_time_augmentation_names_what_it_lost(put, put_classifier):
+    gains = {"ours": (0.02, 0.01, 0.03), "s1": (-0.09, -0.15, -0.03), "ours-frozen": (-0.03, -0.08, 0.01)}
+    for recipe, gain in gains.items():
+        run = Run(dataset="brain-tumor-mri", **transfer_run(recipe=recipe))
+        evidence = put(run, pd.DataFrame(), tta={"gain": interval(*gain)})
+    said = claims.test_time_augmentation(evidence)
+    assert "after 3 trainings" in said and "above 0 after 1 of them, below 0 after 1, and includes 0 after 1" in said
+    assert said.index("`s1` (-9.0") < said.index("`ours-frozen` (-3.0"), "the largest loss first"
+
+
+def test_a_frozen_backbone_is_reported_at_both_ends(put):
+    for recipe, known in {"ours": (0.6, 0.9), "ours-frozen": (0.7, 0.75), "s1": (0.5, 0.5)}.items():
+        run = Run(dataset="brain-tumor-mri", **transfer_run(recipe=recipe))
+        history = pd.DataFrame({"epoch": [1, 2], "val_accuracy": known})
+        evidence = put(run, pd.DataFrame(), history)
+    said = claims.frozen_backbone(evidence)
+    assert "70.0 % after the first epoch and 75.0 % after 2; with all layers unfrozen 60.0 and 90.0 %." in said
+
+
+MULTITASK = {"model": "MultiTaskUNet", "n_filters": 8, "image_size": 128}
+
+
+def test_the_multi_task_network_is_compared_with_the_nearest_neighbour_split_by_split(put_classifier):
+    for split, share in {"published": 0.5, "cleaned": 0.9}.items():
+        put_classifier(np.roll(first(0.5), 3), split=split, model="1-NN", recipe="none")
+        put_classifier(first(0.2), split=split, **MULTITASK, recipe="s0-flat")
+        evidence = put_classifier(first(share), split=split, **MULTITASK, recipe="s0")
+    cleaned, published = claims.multitask_by_split(evidence).splitlines()[2:]
+    assert cleaned.startswith("- `brain-tumor-mri`, cleaned: 90.0 (") and "against 1-NN +40.0 (" in cleaned
+    assert published.endswith("an interval that includes 0: no difference is shown")
+
+
+def test_the_ablation_names_what_shows_a_difference(put_classifier):
+    of = MULTITASK | {"image_size": 64, "split": "patient", "fold": 0}
+    for seed in (0, 1):
+        shares = {"s0": 0.8, "s0-flat": 0.6, "s0-fixed": 0.95}
+        for recipe, share in shares.items():
+            put_classifier(first(share), recipe=recipe, seed=seed, **of)
+        evidence = put_classifier(np.roll(first(0.8), 2), recipe="s0-kendall", seed=seed, **of)
+    said = claims.multitask_ablation(evidence)
+    assert "patient fold 0, mean of 2 seeds: less accurate than S0's own are `s0-flat` (-20.0 (" in said
+    assert "; more accurate `s0-fixed` (+15.0 (" in said and "no difference is shown for `s0-kendall`." in said
+
+
+def test_balances_state_the_share_of_the_gradient(put_classifier):
+    of = MULTITASK | {"image_size": 64, "split": "patient", "fold": 0}
+    for recipe, weight in {"s0": 20, "s0-fixed": 1}.items():
+        values = {"gradient_reconstruction": 0.01, "gradient_classification": 1.0, "val_reconstruction": 0.002}
+        values |= {"weight_reconstruction": weight, "weight_classification": 1}
+        evidence = put_classifier(first(0.8), history=pd.DataFrame([values] * 3), recipe=recipe, **of)
+    assert claims.balances(evidence).endswith(": 0.2 under `s0` and 0.01 under `s0-fixed`.")
+
+
+@pytest.mark.parametrize(
+    ("auc", "words"),
+    [((0.3, 0.2, 0.4), "a smaller error"), ((0.6, 0.55, 0.7), "a larger error"), ((0.6, 0.4, 0.7), "no difference")],
+)
+def test_the_reconstruction_error_is_judged_by_its_interval(put_classifier, auc, words):
+    said = claims.reconstruction_error(put_classifier(first(0.8), recipe="s0", anomaly=auc, **MULTITASK))
+    assert words in said and said.count(" error") == 1 + (words != "no difference")
+
+
+def masks(dice: np.ndarray, size: np.ndarray) -> pd.DataFrame:
+    """A mask table with one slice a patient whose prediction overlaps by `dice` with a tumour of `size` pixels."""
+    tp = np.round(dice * size).astype(int)
+    ids = [f"p{i:02}" for i in range(len(dice))]
+    table = pd.DataFrame({"path": ids, "patient": ids, "group": ids, "pixels": 10_000, "tumour.tp": tp})
+    return table.assign(**{"tumour.fp": size - tp, "tumour.fn": size - tp, "tumour.hd95": 1.0})
+
+
+@pytest.fixture
+def put_segmenter(put):
+    def write(table: pd.DataFrame, history: pd.DataFrame | None = None, val_dice: float = 0.5, **of) -> Evidence:
+        of = {"split": "patient", "model": "AttentionUNet", "image_size": 64, "n_filters": 16} | of
+        result = evaluate_masks(table, ["tumour"], resamples=100)
+        recipe, trained = ({"name": of["recipe"]}, {"val_dice": val_dice}) if of["recipe"] != "none" else (None, None)
+        return put(Run(dataset="cheng", **of), table, history, recipe=recipe, training=trained, **result)
+
+    return write
+
+
+SIZE = np.linspace(100, 2000, 40).astype(int)
+NOISE = np.random.default_rng(0).normal(0, 0.1, 40)
+
+
+def test_the_dice_loss_is_worth_something_under_one_optimiser_only(put_segmenter):
+    put_segmenter(masks(0.2 + NOISE / 10, SIZE), recipe="s2", val_dice=0.26)
+    put_segmenter(masks(0.6 + NOISE, SIZE), recipe="s2-dice", val_dice=0.63)
+    put_segmenter(masks(0.6 + NOISE, SIZE), recipe="s2-adamw")
+    said = claims.dice_loss(put_segmenter(masks(0.6 + NOISE[::-1], SIZE), recipe="s2-dice-adamw"))
+    with_adam, with_adamw = said.splitlines()[-2:]
+    assert "from 26.0 to 63.0 %" in with_adam and "no difference" not in with_adam and "by +" in with_adam
+    assert with_adamw.startswith("- with AdamW") and with_adamw.endswith("no difference is shown")
+
+
+def test_resolution_and_slice_wise_split_claim_no_more_than_their_intervals(put_segmenter):
+    put_segmenter(masks(0.6 + NOISE, SIZE), recipe="ours")
+    evidence = put_segmenter(masks(0.61 + NOISE[::-1], SIZE), recipe="ours", image_size=128)
+    assert "no difference is shown" in claims.resolution(evidence)
+    for split, dice in {"slices": 0.6, "patient": 0.2}.items():
+        evidence = put_segmenter(masks(dice + NOISE, SIZE), recipe="none", model="1-NN mask", n_filters=0, split=split)
+    evidence = put_segmenter(masks(0.6 + NOISE[::-1], SIZE), recipe="ours", split="slices")
+    nearest, network = claims.slice_wise_split(evidence).split("; ")
+    assert "1-NN mask" in nearest and "(the intervals do not overlap)" in nearest
+    assert "AttentionUNet" in network and "(the intervals overlap, so no difference is shown)" in network
+
+
+def test_gates_are_named_as_they_are(put_segmenter):
+    columns = [f"gate{g}_{value}" for g in range(1, 5) for value in ("mean", "spread", "saturated")]
+    states = {
+        "s2": [0.5, 0.001, 0.0] * 4,
+        "s2-dice-adamw": [1.0, 0.0, 1.0, 0.9, 0.14, 0.59, 0.5, 0.2, 0.0, 0.5, 0.2, 0.0],
+        "ours": [0.5, 0.2, 0.0] * 4,
     }
-    assert nearest["sartaj.published"]["low"] < 0.7775 < nearest["sartaj.published"]["high"]
-    assert accuracy["sartaj.patient"] > accuracy["sartaj.published"] > 2 * accuracy["sartaj.cleaned"]
-    assert round(100 * accuracy["sartaj.cleaned"]) == 30
-    assert nearest["sartaj.cleaned"]["low"] < accuracy["sartaj.cleaned"] < nearest["sartaj.cleaned"]["high"]
-    level, above = (
-        accuracy[n] - nearest[n]["value"] for n in ("brain-tumor-mri.published", "brain-tumor-mri.patient-f0")
-    )
-    assert abs(level) < 0.01 and 0.19 < above < 0.21
-    glioma = own["sartaj.published.MultiTaskUNet.s0-n8.seed0"]["per_class"]["glioma"]["recall"]["value"]
-    assert 0.2 < glioma < 0.3, "three of four test gliomas are lost"
-    drawn = [r["anomaly"]["tumour"] for name, r in own.items() if name.startswith("brain-tumor-mri")]
-    assert all(entry["high"] < 0.5 for entry in drawn), "tumours are drawn better"
+    for recipe, state in states.items():
+        history = pd.DataFrame([[1, *([0.5] * 12)], [2, *state]], columns=["epoch", *columns])
+        evidence = put_segmenter(masks(0.6 + NOISE, SIZE), history, recipe=recipe)
+    assert claims.gate_states(evidence).splitlines()[2:] == [
+        "- `s2`: gates 1, 2, 3 and 4 have the same value everywhere (about 0.50)",
+        "- `s2-dice-adamw`: gate 1 is saturated in 100 % of the pixels, gate 2 is saturated in 59 % of the pixels",
+        "- `ours`: no gate is saturated or flat",
+    ]
 
 
-def test_what_the_text_says_of_transfer_learning_follows_from_the_runs():
-    evidence = load_evidence(REPO / "saved_metrics")
-    accuracy = {r["id"]: r["metrics"]["accuracy"] for r in evidence.transfer + evidence.classification}
-    assert all(compare_starts(pair, evidence)["low"] > 0 for pair in tables.pretraining_pairs(evidence))
-    never = {"VGG19", "Xception", "Swin-B", "ViT-B16", "ViT-L32", "ResNetRS152"}
-    assert {r["run"]["model"] for r in evidence.transfer} == set(BACKBONES) - never
-    pretrained = {
-        split: accuracy[f"brain-tumor-mri.{split}.SqueezeNet.ours-pretrained.seed0"]
-        for split in ("published", "patient")
-    }
-    nearest = {split: accuracy[f"brain-tumor-mri.{split}.1-NN.none.seed0"] for split in ("published", "patient")}
-    assert pretrained["published"]["high"] < nearest["published"]["value"]
-    assert pretrained["patient"]["value"] - nearest["patient"]["value"] > 0.2
-    others = [r for r in evidence.transfer + evidence.classification + evidence.multitask if r["run"]["fold"] is None]
-    best = max(
-        (r for r in others if r["run"]["dataset"] == "brain-tumor-mri"), key=lambda r: r["metrics"]["accuracy"]["value"]
-    )
-    assert best["id"] == "brain-tumor-mri.patient.SqueezeNet.ours-pretrained.seed0"
-
-    (runs,) = on_one_budget(evidence)
-    found = ablation.compare(runs, evidence.predictions, reference="ours")
-    assert max(found, key=lambda name: found[name]["validation"]) == "ours"
-    lost = {name: entry["difference"] for name, entry in found.items()}
-    assert -0.15 < lost["ours-frozen"]["value"] < -0.14
-    assert all(lost[name]["high"] < 0 for name in ("ours-frozen", "ours-one-rate", "ours-s3-augmentation"))
-    noise = ("ours-no-smoothing", "ours-unbalanced", "ours-linear-head", "ours-no-warmup")
-    assert all(lost[name]["high"] > 0 and lost[name]["value"] > -0.02 for name in noise)
-    tta = {name: record["tta"]["gain"]["value"] for name in runs for record in runs[name].values()}
-    assert tta["ours-s3-augmentation"] == max(tta.values()) > 0.05 > 0.02 > tta["ours"]
+def test_the_overlap_of_gates_is_told_by_its_interval(put):
+    sides = {"gate1": (0.2, 0.1, 0.3), "gate2": (-0.2, -0.3, -0.1), "gate3": (0.0, -0.1, 0.1)}
+    gates = {g: {"difference": interval(*v)} for g, v in sides.items()}
+    run = Run(dataset="cheng", split="patient", model="AttentionUNet", recipe="ours")
+    said = claims.gate_overlaps(put(run, pd.DataFrame(), gates=gates))
+    assert "gate1 +0.20 (+0.10 to +0.30), further open inside" in said
+    assert "gate2 -0.20 (-0.30 to -0.10), further shut inside; gate3 +0.00 (-0.10 to +0.10), no difference" in said
 
 
-def compare_starts(pair, evidence):
-    runs = {start: {0: record} for start, record in pair.items()}
-    return ablation.compare(runs, evidence.predictions, resamples=200, reference="scratch")["pretrained"]["difference"]
+@pytest.mark.parametrize(("dice", "words"), [
+    (SIZE / 2500, "+1.00 (+1.00 to +1.00): larger tumours are segmented better."),
+    (1 - SIZE / 2500, "-1.00 (-1.00 to -1.00): smaller tumours are segmented better."),
+    (0.6 + NOISE, "so no dependence on size is shown."),
+])  # fmt: skip
+def test_dice_and_size_are_ranked(put_segmenter, dice, words):
+    evidence = put_segmenter(masks(dice, SIZE), recipe="ours", image_size=128)
+    assert claims.tumour_size(evidence).endswith(words)
+
+
+def test_a_rank_correlation_needs_patients_who_differ():
+    one = by_patient(masks(np.array([0.5]), np.array([100])), ["tumour"])
+    same = by_patient(masks(np.array([0.5, 0.5, 0.5]), np.array([100, 200, 300])), ["tumour"])
+    assert size_correlation(one, "tumour")["value"] is None and size_correlation(same, "tumour")["value"] is None
+    without = by_patient(masks(np.array([0.5, 0.6, 0.7, 0.8]), np.array([0, 100, 200, 300])), ["tumour"])
+    assert size_correlation(without, "tumour", resamples=20)["value"] == 1, "who has no tumour has no size"
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_numbers_in_the_prose_are_reported_ones(path):
+    reported = {f"{100 * value:.{digits}f}" for value in published_table().value for digits in (0, 1, 2)}
+    cells = json.loads(path.read_text())["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    typed = set(re.findall(r"(\d+(?:\.\d+)?) ?%", text)) - {"95"}  # of intervals
+    assert typed <= reported, "compute it in a cell, or claim it from the records (utils/reporting/claims)"

@@ -14,7 +14,7 @@ from conftest import real_archive
 from PIL import Image
 
 from datasets import download
-from datasets.catalog import CATALOG, DataError, get
+from datasets.catalog import CATALOG, REPO, DataError, get
 from datasets.curation.duplicates import alike_pairs
 from datasets.curation.thumbnails import Thumbnails
 from datasets.labels import classes_of, external_target, united, viewed
@@ -24,12 +24,14 @@ from datasets.store.images import ImageDataset
 from datasets.store.index import SPLITS, read_manifest
 from utils.evaluation.classification import FEWEST, evaluate, run_table
 from utils.evaluation.screening import tumour_or_none
-from utils.reporting import figures
+from utils.reporting import figures, probes
 from utils.reporting.records import Evidence
 from utils.reporting.runs import Run
 from utils.reporting.tables import BLOCKS
 from utils.reporting.tables.classification import external_tests
 from utils.training.data import load_data
+
+DATA = (REPO / "datasets/README.md").read_text()
 
 
 @pytest.fixture
@@ -55,7 +57,21 @@ def saved(folder: Path, files: dict[str, bytes]) -> Path:
 
 
 def bring(name: str, archive: Path, *options: str) -> int:
-    return download.main([name, "--archive", str(archive), "--workers", "1", "--size", "64", *options])
+    """`download.py` in this process, on one core; of a few images, which are a part of the published set."""
+    words = ["--archive", str(archive), "--workers", "1", "--size", "64", "--partial"]
+    return download.main([name, *words, *options])
+
+
+FORMATS = {".png": "PNG", "webp": "WEBP"}
+
+
+def made(name: str, folder: Path, *options: str) -> None:
+    """Bring a whole data set in with images made here under the publisher's names: the committed tables then say who
+    is related to whom.
+    """
+    paths = list(manifest.originals(name))
+    files = {path: picture(i, FORMATS.get(path[-4:], "JPEG")) for i, path in enumerate(paths)}
+    assert bring(name, saved(folder / name, files), *options) == 0
 
 
 # ---- tumour or none ------------------------------------------------------------------------------------
@@ -139,7 +155,7 @@ def beside_phantom(roots, tmp_path, monkeypatch):
     data.mkdir()
     (data / "phantom").symlink_to(Path(os.environ["BRAIN_MRI_DATA"]) / "phantom")
     monkeypatch.setenv("BRAIN_MRI_DATA", str(data))
-    assert bring("navoneel", saved(tmp_path, TWICE), "--crop", "none") == 0
+    made("navoneel", tmp_path, "--crop", "none")
     monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     table = pd.DataFrame({"dataset": ["navoneel"], "path": ["no/no.jpg"], "kind": ["bytes"]})
     (tmp_path / "splits/overlap").mkdir(parents=True)
@@ -148,23 +164,25 @@ def beside_phantom(roots, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("target", ["label", "tumour"])
 def test_a_model_of_four_classes_is_asked_tumour_or_none(beside_phantom, target):
-    data = load_data(Run("phantom", "external", test_on="navoneel", image_size=32, target=target))
+    data = load_data(Run(dataset="phantom", split="external", test_on="navoneel", image_size=32, target=target))
     assert data.classes == (get("phantom").classes if target == "label" else ("notumor", "tumour"))
     assert data.test_classes == ("notumor", "tumour") == data.test.classes
-    assert len(data.test) == 6 and data.test.labels.sum() == 3, "the related image is left out"
+    assert len(data.test) == 252 and data.test.labels.sum() == 155, "the related image is left out"
     assert set(data.labels["test"]) == {"notumor", "tumour"}
-    probabilities = np.full((6, len(data.classes)), 1 / len(data.classes))
+    probabilities = np.full((252, len(data.classes)), 1 / len(data.classes))
     table = run_table(data, probabilities)
     assert (table.p_tumour - (0.75 if target == "label" else 0.5)).abs().max() < 1e-9
     assert set(table.label) == {"notumor", "tumour"}
     found = evaluate(table, data.test_classes, resamples=10)
-    assert found["per_class"]["tumour"]["images"] == 3
+    assert found["per_class"]["tumour"]["images"] == 155
+    few = table[table.label.eq("tumour") | (table.groupby("label").cumcount() < 3)]
+    found = evaluate(few, data.test_classes, resamples=10)
     assert found["metrics"]["tumour_specificity"]["value"] is None, "three healthy images say nothing"
 
 
 def test_an_external_set_must_be_cropped_by_the_same_rule(beside_phantom):
-    run = Run("phantom", "external", test_on="navoneel", image_size=32)
-    assert len(load_data(run).test) == 6
+    run = Run(dataset="phantom", split="external", test_on="navoneel", image_size=32)
+    assert len(load_data(run).test) == 252
     assert download.main(["navoneel", "--crop", "s2", "--workers", "1"]) == 0
     with pytest.raises(DataError, match=r"cropped by 's2' and 'phantom' by 'none'.*download.py navoneel --crop none"):
         load_data(run)
@@ -227,6 +245,7 @@ def test_what_navoneel_adds_is_almost_only_tumours():
     left = table[~table.path.isin(shared.path[shared.dataset == "navoneel"])]
     counts = left.label.value_counts()
     assert counts["notumor"] == 2 and 132 <= counts["tumour"] <= 136
+    assert f"Of `navoneel`, {len(left)} images are not related" in DATA and "only two of them without a tumour" in DATA
 
 
 @pytest.mark.real
@@ -262,8 +281,16 @@ def test_the_44_folders_come_in_and_are_asked_in_four_ways(root, tmp_path):
         "type": 15,
         "sequence": 3,
     }
-    with pytest.raises(DataError, match=r"names no patients, and no patient split is committed|are not in it"):
+    with pytest.raises(DataError, match=r"it is of the whole set, and 89 of 4478 images"):
         make_split("brain-tumor-44c", "patient")
+
+
+def test_baselines_and_probes_are_made_at_random_where_nobody_is_named(monkeypatch):
+    table = pd.DataFrame({"published_split": ["", ""], "patient": ["", ""]})
+    for patient, split, first in (("", "", "random"), ("anna", "", "patient"), ("", "test", "published")):
+        changed = table.assign(patient=patient, published_split=split)
+        monkeypatch.setattr(probes, "read_manifest", lambda name, changed=changed: changed)
+        assert probes.splits_of("brain-tumor-44c")[0]["split"] == first
 
 
 def test_a_random_split_takes_a_fifth_whatever_the_groups(roots):
@@ -301,6 +328,7 @@ def test_the_44_classes_give_the_7023_an_independent_specificity():
     left = table[~table.path.isin(shared.path[shared.dataset == "brain-tumor-44c"])]
     healthy = viewed(left.label, "tumour").eq("notumor").sum()
     assert healthy > 300 and len(left) - healthy > 3000
+    assert f"adds {healthy} images without a tumour and {len(left) - healthy:,} with one" in DATA
     assert external_target("brain-tumor-mri", "brain-tumor-44c") == "tumour"
 
 

@@ -26,9 +26,11 @@ from kaggle_server import Kaggle
 from PIL import Image
 
 from datasets import catalog, download
+from datasets.catalog import DataError
 from datasets.generator import phantom
 from datasets.sources import unpacking
 from datasets.store import manifest, packing
+from datasets.store.images import ImageDataset, read_masks
 
 SCRIPT = Path(download.__file__)
 SETS = ("brain-tumor-mri", "sartaj")
@@ -98,7 +100,7 @@ def saved(folder: Path, content: bytes | dict[str, bytes], name: str = "archive.
 
 def bring(name: str, archive: Path | None = None, *options: str) -> int:
     """`download.py` in this process, on one core."""
-    with_archive = ["--archive", str(archive)] if archive else []
+    with_archive = ["--archive", str(archive), "--partial"] if archive else []  # of a few images
     return download.main([name, *with_archive, "--workers", "1", *options])
 
 
@@ -215,6 +217,33 @@ def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def spoil(home: Path, name: str, row: int) -> None:
+    """Damage the pixels of one stored image or mask, and let the log vouch for the file as it is now."""
+    with h5py.File(home / "images.h5") as store:
+        data = store[name]
+        offset = data.id.get_chunk_info_by_coord((row, *[0] * (data.ndim - 1))).byte_offset
+    content = bytearray((home / "images.h5").read_bytes())
+    content[offset + 7] ^= 1
+    (home / "images.h5").write_bytes(content)
+    manifest.write_log(home, json.loads((home / "log.json").read_text()))
+
+
+@pytest.mark.parametrize("name", ["image", "mask"])
+def test_check_and_training_see_one_changed_pixel(name, root, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(manifest, "count_differences", lambda *_: [])  # tiny by intent
+    bring("cheng", saved(tmp_path, cheng()))
+    assert download.main(["cheng", "--check"]) == 0
+    spoil(root / "cheng", name, 5)
+    path = manifest.read_rows(root / "cheng" / "manifest.csv")[5]["path"]
+    assert download.main(["cheng", "--check"]) == 1
+    assert f"1 {name}s of images.h5 changed on disk, that of {path} first" in capsys.readouterr().err
+    with pytest.raises(DataError, match=f"{name} 5 changed on disk"):
+        ImageDataset("cheng", np.arange(12), masks=True)
+    if name == "mask":
+        with pytest.raises(DataError, match="mask 5 changed on disk"):
+            read_masks("cheng", np.arange(12))
 
 
 @pytest.mark.parametrize(
@@ -391,7 +420,7 @@ def test_a_disk_that_is_really_full(size, checked, tmp_path, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(disk / "data"))
     archive = saved(tmp_path, folders("sartaj", each=6, side=200 if size == 64 else 40))
     script = [str(SCRIPT)] if checked else ["-c", UNCHECKED]
-    arguments = ["sartaj", "--archive", str(archive), "--size", str(size), "--workers", "1"]
+    arguments = ["sartaj", "--archive", str(archive), "--partial", "--size", str(size), "--workers", "1"]
     done = run(["unshare", "--mount", "sh", "-c", SMALL_DISK, "sh", str(disk), sys.executable, *script, *arguments])
     if done.returncode == 77 or "unshare failed" in done.stderr:
         pytest.skip("mounting a small disk is not allowed here")
@@ -438,7 +467,18 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
 def test_an_interrupted_run_is_taken_up_after_its_finished_unpacking(how, root, tmp_path):
     archive = saved(tmp_path, folders("sartaj", each=60, side=300))
-    command = [sys.executable, str(SCRIPT), "sartaj", "--archive", str(archive), "--workers", "2", "--size", "1024"]
+    command = [
+        sys.executable,
+        str(SCRIPT),
+        "sartaj",
+        "--archive",
+        str(archive),
+        "--partial",
+        "--workers",
+        "2",
+        "--size",
+        "1024",
+    ]
     run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     until(lambda: len(children(run.pid)) == 3)  # two workers and multiprocessing's resource tracker
     workers = children(run.pid)
@@ -498,7 +538,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def kaggle_command(kaggle: Kaggle, name: str = "sartaj") -> list[str]:
     """`python datasets/download.py NAME`, but for the address that Kaggle's client asks."""
-    return [sys.executable, "-c", POINTED, kaggle.url, str(SCRIPT), name, "--workers", "1"]
+    return [sys.executable, "-c", POINTED, kaggle.url, str(SCRIPT), name, "--partial", "--workers", "1"]
 
 
 def token(home: Path, kaggle: Kaggle, key: str = "") -> None:

@@ -110,8 +110,10 @@ def test_a_walk_has_a_frame_a_slice():
 
 def test_figures_of_segmentation_draw_what_they_are_given():
     images, masks = np.zeros((2, 8, 8)), np.ones((2, 1, 8, 8), np.uint8)
-    beside = figures.show_predictions(images, masks, 1 - masks, ["p", "q"], ["tumour"])
-    assert len([a for a in beside.axes if a.images]) == 6
+    shown = figures.show_predictions(images, {"truth": masks, "prediction": 1 - masks}, ["p", "q"], ["tumour"])
+    colours = [np.ptp(a.images[0].get_array(), axis=2).max() > 0 for a in shown.axes]
+    assert colours == [False, False, True, True, False, False], "images are grey, masks are coloured, no mask is not"
+    assert [a.get_ylabel() for a in shown.axes[::2]] == ["image", "truth", "prediction"]
     epochs = [{f"gate{g}": np.full((1, 4, 4), 0.5) for g in (1, 2)} for _ in range(9)]
     shown = figures.gate_maps(images[0], epochs, most=4)
     assert [a.get_title() for a in shown.axes if a.get_title()] == ["epoch 1", "epoch 3", "epoch 6", "epoch 9"]

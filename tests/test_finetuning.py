@@ -382,7 +382,7 @@ def test_tables_set_pretrained_beside_scratch_and_recipes_beside_ours(roots):
     assert list(shown.index) == ["ours-frozen", "ours", "s1"], "validation orders"
     assert int(shown.loc["ours-frozen", "unfrozen"].replace(",", "")) == records["pretrained ours-frozen"]["trainable"]
     lost = 100 * (value["pretrained s1"] - value["pretrained ours"])
-    assert shown.loc["s1", "against ours, points"].startswith(f"{lost:+.1f} (") and not shown.loc["ours"].iloc[7]
+    assert shown.loc["s1", "difference to ours, points"].startswith(f"{lost:+.1f} (") and not shown.loc["ours"].iloc[7]
     figures.against_time(evidence.transfer)
 
 
@@ -400,3 +400,19 @@ def test_folds_of_backbones_are_pooled_by_their_weights(roots):
     )
     rows = tables.backbone_runs(evidence)
     assert rows.tested.tolist() == ["patient, all folds"] * 2 and set(rows["minutes"]) == {"– / 8"}, "five times 90 s"
+
+
+def test_one_cycle_moves_with_every_batch_and_keeps_the_backbone_slower():
+    recipe = get_recipe("onecycle", "SqueezeNet", epochs=2)
+    net = build_backbone("SqueezeNet", image_size=64, **recipe.model_args)
+    freeze(net, recipe)
+    optimizer = make_optimizer(recipe, parameter_groups(net, recipe))
+    scheduler = make_scheduler(recipe, optimizer, batches=10)
+    rates = []
+    for _ in range(20):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        scheduler.step()
+    head, backbone = np.array(rates).T[[0, -1]]
+    assert head.max() == pytest.approx(5e-4) and head[-1] < 1e-5 and head.argmax() in (3, 4)
+    assert backbone == pytest.approx(head / 5)

@@ -1,4 +1,5 @@
-"""The gates are watched while they learn: statistics by hand, maps of every epoch, resumed runs keep them all."""
+"""The gates are watched while they learn: statistics by hand, maps of every epoch, resumed runs keep them all, and
+whether they open on the tumour is measured."""
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from accelerate.utils import set_seed
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import AttentionUNet
+from utils.evaluation.gates import gate_overlap, inside_and_outside
 from utils.recipes import get_recipe
 from utils.training.callbacks import KEPT, GateWatch, gate_statistics
 from utils.training.checkpoint import TrainingPaused
@@ -72,3 +74,55 @@ def test_normalised_scores_cannot_be_stuck():
             torch.nn.init.constant_(gate.score[1].bias, 20)  # what training drove S2's deep gates to
         maps = net(x, return_attention=True)[1]
         assert all((gate_statistics(m)["saturated"] == 1) == stuck for m in maps)
+
+
+def test_inside_and_outside_by_hand():
+    tumour = torch.zeros(2, 4, 4, dtype=torch.bool)
+    tumour[0, :2, :3] = True  # covers the upper left pixel of a 2×2 map whole, half of the one beside it
+    gate = torch.tensor([[[[0.9, 0.6], [0.3, 0.0]]], [[[1.0, 1.0], [1.0, 1.0]]]])
+    inside, outside = inside_and_outside(gate, tumour)
+    assert inside[0].item() == pytest.approx((0.9 + 0.5 * 0.6) / 1.5)
+    assert outside[0].item() == pytest.approx((0.5 * 0.6 + 0.3 + 0.0) / 2.5)
+    assert inside[1].isnan() and outside[1] == 1, "no tumour has no inside"
+
+
+class Looks(torch.nn.Module):
+    """A stand-in for `AttentionUNet` whose two gates are the image and the image upside down."""
+
+    def __init__(self):
+        super().__init__()
+        self.gates = torch.nn.ModuleList([torch.nn.Identity(), torch.nn.Identity()])
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        return self.gates[0](x) + self.gates[1](x.flip(2))
+
+
+def test_a_gate_that_opens_on_the_tumour_is_told_from_one_that_does_not(roots):
+    parts = make_split("phantom", "patient")
+    data = ImageDataset("phantom", parts.train[:40], image_size=32, channels="all", masks=True)
+    task = Segmentation(3, "bce")
+    task.inputs = lambda batch, training=False: batch["mask"].bool().any(1, keepdim=True).float()
+    found = gate_overlap(Looks(), task, data, parts.groups[parts.train[:40]], resamples=50)
+    assert list(found) == ["gate1", "gate2"]
+    assert found["gate1"]["inside"]["value"] == 1 and found["gate1"]["outside"]["value"] == 0
+    assert found["gate1"]["difference"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert found["gate2"]["difference"]["value"] < 0.7, "upside down it misses most"
+    masks = data.batch(range(40))["mask"].bool().any(1)
+    healthy = np.flatnonzero(~masks.any((1, 2)).numpy())
+    empty = ImageDataset("phantom", parts.train[:40][healthy], image_size=32, channels="all", masks=True)
+    assert len(healthy) and gate_overlap(Looks(), task, empty, healthy, resamples=10) == {}
+
+
+def test_the_overlap_is_that_of_the_gates_of_a_network_and_leaves_no_hook(watched):
+    task, data, *_ = watched
+    torch.manual_seed(0)
+    net = AttentionUNet(n_filters=4, normalised=True).eval()
+    found = gate_overlap(net, task, data, np.arange(len(data)), resamples=20)
+    batch = data.batch(range(len(data)))
+    maps = net(task.inputs(batch), return_attention=True)[1]
+    for name, gate in zip(("gate1", "gate2", "gate3", "gate4"), maps, strict=True):
+        inside, outside = inside_and_outside(gate, batch["mask"].bool().any(1))
+        assert found[name]["difference"]["value"] == pytest.approx((inside - outside).nanmean().item(), abs=1e-4)
+        assert found[name]["difference"]["low"] < found[name]["difference"]["high"]
+    assert not any(gate._forward_hooks for gate in net.gates)

@@ -510,9 +510,10 @@ def test_the_ablation_compares_what_ran_with_the_same_budget_and_seeds(roots):
     assert ablation.compare(runs, evidence.predictions, resamples=50) == found, "the order of the rows does not matter"
     table = tables.ablation_runs(evidence)
     assert table.recipe.tolist() == ["s0", "s0-classify", "s0-flat"] and table.seeds.tolist() == [2, 2, 2]
-    assert table["against S0's, points"].tolist()[0] == "" and table["against S0's, points"][2].startswith("+")
+    differences = table["difference to S0's, points"].tolist()
+    assert differences[0] == "" and differences[2].startswith("+")
     (row,) = tables.balance_effects(evidence)[lambda t: t.recipe == "s0"].to_dict("records")
-    assert [row[of] for of in ("weight of the reconstruction", "its gradient, as it is")] == ["10", "0.5"]
+    assert [row[of] for of in ("weight of the reconstruction", "its gradient, unweighted")] == ["10", "0.5"]
     assert row["its gradient, weighted"] == "5"
 
 

@@ -92,6 +92,52 @@ def test_what_is_no_whole_image_is_refused_with_its_name(content, reason, tmp_pa
     assert "publisher" in str(error.value)
 
 
+PROGRESSIVE = encoded(Image.fromarray(RAMP), "JPEG", progressive=True)
+
+
+@pytest.mark.parametrize("lacking", [1, 2], ids=["half the end marker", "the end marker"])
+def test_a_jpeg_that_lacks_its_end_marker_alone_is_whole_and_noted(lacking):
+    image, remarks = preprocess.examine(JPEG[:-lacking])
+    assert np.array_equal(image, preprocess.decode(JPEG))
+    assert remarks == (preprocess.NO_END,)
+    assert preprocess.examine(JPEG)[1] == ()
+
+
+@pytest.mark.parametrize("lacking", [3, 4, 6, 20])
+def test_a_jpeg_that_lacks_pixels_is_refused(lacking):
+    with pytest.raises(DataError, match="not a whole image"):
+        preprocess.decode(JPEG[:-lacking])
+
+
+def test_a_progressive_jpeg_without_its_end_is_refused():
+    with pytest.raises(DataError, match="not a whole image"):
+        preprocess.decode(PROGRESSIVE[:-2])
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "WEBP", "BMP"])
+def test_other_kinds_of_file_are_read(kind):
+    image = preprocess.decode(encoded(Image.fromarray(RAMP), kind, **({"lossless": True} if kind == "WEBP" else {})))
+    assert np.abs(image.astype(int) - RAMP).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF"])
+def test_several_images_in_one_file_are_refused(kind):
+    frames = [Image.fromarray(RAMP), Image.fromarray(255 - RAMP)]
+    with pytest.raises(DataError, match="2 images in one file"):
+        preprocess.decode(encoded(frames[0], kind, save_all=True, append_images=frames[1:]))
+
+
+def test_channels_are_kept_where_asked_and_colour_made_grey_is_noted():
+    content = encoded(Image.fromarray(COLOUR))
+    image, remarks = preprocess.examine(content, channels=3)
+    assert np.array_equal(image, COLOUR) and remarks == ()
+    assert preprocess.examine(content, look_for_colour=True)[1] == (preprocess.COLOUR,)
+    for content in (encoded(Image.fromarray(RAMP).convert("RGB"), "JPEG"), encoded(Image.fromarray(RAMP))):
+        assert preprocess.examine(content, look_for_colour=True)[1] == ()
+    with pytest.raises(DataError, match="holds 1 channels, not 3"):
+        preprocess.examine(encoded(Image.fromarray(RAMP)), channels=3)
+
+
 def test_more_than_eight_bits_are_scaled_by_their_own_range():
     assert preprocess.to_uint8(np.array([[-100, 0, 155]], np.int16)).tolist() == [[0, 100, 255]]
     assert preprocess.to_uint8(np.full((2, 2), 7.5)).tolist() == [[0, 0], [0, 0]]
@@ -148,6 +194,54 @@ def test_a_mask_is_cropped_like_its_image_and_stays_binary(crop):
     bright = made.image > 185
     overlap = 2 * (bright & (made.mask[..., 0] > 0)).sum() / (bright.sum() + made.mask.sum())
     assert overlap > 0.95
+
+
+@pytest.mark.parametrize("crop", preprocess.CROPS)
+@pytest.mark.parametrize("box", [(5, 15, 5, 15), (100, 170, 140, 190)], ids=["beside the head", "over its edge"])
+def test_no_crop_cuts_a_mask(crop, box):
+    mask = np.zeros((200, 200, 1), np.uint8)
+    mask[box[0] : box[1], box[2] : box[3]] = 1
+    made = preprocess.prepare(RawImage(scene(HEAD), mask), 200, crop)
+    alone = preprocess.prepare(RawImage(scene(HEAD), np.zeros_like(mask)), 200, crop)
+    assert (preprocess.WIDENED in made.remarks) == (crop != "none")
+    assert preprocess.WIDENED not in alone.remarks and preprocess.EMPTY_MASK in alone.remarks
+    top, bottom, left, right = preprocess.margin_box(scene(HEAD), preprocess.CROPS[crop] or 1)
+    if crop == "none":
+        top, bottom, left, right = 0, 200, 0, 200
+    area = (max(bottom, box[1]) - min(top, box[0])) * (max(right, box[3]) - min(left, box[2]))
+    assert abs(made.mask.sum() * area / 200**2 / mask.sum() - 1) < 0.1, "the whole mask is there"
+
+
+def test_a_mask_smaller_than_a_stored_pixel_is_not_lost():
+    mask = np.zeros((400, 400, 2), np.uint8)
+    mask[201:203, 202:203, 0] = 1
+    made = preprocess.prepare(RawImage(np.full((400, 400), 90, np.uint8), mask), 40, "none")
+    assert np.argwhere(made.mask[..., 0]).tolist() == [[20, 20]] and not made.mask[..., 1].any()
+    assert made.remarks == (preprocess.TINY_MASK,)
+
+
+def test_an_inverted_image_is_noted():
+    assert preprocess.prepare(RawImage(255 - scene(HEAD)), 64).remarks[0] == preprocess.INVERTED
+    assert preprocess.INVERTED not in preprocess.prepare(RawImage(scene(HEAD)), 64).remarks
+    assert preprocess.INVERTED not in preprocess.prepare(RawImage(scene((0, 200, 0, 200, 90))), 64).remarks
+
+
+def test_a_stored_image_or_mask_that_changed_on_disk_is_not_read(files):
+    _, _, target = packed(files, workers=1)
+    for name, row in (("image", 3), ("mask", 7)):
+        spoil_chunk(target, name, row)
+        with h5py.File(target) as store, pytest.raises(OSError):
+            store[name][row]
+
+
+def spoil_chunk(path: Path, name: str, row: int) -> None:
+    """Change one byte of the chunk of an image or mask."""
+    with h5py.File(path) as store:
+        data = store[name]
+        chunk = data.id.get_chunk_info_by_coord((row, *[0] * (data.ndim - 1)))
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset + chunk.size // 2] ^= 1
+    path.write_bytes(content)
 
 
 def test_shrinking_averages_and_keeps_the_grey_level():

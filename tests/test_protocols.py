@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
-from datasets.catalog import DataError
+from datasets.catalog import DataError, UnknownName
 from datasets.splitting import grouped_folds, make_split
 from datasets.store import index
 from datasets.store.index import read_manifest
+from utils.reporting.runs import Run
 
 
 @pytest.mark.parametrize(("protocol", "fold"), [("published", 0), *(("patient", f) for f in range(5))])
@@ -52,6 +53,7 @@ def test_folds_are_stratified():
         ({"protocol": "pateint"}, "did you mean 'patient'"),
         ({"fold": 5}, "the folds are 0 to 4"),
         ({"name": "phantm"}, "did you mean 'phantom'"),
+        ({"protocol": "external", "test_on": "chengg"}, "unknown data set 'chengg'; did you mean 'cheng'"),
         ({"name": "cheng"}, "python datasets/download.py cheng"),
     ],
 )
@@ -110,3 +112,8 @@ def test_folds_do_not_depend_on_the_order_of_the_rows():
     fold, order = grouped_folds(labels, groups, 5, 0), rng.permutation(300)
     assert np.array_equal(grouped_folds(labels[order], groups[order], 5, 0), fold[order])
     assert not np.array_equal(grouped_folds(labels, groups, 5, 1), fold), "another seed, other folds"
+
+
+def test_a_run_looks_its_external_set_up_by_name():
+    with pytest.raises(UnknownName, match="unknown data set 'satraj'; did you mean 'sartaj'"):
+        Run("phantom", "external", test_on="satraj")

@@ -3,8 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import test_collections
@@ -12,9 +10,6 @@ import test_remind
 import test_xray
 
 from datasets.catalog import REPO
-from datasets.store import manifest
-
-FORMATS = {".png": "PNG", "webp": "WEBP"}
 
 
 def chapter(name: str, *parameters: str) -> str:
@@ -24,18 +19,6 @@ def chapter(name: str, *parameters: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=300)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return done.stdout
-
-
-def made(name: str, folder: Path, kind: Callable[[str], str], each: int) -> None:
-    """Bring a data set in with `each` made images of every kind, under the publisher's names: the committed tables
-    then say who is related to whom.
-    """
-    chosen: dict[str, list[str]] = {}
-    for path in manifest.originals(name):
-        chosen.setdefault(kind(path), []).append(path)
-    paths = [path for some in chosen.values() for path in some[:each]]
-    files = {path: test_collections.picture(i, FORMATS.get(path[-4:], "JPEG")) for i, path in enumerate(paths)}
-    assert test_collections.bring(name, test_collections.saved(folder / name, files)) == 0
 
 
 @pytest.fixture
@@ -50,7 +33,7 @@ def places(tmp_path, monkeypatch):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("target", ["label", "tumour"])
 def test_the_44_classes(places, tmp_path, target):
-    made("brain-tumor-44c", tmp_path, lambda path: path.split("/")[0], 8)
+    test_collections.made("brain-tumor-44c", tmp_path)
     said = chapter(
         "3_transfer_learning", "dataset", "brain-tumor-44c", "split", "random", "trials", "0", "target", target,
         "epochs", "1",
@@ -79,8 +62,8 @@ def test_dicom_series_of_patients(places, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_tumour_or_none_on_what_another_set_adds(places, tmp_path):
-    made("brain-tumor-mri", tmp_path, lambda path: path.rsplit("/", 1)[0], 15)
-    made("navoneel", tmp_path, lambda path: "", 253)
+    test_collections.made("brain-tumor-mri", tmp_path)
+    test_collections.made("navoneel", tmp_path)
     said = chapter(
         "2_classification", "dataset", "brain-tumor-mri", "split", "external", "test_on", "navoneel", "epochs", "1",
         "image_size", "64",

@@ -9,6 +9,7 @@ import pytest
 from datasets.catalog import CATALOG, REPO
 from datasets.store.index import SPLITS
 from utils.recipes.projects import PROJECTS
+from utils.reporting import claims
 from utils.reporting.readme import filled, runs_csv
 from utils.reporting.records import load_evidence
 from utils.reporting.tables import BLOCKS
@@ -39,10 +40,21 @@ def test_the_readme_is_one_screen_and_a_table():
 def test_numbers_in_the_text_are_the_measured_ones():
     facts = json.loads((SPLITS / "facts.json").read_text())["brain-tumor-mri"]
     assert facts["linked test images"] == facts["linked test images with their patient in training"]
-    assert f"{facts['images alike one in another fold beyond 4 bits']} images of `brain-tumor-mri`" in DATA
+    assert facts["images alike one in another fold (correlation 0.93)"] == 0, "no image has such a relative elsewhere"
+    assert "no image has such a relative in another fold" in DATA
     table = pd.read_csv(SPLITS / "brain-tumor-mri.csv", dtype=str, keep_default_na=False)
     unlinked = table.label[table.patient == ""].value_counts()
     assert f"{unlinked.meningioma} meningiomas" in DATA and f"{unlinked.pituitary} pituitar" in DATA
+
+
+def test_limits_follow_from_the_runs():
+    evidence = load_evidence(REPO / "saved_metrics")
+    (limit,) = [line for line in TEXT.splitlines() if line.startswith("2. **")]
+    missing = claims.untested_networks(evidence)
+    for model in ("CustomCNN", "AlexNet", "VGG16", "ViT"):
+        assert (model in limit) == (model in missing and "yet" in missing), model
+    pretrained = {record["run"]["model"] for record in evidence.transfer if record["run"]["pretrained"]}
+    assert ("SqueezeNet alone" in limit) == (pretrained == {"SqueezeNet"})
 
 
 def test_what_brats_takes_is_what_the_benchmark_measured():

@@ -299,7 +299,7 @@ def test_the_clinical_table_may_be_csv_but_names_a_case_once(tmp_path):
 
 def test_results_of_patients_are_means_of_their_slices(root, tmp_path):
     assert bring(archive(tmp_path)) == 0
-    data = load_data(Run("remind", "patient", 0, image_size=32))
+    data = load_data(Run(dataset="remind", split="patient", fold=0, image_size=32))
     rng = np.random.default_rng(0)
     slices = run_table(data, rng.dirichlet([1, 1], len(data.test)))
     patients = by_patient(slices, data.classes)

@@ -1,6 +1,7 @@
 """What a run leaves can be read back, computed again, and is written whole or not at all."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -100,6 +101,13 @@ def test_weights_come_back_with_their_card(finished, roots):
     assert all(
         torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
     )
+    for place in (run.id, str(path), path.parent):
+        again = load_weights(place)
+        assert torch.equal(next(iter(again.state_dict().values())), next(iter(model.state_dict().values())))
+    with pytest.raises(UnknownName, match=f"unknown model '.*'; did you mean '{re.escape(run.id)}'"):
+        load_weights(run.id.replace("seed0", "seed1"))
+    with pytest.raises(DataError, match=r"nowhere/model.safetensors: not there"):
+        load_weights(path.parent / "nowhere" / "model.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match="cannot be loaded with the card beside it"):
         load_weights(path)
@@ -125,7 +133,7 @@ def test_the_table_is_made_of_the_files(finished):
     row = results_table(load_evidence().classification).iloc[0]
     *_, result, _ = finished
     assert row["accuracy %"] == format_ci(result["metrics"]["accuracy"])
-    assert row["published accuracy %"] == "–"
+    assert row["reported accuracy %"] == "–"
     assert row["epochs"] == 1
 
 

@@ -1,6 +1,7 @@
 """What `make setup` installs: one list for pip and conda, whole, without idlers; and our `datasets` beside others'."""
 
 import ast
+import importlib.util
 import json
 import re
 import subprocess
@@ -104,6 +105,25 @@ def test_everything_pinned_is_imported_or_needed():
     idle = set(pins()) - set(imported()) - set(NEEDED)
     assert not idle, f"nothing uses {sorted(idle)}"
     assert set(NEEDED) <= set(pins())
+
+
+def test_what_the_makefile_runs_exists():
+    text = (REPO / "Makefile").read_text()
+    modules = {name for name in re.findall(r"\$\(BIN\)/python -m ([\w.]+)", text) if name != "pip"}
+    assert {"utils.headless", "utils.chapters", "utils.reporting.readme", "models.backbones"} == modules
+    assert not [name for name in modules if importlib.util.find_spec(name) is None]
+    files = re.findall(r"(?:datasets|notebooks)/[\w./]+\.(?:py|ipynb)", text)
+    assert files and all((REPO / file).is_file() for file in files), files
+
+
+def test_every_target_of_the_makefile_is_listed_with_help():
+    text = (REPO / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
+    explained = re.findall(r"^([a-z]+):.*## \S", text, re.MULTILINE)  # what `make help` prints
+    assert sorted(phony.split()) == sorted(explained)
+    recipes = re.findall(r"^([a-z]+):[^\n]*\n((?:\t.*\n)+)", text, re.MULTILINE)
+    tables = dict(recipes)["tables"]
+    assert tables.index("utils.reporting.readme") < tables.index("utils.chapters notebooks/8_results.ipynb")
 
 
 def test_our_datasets_stands_beside_timm_accelerate_and_torchmetrics_from_any_folder(tmp_path):

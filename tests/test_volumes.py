@@ -75,7 +75,7 @@ def home(tmp_path, monkeypatch):
 
 def bring(path: Path, files: dict[str, bytes], *words: str) -> int:
     source = archive(path / "brats.zip", files)
-    return download.main(["brats2020", "--archive", source, "--size", "32", "--workers", "1", *words])
+    return download.main(["brats2020", "--archive", source, "--partial", "--size", "32", "--workers", "1", *words])
 
 
 def test_both_forms_give_the_same_store(home, tmp_path):

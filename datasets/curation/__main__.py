@@ -49,6 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         linked = [name for name in args.datasets if name != REFERENCE and not names_patients(name)]
         needed = [*args.datasets, *([REFERENCE] if linked else [])]
+        for name in needed:
+            index.require(name)  # before the images of the others are looked at
         images = {name: look(name, progress=sys.stderr.isatty()) for name in dict.fromkeys(needed)}
         tables, alike = {}, {name: get(name).alike for name in args.datasets}
         for name in args.datasets:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import cv2
 import h5py
@@ -44,6 +45,10 @@ class Thumbnails:
 
     def __len__(self) -> int:
         return len(self.table)
+
+    def rows(self, rows: np.ndarray) -> "Thumbnails":
+        """Those of some rows."""
+        return Thumbnails(self.table.iloc[rows], self.thumbnails[rows], self.hashes[rows], self.packed[rows])
 
     def turned(self, transform: str) -> np.ndarray:
         """Thumbnails after a transform, N×4096."""
@@ -86,16 +91,19 @@ def _traits_of_file(name: str, path: str) -> tuple[np.ndarray, np.ndarray, str]:
     return traits(picture.image)
 
 
-def look(*names: str, progress: bool = False) -> Thumbnails:
-    """Read all images of the data sets `names`, uncropped where the publisher's files are at hand, on all cores."""
+def look(*names: str, progress: bool = False, home: Path | None = None) -> Thumbnails:
+    """Read all images of the data sets `names`, uncropped where the publisher's files are at hand, on all cores.
+
+    `home`: where the files of the one set lie while it is being made.
+    """
     tables, found, packed = [], [], []
     with ThreadPoolExecutor(cores()) as pool:  # decoding and resizing leave the interpreter's lock
         for name in names:
-            manifest = read_manifest(name).assign(dataset=name)
+            manifest = read_manifest(name, home).assign(dataset=name)
             tables.append(manifest)
-            stored = _stored(name)
+            stored = _stored(name, home)
             packed += pool.map(partial(thumbnail, side=PACKED_SIDE), stored)
-            if catalog.get(name).layout == "generated" or catalog.get(name).slices > 1:
+            if catalog.get(name).layout in ("generated", "own") or catalog.get(name).slices > 1:
                 work = map(traits, stored)
             else:
                 work = pool.map(partial(_traits_of_file, name), manifest.path)
@@ -103,9 +111,9 @@ def look(*names: str, progress: bool = False) -> Thumbnails:
     return collect(pd.concat(tables, ignore_index=True), found, packed)
 
 
-def _stored(name: str) -> np.ndarray:
+def _stored(name: str, home: Path | None) -> np.ndarray:
     """The grey channel of all packed images, N×S×S."""
-    with h5py.File(require(name) / "images.h5") as store:
+    with h5py.File((home or require(name)) / "images.h5") as store:
         images = store["image"]
         return images[()] if images.ndim == 3 else np.ascontiguousarray(images[..., catalog.get(name).grey])
 

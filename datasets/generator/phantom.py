@@ -19,6 +19,7 @@ from datasets.catalog import CATALOG, CLASSES, DataError
 from datasets.generator import faults as faults
 from datasets.generator import scanner as scanner
 from datasets.store.manifest import write_manifest
+from datasets.store.packing import CHECKSUM, GZIP
 from datasets.store.parallel import cores, in_order
 
 VERSION = 1
@@ -119,9 +120,8 @@ def _write_store(path: Path, images: np.ndarray, masks: np.ndarray, seed: int) -
     with h5py.File(path, "w", libver="earliest") as file:
         for name, array in (("image", images), ("mask", masks)):
             chunk = (1, *array.shape[1:])
-            file.create_dataset(
-                name, data=array, chunks=chunk, compression="gzip", compression_opts=1, track_times=False
-            )
+            how = GZIP | CHECKSUM | {"chunks": chunk, "track_times": False}
+            file.create_dataset(name, data=array, **how)
         facts = {
             "name": CATALOG["phantom"].name,
             "size": images.shape[1],

@@ -45,4 +45,4 @@ def patient(pid: str) -> str:
     Cautious: the letters are taken to count examinations.  Should they tell people apart after all, folds by
     patient only get a little coarser.
     """
-    return re.sub(r"(?<=\d)[A-Za-z]$", "", pid)
+    return re.sub(r"(?<=\d)[A-Za-z]$", "", pid.strip())

@@ -5,9 +5,10 @@ from pathlib import Path, PurePosixPath
 
 from datasets.catalog import Dataset
 from datasets.sources.sample import BrokenArchive, Sample
-from datasets.store.preprocess import RawImage, decode
+from datasets.store.preprocess import RawImage, examine
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+NO_IMAGES = ("thumbs.db", "desktop.ini", ".ds_store")  # what Windows and macOS put into folders of images
 
 
 def target(dataset: Dataset, member: str) -> str | None:
@@ -18,6 +19,13 @@ def target(dataset: Dataset, member: str) -> str | None:
     *split, folder, name = path.parts[-depth:]
     known = folder in dataset.folders and (not split or split[0] in dataset.splits)
     return "/".join((*split, folder, name)) if known and re.match(dataset.names, name) else None
+
+
+def overlooked(dataset: Dataset, member: str) -> bool:
+    """Whether a member of an archive lies among the images and is none that can be read."""
+    path = PurePosixPath(member)
+    known = target(dataset, str(path.with_suffix(IMAGE_SUFFIXES[0]))) is not None
+    return known and target(dataset, member) is None and path.name.lower() not in NO_IMAGES
 
 
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
@@ -37,4 +45,5 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
 
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
     """The one image of a file."""
-    return [RawImage(decode((raw / path).read_bytes()))]
+    image, remarks = examine((raw / path).read_bytes())
+    return [RawImage(image, remarks=remarks)]

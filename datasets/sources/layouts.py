@@ -30,6 +30,18 @@ def target(dataset: Dataset, member: str) -> str | None:
     return LAYOUTS[dataset.layout].target(dataset, member)
 
 
+def overlooked(dataset: Dataset, member: str) -> bool:
+    """Whether a member that was left out lies where only images lie, so that someone may miss it."""
+    layout = LAYOUTS[dataset.layout]
+    return hasattr(layout, "overlooked") and layout.overlooked(dataset, member)
+
+
+def published_images(dataset: Dataset, raw: Path) -> int:
+    """How many images the files of `raw` should be; 0 where any number is right, as of a sample of the whole set."""
+    layout = LAYOUTS[dataset.layout]
+    return 0 if hasattr(layout, "is_sample") and layout.is_sample(raw) else dataset.images
+
+
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """The images of `raw`, sorted by path; `BrokenArchive` names a class folder that is missing or empty."""
     return LAYOUTS[dataset.layout].samples(dataset, raw)

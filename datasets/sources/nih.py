@@ -14,7 +14,8 @@ from datasets.store.manifest import read_rows
 from datasets.store.preprocess import RawImage, decode
 
 IMAGE = re.compile(r"\d{8}_\d{3}\.png")
-TABLES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv", "sample_labels.csv")
+SAMPLE = "sample_labels.csv"
+TABLES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv", SAMPLE)
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
 FURTHER = {  # column of a manifest → column of the publisher's table, "" in a table without it
@@ -31,6 +32,11 @@ def target(dataset: Dataset, member: str) -> str | None:
     if IMAGE.fullmatch(name):
         return f"images/{name[:5]}/{name}"
     return name if name in (*TABLES, *LISTS.values()) else None
+
+
+def is_sample(raw: Path) -> bool:
+    """Whether this is the sample of the set, which holds any number of its images and no lists."""
+    return (raw / SAMPLE).is_file()
 
 
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:

@@ -1,8 +1,9 @@
-"""Unpacking an archive safely: whole, within its folder, and no larger than it says.
+"""Unpacks an archive safely: whole, within its folder, and no larger than it says; or takes the folder it was in.
 
 `layouts.py` says where each member goes.
 """
 
+import hashlib
 import re
 import shutil
 import stat
@@ -16,6 +17,7 @@ from typing import IO, Any
 from datasets.catalog import CATALOG, Dataset
 from datasets.sources.layouts import target
 from datasets.sources.sample import BrokenArchive
+from datasets.store import manifest
 
 MIB = 2**20
 
@@ -32,7 +34,8 @@ DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, Runtime
 def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int], Any] | None = None) -> list[str]:
     """Unpack the images of `archive` into the new folder `raw`; return the members that were left out.
 
-    Raises `BrokenArchive` for a damaged archive, another set's, and one that would write outside `raw` or
+    A folder is taken like an archive: what its publisher packed, unpacked by hand, inner zips or not; it is left as it
+    is.  Raises `BrokenArchive` for a damaged archive, another set's, and one that would write outside `raw` or
     unpack to far more than its own size.  `progress` is called with the number of files just written.
     """
     raw.mkdir(parents=True)
@@ -60,8 +63,26 @@ def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int],
 
 def content_bytes(archive: Path) -> int:
     """Bytes that `archive` declares to hold, unpacked; `BrokenArchive` where it is no whole zip archive."""
+    if archive.is_dir():
+        return sum(path.stat().st_size for path in _files(archive).values())
     with _whole(archive), zipfile.ZipFile(archive) as source:
         return sum(member.file_size for member in source.infolist())
+
+
+def source_of(dataset: Dataset, archive: Path) -> dict[str, Any]:
+    """Name, bytes and sha256 of an archive; of a folder, sha256 of the paths and contents that matter to `dataset`."""
+    if not archive.is_dir():
+        return {"name": archive.name, "bytes": archive.stat().st_size, "sha256": manifest.sha256(archive)}
+    kept = {name: path for name, path in _files(archive).items() if _belongs(dataset, name)}
+    parts = [f"{target(dataset, name) or name} {manifest.sha256(path)}\n" for name, path in kept.items()]
+    digest = hashlib.sha256("".join(sorted(parts)).encode()).hexdigest()
+    return {"name": archive.name, "bytes": sum(path.stat().st_size for path in kept.values()), "sha256": digest}
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """Path in the folder → file, of all files of a folder, sorted."""
+    next(folder.iterdir(), None)  # a folder that may not be read is an error, not an empty one
+    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 @contextmanager
@@ -74,9 +95,12 @@ def _whole(archive: Path) -> Iterator[None]:
 
 def _members(dataset: Dataset, archive: Path, spill: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Name and content of each file of `archive`, then of the zips inside it, by way of the file `spill`."""
+    if archive.is_dir():
+        yield from _members_of_folder(dataset, archive)
+        return
     with zipfile.ZipFile(archive) as outer:
         members = check_members(archive, outer.infolist())
-        parts = [m for m in members if dataset.layout == "matlab" and INNER_ZIP.search(m.filename)]
+        parts = [m for m in members if _is_part(dataset, m.filename)]
         if not parts and not any(target(dataset, m.filename) for m in members):
             raise BrokenArchive(_wrong_archive(dataset, archive, [m.filename for m in members]))
         yield from _contents(outer, [m for m in members if m not in parts])
@@ -86,6 +110,19 @@ def _members(dataset: Dataset, archive: Path, spill: Path) -> Iterator[tuple[str
             with zipfile.ZipFile(spill) as inner:
                 yield from _contents(inner, check_members(archive / part.filename, inner.infolist()))
             spill.unlink()
+
+
+def _members_of_folder(dataset: Dataset, folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    files = _files(folder)
+    if not any(_belongs(dataset, name) for name in files):
+        raise BrokenArchive(_wrong_archive(dataset, folder, list(files)))
+    for name, path in files.items():
+        if _is_part(dataset, name):
+            with zipfile.ZipFile(path) as inner:
+                yield from _contents(inner, check_members(path, inner.infolist()))
+        else:
+            with path.open("rb") as content:
+                yield name, content
 
 
 def _contents(source: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> Iterator[tuple[str, IO[bytes]]]:
@@ -120,4 +157,9 @@ def _wrong_archive(dataset: Dataset, archive: Path, names: list[str]) -> str:
 
 
 def _belongs(dataset: Dataset, member: str) -> bool:
-    return bool(target(dataset, member) or (dataset.layout == "matlab" and INNER_ZIP.search(member)))
+    return bool(target(dataset, member)) or _is_part(dataset, member)
+
+
+def _is_part(dataset: Dataset, member: str) -> bool:
+    """Whether a member is a zip archive of images in turn."""
+    return dataset.layout == "matlab" and bool(INNER_ZIP.search(member))

@@ -10,8 +10,10 @@ import h5py
 
 from datasets import catalog
 from datasets.catalog import DataError, Dataset
-from datasets.store import manifest
+from datasets.sources import unpacking
+from datasets.store import manifest, summary
 
+MEND = "delete log.json and run without --check"
 Findings = tuple[list[str], list[str]]
 
 
@@ -29,12 +31,12 @@ def check(name: str, archive: Path | None = None) -> Findings:
         raise DataError(f"{home}: '{name}' is not here yet. Run: python datasets/download.py {name}")
     rows = manifest.read_rows(home / "manifest.csv")
     notes, problems = [f"{home}: {len(rows)} rows in manifest.csv"], []
-    findings = [_check_log(home), _check_images(home, len(rows))]
+    findings = [_check_log(home), _check_images(home, rows)]
     if dataset.layout != "generated":
         findings += [([], manifest.count_differences(dataset, manifest.count(rows)))]
         findings += [_check_raw(home / "raw", rows), _check_publisher(dataset, rows)]
     if archive:
-        findings += [_check_archive(home, archive)]
+        findings += [_check_archive(dataset, home, archive)]
     for good, bad in findings:
         notes += good
         problems += bad
@@ -46,21 +48,44 @@ def _check_log(home: Path) -> Findings:
     if log is None:
         return [], ["log.json does not vouch for manifest.csv and images.h5; run without --check to mend it"]
     if log["images_sha256"] != manifest.sha256(home / "images.h5"):
-        return [], ["images.h5 has other bytes than were written; delete log.json and run without --check"]
+        return [], [f"images.h5 has other bytes than were written; {MEND}"]
+    if "groups_sha256" in log and log["groups_sha256"] != manifest.sha256(home / "groups.csv"):
+        return [], [f"groups.csv has other bytes than were written; {MEND}"]
     left_out = [f"{len(log['broken'])} broken images were left out, see log.json"] if log["broken"] else []
-    return ["manifest.csv and images.h5 have the bytes that were written", *left_out], []
+    holds = [f"it holds {summary.sentence(log['holds'])}"] if "holds" in log else []
+    return ["manifest.csv and images.h5 have the bytes that were written", *holds, *left_out], []
 
 
-def _check_images(home: Path, number: int) -> Findings:
+def _check_images(home: Path, rows: list[dict[str, str]]) -> Findings:
+    notes, problems = [], []
     try:
         with h5py.File(home / "images.h5", "r") as file:
-            shapes = {name: dataset.shape for name, dataset in file.items()}
             size = int(file.attrs["size"])
+            for name, stored in file.items():
+                notes.append(f"images.h5: {name} {stored.shape}")
+                if stored.shape[:3] != (len(rows), size, size):
+                    problems.append(f"images.h5: {name} should hold {len(rows)} of {size}×{size}")
+                elif not stored.fletcher32:
+                    problems.append(f"images.h5: {name} has no checksums, an older version wrote it; {MEND}")
+                elif changed := [row for row in range(len(rows)) if not _readable(stored, row)]:
+                    first = rows[changed[0]]["path"]
+                    problems.append(
+                        f"{len(changed)} {name}s of images.h5 changed on disk, that of {first} first; {MEND}"
+                    )
+                else:
+                    notes.append(f"images.h5: every {name} has the checksum that it was written with")
     except (OSError, KeyError) as error:
-        return [], [f"images.h5 cannot be read ({error}); delete log.json and run without --check"]
-    wrong = [name for name, shape in shapes.items() if shape[:3] != (number, size, size)]
-    problems = [f"images.h5: {', '.join(wrong)} should hold {number} of {size}×{size}"] if wrong else []
-    return [f"images.h5: {', '.join(f'{name} {shape}' for name, shape in shapes.items())}"], problems
+        return [], [f"images.h5 cannot be read ({error}); {MEND}"]
+    return notes, problems
+
+
+def _readable(stored: h5py.Dataset, row: int) -> bool:
+    """Whether one image or mask has its checksum, which HDF5 looks at where it reads."""
+    try:
+        stored[row]
+    except OSError:
+        return False
+    return True
 
 
 def _check_raw(raw: Path, rows: list[dict[str, str]]) -> Findings:
@@ -68,6 +93,7 @@ def _check_raw(raw: Path, rows: list[dict[str, str]]) -> Findings:
         return ["raw/ is not kept here"], []
     # slices of a volume share the patient's folder: PATIENT/SLICE
     sources = {row["path"].rpartition("/")[0] if row.get("slice") else row["path"]: row["file_sha256"] for row in rows}
+    sources |= {row["mask"]: row["mask_sha256"] for row in rows if row.get("mask")}
     missing = [path for path in sources if not (raw / path).exists()]
     changed = [path for path in sources if path not in missing and manifest.sha256(raw / path) != sources[path]]
     anew = f"delete {raw.parent} and bring the set in again"
@@ -81,6 +107,8 @@ def _check_raw(raw: Path, rows: list[dict[str, str]]) -> Findings:
 
 def _check_publisher(dataset: Dataset, rows: list[dict[str, str]]) -> Findings:
     known = manifest.originals(dataset.name)
+    if dataset.layout == "own":
+        return [], []
     if not known:
         return ["the publisher's own sha256 are not known here"], []
     own = sum(known.get(row["path"], {}).get("sha256") == row["file_sha256"] for row in rows)
@@ -90,9 +118,9 @@ def _check_publisher(dataset: Dataset, rows: list[dict[str, str]]) -> Findings:
     return [note], []
 
 
-def _check_archive(home: Path, archive: Path) -> Findings:
+def _check_archive(dataset: Dataset, home: Path, archive: Path) -> Findings:
     note = home / "raw.json"
     source = json.loads(note.read_text(encoding="utf-8"))["archive"] if note.is_file() else {}
-    if manifest.sha256(archive) == source.get("sha256"):
+    if unpacking.source_of(dataset, archive)["sha256"] == source.get("sha256"):
         return [f"{archive}: the very archive that raw/ came from"], []
     return [], [f"{archive}: not the archive that raw/ came from ({source.get('name', 'unknown')})"]

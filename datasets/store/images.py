@@ -21,13 +21,22 @@ IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by ima
 
 def with_masks() -> list[str]:
     """Names of the data sets that have masks."""
-    return [name for name, facts in catalog.CATALOG.items() if facts.mask_channels]
+    return [name for name in catalog.CATALOG if catalog.get(name).mask_channels]
 
 
 def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
     """Masks of some rows as stored, uint8 0/1 N×M×H×W: predictions are judged at this size, whatever the input's."""
     with h5py.File(require(name) / "images.h5") as store:
-        return np.stack([store["mask"][int(row)] for row in rows]).transpose(0, 3, 1, 2)
+        return np.stack([_at(store, "mask", row) for row in rows]).transpose(0, 3, 1, 2)
+
+
+def _at(store: h5py.File, name: str, row: int) -> np.ndarray:
+    """Image or mask of one row; `DataError` where it has not the checksum that it was written with."""
+    try:
+        return store[name][int(row)]
+    except OSError as error:
+        command = f"python datasets/download.py {store.attrs.get('name', 'NAME')} --check"
+        raise DataError(f"{store.filename}: {name} {row} changed on disk or cannot be read. Run: {command}") from error
 
 
 def _resize(image: np.ndarray, side: int) -> np.ndarray:
@@ -133,7 +142,7 @@ class ImageDataset(TorchDataset):
         return self._file[1]
 
     def _read(self, row: int) -> torch.Tensor:
-        image = self._store()["image"][int(row)]
+        image = _at(self._store(), "image", row)
         image = image[..., None] if image.ndim == 2 else image[..., self.channels]
         if self.view == "upright":
             image = undo(image, self.turns[int(row)])
@@ -143,7 +152,7 @@ class ImageDataset(TorchDataset):
         return torch.from_numpy(_resize(np.ascontiguousarray(image), self.image_size)).permute(2, 0, 1)
 
     def _read_mask(self, row: int) -> torch.Tensor:
-        return torch.from_numpy(_resize_mask(self._store()["mask"][int(row)], self.image_size)).permute(2, 0, 1)
+        return torch.from_numpy(_resize_mask(_at(self._store(), "mask", row), self.image_size)).permute(2, 0, 1)
 
     def _read_all(self) -> dict[str, torch.Tensor]:
         side = (self.image_size, self.image_size)

@@ -16,6 +16,7 @@ from datasets.catalog import DataError
 NUMBERS = ("bytes", "width", "height")
 
 
+GROUPS = "groups.csv"  # beside the images of `own`
 SPLITS = catalog.REPO / "datasets" / "splits"
 
 
@@ -27,9 +28,12 @@ def require(name: str) -> Path:
     return folder
 
 
-def read_manifest(name: str) -> pd.DataFrame:
-    """Manifest of data set `name`: a row an image, in the order of the store; unknown values are ""."""
-    table = pd.read_csv(require(name) / "manifest.csv", dtype=str, keep_default_na=False)
+def read_manifest(name: str, home: Path | None = None) -> pd.DataFrame:
+    """Manifest of data set `name`: a row an image, in the order of the store; unknown values are "".
+
+    `home`: where it lies while the set is being made.
+    """
+    table = pd.read_csv((home or require(name)) / "manifest.csv", dtype=str, keep_default_na=False)
     return table.astype({column: int for column in NUMBERS if column in table})
 
 
@@ -44,25 +48,55 @@ def turns(name: str, manifest: pd.DataFrame) -> np.ndarray:
     if "transposed" in manifest:
         return np.where(manifest.transposed.eq("1"), "transposed", "upright")
     table = read_splits(name, manifest)
-    if table is None:
+    if table is None or "transform" not in table:
         raise DataError(f"{SPLITS / (name + '.csv')}: no split table says how the images of '{name}' were turned")
     return table["transform"].replace("", "upright").to_numpy()
 
 
 def read_splits(name: str, manifest: pd.DataFrame) -> pd.DataFrame | None:
-    """The committed split table in the manifest's order, or None where none is committed.
+    """The split table in the manifest's order, or None where a set has none.
+
+    It is the committed one, or for `own` the groups that were found when it was brought in, which have no folds yet.
 
     Raises:
-        DataError: when an image of the manifest is missing from the table.
+        DataError: when an image of the manifest is missing from the table, or the set is a part of the published one.
     """
     path = SPLITS / f"{name}.csv"
+    if catalog.get(name).layout == "own":
+        path = catalog.dataset_dir(name) / GROUPS
+        if not path.is_file():
+            raise DataError(
+                f"{path}: not there, an older version brought it in. Run: python datasets/download.py {name}"
+            )
     if not path.is_file():
         return None
+    refuse_part(name, manifest, path)
     table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("path")
     missing = manifest.path[~manifest.path.isin(table.index)]
     if len(missing):
         raise DataError(f"{path}: {len(missing)} images of '{name}' are not in it, first {missing.iloc[0]}.")
     return table.loc[manifest.path].reset_index()
+
+
+def refuse_part(name: str, manifest: pd.DataFrame, table: Path) -> None:
+    """Raise `DataError` where data set `name` was taken with `--partial`: the committed `table` is of the whole set."""
+    if "partial" in manifest:
+        raise DataError(
+            f"{table}: it is of the whole set, and {manifest.partial.iloc[0]} images of '{name}' are here (--partial). "
+            f"Bring the whole set: python datasets/download.py {name} --archive FILE --replace"
+        )
+
+
+def folds_digest(name: str) -> str:
+    """Which committed groups and folds data set `name` has: 12 hexadecimal digits, "" where no table is committed.
+
+    Results by patient can be compared only where these agree; tables mark runs on other folds.
+    """
+    path = SPLITS / f"{name}.csv"
+    if not path.is_file():
+        return ""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).sort_values("path")
+    return hashlib.sha256(table[["path", "group", "fold"]].to_csv(index=False).encode()).hexdigest()[:12]
 
 
 def same_crop(name: str, other: str) -> None:

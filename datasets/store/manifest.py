@@ -64,10 +64,12 @@ def row(label: str, split: str, facts: dict[str, Any], known: dict[str, dict[str
 
 
 def write_manifest(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write `rows` in their order, `COLUMNS` first, then what else the rows have; same rows, same bytes."""
-    extra = [column for column in rows[0] if column not in COLUMNS]
+    """Write `rows` in their order, `COLUMNS` first, then what else any row has ("" for the others); same rows, same
+    bytes.
+    """
+    extra = [column for column in dict.fromkeys(c for row in rows for c in row) if column not in COLUMNS]
     with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, *extra], lineterminator="\n")
+        writer = csv.DictWriter(file, [*COLUMNS, *extra], lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(rows)
 

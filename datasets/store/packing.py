@@ -14,7 +14,7 @@ from datasets.catalog import DataError
 from datasets.store.parallel import cores, in_order
 from datasets.store.preprocess import RawImage, prepare
 
-VERSION = 1  # raised whenever the stored pixels change for the same raw files
+VERSION = 2  # raised whenever the stored pixels change for the same raw files
 
 
 # A cropped head hardly compresses: lzf saves 13 %, gzip-1 26 %, and an image takes 0.31 or 0.40 ms to read
@@ -27,6 +27,11 @@ GZIP = {"compression": "gzip", "compression_opts": 1}
 
 
 VOLUME_COMPRESSION = {"image": GZIP, "mask": GZIP}
+
+
+# HDF5's checksum of each chunk: an image that changed on disk is not read.  An image of 256×256 takes about 0.02 ms
+# more to write and to read (benchmarks/checksums.py).
+CHECKSUM = {"fletcher32": True}
 
 
 BATCH = 16  # files a worker takes at a time
@@ -57,8 +62,8 @@ def pack(
         slices: images in each of `paths`. More than one: volumes, which are compressed, and few held in memory.
         progress: called with the number of images just done.
 
-    Returns the facts of each stored image, `path` included, in the order of storage, and of each broken one
-    `path` and `reason`; broken images are not stored.  The same input gives the same bytes.
+    Returns the facts of each stored image, `path` and `remarks` included, in the order of storage, and of each broken
+    one `path` and `reason`; broken images are not stored.  The same input gives the same bytes.
     """
     at_once, ahead, compression = (BATCH, 4, COMPRESSION) if slices == 1 else (1, 1, VOLUME_COMPRESSION)
     workers = workers or (cores() if slices == 1 else min(cores(), VOLUME_WORKERS))
@@ -87,7 +92,7 @@ def _prepare_batch(read: Callable[[str], list[RawImage]], size: int, crop: str, 
         try:
             found = [prepare(picture, size, crop) for picture in read(path)]
             pictures += found
-            facts += [{"path": path, **picture.facts} for picture in found]
+            facts += [{"path": path, **picture.facts, "remarks": picture.remarks} for picture in found]
         except DataError as error:
             broken.append({"path": path, "reason": str(error)})
     arrays = {"image": np.stack([p.image for p in pictures])} if pictures else {}
@@ -117,5 +122,5 @@ def _set_aside(descriptor: int, needed: int) -> None:
 def _append(file: h5py.File, name: str, start: int, most: int, batch: np.ndarray, compression: dict[str, Any]) -> None:
     if name not in file:
         shape = (most, *batch.shape[1:])
-        file.create_dataset(name, shape, batch.dtype, maxshape=shape, chunks=(1, *shape[1:]), **compression)
+        file.create_dataset(name, shape, batch.dtype, maxshape=shape, chunks=(1, *shape[1:]), **compression, **CHECKSUM)
     file[name][start : start + len(batch)] = batch

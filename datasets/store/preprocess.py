@@ -25,38 +25,77 @@ MAX_PIXELS = 100_000_000  # a slice has well under a million; more is a decompre
 Box = tuple[int, int, int, int]
 
 
+COLOURLESS = 16  # grey values between the channels of an image that is grey all the same: JPEG rounds each of them
+
+# What `prepare` and `examine` say of an image besides its pixels; `summary.py` counts them over a set.
+EMPTY_MASK, INVERTED, CROPPED = "empty mask", "looks inverted", "cropped"
+WIDENED, TINY_MASK = "crop widened to hold the mask", "mask smaller than a stored pixel"
+COLOUR, NO_END = "colour made grey", "JPEG without its end marker"
+
+
 @dataclass(frozen=True)
 class RawImage:
     """One image as read: `image` H×W uint8, or H×W×C for several sequences; `mask` uint8 0/1 H×W×M; `facts` for its
-    manifest row.
+    manifest row; `remarks` on it, of those above.
     """
 
     image: np.ndarray
     mask: np.ndarray | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 def decode(source: str | Path | bytes) -> np.ndarray:
-    """Decode a JPEG or PNG file, or its bytes, wholly to a grey image, uint8 H×W.
+    """Decode an image file, or its bytes, wholly to a grey image, uint8 H×W.
 
-    The EXIF orientation is applied.  Colour becomes BT.601 luminance, as by S2's `cvtColor`; images of more
-    than 8 bits are scaled by `to_uint8`.  Raises `DataError`, which names the file where one was given, for
-    anything but one whole image: text under an image's name, a truncated file, a decompression bomb.
+    JPEG, PNG, TIFF, GIF, WebP and BMP are read.  The EXIF orientation is applied.  Colour becomes BT.601 luminance,
+    as by S2's `cvtColor`; images of more than 8 bits are scaled by `to_uint8`.  Raises `DataError`, which names the
+    file where one was given, for anything but one whole image: text under an image's name, a truncated file, several
+    images in one file, a decompression bomb.  A JPEG that lacks no more than its end marker is whole.
     """
     if not isinstance(source, bytes):
         try:
             return decode(Path(source).read_bytes())
         except (DataError, OSError) as error:
             raise DataError(f"{source}: {error}; take the file from its publisher again") from error
+    return examine(source)[0]
+
+
+def examine(content: bytes, channels: int = 1, look_for_colour: bool = False) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Decode the bytes of an image, and say what is remarkable about them.
+
+    Args:
+        channels: 1 for a grey image; more for the channels as they are, each a sequence of its own.
+        look_for_colour: whether to say that a grey image was made of colours, which takes a JPEG twice the time.
+
+    Returns the image, uint8 H×W or H×W×C, and remarks (`COLOUR`, `NO_END`).  Raises `DataError` as `decode`, and where
+    the number of channels is another.
+    """
     try:
-        with Image.open(io.BytesIO(source)) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                raise DataError(f"{picture.width}×{picture.height} pixels are too many for a slice")
-            return _grey(picture)
+        return _decoded(content, channels, look_for_colour)
     except UnidentifiedImageError as error:
         raise DataError("not an image") from error
     except (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError) as error:
+        if whole := _with_end_marker(content):
+            image, remarks = examine(whole, channels, look_for_colour)
+            return image, (*remarks, NO_END)
         raise DataError(f"not a whole image ({error})") from error
+
+
+def _decoded(content: bytes, channels: int, look_for_colour: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    with Image.open(io.BytesIO(content)) as picture:
+        if picture.width * picture.height > MAX_PIXELS:
+            raise DataError(f"{picture.width}×{picture.height} pixels are too many for a slice")
+        if picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:  # MPO: a photograph and its preview
+            raise DataError(f"{picture.n_frames} images in one file; save each as a file of its own")
+        if channels > 1:
+            return _channels(picture, channels), ()
+        if not look_for_colour:
+            return _grey(picture), ()
+        picture.load()
+        bands = len(picture.getbands()) if picture.mode != "P" else 3
+        colour = bands >= 3 and int(np.ptp(np.asarray(picture.convert("RGB")), axis=2).max()) > COLOURLESS
+        return _grey(picture), (COLOUR,) * colour
 
 
 def _grey(picture: Image.Image) -> np.ndarray:
@@ -66,6 +105,38 @@ def _grey(picture: Image.Image) -> np.ndarray:
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         return to_uint8(np.asarray(picture))
     return np.asarray(picture if picture.mode == "L" else picture.convert("L"))
+
+
+def _channels(picture: Image.Image, channels: int) -> np.ndarray:
+    """The channels of an image as they are stored, uint8 H×W×C."""
+    picture.load()
+    ImageOps.exif_transpose(picture, in_place=True)
+    pixels = np.asarray(picture.convert("RGB") if picture.mode in ("P", "YCbCr") else picture)
+    found = pixels.shape[2] if pixels.ndim == 3 else 1
+    if found != channels:
+        raise DataError(f"holds {found} channels, not {channels}")
+    return pixels
+
+
+def _with_end_marker(content: bytes) -> bytes | None:
+    """A cut JPEG with its end marker back, if that is all it lacks; None otherwise.
+
+    What is missing is filled with two bit patterns: where both give the same pixels, none of them was read.  Of a
+    progressive JPEG whole passes may be missing, which nothing tells.
+    """
+    start = content.rstrip(b"\xff")  # half of the marker
+    if not content.startswith(b"\xff\xd8") or start.endswith(b"\xff\xd9"):
+        return None
+    seen = []
+    for filling in (b"", b"\xaa" * 256, b"\x55" * 256):
+        try:
+            with Image.open(io.BytesIO(start + filling + b"\xff\xd9")) as picture:
+                if picture.info.get("progressive"):
+                    return None
+                seen.append(np.asarray(picture))
+        except (OSError, ValueError, SyntaxError, EOFError, struct.error):
+            return None
+    return start + b"\xff\xd9" if all(np.array_equal(seen[0], other) for other in seen[1:]) else None
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -117,10 +188,54 @@ def crop_and_resize(image: np.ndarray, box: Box, size: int, nearest: bool = Fals
     return resized.reshape(size, size, *image.shape[2:])  # OpenCV drops a channel axis of length one
 
 
+def mask_box(mask: np.ndarray) -> Box | None:
+    """The smallest box around what a mask H×W×M marks, ends exclusive; None where it marks nothing."""
+    marked = mask.any(axis=2)
+    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+    return (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1) if len(rows) else None
+
+
+def resize_mask(mask: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, bool]:
+    """Cut `box` out of a mask H×W×M of 0 and 1 and resize it; a channel that would vanish keeps one pixel.
+
+    Returns the mask, size×size×M, and whether a channel would have vanished.
+    """
+    small = crop_and_resize(mask, box, size, nearest=True)
+    lost = np.flatnonzero(mask.any(axis=(0, 1)) & ~small.any(axis=(0, 1)))
+    for channel in lost:
+        marked = np.argwhere(mask[..., channel])
+        y, x = (marked[len(marked) // 2] - box[::2]) * size // (box[1] - box[0], box[3] - box[2])
+        small[y, x, channel] = 1
+    return small, bool(len(lost))
+
+
+def looks_inverted(grey: np.ndarray) -> bool:
+    """Whether the air around the head seems white: three corners of an image H×W bright, and brighter than the whole.
+
+    A hint, no proof: a white frame looks the same.
+    """
+    side = max(1, min(grey.shape) // 16)
+    ends = (slice(None, side), slice(-side, None))
+    corners = np.array([grey[rows, columns].mean() for rows in ends for columns in ends])
+    return int((corners > max(np.iinfo(grey.dtype).max / 2, grey.mean())).sum()) >= 3
+
+
 def prepare(picture: RawImage, size: int, crop: str = "margin") -> RawImage:
-    """Crop by a rule of `CROPS` and resize, an image and its mask alike; facts are passed on."""
-    height, width = picture.image.shape[:2]
-    share = CROPS[crop]
-    box = (0, height, 0, width) if share is None else margin_box(picture.image, share)
-    mask = None if picture.mask is None else crop_and_resize(picture.mask, box, size, nearest=True)
-    return RawImage(crop_and_resize(picture.image, box, size), mask, picture.facts)
+    """Crop by a rule of `CROPS` and resize, an image and its mask alike; facts are passed on, remarks are added.
+
+    A mask is never cut: where the rule would cut it, the box is widened to hold it.  A new image, whose tumour nobody
+    has outlined, cannot be cropped so; `WIDENED` says in how many images it mattered.
+    """
+    grey = picture.image if picture.image.ndim == 2 else picture.image.max(axis=2)
+    whole = (0, grey.shape[0], 0, grey.shape[1])
+    box = by_rule = whole if CROPS[crop] is None else margin_box(grey, CROPS[crop])
+    remarks = [*picture.remarks, *[INVERTED] * looks_inverted(grey)]
+    mask = picture.mask
+    if mask is not None:
+        marked = mask_box(mask)
+        if marked:
+            box = tuple(pick(a, b) for pick, a, b in zip((min, max, min, max), box, marked, strict=True))
+        mask, tiny = resize_mask(mask, box, size)
+        remarks += [EMPTY_MASK] * (not marked) + [TINY_MASK] * tiny
+    remarks += [CROPPED] * (box != whole) + [WIDENED] * (box != by_rule)
+    return RawImage(crop_and_resize(picture.image, box, size), mask, picture.facts, tuple(remarks))

@@ -15,18 +15,25 @@ Batch = dict[str, Tensor]
 
 @torch.no_grad()
 def outputs(
-    model: nn.Module, inputs: Callable[[Batch], Tensor], data: ImageDataset, batch_size: int = 64
+    model: nn.Module,
+    inputs: Callable[[Batch], Tensor],
+    data: ImageDataset,
+    batch_size: int = 64,
+    precision: str = "no",
 ) -> Iterator[tuple[Batch, Any]]:
     """Each batch of `data`, in order, on the model's device, and what the model in evaluation makes of it.
 
     Args:
         inputs: batch → model inputs, such as a task's `inputs`.
+        precision: "bf16" computes in 16 bits where torch's autocast does; "no" in 32.
     """
     device = next(model.parameters()).device
     model.eval()
     for batch in make_loader(data, batch_size):
         batch = {key: value.to(device) for key, value in batch.items()}
-        yield batch, model(inputs(batch))
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            found = model(inputs(batch))
+        yield batch, found
 
 
 def predict(
@@ -35,6 +42,7 @@ def predict(
     data: ImageDataset,
     batch_size: int = 64,
     *,
+    precision: str = "no",
     augment: nn.Module | None = None,
     draws: int = 4,
     seed: int = 0,
@@ -42,14 +50,15 @@ def predict(
     """Probabilities N×K of the images of `data`, in their order.
 
     Args:
+        precision: see `outputs`.
         augment: test-time augmentation: probabilities are averaged over each image as it is and `draws` changed copies
             of it. It draws changed copies of a batch B×C×S×S, such as one of `augmentation.AUGMENTATIONS`; what it
             draws follows from `seed`.
     """
 
     def one_pass(inputs: Callable[[Batch], Tensor]) -> np.ndarray:
-        found = [task.probabilities(out).cpu().numpy() for _, out in outputs(model, inputs, data, batch_size)]
-        return np.concatenate(found)
+        found = outputs(model, inputs, data, batch_size, precision)
+        return np.concatenate([task.probabilities(out).cpu().numpy() for _, out in found])
 
     total = one_pass(task.inputs)
     if augment is None:

@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from monai.metrics.confusion_matrix import compute_confusion_matrix_metric
+from scipy.stats import spearmanr
 
 from utils.evaluation.intervals import grouped_bootstrap_ci, number
 from utils.evaluation.mask_predictions import S2_BATCH
@@ -80,6 +81,27 @@ def s2_pooling(table: pd.DataFrame, channels: Sequence[str], batch: int = S2_BAT
             scores[metric].append(values)
     means = {metric: [np.nanmean(v) for v in values if np.isfinite(v).any()] for metric, values in scores.items()}
     return {metric: number(np.mean(values)) if values else None for metric, values in means.items()}
+
+
+def size_correlation(patients: pd.DataFrame, name: str, resamples: int = 1000, seed: int = 0) -> dict:
+    """Spearman's rank correlation between the Dice of mask `name` and its size, over the patients who have it.
+
+    Args:
+        patients: from `by_patient`.
+
+    Returns:
+        {value, low, high} with a 95 % interval over groups; None where Dice or size is the same for all.
+    """
+    there = patients[patients[f"{name}.pixels"] > 0]
+    size, dice = (there[f"{name}.{column}"].to_numpy(float) for column in ("pixels", "dice"))
+
+    def statistic(rows: np.ndarray) -> dict[str, float]:
+        varied = np.ptp(size[rows]) > 0 and np.ptp(dice[rows]) > 0
+        return {"rank": spearmanr(size[rows], dice[rows]).statistic if varied else np.nan}
+
+    if len(there) < 2:
+        return {"value": None, "low": None, "high": None}
+    return grouped_bootstrap_ci(there.group, statistic, resamples, seed)["rank"]
 
 
 def evaluate_masks(

@@ -17,7 +17,8 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     **chexnet.RECIPES,
 }
 
-# Quick mode shows every step in a minute; its numbers are no evidence. The rate is raised to learn something in it.
+# Quick mode shows every step in a minute or two; its numbers are no evidence. The learning rate is raised, so that a
+# few epochs suffice to learn something.
 QUICK = {"epochs": 6, "lr": 5e-4}
 QUICK_SEGMENTATION = {"epochs": 3, "batch_size": 8}
 QUICK_TRANSFER = {"epochs": 4, "batch_size": 16}

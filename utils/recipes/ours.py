@@ -39,6 +39,30 @@ INGREDIENTS: dict[str, dict[str, object]] = {
     "ours-linear-head": {"model_args": {"head": "linear"}},
 }
 
+# For a strong backbone at 224 px: its early layers and all batch-norm statistics stay as ImageNet left them, the rest
+# moves slowly for few epochs.
+ONE_CYCLE = Recipe(
+    name="onecycle",
+    source="AdamW, one cycle (Smith & Topin 2017, arXiv:1708.07120), the last layers of the backbone unfrozen at "
+    "a fifth of the head's rate, batch-norm statistics kept",
+    epochs=5,
+    batch_size=32,
+    optimizer="AdamW",
+    lr=5e-4,
+    weight_decay=0.05,
+    schedule="OneCycleLR",
+    schedule_args={"total_steps": "steps", "pct_start": 0.2},
+    schedule_step="batch",
+    augmentation="mirrored",
+    label_smoothing=0.05,
+    unfreeze=0.44,  # of ResNet50-v2 the third stage
+    freeze_bn=True,
+    backbone_lr_mult=0.2,
+    model_args={"head": "average-max"},
+    tta="mirror",
+    tta_draws=1,
+)
+
 # The U-Nets: Dice and BCE, decoupled decay, augmentation. Gates whose scores are scaled in every image cannot be open
 # or shut everywhere.
 AUGMENTED = DICE | ADAMW | {"augmentation": "s2"}
@@ -56,6 +80,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "ResidualUNet": changed_unet("ours", AUGMENTED),
         ANY_BACKBONE: TRANSFER,
     },
+    "onecycle": {ANY_BACKBONE: ONE_CYCLE},
     "ours-batch8": _unets("ours-batch8", AUGMENTED | {"batch_size": 8}),  # more steps where slices are few
     **{
         name: {ANY_BACKBONE: replace(TRANSFER, name=name, source=f"ours, with {changes}", **changes)}

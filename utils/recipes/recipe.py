@@ -18,7 +18,7 @@ class Recipe:
         source: where the values come from.
         optimizer, lr, weight_decay: a class of `torch.optim` and its two rates.
         schedule, schedule_args: a class of `torch.optim.lr_scheduler`, or None; or "warmup_cosine". The argument
-            "epochs" stands for the number of epochs, whatever it is changed to.
+            "epochs" stands for the number of epochs, whatever it is changed to, "steps" for that of all batches.
         schedule_step: "epoch" or "batch", after which the schedule moves on.
         warmup: epochs in which the rate of "warmup_cosine" rises to `lr` in equal steps.
         patience: epochs without a better validation accuracy after which training ends; 0: it never does.
@@ -33,7 +33,8 @@ class Recipe:
         head_l2: Keras's L2 on the weights of the head's hidden layers.
         stages: changes to this recipe for each stage of a training in stages; the epochs of a stage are its share of
             `epochs`. `stage`: the name of one of them.
-        tta: key of `augmentation.AUGMENTATIONS` that `predict` draws from at test time, "" where nothing is said.
+        tta: key of `augmentation.AUGMENTATIONS` that `predict` draws from at test time, "" where nothing is said;
+            tta_draws: how often, besides the image as it is.
         balance: of several losses, a key of `balancing.BALANCES`; balance_lr: the rate of weights that it learns.
         model_args: what the model is built with besides its channels.
         select: which epoch's weights are kept: "last", or "best" by validation accuracy. Never by the test set.
@@ -66,6 +67,7 @@ class Recipe:
     stages: tuple[Mapping[str, object], ...] = ()
     stage: str = ""
     tta: str = ""
+    tta_draws: int = 4
     model_args: Mapping[str, int | bool | str] = field(default_factory=dict)
     select: str = "last"
     val_fraction: float = 0.1

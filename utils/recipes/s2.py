@@ -26,10 +26,11 @@ UNET = Recipe(
 )
 UNETS = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")
 
-# Changes to S2's segmentation, alone and together; validation patients say what a change is worth.
+# Changes to S2's segmentation, alone and together, compared on validation patients (`claims.dice_loss`).
 DICE = {"loss": "dice+bce"}  # MONAI's Dice beside BCE: a tumour fills 2 % of a slice
-# Decay apart from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101). S2 wrote Adam, but its decay of 1e-2 is
-# the default of torch's AdamW, and its stuck gates come out with AdamW only.
+# Decay apart from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101). S2 reports Adam, but its decay of 1e-2 is
+# the default of torch's AdamW, and saturated gates as S2 describes them came out with AdamW only (one seed on `cheng`,
+# `claims.gate_states`).
 ADAMW = {"optimizer": "AdamW"}
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from datasets import catalog
-from datasets.store.index import fingerprint
+from datasets.store.index import fingerprint, folds_digest
 from utils.files import write_atomically
 from utils.recipes.published import published
 from utils.recipes.recipe import Recipe
@@ -89,7 +89,7 @@ def save_run(
         "parameters": sum(p.numel() for p in model.parameters()) if model else 0,
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad) if model else 0,
         "parts": sizes or {},
-        "data": fingerprint(run.dataset),
+        "data": fingerprint(run.dataset) | {"folds": folds_digest(run.dataset)},
         "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
         "git": git_revision(),
         "hardware": hardware(),

@@ -48,7 +48,8 @@ class Run:
     target: str = "label"
 
     def __post_init__(self):
-        catalog.get(self.dataset)
+        for name in filter(None, (self.dataset, self.test_on)):
+            catalog.get(name)
         lookup(PROTOCOLS, self.split, "split")
         models = MODELS | SEGMENTERS | MULTITASK
         lookup(

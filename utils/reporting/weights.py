@@ -89,12 +89,23 @@ def find_weights(name: str, root: Path | None = None) -> Path:
     return lookup({path.parent.name: path for path in sorted(root.glob(f"*/*/*/{WEIGHTS}"))}, name, "model")
 
 
-def load_weights(path: Path) -> nn.Module:
+def load_weights(path: Path | str) -> nn.Module:
     """The model that the card beside `path` describes, with its weights, ready to predict.
+
+    Args:
+        path: of `model.safetensors` or its folder, or the name of a run in `saved_models/`, see `find_weights`.
 
     Raises:
         DataError: card or weights missing, unreadable, or not of one another.
+        UnknownName: no run of that name has weights; with the nearest name.
     """
+    path = Path(path)
+    if path.is_dir():
+        path /= WEIGHTS
+    elif len(path.parts) == 1 and not path.exists() and path.suffix != Path(WEIGHTS).suffix:
+        path = find_weights(str(path))
+    if not path.is_file():
+        raise DataError(f"{path}: not there; take the path of {WEIGHTS}, or the name of a run in saved_models/")
     try:
         card = json.loads(Path(path).with_name(CARD).read_text())
         pretrained = card["trained_on"].get("pretrained")

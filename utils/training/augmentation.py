@@ -6,7 +6,7 @@ import kornia.augmentation as K
 # torchvision v2 image by image (batch of 64 at 128 pixels, 2 threads; benchmarks/training.py).
 AUGMENTATIONS = {
     "none": lambda: None,
-    "mirror": lambda: K.AugmentationSequential(K.RandomHorizontalFlip(p=0.5), data_keys=["input"]),
+    "flip": lambda: K.AugmentationSequential(K.RandomHorizontalFlip(p=0.5), data_keys=["input"]),
     "s2": lambda: K.AugmentationSequential(
         K.RandomHorizontalFlip(p=0.5),
         K.RandomRotation(10.0, p=1.0),
@@ -33,6 +33,14 @@ AUGMENTATIONS = {
         K.RandomHorizontalFlip(p=0.5),
         data_keys=["input"],
     ),
+    "mirrored": lambda: K.AugmentationSequential(
+        K.RandomHorizontalFlip(p=0.5),
+        K.RandomAffine(10.0, translate=(0.04, 0.04), scale=(0.9, 1.1), p=1.0),
+        K.RandomBrightness((0.85, 1.15), p=1.0),
+        K.RandomContrast((0.85, 1.15), p=1.0),
+        data_keys=["input"],
+    ),
+    "mirror": lambda: K.AugmentationSequential(K.RandomHorizontalFlip(p=1.0), data_keys=["input"]),
     "s4": lambda: K.AugmentationSequential(  # "flips": both
         K.RandomHorizontalFlip(p=0.5),
         K.RandomVerticalFlip(p=0.5),

@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from datasets import catalog
+from datasets.catalog import DataError
 from datasets.labels import classes_of, external_target, united, viewed
 from datasets.splitting import Split, make_split
-from datasets.store.images import ImageDataset
+from datasets.store.images import ImageDataset, with_masks
 from datasets.store.index import read_manifest, same_crop
 
 if TYPE_CHECKING:
@@ -83,6 +84,18 @@ class RunData:
         return {name: len(getattr(self.split, name)) for name in ("train", "val", "test")}
 
 
+def require_fit(dataset: str, task: str, target: str = "label") -> None:
+    """Raise `DataError` where a data set cannot be used for a task of `Run.task`: one class alone, or no masks."""
+    if task == "segmentation":
+        if dataset not in with_masks():
+            raise DataError(f"'{dataset}' has no masks; sets with masks: {', '.join(with_masks())}")
+    elif len(classes := classes_of(dataset, target)) < 2 and target != "findings":
+        raise DataError(
+            f"'{dataset}' holds one class, '{classes[0]}': there is nothing to tell apart. "
+            "notebooks/5_segmentation.ipynb finds tumours where there are masks"
+        )
+
+
 def load_data(run: "Run", val_fraction: float = 0.1) -> RunData:
     """Split and images of `run`.
 
@@ -90,9 +103,10 @@ def load_data(run: "Run", val_fraction: float = 0.1) -> RunData:
         val_fraction: share of the training set that is held out for validation, cut by group (`Recipe.val_fraction`).
 
     Raises:
-        DataError: a data set that is not here, a protocol that it does not have, or an external set that was cropped
-            by another rule.
+        DataError: a data set that is not here, a protocol that it does not have, a task that it does not fit, or an
+            external set that was cropped by another rule.
     """
+    require_fit(run.dataset, run.task, run.target)
     split = make_split(
         run.dataset,
         run.split,

@@ -123,12 +123,12 @@ def fit_stage(
     task.to(accelerator.device)
     freeze(model, recipe)
     optimizer = make_optimizer(recipe, parameter_groups(model, recipe), task.parameters())
-    scheduler = make_scheduler(recipe, optimizer)
-    history, best = checkpoint.load(model, task, optimizer, scheduler)
     batches = (
         make_loader(train, recipe.batch_size, training=True, sampling=recipe.sampling, seed=seed),
         make_loader(val, recipe.batch_size),
     )
+    scheduler = make_scheduler(recipe, optimizer, len(batches[0]))
+    history, best = checkpoint.load(model, task, optimizer, scheduler)
     prepared, optimizer, train_loader, val_loader = accelerator.prepare(model, optimizer, *batches)
 
     by_batch = scheduler.step if scheduler and recipe.schedule_step == "batch" else None

@@ -23,11 +23,18 @@ def make_optimizer(
     return getattr(torch.optim, recipe.optimizer)(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
 
 
-def make_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
-    """The schedule of `optimizer`, to be stepped after each `recipe.schedule_step`, or None."""
+def make_scheduler(recipe: Recipe, optimizer: torch.optim.Optimizer, batches: int = 1) -> LRScheduler | None:
+    """The schedule of `optimizer`, to be stepped after each `recipe.schedule_step`, or None.
+
+    Args:
+        batches: of an epoch, for a schedule that asks for the number of all steps.
+    """
     if recipe.schedule is None:
         return None
-    arguments = {name: recipe.epochs if value == "epochs" else value for name, value in recipe.schedule_args.items()}
+    numbers = {"epochs": recipe.epochs, "steps": recipe.epochs * batches}
+    arguments = {name: numbers.get(value, value) for name, value in recipe.schedule_args.items()}
+    if recipe.schedule == "OneCycleLR":  # one highest rate for each group: a slower backbone stays slower
+        arguments["max_lr"] = [group["lr"] for group in optimizer.param_groups]
     if recipe.schedule == "warmup_cosine":
         return LambdaLR(optimizer, partial(warmup_cosine, recipe, **arguments))
     return getattr(lr_scheduler, recipe.schedule)(optimizer, **arguments)

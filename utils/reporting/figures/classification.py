@@ -56,18 +56,18 @@ def roc(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
 
 
 def reliability(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """How often the model is right, at each confidence it claims."""
+    """Share of correct predictions against mean confidence, in ten bins of confidence."""
     figure, axis = plt.subplots(figsize=(4.6, 4))
     confidence = predictions[[f"p_{c}" for c in classes]].max(axis=1).clip(0, 1)
     CalibrationDisplay.from_predictions(
         predictions.label == predictions.predicted, confidence, n_bins=10, name="model", ax=axis
     )
-    axis.set(xlabel="confidence", ylabel="share correct", title="Reliability")
+    axis.set(xlabel="confidence", ylabel="share of correct predictions", title="Reliability")
     return figure
 
 
 def compared(records: Sequence[dict], metric: str = "accuracy") -> Figure:
-    """`metric` of several runs with 95 % intervals; a grey diamond is the published number."""
+    """`metric` of several runs with 95 % CIs; a grey diamond is the reported number."""
     figure, axis = plt.subplots(figsize=(7, 0.6 + 0.45 * len(records)))
     for y, record in enumerate(reversed(records)):
         entry = record["metrics"][metric]
@@ -80,13 +80,14 @@ def compared(records: Sequence[dict], metric: str = "accuracy") -> Figure:
             axis.plot(record["published"][metric], y, "D", color=PUBLISHED_COLOUR)
     names = [f"{r['run']['model']} · {r['run']['split']}" for r in reversed(records)]
     axis.set_yticks(range(len(records)), names)
-    axis.set(xlabel=f"{metric} on the test set (95 % interval; diamond: as published)", ylim=(-0.6, len(records) - 0.3))
+    axis.set(xlabel=f"{metric} on the test set (95 % CI; diamond: as reported)", ylim=(-0.6, len(records) - 0.3))
+    axis.margins(x=0.12)  # room for the numbers
     figure.tight_layout()
     return figure
 
 
 def against_patients(records: Sequence[dict], dataset: str = "brain-tumor-mri") -> Figure:
-    """Accuracy of each model on the published split and on patient folds, with intervals; diamond: as printed."""
+    """Accuracy of each model on the published split and on patient folds, with intervals; diamond: as reported."""
     pairs = {}
     for model in sorted({r["run"]["model"] for r in records if r["run"]["dataset"] == dataset}):
         published = find_run(records, dataset=dataset, model=model, split="published")
@@ -110,7 +111,7 @@ def against_patients(records: Sequence[dict], dataset: str = "brain-tumor-mri") 
         if pairs[model][0]["published"]:
             axis.plot(pairs[model][0]["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
     axis.set_yticks(range(len(order)), order)
-    axis.set(xlabel=f"accuracy on {dataset} (95 % interval; diamond: as reported by S2)", ylim=(-0.7, len(order) - 0.3))
+    axis.set(xlabel=f"accuracy on {dataset} (95 % CI; diamond: as reported by S2)", ylim=(-0.7, len(order) - 0.3))
     axis.legend(loc="lower right") if order else None
     figure.tight_layout()
     return figure
@@ -124,7 +125,7 @@ def confusions(matrices: dict[str, np.ndarray], classes: Sequence[str]) -> Figur
         share = table.div(table.sum(axis=1).clip(lower=1), axis=0)
         sns.heatmap(share, annot=table, fmt="d", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axis)
         axis.set_title(title, fontsize=9)
-        axis.set_xlabel("decided")
+        axis.set_xlabel("predicted")
         axis.tick_params(axis="x", rotation=30)
         axis.tick_params(axis="y", rotation=0)
     figure.tight_layout()

@@ -11,19 +11,23 @@ from torch import nn
 
 PUBLISHED_COLOUR = "0.55"
 MANY = 12  # classes from which on a figure does not write each number
+SETS = {"train": "training", "val": "validation", "test": "test"}  # their names in a figure
 
 
 def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure:
-    """Images of each class in each part. `labels` maps a part's name to the labels of its images."""
-    parts = [pd.DataFrame({"label": values, "part": name}) for name, values in labels.items()]
+    """Images of each class in each set. `labels` maps "train", "val" and "test" to the labels of their images."""
+    sets = [pd.DataFrame({"label": values, "set": SETS[name]}) for name, values in labels.items()]
     many = len(classes) > MANY
     figure, axis = plt.subplots(figsize=(11, 4) if many else (7, 3))
-    sns.countplot(pd.concat(parts, ignore_index=True), x="label", hue="part", order=classes, ax=axis)
+    sns.countplot(pd.concat(sets, ignore_index=True), x="label", hue="set", order=classes, ax=axis)
     if many:
         axis.tick_params(axis="x", rotation=90, labelsize=7)
     for bars in () if many else axis.containers:
         axis.bar_label(bars, fontsize=8)
     axis.set(xlabel="", ylabel="images", title="Images of each class")
+    axis.margins(y=0.1)
+    sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1), title="")  # beside the bars, not on them
+    figure.tight_layout()
     return figure
 
 
@@ -45,11 +49,11 @@ def curves(history: pd.DataFrame, kept: int, metric: str = "accuracy") -> Figure
     figure, axes = plt.subplots(1, 2, figsize=(9, 3))
     for axis, name in zip(axes, ("loss", metric), strict=True):
         for part in ("train", "val"):
-            axis.plot(history.epoch, history[f"{part}_{name}"], marker=".", label=part)
-        axis.axvline(kept, color=PUBLISHED_COLOUR, linestyle=":", label="kept")
+            axis.plot(history.epoch, history[f"{part}_{name}"], marker=".", label=SETS[part])
+        axis.axvline(kept, color=PUBLISHED_COLOUR, linestyle=":", label="weights kept")
         axis.set(xlabel="epoch", title=name)
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0].legend()
+    axes[1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     figure.tight_layout()
     return figure
 
@@ -67,7 +71,7 @@ def counts(table: pd.DataFrame, xlabel: str = "", ylabel: str = "") -> Figure:
 def first_filters(model: nn.Module, columns: int = 16) -> Figure:
     """Weights of the first convolution, averaged over its input channels (grey images fill all of them alike)."""
     weights = next(m for m in model.modules() if isinstance(m, nn.Conv2d)).weight.detach().cpu().mean(1).numpy()
-    return image_grid(weights[: 4 * columns], [""] * len(weights), columns, size=0.6)
+    return image_grid(weights[: 4 * columns], [""] * len(weights), min(columns, len(weights)), size=0.6)
 
 
 def heat_on_image(image: np.ndarray, heat: np.ndarray, strength: float = 0.45) -> np.ndarray:

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from sklearn.metrics import RocCurveDisplay
 
 from utils.analysis.ablation import REFERENCE
-from utils.reporting.figures.common import PUBLISHED_COLOUR
+from utils.reporting.figures.common import PUBLISHED_COLOUR, SETS
+
+LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
 
 
 def losses(history: pd.DataFrame, names: Sequence[str]) -> Figure:
@@ -18,8 +20,8 @@ def losses(history: pd.DataFrame, names: Sequence[str]) -> Figure:
     figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 2.8), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         for part in ("train", "val"):
-            axis.plot(history.epoch, history[f"{part}_{name}"], marker=".", label=part)
-        axis.set(xlabel="epoch", title=name, yscale="log")
+            axis.plot(history.epoch, history[f"{part}_{name}"], marker=".", label=SETS[part])
+        axis.set(xlabel="epoch", title=LOSSES.get(name, name), yscale="log")
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0, 0].legend(fontsize=8)
     figure.tight_layout()
@@ -27,9 +29,9 @@ def losses(history: pd.DataFrame, names: Sequence[str]) -> Figure:
 
 
 def gradients(histories: dict[str, pd.DataFrame]) -> Figure:
-    """Norm of each loss's gradient at the shared encoder over the epochs: as it is, and weighted; a column a training.
+    """Norm of each loss's gradient at the shared encoder over the epochs, unweighted and weighted; a column a run.
 
-    `histories` by name, with the columns of `balancing.GradientWatch`.
+    `histories` by name, with the columns of `callbacks.GradientWatch`.
     """
     figure, axes = plt.subplots(
         2, len(histories), figsize=(max(5, 3 * len(histories)), 4.6), squeeze=False, sharex="col", sharey="row"
@@ -42,7 +44,7 @@ def gradients(histories: dict[str, pd.DataFrame]) -> Figure:
         axes[0, column].set(title=name, yscale="log")
         axes[1, column].set(xlabel="epoch", yscale="log")
         axes[1, column].xaxis.get_major_locator().set_params(integer=True)
-    for axis, side in zip(axes[:, 0], ("gradient as it is", "after the balance"), strict=True):
+    for axis, side in zip(axes[:, 0], ("gradient, unweighted", "gradient, weighted"), strict=True):
         axis.set_ylabel(side)
     axes[0, 0].legend(fontsize=7)
     figure.tight_layout()
@@ -56,8 +58,8 @@ def show_reconstructions(images: np.ndarray, drawn: np.ndarray, titles: Sequence
     for row, (shown, side, top) in enumerate(
         ((images, "image", 1), (drawn, "reconstruction", 1), (away, "difference", np.quantile(away, 0.995)))
     ):
-        for axis, picture, text in zip(axes[row], shown, titles, strict=True):
-            axis.imshow(picture, cmap="inferno" if row == 2 else "gray", vmin=0, vmax=top)
+        for axis, image, text in zip(axes[row], shown, titles, strict=True):
+            axis.imshow(image, cmap="inferno" if row == 2 else "gray", vmin=0, vmax=top)
             axis.set(xticks=[], yticks=[])
             axis.set_title(text if row == 0 else "", fontsize=8)
         axes[row, 0].set_ylabel(side)
@@ -69,26 +71,29 @@ def errors_by_class(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure
     """Reconstruction error of the test images of each class, from the column `error`."""
     figure, axis = plt.subplots(figsize=(6, 3))
     sns.violinplot(predictions, x="label", y="error", order=classes, log_scale=True, inner="quart", cut=0, ax=axis)
-    axis.set(xlabel="", ylabel="reconstruction error", title="Who is drawn badly?")
+    axis.set(xlabel="", ylabel="mean squared error", title="Reconstruction error of each class")
     figure.tight_layout()
     return figure
 
 
 def screening(predictions: pd.DataFrame, healthy: str, threshold: float) -> Figure:
-    """Sensitivity against specificity of "tumour or not" with the two thresholds: S0's .5 and validation's."""
+    """ROC curve of tumour against none, with two thresholds: .5, as in S0, and that from validation."""
     figure, axis = plt.subplots(figsize=(4.6, 4))
     sick, score = predictions.label != healthy, 1 - predictions[f"p_{healthy}"]
     RocCurveDisplay.from_predictions(sick, score, name="tumour", ax=axis)
-    for value, mark, name in ((0.5, "o", "S0: .5"), (threshold, "s", f"validation: {threshold:.2f}")):
+    for value, mark, name in (
+        (0.5, "o", "threshold .5 (S0)"),
+        (threshold, "s", f"threshold {threshold:.2f} (validation)"),
+    ):
         called = score >= value
         axis.plot(called[~sick].mean(), called[sick].mean(), mark, label=name)
-    axis.set(xlabel="1 − specificity", ylabel="sensitivity", title="Tumour or not")
+    axis.set(xlabel="1 − specificity", ylabel="sensitivity", title="Tumour against none")
     axis.legend(loc="lower right", fontsize=8)
     return figure
 
 
 def gains(compared: dict[str, dict], reference: str = REFERENCE) -> Figure:
-    """Difference in accuracy of each recipe to `reference`, from `ablation.compare`, in points with 95 % intervals."""
+    """Difference in accuracy of each recipe to `reference`, from `ablation.compare`, in points with 95 % CIs."""
     others = {name: entry["difference"] for name, entry in compared.items() if name != reference}
     figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.42 * len(others)))
     for y, entry in enumerate(others.values()):
@@ -96,6 +101,6 @@ def gains(compared: dict[str, dict], reference: str = REFERENCE) -> Figure:
         axis.errorbar(100 * entry["value"], y, xerr=spread, fmt="o", capsize=3, color="C0")
     axis.axvline(0, color=PUBLISHED_COLOUR, linestyle=":")
     axis.set_yticks(range(len(others)), others)
-    axis.set(xlabel=f"test accuracy against {reference}, points (95 % interval)", ylim=(-0.6, len(others) - 0.4))
+    axis.set(xlabel=f"test accuracy minus that of {reference}, points (95 % CI)", ylim=(-0.6, len(others) - 0.4))
     figure.tight_layout()
     return figure

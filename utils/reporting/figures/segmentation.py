@@ -15,20 +15,26 @@ MASK_COLOURS = ((1.0, 0.25, 0.2), (0.2, 0.8, 0.3), (0.3, 0.5, 1.0))
 def overlay(image: np.ndarray, masks: np.ndarray, strength: float = 0.45) -> np.ndarray:
     """Grey image H×W of any range under coloured masks M×H×W → RGB H×W×3 in [0, 1]; `MASK_COLOURS` in their order."""
     low, high = float(image.min()), float(image.max())
-    picture = np.repeat(((image - low) / max(high - low, 1e-6))[..., None], 3, axis=2)
+    canvas = np.repeat(((image - low) / max(high - low, 1e-6))[..., None], 3, axis=2)
     for mask, colour in zip(masks.astype(bool), MASK_COLOURS, strict=False):
-        picture[mask] = (1 - strength) * picture[mask] + strength * np.array(colour)
-    return picture
+        canvas[mask] = (1 - strength) * canvas[mask] + strength * np.array(colour)
+    return canvas
 
 
 def show_predictions(
-    images: np.ndarray, truth: np.ndarray, predicted: np.ndarray, titles: Sequence[str], names: Sequence[str]
+    images: np.ndarray, masks: dict[str, np.ndarray], titles: Sequence[str], names: Sequence[str]
 ) -> Figure:
-    """Three rows an image: as it is, with the true masks, with the predicted ones. Masks N×M×H×W, `names` of M."""
-    figure, axes = plt.subplots(3, len(images), figsize=(1.6 * len(images), 5.2), squeeze=False)
-    nothing = np.zeros_like(truth)
-    for row, (masks, side) in enumerate(((nothing, "image"), (truth, "truth"), (predicted, "predicted"))):
-        for axis, image, mask, text in zip(axes[row], images, masks, titles, strict=True):
+    """A row of images N×H×W, and below it a row for each of `masks`, such as "truth" and "prediction".
+
+    Args:
+        masks: row title → N×M×H×W; titles: above each image; names: of the M masks, for the legend.
+    """
+    rows = {"image": np.zeros((len(images), 0, *images.shape[1:]))} | masks
+    figure, axes = plt.subplots(
+        len(rows), len(images), figsize=(1.6 * len(images), 0.4 + 1.6 * len(rows)), squeeze=False
+    )
+    for row, (side, shown) in enumerate(rows.items()):
+        for axis, image, mask, text in zip(axes[row], images, shown, titles, strict=True):
             axis.imshow(overlay(image, mask))
             axis.set(xticks=[], yticks=[])
             axis.set_title(text if row == 0 else "", fontsize=8)
@@ -66,8 +72,11 @@ def gate_maps(image: np.ndarray, epochs: Sequence[dict[str, np.ndarray]], most: 
             axes[0, column].set_title(f"epoch {epoch + 1}", fontsize=8)
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    figure.colorbar(drawn, ax=axes, shrink=0.6, label="0 shut, 1 open")
+    figure.colorbar(drawn, ax=axes, shrink=0.6, label="gate value: 0 closed, 1 open")
     return figure
+
+
+GATE_VALUES = {"spread": "SD within an image", "saturated": "share of saturated pixels"}
 
 
 def gate_spread(histories: dict[str, pd.DataFrame]) -> Figure:
@@ -76,13 +85,13 @@ def gate_spread(histories: dict[str, pd.DataFrame]) -> Figure:
         2, len(histories), figsize=(max(5, 2.6 * len(histories)), 4.4), squeeze=False, sharex="col", sharey="row"
     )
     for column, (name, history) in enumerate(histories.items()):
-        for row, value in enumerate(("spread", "saturated")):
+        for row, (value, title) in enumerate(GATE_VALUES.items()):
             for gate in range(1, 5):
                 axes[row, column].plot(history.epoch, history[f"gate{gate}_{value}"], marker=".", label=f"gate {gate}")
-            axes[row, 0].set_ylabel(value)
+            axes[row, 0].set_ylabel(title)
         axes[0, column].set_title(name, fontsize=9)
         axes[1, column].set_xlabel("epoch")
-    axes[0, 0].legend(fontsize=7, title="1 deepest")
+    axes[0, 0].legend(fontsize=7, title="1 is the deepest")
     figure.tight_layout()
     return figure
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from utils.reporting.figures.common import PUBLISHED_COLOUR
+from utils.reporting.figures.common import PUBLISHED_COLOUR, SETS
 
 
 def convergence(histories: dict[str, pd.DataFrame], metric: str = "accuracy") -> Figure:
@@ -16,7 +16,7 @@ def convergence(histories: dict[str, pd.DataFrame], metric: str = "accuracy") ->
     for axis, part in zip(axes, ("train", "val"), strict=True):
         for name, history in histories.items():
             axis.plot(history.epoch, history[f"{part}_{metric}"], marker=".", label=name)
-        axis.set(xlabel="epoch", title={"train": "training", "val": "validation"}[part])
+        axis.set(xlabel="epoch", title=SETS[part])
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_ylabel(metric)
     axes[1].legend(fontsize=7)
@@ -36,7 +36,9 @@ def against_time(records: Sequence[dict]) -> Figure:
         weights = "pretrained" if record["run"]["pretrained"] else "from scratch"
         name = f"{record['run']['model']}, {weights}, {record['run']['image_size']} px"
         axis.annotate(name, (minutes, accuracy["value"]), xytext=(6, 4), textcoords="offset points", fontsize=7)
-    axis.set(xscale="log", xlabel="training, minutes (on the machine of the run)", ylabel="accuracy (95 % interval)")
+    axis.set(
+        xscale="log", xlabel="training time, minutes (on the machine of the run)", ylabel="test accuracy (95 % CI)"
+    )
     axis.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
     axis.minorticks_off()
     minutes = [record["training"]["seconds"] / 60 for record in records]
@@ -46,11 +48,11 @@ def against_time(records: Sequence[dict]) -> Figure:
 
 
 def rates(history: pd.DataFrame) -> Figure:
-    """The head's rate over the epochs; a training in stages begins anew with each."""
+    """The learning rate of the head over the epochs; in training by stages it starts again with each stage."""
     figure, axis = plt.subplots(figsize=(6, 2.4))
     for name, rows in history.groupby(history.get("stage", pd.Series("", history.index)), sort=False):
         axis.plot(rows.epoch, rows.lr, marker=".", label=name)
-    axis.set(xlabel="epoch", ylabel="rate", yscale="log")
+    axis.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     axis.xaxis.get_major_locator().set_params(integer=True)
     if "stage" in history:
         axis.legend(fontsize=7)

@@ -1,6 +1,6 @@
 """The tables of the README and the chapters, made of run records, never typed; `BLOCKS` names them.
 
-Numbers are percent with 95 % intervals unless a column says otherwise; "–" stands for what was not run.
+Numbers are percent with 95 % CIs unless a column says otherwise; "–" means not run or not applicable.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from utils.reporting.tables.classification import (
     undone_shortcuts,
 )
 from utils.reporting.tables.common import find_run, format_ci
-from utils.reporting.tables.curation import class_shift, nearest_neighbour, shortcut_accuracy
+from utils.reporting.tables.curation import class_shift, nearest_neighbour, patient_folds, shortcut_accuracy
 from utils.reporting.tables.findings import by_finding, findings_runs
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
 from utils.reporting.tables.projects import project_rows
@@ -51,6 +51,7 @@ __all__ = [
     "mask_metrics",
     "multitask_runs",
     "nearest_neighbour",
+    "patient_folds",
     "pretraining_gain",
     "pretraining_pairs",
     "project_rows",
@@ -73,6 +74,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "cleaning": lambda evidence: cleaned(evidence.classification),
     "external": lambda evidence: external_tests(evidence.classification + evidence.transfer),
     "views": lambda evidence: undone_shortcuts(evidence.classification),
+    "folds": lambda evidence: patient_folds(),
     "shortcuts": lambda evidence: shortcut_accuracy(evidence.findings),
     "nearest": lambda evidence: nearest_neighbour(evidence.findings),
     "gap": lambda evidence: pd.concat(

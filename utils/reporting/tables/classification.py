@@ -18,7 +18,7 @@ from utils.reporting.tables.common import (
 
 
 def results_table(records: Sequence[dict]) -> pd.DataFrame:
-    """One row a run: what was run, accuracy and macro-F1 in percent with 95 % intervals, and the published number."""
+    """One row a run: what was run, accuracy and macro-F1 in percent with 95 % CIs, and the reported number."""
     rows = []
     for record in sorted(
         records, key=lambda r: (r["run"]["dataset"], r["run"]["split"], -r["metrics"]["accuracy"]["value"])
@@ -34,7 +34,7 @@ def results_table(records: Sequence[dict]) -> pd.DataFrame:
                 "accuracy %": format_ci(record["metrics"]["accuracy"]),
                 "macro F1 %": format_ci(record["metrics"]["macro_f1"]),
                 "macro AUC": format_ci(record["metrics"]["macro_auc"], percent=False),
-                "published accuracy %": f"{100 * published['accuracy']:.1f}" if published else NONE,
+                "reported accuracy %": f"{100 * published['accuracy']:.1f}" if published else NONE,
                 "test images": record["images"],
             }
         )
@@ -59,17 +59,17 @@ def published_or_patient(records: Sequence[dict]) -> pd.DataFrame:
                 "epochs": patient["training"]["epochs"] if patient["training"] else NONE,
                 "reported by S2": f"{100 * reported['accuracy']:.1f}" if reported else NONE,
                 "published split": cell(published),
-                "its unseen images": format_ci(unseen["accuracy"]) if unseen else NONE,
+                "unseen images only": format_ci(unseen["accuracy"]) if unseen else NONE,
                 "patient folds": cell(patient),
-                "lost, points": f"{lost:+.1f}" if published else NONE,
-                "folds from – to": f"{100 * min(patient['folds']):.1f} – {100 * max(patient['folds']):.1f}",
+                "difference, points": f"{lost:+.1f}" if published else NONE,
+                "lowest – highest fold": f"{100 * min(patient['folds']):.1f} – {100 * max(patient['folds']):.1f}",
             }
         )
     return pd.DataFrame(rows)
 
 
 def cleaned(records: Sequence[dict], image_size: int = 64) -> pd.DataFrame:
-    """S0's claim taken apart: two data sets, raw and cleaned, and both by patient; networks of one size."""
+    """S0's claim by its two factors: two data sets, raw and cleaned, and both by patient; networks of one size."""
     rows = []
     for dataset, model in in_table_order(records, lambda run: (run["dataset"], run["model"])):
         of = {"dataset": dataset, "model": model, "image_size": image_size}
@@ -90,7 +90,7 @@ def cleaned(records: Sequence[dict], image_size: int = 64) -> pd.DataFrame:
 
 
 def external_tests(records: Sequence[dict]) -> pd.DataFrame:
-    """Trained on one set, tested on what another adds; tumour or none besides the classes.
+    """Trained on one set, tested on images that only another has; also scored as tumour against none.
 
     By the likeliest class, and at the threshold that validation chose; a rate of too few images is not shown.
     """
@@ -122,12 +122,12 @@ def external_tests(records: Sequence[dict]) -> pd.DataFrame:
 
 
 def undone_shortcuts(records: Sequence[dict], dataset: str = "brain-tumor-mri", image_size: int = 64) -> pd.DataFrame:
-    """What undoing a shortcut costs or gains, on the published split and on patient fold 0; networks of one size."""
+    """Accuracy with a shortcut removed (`view`), on the published split and on patient fold 0; networks of one size."""
     rows = []
     for model, view in in_table_order(records, lambda run: (run["model"], run["view"])):
         of = {"dataset": dataset, "model": model, "view": view, "image_size": image_size}
         published, patient = (find_run(records, split=split, **of) for split in ("published", "patient"))
         if model != "majority" and (published or patient):
             cells = {"published split": cell(published), "patient fold 0": cell(patient)}
-            rows.append({"model": model, "images": view} | cells)
+            rows.append({"model": model, "view": view} | cells)
     return pd.DataFrame(rows)

@@ -1,14 +1,17 @@
-"""Tables of what curation found: shortcuts, the nearest neighbour, and the shift between validation and test."""
+"""Tables of the findings of curation: shortcuts, the nearest neighbour, and the shift between validation and test."""
 
+import json
 from collections.abc import Sequence
 
 import pandas as pd
 
+from datasets import catalog
+from datasets.store import index
 from utils.reporting.tables.common import NONE, cell, format_ci
 
 
 def shortcut_accuracy(findings: Sequence[dict]) -> pd.DataFrame:
-    """What can be told without anatomy, by patient: accuracy, and behind it the AUC of tumour or none."""
+    """What can be predicted without anatomy, by patient: accuracy, and the AUC of tumour against none."""
     rows = []
     for found in findings:
         row = {"data set": found["dataset"], "orientation (linked images)": format_ci(found["orientation only"])}
@@ -41,8 +44,36 @@ def nearest_neighbour(findings: Sequence[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna(NONE)
 
 
+def patient_folds() -> pd.DataFrame:
+    """The committed patient folds, a row a data set, from `datasets/splits/facts.json`.
+
+    Groups and the largest of them; images that have one alike in another fold; how many rows move when one group falls
+    in two, with and without the table made before; images of each class in the smallest and the largest fold.
+    """
+    rows = []
+    for name, facts in json.loads((index.SPLITS / "facts.json").read_text()).items():
+        if name not in catalog.CATALOG:
+            continue  # counts of two sets together
+        alike = next(value for fact, value in facts.items() if fact.startswith("images alike one in another fold"))
+        counts = {fact: value for fact, value in facts.items() if fact.startswith("fold ")}
+        of_class = {c: [n for fact, n in counts.items() if fact.endswith(f", {c}")] for c in catalog.get(name).classes}
+        rows.append(
+            {
+                "data set": name,
+                "images": facts["images"],
+                "groups": facts["groups"],
+                "largest group": facts["largest group"],
+                "images alike one in another fold": alike,
+                "rows that move when a group splits": facts["most rows that move when a group splits in two"],
+                "the same without the former table": facts["most rows that move then without the table made before"],
+                **{f"{c} a fold": f"{min(n)}–{max(n)}" for c, n in of_class.items() if n},
+            }
+        )
+    return pd.DataFrame(rows).fillna(NONE)
+
+
 def class_shift(found: dict) -> pd.DataFrame:
-    """One set's validation and test set, a row a class: where they come from, and whether they can be told apart."""
+    """One set's validation and test set, a row a class: where they come from, and how well they can be separated."""
     rows = {}
     for c, pixels in found["shift"]["pixels"].items():
         network = found["shift"]["CustomCNN"].get(c, {})

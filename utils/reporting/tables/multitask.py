@@ -1,4 +1,4 @@
-"""Tables of S0's multi-task network: by split, by ablation, and what the balances do."""
+"""Tables of S0's multi-task network: by split, its ablation, and the effect of loss balancing."""
 
 import pandas as pd
 
@@ -20,9 +20,9 @@ from utils.reporting.tables.common import (
 
 
 def multitask_runs(evidence: Evidence) -> pd.DataFrame:
-    """One row a run of S0's own method, whole folds pooled: naming, detecting, and what has to be beaten.
+    """One row a run of S0's own method, whole folds pooled: tumour type, tumour or none, and the nearest neighbour.
 
-    Networks at `STEPS_AT` pixels stand in `ablation`.
+    Runs at `STEPS_AT` pixels are in `ablation`.
     """
     rows = []
     for record in sorted(evidence.multitask, key=lambda r: (r["run"]["dataset"], SPLIT_ORDER[r["run"]["split"]])):
@@ -42,7 +42,7 @@ def multitask_runs(evidence: Evidence) -> pd.DataFrame:
                 "macro F1": format_ci(metrics["macro_f1"]),
                 "tumour AUC": format_ci(metrics["tumour_auc"], percent=False),
                 "sensitivity / specificity at .5": sensitivity_specificity(half),
-                "at validation's threshold": sensitivity_specificity(chosen_on_val),
+                "at the threshold from validation": sensitivity_specificity(chosen_on_val),
                 "AUC of the reconstruction error": format_ci(record["anomaly"]["tumour"], percent=False),
                 "test images": record["images"],
                 **training_columns(record),
@@ -52,7 +52,7 @@ def multitask_runs(evidence: Evidence) -> pd.DataFrame:
 
 
 def ablation_runs(evidence: Evidence) -> pd.DataFrame:
-    """S0's method with a part taken away or exchanged, on one budget and the same seeds; a row a recipe."""
+    """S0's method with one part removed or exchanged, with the same epochs and seeds; a row a recipe."""
     rows = []
     for runs in budgets(evidence.multitask):
         found = compare(runs, evidence.predictions)
@@ -69,7 +69,9 @@ def ablation_runs(evidence: Evidence) -> pd.DataFrame:
                     "balance": recipe["balance"] if both else NONE,
                     "validation %": f"{100 * entry['validation']:.1f}",
                     "test accuracy %": format_ci(entry["accuracy"]),
-                    "against S0's, points": "" if name == REFERENCE else format_ci(entry["difference"], sign=True),
+                    "difference to S0's, points": ""
+                    if name == REFERENCE
+                    else format_ci(entry["difference"], sign=True),
                     "seeds from – to": f"{100 * min(entry['seeds']):.1f} – {100 * max(entry['seeds']):.1f}",
                     "seeds": len(entry["seeds"]),
                     **training_columns(record),
@@ -91,7 +93,7 @@ def balance_effects(evidence: Evidence) -> pd.DataFrame:
                 {
                     "recipe": name,
                     "weight of the reconstruction": f"{weight.median():.3g}",
-                    "its gradient, as it is": f"{gradient.median():.2g}",
+                    "its gradient, unweighted": f"{gradient.median():.2g}",
                     "its gradient, weighted": f"{(weight * gradient).median():.2g}",
                     "reconstruction error, validation": f"{history.val_reconstruction.iloc[-1]:.5f}",
                 }

@@ -44,7 +44,7 @@ def s2_segmentation() -> pd.DataFrame:
 def dice_by_patient(records: Sequence[dict]) -> pd.DataFrame:
     """One row a segmentation run that tested whole patients: Dice by patient, and pooled as S2 did.
 
-    Networks at `STEPS_AT` pixels are tries, they stand in `steps`; folds that are pooled stand in their pooled record.
+    Runs at `STEPS_AT` pixels are in `steps`; pooled folds are in their pooled record.
     """
     rows = []
     for record in sorted(records, key=lambda r: (r["run"]["dataset"], -r["metrics"]["dice"]["value"])):
@@ -106,7 +106,7 @@ def slices_or_patients(records: Sequence[dict]) -> pd.DataFrame:
 
 
 def recipe_steps(records: Sequence[dict], dataset: str = "cheng") -> pd.DataFrame:
-    """What was tried to do better, on patient fold 0: Dice on validation patients decides, the test set is told."""
+    """Every recipe tried on patient fold 0: Dice on validation patients decides, test scores are reported."""
     of_fold = [r for r in records if r["run"]["dataset"] == dataset and r["run"]["split"] == "patient"]
     tried = [r for r in of_fold if r["training"] and r["run"]["fold"] == 0]
     rows = []

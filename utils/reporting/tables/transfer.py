@@ -124,7 +124,7 @@ def on_one_budget(evidence: Evidence) -> list[dict[str, dict[int, dict]]]:
 
 
 def recipe_runs(evidence: Evidence) -> pd.DataFrame:
-    """The recipes of S0, S1, S3, S4, ours and its ingredients, one backbone, one patient fold; validation chooses."""
+    """The recipes of S0, S1, S3, S4, ours and its ingredients on one patient fold, sorted by validation accuracy."""
     rows = []
     for runs in on_one_budget(evidence):
         found = compare(runs, evidence.predictions, reference="ours")
@@ -141,8 +141,8 @@ def recipe_runs(evidence: Evidence) -> pd.DataFrame:
                     "unfrozen": f"{record['trainable']:,}",
                     "validation %": f"{100 * entry['validation']:.1f}",
                     "test accuracy %": format_ci(entry["accuracy"]),
-                    "against ours, points": "" if name == "ours" else format_ci(entry["difference"], sign=True),
-                    "with TTA, points": format_ci(tta["gain"], sign=True) if tta else NONE,
+                    "difference to ours, points": "" if name == "ours" else format_ci(entry["difference"], sign=True),
+                    "gain by TTA, points": format_ci(tta["gain"], sign=True) if tta else NONE,
                 }
             )
     return pd.DataFrame(rows)

@@ -1,0 +1,69 @@
+"""The linear probe: nothing of the network trains, validation chooses, every split gets its record."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torchvision.models import squeezenet1_1
+
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
+from models import build_backbone
+from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities
+from utils.reporting import probes
+
+
+def test_features_are_average_and_maximum_and_the_network_stays_as_it_was(roots):
+    torch.manual_seed(0)
+    net = build_backbone("SqueezeNet", image_size=64)
+    data = ImageDataset("phantom", np.arange(7), image_size=64)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    features = frozen_features(net, data, batch_size=3)
+    maps = net.features((data.batch(range(7))["image"].float() / 255 - net.mean) / net.std).detach()
+    assert np.allclose(features[:, :512], maps.mean((2, 3)), atol=1e-5)
+    assert np.allclose(features[:, 512:], maps.amax((2, 3)), atol=1e-5)
+    assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
+    assert not net.map._forward_hooks
+
+
+def test_validation_chooses_and_a_class_that_training_lacks_has_no_chance():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400) * 2
+    features = rng.normal(size=(400, 30)) + (labels[:, None] == 2) * 0.6
+    probe, accuracy = fit_probe(features[:300], labels[:300], features[300:], labels[300:], (1e-6, 1e-2, 1e2))
+    best = max(accuracy, key=accuracy.get)
+    assert list(accuracy) == [1e-6, 1e-2, 1e2] and best == probe[-1].C
+    probs = probe_probabilities(probe, features, 4)
+    assert probs.shape == (400, 4) and (probs[:, [1, 3]] == 0).all() and np.allclose(probs.sum(1), 1)
+    assert accuracy[best] > 0.85
+    # Of equally good values the strongest regularisation is taken.
+    easy = np.where(labels[:, None] == 2, 5.0, -5.0) + rng.normal(size=(400, 3))
+    assert fit_probe(easy[:300], labels[:300], easy[300:], labels[300:], (1e-2, 1.0))[0][-1].C == 1e-2
+
+
+@pytest.fixture
+def weights(tmp_path):
+    torch.manual_seed(0)
+    save_file(squeezenet1_1().state_dict(), tmp_path / "w.safetensors")
+    return tmp_path / "w.safetensors"
+
+
+def test_one_command_probes_every_split_and_keeps_what_is_there(roots, weights, capsys):
+    words = ["phantom", "--backbone", "SqueezeNet", "--weights", str(weights), "--image-size", "64"]
+    assert probes.main(words) == 0
+    records = [json.loads(path.read_text()) for path in sorted(roots.glob("saved_metrics/transfer/*/*/metrics.json"))]
+    splits = [(r["run"]["split"], r["run"]["fold"]) for r in records]
+    assert sorted(splits) == [("patient", f) for f in range(5)] + [("published", 0)]
+    assert all(r["run"]["recipe"] == "probe" and r["training"] is None and r["images"] > 0 for r in records)
+    tested = sum(r["images"] for r in records if r["run"]["split"] == "patient")
+    assert tested == len(np.concatenate([make_split("phantom", "patient", f).test for f in range(5)]))
+    assert probes.main(words) == 0 and "nothing to do" in capsys.readouterr().out
+
+
+def test_what_is_missing_is_one_line(roots, capsys):
+    assert probes.main(["phantom", "--backbone", "SqueezeNet", "--weights", "nowhere.safetensors"]) == 1
+    assert probes.main(["sartaj", "--backbone", "SqueezeNet", "--weights", "nowhere.safetensors"]) == 1
+    error = capsys.readouterr().err
+    assert "nowhere.safetensors: no such weight file" in error and "python datasets/download.py sartaj" in error

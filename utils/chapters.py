@@ -1,0 +1,120 @@
+"""Executes notebooks in place: their outputs are made anew, everything else in them stays as it is.
+
+`make chapters` does so with all of them in quick mode on the phantom, `make tables` with the chapter of results.
+Execution itself is that of `headless.py`, so it prints a line a cell.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.catalog import REPO, DataError
+from utils import headless
+from utils.files import write_atomically
+
+LINKED = ("saved_metrics", "saved_models")  # what chapters read of the repository
+
+
+def refresh(path: Path, root: Path = REPO) -> int:
+    """Execute a notebook with its own defaults and write its outputs into it; returns the exit code of `headless`.
+
+    A notebook that fails stays as it was. It reads the evidence of `root`; what it writes, and the executed notebook
+    as far as it came, lie in `root/runs/chapters/NAME`, emptied before, so that no checkpoint of an earlier execution
+    is taken up.
+
+    Raises:
+        DataError: an output names a folder of this machine.
+    """
+    scratch = root / "runs/chapters" / path.stem
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    for name in LINKED:
+        (scratch / name).symlink_to(root / name)
+    os.environ["BRAIN_MRI_OUTPUT"] = str(scratch)
+    executed = scratch / path.name
+    code = headless.execute(path.resolve(), {}, executed, html=False)
+    if code == headless.DONE:
+        notebook = with_outputs(json.loads(path.read_text()), json.loads(executed.read_text()))
+        if named := machine_paths(notebook):
+            raise DataError(f"{path.name}, cell {named[0]}: its output names a folder of this machine; print no paths")
+        write_atomically(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    return code
+
+
+def with_outputs(notebook: dict, executed: dict) -> dict:
+    """`notebook` with the outputs and execution counts of `executed`, cell by cell.
+
+    Cells that papermill injects and its metadata are left behind, and so is what was written to the error stream,
+    since warnings name files of the machine. Prints that follow each other become one output.
+    """
+    code = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and not _is_injected(cell)]
+    own = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert ["".join(cell["source"]) for cell in code] == ["".join(cell["source"]) for cell in own], "another notebook"
+    made = iter(code)
+    cells = []
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            done = next(made)
+            cell = cell | {"execution_count": done["execution_count"], "outputs": _kept(done["outputs"])}
+        cells.append(cell)
+    return notebook | {"cells": cells}
+
+
+def _is_injected(cell: dict) -> bool:
+    return "injected-parameters" in cell["metadata"].get("tags", [])
+
+
+def _kept(outputs: Sequence[dict]) -> list[dict]:
+    kept: list[dict] = []
+    for output in outputs:
+        if output.get("name") == "stderr":
+            continue
+        if kept and output["output_type"] == kept[-1]["output_type"] == "stream":
+            text = "".join(kept[-1]["text"]) + "".join(output["text"])
+            kept[-1] = kept[-1] | {"text": text.splitlines(keepends=True)}
+        else:
+            kept.append(output)
+    return kept
+
+
+def machine_paths(notebook: dict) -> list[int]:
+    """Numbers (from 1) of the cells with an output that names a folder of this machine; images are not looked at."""
+    folders = {str(REPO), str(Path.home()), tempfile.gettempdir(), sys.prefix, "/home", "/root", "/tmp", "/Users"}
+    somewhere = re.compile("|".join(rf"(?<![\w<.-]){re.escape(folder)}/" for folder in folders if folder != "/"))
+    return [
+        number
+        for number, cell in enumerate(notebook["cells"], start=1)
+        if any(somewhere.search(text) for output in cell.get("outputs", []) for text in _texts(output))
+    ]
+
+
+def _texts(output: dict) -> list[str]:
+    data = [content for kind, content in output.get("data", {}).items() if not kind.startswith("image/")]
+    return ["".join(part) for part in [*data, output.get("text", ""), *output.get("traceback", [])]]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Refresh the notebooks named, or all; stops at the first that fails."""
+    parser = argparse.ArgumentParser(prog="python -m utils.chapters", description="Execute notebooks in place.")
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="default: all of notebooks/")
+    paths = parser.parse_args(argv).notebooks or sorted((REPO / "notebooks").glob("*.ipynb"))
+    for number, path in enumerate(paths, start=1):
+        print(f"{path.name} ({number} of {len(paths)})", flush=True)
+        try:
+            code = refresh(path)
+        except (DataError, OSError, ValueError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return headless.FAILED
+        if code != headless.DONE:
+            return code
+    return headless.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

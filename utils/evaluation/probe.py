@@ -1,0 +1,82 @@
+"""A linear probe: logistic regression on the features of a pretrained network that is not trained at all.
+
+It is the baseline of transfer learning. A fine-tuned network that does not beat it has learned nothing from the images
+that its pretraining did not know.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from datasets.store.images import ImageDataset
+from models.backbones import Transfer
+from utils.evaluation.predict import outputs
+
+STRENGTHS = (1e-4, 1e-3, 1e-2)  # scikit-learn's C, from strong to weak regularisation
+ITERATIONS = 300
+
+
+def frozen_features(model: Transfer, data: ImageDataset, batch_size: int = 32, precision: str = "no") -> np.ndarray:
+    """Average and maximum over all places of the last map, float32 N×2C, in the order of `data`.
+
+    Args:
+        model: its backbone is used, its head is not; it changes nothing.
+        precision: "bf16" or "no", see `predict.outputs`.
+    """
+    pooled: list[Tensor] = []
+
+    def pool(_module: torch.nn.Module, _inputs: tuple, maps: Tensor) -> None:
+        maps = maps.float()
+        pooled.append(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).cpu())
+
+    handle = model.map.register_forward_hook(pool)
+    try:
+        for _ in outputs(model, lambda batch: batch["image"].float() / 255, data, batch_size, precision):
+            pass
+    finally:
+        handle.remove()
+    return torch.cat(pooled).numpy()
+
+
+def fit_probe(
+    features: np.ndarray,
+    labels: np.ndarray,
+    val_features: np.ndarray,
+    val_labels: np.ndarray,
+    strengths: Sequence[float] = STRENGTHS,
+) -> tuple[Pipeline, dict[float, float]]:
+    """Logistic regression on standardised features; validation chooses the regularisation.
+
+    Args:
+        features: N×D of the training set, labels: N class indices; likewise of the validation set.
+        strengths: values of C that are tried, the strongest regularisation first.
+
+    Returns:
+        The probe, fitted on training and validation set with the value chosen (of equally good ones the strongest
+        regularisation), and the validation accuracy of each value.
+    """
+    accuracy = {c: float(probe.score(val_features, val_labels)) for c, probe in _path(features, labels, strengths)}
+    best = max(strengths, key=lambda c: (accuracy[c], -c))
+    together = np.concatenate([features, val_features]), np.concatenate([labels, val_labels])
+    return _probe(best).fit(*together), accuracy
+
+
+def probe_probabilities(probe: Pipeline, features: np.ndarray, classes: int) -> np.ndarray:
+    """Probabilities M×`classes`; a class that training lacks has 0."""
+    probs = np.zeros((len(features), classes))
+    probs[:, probe.classes_] = probe.predict_proba(features)
+    return probs
+
+
+def _path(features: np.ndarray, labels: np.ndarray, strengths: Sequence[float]) -> Iterator[tuple[float, Pipeline]]:
+    for c in strengths:
+        yield c, _probe(c).fit(features, labels)
+
+
+def _probe(c: float) -> Pipeline:
+    return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=ITERATIONS))

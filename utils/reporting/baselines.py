@@ -1,0 +1,50 @@
+"""`python -m utils.reporting.baselines DATASET …`: majority class and nearest neighbour of a data set, every split.
+
+The chapters make the same records beside the networks that they train; this command makes them alone, in minutes.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from datasets import catalog
+from datasets.catalog import DataError
+from utils.evaluation.baselines import BASELINES, baseline
+from utils.evaluation.classification import evaluate, prediction_table, unseen
+from utils.reporting.probes import splits_of
+from utils.reporting.records import save_run
+from utils.reporting.runs import Run
+from utils.training.data import load_data
+
+
+def make_baselines(name: str) -> list[Run]:
+    """Write the evidence of every baseline under every split of data set `name`; returns the runs."""
+    classes, made = catalog.get(name).classes, []
+    for split in splits_of(name):
+        for kind in BASELINES:
+            run = Run(dataset=name, **split).baseline(kind)
+            data = load_data(run)
+            probs = baseline(kind, data.train_val, data.test)
+            table = prediction_table(data.split.test_set, data.split.test, data.split.test_groups, classes, probs)
+            result = evaluate(table, classes) | {"unseen": unseen(table, data.split.seen)}
+            save_run(run, result, table, sizes=data.sizes)
+            made.append(run)
+            print(f"{run.id}: accuracy {100 * result['metrics']['accuracy']['value']:.1f} %", flush=True)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: write the baselines of some data sets."""
+    parser = argparse.ArgumentParser(prog="python -m utils.reporting.baselines", description=main.__doc__)
+    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="brain-tumor-mri, sartaj, cheng, …")
+    try:
+        for name in parser.parse_args(argv).datasets:
+            make_baselines(name)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""What the chapters say of the runs, as sentences made from the records, never typed.
+
+Each function takes the evidence and returns Markdown. A sentence claims no more than the intervals carry: a difference
+whose 95 % interval includes 0 is called none. Where a run is missing, it says so.
+"""
+
+from utils.reporting.claims.classification import (
+    above_nearest_neighbour,
+    cleaning,
+    glioma_gap,
+    sources,
+    split_effect,
+    untested_networks,
+)
+from utils.reporting.claims.multitask import balances, multitask_ablation, multitask_by_split, reconstruction_error
+from utils.reporting.claims.segmentation import (
+    dice_loss,
+    gate_overlaps,
+    gate_states,
+    resolution,
+    slice_wise_split,
+    tumour_size,
+)
+from utils.reporting.claims.transfer import frozen_backbone, ingredients, pretraining, test_time_augmentation
+
+__all__ = [
+    "above_nearest_neighbour",
+    "balances",
+    "cleaning",
+    "dice_loss",
+    "frozen_backbone",
+    "gate_overlaps",
+    "gate_states",
+    "glioma_gap",
+    "ingredients",
+    "multitask_ablation",
+    "multitask_by_split",
+    "pretraining",
+    "reconstruction_error",
+    "resolution",
+    "slice_wise_split",
+    "sources",
+    "split_effect",
+    "test_time_augmentation",
+    "tumour_size",
+    "untested_networks",
+]

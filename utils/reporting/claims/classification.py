@@ -1,0 +1,115 @@
+"""Sentences on classifiers from scratch and on what curation found."""
+
+from utils.recipes import RECIPES
+from utils.recipes.published import published
+from utils.reporting.claims.common import accuracy_difference, apart, direction, listed, not_run, percent, points
+from utils.reporting.records import Evidence
+from utils.reporting.tables.common import STEPS_AT, find_run
+
+DATASET = "brain-tumor-mri"
+SCRATCH = tuple(model for model in RECIPES["s2"] if published("s2", model, DATASET, "published"))  # S2's classifiers
+NEAREST = "1-NN"
+VIEWS = {"file": "the publisher's file", "stored": "the packed image", "levelled": "the levelled image"}
+
+
+def split_effect(evidence: Evidence, dataset: str = DATASET) -> str:
+    """Accuracy on the published split and by patient, of each network and of the nearest neighbour."""
+    found, separate = [], []
+    for model in (*SCRATCH, NEAREST):
+        of = {"dataset": dataset, "model": model}
+        shipped = find_run(evidence.classification, **of, split="published")
+        patient = find_run(evidence.classification, **of, split="patient", fold=None)
+        if not shipped or not patient:
+            continue
+        before, after = (record["metrics"]["accuracy"] for record in (shipped, patient))
+        found.append(f"{model} reaches {percent(before)} on the published split and {percent(after)} by patient")
+        separate += [model] if apart(before, after) else []
+    if not found:
+        return not_run(f"published split against patient folds of `{dataset}`")
+    optimistic = f"For {listed(separate)} the two intervals do not overlap: there, the published split is optimistic."
+    return f"On `{dataset}`, {listed(found)}. {optimistic if separate else 'The intervals of the two splits overlap.'}"
+
+
+def above_nearest_neighbour(evidence: Evidence, dataset: str = DATASET, split: str = "published") -> str:
+    """Each network against the nearest neighbour on the same test images."""
+    of = {"dataset": dataset, "split": split}
+    nearest = find_run(evidence.classification, **of, model=NEAREST)
+    networks = [find_run(evidence.classification, **of, model=model) for model in SCRATCH]
+    if not nearest or not any(networks):
+        return not_run(f"networks from scratch beside the nearest neighbour on `{dataset}`")
+    words = {1: "more accurate than", 0: "not distinguishable from", -1: "less accurate than"}
+    said = []
+    for record in filter(None, networks):
+        difference = accuracy_difference(evidence, record, nearest)
+        if difference:
+            said.append(f"{record['run']['model']} is {words[direction(difference)]} it ({points(difference)})")
+    return (
+        f"On the {split} split of `{dataset}` the nearest neighbour, which learns nothing, reaches "
+        f"{percent(nearest['metrics']['accuracy'])}. Image by image, {listed(said)}."
+    )
+
+
+def untested_networks(evidence: Evidence, dataset: str = DATASET) -> str:
+    """Which of S2's classifiers have no run at full size on a real data set."""
+    run = {r["run"]["model"] for r in evidence.classification if r["run"]["dataset"] == dataset and r["recipe"]}
+    missing = [model for model in SCRATCH if model not in run]
+    if not missing:
+        return f"All {len(SCRATCH)} networks of S2 have been trained from scratch on `{dataset}`."
+    verb = "has" if len(missing) == 1 else "have"
+    return f"{listed(missing)} {verb} not been trained from scratch on `{dataset}` yet."
+
+
+def cleaning(evidence: Evidence, model: str = "CustomCNN") -> str:
+    """What the removal of duplicates by S0's rule changed, by data set."""
+    said, better = [], []
+    for dataset in ("brain-tumor-mri", "sartaj"):
+        of = {"dataset": dataset, "model": model, "image_size": STEPS_AT}
+        raw, clean = (find_run(evidence.classification, **of, split=split) for split in ("published", "cleaned"))
+        if not raw or not clean:
+            continue
+        before, after = (record["metrics"]["accuracy"] for record in (raw, clean))
+        overlap = "the intervals do not overlap" if apart(before, after) else "the intervals overlap"
+        unseen = clean["unseen"]["images"] if clean.get("unseen") else 0
+        said.append(
+            f"On `{dataset}` {model} reaches {percent(before)} on all {raw['images']:,} test images and "
+            f"{percent(after)} on the {clean['images']:,} that S0's rule keeps ({overlap}); of these, {unseen} have no "
+            "duplicate, near-duplicate or same-patient slice in training."
+        )
+        better += [f"`{dataset}`"] if after["low"] > before["high"] else []
+    if not said:
+        return not_run("cleaning by S0's rule")
+    verdict = f"improved accuracy on {listed(better)}" if better else "improved accuracy on neither set"
+    if len(said) == 1 and not better:
+        verdict = "did not improve accuracy"
+    return f"Removing duplicates {verdict}. {' '.join(said)}"
+
+
+def sources(evidence: Evidence) -> str:
+    """How well a classifier that sees no anatomy separates tumour from none."""
+    said = []
+    for found in evidence.findings:
+        auc = {view: metrics.get("tumour_auc") for view, metrics in found["source only"].items()}
+        known = [f"{auc[view]['value']:.3f} ({name})" for view, name in VIEWS.items() if auc.get(view)]
+        if known:
+            said.append(f"on `{found['dataset']}` with an AUC of {listed(known)}")
+    if not said:
+        return not_run("source as a shortcut on real data")
+    return (
+        "Without any anatomy, a tree ensemble separates tumour from none " + "; ".join(said) + ". Patient folds do not "
+        "prevent this, since a source crosses all folds."
+    )
+
+
+def glioma_gap(evidence: Evidence, dataset: str = "sartaj") -> str:
+    """Where the gliomas of training and test come from, and how many of each the nearest neighbour finds."""
+    found = next((f for f in evidence.findings if f["dataset"] == dataset), None)
+    if not found or "test" not in found["linked share"]:
+        return not_run(f"the glioma gap of `{dataset}`")
+    share = {part: values.get("glioma", 0) for part, values in found["linked share"].items()}
+    recall = {part: values.get("glioma", 0) for part, values in found["1-NN recall"].items()}
+    share, recall = ({part: 100 * value for part, value in values.items()} for values in (share, recall))
+    return (
+        f"In `{dataset}`, {share['train']:.0f} % of the training gliomas are slices of Cheng's collection, and "
+        f"{share['test']:.0f} % of the test gliomas. The nearest neighbour finds {recall['val']:.0f} % of the "
+        f"validation gliomas and {recall['test']:.0f} % of the test gliomas."
+    )

@@ -1,0 +1,132 @@
+"""Sentences on U-Nets."""
+
+from datasets import catalog
+from utils.evaluation.segmentation import by_patient, size_correlation
+from utils.reporting.claims.common import (
+    apart,
+    bullets,
+    dice_difference,
+    direction,
+    found_or_none,
+    listed,
+    not_run,
+    percent,
+)
+from utils.reporting.records import Evidence
+from utils.reporting.runs import FULL_SIZE
+from utils.reporting.tables.common import STEPS_AT, find_run, format_ci
+from utils.reporting.tables.segmentation import gate_histories
+
+DATASET, MODEL = "cheng", "AttentionUNet"
+OF_CHENG = {"dataset": DATASET, "model": MODEL, "split": "patient", "image_size": STEPS_AT}
+WHERE = f"{MODEL}, `{DATASET}`, patient fold 0, {STEPS_AT} pixels, one seed"
+FLAT, MOSTLY = 0.01, 0.5  # a spread below the first is none; a saturated share above the second is most of a gate
+
+
+def dice_loss(evidence: Evidence) -> str:
+    """What the Dice term adds to binary cross-entropy, under each optimiser."""
+    said = []
+    for optimiser, plain, with_dice in (("Adam", "s2", "s2-dice"), ("AdamW", "s2-adamw", "s2-dice-adamw")):
+        before, after = (find_run(evidence.segmentation, **OF_CHENG, recipe=name) for name in (plain, with_dice))
+        if not before or not after:
+            continue
+        validation = [100 * record["training"]["val_dice"] for record in (before, after)]
+        said.append(
+            f"with {optimiser}, the validation Dice goes from {validation[0]:.1f} to {validation[1]:.1f} %, and the "
+            f"test Dice changes by {found_or_none(dice_difference(evidence, after, before))}"
+        )
+    if not said:
+        return not_run("the Dice loss beside binary cross-entropy")
+    return bullets(f"The Dice loss added to binary cross-entropy ({WHERE}):", said)
+
+
+def resolution(evidence: Evidence) -> str:
+    """What twice the side of the input changes."""
+    small, large = (
+        find_run(evidence.segmentation, **(OF_CHENG | {"image_size": size}), recipe="ours")
+        for size in (STEPS_AT, FULL_SIZE)
+    )
+    if not small or not large:
+        return not_run(f"{MODEL} at {STEPS_AT} and at {FULL_SIZE} pixels")
+    dice = [percent(record["metrics"]["dice"]) for record in (small, large)]
+    return (
+        f"{MODEL} reaches a Dice of {dice[0]} at {STEPS_AT} pixels and {dice[1]} at {FULL_SIZE}; patient by patient, "
+        f"{found_or_none(dice_difference(evidence, large, small))}. One seed."
+    )
+
+
+def slice_wise_split(evidence: Evidence) -> str:
+    """Whether a slice-wise split flatters the nearest neighbour's mask, and the network."""
+    said = []
+    for model, recipe in (("1-NN mask", "none"), (MODEL, "ours")):
+        of = OF_CHENG | {"model": model, "recipe": recipe}
+        by_slice, patient = (
+            find_run(evidence.segmentation, **(of | {"split": split})) for split in ("slices", "patient")
+        )
+        if not by_slice or not patient:
+            continue
+        a, b = (record["metrics"]["dice"] for record in (by_slice, patient))
+        words = "the intervals do not overlap" if apart(a, b) else "the intervals overlap, so no difference is shown"
+        said.append(f"{model} reaches {percent(a)} by slice and {percent(b)} by patient ({words})")
+    if not said:
+        return not_run(f"a slice-wise split of `{DATASET}` beside patient folds")
+    return f"Dice on `{DATASET}`: {'; '.join(said)}. One fold, one seed, other test slices in each."
+
+
+def gate_states(evidence: Evidence) -> str:
+    """Which gates are open or shut whatever the image shows, by recipe, after the last epoch."""
+    said = []
+    for recipe, history in gate_histories(evidence).items():
+        last, parts = history.iloc[-1], []
+        saturated = {gate: last[f"gate{gate}_saturated"] for gate in range(1, 5)}
+        flat = [gate for gate in saturated if last[f"gate{gate}_spread"] < FLAT and saturated[gate] < MOSTLY]
+        stuck = [gate for gate, share in saturated.items() if share > MOSTLY]
+        parts += [f"gate {gate} is saturated in {100 * saturated[gate]:.0f} % of the pixels" for gate in stuck]
+        if flat:
+            parts.append(f"{_gates(flat)} the same value everywhere (about {last[f'gate{flat[0]}_mean']:.2f})")
+        said.append(f"`{recipe}`: {', '.join(parts) if parts else 'no gate is saturated or flat'}")
+    if not said:
+        return not_run("the gates under each recipe")
+    return bullets(f"After the last epoch ({WHERE}; gate 1 is the deepest):", said)
+
+
+def _gates(numbers: list[int]) -> str:
+    many = len(numbers) > 1
+    return f"gate{'s' * many} {listed(map(str, numbers))} {'have' if many else 'has'}"
+
+
+def gate_overlaps(evidence: Evidence) -> str:
+    """Whether the gates of real runs are further open inside the tumour than outside it, on validation images."""
+    said = []
+    for record in evidence.segmentation:
+        if not record.get("gates"):
+            continue
+        words = []
+        for gate, sides in record["gates"].items():
+            value = format_ci(sides["difference"], percent=False, digits=2, sign=True)
+            shown = {1: "further open inside", -1: "further shut inside", 0: "no difference shown"}
+            words.append(f"{gate} {value}, {shown[direction(sides['difference'])]}")
+        said.append(f"`{record['id']}`: {'; '.join(words)}")
+    if not said:
+        return not_run("the gates' values inside and outside the tumour on real data")
+    return bullets("Mean gate value inside the true mask minus outside it, on validation images:", said)
+
+
+def tumour_size(evidence: Evidence) -> str:
+    """Rank correlation between the Dice of a patient and the size of the tumour."""
+    of = OF_CHENG | {"image_size": FULL_SIZE, "recipe": "ours"}
+    record = find_run(evidence.segmentation, **(of | {"fold": None})) or find_run(evidence.segmentation, **of)
+    if not record:
+        return not_run(f"Dice against tumour size on `{DATASET}`")
+    (channel,) = catalog.get(DATASET).mask_channels
+    patients = by_patient(evidence.predictions(record), [channel])
+    rank = size_correlation(patients, channel)
+    shown = {
+        1: "larger tumours are segmented better",
+        0: "the interval includes 0, so no dependence on size is shown",
+        -1: "smaller tumours are segmented better",
+    }
+    return (
+        f"On `{DATASET}` ({len(patients)} patients, {MODEL}) the rank correlation of Dice and tumour size is "
+        f"{format_ci(rank, percent=False, digits=2, sign=True)}: {shown[direction(rank)]}."
+    )

@@ -1,0 +1,110 @@
+"""Sentences on transfer learning."""
+
+from utils.analysis.ablation import compare
+from utils.reporting.claims.common import by_direction, direction, listed, not_run, points
+from utils.reporting.records import Evidence
+from utils.reporting.tables.common import is_pooled_elsewhere
+from utils.reporting.tables.transfer import on_one_budget, pretraining_pairs
+
+OURS = "ours"
+
+
+def pretraining(evidence: Evidence) -> str:
+    """What pretrained weights gained over random ones."""
+    gains, networks = [], set()
+    for pair in pretraining_pairs(evidence):
+        if all(is_pooled_elsewhere(record, evidence.transfer) for record in pair.values()):
+            continue
+        networks.add(pair["pretrained"]["run"]["model"])
+        runs = {start: {0: record} for start, record in pair.items()}
+        gains.append(compare(runs, evidence.predictions, reference="scratch")["pretrained"]["difference"])
+    if not gains:
+        return not_run("pretrained against from scratch")
+    above = sum(direction(gain) == 1 for gain in gains)
+    low, high = (100 * pick(gain["value"] for gain in gains) for pick in (min, max))
+    return (
+        f"In {above} of {len(gains)} comparisons the interval of the gain lies above 0; the gain is between {low:+.1f} "
+        f"and {high:+.1f} points. All of it is {listed(sorted(networks))}, from one seed and at one number of epochs: "
+        "a network from scratch may catch up with longer training."
+    )
+
+
+def ingredients(evidence: Evidence) -> str:
+    """Which ingredients of our recipe matter when they are changed alone."""
+    said = []
+    for runs in on_one_budget(evidence):
+        found = compare(runs, evidence.predictions, reference=OURS)
+        changed = {name: entry["difference"] for name, entry in found.items() if name.startswith(f"{OURS}-")}
+        groups = by_direction(changed)
+        if not changed:
+            continue
+        record = next(iter(runs[OURS].values()))
+        where = f"On `{record['run']['dataset']}`, patient fold {record['run']['fold']}, "
+        parts = {
+            -1: "test accuracy falls with {}",
+            1: "it rises with {}",
+            0: "no difference is shown for {}",
+        }
+        sentences = []
+        for sign, words in parts.items():
+            names = groups[sign]
+            values = [f"`{name}` ({points(changed[name])})" if sign else f"`{name}`" for name in names]
+            sentences += [words.format(listed(values))] if names else []
+        said.append(where + "; ".join(sentences) + ".")
+    if not said:
+        return not_run("the ingredients of our recipe, changed alone")
+    return (
+        " ".join(said) + " One seed each: another seed may move a value by a few points, so only the largest "
+        "differences are to be relied on."
+    )
+
+
+def test_time_augmentation(evidence: Evidence) -> str:
+    """Where averaging over changed copies helped, and where it lost."""
+    gains = {
+        name: record["tta"]["gain"]
+        for runs in on_one_budget(evidence)
+        for name, seeds in runs.items()
+        for record in seeds.values()
+        if record.get("tta")
+    }
+    if not gains:
+        return not_run("test-time augmentation under every recipe")
+    groups = by_direction(gains)
+    lost = sorted((name for name, gain in gains.items() if gain["value"] < 0), key=lambda name: gains[name]["value"])
+    best = max(gains, key=lambda name: gains[name]["value"])
+    said = (
+        f"Test-time augmentation was tried after {len(gains)} trainings. The interval of its gain lies above 0 after "
+        f"{len(groups[1])} of them, below 0 after {len(groups[-1])}, and includes 0 after {len(groups[0])}. It gained "
+        f"most after `{best}` ({points(gains[best])})"
+    )
+    if not lost:
+        return said + "."
+    return f"{said} and lost after {listed(f'`{name}` ({points(gains[name])})' for name in lost)}."
+
+
+test_time_augmentation.__test__ = False  # its name begins like a test's
+
+
+def frozen_backbone(evidence: Evidence) -> str:
+    """Validation accuracy with a frozen and with an unfrozen backbone, at the first and at the last epoch."""
+    said = []
+    for runs in on_one_budget(evidence):
+        if f"{OURS}-frozen" not in runs:
+            continue
+        of = {name: next(iter(runs[name].values())) for name in (OURS, f"{OURS}-frozen")}
+        known = {name: evidence.history(record).val_accuracy for name, record in of.items()}
+        first, last = ({name: 100 * values.iloc[i] for name, values in known.items()} for i in (0, -1))
+        epochs = len(known[OURS])
+        said.append(
+            f"On `{of[OURS]['run']['dataset']}`, patient fold {of[OURS]['run']['fold']}, validation accuracy with a "
+            f"frozen backbone is {first[f'{OURS}-frozen']:.1f} % after the first epoch and "
+            f"{last[f'{OURS}-frozen']:.1f} % after {epochs}; with all layers unfrozen {first[OURS]:.1f} and "
+            f"{last[OURS]:.1f} %."
+        )
+    if not said:
+        return not_run("a frozen backbone beside an unfrozen one")
+    return (
+        " ".join(said) + " One seed and one rate: this compares two ways to spend the same few epochs. It does not "
+        "show what frozen features are worth to a head that is trained to its end."
+    )

@@ -1,0 +1,106 @@
+"""`python -m utils.reporting.probes DATASET --backbone NAME --weights FILE`: linear probes of a data set, every split.
+
+The features of a data set are computed once; the splits differ only in the logistic regression behind them.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from datasets import catalog
+from datasets.catalog import DataError
+from datasets.store import index
+from datasets.store.images import ImageDataset
+from datasets.store.index import read_manifest
+from models import build_backbone
+from models.backbones import WeightsError
+from utils.evaluation.classification import evaluate, prediction_table, unseen
+from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities
+from utils.reporting.records import METRICS, save_run
+from utils.reporting.runs import Run
+from utils.training.data import load_data
+from utils.training.loop import make_accelerator
+
+RECIPE = "probe"
+
+
+def splits_of(name: str) -> list[dict[str, object]]:
+    """The protocols of a data set that a probe is made for: as published, cleaned, and every patient fold; at random
+    where it was published without a test set and without patients.
+    """
+    manifest = read_manifest(name)
+    whole = [{"split": "published"}] if manifest.published_split.eq("test").any() else []
+    whole = whole or [{"split": "random"}] * bool(manifest.patient.eq("").all())
+    whole += [{"split": "cleaned"}] if (index.SPLITS / f"s0/{name}.csv").is_file() else []
+    return whole + [{"split": "patient", "fold": fold} for fold in range(catalog.get(name).folds)]
+
+
+def probe_data_set(name: str, backbone: str, weights: str | bool, image_size: int, precision: str = "no") -> list[Run]:
+    """Probe one backbone under every split of data set `name`, and write the evidence; runs that have it are kept.
+
+    Args:
+        weights: path of a weight file, or True for those of the hub.
+        image_size: side of the input in pixels.
+        precision: "bf16" or "no", see `evaluation.predict.outputs`.
+
+    Returns:
+        The runs that were made.
+    """
+    runs = [
+        Run(dataset=name, model=backbone, recipe=RECIPE, image_size=image_size, pretrained=True, **split)
+        for split in splits_of(name)
+    ]
+    missing = [run for run in runs if not (run.metrics_folder / METRICS).is_file()]
+    if not missing:
+        return []
+    network = build_backbone(backbone, pretrained=weights, image_size=image_size).to(make_accelerator().device)
+    every = ImageDataset(name, np.arange(len(read_manifest(name))), image_size=image_size)
+    started = time.monotonic()
+    features = frozen_features(network.to(memory_format=torch.channels_last), every, precision=precision)
+    labels, seconds = every.labels.numpy(), time.monotonic() - started
+    print(f"{name}: features of {len(every)} images in {seconds:.0f} s", flush=True)
+    for run in missing:
+        _probe_run(run, features, labels)
+    return missing
+
+
+def _probe_run(run: Run, features: np.ndarray, labels: np.ndarray) -> None:
+    data, classes = load_data(run), catalog.get(run.dataset).classes
+    split, started = data.split, time.monotonic()
+    probe, accuracy = fit_probe(features[split.train], labels[split.train], features[split.val], labels[split.val])
+    probs = probe_probabilities(probe, features[split.test], len(classes))
+    table = prediction_table(run.dataset, split.test, split.test_groups, classes, probs)
+    result = evaluate(table, classes) | {"unseen": unseen(table, split.seen)}
+    chosen = max(accuracy.values())
+    result["probe"] = {"validation": {str(c): value for c, value in accuracy.items()}, "val_accuracy": chosen}
+    result["probe"]["seconds"] = time.monotonic() - started
+    save_run(run, result, table, sizes=data.sizes)
+    print(f"{run.id}: accuracy {100 * result['metrics']['accuracy']['value']:.1f} %", flush=True)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: probe a pretrained backbone on a data set, under every split that the set has."""
+    parser = argparse.ArgumentParser(prog="python -m utils.reporting.probes", description=main.__doc__)
+    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="brain-tumor-mri, sartaj, cheng, …")
+    parser.add_argument("--backbone", default="ResNet50-v2", help="a name in models/backbones.py (ResNet50-v2)")
+    parser.add_argument("--weights", default="imagenet", help="a weight file, or 'imagenet' for the hub (imagenet)")
+    parser.add_argument("--image-size", type=int, default=224, metavar="N", help="side of the input in pixels (224)")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="bf16 on hardware that has it (no)")
+    args = parser.parse_args(argv)
+    weights = args.weights == "imagenet" or args.weights
+    try:
+        for name in args.datasets:
+            if not probe_data_set(name, args.backbone, weights, args.image_size, args.precision):
+                print(f"{name}: every probe has its record in saved_metrics/; nothing to do")
+    except (DataError, WeightsError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
