@@ -106,7 +106,7 @@ def test_weights_come_back_with_their_card(finished, roots):
     with pytest.raises(DataError, match=r"nowhere/model.safetensors: not there"):
         load_weights(path.parent / "nowhere" / "model.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(DataError, match="cannot be loaded with the card beside it"):
+    with pytest.raises(DataError, match="SHA-256 is not that of the card beside it"):
         load_weights(path)
     assert not list(roots.rglob("*.tmp"))
 
