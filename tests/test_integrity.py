@@ -26,6 +26,7 @@ from utils.reporting.weights import CARD, WEIGHTS, load_weights
 from utils.training import environment
 from utils.training.checkpoint import TrainingPaused
 from utils.training.loop import TrainingDiverged
+from utils.training.metrics import MeanLoss
 from utils.training.tasks import Classification, Segmentation
 
 
@@ -212,8 +213,8 @@ def test_predictions_that_are_not_finite_are_refused(roots, value):
 
 
 class Poisoned(CustomCNN):
-    """Turns to NaN in its second epoch of four batches: in the second batch of validation, or in weights that only
-    training, or only a later epoch, would notice."""
+    """Turns to NaN in its second epoch of four batches: in validation, or in weights that only a later epoch would
+    notice."""
 
     def __init__(self, where: str):
         super().__init__(image_size=64)
@@ -226,22 +227,23 @@ class Poisoned(CustomCNN):
             self.trained += 1
         elif self.trained >= 8:
             self.validated += 1
-            if self.where == "one batch" and self.validated == 2:
+            if self.where == "outputs" and self.validated == 1:
                 out = out * float("nan")
-            if self.where == "statistics" and self.validated == 2:
+            if self.where == "statistics" and self.validated == 1:
                 next(m for m in self.modules() if isinstance(m, torch.nn.BatchNorm2d)).running_var[0] = float("inf")
-            if self.where == "spare weight" and self.validated == 2:
+            if self.where == "spare weight" and self.validated == 1:
                 self.spare.data[0] = float("inf")
                 out = out.detach()
         return out
 
 
-@pytest.mark.parametrize("where", ["one batch", "statistics", "spare weight"])
+@pytest.mark.parametrize("where", ["outputs", "statistics", "spare weight"])
 def test_a_poisoned_epoch_is_never_saved(roots, where):
     torch.manual_seed(0)
     model = Poisoned(where)
     first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(TrainingDiverged, match=r"epoch 2/3: .*(validation loss is nan|weights are not finite, .*(running_var|spare) first)"):
+    what = r"epoch 2/3: (the validation loss is inf|weights are not finite, .*(running_var|spare) first)"
+    with pytest.raises(TrainingDiverged, match=what):
         run_fit(roots / "run", epochs=3, model=model)
     assert len(torch.load(roots / "run/checkpoint.pt")["history"]) == 1
     ends = []
@@ -250,3 +252,11 @@ def test_a_poisoned_epoch_is_never_saved(roots, where):
         healed.load_state_dict(first)
         ends.append(run_fit(roots / folder, epochs=3, model=healed)[0].state_dict())
     assert same(*ends), "a restart begins from the last good epoch"
+
+
+def test_one_nan_among_the_batches_of_validation_is_not_left_out():
+    """torchmetrics' mean drops NaN by default: a poisoned epoch had a finite validation loss."""
+    metric = MeanLoss(lambda outputs, targets: (outputs - targets).mean())
+    for value in (1.0, float("nan"), 2.0):
+        metric.update(torch.full((4,), value), torch.zeros(4))
+    assert not torch.isfinite(metric.compute())

@@ -46,7 +46,7 @@ def refuse_non_finite(found: Any, model: nn.Module, data: ImageDataset, batch: B
     with a threshold or another class would show it."""
     every = found.values() if isinstance(found, dict) else found if isinstance(found, tuple | list) else (found,)
     for tensor in every:
-        finite = torch.isfinite(tensor).flatten(1).all(1)
+        finite = torch.isfinite(tensor).reshape(len(tensor), -1).all(1)
         if not finite.all():
             row = batch["row"][~finite][0].item()
             what = f"first for row {row} of '{data.facts.name}'"
