@@ -20,7 +20,7 @@ from datasets.catalog import REPO
 from datasets.sources import brats
 from datasets.store.index import require
 from utils.files import write_atomically
-from utils.reporting.records import git_revision, hardware
+from utils.training.environment import git_revision, hardware
 
 COMPRESSIONS = {"none": {}, "lzf": {"compression": "lzf"}} | {
     f"gzip-{level}": {"compression": "gzip", "compression_opts": level} for level in (1, 4)

@@ -1,5 +1,9 @@
-"""Writes files completely or not at all: a reader finds the old one or the new one, even after a kill."""
+"""Writes files completely or not at all: a reader finds the old one or the new one, even after a kill.
 
+A file may also end with the SHA-256 of what stands before (`seal`), by which a damaged one is known (`damage`).
+"""
+
+import hashlib
 import os
 import platform
 from collections.abc import Iterator
@@ -8,11 +12,14 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, before: Path | None = None) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to; it takes the place of `path` when the block ends well.
 
     The name holds the node and the process's number, so that two writers never share a temporary file. After an error
     nothing is left of it.
+
+    Args:
+        before: where the file that was replaced is kept; None: it is not.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.tmp")
@@ -20,6 +27,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
+        if before and path.exists():
+            os.replace(path, before)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -29,3 +38,38 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Write text or bytes to `path`, see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+MARK = b"\nsha256 "
+SEAL = len(MARK) + 64  # bytes at the end of a sealed file
+
+
+def seal(path: Path) -> None:
+    """Append the SHA-256 of a file to itself; archives such as torch's are still readable with it."""
+    digest = _digest(path, path.stat().st_size)
+    with path.open("ab") as file:
+        file.write(digest)
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a sealed file, in words; "" where its bytes are those that were sealed."""
+    try:
+        length = path.stat().st_size - SEAL
+        with path.open("rb") as file:
+            file.seek(max(length, 0))
+            found = file.read()
+        if not found.startswith(MARK):
+            return "no checksum at its end: cut short, or made by an older version"
+        return "" if found == _digest(path, length) else "its bytes are not those that were written"
+    except OSError as error:
+        return error.strerror or str(error)
+
+
+def _digest(path: Path, length: int) -> bytes:
+    """Mark and SHA-256 of the first `length` bytes of a file."""
+    found, left = hashlib.sha256(), length
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, 2**20))):
+            found.update(block)
+            left -= len(block)
+    return MARK + found.hexdigest().encode()

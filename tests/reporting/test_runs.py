@@ -1,5 +1,6 @@
 """The evidence of a run can be read back and computed again, and is written completely or not at all."""
 
+import hashlib
 import json
 import re
 from dataclasses import asdict, replace
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mutations import mutations
 
 from datasets import catalog
 from datasets.catalog import DataError, UnknownName
@@ -23,7 +25,7 @@ from utils.reporting.records import load_evidence, save_run
 from utils.reporting.runs import TASKS, Run
 from utils.reporting.tables.classification import results_table
 from utils.reporting.tables.common import format_ci
-from utils.reporting.weights import find_weights, load_weights
+from utils.reporting.weights import CARD, WEIGHTS, find_weights, load_weights
 from utils.training.loop import Fit
 from utils.training.tasks import Classification
 
@@ -149,7 +151,7 @@ def test_weights_come_back_with_their_card(finished, roots):
     with pytest.raises(DataError, match=r"nowhere/model.safetensors: not there"):
         load_weights(path.parent / "nowhere" / "model.safetensors")
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(DataError, match="cannot be loaded with the card beside it"):
+    with pytest.raises(DataError, match="SHA-256 is not that of the card beside it"):
         load_weights(path)
     assert not list(roots.rglob("*.tmp"))
 
@@ -238,3 +240,29 @@ def test_baselines_on_their_own_training_set(roots, kind, least):
     assert kind in BASELINES
     assert (table.label == table.predicted).mean() > least
     assert (kind != "majority") or table.predicted.nunique() == 1
+
+
+def test_no_mutated_weight_file_is_loaded(finished):
+    path = find_weights(finished[0].id)
+    load_weights(path)
+    for content in mutations(path.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"model\.safetensors: its SHA-256 is not that of the card"):
+            load_weights(path)
+
+
+def test_a_card_without_a_checksum_is_refused(finished):
+    path = find_weights(finished[0].id)
+    card = json.loads(path.with_name(CARD).read_text())
+    assert card.pop("sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_name(CARD).write_text(json.dumps(card))
+    with pytest.raises(DataError, match=r"card\.json: has no sha256"):
+        load_weights(path)
+
+
+def test_the_committed_weights_are_those_of_their_cards():
+    paths = sorted((catalog.REPO / "saved_models").glob(f"*/*/*/{WEIGHTS}"))
+    assert paths, "no weights are committed"
+    for path in paths:
+        wanted = json.loads(path.with_name(CARD).read_text())["sha256"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == wanted, path

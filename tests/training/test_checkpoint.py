@@ -189,13 +189,13 @@ def test_a_network_that_was_interrupted_is_still_the_one_it_began_as(roots):
     assert again is model and second.history.equals(first.history)
 
 
-def test_a_checkpoint_that_does_not_say_whose_it_is_is_refused(roots):
+def test_a_checkpoint_of_an_older_version_does_not_say_whose_it_is_and_is_refused(roots):
     train(roots / "run")
     path = roots / "run/checkpoint.pt"
     state = torch.load(path)
     del state["identity"]
-    torch.save(state, path)
-    with pytest.raises(DataError, match=r"checkpoint\.pt: does not say what it was trained on; delete .*run to start"):
+    torch.save({"settings": {"lr": "0.0001", "seed": "0"}} | state, path)
+    with pytest.raises(DataError, match=r"checkpoint\.pt: .*made by an older version\); delete .*run to start again"):
         train(roots / "run")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.catalog import DataError
 from datasets.store.images import ImageDataset
 from utils.training.loading import make_loader
 
@@ -26,6 +27,9 @@ def outputs(
     Args:
         inputs: batch → model inputs, such as a task's `inputs`.
         precision: "bf16" computes in 16 bits where torch's autocast does; "no" in 32.
+
+    Raises:
+        DataError: an output is NaN or infinite.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -33,7 +37,19 @@ def outputs(
         batch = {key: value.to(device) for key, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             found = model(inputs(batch))
+        refuse_non_finite(found, model, data, batch)
         yield batch, found
+
+
+def refuse_non_finite(found: Any, model: nn.Module, data: ImageDataset, batch: Batch) -> None:
+    """Raise `DataError` where an output (a tensor, or several by name or in order) is NaN or infinite: no comparison
+    with a threshold or another class would show it."""
+    every = found.values() if isinstance(found, dict) else found if isinstance(found, tuple | list) else (found,)
+    for tensor in every:
+        finite = torch.isfinite(tensor).reshape(len(tensor), -1).all(1)
+        if not finite.all():
+            where = f"first for row {batch['row'][~finite][0].item()} of '{data.facts.name}'"
+            raise DataError(f"{type(model).__name__}: outputs are not finite, {where}. Train again at a smaller rate.")
 
 
 def predict(

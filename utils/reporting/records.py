@@ -6,16 +6,12 @@
 import gzip
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import pandas as pd
-import torch
 from torch import nn
 
 from datasets import catalog
@@ -26,34 +22,11 @@ from utils.recipes.published import published
 from utils.recipes.recipe import Recipe
 from utils.reporting.runs import FULL_SIZE, Run, output_root
 from utils.reporting.weights import save_weights
+from utils.training.environment import git_revision, hardware, versions
 from utils.training.loop import Fit
 
-VERSIONS = ("torch", "torchvision", "timm", "accelerate", "kornia", "monai", "scikit-learn", "numpy")
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
 METRICS, HISTORY, PREDICTIONS = "metrics.json", "history.csv", "predictions.csv.gz"
-CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
-
-
-def hardware() -> dict[str, str | int]:
-    """Processor, cores and threads used, and the GPU where there is one."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        cpu = next((line.split(":")[1].strip() for line in info.open() if line.startswith("model name")), cpu)
-    own = {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()}
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    return own | {"gpu": gpu, "processes": int(os.environ.get("WORLD_SIZE", 1))}
-
-
-def git_revision() -> str:
-    """Commit of the code, with `+changes` where code that a run uses differs from it; "" outside a checkout."""
-
-    def git(*args: str) -> str:
-        done = subprocess.run(("git", "-C", catalog.REPO, *args), capture_output=True, text=True, check=False)
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", *CODE)
-    return git("rev-parse", "HEAD") + ("+changes" if changed else "")
 
 
 def save_run(
@@ -96,7 +69,7 @@ def save_run(
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad) if model else 0,
         "parts": sizes or {},
         "data": data | {"folds": folds_digest(run.dataset)},
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
+        "versions": versions(),
         "git": git_revision(),
         "hardware": hardware(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -124,10 +97,11 @@ def write_predictions(path: Path, table: pd.DataFrame) -> None:
 
 
 def training_facts(fit: Fit) -> dict:
-    """Epochs, time, and the validation metrics of the weights that were kept."""
+    """Epochs, time, the validation metrics of the weights that were kept, and `changes`, where there were any."""
     kept = fit.history[fit.history.epoch == fit.epoch].iloc[0]
     validation = {name: float(kept[name]) for name in kept.index if name.startswith("val_")}
-    return {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} | validation
+    changes = {"changes": fit.changes} if fit.changes else {}
+    return {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} | validation | changes
 
 
 def save_findings(name: str, findings: dict, quick: bool = False) -> Path:

@@ -8,6 +8,7 @@ from torch import nn
 
 from datasets import catalog
 from datasets.catalog import DataError, lookup
+from datasets.store.manifest import sha256
 from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
 from utils.files import replacing, write_atomically
 from utils.reporting.runs import TASKS, Run, output_root
@@ -21,7 +22,9 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
     path = run.weights_folder / WEIGHTS
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
-    write_atomically(path.with_name(CARD), json.dumps(card_of(model, run, record), indent=1) + "\n")
+        digest = sha256(temporary)
+    card = card_of(model, run, record) | {"sha256": digest}
+    write_atomically(path.with_name(CARD), json.dumps(card, indent=1) + "\n")
     return path
 
 
@@ -85,7 +88,7 @@ def load_weights(path: Path | str) -> nn.Module:
         path: of `model.safetensors` or its folder, or the name of a run in `saved_models/`, see `find_weights`.
 
     Raises:
-        DataError: card or weights missing, unreadable, or not of one another.
+        DataError: card or weights missing, unreadable, damaged, or not of one another.
         UnknownName: no run of that name has weights; with the nearest name.
     """
     path = Path(path)
@@ -96,9 +99,13 @@ def load_weights(path: Path | str) -> nn.Module:
     if not path.is_file():
         raise DataError(f"{path}: not there; take the path of {WEIGHTS}, or the name of a run in saved_models/")
     try:
-        card = json.loads(Path(path).with_name(CARD).read_text())
-        models = BACKBONES if card["task"] == "transfer" else MODELS | SEGMENTERS | MULTITASK
-        model = lookup(models, card["model"], "model")(**card["arguments"])
+        card = json.loads(path.with_name(CARD).read_text())
+        if "sha256" not in card:
+            raise DataError(f"{path.with_name(CARD)}: has no sha256, so {WEIGHTS} cannot be verified; train again.")
+        if card["sha256"] != sha256(path):
+            raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
+        known = BACKBONES if card["task"] == "transfer" else MODELS | SEGMENTERS | MULTITASK
+        model = lookup(known, card["model"], "model")(**card["arguments"])
         model.load_state_dict(load_file(path))
     except DataError:
         raise

@@ -37,12 +37,17 @@ class Identity:
 
     def differences(self, saved: Mapping[str, Mapping]) -> str:
         """What `saved`, an `as_dict` of before, says otherwise, as "name: before → now, …"; "" where nothing."""
-        was, names = saved["facts"], [*self.facts, *(name for name in saved["facts"] if name not in self.facts)]
-        found = [f"{n}: {was.get(n)} → {self.facts.get(n)}" for n in names if was.get(n) != self.facts.get(n)]
+        found = [changed(saved["facts"], self.facts)]
         if saved["start"].keys() == self.start.keys():  # else the model differs, which its facts say
             others = [name for name, values in self.start.items() if not _alike(values, saved["start"][name])]
             found += [f"starting weights: others in {name}" for name in others[:1]]
-        return ", ".join(found)
+        return ", ".join(filter(None, found))
+
+
+def changed(was: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Where two sets of facts differ: "name: before → now, …", "" where nowhere."""
+    names = [*now, *(name for name in was if name not in now)]
+    return ", ".join(f"{n}: {was.get(n)} → {now.get(n)}" for n in names if was.get(n) != now.get(n))
 
 
 def identity_of(model: nn.Module, task: nn.Module, train: ImageDataset, val: ImageDataset, precision: str) -> Identity:

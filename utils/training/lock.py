@@ -25,7 +25,7 @@ def held(folder: Path, accelerator: Accelerator) -> Iterator[None]:
 
     Of several processes of one training the main one holds it. It is a lock of the kernel (`flock`): where the holder
     is killed, nothing is left to be removed. It holds between nodes where the shared disk carries locks (NFS, GPFS,
-    Lustre mounted with `flock`); a disk that has none is told.
+    Lustre mounted with `flock`); a warning says so where it has none.
 
     Raises:
         DataError: another process trains this run; the line names it, on all processes.

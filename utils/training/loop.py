@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -36,12 +36,21 @@ class TrainingDiverged(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """The result of training: `history`, a row an epoch, `epoch` (1-based), whose weights the model now has, and
-    `data`, the fingerprint of the data set that it was trained on."""
+    """The result of training.
+
+    Attributes:
+        history: a row an epoch.
+        epoch: the epoch (1-based) whose weights the model now has.
+        data: the fingerprint of the data set that it was trained on.
+        changes: a line for each time that it was resumed under other conditions (`environment.py`).
+        conditions: those of the last epoch.
+    """
 
     history: pd.DataFrame
     epoch: int
     data: dict[str, str | int] | None = None
+    changes: list[str] = field(default_factory=list)
+    conditions: dict[str, str] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
@@ -89,7 +98,7 @@ def fit(
             seed or precision, which it names (`identity.py`); or another process trains this run (`lock.py`).
     """
     accelerator = accelerator or make_accelerator(seed=seed)
-    started, histories, stages, before = time.monotonic(), [], recipe.in_stages(), 0
+    started, histories, stages, before, done = time.monotonic(), [], recipe.in_stages(), 0, None
     whose = identity_of(model, task, train, val, accelerator.mixed_precision)
     data = fingerprint(train.facts.name)
     with held(Path(folder), accelerator):
@@ -106,12 +115,14 @@ def fit(
                 accelerator=accelerator,
                 identity=whose.plus(recipe_facts(stage, seed)),
                 callback=callback,
+                earlier=done,
                 more_follows=stage is not stages[-1],
             )
             before = sum(map(len, histories))
             history = done.history.assign(epoch=done.history.epoch + before)
             histories.append(history.assign(stage=stage.stage) if stage.stage else history)
-    return Fit(pd.concat(histories, ignore_index=True), before + done.epoch, data)
+    history = pd.concat(histories, ignore_index=True)
+    return Fit(history, before + done.epoch, data, done.changes, done.conditions)
 
 
 def fit_stage(
@@ -127,10 +138,14 @@ def fit_stage(
     accelerator: Accelerator,
     identity: Identity,
     callback: Callable[[nn.Module, int], dict[str, float]] | None,
+    earlier: Fit | None,
     more_follows: bool,
 ) -> Fit:
-    """One stage of `fit`. `more_follows`: more stages follow, so training may also pause after the last epoch."""
+    """One stage of `fit`: `recipe` has no stages; `earlier` is the result of the stage before. `more_follows`: more
+    stages follow, so training may also pause after the last epoch."""
     checkpoint, started = Checkpoint(folder, recipe.stage, identity, accelerator), time.monotonic()
+    if earlier:
+        checkpoint.changes, checkpoint.conditions = earlier.changes, earlier.conditions
     task.to(accelerator.device)
     freeze(model, recipe)
     optimizer = make_optimizer(recipe, parameter_groups(model, recipe), task.parameters())
@@ -147,6 +162,7 @@ def fit_stage(
     for epoch in range(len(history), recipe.epochs):
         if stalled(history, f"val_{task.monitor}", recipe.patience):
             break
+        checkpoint.compare_conditions(epoch + 1)
         epoch_started = time.monotonic()
         set_seed(epoch_seed(seed, epoch), device_specific=True)
         train_loader.set_epoch(epoch)
@@ -166,7 +182,7 @@ def fit_stage(
             raise TrainingPaused(f"after epoch {epoch + 1} of {recipe.epochs}; run the same again to resume")
 
     model.load_state_dict(best["model"])
-    return Fit(pd.DataFrame(history), best["epoch"])
+    return Fit(pd.DataFrame(history), best["epoch"], changes=checkpoint.changes, conditions=checkpoint.conditions)
 
 
 def stalled(history: list[dict], monitor: str, patience: int) -> bool:

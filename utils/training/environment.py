@@ -1,0 +1,65 @@
+"""Where and with what a training runs: processor, libraries, commit. Records and checkpoints keep it."""
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from datasets import catalog
+from datasets.store.index import short_digest
+
+LIBRARIES = ("torch", "torchvision", "timm", "accelerate", "kornia", "monai", "scikit-learn", "numpy")
+CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
+
+
+def hardware() -> dict[str, str | int]:
+    """Processor, cores and threads used, and the GPU where there is one."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0] if names else cpu
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    return {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()} | {
+        "gpu": gpu,
+        "processes": processes,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python and the libraries that a result depends on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
+
+
+@cache
+def git_revision() -> str:
+    """Commit of the code, with `+changes` where code that a run uses differs from it; "" outside a checkout."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", *CODE)
+    return _git("rev-parse", "HEAD") + ("+changes" if changed else "")
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(("git", "-C", catalog.REPO, *words), capture_output=True, text=True, check=False)
+    except OSError:  # no git here
+        return ""
+    return done.stdout.strip()
+
+
+@cache
+def conditions() -> dict[str, str]:
+    """Under what a training runs that its result may depend on though it should not: a resumed one is compared by it.
+
+    The last digits of sums depend on processor, threads and libraries; on the number of processes also augmentation
+    and the statistics of batch norms; on the code, everything.
+    """
+    code = git_revision()
+    if code.endswith("+changes"):
+        code += " " + short_digest(_git("diff", "HEAD", "--", *CODE).encode())
+    place = {name: str(value) for name, value in hardware().items() if name != "cores"}
+    return {"code": code} | place | versions()
