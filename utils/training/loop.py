@@ -4,6 +4,7 @@ It knows neither the model nor the loss (`tasks.py`) nor the rates (`recipes`). 
 and data parallelism. Stopped at any moment and started again, a CPU run ends with the same bytes (`checkpoint.py`).
 """
 
+import math
 import os
 import sys
 import time
@@ -31,7 +32,7 @@ from utils.training.optimisation import make_optimizer, make_scheduler
 
 
 class TrainingDiverged(Exception):
-    """The loss is no longer a number."""
+    """A loss or a weight is no longer a finite number."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ def fit(
 
     Raises:
         TrainingPaused: ended early; the same call resumes it.
-        TrainingDiverged: the loss became NaN or infinite; the last good epoch is in the checkpoint.
+        TrainingDiverged: a loss, of training or validation, or a weight became NaN or infinite; the last good epoch is
+            in the checkpoint.
         DataError: the checkpoint belongs to another training: other data, split, model, weights to begin with, recipe,
             seed or precision, which it names (`identity.py`); or another process trains this run (`lock.py`).
     """
@@ -169,6 +171,7 @@ def fit_stage(
         row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
         row |= train_epoch(prepared, task, train_loader, optimizer, accelerator, title(epoch, recipe), by_batch)
         row |= validate(prepared, task, val_loader, accelerator)
+        refuse_poisoned(row["val_loss"], model, task, title(epoch, recipe), accelerator)
         if scheduler and not by_batch:
             scheduler.step(*([row["val_loss"]] if isinstance(scheduler, ReduceLROnPlateau) else []))
         row |= callback(model, epoch + 1) if callback else {}
@@ -211,7 +214,7 @@ def train_epoch(model, task, loader, optimizer, accelerator, bar_title: str, by_
         metrics.update(outputs, targets)  # torchmetrics records no gradient
         total, seen = total + loss.detach() * len(inputs), seen + len(inputs)
     mean = (accelerator.reduce(total) / accelerator.reduce(torch.tensor(seen, device=accelerator.device))).item()
-    if not torch.isfinite(torch.tensor(mean)):
+    if not math.isfinite(mean):
         rate = optimizer.param_groups[0]["lr"]
         raise TrainingDiverged(f"{bar_title}: the training loss is {mean} at rate {rate:g}; try a smaller rate")
     return {f"train_{k}": v.item() for k, v in metrics.compute().items()} | {"train_loss": mean}
@@ -227,6 +230,18 @@ def validate(model, task, loader, accelerator) -> dict[str, float]:
         outputs = model(task.inputs(batch))
         metrics.update(*accelerator.gather_for_metrics((outputs, task.targets(batch))))
     return {f"val_{k}": v.item() for k, v in metrics.compute().items()}
+
+
+def refuse_poisoned(val_loss: float, model, task, epoch: str, accelerator: Accelerator) -> None:
+    """Raise `TrainingDiverged`, on all processes, before an epoch is saved that a restart could not go on from."""
+    advice = "try a smaller rate; the epoch before is in the checkpoint"
+    if not math.isfinite(val_loss):
+        raise TrainingDiverged(f"{epoch}: the validation loss is {val_loss}; {advice}")
+    weights = [*model.state_dict().items(), *task.state_dict().items()]
+    poisoned = [name for name, values in weights if values.is_floating_point() and not values.isfinite().all()]
+    if accelerator.reduce(torch.tensor(len(poisoned), device=accelerator.device)):
+        which = f", {poisoned[0]} first" if poisoned else ""
+        raise TrainingDiverged(f"{epoch}: weights are not finite{which}; {advice}")
 
 
 def title(epoch: int, recipe: Recipe) -> str:

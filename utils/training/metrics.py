@@ -9,10 +9,10 @@ from torchmetrics.segmentation import DiceScore
 
 
 class MeanLoss(MeanMetric):
-    """Mean of a criterion over all images of a pass."""
+    """Mean of a criterion over all images of a pass; infinite where it is NaN for one."""
 
     def __init__(self, criterion: Callable[[Tensor, Tensor], Tensor]):
-        super().__init__(sync_on_compute=False)
+        super().__init__(nan_strategy=float("inf"), sync_on_compute=False)  # by default NaN is left out
         self.criterion = criterion
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
