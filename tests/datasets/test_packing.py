@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
+from png_folder import read
 from scenes import encoded, scene
 
 from datasets.catalog import DataError
@@ -44,11 +45,6 @@ def files(tmp_path) -> Path:
         (folder / f"{i:02}.png").write_bytes(encoded(Image.fromarray(image)))
     (folder / "17.png").write_text("not an image")
     return folder
-
-
-def read(folder: Path, path: str) -> list[RawImage]:
-    image = preprocess.decode((folder / path).read_bytes())
-    return [RawImage(image, (image[..., None] > 100).astype(np.uint8), {"height": len(image)})]
 
 
 def packed(files: Path, workers: int):

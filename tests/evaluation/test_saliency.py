@@ -33,6 +33,7 @@ def test_grad_cam_points_at_the_spot(where):
 
 
 def test_rollout_follows_the_attention():
+    torch.manual_seed(0)  # two patches may be all but equal
     net = build_backbone("ViT-B16", image_size=64)
     net.backbone.blocks = net.backbone.blocks[:2]
     kept = []

@@ -307,7 +307,14 @@ def test_of_two_jobs_with_one_run_the_second_is_told_and_a_killed_one_holds_nobo
 @pytest.mark.slow
 def test_transfer_job_takes_a_weight_file_and_leaves_its_evidence(train, tmp_path):
     save_file(squeezenet1_1().state_dict(), tmp_path / "imagenet.safetensors")
-    record = train("transfer", 16, "SqueezeNet", weights=tmp_path / "imagenet.safetensors", recipe="s3", epochs=3)
+    record = train(
+        "transfer",
+        list(BACKBONES).index("SqueezeNet"),
+        "SqueezeNet",
+        weights=tmp_path / "imagenet.safetensors",
+        recipe="s3",
+        epochs=3,
+    )
     assert record["run"]["pretrained"] and record["training"]["epochs"] == 3
     assert set(record["tta"]) == {"gain", "accuracy"} and "macro_f2" in record["metrics"]
     assert len(list(tmp_path.rglob("checkpoint-*.pt"))) == 3, "a checkpoint a stage"
