@@ -15,3 +15,12 @@ def root(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     return tmp_path / "data"
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    """An empty data root and an empty output root."""
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path / "output"))
+    monkeypatch.setenv("BRAIN_MRI_HEADLESS", "1")
+    return tmp_path / "data"

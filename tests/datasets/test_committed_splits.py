@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from smooth_images import image, thumbnails_of
 
-from datasets.catalog import CATALOG
+from datasets.catalog import CATALOG, REPO
 from datasets.curation import __main__, split_table
 from datasets.curation.split_table import curate
 from datasets.splitting import FOLDS, grouped_folds, overlap_file
@@ -143,3 +143,9 @@ def test_the_real_archives_give_the_committed_tables(real_sets, tmp_path, monkey
     made, committed = written(tmp_path / "splits"), written(SPLITS)
     assert sorted(made) == sorted(committed)
     assert [path for path in made if made[path] != committed[path]] == []
+
+
+@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng"])
+def test_the_findings_of_the_chapter_are_of_the_committed_tables(name):
+    found = json.loads((REPO / f"saved_metrics/curation/{name}.json").read_text())["facts"]
+    assert found and found == {fact: FACTS[name][fact] for fact in found}, f"run chapter 1 on {name} again"

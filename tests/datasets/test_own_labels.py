@@ -1,11 +1,10 @@
 """A reader's own labels: folders of classes and tables, from the door to a figure."""
 
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from own_classes import ODD, classes, own, picture, run_the_chapter
+from own_classes import ODD, classes, own, run_the_chapter, save_image
 from own_images import blob
 from PIL import Image
 
@@ -16,14 +15,7 @@ from datasets.store.index import read_manifest, read_splits
 from utils.reporting.runs import Run
 from utils.training.data import load_data
 
-
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch) -> Path:
-    """An empty data root and an empty output root."""
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path / "output"))
-    monkeypatch.setenv("BRAIN_MRI_HEADLESS", "1")
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def test_44_classes_of_odd_names_pass_from_a_folder_to_a_figure(tmp_path, capsys):
@@ -43,7 +35,7 @@ def test_folders_are_split_where_the_reader_split_them(tmp_path):
     for split, number in (("Training", 8), ("Validation", 2), ("test", 4)):
         for k, name in enumerate(("a", "b")):
             for i in range(number):
-                picture(tmp_path / "mine" / split / name / f"{i}.png", 100 * k + 10 * len(split) + i)
+                save_image(tmp_path / "mine" / split / name / f"{i}.png", 100 * k + 10 * len(split) + i)
     assert own("--folder", tmp_path / "mine") == 0
     table = read_manifest("own")
     assert table.groupby(["published_split", "label"]).size().to_dict() == {
@@ -89,7 +81,7 @@ def test_classes_spelt_alike_are_one_and_what_is_no_image_is_listed(tmp_path, ca
 def test_a_table_with_labels_alone_beside_its_images_or_elsewhere(tmp_path):
     lines = ["File Name;Diagnosis;Age"]
     for i in range(24):
-        picture(tmp_path / f"images/{i}.jpg", i)
+        save_image(tmp_path / f"images/{i}.jpg", i)
         lines.append(f"{i}.jpg;{'ab'[i % 2]};{40 + i}")
     (tmp_path / "labels.csv").write_text("\n".join(lines))
     given = ("--labels", tmp_path / "labels.csv", "--columns", "image=file name,label=diagnosis")
@@ -106,7 +98,7 @@ def test_a_table_with_labels_alone_beside_its_images_or_elsewhere(tmp_path):
 def test_a_table_with_labels_masks_and_patients_serves_both_chapters(tmp_path):
     lines = ["image,mask,patient,label"]
     for i in range(24):
-        picture(tmp_path / f"mine/{i}.png", i)
+        save_image(tmp_path / f"mine/{i}.png", i)
         Image.fromarray(blob(30, 30) * (i % 3 > 0)).save(tmp_path / f"mine/{i}m.png")
         lines.append(f"{i}.png,{i}m.png,p{i // 2},{'ab'[i // 2 % 2]}")
     (tmp_path / "mine/samples.csv").write_text("\n".join(lines))
@@ -130,7 +122,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_columns_are_asked_about_rather_than_guessed(fault, tmp_path, capsys):
-    picture(tmp_path / "a.png", 0)
+    save_image(tmp_path / "a.png", 0)
     (tmp_path / "t.csv").write_text("file,dx,patient_id\na.png,x,p\n")
     columns, said = FAULTS[fault]
     assert own("--labels", tmp_path / "t.csv", "--columns", columns) in (1, 2)
@@ -141,7 +133,7 @@ def test_columns_are_asked_about_rather_than_guessed(fault, tmp_path, capsys):
 def test_a_column_that_is_not_wanted_is_left_aside(tmp_path, capsys):
     lines = ["file,dx,patient_id"] + [f"{i}.png,{'ab'[i % 2]},p{i % 3}" for i in range(12)]
     for i in range(12):
-        picture(tmp_path / f"{i}.png", i)
+        save_image(tmp_path / f"{i}.png", i)
     (tmp_path / "t.csv").write_text("\n".join(lines))
     assert own("--labels", tmp_path / "t.csv", "--columns", "image=file,label=dx,patient=") == 0
     assert read_manifest("own").patient.eq("").all()

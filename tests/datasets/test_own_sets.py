@@ -30,14 +30,7 @@ from utils.training.data import load_data
 from utils.training.loop import fit
 from utils.training.tasks import Segmentation
 
-
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch) -> Path:
-    """An empty data root and an empty output root."""
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path / "output"))
-    monkeypatch.setenv("BRAIN_MRI_HEADLESS", "1")
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def write(folder: Path, cases: list[tuple[str, np.ndarray, np.ndarray]]) -> Path:

@@ -26,14 +26,7 @@ from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
 from datasets.transforms import TRANSFORMS
 
-
-@pytest.fixture(autouse=True)
-def data(tmp_path, monkeypatch) -> Path:
-    """An empty data root and an empty output root."""
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path / "output"))
-    monkeypatch.setenv("BRAIN_MRI_HEADLESS", "1")
-    return tmp_path / "data"
+pytestmark = pytest.mark.usefixtures("data")
 
 
 def dicom(path: Path, seed: int, patient: str, study: str, number: int = 1, **tags: object) -> None:

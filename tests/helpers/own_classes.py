@@ -28,7 +28,7 @@ def own(*options: str | Path) -> int:
     return download.main(["own", *map(str, options), "--size", "64", "--workers", "1"])
 
 
-def picture(path: Path, seed: int, side: int = 64) -> None:
+def save_image(path: Path, seed: int, side: int = 64) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(head(seed, side)).save(path)
 
@@ -36,7 +36,7 @@ def picture(path: Path, seed: int, side: int = 64) -> None:
 def classes(folder: Path, names: list[str], each: int = 8) -> Path:
     for k, name in enumerate(names):
         for i in range(each):
-            picture(folder / name / f"{i}{'.png' if i % 2 else '.TIF'}", 1000 * k + i)
+            save_image(folder / name / f"{i}{'.png' if i % 2 else '.TIF'}", 1000 * k + i)
     return folder
 
 

@@ -134,3 +134,15 @@ def test_figures_of_the_multi_task_network_draw_what_they_are_given(predictions)
     gain = {"value": 0.01, "low": -0.01, "high": 0.03}
     axis = figures.gains({"s0": {"difference": gain}, "s0-flat": {"difference": gain}}).axes[0]
     assert [t.get_text() for t in axis.get_yticklabels()] == ["s0-flat"]
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_result_on_old_folds_is_marked_in_the_figure_too(old):
+    entry = {"value": 0.9, "low": 0.88, "high": 0.92}
+    run = {"dataset": "brain-tumor-mri", "model": "CustomCNN", "view": "stored", "image_size": 128}
+    record = {"metrics": {"accuracy": entry}, "recipe": {}, "published": None}
+    published = record | {"run": run | {"split": "published", "fold": 0}, "old_folds": False}
+    patient = record | {"run": run | {"split": "patient", "fold": None}, "old_folds": old}
+    axis = figures.against_patients([published, patient]).axes[0]
+    assert [text.get_text().endswith("†") for text in axis.texts] == [False, old]
+    assert ("†" in axis.get_xlabel()) is old

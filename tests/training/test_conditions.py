@@ -7,18 +7,8 @@ from small_training import run_fit
 
 from utils.reporting.records import training_facts
 from utils.training import environment
-from utils.training.checkpoint import TrainingPaused
 
 CONDITIONS = {"processes": "2", "threads": "64", "code": "0123abc", "torch": "2.0.0", "cpu": "another"}
-
-
-@pytest.fixture
-def paused(roots):
-    """A training of four epochs, paused after the second: its folder."""
-    for _ in range(2):
-        with pytest.raises(TrainingPaused):
-            run_fit(roots / "run", epochs=4, time_budget=0)
-    return roots / "run"
 
 
 @pytest.mark.parametrize("what", CONDITIONS)

@@ -12,15 +12,6 @@ from utils import files
 from utils.training.checkpoint import TrainingPaused
 
 
-@pytest.fixture
-def paused(roots):
-    """A training of four epochs, paused after the second: its folder, with two checkpoints."""
-    for _ in range(2):
-        with pytest.raises(TrainingPaused):
-            run_fit(roots / "run", epochs=4, time_budget=0)
-    return roots / "run"
-
-
 def test_no_mutated_checkpoint_is_taken_up(paused):
     path, tried = paused / "checkpoint.pt", 0
     for content in mutations(path.read_bytes()):

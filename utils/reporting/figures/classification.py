@@ -11,7 +11,7 @@ from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
 
 from utils.reporting.figures.common import PUBLISHED_COLOUR
-from utils.reporting.tables.common import find_run, format_ci
+from utils.reporting.tables.common import OLD_FOLDS, find_run, format_ci, mark
 
 
 def confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
@@ -84,20 +84,22 @@ def against_patients(records: Sequence[dict], dataset: str = "brain-tumor-mri") 
     figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.6 * len(order)))
     for y, model in enumerate(order):
         values = [record["metrics"]["accuracy"] for record in pairs[model]]
+        marks = [mark(record) for record in pairs[model]]
         axis.plot([v["value"] for v in values], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
-        for value, colour, label, side in zip(
-            values, ("C0", "C3"), ("published split", "patient folds"), (8, -14), strict=True
+        for value, old, colour, label, side in zip(
+            values, marks, ("C0", "C3"), ("published split", "patient folds"), (8, -14), strict=True
         ):
             spread = [[value["value"] - value["low"]], [value["high"] - value["value"]]]
             axis.errorbar(
                 value["value"], y, xerr=spread, fmt="o", capsize=3, color=colour, label=label if not y else None
             )
             where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": 8}
-            axis.annotate(format_ci(value), (value["value"], y), color=colour, **where)
+            axis.annotate(format_ci(value) + old, (value["value"], y), color=colour, **where)
         if pairs[model][0]["published"]:
             axis.plot(pairs[model][0]["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
     axis.set_yticks(range(len(order)), order)
-    axis.set(xlabel=f"accuracy on {dataset} (95 % CI; diamond: as reported by S2)", ylim=(-0.7, len(order) - 0.3))
+    note = f"; {OLD_FOLDS}: on earlier folds" if any(mark(record) for pair in pairs.values() for record in pair) else ""
+    axis.set(xlabel=f"accuracy on {dataset} (95 % CI; diamond: as reported by S2{note})", ylim=(-0.7, len(order) - 0.3))
     axis.legend(loc="lower right") if order else None
     figure.tight_layout()
     return figure
