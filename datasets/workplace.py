@@ -1,14 +1,13 @@
 """The working folder of a data set in the making: locked, cleaned after a failure, and published when complete."""
 
 import errno
-import fcntl
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from datasets.catalog import DataError
+from datasets.lock import Held, acquire
 from datasets.sources.sample import BrokenArchive
 
 RESUMABLE = ("download", "raw", "raw.json")  # what a later run takes up
@@ -36,18 +35,14 @@ def locked(home: Path) -> Iterator[None]:
     """Hold `.NAME.lock` in the data root; `DataError` names the process that holds it already."""
     home.parent.mkdir(parents=True, exist_ok=True)
     path = home.with_name(f".{home.name}.lock")
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            raise DataError(
-                f"{path}: process {file.read() or '?'} is bringing '{home.name}' in; wait for it or stop it"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+    try:
+        lock = acquire(path, f"prepares '{home.name}'")
+    except Held as who:
+        raise DataError(f"{path}: {who}; wait for it or stop it") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -114,7 +114,7 @@ def publishers_hashes(images: Thumbnails) -> np.ndarray:
 
 
 def relations(images: Thumbnails) -> pd.DataFrame:
-    """Pairs of duplicates counted by `kind`: within a class, between classes, and between the published parts."""
+    """Pairs of duplicates counted by `kind`: within a class, between classes, and between training and test set."""
     pairs, table = duplicate_pairs(images), images.table
     label, part = table.label.to_numpy(), table.published_split.to_numpy()
     flags = pd.DataFrame(
@@ -123,7 +123,7 @@ def relations(images: Thumbnails) -> pd.DataFrame:
             "pairs": True,
             "within a class": label[pairs.i] == label[pairs.j],
             "between classes": label[pairs.i] != label[pairs.j],
-            "between the parts": part[pairs.i] != part[pairs.j],
+            "between training and test set": part[pairs.i] != part[pairs.j],
         }
     )
     kinds = pd.CategoricalIndex(["bytes", "pixels", "near"], name="kind")

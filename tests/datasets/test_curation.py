@@ -203,4 +203,4 @@ def test_relations_count_what_was_planted(roots):
     counted = duplicates.relations(found)
     assert list(counted.index) == ["bytes", "pixels", "near"]
     assert (counted["within a class"] + counted["between classes"] == counted.pairs).all()
-    assert counted["between the parts"].sum() > 0
+    assert counted["between training and test set"].sum() > 0

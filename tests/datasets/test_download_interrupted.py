@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("root")
 def test_two_at_once_the_second_names_the_first(root, tmp_path, capsys):
     root.mkdir()
     with (root / ".sartaj.lock").open("w") as lock:
-        lock.write("4711")
+        lock.write("process 4711 prepares it")
         lock.flush()
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert bring("sartaj", saved(tmp_path, folders("sartaj"))) == 1

@@ -15,8 +15,9 @@ from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
 from utils.parameters import overrides, read_parameters
 from utils.recipes import RECIPES
 from utils.reporting.ledger import states
-from utils.reporting.ledger.__main__ import entries, main
+from utils.reporting.ledger.__main__ import main
 from utils.reporting.ledger.costs import cost
+from utils.reporting.ledger.entries import entries
 from utils.reporting.ledger.plan import PLAN, PROBES
 from utils.reporting.ledger.rows import CALLED, EVERY_SPLIT, Row, row_of
 from utils.reporting.ledger.states import lacks, state_of, unknown, weights_of

@@ -89,7 +89,7 @@ def test_a_row_that_another_ledger_runs_is_left_to_it(roots):
             assert work([row], say=lines.append) == 0
         finally:
             os.killpg(other.pid, signal.SIGTERM)
-    assert lines == [f"{row.name}: another ledger runs it"]
+    assert lines == [f"{row.name}: left out, another process"]
 
 
 def test_a_command_that_ends_well_without_a_record_has_failed(roots, monkeypatch):

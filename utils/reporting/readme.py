@@ -3,27 +3,15 @@
 import re
 from pathlib import Path
 
-import pandas as pd
-
 from datasets.catalog import REPO
 from utils.files import write_atomically
 from utils.reporting import figures
 from utils.reporting.pooling import pool_folds
 from utils.reporting.records import Evidence, load_evidence
 from utils.reporting.tables import BLOCKS, all_runs
+from utils.reporting.tables.common import markdown
 
 BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
-
-
-def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, cells as they are; a line that says so where nothing was run.
-
-    By hand, since pandas needs one more package for it, which pads every column to the width of its longest cell.
-    """
-    if table.empty:
-        return "*not run yet*"
-    lines = [table.columns, ["---"] * len(table.columns), *table.astype(str).to_numpy()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def filled(text: str, evidence: Evidence) -> str:

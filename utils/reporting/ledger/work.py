@@ -1,6 +1,5 @@
 """Works down rows of the ledger, several at once, each in a process of its own that pauses, goes on, and stops."""
 
-import fcntl
 import os
 import signal
 import subprocess
@@ -9,9 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock
 
 from datasets.catalog import REPO
+from datasets.lock import Held, acquire
 from utils.reporting.ledger.rows import Row, file_name
 from utils.reporting.ledger.states import DONE, forget_finished, state_of, weights_of
 from utils.reporting.runs import output_root
@@ -30,7 +31,7 @@ class Job:
     row: Row
     process: subprocess.Popen
     log: Path
-    lock: TextIO
+    lock: FileLock
     started: float
 
 
@@ -86,15 +87,13 @@ def _may_start(ends: float | None) -> bool:
 def _start(row: Row, workers: int, ends: float | None, say: Callable[[str], None]) -> Job | None:
     folder = output_root() / "runs/ledger"
     folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / f"{file_name(row.name)}.lock").open("w")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        say(f"{row.name}: another ledger runs it")
+        lock = acquire(folder / f"{file_name(row.name)}.lock", "runs this row")
+    except Held as who:
+        say(f"{row.name}: left out, {who}")
         return None
     if state_of(row) == DONE:  # by another ledger, since this one began
-        lock.close()
+        lock.release()
         return None
     forget_finished(row)
     left = 0 if ends is None else int((ends - time.monotonic()) // 60)
@@ -116,7 +115,7 @@ def _start(row: Row, workers: int, ends: float | None, say: Callable[[str], None
 
 
 def _ended(job: Job, say: Callable[[str], None]) -> int:
-    job.lock.close()
+    job.lock.release()
     took, code = f"{(time.monotonic() - job.started) / 60:.1f} min", job.process.returncode
     if code == GOES_ON:
         say(f"{job.row.name}: paused after {took}, goes on next time")
@@ -142,7 +141,7 @@ def _stop(running: Sequence[Job], say: Callable[[str], None]) -> None:
             except subprocess.TimeoutExpired:
                 os.killpg(job.process.pid, signal.SIGKILL)
                 job.process.wait()
-            job.lock.close()
+            job.lock.release()
             say(f"{job.row.name}: stopped; goes on from its last whole epoch; its log: {job.log}")
     finally:
         signal.signal(signal.SIGINT, signal.default_int_handler)

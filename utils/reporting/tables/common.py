@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
+import pandas as pd
+
 from datasets.splitting import PROTOCOLS
 from utils.reporting.runs import FULL_SIZE
 
 NONE = "–"
-
-
 OLD_FOLDS = "†"  # of a run that was split by groups and folds which have been made anew since
 STEPS_AT = 64  # pixels at which changes of a method are tried
 
@@ -95,3 +95,14 @@ def sensitivity_specificity(found: dict | None) -> str:
 
 def minutes(record: dict | None) -> str:
     return f"{record['training']['seconds'] / 60:.0f}" if record else NONE
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """A table in Markdown, cells as they are; a line that says so where nothing was run.
+
+    By hand, since pandas needs one more package for it, which pads every column to the width of its longest cell.
+    """
+    if table.empty:
+        return "*not run yet*"
+    lines = [table.columns, ["---"] * len(table.columns), *table.astype(str).to_numpy()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

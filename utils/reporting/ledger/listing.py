@@ -1,0 +1,66 @@
+"""How the ledger is shown: as text for a terminal, and as Markdown for the repository."""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import groupby
+
+import pandas as pd
+
+from utils.reporting.ledger.costs import Cost
+from utils.reporting.ledger.entries import Entry
+from utils.reporting.ledger.states import DONE, state_of
+from utils.reporting.tables.common import markdown as table
+
+NOT_MEASURED = "not measured"
+
+
+def amount(value: Cost | None) -> str:
+    return f"{value.value:.1f}" if value else NOT_MEASURED
+
+
+def text(found: Sequence[Entry]) -> str:
+    """For a terminal: a line a row, below it what it lacks or its command, and where the cost was measured."""
+    lines, group = [], ""
+    for entry in found:
+        if entry.row.group != group:
+            group = entry.row.group
+            lines.append(f"\n{group}\n  row  state         core-hours    GPU-minutes   run")
+        costs = [entry.cost(gpu) for gpu in (False, True)]
+        state = "lacks" if entry.lacks else entry.state
+        lines.append(
+            f"{entry.index:5}  {state:12}  " + "  ".join(f"{amount(c):12}" for c in costs) + f"  {entry.row.name}"
+        )
+        if entry.lacks:
+            lines.append(f"{'':7}lacks: {entry.lacks}")
+        if entry.state != DONE:
+            lines.append(f"{'':7}{entry.command()}")
+            sources = dict.fromkeys(c.source for c in costs if c)
+            lines += [f"{'':7}cost by {source}" for source in sources]
+    return "\n".join([*lines, "", summary(found)])
+
+
+def summary(found: Sequence[Entry]) -> str:
+    counts = Counter("lacking something" if entry.lacks else entry.state for entry in found)
+    hours = sum(c.value for e in found if e.state != DONE and not e.lacks and (c := e.cost(False)))
+    states = ", ".join(f"{n} {state}" for state, n in counts.items())
+    return f"{len(found)} rows: {states}. What can be run here takes {hours:.1f} core-hours, as far as measured."
+
+
+def markdown(found: Sequence[Entry]) -> str:
+    """For the repository: by the committed records alone, so that every machine writes the same."""
+    head = "# Ledger of runs\n\nMade by `make tables` from `saved_metrics/` and the plan in `utils/reporting/ledger/`; "
+    parts = [head + "`python -m utils.reporting.ledger` shows the commands and what this machine lacks."]
+    for group, members in groupby(found, lambda entry: entry.row.group):
+        parts += [f"## {group}", table(pd.DataFrame([_cells(entry) for entry in members]))]
+    return "\n\n".join(parts) + "\n"
+
+
+def _cells(entry: Entry) -> dict[str, object]:
+    value = entry.cost(False)
+    return {
+        "row": entry.index,
+        "run": f"`{entry.row.name}`",
+        "state": entry.unknown or state_of(entry.row, here=False),
+        "core-hours": amount(value),
+        "measured from": f"`{value.source}`" if value else "",
+    }
