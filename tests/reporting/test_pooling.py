@@ -158,3 +158,23 @@ def test_the_split_by_slice_stands_beside_the_split_by_patient(roots):
 
 def test_what_s2_reported_for_its_unets():
     assert tables.s2_segmentation().dice.tolist() == ["86.1", "91.7", "91.8"]
+
+
+def test_a_linear_probe_is_one_of_the_models_that_a_network_has_to_beat(folds):
+    """Beside 1-NN, as a model of its own, whatever its input size; a record of a fine-tuned network is none."""
+    template = json.loads(record_of(folds, "phantom.patient-f0.1-NN.none.seed0").read_text())
+    for split, fold in (("published", None), ("patient", None)):
+        for recipe in ("probe", "onecycle"):
+            run = (
+                template["run"]
+                | {"model": "SqueezeNet", "pretrained": True}
+                | {"recipe": recipe, "split": split, "fold": fold}
+            )
+            record = template | {"id": f"phantom.{split}.{recipe}", "task": "transfer", "recipe": {"name": recipe}}
+            path = folds / f"transfer/phantom/{record['id']}/metrics.json"
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(record | {"run": run | {"image_size": 224}, "folds": [0.5, 0.7]}))
+    pool_folds(folds, resamples=20)
+    shown = tables.BLOCKS["headline"](load_evidence(folds))
+    assert shown.model.tolist() == ["probe of SqueezeNet", "1-NN", "majority"]
+    assert shown.iloc[0]["patient folds"] == tables.format_ci(template["metrics"]["accuracy"])

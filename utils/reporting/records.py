@@ -26,6 +26,7 @@ from utils.training.environment import git_revision, hardware, versions
 from utils.training.loop import Fit
 
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
+PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
 METRICS, HISTORY, PREDICTIONS = "metrics.json", "history.csv", "predictions.csv.gz"
 
 
@@ -150,6 +151,13 @@ class Evidence:
     def probes(self) -> list[dict]:
         """Linear probes: a frozen backbone and a logistic regression."""
         return [record for record in self.of("transfer") if record["run"]["recipe"] == "probe"]
+
+    @property
+    def classifiers(self) -> list[dict]:
+        """Networks from scratch and all that they have to beat: nearest neighbour, majority, and each linear probe as
+        a model of its own, `probe of BACKBONE`. Like the other baselines a probe has no recipe here."""
+        named = [r | {"recipe": None, "run": r["run"] | {"model": f"{PROBE} {r['run']['model']}"}} for r in self.probes]
+        return self.classification + named
 
     def history(self, record: dict) -> pd.DataFrame:
         """The epochs of a run, a row each."""

@@ -66,10 +66,10 @@ __all__ = [
 # Every table by name.
 BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "projects": project_rows,
-    "headline": lambda evidence: published_or_patient(evidence.classification),
-    "cleaning": lambda evidence: cleaned(evidence.classification),
-    "external": lambda evidence: external_tests(evidence.classification),
-    "views": lambda evidence: undone_shortcuts(evidence.classification),
+    "headline": lambda evidence: published_or_patient(evidence.classifiers),
+    "cleaning": lambda evidence: cleaned(evidence.classifiers),
+    "external": lambda evidence: external_tests(evidence.classifiers),
+    "views": lambda evidence: undone_shortcuts(evidence.classifiers),
     "folds": lambda evidence: patient_folds(),
     "shortcuts": lambda evidence: shortcut_accuracy(evidence.findings),
     "nearest": lambda evidence: nearest_neighbour(evidence.findings),

@@ -5,9 +5,11 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from datasets.splitting import PROTOCOLS
+from utils.reporting.records import PROBE
 from utils.reporting.runs import FULL_SIZE
 
 NONE = "–"
+BEST_PROBE = f"{PROBE} ResNet50-v2"  # of the pretrained networks at hand the largest
 OLD_FOLDS = "†"  # of a run that was split by groups and folds which have been made anew since
 STEPS_AT = 64  # pixels at which changes of a method are tried
 
@@ -80,8 +82,11 @@ def is_pooled_elsewhere(record: dict, records: Sequence[dict]) -> bool:
 
 def in_table_order(records: Sequence[dict], key: Callable[[dict], tuple]) -> list[tuple]:
     """The keys of the records' runs: networks first, then what they have to beat."""
-    last = {"1-NN": 1, "majority": 2}
-    return sorted({key(r["run"]) for r in records}, key=lambda k: (k[0] in last, [(last.get(v, 0), v) for v in k]))
+
+    def last(value: object) -> int:
+        return {"1-NN": 2, "majority": 3}.get(value, 0) or int(str(value).startswith(PROBE))
+
+    return sorted({key(r["run"]) for r in records}, key=lambda k: [(last(v), v) for v in k])
 
 
 def training_columns(record: dict) -> dict[str, int]:

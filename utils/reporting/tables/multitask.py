@@ -6,6 +6,7 @@ from utils.analysis.ablation import REFERENCE, budgets, compare, gradient_histor
 from utils.recipes.published import published
 from utils.reporting.records import Evidence
 from utils.reporting.tables.common import (
+    BEST_PROBE,
     NONE,
     SPLIT_ORDER,
     cell,
@@ -38,6 +39,7 @@ def multitask_runs(evidence: Evidence) -> pd.DataFrame:
                 "split": tested(record),
                 "reported by S0": f"{100 * reported['accuracy']:.1f}" if reported else NONE,
                 "accuracy": format_ci(metrics["accuracy"]),
+                "linear probe": cell(find_run(evidence.classifiers, **same, model=BEST_PROBE)),
                 "1-NN": cell(find_run(evidence.classification, **same, model="1-NN")),
                 "macro F1": format_ci(metrics["macro_f1"]),
                 "tumour AUC": format_ci(metrics["tumour_auc"], percent=False),

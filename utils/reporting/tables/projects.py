@@ -6,11 +6,13 @@ from utils.recipes.projects import PROJECTS, Project
 from utils.recipes.published import published
 from utils.reporting.records import Evidence
 from utils.reporting.runs import FULL_SIZE
-from utils.reporting.tables.common import NONE, cell, find_run, format_ci, split_words
+from utils.reporting.tables.common import BEST_PROBE, NONE, cell, find_run, split_words
+
+BASELINES = {"linear probe, both": BEST_PROBE, "1-NN, both": "1-NN"}
 
 
 def project_rows(evidence: Evidence) -> pd.DataFrame:
-    """Who, what, on which data; reported; ours on the same split, ours by patient, and 1-NN on both."""
+    """Who, what, on which data; reported; ours on the same split, ours by patient, and the baselines on both."""
     return pd.DataFrame([_row(project, evidence) for project in PROJECTS])
 
 
@@ -23,20 +25,29 @@ def _row(project: Project, evidence: Evidence) -> dict[str, str]:
         "reported %": f"{project.model} {100 * reported[project.metric]:.1f}",
     }
     if project.missing:
-        return row | {"ours, same split": f"{NONE} ({project.missing})", "ours, by patient": NONE, "1-NN, both": NONE}
+        return (
+            row
+            | {"ours, same split": f"{NONE} ({project.missing})", "ours, by patient": NONE}
+            | dict.fromkeys(BASELINES, NONE)
+        )
     of = {"dataset": project.dataset, "model": project.model, "recipe": project.recipe, "image_size": FULL_SIZE}
     same, patient = find_run(evidence.records, **of, split=project.protocol), _by_patient(evidence, **of)
-    nearest = {"dataset": project.dataset, "model": "1-NN", "recipe": "none"}
-    beside = find_run(evidence.records, **nearest, split=project.protocol), _by_patient(evidence, **nearest)
-    return row | {
+    baselines = {column: _both(evidence, project, model) for column, model in BASELINES.items()}
+    shown = {
         "ours, same split": cell(same, project.metric),
         "ours, by patient": f"{cell(patient, project.metric)}, {split_words(patient['run'])}" if patient else NONE,
-        "1-NN, both": " / ".join(format_ci(r["metrics"][project.metric]) if r else NONE for r in beside),
     }
+    return row | shown | baselines
+
+
+def _both(evidence: Evidence, project: Project, model: str) -> str:
+    """A baseline on the same split, and by patient."""
+    of = {"dataset": project.dataset, "model": model}
+    found = find_run(evidence.classifiers, **of, split=project.protocol), _by_patient(evidence, **of)
+    return " / ".join(cell(record, project.metric) for record in found)
 
 
 def _by_patient(evidence: Evidence, **of: object) -> dict | None:
     """The run over all patient folds, or that of fold 0 where the others are missing."""
-    return find_run(evidence.records, **of, split="patient", fold=None) or find_run(
-        evidence.records, **of, split="patient", fold=0
-    )
+    records = evidence.records + evidence.classifiers
+    return find_run(records, **of, split="patient", fold=None) or find_run(records, **of, split="patient", fold=0)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from utils.analysis.ablation import compare
 from utils.recipes import RECIPES
-from utils.reporting.records import Evidence
+from utils.reporting.records import PROBE, Evidence
 from utils.reporting.tables.common import NONE, cell, find_run, format_ci, is_pooled_elsewhere, mark, minutes, tested
 
 WEIGHTS = {True: "pretrained", False: "from scratch"}
@@ -109,6 +109,7 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
         found = compare(
             {start: {0: record} for start, record in pair.items()}, evidence.predictions, reference="scratch"
         )
+        same = {key: run[key] for key in ("dataset", "split", "fold")}
         rows.append(
             {
                 "data set": run["dataset"],
@@ -120,9 +121,8 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
                 "from scratch": format_ci(found["scratch"]["accuracy"]),
                 "pretrained": format_ci(found["pretrained"]["accuracy"]),
                 "gain by pretraining, points": format_ci(found["pretrained"]["difference"], sign=True),
-                "1-NN": cell(
-                    find_run(evidence.classification, model="1-NN", **{k: run[k] for k in ("dataset", "split", "fold")})
-                ),
+                "linear probe": cell(find_run(evidence.classifiers, model=f"{PROBE} {run['model']}", **same)),
+                "1-NN": cell(find_run(evidence.classification, model="1-NN", **same)),
             }
         )
     return pd.DataFrame(rows)
