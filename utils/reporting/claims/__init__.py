@@ -21,7 +21,13 @@ from utils.reporting.claims.segmentation import (
     slice_wise_split,
     tumour_size,
 )
-from utils.reporting.claims.transfer import frozen_backbone, ingredients, pretraining, test_time_augmentation
+from utils.reporting.claims.transfer import (
+    frozen_backbone,
+    ingredients,
+    linear_probe,
+    pretraining,
+    test_time_augmentation,
+)
 
 __all__ = [
     "above_nearest_neighbour",
@@ -33,6 +39,7 @@ __all__ = [
     "gate_states",
     "glioma_gap",
     "ingredients",
+    "linear_probe",
     "multitask_ablation",
     "multitask_by_split",
     "pretraining",

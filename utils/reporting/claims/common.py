@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from datasets import catalog
+from utils.analysis.paired import paired_difference
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.segmentation import by_patient
 from utils.reporting.records import Evidence
@@ -60,11 +61,7 @@ def apart(a: dict, b: dict) -> bool:
 def accuracy_difference(evidence: Evidence, record: dict, reference: dict) -> dict | None:
     """Accuracy of a run minus that of another on the same test images, image by image, {value, low, high}; None where
     they tested different images."""
-    first, second = (evidence.predictions(r).sort_values("path") for r in (record, reference))
-    if first.path.tolist() != second.path.tolist():
-        return None
-    right = [(table.label == table.predicted).to_numpy().astype(float) for table in (first, second)]
-    return mean_interval(right[0] - right[1], first.group)
+    return paired_difference(evidence.predictions(record), evidence.predictions(reference))
 
 
 def dice_difference(evidence: Evidence, record: dict, reference: dict) -> dict | None:

@@ -1,9 +1,10 @@
 """Sentences on transfer learning."""
 
 from utils.analysis.ablation import compare
-from utils.reporting.claims.common import by_direction, direction, listed, not_run, points
-from utils.reporting.records import Evidence
-from utils.reporting.tables.common import is_pooled_elsewhere
+from utils.reporting.claims.common import bullets, by_direction, direction, listed, not_run, points
+from utils.reporting.records import PROBE, Evidence
+from utils.reporting.tables.common import BEST_PROBE, is_pooled_elsewhere, tested
+from utils.reporting.tables.paired import differences_to_probe
 from utils.reporting.tables.transfer import on_one_budget, pretraining_pairs
 
 OURS = "ours"
@@ -27,6 +28,27 @@ def pretraining(evidence: Evidence) -> str:
         f"and {high:+.1f} points. All of it is {listed(sorted(networks))}, from one seed and at one number of epochs: "
         "a network from scratch may catch up with longer training."
     )
+
+
+def linear_probe(evidence: Evidence) -> str:
+    """Whether training a network gained anything over a logistic regression on frozen features."""
+    of_networks = [(record, found) for record, found in differences_to_probe(evidence) if record["recipe"]]
+    if not of_networks:
+        return not_run("networks beside the linear probe")
+    groups: dict[int, list[str]] = {1: [], 0: [], -1: []}
+    for record, found in of_networks:
+        run = record["run"]
+        where = f"{run['model']} ({run['recipe']}, {run['image_size']} pixels) on `{run['dataset']}`, {tested(record)}"
+        groups[direction(found)].append(f"{where}: {points(found)}")
+    backbone = BEST_PROBE.removeprefix(PROBE).strip()
+    intro = (
+        f"Of {len(of_networks)} trained networks that tested the same images as the linear probe of {backbone}, "
+        f"{len(groups[1])} are shown to be better than it, {len(groups[-1])} to be worse, and for {len(groups[0])} no "
+        "difference is shown (95 % interval image by image; one seed each; many networks were trained for fewer "
+        "epochs, and on smaller images, than in the original projects)"
+    )
+    better = [*groups[1], *groups[0]]
+    return bullets(f"{intro}. Not worse:", better) if better else f"{intro}."
 
 
 def ingredients(evidence: Evidence) -> str:

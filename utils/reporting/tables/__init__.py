@@ -18,6 +18,7 @@ from utils.reporting.tables.classification import (
 from utils.reporting.tables.common import find_run, format_ci
 from utils.reporting.tables.curation import class_shift, nearest_neighbour, patient_folds, shortcut_accuracy
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
+from utils.reporting.tables.paired import against_the_probe
 from utils.reporting.tables.projects import project_rows
 from utils.reporting.tables.run_list import all_runs
 from utils.reporting.tables.segmentation import (
@@ -34,6 +35,7 @@ from utils.reporting.tables.transfer import backbone_runs, pretraining_gain, pre
 __all__ = [
     "BLOCKS",
     "ablation_runs",
+    "against_the_probe",
     "all_runs",
     "backbone_runs",
     "balance_effects",
@@ -85,6 +87,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "balances": balance_effects,
     "backbones": backbone_runs,
     "probes": probe_runs,
+    "paired": against_the_probe,
     "starts": pretraining_gain,
     "recipes": recipe_runs,
 }

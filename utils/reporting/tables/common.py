@@ -11,6 +11,7 @@ from utils.reporting.runs import FULL_SIZE
 NONE = "–"
 BEST_PROBE = f"{PROBE} ResNet50-v2"  # of the pretrained networks at hand the largest
 OLD_FOLDS = "†"  # of a run that was split by groups and folds which have been made anew since
+WEIGHTS = {True: "pretrained", False: "from scratch"}
 STEPS_AT = 64  # pixels at which changes of a method are tried
 
 

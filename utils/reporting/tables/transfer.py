@@ -5,9 +5,17 @@ import pandas as pd
 from utils.analysis.ablation import compare
 from utils.recipes import RECIPES
 from utils.reporting.records import PROBE, Evidence
-from utils.reporting.tables.common import NONE, cell, find_run, format_ci, is_pooled_elsewhere, mark, minutes, tested
-
-WEIGHTS = {True: "pretrained", False: "from scratch"}
+from utils.reporting.tables.common import (
+    NONE,
+    WEIGHTS,
+    cell,
+    find_run,
+    format_ci,
+    is_pooled_elsewhere,
+    mark,
+    minutes,
+    tested,
+)
 
 
 def backbone_runs(evidence: Evidence) -> pd.DataFrame:

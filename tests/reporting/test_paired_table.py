@@ -1,0 +1,51 @@
+"""Networks beside the linear probe: who is shown to be better follows from the predictions of both."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from utils.evaluation.intervals import mean_interval
+from utils.reporting import claims, tables
+from utils.reporting.records import Evidence
+from utils.reporting.runs import Run
+
+IMAGES = [f"g{i:03}" for i in range(100)]
+
+
+@pytest.fixture
+def put_accuracy(put):
+    def write(share: float, paths=IMAGES, seed: int = 0, **of) -> Evidence:
+        right = np.arange(len(paths)) < round(share * len(paths))
+        predicted = np.where(right, "glioma", "notumor")
+        table = pd.DataFrame({"path": paths, "label": "glioma", "group": paths, "predicted": predicted})
+        run = Run(**{"dataset": "brain-tumor-mri", "split": "published", "seed": seed} | of)
+        metrics = {"accuracy": mean_interval(right, paths)}
+        return put(run, table, images=len(paths), metrics=metrics, recipe={"name": run.recipe}, old_folds=False)
+
+    return write
+
+
+PROBE = {"model": "ResNet50-v2", "recipe": "probe", "pretrained": True, "image_size": 224, "task": "transfer"}
+
+
+def test_better_worse_and_no_difference_are_told_apart(put_accuracy):
+    put_accuracy(0.6, **PROBE)
+    put_accuracy(0.9, model="CustomCNN", recipe="s2")
+    put_accuracy(0.2, model="AlexNet", recipe="s2")
+    evidence = put_accuracy(0.61, model="ViT", recipe="s2")
+    table = tables.BLOCKS["paired"](evidence)
+    assert table.model.tolist() == ["CustomCNN", "ViT", "AlexNet"], "the probe itself is none of them"
+    assert table["minus linear probe, points"].str.split().str[0].tolist() == ["+30.0", "+1.0", "-40.0"]
+    assert table["p, corrected"].tolist()[1] == "1.000" and float(table["p, corrected"][0].lstrip("<")) < 0.01
+    said = claims.linear_probe(evidence)
+    assert "Of 3 trained networks" in said and "1 are shown to be better than it, 1 to be worse, and for 1 no" in said
+    assert "CustomCNN (s2, 128 pixels)" in said and "ViT" in said and "AlexNet" not in said
+
+
+def test_only_the_same_images_are_compared_and_only_once(put_accuracy):
+    put_accuracy(0.6, **PROBE)
+    put_accuracy(0.9, model="CustomCNN", recipe="s2", seed=1)
+    put_accuracy(0.9, paths=IMAGES[:50], model="AlexNet", recipe="s2")
+    evidence = put_accuracy(0.9, model="ViT", recipe="s2", split="cleaned")
+    assert tables.BLOCKS["paired"](evidence).empty
+    assert "not run yet" in claims.linear_probe(evidence)
