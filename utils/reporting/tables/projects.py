@@ -24,20 +24,14 @@ def _row(project: Project, evidence: Evidence) -> dict[str, str]:
         "task and data": f"{project.task}; {project.data}",
         "reported %": f"{project.model} {100 * reported[project.metric]:.1f}",
     }
-    if project.missing:
-        return (
-            row
-            | {"ours, same split": f"{NONE} ({project.missing})", "ours, by patient": NONE}
-            | dict.fromkeys(BASELINES, NONE)
-        )
-    of = {"dataset": project.dataset, "model": project.model, "recipe": project.recipe, "image_size": FULL_SIZE}
-    same, patient = find_run(evidence.records, **of, split=project.protocol), _by_patient(evidence, **of)
+    same, patient = f"{NONE} ({project.missing})", NONE
+    if not project.missing:
+        of = {"dataset": project.dataset, "model": project.model, "recipe": project.recipe, "image_size": FULL_SIZE}
+        same = cell(find_run(evidence.records, **of, split=project.protocol), project.metric)
+        found = _by_patient(evidence, **of)
+        patient = f"{cell(found, project.metric)}, {split_words(found['run'])}" if found else NONE
     baselines = {column: _both(evidence, project, model) for column, model in BASELINES.items()}
-    shown = {
-        "ours, same split": cell(same, project.metric),
-        "ours, by patient": f"{cell(patient, project.metric)}, {split_words(patient['run'])}" if patient else NONE,
-    }
-    return row | shown | baselines
+    return row | {"ours, same split": same, "ours, by patient": patient} | baselines
 
 
 def _both(evidence: Evidence, project: Project, model: str) -> str:
