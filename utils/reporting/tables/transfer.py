@@ -7,6 +7,7 @@ from utils.recipes import RECIPES
 from utils.reporting.records import PROBE, Evidence
 from utils.reporting.tables.common import (
     NONE,
+    SPLIT_ORDER,
     WEIGHTS,
     cell,
     find_run,
@@ -59,7 +60,7 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
 def probe_runs(evidence: Evidence) -> pd.DataFrame:
     """Linear probes, a row a data set, backbone and input size: accuracy under each protocol, and 1-NN by patient."""
     rows: dict[tuple, dict[str, str]] = {}
-    for record in evidence.probes:
+    for record in sorted(evidence.probes, key=lambda r: SPLIT_ORDER[r["run"]["split"]]):
         run = record["run"]
         if is_pooled_elsewhere(record, evidence.probes):
             continue
