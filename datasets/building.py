@@ -35,10 +35,11 @@ def build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers:
     source = json.loads((raw.parent / "raw.json").read_text(encoding="utf-8"))
     archive = source["archive"].get("path", dataset.name)
     images = own.count(raw) if dataset.layout == "own" else len(samples) * dataset.slices
-    is_part = images < (1 - MAX_BROKEN) * dataset.images
+    published = layouts.published_images(dataset, raw)
+    is_part = images < (1 - MAX_BROKEN) * published
     if is_part and how["whole"]:
         raise BrokenArchive(
-            f"{archive}: {images:,} of the {dataset.images:,} images that "
+            f"{archive}: {images:,} of the {published:,} images that "
             f"{dataset.name} was published with; {_again(dataset)}, or add --partial to take this part of it"
         )
     with bar(images, "preprocessing", "images") as progress:
@@ -56,15 +57,19 @@ def build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers:
         )
     _judge(dataset, broken, len(samples), archive)
     known = manifest.originals(dataset.name)
-    rows = [manifest.row(sample.label, sample.split, f, known) for f in stored for sample in [_sample_of(samples, f)]]
+    found = ((_sample_of(samples, facts), facts) for facts in stored)
+    rows = [manifest.row(sample.label, sample.split, {**sample.facts, **facts}, known) for sample, facts in found]
     notes = source.pop("notes", []) + _one_spelling(rows, "patient", "to be one person")
-    mark = {"partial": f"{len(rows)} of {dataset.images}"} if is_part else {}
+    mark = {"partial": f"{len(rows)} of {published}"} if is_part else {}
     remarks = Counter(remark for row in rows for remark in row.pop("remarks"))
     rows = [row | mark for row in rows]
-    if absent := sorted(set(dataset.classes) - {row["label"] for row in rows}):
+    labels = {row["label"] for row in rows}
+    if absent := sorted(set(dataset.classes) - set(dataset.findings) - labels):
         raise BrokenArchive(f"{dataset.name}: no image of {', '.join(absent)}; {_again(dataset)}")
     manifest.write_manifest(work / "manifest.csv", rows)
     extra = _reader_s_own(dataset, rows, remarks, work, raw) if dataset.layout == "own" else {}
+    if not dataset.classes:  # only the data at hand name them, see `catalog.get`
+        extra |= {"classes": sorted(labels), "channels": list(dataset.channels), "mask_channels": []}
     counts = manifest.count(rows)
     for difference in manifest.count_differences(dataset, counts):
         print(f"note: {difference}", file=sys.stderr)

@@ -7,16 +7,19 @@ import difflib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
+from datasets.facts import BRATS_REGIONS, CLASSES, HEALTHY, TUMOUR, Dataset
+from datasets.further_sets import FURTHER_SETS
+
+__all__ = ["CATALOG", "CLASSES", "HEALTHY", "REPO", "TUMOUR", "DataError", "Dataset", "UnknownName", "get", "lookup"]
+
 T = TypeVar("T")
 
 REPO = Path(__file__).resolve().parent.parent
-CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
-HEALTHY = "notumor"  # the class without a tumour, by one name in every set that has it
 
 
 class DataError(Exception):
@@ -40,56 +43,6 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
     raise UnknownName(f"unknown {what} '{name}'{hint} Known: {', '.join(table)}")
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """The facts of one data set that hold before a byte of it is fetched.
-
-    Attributes:
-        folders: publisher's class folder (or code) → label.  `splits`: publisher's split folder → "train" | "test".
-        counts: published split ("" where the publisher made none) → label → number of images.
-        channels: names of the stored channels; `grey` is the one used where a single grey image is needed.
-        mask_channels: names of the mask's channels, empty where there are no masks.
-        regions: what is scored besides the channels: name → channels that it unites.
-        size: side of the stored images by default.
-        slices: images in a file, or in a patient's volumes; 1 where an image is a file.
-        folds: number of patient folds; as many as patients where these are few.
-        archive: name under which the publisher ships the set.
-        crop: how its images are cropped by default, a rule of `preprocess.CROPS`. The sets on which S2
-            published are cropped by S2's own rule, so that its numbers are answered on its images; `margin` cuts
-            into fewer tumours.
-    """
-
-    name: str
-    title: str
-    classes: tuple[str, ...]
-    counts: Mapping[str, Mapping[str, int]]
-    licence: str
-    citation: str
-    url: str = ""
-    kaggle: str = ""
-    archive: str = ""
-    layout: str = "folders"
-    crop: str = "s2"
-    splits: Mapping[str, str] = field(default_factory=dict)
-    folders: Mapping[str, str] = field(default_factory=dict)
-    channels: tuple[str, ...] = ("grey",)
-    grey: int = 0
-    mask_channels: tuple[str, ...] = ()
-    regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    size: int = 256
-    slices: int = 1
-    folds: int = 5
-
-    @property
-    def images(self) -> int:
-        """Number of images as published."""
-        return sum(sum(labels.values()) for labels in self.counts.values())
-
-
-# BraTS scores these three: whole tumour, tumour core, enhancing tumour (the mask ET itself).
-BRATS_REGIONS = {"WT": ("NCR", "ED", "ET"), "TC": ("NCR", "ET")}
-
-
 def _counts(glioma: int, meningioma: int, notumor: int, pituitary: int) -> dict[str, int]:
     return dict(zip(CLASSES, (glioma, meningioma, notumor, pituitary), strict=True))
 
@@ -110,6 +63,10 @@ CATALOG: dict[str, Dataset] = {
             mask_channels=("NCR", "ED", "ET"),
             regions=BRATS_REGIONS,
             size=128,
+            faults=(
+                "Its patients cross the published split, and copies, wrong labels and turned images are planted: "
+                "it is for teaching.",
+            ),
         ),
         Dataset(
             name="brain-tumor-mri",
@@ -123,6 +80,12 @@ CATALOG: dict[str, Dataset] = {
             archive="brain-tumor-mri-dataset.zip",
             splits={"Training": "train", "Testing": "test"},
             folders={c: c for c in CLASSES},
+            faults=(
+                "Patients and copies are on both sides of the published split.",
+                "Images without a tumour come from other sources than the tumours, and the orientation of a slice "
+                "tells its class.",
+                "Patients are known only of the images that show a slice of cheng.",
+            ),
         ),
         Dataset(
             name="sartaj",
@@ -141,6 +104,11 @@ CATALOG: dict[str, Dataset] = {
                 "no_tumor": "notumor",
                 "pituitary_tumor": "pituitary",
             },
+            faults=(
+                "Copies are on both sides of the published split, and some test images carry another label than "
+                "their copy.",
+                "It shares thousands of images with brain-tumor-mri: neither may serve as the other's test set.",
+            ),
         ),
         Dataset(
             name="cheng",
@@ -155,7 +123,13 @@ CATALOG: dict[str, Dataset] = {
             crop="margin",
             folders={"1": "meningioma", "2": "glioma", "3": "pituitary"},
             mask_channels=("tumour",),
+            faults=(
+                "No image is without a tumour.",
+                "Letters behind some patient codes may count examinations or people; they are merged, which is "
+                "cautious.",
+            ),
         ),
+        *FURTHER_SETS,
         Dataset(
             name="brats2020",
             title="BraTS 2020 training data: 369 patients × 155 slices, four sequences, masks",
@@ -174,6 +148,7 @@ CATALOG: dict[str, Dataset] = {
             regions=BRATS_REGIONS,
             size=240,
             slices=155,
+            faults=("One segmentation has another file name than all others (BraTS20_Training_355).",),
         ),
         Dataset(
             name="brats-mini",
@@ -192,6 +167,7 @@ CATALOG: dict[str, Dataset] = {
             size=240,
             slices=155,
             folds=6,
+            faults=("Two of four sequences and six patients: enough to test the path, not to compare networks.",),
         ),
         Dataset(
             name="own",
@@ -212,11 +188,12 @@ CATALOG: dict[str, Dataset] = {
 def get(name: str) -> Dataset:
     """The facts of data set `name`; raises `UnknownName` with the nearest name otherwise.
 
-    Of `own`, whose classes and channels are the reader's, they are those of what was brought in.
+    Of `own`, whose classes and channels are the reader's, and of a set whose classes only its data tell, they are those
+    of what was brought in.
     """
     facts = lookup(CATALOG, name, "data set")
     log = data_root() / name / "log.json"
-    if facts.layout != "own" or not log.is_file():
+    if (facts.layout != "own" and facts.classes) or not log.is_file():
         return facts
     return replace(facts, **_brought_in(log, log.stat().st_mtime_ns))
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import catalog, workplace
+from datasets.card import card
 from datasets.catalog import DataError, UnknownName
 from datasets.intake import existing, prepare
 from datasets.sources import own
@@ -41,6 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bits", type=int, choices=(8, 16), help="of a pixel of a volume (8)")
     parser.add_argument("--partial", action="store_true", help="take an archive that lacks images of the published set")
     parser.add_argument("--replace", action="store_true", help="pack the archive anew, in place of what is there")
+    parser.add_argument("--card", action="store_true", help="show its origin, licence, counts and known faults")
     parser.add_argument("--check", action="store_true", help="verify what is there and change nothing")
     return parser
 
@@ -113,6 +115,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
+        if args.card:
+            print(card(args.name))
+            return 0
         if fault := _usage_fault(args):
             parser.error(fault)
         if args.check:

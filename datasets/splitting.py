@@ -12,16 +12,20 @@ import pandas as pd
 
 from datasets import catalog
 from datasets.catalog import DataError, lookup
+from datasets.labels import classes_of, external_target, viewed
 from datasets.store import index
+from datasets.store.findings import strata
 from datasets.store.index import read_manifest, read_splits
 
 FOLDS = 5  # of the committed tables; `Dataset.folds` differs where patients are few
+DRAWN = {"slices": 0.1, "random": 0.2}  # share of the images that these protocols draw as the test set
 MIDDLE = (39, 115)  # S2's 77 slices of a BraTS volume, first and last
 SELECTIONS = ("all", "middle")
 PROTOCOLS = {
     "published": "the folders as the publisher ships them",
     "cleaned": "these folders after S0's cleaning: of images with one pHash, one is kept",
     "slices": "S2's for volumes: a tenth of the slices, drawn at random, though their neighbours are trained on",
+    "random": "S4's: a fifth of the images, drawn at random, whatever else of their patients is trained on",
     "patient": f"{FOLDS} folds; no patient, duplicate or near-duplicate group on both sides",
     "external": "trained on the whole set, tested on what another set has that this one has not",
 }
@@ -111,6 +115,7 @@ def make_split(
     fold: int = 0,
     *,
     test_on: str = "",
+    target: str = "label",
     val_fraction: float = 0.1,
     seed: int = 0,
     selection: str = "all",
@@ -123,16 +128,19 @@ def make_split(
         fold: which of the patient folds (`Dataset.folds`, mostly 5) is the test set; ignored by the other protocols.
         test_on: the data set that `external` tests on. Its images whose group is also in `name`, and those of a class
             that `name` does not have, are left out.
+        target: key of `labels.TARGETS`, what is asked of the images; folds are the same for all.
         val_fraction: share of the training set that becomes validation, cut by group; 1/round(1/f) is used, or one
             group where there are fewer.
         seed: of the validation cut only. What is tested never depends on it.
         selection: of `SELECTIONS`; "middle" leaves S2's 77 middle slices of each volume in all three parts.
 
     Raises:
-        DataError: unknown protocol, fold out of range, or a set that has no such protocol.
+        DataError: unknown protocol, fold out of range, a set that has no such protocol, or one for testing only.
     """
     lookup(PROTOCOLS, protocol, "split")
     lookup(dict.fromkeys(SELECTIONS), selection, "selection")
+    if catalog.get(name).test_only:
+        raise DataError(f"'{name}' is for testing only: train on another set, with split='external', test_on='{name}'")
     if not 0 <= fold < catalog.get(name).folds:
         raise DataError(f"fold={fold}: the folds are 0 to {catalog.get(name).folds - 1}")
     if (protocol == "external") != bool(test_on):
@@ -140,14 +148,14 @@ def make_split(
     if test_on:
         catalog.get(test_on)
     manifest = read_manifest(name)
-    labels, groups = manifest.label.to_numpy(), groups_of(name, manifest)
+    labels, groups = strata(name, manifest), groups_of(name, manifest)
     if protocol == "external":
-        rest, test, test_groups = np.arange(len(manifest)), *_external_test(name, test_on)
+        rest, test, test_groups = np.arange(len(manifest)), *_external_test(name, test_on, target)
     else:
         if protocol == "patient":
             is_test = _patient_folds(name, manifest, groups) == fold
-        elif protocol == "slices":
-            is_test = np.random.default_rng(0).permutation(len(manifest)) < len(manifest) / 10
+        elif protocol in DRAWN:
+            is_test = np.random.default_rng(0).permutation(len(manifest)) < len(manifest) * DRAWN[protocol]
         else:
             is_test = _published_test(name, manifest)
         kept = ~_removed_by_s0(name, manifest) if protocol == "cleaned" else np.ones(len(manifest), bool)
@@ -182,7 +190,7 @@ def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.
         raise DataError(
             f"{index.SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed"
         )
-    return grouped_folds(manifest.label.to_numpy(), groups, catalog.get(name).folds, seed=0)
+    return grouped_folds(strata(name, manifest), groups, catalog.get(name).folds, seed=0)
 
 
 def _table(path: str, names: str) -> pd.DataFrame:
@@ -200,14 +208,16 @@ def _removed_by_s0(name: str, manifest: pd.DataFrame) -> np.ndarray:
     return manifest.path.isin(_table(f"s0/{name}.csv", name).path).to_numpy()
 
 
-def _external_test(name: str, test_on: str) -> tuple[np.ndarray, np.ndarray]:
+def _external_test(name: str, test_on: str, target: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `test_on` that `name` has no relative of, and their groups."""
     if name == test_on:
         raise DataError(f"test_on='{test_on}': the set cannot be external to itself")
+    asked = external_target(name, test_on, target)
     overlap = _table(overlap_file(name, test_on), f"{name} {test_on}")
     manifest = read_manifest(test_on)
     shared = manifest.path.isin(overlap.path[overlap.dataset == test_on])
-    rows = np.flatnonzero(~shared & manifest.label.isin(catalog.get(name).classes))
+    fits = asked == "findings" or viewed(manifest.label, asked).isin(classes_of(name, asked))
+    rows = np.flatnonzero(~shared & fits)
     if not len(rows):
         raise DataError(f"'{test_on}' has no image, of a class of '{name}', that '{name}' has no relative of")
     return rows, groups_of(test_on, manifest)[rows]

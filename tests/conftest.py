@@ -12,6 +12,7 @@ from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 
 torch.set_num_threads(min(2, torch.get_num_threads()))  # fewer where OMP_NUM_THREADS says so
+CURATED = ("brain-tumor-mri", "sartaj", "cheng", "navoneel", "brain-tumor-44c")
 
 
 @pytest.fixture(scope="session")
@@ -40,16 +41,23 @@ def parts(roots):
     return [ImageDataset("phantom", rows[:32], image_size=64) for rows in (split.train, split.val)]
 
 
-@pytest.fixture(scope="session")
-def real_sets(tmp_path_factory):
-    """A data root with the three real sets, brought in by `download.py`; skips where there are no archives."""
+def real_archive(name: str) -> Path:
+    """The real archive of a data set, under the name that the tests' folder has for it; skips where there is none."""
     archives = os.environ.get("BRAIN_MRI_ARCHIVES")
     if not archives:
         pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")
+    return Path(archives) / {"navoneel": "navoneel.zip", "chest-xray14": "nih-chest-xray-sample.zip"}.get(
+        name, catalog.get(name).archive
+    )
+
+
+@pytest.fixture(scope="session")
+def real_sets(tmp_path_factory):
+    """A data root with the real sets that curation compares, brought in by `download.py`; skips without archives."""
+    archives = {name: real_archive(name) for name in CURATED}
     root = tmp_path_factory.mktemp("real")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAIN_MRI_DATA", str(root))
-        for name in ("brain-tumor-mri", "sartaj", "cheng"):
-            archive = Path(archives) / catalog.get(name).archive
+        for name, archive in archives.items():
             assert download.main([name, "--archive", str(archive)]) == 0
         yield root

@@ -19,6 +19,7 @@ OURS = {"datasets", "models", "utils"}
 NEEDED = {
     "six": "kaggle imports it without asking for it",
     "jupyterlab": "make lab",
+    "openpyxl": "pandas reads ReMIND's clinical table with it",
     "ipykernel": "runs the notebooks",
     "pytest-timeout": "ends a test that hangs",
     "pytest-xdist": "make test runs two files at a time",

@@ -30,10 +30,18 @@ def _before(name: str) -> pd.DataFrame | None:
     return pd.read_csv(path, dtype=str, keep_default_na=False) if path.is_file() else None
 
 
+def _protocols(name: str, published: bool) -> list[str]:
+    """Protocols under which the nearest neighbour may be asked."""
+    if get(name).test_only:
+        return []
+    beside = ["published"] if published else [] if names_patients(name) else ["random"]
+    return [*beside, "patient"]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: curate the named sets, alone and pair by pair; print the facts, write the tables."""
     parser = argparse.ArgumentParser(prog="python -m datasets.curation", description=main.__doc__)
-    parser.add_argument("datasets", nargs="+", metavar="NAME", help="brain-tumor-mri, sartaj, cheng, phantom")
+    parser.add_argument("datasets", nargs="+", metavar="NAME", help="brain-tumor-mri, sartaj, cheng, phantom, …")
     parser.add_argument("--write", action="store_true", help="write the tables and facts.json to datasets/splits/")
     args = parser.parse_args(argv)
     path = index.SPLITS / "facts.json"
@@ -49,21 +57,22 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"{own[0]} and {other}, images shared\n{relatives.write_overlap(own[0], other).to_string()}")
             return 0
         images = {name: look(name, progress=sys.stderr.isatty()) for name in dict.fromkeys(needed)}
-        tables = {}
+        tables, alike = {}, {name: get(name).alike for name in args.datasets}
         for name in args.datasets:
-            tables[name] = curate(images[name], images[REFERENCE] if name in linked else None, before=_before(name))
+            reference = images[REFERENCE] if name in linked else None
+            tables[name] = curate(images[name], reference, before=_before(name), alike=alike[name])
             published = tables[name].published_split.eq("test").any()
             if args.write:
                 write(tables[name], f"{name}.csv")
                 if published:
                     write(tables[name][["path"]].drop(index=s0_cleaning(images[name])), f"s0/{name}.csv")
-            known[name] = facts(images[name], tables[name])
-            for protocol in ["published", "patient"] if published else ["patient"]:
+            known[name] = facts(images[name], tables[name], alike[name])
+            for protocol in _protocols(name, published):
                 share = neighbours.accuracy(images[name], protocol)
                 known[name][f"1-NN on thumbnails, {protocol} split, accuracy"] = round(share, 4)
             print(f"\n{name}\n{pd.Series(known[name], dtype=object).to_string()}", flush=True)
         for a, b in itertools.combinations(args.datasets, 2):
-            shared = overlap(images[a], images[b], tables[a], tables[b])
+            shared = overlap(images[a], images[b], tables[a], tables[b], alike[a], alike[b])
             known[f"{a} and {b}"] = {
                 f"{name}: {kind}": int(count)
                 for (name, kind), count in shared.groupby(["dataset", "kind"]).size().items()

@@ -19,6 +19,7 @@ from datasets.transforms import TRANSFORMS
 BLOCK = 512  # rows that are compared with all at a time
 NEAR_BITS, NEAR_CORRELATION = 4, 0.97
 ALIKE_CORRELATION = 0.93  # of packed images; at .91 groups begin to run together
+ALIKE = ("packed", ALIKE_CORRELATION)  # `Dataset.alike` of most sets
 
 
 def identical_pairs(keys: Sequence[str]) -> pd.DataFrame:
@@ -58,17 +59,21 @@ def near_pairs(images: Thumbnails, bits: int = NEAR_BITS, correlation: float = N
     return pairs.drop_duplicates(["i", "j"]).sort_values(["i", "j"], ignore_index=True)
 
 
-def alike_pairs(images: Thumbnails, correlation: float = ALIKE_CORRELATION) -> tuple[np.ndarray, np.ndarray]:
+def alike_pairs(
+    images: Thumbnails, correlation: float = ALIKE_CORRELATION, of: str = "packed"
+) -> tuple[np.ndarray, np.ndarray]:
     """All pairs i < j whose packed images correlate under one of the 8 transforms: brute force, nothing is sampled.
 
+    `of`: "packed", or "whole" for the images as published.
     They need not be copies: neighbouring slices of one person agree so well. Where nobody names the patients, that is
     all there is to keep such slices together.
     """
     size = len(images)
-    mine = torch.from_numpy(images.packed.reshape(size, -1))
+    small = images.packed if of == "packed" else images.thumbnails
+    mine = torch.from_numpy(small.reshape(size, -1))
     found = [(np.zeros(0, np.int64),) * 2]
     for turned in TRANSFORMS.values():
-        other = torch.from_numpy(np.ascontiguousarray(turned(images.packed)).reshape(size, -1))
+        other = torch.from_numpy(np.ascontiguousarray(turned(small)).reshape(size, -1))
         for start in range(0, size, BLOCK):  # bounds the memory: BLOCK × N floats at a time
             i, j = (mine[start : start + BLOCK] @ other[start:].T >= correlation).nonzero(as_tuple=True)
             i, j = i.numpy() + start, j.numpy() + start

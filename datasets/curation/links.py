@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import torch
 
-from datasets.curation.duplicates import NEAR_CORRELATION, alike_pairs, components, duplicate_pairs, identical_pairs
+from datasets.curation.duplicates import (
+    ALIKE,
+    NEAR_CORRELATION,
+    alike_pairs,
+    components,
+    duplicate_pairs,
+    identical_pairs,
+)
 from datasets.curation.thumbnails import Thumbnails, join
 from datasets.store import index
 from datasets.transforms import TRANSFORMS
@@ -35,12 +42,20 @@ def link(images: Thumbnails, reference: Thumbnails, correlation: float = NEAR_CO
     )
 
 
-def overlap(a: Thumbnails, b: Thumbnails, table_a: pd.DataFrame, table_b: pd.DataFrame) -> pd.DataFrame:
+def overlap(
+    a: Thumbnails,
+    b: Thumbnails,
+    table_a: pd.DataFrame,
+    table_b: pd.DataFrame,
+    alike_a: tuple[str, float] = ALIKE,
+    alike_b: tuple[str, float] = ALIKE,
+) -> pd.DataFrame:
     """Images of two sets that have a relative in the other one, a row an image: `dataset`, `path`, `kind`.
 
     `kind` is the strictest that holds: "bytes", "pixels", "near", "patient", "alike" (`duplicates.alike_pairs`), or
     "group" for an image that is joined to the other set only through its group.
-    `table_a` and `table_b` are the split tables from `curate`.
+    `table_a` and `table_b` are the split tables from `curate`; `alike_a` and `alike_b` are `Dataset.alike`: two
+    images of one set are alike by its own rule, images of both sets by either.
     """
     both = join(a, b)
     where = np.repeat([0, 1], [len(a), len(b)])
@@ -48,17 +63,22 @@ def overlap(a: Thumbnails, b: Thumbnails, table_a: pd.DataFrame, table_b: pd.Dat
     # identical_pairs names only the first of its kind, which may lie in the same set: all of one key belong together
     names = {"bytes": both.table.sha256, "pixels": both.table.pixels}
     names["patient"] = pd.concat([table_a.patient, table_b.patient], ignore_index=True)
-    i, j = alike_pairs(both)
+    found = []
+    for own, (of, correlation) in enumerate((alike_a, alike_b)):
+        i, j = alike_pairs(both, correlation, of)
+        kept = (where[i] == own) | (where[j] == own)
+        found.append((i[kept], j[kept]))
+    i, j = (np.concatenate(ends) for ends in zip(*found, strict=True))
     same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(names["patient"])])
     joined = pd.concat([pairs[["i", "j"]], same_patient, pd.DataFrame({"i": i, "j": j})])
     names["group"] = pd.Series(components(len(both), joined.i.to_numpy(int), joined.j.to_numpy(int)))
     crossing = pairs[where[pairs.i] != where[pairs.j]]
-    near, alike = np.zeros(len(both), bool), np.zeros(len(both), bool)
+    near, similar = np.zeros(len(both), bool), np.zeros(len(both), bool)
     near[np.concatenate([crossing.i, crossing.j]).astype(int)] = True
-    alike[np.concatenate([i[where[i] != where[j]], j[where[i] != where[j]]])] = True
+    similar[np.concatenate([i[where[i] != where[j]], j[where[i] != where[j]]])] = True
     in_both = {kind: pd.Series(where).groupby(key.to_numpy()).transform("nunique").eq(2) for kind, key in names.items()}
     in_both["patient"] &= names["patient"].ne("")
-    seen = {"near": pd.Series(near), "patient": in_both["patient"], "alike": pd.Series(alike)}
+    seen = {"near": pd.Series(near), "patient": in_both["patient"], "alike": pd.Series(similar)}
     in_both = {"bytes": in_both["bytes"], "pixels": in_both["pixels"]} | seen | in_both
     kind = np.select([held.to_numpy() for held in in_both.values()], list(in_both), "")
     return both.table[["dataset", "path"]].assign(kind=kind)[kind != ""]

@@ -14,7 +14,7 @@ def nearest_labels(thumbnails: Thumbnails, protocol: str) -> Iterator[tuple[Spli
 
     Args:
         thumbnails: of one whole data set, in manifest order, as the publisher framed them.
-        protocol: "published", or "patient" for the five folds one after the other.
+        protocol: "published", "random", or "patient" for the five folds one after the other.
 
     Yields:
         each split, and the labels in the order of its test rows.

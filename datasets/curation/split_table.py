@@ -8,7 +8,7 @@ import pandas as pd
 from datasets import catalog
 from datasets.catalog import DataError
 from datasets.curation.duplicates import (
-    ALIKE_CORRELATION,
+    ALIKE,
     alike_pairs,
     components,
     duplicate_pairs,
@@ -24,7 +24,11 @@ SPLIT_COLUMNS = ["path", "label", "published_split", "patient", "group", "transf
 
 
 def curate(
-    images: Thumbnails, reference: Thumbnails | None = None, seed: int = 0, before: pd.DataFrame | None = None
+    images: Thumbnails,
+    reference: Thumbnails | None = None,
+    seed: int = 0,
+    before: pd.DataFrame | None = None,
+    alike: tuple[str, float] = ALIKE,
 ) -> pd.DataFrame:
     """The split table of one data set, in manifest order, with `SPLIT_COLUMNS`.
 
@@ -34,6 +38,9 @@ def curate(
     `transform` says how the publisher turned the reference slice. `label_conflict` is 1 where duplicates, or the image
     and its reference slice, carry different labels. A group that is in `before`, the table made last time, keeps its
     fold: what is found later moves the rows of the groups that it changes and no other.
+
+    Args:
+        alike: which thumbnails, and from which correlation of them on two images stay together, `Dataset.alike`.
     """
     table, pairs = images.table, duplicate_pairs(images)
     patient, transform = table.patient.to_numpy(dtype=object), np.full(len(table), "", object)
@@ -45,8 +52,8 @@ def curate(
         patient[known], transform[known] = slices.patient, links["transform"][known]
         conflict[known] = slices.label.to_numpy() != table.label.to_numpy()[known]
     same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(patient)])
-    alike = pd.DataFrame(dict(zip("ij", alike_pairs(images), strict=True)))
-    joined = pd.concat([pairs[["i", "j"]], same_patient, alike])
+    similar = pd.DataFrame(dict(zip("ij", alike_pairs(images, alike[1], alike[0]), strict=True)))
+    joined = pd.concat([pairs[["i", "j"]], same_patient, similar])
     member = components(len(table), joined.i.to_numpy(dtype=int), joined.j.to_numpy(dtype=int))
     group = table.path.groupby(member).transform("min").map(group_name).to_numpy()
     twins = components(len(table), pairs.i.to_numpy(dtype=int), pairs.j.to_numpy(dtype=int))
@@ -68,7 +75,7 @@ def require_published(name: str) -> None:
         raise DataError(f"{place}: '{name}' was curated when it was brought in; take a published data set, or phantom")
 
 
-def facts(images: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
+def facts(images: Thumbnails, table: pd.DataFrame, alike: tuple[str, float] = ALIKE) -> dict[str, int]:
     """What a data set's split table says in numbers: links, leakage, conflicts and S0's own count of duplicates."""
     test, linked = table.published_split.eq("test"), table["transform"].ne("")
     in_training = table.patient.isin(set(table.patient[~test & table.patient.ne("")]))
@@ -91,16 +98,20 @@ def facts(images: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
         "removed by S0's rule": len(table) - len(s0_cleaning(images)),
         "groups": table.group.nunique(),
         "largest group": int(table.group.value_counts().max()),
-        f"images alike one in another fold (correlation {ALIKE_CORRELATION})": len(alike_across_folds(images, table)),
+        f"images alike one in another fold (correlation {alike[1]})": len(
+            alike_across_folds(images, table, alike[1], alike[0])
+        ),
         "most rows that move when a group splits in two": most_moved(table, kept_folds(table)),
         "most rows that move then without the table made before": most_moved(table, {}),
         **{f"fold {fold}, {label}": int(n) for (fold, label), n in table.groupby(["fold", "label"]).size().items()},
     }
 
 
-def alike_across_folds(images: Thumbnails, table: pd.DataFrame, correlation: float = ALIKE_CORRELATION) -> np.ndarray:
+def alike_across_folds(
+    images: Thumbnails, table: pd.DataFrame, correlation: float = ALIKE[1], of: str = ALIKE[0]
+) -> np.ndarray:
     """Rows that have an image alike in another fold, found by brute force: none, as long as `table` is of `images`."""
-    i, j = alike_pairs(images, correlation)
+    i, j = alike_pairs(images, correlation, of)
     fold = table.fold.to_numpy()
     crossing = fold[i] != fold[j]
     return np.unique(np.concatenate([i[crossing], j[crossing]]))

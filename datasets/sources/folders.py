@@ -1,5 +1,6 @@
-"""Reads sets of one image a file: a folder for each class, inside a folder for each published split."""
+"""Reads sets of one image a file: a folder for each class, inside one for each published split where there is one."""
 
+import re
 from pathlib import Path, PurePosixPath
 
 from datasets.catalog import Dataset
@@ -11,12 +12,13 @@ NO_IMAGES = ("thumbs.db", "desktop.ini", ".ds_store")  # what Windows and macOS 
 
 
 def target(dataset: Dataset, member: str) -> str | None:
-    """SPLIT/CLASS/FILE of an archive's member, whatever folder the whole was zipped in."""
-    path = PurePosixPath(member)
-    if len(path.parts) < 3 or path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("._"):
+    """[SPLIT/]CLASS/FILE of an archive's member, whatever folder the whole was zipped in."""
+    path, depth = PurePosixPath(member), 3 if dataset.splits else 2
+    if len(path.parts) < depth or path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith("._"):
         return None
-    split, folder, name = path.parts[-3:]
-    return f"{split}/{folder}/{name}" if split in dataset.splits and folder in dataset.folders else None
+    *split, folder, name = path.parts[-depth:]
+    known = folder in dataset.folders and (not split or split[0] in dataset.splits)
+    return "/".join((*split, folder, name)) if known and re.match(dataset.names, name) else None
 
 
 def overlooked(dataset: Dataset, member: str) -> bool:
@@ -29,15 +31,15 @@ def overlooked(dataset: Dataset, member: str) -> bool:
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """All images, sorted by path; `BrokenArchive` names a class folder that is missing or empty."""
     found = []
-    for split, published in dataset.splits.items():
+    for split, published in (dataset.splits or {"": ""}).items():
         for folder, label in dataset.folders.items():
-            files = [p for p in (raw / split / folder).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
+            where = PurePosixPath(split, folder)
+            files = [p for p in (raw / where).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
             if not files:
                 raise BrokenArchive(
-                    f"{dataset.name}: class folder {split}/{folder} holds no image; "
-                    f"take {dataset.archive} from {dataset.url}"
+                    f"{dataset.name}: class folder {where} holds no image; take {dataset.archive} from {dataset.url}"
                 )
-            found += [Sample(f"{split}/{folder}/{p.name}", label, published) for p in files]
+            found += [Sample(f"{where}/{p.name}", label, published) for p in files]
     return sorted(found, key=lambda sample: sample.path)
 
 

@@ -1,6 +1,7 @@
 """Selects the layout of a data set: where each member of an archive goes, which samples there are, how one is read.
 
-A layout is one file here with `target`, `samples` and `read`: `folders.py`, `cheng.py`, `brats.py`, `own.py`.
+A layout is one file here with `target`, `samples` and `read`: `folders.py`, `cheng.py`, `brats.py`, `nih.py`, `own.py`,
+`remind.py`.
 `catalog.py` names each set's.
 """
 
@@ -9,12 +10,19 @@ from pathlib import Path
 from types import ModuleType
 
 from datasets.catalog import Dataset
-from datasets.sources import brats, cheng, folders, own
+from datasets.sources import brats, cheng, folders, nih, own, remind
 from datasets.sources.sample import Sample
 from datasets.store import manifest
 from datasets.store.preprocess import RawImage
 
-LAYOUTS: dict[str, ModuleType] = {"folders": folders, "matlab": cheng, "brats": brats, "own": own}
+LAYOUTS: dict[str, ModuleType] = {
+    "folders": folders,
+    "matlab": cheng,
+    "brats": brats,
+    "nih": nih,
+    "own": own,
+    "remind": remind,
+}
 
 
 def target(dataset: Dataset, member: str) -> str | None:
@@ -26,6 +34,12 @@ def overlooked(dataset: Dataset, member: str) -> bool:
     """Whether a member that was left out lies where only images lie, so that someone may miss it."""
     layout = LAYOUTS[dataset.layout]
     return hasattr(layout, "overlooked") and layout.overlooked(dataset, member)
+
+
+def published_images(dataset: Dataset, raw: Path) -> int:
+    """How many images the files of `raw` should be; 0 where any number is right, as of a sample of the whole set."""
+    layout = LAYOUTS[dataset.layout]
+    return 0 if hasattr(layout, "is_sample") and layout.is_sample(raw) else dataset.images
 
 
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:

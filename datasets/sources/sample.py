@@ -1,6 +1,7 @@
 """`Sample`, the entry that a layout lists, and `BrokenArchive`, the error where an archive is at fault."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from datasets.catalog import DataError
 
@@ -12,9 +13,10 @@ class BrokenArchive(DataError):
 @dataclass(frozen=True)
 class Sample:
     """One image of `raw/`, or one patient's folder of volumes: path there, label ("" where only the file holds it)
-    and published split.
+    and published split, and what else a table says of it, for its manifest row.
     """
 
     path: str
     label: str
     split: str
+    facts: Mapping[str, str] = field(default_factory=dict)

@@ -40,7 +40,12 @@ def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int],
             if path is None:
                 left_out.append(member)
             elif (raw / path).exists():
-                raise BrokenArchive(f"{archive}: holds {path} twice; take {dataset.archive} from {dataset.url}")
+                if content.read() == (raw / path).read_bytes():  # some publishers ship a folder twice
+                    left_out.append(member)
+                    continue
+                raise BrokenArchive(
+                    f"{archive}: holds {path} twice, with other content; take {dataset.archive} from {dataset.url}"
+                )
             else:
                 (raw / path).parent.mkdir(parents=True, exist_ok=True)
                 with (raw / path).open("wb") as file:

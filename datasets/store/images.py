@@ -11,6 +11,8 @@ from torch.utils.data import Dataset as TorchDataset
 
 from datasets import catalog
 from datasets.catalog import DataError, lookup
+from datasets.labels import classes_of, viewed
+from datasets.store.findings import read_findings
 from datasets.store.index import FILES, fingerprint, read_manifest, require, short_digest, stamp, turns
 from datasets.transforms import VIEWS, clahe, level, undo
 
@@ -62,6 +64,7 @@ class ImageDataset(TorchDataset):
         channels: "grey" for the one grey channel, "all" for every stored channel.
         in_memory: keep the resized images in memory; by default when they fit `IN_MEMORY_BYTES`. Otherwise each
             worker opens the file for itself and reads single images.
+        target: key of `labels.TARGETS`, what is asked of each image.
         classes: labels in the order of their numbers; the set's own by default, another's in an external test.
         view: key of `VIEWS`, what is done to every image before it is resized.
         masks: read the masks as well, only with `view="stored"`.
@@ -71,7 +74,8 @@ class ImageDataset(TorchDataset):
         DataError: store and manifest disagree, a label is not among `classes`, a view lacks its split table, masks are
             wanted where there are none, or (also later) the files were replaced since.
 
-    A batch is a dict: `image` B×C×S×S, uint8 or uint16 as stored, `label` int64 B, `row` int64 B (the manifest's row),
+    A batch is a dict: `image` B×C×S×S, uint8 or uint16 as stored, `label` int64 B (of findings float32
+    B×K, 0 or 1), `row` int64 B (the manifest's row),
     and with masks `mask` uint8 0/1 B×M×S×S.
     """
 
@@ -83,6 +87,7 @@ class ImageDataset(TorchDataset):
         image_size: int = 128,
         channels: str = "grey",
         in_memory: bool | None = None,
+        target: str = "label",
         classes: Sequence[str] | None = None,
         view: str = "stored",
         masks: bool = False,
@@ -105,11 +110,16 @@ class ImageDataset(TorchDataset):
             if masks and "mask" not in store:
                 raise DataError(f"{self.path}: '{name}' has no masks; sets with masks: {', '.join(with_masks())}")
             self.dtype = torch.from_numpy(np.empty(0, store["image"].dtype)).dtype
-        code = {label: i for i, label in enumerate(classes or self.facts.classes)}
-        labels = manifest.label.iloc[self.rows]
-        if not labels.isin(code).all():
-            raise DataError(f"'{name}' holds images of '{labels[~labels.isin(code)].iloc[0]}', not one of {list(code)}")
-        self.labels = torch.tensor(labels.map(code).to_numpy(dtype=np.int64))
+        self.classes = tuple(classes or classes_of(name, target))
+        if target == "findings":
+            self.labels = torch.from_numpy(read_findings(name, manifest, self.rows)).float()
+        else:
+            code = {label: i for i, label in enumerate(self.classes)}
+            labels = viewed(manifest.label.iloc[self.rows], target)
+            if not labels.isin(code).all():
+                other = labels[~labels.isin(code)].iloc[0]
+                raise DataError(f"'{name}' holds images of '{other}', not one of {list(code)}")
+            self.labels = torch.tensor(labels.map(code).to_numpy(dtype=np.int64))
         lookup(VIEWS, view, "view")
         self.view = view
         self.turns = turns(name, manifest) if view == "upright" else None

@@ -7,6 +7,7 @@ import hashlib
 from functools import cache, lru_cache
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 
@@ -99,6 +100,22 @@ def folds_digest(name: str) -> str:
         return ""
     table = pd.read_csv(path, dtype=str, keep_default_na=False).sort_values("path")
     return hashlib.sha256(table[["path", "group", "fold"]].to_csv(index=False).encode()).hexdigest()[:12]
+
+
+def same_crop(name: str, other: str) -> None:
+    """Raise `DataError` where two packed sets are cropped by different rules: a model of one would see other frames."""
+    crops = [read_crop(one) for one in (name, other)]
+    if crops[0] != crops[1]:
+        raise DataError(
+            f"{require(other)}: '{other}' is cropped by '{crops[1]}' and '{name}' by '{crops[0]}': a model would see "
+            f"other frames than it was trained on. Run: python datasets/download.py {other} --crop {crops[0]}"
+        )
+
+
+def read_crop(name: str) -> str:
+    """The rule of `preprocess.CROPS` by which data set `name` was packed."""
+    with h5py.File(require(name) / "images.h5") as store:
+        return str(store.attrs.get("crop", "none"))
 
 
 def fingerprint(name: str) -> dict[str, str | int]:

@@ -17,8 +17,8 @@ COLUMNS = ("path", "label", "published_split", "patient", "sha256", "bytes", "wi
 
 
 def files(path: Path) -> list[Path]:
-    """The file `path`, or the files of the folder `path` by name."""
-    return sorted(path.iterdir()) if path.is_dir() else [path]
+    """The file `path`, or the files of the folder `path`, and of those in it, by name."""
+    return sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
 
 
 def size(path: Path) -> int:
@@ -75,8 +75,8 @@ def write_manifest(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def count(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """published split → label → number of rows."""
-    counter = Counter((r["published_split"], r["label"]) for r in rows)
+    """published split → label → number of rows; of several findings in a label ("Mass|Nodule") each counts."""
+    counter = Counter((r["published_split"], label) for r in rows for label in r["label"].split("|"))
     counts: dict[str, dict[str, int]] = {}
     for split, label in sorted(counter):
         counts.setdefault(split, {})[label] = counter[split, label]
@@ -84,7 +84,16 @@ def count(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def count_differences(dataset: Dataset, counts: dict[str, dict[str, int]]) -> list[str]:
-    """Where the number of images differs from the published one, in words."""
+    """Where the number of images differs from the published one, in words.
+
+    Where images show several findings, the published counts are of the whole set: a sample, which has no published
+    split, differs from them by intent.
+    """
+    if dataset.findings:
+        merged: Counter = Counter()
+        for labels in counts.values():
+            merged.update(labels)
+        counts = {"": dict(merged)} if "" not in counts else dataset.counts
     return [
         f"{split} {label}: {counts.get(split, {}).get(label, 0)} images, published are {number}".strip()
         for split, labels in dataset.counts.items()

@@ -15,6 +15,7 @@ from datasets.curation.thumbnails import Thumbnails
 from datasets.store.images import ImageDataset
 from utils.evaluation.classification import prediction_table
 
+NEIGHBOURS = 25  # that are asked for the findings of an image
 PIXELS = 64  # side of the images that baselines are given
 
 
@@ -25,7 +26,7 @@ def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
         kind: key of `BASELINES`.
         train: all images that are not tested, validation included, since a baseline chooses nothing.
     """
-    return probabilities(kind, *_pixels(train), _pixels(test)[0], len(train.facts.classes))
+    return probabilities(kind, *_pixels(train), _pixels(test)[0], len(train.classes))
 
 
 def probabilities(kind: str, features: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
@@ -44,6 +45,15 @@ def nearest(train: ImageDataset, test: ImageDataset) -> np.ndarray:
     """
     finder = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(_pixels(train)[0])
     return train.rows[finder.kneighbors(_pixels(test)[0], return_distance=False)[:, 0]]
+
+
+def neighbours_findings(train: ImageDataset, test: ImageDataset, neighbours: int = NEIGHBOURS) -> np.ndarray:
+    """Of each finding, its share among the images of `train` that are most like each image of `test`, pixel by pixel;
+    N×K. One neighbour alone would rank with two values only.
+    """
+    finder = NearestNeighbors(n_neighbors=min(neighbours, len(train)), algorithm="brute").fit(_pixels(train)[0])
+    near = finder.kneighbors(_pixels(test)[0], return_distance=False)
+    return train.labels.numpy()[near].mean(axis=1)
 
 
 def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFrame, np.ndarray]:

@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.classification import binary_sensitivity_at_specificity
 
 from datasets.catalog import HEALTHY, DataError
-from utils.evaluation.intervals import grouped_bootstrap_ci
+from utils.evaluation.classification import NOTHING, too_few
+from utils.evaluation.intervals import grouped_bootstrap_ci, number
 
 SPECIFICITY = 0.95  # one false alarm among 20 healthy people
 
@@ -61,6 +63,33 @@ def screening(predictions: pd.DataFrame, resamples: int = 1000, seed: int = 0) -
 
         found[name] = grouped_bootstrap_ci(predictions.group, statistic, resamples, seed)
     return found
+
+
+def tumour_or_none(predictions: pd.DataFrame, threshold: float, resamples: int = 1000, seed: int = 0) -> dict:
+    """Tumour or none at a threshold that was chosen before, on validation images of the training set.
+
+    Args:
+        predictions: from `classification.prediction_table`; 1 − p(no tumour) is the score, whatever the tumours' names.
+        threshold: from `threshold_for`; NaN where validation could not choose one.
+
+    Returns:
+        `threshold`; `tumours` and `healthy`, the numbers of images; and `sensitivity`, `specificity` and `auc` as
+        {value, low, high} over groups. A rate of fewer than `classification.FEWEST` images is None: it says nothing.
+    """
+    tumour = predictions.label.ne(HEALTHY).to_numpy()
+    score = 1 - predictions[f"p_{HEALTHY}"].to_numpy()
+    called = np.where(np.isnan(threshold), np.nan, score >= threshold)
+
+    def statistic(rows: np.ndarray) -> dict[str, float]:
+        sick, fine = rows[tumour[rows]], rows[~tumour[rows]]
+        both = len(sick) and len(fine)
+        auc = roc_auc_score(tumour[rows], score[rows]) if both else np.nan
+        return {"sensitivity": _mean(called[sick]), "specificity": _mean(1 - called[fine]), "auc": auc}
+
+    found = grouped_bootstrap_ci(predictions.group, statistic, resamples, seed)
+    counts = {"tumours": int(tumour.sum()), "healthy": int((~tumour).sum())}
+    found |= dict.fromkeys(too_few(**counts), NOTHING)
+    return {"threshold": number(threshold)} | counts | found
 
 
 def _mean(values: np.ndarray) -> float:

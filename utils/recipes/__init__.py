@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from datasets.catalog import lookup
-from utils.recipes import ours, s0, s1, s2, s3, s4
+from utils.recipes import chexnet, ours, s0, s1, s2, s3, s4
 from utils.recipes.recipe import ANY_BACKBONE, Recipe
 
 # recipe → model → recipe of that model; `ANY_BACKBONE` stands for every backbone without a line of its own.
@@ -14,6 +14,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     **s1.RECIPES,
     **s3.RECIPES,
     **s4.RECIPES,
+    **chexnet.RECIPES,
 }
 
 # Quick mode shows every step in a minute or two; its numbers are no evidence. The learning rate is raised, so that a

@@ -11,7 +11,9 @@ from pathlib import Path
 import pandas as pd
 
 from datasets import catalog
+from datasets.labels import classes_of
 from utils.evaluation.classification import evaluate
+from utils.evaluation.findings import evaluate_findings
 from utils.evaluation.intervals import number
 from utils.evaluation.screening import screening
 from utils.evaluation.segmentation import evaluate_masks
@@ -59,8 +61,10 @@ def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) ->
     table, facts = pd.concat(tables, ignore_index=True), catalog.get(run.dataset)
     if run.task == "segmentation":
         result = evaluate_masks(table, facts.mask_channels, list(facts.regions), resamples)
+    elif run.task == "findings":
+        result = evaluate_findings(table, classes_of(run.dataset, run.target), resamples)
     else:
-        result = evaluate(table, facts.classes, resamples)
+        result = evaluate(table, classes_of(run.dataset, run.target), resamples)
         if "screened" in table:
             result["screening"] = screening(table, resamples)
         if all("anomaly" in record for record in records):

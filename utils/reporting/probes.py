@@ -30,13 +30,16 @@ RECIPE = "probe"
 
 
 def splits_of(name: str) -> list[dict[str, object]]:
-    """The protocols of a data set that a probe is made for: as published, cleaned, and every patient fold."""
+    """The protocols of a data set that a probe is made for: as published, cleaned, and every patient fold; at random
+    where it was published without a test set and without patients.
+    """
     try:
-        tested = read_manifest(name).published_split.eq("test").any()
+        manifest = read_manifest(name)
+        tested, named = manifest.published_split.eq("test").any(), manifest.patient.ne("").any()
     except DataError:  # not here yet: the catalogue says it, too
-        tested = "test" in catalog.get(name).counts
-    whole = [{"split": "published"}] if tested else []
-    whole += [{"split": "cleaned"}] if whole and (index.SPLITS / f"s0/{name}.csv").is_file() else []
+        tested, named = "test" in catalog.get(name).counts, True
+    whole = [{"split": "published"}] if tested else [] if named else [{"split": "random"}]
+    whole += [{"split": "cleaned"}] if tested and (index.SPLITS / f"s0/{name}.csv").is_file() else []
     return whole + [{"split": "patient", "fold": fold} for fold in range(catalog.get(name).folds)]
 
 

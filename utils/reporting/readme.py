@@ -1,9 +1,13 @@
-"""`make tables`, after every new run: pools finished folds, writes `runs.csv`, the README's table and its image."""
+"""`make tables`, after every new run: pools finished folds, writes `runs.csv`, the README's table and its image.
+
+`python -m utils.reporting.readme NAME` prints one table of `tables.BLOCKS` and writes nothing.
+"""
 
 import re
+import sys
 from pathlib import Path
 
-from datasets.catalog import REPO
+from datasets.catalog import REPO, lookup
 from utils.files import write_atomically
 from utils.reporting import figures
 from utils.reporting.pooling import pool_folds
@@ -36,4 +40,7 @@ def main(root: Path = REPO) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if len(sys.argv) > 1:
+        print(markdown(lookup(BLOCKS, sys.argv[1], "table")(load_evidence(REPO / "saved_metrics"))))
+    else:
+        main()

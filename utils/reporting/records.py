@@ -60,7 +60,8 @@ def save_run(
             f"saved. Bring the former data back, or delete {run.folder} and start again."
         )
     answers = recipe and run.image_size >= FULL_SIZE
-    reported = published(recipe.name, run.model, run.dataset, run.split) if answers else None
+    protocol = run.split + ", binary" * (run.target == "tumour")
+    reported = published(recipe.name, run.model, run.dataset, protocol) if answers else None
     record = {
         "id": run.id,
         "task": run.task,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets import catalog
 from datasets.catalog import lookup
+from datasets.labels import TARGETS
 from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
 from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
@@ -19,6 +20,7 @@ TASKS = {
     "transfer": ("accuracy", "macro_f2", "macro_auc"),
     "multitask": ("accuracy", "macro_f1", "macro_auc"),
     "segmentation": ("dice", "iou", "hd95"),
+    "findings": ("macro_auc", "macro_average_precision"),
 }
 
 
@@ -33,10 +35,11 @@ class Run:
         n_filters: of U-Nets, 0 for others.
         selection: of the slices of volumes, one of `datasets.splitting.SELECTIONS`.
         pretrained: of backbones; None for other networks.
+        target: what is asked of an image, a key of `datasets.labels.TARGETS`.
         task: a key of `TASKS`; where none is given, the one that the model is made for.
 
     Raises:
-        UnknownName: data set, split, model, view or task that does not exist, with the nearest name.
+        UnknownName: data set, split, model, view, target or task that does not exist, with the nearest name.
     """
 
     dataset: str
@@ -52,6 +55,7 @@ class Run:
     n_filters: int = 0
     selection: str = "all"
     pretrained: bool | None = None
+    target: str = "label"
     task: str = ""
 
     def __post_init__(self):
@@ -63,10 +67,13 @@ class Run:
             (models if self.pretrained is None else BACKBONES) | BASELINES | {NEAREST_MASK: None}, self.model, "model"
         )
         lookup(VIEWS, self.view, "view")
+        lookup(TARGETS, self.target, "target")
         lookup(TASKS, self.task or self._usual_task(), "task")
         object.__setattr__(self, "task", self.task or self._usual_task())  # the way to set a field of a frozen class
 
     def _usual_task(self) -> str:
+        if self.target == "findings":
+            return "findings"
         if self.pretrained is not None:
             return "transfer"
         if self.model in MULTITASK:
@@ -83,7 +90,7 @@ class Run:
         if self.recipe != NO_RECIPE and self.image_size != FULL_SIZE:
             recipe.append(f"{self.image_size}px")
         recipe += [self.view] * (self.view != "stored") + [self.selection] * (self.selection != "all")
-        recipe += ["quick"] * self.quick
+        recipe += [self.target] * (self.target != "label") + ["quick"] * self.quick
         split = "-".join([self.split, part] if part else [self.split])
         return f"{self.dataset}.{split}.{self.model.replace(' ', '-')}.{'-'.join(recipe)}.seed{self.seed}"
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from datasets import catalog
 from datasets.catalog import DataError, lookup
+from datasets.labels import classes_of
 from datasets.store.manifest import sha256
 from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
 from utils.files import replacing, write_atomically
@@ -37,12 +38,13 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
     elif run.task == "multitask":
         arguments, outputs = {"in_channels": model.in_channels}, {"classes": list(facts.classes)}
     else:
+        classes = classes_of(run.dataset, run.target)
         arguments = {
-            "num_classes": len(facts.classes),
+            "num_classes": len(classes),
             "in_channels": model.in_channels,
             "image_size": run.image_size,
         }
-        outputs = {"classes": list(facts.classes)}
+        outputs = {"classes": list(classes)}
     return {
         "model": run.model,
         "task": run.task,
@@ -104,7 +106,8 @@ def load_weights(path: Path | str) -> nn.Module:
             raise DataError(f"{path.with_name(CARD)}: has no sha256, so {WEIGHTS} cannot be verified; train again.")
         if card["sha256"] != sha256(path):
             raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
-        known = BACKBONES if card["task"] == "transfer" else MODELS | SEGMENTERS | MULTITASK
+        pretrained = card["trained_on"].get("pretrained")
+        known = BACKBONES if pretrained is not None else MODELS | SEGMENTERS | MULTITASK
         model = lookup(known, card["model"], "model")(**card["arguments"])
         model.load_state_dict(load_file(path))
     except DataError:

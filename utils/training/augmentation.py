@@ -6,6 +6,7 @@ import kornia.augmentation as K
 # torchvision v2 image by image (batch of 64 at 128 pixels, 2 threads; benchmarks/training.py).
 AUGMENTATIONS = {
     "none": lambda: None,
+    "flip": lambda: K.AugmentationSequential(K.RandomHorizontalFlip(p=0.5), data_keys=["input"]),
     "s2": lambda: K.AugmentationSequential(
         K.RandomHorizontalFlip(p=0.5),
         K.RandomRotation(10.0, p=1.0),

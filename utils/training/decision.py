@@ -13,7 +13,9 @@ def healthy_class(name: str) -> int:
     """Index of the class without a tumour of data set `name`; raises `DataError` where there is none."""
     classes = catalog.get(name).classes
     if HEALTHY not in classes:
-        able = ", ".join(other for other, facts in catalog.CATALOG.items() if HEALTHY in facts.classes)
+        able = ", ".join(
+            other for other, facts in catalog.CATALOG.items() if HEALTHY in facts.classes and not facts.test_only
+        )
         raise DataError(f"'{name}' has no images without a tumour, so there is none to detect. Take one of: {able}")
     return classes.index(HEALTHY)
 

@@ -20,6 +20,10 @@ from utils.reporting.figures.common import (
 from utils.reporting.figures.curation import (
     shift_map,
 )
+from utils.reporting.figures.findings import (
+    finding_bars,
+    together,
+)
 from utils.reporting.figures.multitask import (
     errors_by_class,
     gains,
@@ -58,6 +62,7 @@ __all__ = [
     "counts",
     "curves",
     "errors_by_class",
+    "finding_bars",
     "first_filters",
     "gains",
     "gate_maps",
@@ -75,5 +80,6 @@ __all__ = [
     "shift_map",
     "show_predictions",
     "show_reconstructions",
+    "together",
     "walk",
 ]

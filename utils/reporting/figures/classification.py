@@ -10,19 +10,30 @@ from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
 
-from utils.reporting.figures.common import PUBLISHED_COLOUR
+from utils.reporting.figures.common import MANY, PUBLISHED_COLOUR
 from utils.reporting.tables.common import OLD_FOLDS, find_run, format_ci, mark
 
 
 def confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Confusion matrix in images; colour shows the share of the true class."""
-    figure, axis = plt.subplots(figsize=(4.6, 4))
+    """Confusion matrix in images; colour shows the share of the true class. Of many classes no numbers are written."""
+    many = len(classes) > MANY
+    figure, axis = plt.subplots(figsize=(9, 8.4) if many else (4.6, 4))
     shares = pd.crosstab(predictions.label, predictions.predicted, normalize="index")
     ConfusionMatrixDisplay.from_predictions(
-        predictions.label, predictions.predicted, labels=classes, cmap="Blues", colorbar=False, ax=axis
+        predictions.label,
+        predictions.predicted,
+        labels=classes,
+        cmap="Blues",
+        colorbar=False,
+        ax=axis,
+        include_values=not many,
     )
     axis.images[0].set_data(shares.reindex(index=classes, columns=classes, fill_value=0))
     axis.images[0].set_clim(0, 1)
+    if many:
+        axis.tick_params(axis="x", rotation=90)
+        axis.tick_params(labelsize=6)
+        return figure
     for row, texts in enumerate(axis.texts[i : i + len(classes)] for i in range(0, len(axis.texts), len(classes))):
         for column, text in enumerate(texts):
             share = shares.get(classes[column], pd.Series(dtype=float)).get(classes[row], 0)
@@ -32,10 +43,13 @@ def confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
 
 
 def roc(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """One ROC curve a class, that class against the rest."""
+    """One ROC curve a class, that class against the rest; many are not named, one without images has none."""
     figure, axis = plt.subplots(figsize=(4.6, 4))
-    for c in classes:
-        RocCurveDisplay.from_predictions(predictions.label == c, predictions[f"p_{c}"], name=c, ax=axis)
+    for c in (c for c in classes if 0 < predictions.label.eq(c).sum() < len(predictions)):
+        faint = {"curve_kwargs": {"color": "C0", "alpha": 0.3}} if len(classes) > MANY else {"name": c}
+        RocCurveDisplay.from_predictions(predictions.label == c, predictions[f"p_{c}"], ax=axis, **faint)
+    if len(classes) > MANY and axis.get_legend():
+        axis.get_legend().remove()
     axis.plot([0, 1], [0, 1], color=PUBLISHED_COLOUR, linestyle=":")
     axis.set(xlabel="1 − specificity", ylabel="sensitivity", title="Each class against the rest")
     return figure

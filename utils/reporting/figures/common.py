@@ -10,15 +10,19 @@ from matplotlib.figure import Figure
 from torch import nn
 
 PUBLISHED_COLOUR = "0.55"
+MANY = 12  # classes from which on a figure does not write each number
 SETS = {"train": "training", "val": "validation", "test": "test"}  # their names in a figure
 
 
 def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure:
     """Images of each class in each set. `labels` maps "train", "val" and "test" to the labels of their images."""
     sets = [pd.DataFrame({"label": values, "set": SETS[name]}) for name, values in labels.items()]
-    figure, axis = plt.subplots(figsize=(7, 3))
+    many = len(classes) > MANY
+    figure, axis = plt.subplots(figsize=(11, 4) if many else (7, 3))
     sns.countplot(pd.concat(sets, ignore_index=True), x="label", hue="set", order=classes, ax=axis)
-    for bars in axis.containers:
+    if many:
+        axis.tick_params(axis="x", rotation=90, labelsize=7)
+    for bars in () if many else axis.containers:
         axis.bar_label(bars, fontsize=8)
     axis.set(xlabel="", ylabel="images", title="Images of each class")
     axis.margins(y=0.1)

@@ -17,9 +17,11 @@ from utils.reporting.tables.classification import (
 )
 from utils.reporting.tables.common import find_run, format_ci
 from utils.reporting.tables.curation import class_shift, nearest_neighbour, patient_folds, shortcut_accuracy
+from utils.reporting.tables.findings import by_finding, findings_runs
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
 from utils.reporting.tables.paired import against_the_probe
 from utils.reporting.tables.projects import project_rows
+from utils.reporting.tables.reported import reported_runs
 from utils.reporting.tables.run_list import all_runs
 from utils.reporting.tables.segmentation import (
     dice_by_patient,
@@ -39,11 +41,13 @@ __all__ = [
     "all_runs",
     "backbone_runs",
     "balance_effects",
+    "by_finding",
     "class_shift",
     "cleaned",
     "dice_by_patient",
     "external_tests",
     "find_run",
+    "findings_runs",
     "format_ci",
     "gate_histories",
     "mask_metrics",
@@ -58,6 +62,7 @@ __all__ = [
     "recipe_runs",
     "recipe_steps",
     "regions",
+    "reported_runs",
     "results_table",
     "s2_segmentation",
     "shortcut_accuracy",
@@ -70,7 +75,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "projects": project_rows,
     "headline": lambda evidence: published_or_patient(evidence.classifiers),
     "cleaning": lambda evidence: cleaned(evidence.classifiers),
-    "external": lambda evidence: external_tests(evidence.classifiers),
+    "external": lambda evidence: external_tests(evidence.classifiers + evidence.transfer),
     "views": lambda evidence: undone_shortcuts(evidence.classifiers),
     "folds": lambda evidence: patient_folds(),
     "shortcuts": lambda evidence: shortcut_accuracy(evidence.findings),
@@ -90,4 +95,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "paired": against_the_probe,
     "starts": pretraining_gain,
     "recipes": recipe_runs,
+    "findings": findings_runs,
+    "s1": lambda evidence: reported_runs(evidence, "s1"),
+    "s4": lambda evidence: reported_runs(evidence, "s4"),
 }

@@ -4,7 +4,17 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from utils.reporting.tables.common import NONE, cell, find_run, format_ci, in_table_order, tested
+from datasets.facts import HEALTHY
+from utils.evaluation.classification import NOTHING, too_few
+from utils.reporting.tables.common import (
+    NONE,
+    cell,
+    find_run,
+    format_ci,
+    in_table_order,
+    sensitivity_specificity,
+    tested,
+)
 
 
 def results_table(records: Sequence[dict]) -> pd.DataFrame:
@@ -80,22 +90,32 @@ def cleaned(records: Sequence[dict], image_size: int = 64) -> pd.DataFrame:
 
 
 def external_tests(records: Sequence[dict]) -> pd.DataFrame:
-    """Trained on one set, tested on images that only another has; also scored as tumour against none."""
+    """Trained on one set, tested on images that only another has; also scored as tumour against none.
+
+    By the likeliest class, and at the threshold that validation chose; a rate of too few images is not shown.
+    """
     rows = []
     for record in records:
         run = record["run"]
         if run["split"] != "external" or run["model"] == "majority":
             continue
-        classes = ", ".join(f"{e['images']} {c}" for c, e in record["per_class"].items() if e["images"])
+        images = {c: entry["images"] for c, entry in record["per_class"].items()}
+        classes = ", ".join(f"{n} {c}" for c, n in images.items() if n)
+        healthy = images.get(HEALTHY, 0)
+        hidden = too_few(sum(images.values()) - healthy, healthy)
+        rate = {n: record["metrics"].get(f"tumour_{n}", NOTHING) for n in ("sensitivity", "specificity", "auc")}
+        rate |= dict.fromkeys(hidden, NOTHING)
+        screened = record.get("tumour_or_none")
         rows.append(
             {
                 "trained on → tested on": f"{run['dataset']} → {run['test_on']}",
                 "model": run["model"],
                 "test images": classes,
                 "accuracy": cell(record),
-                "tumour: sensitivity": cell(record, "tumour_sensitivity"),
-                "tumour: specificity": cell(record, "tumour_specificity"),
-                "tumour: AUC": format_ci(record["metrics"]["tumour_auc"], percent=False),
+                "tumour: sensitivity": format_ci(rate["sensitivity"]),
+                "tumour: specificity": format_ci(rate["specificity"]),
+                "tumour: AUC": format_ci(rate["auc"], percent=False),
+                "sensitivity / specificity at the validation threshold": sensitivity_specificity(screened),
             }
         )
     return pd.DataFrame(rows)

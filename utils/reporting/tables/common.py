@@ -57,16 +57,17 @@ def mark(record: dict) -> str:
 
 
 def find_run(records: Sequence[dict], **wanted: object) -> dict | None:
-    """The one record whose `run` has the values `wanted`, among runs on images as stored unless `view` is wanted.
+    """The one record whose `run` has the values `wanted`, among runs on images as stored, asked for their
+    label, unless another `view` or `target` is wanted.
 
     Baselines have no recipe and no size of their own: `image_size` holds for networks only.
     """
-    wanted = {"view": "stored", "fold": 0} | wanted
+    wanted = {"view": "stored", "fold": 0, "target": "label"} | wanted
     size = wanted.pop("image_size", FULL_SIZE)
     found = [
         r
         for r in records
-        if all(r["run"][key] == value for key, value in wanted.items())
+        if all(({"target": "label"} | r["run"])[key] == value for key, value in wanted.items())
         and (r["recipe"] is None or r["run"]["image_size"] == size)
     ]
     return found[0] if found else None

@@ -5,9 +5,9 @@ import pandas as pd
 from utils.reporting.records import Evidence
 
 RUN = ("dataset", "split", "fold", "test_on", "model", "recipe", "pretrained", "seed", "image_size", "n_filters")
-HOW = ("view", "selection")
+HOW = ("view", "selection", "target")
 METRICS = ("accuracy", "macro_f1", "macro_f2", "macro_auc", "tumour_sensitivity", "tumour_specificity", "tumour_auc")
-METRICS += ("dice", "iou", "hd95")
+METRICS += ("macro_average_precision", "dice", "iou", "hd95")
 
 
 def all_runs(evidence: Evidence) -> pd.DataFrame:
@@ -15,7 +15,7 @@ def all_runs(evidence: Evidence) -> pd.DataFrame:
     (HD95 as a distance), and the number reported by the source that it answers."""
     rows = []
     for record in evidence.records:
-        run, training = record["run"], record["training"] or {}
+        run, training = {"target": "label"} | record["run"], record["training"] or {}
         main = "dice" if record["task"] == "segmentation" else "accuracy"
         row = {"id": record["id"], "chapter": record["task"], **{key: run[key] for key in (*RUN, *HOW)}}
         row |= {

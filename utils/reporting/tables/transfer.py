@@ -32,6 +32,8 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
         run, recipe = record["run"], record["recipe"]
         if record["id"] in beside or is_pooled_elsewhere(record, evidence.transfer) or run["fold"]:
             continue  # of folds that are not all there the first stands for them
+        if run.get("target", "label") != "label":
+            continue
         if run["split"] == "published" or run["split"] == "patient":
             key = (run["dataset"], run["model"], run["pretrained"], run["recipe"], run["image_size"], recipe["epochs"])
             rows.setdefault(key, {})[run["split"]] = record
@@ -102,6 +104,7 @@ def pretraining_pairs(evidence: Evidence) -> list[dict[str, dict]]:
     for record in evidence.transfer:
         run = record["run"]
         same = tuple(run[k] for k in ("dataset", "split", "fold", "model", "recipe", "image_size", "seed"))
+        same += (run.get("target", "label"), run["test_on"])
         found.setdefault((*same, record["training"]["epochs"]), {})[
             "pretrained" if run["pretrained"] else "scratch"
         ] = record

@@ -1,0 +1,124 @@
+"""ReMIND as TCIA ships it: a folder of DICOM series for each patient, and a table of diagnoses; for `layouts.py`.
+
+`…/ReMIND-001/DATE-Preop…/SERIES/1-01.dcm`, as the NBIA Data Retriever writes it, zipped, with the clinical table beside
+it (`.xlsx` as published, or saved as `.csv`). MR series are read; ultrasound and segmentations are left out.
+"""
+
+import re
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from datasets.catalog import DataError, Dataset
+from datasets.sources.dicom import Header, read_header, read_pixels
+from datasets.sources.sample import BrokenArchive, Sample
+from datasets.store.preprocess import RawImage
+
+PATIENT = re.compile(r"ReMIND-(\d+)$")
+TABLE = re.compile(r".*clinical.*\.(xlsx|csv)$", re.IGNORECASE)
+CASE, DIAGNOSIS = "Case Number", "Histopathology"
+FEWEST = 7  # patients of a diagnosis: of fewer, 70/15/15 by patient leaves a part without any
+SLICES = 399  # of a patient, S1's number
+MODALITY = "MR"
+SPARSE = 7  # of every so many pixels one is looked at for the range of a series
+
+
+def target(dataset: Dataset, member: str) -> str | None:
+    """PATIENT/STUDY/SERIES/FILE of a DICOM file, and the clinical table at the top."""
+    path = PurePosixPath(member)
+    if path.name.startswith("._"):
+        return None
+    if TABLE.match(path.name):
+        return path.name
+    place = next((i for i, part in enumerate(path.parts) if PATIENT.match(part)), None)
+    known = place is not None and path.suffix.lower() == ".dcm" and len(path.parts) > place + 1
+    return "/".join(path.parts[place:]) if known else None
+
+
+def samples(dataset: Dataset, raw: Path) -> list[Sample]:
+    """The patients that have a diagnosis which at least `FEWEST` of those here have, sorted.
+
+    Raises:
+        BrokenArchive: no table or patients, a table without its columns, a patient twice or without a diagnosis.
+    """
+    folders = {int(PATIENT.match(path.name)[1]): path.name for path in raw.iterdir() if PATIENT.match(path.name)}
+    if not folders:
+        raise BrokenArchive(f"{dataset.name}: holds no folder ReMIND-NUMBER with DICOM files; {_again(dataset)}")
+    known = _diagnoses(dataset, raw)
+    if unknown := [name for number, name in sorted(folders.items()) if not known.get(number)]:
+        raise BrokenArchive(
+            f"{dataset.name}: {len(unknown)} patients have no diagnosis in the table, {unknown[0]} first"
+        )
+    often = pd.Series({name: known[number] for number, name in folders.items()})
+    kept = often[often.groupby(often).transform("size") >= FEWEST]
+    if kept.empty:
+        raise BrokenArchive(
+            f"{dataset.name}: no diagnosis has {FEWEST} patients, so that nothing can be split by patient"
+        )
+    return [Sample(name, label, "") for name, label in sorted(kept.items())]
+
+
+def _diagnoses(dataset: Dataset, raw: Path) -> dict[int, str]:
+    table = next((path for path in sorted(raw.iterdir()) if TABLE.match(path.name)), None)
+    if table is None:
+        raise BrokenArchive(
+            f"{dataset.name}: the table of diagnoses (…Clinical-Data….xlsx) is missing; {_again(dataset)}"
+        )
+    try:
+        rows = pd.read_excel(table) if table.suffix.lower() == ".xlsx" else pd.read_csv(table)
+        numbers = rows[CASE].astype(str).str.extract(r"(\d+)(?:\.0)?$")[0].astype(int)
+    except (ValueError, KeyError, OSError, UnicodeError) as error:
+        raise BrokenArchive(f"{table.name}: no table with the columns {CASE} and {DIAGNOSIS} ({error})") from error
+    if DIAGNOSIS not in rows:
+        raise BrokenArchive(f"{table.name}: no table with the columns {CASE} and {DIAGNOSIS}")
+    if numbers.duplicated().any():
+        raise BrokenArchive(f"{table.name}: case {numbers[numbers.duplicated()].iloc[0]} stands in the table twice")
+    labels = rows[DIAGNOSIS].fillna("").astype(str).str.strip().str.lower()
+    return dict(zip(numbers, labels, strict=True))
+
+
+def _again(dataset: Dataset) -> str:
+    return f"take images and table from {dataset.url} and zip them together"
+
+
+def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
+    """At most `SLICES` slices of a patient, evenly spaced over all of its MR series one after the other.
+
+    A series is scaled as a whole, from its 1st to its 99th percentile; slices of different size keep theirs.
+
+    Raises:
+        DataError: naming file and reason, for a file that cannot be read, and a patient without an MR slice.
+    """
+    series: dict[str, list[tuple]] = {}
+    for file in sorted((raw / path).rglob("*.dcm")):
+        header = read_header(file)
+        if header.modality in (MODALITY, ""):
+            series.setdefault(header.series or file.parent.name, []).append((_order(header, file), header.frames, file))
+    total = sum(frames for files in series.values() for _, frames, _ in files)
+    if not total:
+        raise DataError(f"{path}: no slice of an {MODALITY} series")
+    chosen = set(np.linspace(0, total - 1, min(SLICES, total)).round().astype(int).tolist())
+    images, passed = [], 0
+    for files in series.values():  # one series in memory at a time
+        planes = [plane for _, _, file in sorted(files) for plane in read_pixels(file)]
+        low, high = np.percentile(np.concatenate([plane.ravel()[::SPARSE] for plane in planes]), (1, 99))
+        for plane in planes:
+            if passed in chosen:
+                images.append(_image(path, len(images), plane, low, high))
+            passed += 1
+    return images
+
+
+def _order(header: Header, file: Path) -> tuple:
+    """By position where it is known, otherwise by number, then by name."""
+    unknown = np.isnan(header.position)
+    return unknown, 0.0 if unknown else header.position, header.number, file.name
+
+
+def _image(patient: str, index: int, plane: np.ndarray, low: float, high: float) -> RawImage:
+    """A slice scaled to uint8 from `low` to `high`, which are its series's; a series of one value becomes black."""
+    scaled = (plane - low) * (255 / (high - low) if high > low else 0)
+    height, width = plane.shape
+    facts = {"path": f"{patient}/{index:03d}", "patient": patient, "slice": index, "width": width, "height": height}
+    return RawImage(np.rint(scaled.clip(0, 255)).astype(np.uint8), facts=facts)
