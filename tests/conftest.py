@@ -1,18 +1,15 @@
 """Fixtures that several test files share: a small phantom, made once a session, and folders outside the repository."""
 
-import os
-from pathlib import Path
-
 import pytest
 import torch
+from real_archives import CURATED, real_archive
 
-from datasets import catalog, download
+from datasets import download
 from datasets.generator import phantom
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 
 torch.set_num_threads(min(2, torch.get_num_threads()))  # fewer where OMP_NUM_THREADS says so
-CURATED = ("brain-tumor-mri", "sartaj", "cheng", "navoneel", "brain-tumor-44c")
 
 
 @pytest.fixture(scope="session")
@@ -39,16 +36,6 @@ def parts(roots):
     """The first 32 training and validation images of a patient fold of the small phantom."""
     split = make_split("phantom", "patient")
     return [ImageDataset("phantom", rows[:32], image_size=64) for rows in (split.train, split.val)]
-
-
-def real_archive(name: str) -> Path:
-    """The real archive of a data set, under the name that the tests' folder has for it; skips where there is none."""
-    archives = os.environ.get("BRAIN_MRI_ARCHIVES")
-    if not archives:
-        pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")
-    return Path(archives) / {"navoneel": "navoneel.zip", "chest-xray14": "nih-chest-xray-sample.zip"}.get(
-        name, catalog.get(name).archive
-    )
 
 
 @pytest.fixture(scope="session")

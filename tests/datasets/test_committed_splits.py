@@ -70,7 +70,17 @@ def test_committed_cleaning_is_of_this_set_and_of_s0s_size(name):
     assert len(removed) == removed.nunique() == FACTS[name]["removed by S0's rule"]
 
 
-@pytest.mark.parametrize(("a", "b"), [("brain-tumor-mri", "sartaj"), ("brain-tumor-mri", "cheng"), ("sartaj", "cheng")])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ("brain-tumor-mri", "sartaj"),
+        ("brain-tumor-mri", "cheng"),
+        ("sartaj", "cheng"),
+        ("brain-tumor-mri", "navoneel"),
+        ("brain-tumor-mri", "brain-tumor-44c"),
+        ("brain-tumor-44c", "navoneel"),
+    ],
+)
 def test_no_patient_and_no_group_crosses_to_an_external_test(a, b):
     shared = pd.read_csv(SPLITS / overlap_file(a, b))
     tables = {name: pd.read_csv(SPLITS / f"{name}.csv", dtype=str, keep_default_na=False) for name in (a, b)}
@@ -89,7 +99,7 @@ def test_committed_cleaning_removes_what_s0_reported_in_every_cell():
     assert removed.value_counts().to_dict() == cells
 
 
-@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng"])
+@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng", "navoneel", "brain-tumor-44c"])
 def test_a_group_that_splits_moves_no_row_but_its_own(name):
     table = pd.read_csv(SPLITS / f"{name}.csv", dtype=str, keep_default_na=False).astype({"fold": int})
     labels, groups = table.label.to_numpy(), table.group.to_numpy(dtype=object)
@@ -140,6 +150,7 @@ def test_the_real_archives_give_the_committed_tables(real_sets, tmp_path, monkey
     monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     (tmp_path / "splits").mkdir()
     assert __main__.main(["brain-tumor-mri", "sartaj", "cheng", "--write"]) == 0
+    assert __main__.main(["brain-tumor-mri", "navoneel", "brain-tumor-44c", "--write"]) == 0
     made, committed = written(tmp_path / "splits"), written(SPLITS)
     assert sorted(made) == sorted(committed)
     assert [path for path in made if made[path] != committed[path]] == []

@@ -1,14 +1,13 @@
 """DICOM files of every kind are read as they were made, or refused by name. All files are made here."""
 
 import io
-from pathlib import Path
 
 import gdcm
 import numpy as np
 import pydicom
 import pytest
+from dicom_files import RAMP, compressed, dicom
 from PIL import Image
-from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     ExplicitVRLittleEndian,
@@ -17,58 +16,11 @@ from pydicom.uid import (
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
-    MRImageStorage,
     RLELossless,
-    generate_uid,
 )
 
 from datasets.catalog import DataError
 from datasets.sources.dicom import read_header, read_pixels
-
-RAMP = np.arange(24, dtype=np.int16).reshape(4, 6) * 100
-
-
-def dicom(path: Path, pixels: np.ndarray = RAMP, *, bits: int = 16, syntax=ExplicitVRLittleEndian, **tags) -> Path:
-    """Write pixels H×W (frames N×H×W, colour H×W×3) as an anonymous DICOM file; a tag of None is left out."""
-    data = Dataset()
-    data.file_meta = FileMetaDataset()
-    data.file_meta.TransferSyntaxUID = syntax
-    data.file_meta.MediaStorageSOPClassUID = data.SOPClassUID = MRImageStorage
-    data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID = generate_uid()
-    colour = pixels.ndim == 3 and pixels.shape[-1] == 3
-    data.Rows, data.Columns = pixels.shape[:2] if colour else pixels.shape[-2:]
-    data.BitsAllocated = 8 * pixels.dtype.itemsize
-    data.BitsStored, data.HighBit = min(bits, data.BitsAllocated), min(bits, data.BitsAllocated) - 1
-    data.PixelRepresentation = int(np.issubdtype(pixels.dtype, np.signedinteger))
-    data.SamplesPerPixel, data.PhotometricInterpretation = (3, "RGB") if colour else (1, "MONOCHROME2")
-    if colour:
-        data.PlanarConfiguration = 0
-    elif pixels.ndim == 3:
-        data.NumberOfFrames = len(pixels)
-    data.Modality, data.PatientName, data.PatientID = "MR", "anonymous", "anonymous"
-    data.PixelData = pixels.tobytes()
-    for name, value in tags.items():
-        if value is None:
-            delattr(data, name)
-        else:
-            setattr(data, name, value)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data.save_as(path, enforce_file_format=True)
-    return path
-
-
-def compressed(path: Path, syntax: int) -> None:
-    """Change the transfer syntax of a file in place."""
-    reader, change, writer = gdcm.ImageReader(), gdcm.ImageChangeTransferSyntax(), gdcm.ImageWriter()
-    reader.SetFileName(str(path))
-    assert reader.Read()
-    change.SetTransferSyntax(gdcm.TransferSyntax(syntax))
-    change.SetInput(reader.GetImage())
-    assert change.Change()
-    writer.SetFileName(str(path))
-    writer.SetFile(reader.GetFile())
-    writer.SetImage(change.GetOutput())
-    assert writer.Write()
 
 
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])

@@ -2,14 +2,12 @@
 
 import json
 import re
-import subprocess
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
 import pytest
 from safetensors.torch import save_file
+from slurm_jobs import Job, slurm
 from small_notebook import small_notebook
 from torchvision.models import squeezenet1_1
 
@@ -19,69 +17,6 @@ from utils.reporting.ledger.plan import PLAN
 from utils.reporting.ledger.states import DONE, state_of
 
 pytestmark = pytest.mark.slurm
-
-ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"}
-
-
-def slurm(*command: object) -> str:
-    """Output of a SLURM command, or `FileNotFoundError`/`CalledProcessError` where it cannot be run."""
-    done = subprocess.run(
-        [str(word) for word in command], cwd=REPO, capture_output=True, text=True, timeout=60, check=True
-    )
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def nodes() -> int:
-    """How many nodes stand ready; skips the module where there is no SLURM."""
-    try:
-        return len(set(slurm("sinfo", "--noheader", "--Node", "--responding", "--format=%N").split()))
-    except (OSError, subprocess.SubprocessError) as error:
-        reason = (getattr(error, "stderr", None) or str(error)).strip().splitlines()[-1]
-        pytest.skip(f"no SLURM here ({reason}); .ci/slurm.sh start makes one")
-
-
-class Job:
-    """A submitted job: its state, its log, and the one way to wait."""
-
-    def __init__(self, number: str, log: Path) -> None:
-        self.number, self.log = number, log
-
-    def field(self, name: str) -> str:
-        return re.search(rf"\b{name}=(\S+)", slurm("scontrol", "show", "job", "--oneliner", self.number))[1]
-
-    def until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            state = self.field("JobState")
-            if (state in ENDED and not condition()) or time.monotonic() > deadline:
-                pytest.fail(f"job {self.number} is {state}; its log:\n{self.text()}")
-            time.sleep(0.3)
-
-    def end(self, seconds: float = 120) -> str:
-        """Wait for the end; returns the state."""
-        self.until(lambda: self.field("JobState") in ENDED, seconds)
-        return self.field("JobState")
-
-    def text(self) -> str:
-        return self.log.read_text() if self.log.exists() else ""
-
-
-@pytest.fixture
-def submit(nodes, tmp_path, monkeypatch):
-    """`submit(job file, *args, options=())` from the repository root, all output below `tmp_path`."""
-    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
-    submitted = []
-
-    def sbatch(job: Path | str, *args: object, options: tuple[str, ...] = ()) -> Job:
-        log = f"--output={tmp_path}/%j.log"
-        number = slurm("sbatch", "--parsable", log, *options, job, *args).strip()
-        submitted.append(number)
-        return Job(number, tmp_path / f"{number}.log")
-
-    yield sbatch
-    for number in submitted:
-        subprocess.run(["scancel", "--quiet", number], check=False)
 
 
 @pytest.fixture
@@ -130,45 +65,6 @@ def test_a_failure_on_two_nodes_ends_both(submit, small_job, tmp_path, nodes):
     assert "ZeroDivisionError: division by zero" in job.text()
 
 
-ARRAYS = {  # job → parameters that its tasks differ in, and their values
-    "vit": (["model"], [["ViT"], ["AlexNet"], ["VGG16"]]),
-    "unet": (["model"], [["ClassicUNet"], ["ImprovedUNet"], ["AttentionUNet"]]),
-    "curation": (["dataset"], [["brain-tumor-mri"], ["sartaj"], ["cheng"]]),
-    "mtl": (
-        ["dataset", "split"],
-        [
-            ["sartaj", "published"],
-            ["sartaj", "patient"],
-            ["brain-tumor-mri", "published"],
-            ["brain-tumor-mri", "cleaned"],
-            ["brain-tumor-mri", "patient"],
-        ],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", ARRAYS)
-def test_a_task_of_an_array_has_its_own_parameters(submit, tmp_path, name):
-    parameters, values = ARRAYS[name]
-    options = (f"--array=0-{len(values) - 1}", f"--output={tmp_path}/task-%a.log")
-    array = submit(f"jobs/{name}.job", "--list", options=options)
-    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(len(values))]
-    assert [task.end() for task in tasks] == ["COMPLETED"] * len(values), tasks[0].text()
-    assert [[re.search(rf"^{p} +(\S+)", t.text(), re.MULTILINE)[1] for p in parameters] for t in tasks] == values
-
-
-@pytest.mark.parametrize("name", ["unet", "mtl"])
-def test_a_job_of_several_models_or_sets_is_an_array_by_itself(name):
-    last = len(ARRAYS[name][1]) - 1
-    assert f"#SBATCH --array=0-{last}\n" in (REPO / f"jobs/{name}.job").read_text()
-
-
-def test_the_transfer_job_has_a_task_for_every_backbone():
-    text = (REPO / "jobs/transfer.job").read_text()
-    assert re.search(r"^backbones=\(([^)]*)\)", text, re.MULTILINE)[1].split() == list(BACKBONES)
-    assert f"#SBATCH --array=0-{len(BACKBONES) - 1}\n" in text
-
-
 def test_a_task_of_the_ledger_runs_its_row_or_names_what_it_lacks(submit, tmp_path, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "none"))
     of_cheng = [i for i, row in enumerate(PLAN) if row["dataset"] == "cheng" and state_of(row, here=False) != DONE]
@@ -207,23 +103,6 @@ def test_the_ledger_job_pauses_when_warned_queues_again_and_goes_on(submit, tmp_
     epochs = re.findall(r"^(?:epoch|paused: after epoch) \d", of_row(), re.MULTILINE)
     assert epochs == ["epoch 1", "paused: after epoch 1", "epoch 2", "epoch 3", "epoch 4"]
     assert not list((tmp_path / "runs").glob("stop-*"))
-
-
-@pytest.fixture
-def train(submit, tmp_path, small_phantom, monkeypatch):
-    """`train(job, task, model, **values)`: one task of an array on the small phantom; its record, once it is done."""
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
-
-    def run(name: str, task: int, model: str, **values: object) -> dict:
-        values = {"dataset": "phantom", "quick": "true", "image_size": 64} | values
-        args = [arg for parameter, value in values.items() for arg in ("-p", parameter, value)]
-        options = (f"--array={task}", f"--output={tmp_path}/task-%a.log")
-        job = Job(f"{submit(f'jobs/{name}.job', *args, options=options).number}_{task}", tmp_path / f"task-{task}.log")
-        assert job.end(300) == "COMPLETED", job.text()
-        (evidence,) = tmp_path.glob(f"runs/phantom.patient-f0.{model}.*/metrics.json")
-        return json.loads(evidence.read_text())
-
-    return run
 
 
 @pytest.mark.slow

@@ -38,7 +38,7 @@ def test_committed_after_one_run_from_top_to_bottom(cells):
 
 
 def test_claims_are_asserted_and_functions_live_in_modules(cells):
-    code = [c.source for c in cells if c.cell_type == "code"]
+    code = [c.source for c in cells if c.cell_type == "code" and "parameters" not in c.metadata.get("tags", [])]
     assert any("assert " in source for source in code)
     assert not [source for source in code if "def " in source or len(source.splitlines()) > LONGEST_CELL]
 

@@ -57,6 +57,9 @@ def test_ids_say_it_all():
         == "sartaj.external-cheng.CustomCNN.s2-64px.seed0"
     )
     assert Run(dataset="sartaj", view="upright", quick=True).id == "sartaj.published.CustomCNN.s2-upright-quick.seed0"
+    assert Run(dataset="sartaj", target="tumour", quick=True).id == "sartaj.published.CustomCNN.s2-tumour-quick.seed0"
+    with pytest.raises(UnknownName, match="did you mean 'tumour'"):
+        Run(dataset="sartaj", target="tumor")
     with pytest.raises(UnknownName, match="did you mean 'CustomCNN'"):
         Run(dataset="phantom", model="CustomCN")
 

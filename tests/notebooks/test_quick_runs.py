@@ -4,10 +4,10 @@ import json
 import subprocess
 import sys
 
+import collections_made
 import pytest
-import test_collections
-import test_remind
-import test_xray
+import remind_files
+import xray_files
 
 from datasets.catalog import REPO
 
@@ -33,7 +33,7 @@ def places(tmp_path, monkeypatch):
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("target", ["label", "tumour"])
 def test_the_44_classes(places, tmp_path, target):
-    test_collections.made("brain-tumor-44c", tmp_path)
+    collections_made.made("brain-tumor-44c", tmp_path)
     said = chapter(
         "3_transfer_learning", "dataset", "brain-tumor-44c", "split", "random", "trials", "0", "target", target,
         "epochs", "1",
@@ -44,7 +44,7 @@ def test_the_44_classes(places, tmp_path, target):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_xrays(places, tmp_path):
-    assert test_xray.bring(test_xray.published(tmp_path, images=400)) == 0
+    assert xray_files.bring(xray_files.published(tmp_path, images=400)) == 0
     said = chapter("7_chest_xray", "dataset", "chest-xray14", "split", "published", "epochs", "1")
     assert "chest-xray14.published.SqueezeNet.chexnet-scratch-64px-findings-quick.seed0" in said
 
@@ -52,7 +52,7 @@ def test_xrays(places, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_dicom_series_of_patients(places, tmp_path):
-    assert test_remind.bring(test_remind.archive(tmp_path, slices=8)) == 0
+    assert remind_files.bring(remind_files.archive(tmp_path, slices=8)) == 0
     said = chapter(
         "3_transfer_learning", "dataset", "remind", "recipe", "s1", "trials", "0", "epochs", "1", "fold", "6"
     )
@@ -62,8 +62,8 @@ def test_dicom_series_of_patients(places, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_tumour_or_none_on_what_another_set_adds(places, tmp_path):
-    test_collections.made("brain-tumor-mri", tmp_path)
-    test_collections.made("navoneel", tmp_path)
+    collections_made.made("brain-tumor-mri", tmp_path)
+    collections_made.made("navoneel", tmp_path)
     said = chapter(
         "2_classification", "dataset", "brain-tumor-mri", "split", "external", "test_on", "navoneel", "epochs", "1",
         "image_size", "64",
