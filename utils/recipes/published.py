@@ -21,7 +21,7 @@ def published(source: str, model: str, dataset: str, protocol: str) -> dict[str,
 
     Returns:
         metric → value; of a metric by class {label: value} under `metric_by_class`; `confusion`, rows truth, both in
-        the order of `catalog.CLASSES`.
+        the order of `facts.CLASSES`.
     """
     table = published_table()
     rows = table[(table.source == source) & (table.model == model)]
