@@ -3,11 +3,8 @@
 import json
 from dataclasses import asdict
 
-from datasets.catalog import CATALOG
 from datasets.store.index import folds_digest
 from utils.reporting.ledger.rows import Row
-
-ARRIVING = {"brain-tumor-44c", "chest-xray14", "navoneel"} - set(CATALOG)
 
 
 def quick_row(**changes: object) -> Row:
