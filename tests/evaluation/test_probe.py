@@ -13,6 +13,7 @@ from datasets.store.images import ImageDataset
 from models import build_backbone
 from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities
 from utils.reporting import probes
+from utils.reporting.records import load_evidence
 
 
 def test_features_are_average_and_maximum_and_the_network_stays_as_it_was(roots):
@@ -32,12 +33,16 @@ def test_validation_chooses_and_a_class_that_training_lacks_has_no_chance():
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 400) * 2
     features = rng.normal(size=(400, 30)) + (labels[:, None] == 2) * 0.6
-    probe, accuracy = fit_probe(features[:300], labels[:300], features[300:], labels[300:], (1e-6, 1e-2, 1e2))
+    probe, alone, accuracy = fit_probe(features[:300], labels[:300], features[300:], labels[300:], (1e-6, 1e-2, 1e2))
     best = max(accuracy, key=accuracy.get)
     assert list(accuracy) == [1e-6, 1e-2, 1e2] and best == probe[-1].C
     probs = probe_probabilities(probe, features, 4)
     assert probs.shape == (400, 4) and (probs[:, [1, 3]] == 0).all() and np.allclose(probs.sum(1), 1)
     assert accuracy[best] > 0.85
+    # What is asked about validation has not seen it.
+    assert alone.score(features[300:], labels[300:]) == accuracy[best] and not np.allclose(
+        alone[-1].coef_, probe[-1].coef_
+    )
     # Of equally good values the strongest regularisation is taken.
     easy = np.where(labels[:, None] == 2, 5.0, -5.0) + rng.normal(size=(400, 3))
     assert fit_probe(easy[:300], labels[:300], easy[300:], labels[300:], (1e-2, 1.0))[0][-1].C == 1e-2
@@ -57,6 +62,10 @@ def test_one_command_probes_every_split_and_keeps_what_is_there(roots, weights, 
     splits = [(r["run"]["split"], r["run"]["fold"]) for r in records]
     assert sorted(splits) == [("patient", f) for f in range(5)] + [("published", 0)]
     assert all(r["run"]["recipe"] == "probe" and r["training"] is None and r["images"] > 0 for r in records)
+    for record in records:
+        kept = load_evidence(roots / "saved_metrics").validation(record)
+        assert len(kept) == record["parts"]["val"] and "tumour_or_none" in record
+        assert (kept.label == kept.predicted).mean() == pytest.approx(record["probe"]["val_accuracy"])
     tested = sum(r["images"] for r in records if r["run"]["split"] == "patient")
     assert tested == len(np.concatenate([make_split("phantom", "patient", f).test for f in range(5)]))
     assert probes.main(words) == 0 and "nothing to do" in capsys.readouterr().out

@@ -73,6 +73,13 @@ def run_table(data: RunData, probabilities: np.ndarray, predicted: np.ndarray | 
     )
 
 
+def validation_table(data: RunData, probabilities: np.ndarray) -> pd.DataFrame:
+    """`prediction_table` of a run's validation set: what is chosen after training is chosen on it."""
+    rows = data.split.val
+    target = data.run.target
+    return prediction_table(data.run.dataset, rows, data.split.groups[rows], data.classes, probabilities, target=target)
+
+
 def point_metrics(
     truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, healthy: int | None = None
 ) -> dict[str, float]:

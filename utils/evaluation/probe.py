@@ -49,7 +49,7 @@ def fit_probe(
     val_features: np.ndarray,
     val_labels: np.ndarray,
     strengths: Sequence[float] = STRENGTHS,
-) -> tuple[Pipeline, dict[float, float]]:
+) -> tuple[Pipeline, Pipeline, dict[float, float]]:
     """Logistic regression on standardised features; validation chooses the regularisation.
 
     Args:
@@ -58,12 +58,14 @@ def fit_probe(
 
     Returns:
         The probe, fitted on training and validation set with the value chosen (of equally good ones the strongest
-        regularisation), and the validation accuracy of each value.
+        regularisation); the one that was fitted on the training set alone with that value, which can still be asked
+        about the validation set; and the validation accuracy of each value.
     """
-    accuracy = {c: float(probe.score(val_features, val_labels)) for c, probe in _path(features, labels, strengths)}
+    fitted = dict(_path(features, labels, strengths))
+    accuracy = {c: float(probe.score(val_features, val_labels)) for c, probe in fitted.items()}
     best = max(strengths, key=lambda c: (accuracy[c], -c))
     together = np.concatenate([features, val_features]), np.concatenate([labels, val_labels])
-    return _probe(best).fit(*together), accuracy
+    return _probe(best).fit(*together), fitted[best], accuracy
 
 
 def probe_probabilities(probe: Pipeline, features: np.ndarray, classes: int) -> np.ndarray:

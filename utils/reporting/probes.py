@@ -10,17 +10,19 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 
 from datasets import catalog
-from datasets.catalog import DataError
+from datasets.catalog import HEALTHY, DataError
 from datasets.store import index
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 from models import build_backbone
 from models.backbones import WeightsError
-from utils.evaluation.classification import evaluate, prediction_table, unseen
+from utils.evaluation.classification import evaluate, run_table, unseen, validation_table
 from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities
+from utils.evaluation.screening import threshold_for, tumour_or_none
 from utils.reporting.records import METRICS, on_old_folds, save_run
 from utils.reporting.runs import Run
 from utils.training.data import load_data
@@ -43,7 +45,14 @@ def splits_of(name: str) -> list[dict[str, object]]:
     return whole + [{"split": "patient", "fold": fold} for fold in range(catalog.get(name).folds)]
 
 
-def probe_data_set(name: str, backbone: str, weights: str | bool, image_size: int, precision: str = "no") -> list[Run]:
+def probe_data_set(
+    name: str,
+    backbone: str,
+    weights: str | bool,
+    image_size: int,
+    precision: str = "no",
+    test_on: Sequence[str] = (),
+) -> list[Run]:
     """Probe one backbone under every split of data set `name`, and write the evidence; runs that have it on
     the committed folds are kept.
 
@@ -51,26 +60,32 @@ def probe_data_set(name: str, backbone: str, weights: str | bool, image_size: in
         weights: path of a weight file, or True for those of the hub.
         image_size: side of the input in pixels.
         precision: "bf16" or "no", see `evaluation.predict.outputs`.
+        test_on: other data sets that a probe of all images of this one is tested on, split `external`.
 
     Returns:
         The runs that were made.
     """
+    splits = splits_of(name) + [{"split": "external", "test_on": other} for other in test_on]
     runs = [
         Run(dataset=name, model=backbone, recipe=RECIPE, image_size=image_size, pretrained=True, **split)
-        for split in splits_of(name)
+        for split in splits
     ]
-    index.require(name)
+    for needed in (name, *test_on):
+        index.require(needed)
     missing = [run for run in runs if not _made(run)]
     if not missing:
         return []
     network = build_backbone(backbone, pretrained=weights, image_size=image_size).to(make_accelerator().device)
-    every = ImageDataset(name, np.arange(len(read_manifest(name))), image_size=image_size)
-    started = time.monotonic()
-    features = frozen_features(network.to(memory_format=torch.channels_last), every, precision=precision)
-    labels, seconds = every.labels.numpy(), time.monotonic() - started
-    print(f"{name}: features of {len(every)} images in {seconds:.0f} s", flush=True)
+    network = network.to(memory_format=torch.channels_last)
+    features = {}
+    for each in dict.fromkeys([name, *(run.test_on for run in missing if run.test_on)]):
+        started = time.monotonic()
+        every = ImageDataset(each, np.arange(len(read_manifest(each))), image_size=image_size)
+        found = frozen_features(network, every, precision=precision)
+        features[each] = found, time.monotonic() - started
+        print(f"{each}: features of {len(every)} images in {features[each][1]:.0f} s", flush=True)
     for run in missing:
-        _probe_run(run, features, labels, seconds)
+        _probe_run(run, features)
     return missing
 
 
@@ -80,18 +95,24 @@ def _made(run: Run) -> bool:
     return path.is_file() and not on_old_folds(json.loads(path.read_text()))
 
 
-def _probe_run(run: Run, features: np.ndarray, labels: np.ndarray, seconds: float) -> None:
-    data, classes = load_data(run), catalog.get(run.dataset).classes
+def _probe_run(run: Run, features: dict[str, tuple[np.ndarray, float]]) -> None:
+    data = load_data(run)
     split, started = data.split, time.monotonic()
-    probe, accuracy = fit_probe(features[split.train], labels[split.train], features[split.val], labels[split.val])
-    probs = probe_probabilities(probe, features[split.test], len(classes))
-    table = prediction_table(run.dataset, split.test, split.test_groups, classes, probs)
-    result = evaluate(table, classes) | {"unseen": unseen(table, split.seen)}
+    (known, seconds), (tested, _) = features[run.dataset], features[split.test_set]
+    labels = pd.Categorical(pd.concat([data.labels["train"], data.labels["val"]]), data.classes).codes
+    labels, val_labels = labels[: len(split.train)], labels[len(split.train) :]
+    probe, alone, accuracy = fit_probe(known[split.train], labels, known[split.val], val_labels)
+    table = run_table(data, probe_probabilities(probe, tested[split.test], len(data.classes)))
+    validated = probe_probabilities(alone, known[split.val], len(data.classes))
+    result = evaluate(table, data.test_classes) | {"unseen": unseen(table, split.seen)}
+    if HEALTHY in data.classes:
+        threshold = threshold_for(validated, val_labels, data.classes.index(HEALTHY))
+        result["tumour_or_none"] = tumour_or_none(table, threshold)
     chosen = max(accuracy.values())
     result["probe"] = {"validation": {str(c): value for c, value in accuracy.items()}, "val_accuracy": chosen}
     result["probe"]["seconds"] = time.monotonic() - started
-    result["probe"]["features"] = {"images": len(features), "seconds": seconds}  # once for all splits
-    save_run(run, result, table, sizes=data.sizes)
+    result["probe"]["features"] = {"images": len(known), "seconds": seconds}  # once for all splits
+    save_run(run, result, table, sizes=data.sizes, validation=validation_table(data, validated))
     print(f"{run.id}: accuracy {100 * result['metrics']['accuracy']['value']:.1f} %", flush=True)
 
 
@@ -102,12 +123,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--backbone", default="ResNet50-v2", help="a name in models/backbones.py (ResNet50-v2)")
     parser.add_argument("--weights", default="imagenet", help="a weight file, or 'imagenet' for the hub (imagenet)")
     parser.add_argument("--image-size", type=int, default=224, metavar="N", help="side of the input in pixels (224)")
+    parser.add_argument("--test-on", nargs="*", default=[], metavar="OTHER", help="also test on these data sets")
     parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="bf16 on hardware that has it (no)")
     args = parser.parse_args(argv)
     weights = args.weights == "imagenet" or args.weights
     try:
         for name in args.datasets:
-            if not probe_data_set(name, args.backbone, weights, args.image_size, args.precision):
+            if not probe_data_set(name, args.backbone, weights, args.image_size, args.precision, args.test_on):
                 print(f"{name}: every probe has its record in saved_metrics/; nothing to do")
     except (DataError, WeightsError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -27,7 +27,8 @@ from utils.training.loop import Fit
 
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
 PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
-METRICS, HISTORY, PREDICTIONS = "metrics.json", "history.csv", "predictions.csv.gz"
+METRICS, HISTORY = "metrics.json", "history.csv"
+PREDICTIONS, VALIDATION = "predictions.csv.gz", "validation.csv.gz"
 
 
 def save_run(
@@ -39,6 +40,7 @@ def save_run(
     recipe: Recipe | None = None,
     fit: Fit | None = None,
     sizes: dict[str, int] | None = None,
+    validation: pd.DataFrame | None = None,
 ) -> Path:
     """Write the evidence of a run; returns the path of its `metrics.json`. Only the first of several processes writes.
 
@@ -46,6 +48,7 @@ def save_run(
         result: from `classification.evaluate` or `segmentation.evaluate_masks`; predictions: the table it was made of.
         model, recipe, fit: None for a baseline. Weights go to `saved_models/` with a card beside them.
         sizes: number of images in train, val and test.
+        validation: predictions on the validation set, for what is chosen after training, such as an ensemble.
 
     Raises:
         DataError: the data set is no longer the one that was trained on.
@@ -80,6 +83,8 @@ def save_run(
         **result,
     }
     write_predictions(folder / PREDICTIONS, predictions)
+    if validation is not None:
+        write_predictions(folder / VALIDATION, validation)
     if fit:
         write_atomically(folder / HISTORY, fit.history.to_csv(index=False))
     if model:
@@ -167,8 +172,16 @@ class Evidence:
     def predictions(self, record: dict) -> pd.DataFrame:
         """The test images of a run, a row each; of pooled folds, those of all folds."""
         folders = [run_folder(self.folder, record | {"id": one}) for one in record.get("pooled") or [record["id"]]]
-        tables = [pd.read_csv(f / PREDICTIONS, dtype={"group": str, "patient": str}) for f in folders]
-        return pd.concat(tables, ignore_index=True)
+        return pd.concat([_table(folder / PREDICTIONS) for folder in folders], ignore_index=True)
+
+    def validation(self, record: dict) -> pd.DataFrame | None:
+        """The validation images of a run, a row each; None where its predictions of them were not kept."""
+        path = run_folder(self.folder, record) / VALIDATION
+        return _table(path) if path.is_file() else None
+
+
+def _table(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"group": str, "patient": str})
 
 
 def run_folder(root: Path, record: dict) -> Path:
