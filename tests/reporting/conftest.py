@@ -5,6 +5,7 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 
+from datasets.store.index import folds_digest
 from utils.reporting.ledger import states
 from utils.reporting.records import (
     HISTORY,
@@ -25,6 +26,7 @@ def put(tmp_path):
 
     def write(run: Run, table: pd.DataFrame, history: pd.DataFrame | None = None, **record) -> Evidence:
         record = {"id": run.id, "task": run.task, "run": asdict(run), "training": None, "recipe": None} | record
+        record.setdefault("data", {"folds": folds_digest(run.dataset)})
         folder = run_folder(tmp_path, record)
         write_record(folder / METRICS, record)
         write_predictions(folder / PREDICTIONS, table)

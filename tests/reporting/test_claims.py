@@ -12,7 +12,7 @@ from datasets.catalog import REPO
 from utils.evaluation.intervals import mean_interval
 from utils.recipes.published import published_table
 from utils.reporting import claims
-from utils.reporting.claims.common import apart, by_direction, direction, listed, percent, points
+from utils.reporting.claims.common import apart, by_direction, direction, explained, listed, percent, points
 from utils.reporting.records import (
     Evidence,
     load_evidence,
@@ -58,7 +58,11 @@ def test_words_of_intervals():
     assert by_direction({"a": above, "b": below, "c": none}) == {1: ["a"], -1: ["b"], 0: ["c"]}
     assert apart(above, below) and apart(below, above) and not apart(above, none)
     assert [listed(x) for x in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["none", "a", "a and b", "a, b and c"]
-    assert percent(above) == "10.0 (1.0–20.0) %" and points(below) == "-10.0 (-20.0 to -1.0) points"
+    run = {"metrics": {"accuracy": above}}
+    assert percent(run) == "10.0 (1.0–20.0) %" and explained(percent(run)) == percent(run)
+    marked = percent(run | {"old_folds": True})
+    assert marked == "10.0 (1.0–20.0) % †" and explained(marked).startswith(f"{marked}\n\n† on earlier folds")
+    assert points(below) == "-10.0 (-20.0 to -1.0) points"
 
 
 @pytest.mark.parametrize("name", sorted(claims.__all__))

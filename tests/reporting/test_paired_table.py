@@ -20,7 +20,7 @@ def put_accuracy(put):
         table = pd.DataFrame({"path": paths, "label": "glioma", "group": paths, "predicted": predicted})
         run = Run(**{"dataset": "brain-tumor-mri", "split": "published", "seed": seed} | of)
         metrics = {"accuracy": mean_interval(right, paths)}
-        return put(run, table, images=len(paths), metrics=metrics, recipe={"name": run.recipe}, old_folds=False)
+        return put(run, table, images=len(paths), metrics=metrics, recipe={"name": run.recipe})
 
     return write
 

@@ -2,9 +2,18 @@
 
 from utils.recipes import RECIPES
 from utils.recipes.published import published
-from utils.reporting.claims.common import accuracy_difference, apart, direction, listed, not_run, percent, points
+from utils.reporting.claims.common import (
+    accuracy_difference,
+    apart,
+    direction,
+    explained,
+    listed,
+    not_run,
+    percent,
+    points,
+)
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import STEPS_AT, find_run
+from utils.reporting.tables.common import BEST_PROBE, STEPS_AT, find_run
 
 DATASET = "brain-tumor-mri"
 SCRATCH = tuple(model for model in RECIPES["s2"] if published("s2", model, DATASET, "published"))  # S2's classifiers
@@ -15,19 +24,20 @@ VIEWS = {"file": "the publisher's file", "stored": "the packed image", "levelled
 def split_effect(evidence: Evidence, dataset: str = DATASET) -> str:
     """Accuracy on the published split and by patient, of each network and of the nearest neighbour."""
     found, separate = [], []
-    for model in (*SCRATCH, NEAREST):
+    for model in (*SCRATCH, BEST_PROBE, NEAREST):
         of = {"dataset": dataset, "model": model}
-        shipped = find_run(evidence.classification, **of, split="published")
-        patient = find_run(evidence.classification, **of, split="patient", fold=None)
+        shipped = find_run(evidence.classifiers, **of, split="published")
+        patient = find_run(evidence.classifiers, **of, split="patient", fold=None)
         if not shipped or not patient:
             continue
         before, after = (record["metrics"]["accuracy"] for record in (shipped, patient))
-        found.append(f"{model} reaches {percent(before)} on the published split and {percent(after)} by patient")
+        found.append(f"{model} reaches {percent(shipped)} on the published split and {percent(patient)} by patient")
         separate += [model] if apart(before, after) else []
     if not found:
         return not_run(f"published split against patient folds of `{dataset}`")
     optimistic = f"For {listed(separate)} the two intervals do not overlap: there, the published split is optimistic."
-    return f"On `{dataset}`, {listed(found)}. {optimistic if separate else 'The intervals of the two splits overlap.'}"
+    verdict = optimistic if separate else "The intervals of the two splits overlap."
+    return explained(f"On `{dataset}`, {listed(found)}. {verdict}")
 
 
 def above_nearest_neighbour(evidence: Evidence, dataset: str = DATASET, split: str = "published") -> str:
@@ -45,7 +55,7 @@ def above_nearest_neighbour(evidence: Evidence, dataset: str = DATASET, split: s
             said.append(f"{record['run']['model']} is {words[direction(difference)]} it ({points(difference)})")
     return (
         f"On the {split} split of `{dataset}` the nearest neighbour, which learns nothing, reaches "
-        f"{percent(nearest['metrics']['accuracy'])}. Image by image, {listed(said)}."
+        f"{percent(nearest)}. Image by image, {listed(said)}."
     )
 
 
@@ -71,8 +81,8 @@ def cleaning(evidence: Evidence, model: str = "CustomCNN") -> str:
         overlap = "the intervals do not overlap" if apart(before, after) else "the intervals overlap"
         unseen = clean["unseen"]["images"] if clean.get("unseen") else 0
         said.append(
-            f"On `{dataset}` {model} reaches {percent(before)} on all {raw['images']:,} test images and "
-            f"{percent(after)} on the {clean['images']:,} that S0's rule keeps ({overlap}); of these, {unseen} have no "
+            f"On `{dataset}` {model} reaches {percent(raw)} on all {raw['images']:,} test images and "
+            f"{percent(clean)} on the {clean['images']:,} that S0's rule keeps ({overlap}); of these, {unseen} have no "
             "duplicate, near-duplicate or same-patient slice in training."
         )
         better += [f"`{dataset}`"] if after["low"] > before["high"] else []
@@ -81,7 +91,7 @@ def cleaning(evidence: Evidence, model: str = "CustomCNN") -> str:
     verdict = f"improved accuracy on {listed(better)}" if better else "improved accuracy on neither set"
     if len(said) == 1 and not better:
         verdict = "did not improve accuracy"
-    return f"Removing duplicates {verdict}. {' '.join(said)}"
+    return explained(f"Removing duplicates {verdict}. {' '.join(said)}")
 
 
 def sources(evidence: Evidence) -> str:

@@ -9,7 +9,7 @@ from utils.analysis.paired import paired_difference
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.segmentation import by_patient
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import format_ci
+from utils.reporting.tables.common import OLD_FOLDS, format_ci, mark
 
 
 def not_run(what: str) -> str:
@@ -28,9 +28,18 @@ def bullets(intro: str, items: Iterable[str]) -> str:
     return "\n".join([intro, "", *(f"- {item}" for item in items)])
 
 
-def percent(entry: dict) -> str:
-    """`97.1 (96.0–98.0) %` of a share with its interval."""
-    return f"{format_ci(entry)} %"
+def percent(record: dict, metric: str = "accuracy") -> str:
+    """`97.1 (96.0–98.0) %` of a run, marked where it was made on earlier folds; `explained` says what that means."""
+    return f"{format_ci(record['metrics'][metric])} %{mark(record)}"
+
+
+def explained(text: str) -> str:
+    """A text with the meaning of `OLD_FOLDS` behind it, where a run in it has that mark."""
+    meaning = (
+        f"{OLD_FOLDS} on earlier folds, in which some images still resembled one in another fold; "
+        "to be run again on the present ones."
+    )
+    return f"{text}\n\n{meaning}" if OLD_FOLDS in text else text
 
 
 def points(entry: dict) -> str:

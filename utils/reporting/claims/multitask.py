@@ -6,6 +6,7 @@ from utils.reporting.claims.common import (
     bullets,
     by_direction,
     direction,
+    explained,
     found_or_none,
     listed,
     not_run,
@@ -36,10 +37,10 @@ def multitask_by_split(evidence: Evidence) -> str:
             continue
         gain = accuracy_difference(evidence, record, nearest)
         where = f"`{record['run']['dataset']}`, {split_words(record['run'])}"
-        said.append(f"{where}: {percent(record['metrics']['accuracy'])}; against 1-NN {found_or_none(gain)}")
+        said.append(f"{where}: {percent(record)}; against 1-NN {found_or_none(gain)}")
     if not said:
         return not_run("S0's network on real data")
-    return bullets("S0's network, at a reduced width and size, beside the nearest neighbour:", said)
+    return explained(bullets("S0's network, at a reduced width and size, beside the nearest neighbour:", said))
 
 
 def multitask_ablation(evidence: Evidence) -> str:

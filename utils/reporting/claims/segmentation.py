@@ -7,6 +7,7 @@ from utils.reporting.claims.common import (
     bullets,
     dice_difference,
     direction,
+    explained,
     found_or_none,
     listed,
     not_run,
@@ -48,8 +49,8 @@ def resolution(evidence: Evidence) -> str:
     )
     if not small or not large:
         return not_run(f"{MODEL} at {STEPS_AT} and at {FULL_SIZE} pixels")
-    dice = [percent(record["metrics"]["dice"]) for record in (small, large)]
-    return (
+    dice = [percent(record, "dice") for record in (small, large)]
+    return explained(
         f"{MODEL} reaches a Dice of {dice[0]} at {STEPS_AT} pixels and {dice[1]} at {FULL_SIZE}; patient by patient, "
         f"{found_or_none(dice_difference(evidence, large, small))}. One seed."
     )
@@ -67,10 +68,12 @@ def slice_wise_split(evidence: Evidence) -> str:
             continue
         a, b = (record["metrics"]["dice"] for record in (by_slice, patient))
         words = "the intervals do not overlap" if apart(a, b) else "the intervals overlap, so no difference is shown"
-        said.append(f"{model} reaches {percent(a)} by slice and {percent(b)} by patient ({words})")
+        said.append(
+            f"{model} reaches {percent(by_slice, 'dice')} by slice and {percent(patient, 'dice')} by patient ({words})"
+        )
     if not said:
         return not_run(f"a slice-wise split of `{DATASET}` beside patient folds")
-    return f"Dice on `{DATASET}`: {'; '.join(said)}. One fold, one seed, other test slices in each."
+    return explained(f"Dice on `{DATASET}`: {'; '.join(said)}. One fold, one seed, other test slices in each.")
 
 
 def gate_states(evidence: Evidence) -> str:
