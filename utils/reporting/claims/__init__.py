@@ -12,6 +12,7 @@ from utils.reporting.claims.classification import (
     split_effect,
     untested_networks,
 )
+from utils.reporting.claims.curation import patients_on_both_sides
 from utils.reporting.claims.multitask import balances, multitask_ablation, multitask_by_split, reconstruction_error
 from utils.reporting.claims.segmentation import (
     dice_loss,
@@ -42,6 +43,7 @@ __all__ = [
     "linear_probe",
     "multitask_ablation",
     "multitask_by_split",
+    "patients_on_both_sides",
     "pretraining",
     "reconstruction_error",
     "resolution",

@@ -24,6 +24,7 @@ from utils.reporting.figures.findings import (
     finding_bars,
     together,
 )
+from utils.reporting.figures.forest import forest, leaks
 from utils.reporting.figures.multitask import (
     errors_by_class,
     gains,
@@ -64,12 +65,14 @@ __all__ = [
     "errors_by_class",
     "finding_bars",
     "first_filters",
+    "forest",
     "gains",
     "gate_maps",
     "gate_spread",
     "gradients",
     "heat_on_image",
     "image_grid",
+    "leaks",
     "losses",
     "overlay",
     "parameters_by_width",

@@ -1,0 +1,22 @@
+"""Sentences on what curation found in the published splits."""
+
+from utils.reporting.claims.common import not_run
+from utils.reporting.records import Evidence
+
+
+def patients_on_both_sides(evidence: Evidence) -> str:
+    """How many test images of the published splits show a patient, or are a copy of an image, that training has."""
+    said = []
+    for found in evidence.findings:
+        facts = found["facts"]
+        known, there = (facts.get(f"linked test images{rest}", 0) for rest in ("", " with their patient in training"))
+        if known:
+            twins = facts["test images with a pixel-identical training twin"]
+            said.append(
+                f"in `{found['dataset']}` the patient of {known:,} test images is known, and {there:,} of them have "
+                f"other slices of that patient in the training set; {twins:,} test images have a copy there, identical "
+                "in every pixel"
+            )
+    if not said:
+        return not_run("curation of a published split")
+    return f"Yes. As published, {'; '.join(said)}. Patients were found by matching images to those of `cheng`."
