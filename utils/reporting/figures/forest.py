@@ -18,7 +18,8 @@ def forest(entries: Mapping[str, dict], label: str, line: float | None = 0.0) ->
         entries: name → {value, low, high} as shares; a limit may be None.
         label: of the axis. line: where a difference is none; None for values that are no differences.
     """
-    figure, axis = plt.subplots(figsize=(8, 0.9 + 0.34 * len(entries)))
+    width = 5 + 0.075 * max(map(len, entries), default=0)  # inches: the names stand beside the axis
+    figure, axis = plt.subplots(figsize=(width, 0.9 + 0.34 * len(entries)))
     for y, entry in enumerate(reversed(entries.values())):
         value, low, high = (None if entry[k] is None else 100 * entry[k] for k in ("value", "low", "high"))
         colour = "C0" if line is None else COLOURS[direction(entry)]

@@ -38,6 +38,13 @@ def against_the_probe(evidence: Evidence) -> pd.DataFrame:
     return table.assign(**{"p, corrected": [f"{one:.3f}" if one >= 0.001 else "<.001" for one in p]})
 
 
+def run_name(record: dict) -> str:
+    """A run in a few words, for a figure."""
+    run = record["run"]
+    how = f"{run['recipe']}, {WEIGHTS[bool(run['pretrained'])]}, {run['image_size']} px"
+    return f"{run['model']} ({how}) on {run['dataset']}, {tested(record)}"
+
+
 def differences_to_probe(evidence: Evidence) -> list[tuple[dict, dict]]:
     """Every record that tested the same images as the probe, and its `paired_difference` to it.
 

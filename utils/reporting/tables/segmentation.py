@@ -7,7 +7,7 @@ import pandas as pd
 from utils.recipes import RECIPES
 from utils.recipes.published import published
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import NONE, STEPS_AT, cell, format_ci, is_pooled_elsewhere, of_steps, tested
+from utils.reporting.tables.common import NONE, STEPS_AT, cell, format_ci, is_pooled_elsewhere, mark, of_steps, tested
 
 MASK_METRICS = {
     "dice": "Dice %",
@@ -82,14 +82,20 @@ def regions(records: Sequence[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def slices_or_patients(records: Sequence[dict]) -> pd.DataFrame:
-    """Dice on a split by slice and on one by patient, a row a data set and model, runs of the same recipe and size."""
-    pretraining_pairs = {}
+def slice_pairs(records: Sequence[dict]) -> dict[tuple, dict[str, dict]]:
+    """Runs that differ in the split alone, by slice or by patient fold: (data set, model, recipe, size) → split →
+    record."""
+    pairs: dict[tuple, dict[str, dict]] = {}
     for record in records:
         run = record["run"]
         key = (run["dataset"], run["model"], run["recipe"], run["image_size"])
         if run["split"] in ("slices", "patient") and run["fold"] is not None:
-            pretraining_pairs.setdefault(key, {}).setdefault(run["split"], record)
+            pairs.setdefault(key, {}).setdefault(run["split"], record)
+    return {key: pair for key, pair in pairs.items() if len(pair) == 2}
+
+
+def slices_or_patients(records: Sequence[dict]) -> pd.DataFrame:
+    """Dice on a split by slice and on one by patient, a row a data set and model, runs of the same recipe and size."""
     rows = [
         {
             "data set": dataset,
@@ -99,10 +105,18 @@ def slices_or_patients(records: Sequence[dict]) -> pd.DataFrame:
             "by patient (fold 0)": cell(pair["patient"], "dice"),
             "by slice, as S2 pooled": f"{100 * pair['slices']['s2_pooling']['dice']:.1f}",
         }
-        for (dataset, model, _, size), pair in pretraining_pairs.items()
-        if len(pair) == 2
+        for (dataset, model, _, size), pair in slice_pairs(records).items()
     ]
     return pd.DataFrame(rows)
+
+
+def dice_by_split(records: Sequence[dict]) -> dict[str, dict]:
+    """The Dice of `slice_pairs` by name of model and split, for a forest plot."""
+    return {
+        f"{model}, {words}{mark(pair[split])}": pair[split]["metrics"]["dice"]
+        for (_, model, _, _), pair in slice_pairs(records).items()
+        for split, words in (("slices", "by slice"), ("patient", "by patient"))
+    }
 
 
 def recipe_steps(records: Sequence[dict], dataset: str = "cheng") -> pd.DataFrame:
