@@ -1,0 +1,25 @@
+"""The chapters as static pages, executed as committed: `make site`. https://myst-nb.readthedocs.io"""
+
+project = "Honest brain-tumour MRI"
+copyright = "the authors named in CITATION.cff; not a medical device"
+root_doc = "docs/site/index"
+# The source folder is the repository; of it only what a reader reads.
+include_patterns = [
+    "docs/site/index.md",
+    "notebooks/*.ipynb",
+    "docs/*.md",
+    "datasets/README.md",
+    "jobs/README.md",
+    "saved_metrics/README.md",
+    "saved_models/README.md",
+]
+extensions = ["myst_nb", "sphinx-mathjax-offline"]  # formulas need no network
+nb_execution_mode = "off"  # what is shown is what was committed
+nb_merge_streams = True
+myst_enable_extensions = ["dollarmath", "html_image"]
+myst_heading_anchors = 3
+html_theme = "furo"
+html_title = project
+html_static_path: list[str] = []
+# Files beside the pages, such as the code that a chapter names, stay on the disk: their links are not checked.
+suppress_warnings = ["myst.xref_missing", "myst.header", "misc.highlighting_failure", "mystnb.unknown_mime_type"]
