@@ -21,6 +21,7 @@ TARGETS = {
     "sequence": "the MR sequence, whatever is on the image",
     "findings": "each finding, or each mask, for itself: none, one or several an image",
 }
+CLASS_TARGETS = tuple(target for target in TARGETS if target != "findings")  # of these an image has one class
 
 
 def parts(label: str) -> tuple[str, str]:

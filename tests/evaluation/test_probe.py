@@ -12,7 +12,7 @@ from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import build_backbone
 from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities
-from utils.reporting import probes
+from utils.reporting import baselines, probes
 from utils.reporting.records import load_evidence
 
 
@@ -69,6 +69,24 @@ def test_one_command_probes_every_split_and_keeps_what_is_there(roots, weights, 
     tested = sum(r["images"] for r in records if r["run"]["split"] == "patient")
     assert tested == len(np.concatenate([make_split("phantom", "patient", f).test for f in range(5)]))
     assert probes.main(words) == 0 and "nothing to do" in capsys.readouterr().out
+
+
+def test_of_one_pass_several_questions_are_answered_and_the_baselines_beside_them(roots, weights, monkeypatch):
+    for command in (probes, baselines):
+        monkeypatch.setattr(command, "splits_of", lambda name: [{"split": "published"}])
+    words = ["phantom", "--backbone", "SqueezeNet", "--weights", str(weights), "--image-size", "64"]
+    assert probes.main([*words, "--target", "label", "tumour"]) == 0
+    assert baselines.main(["phantom", "--target", "tumour"]) == 0
+    found = {path.parent.name: json.loads(path.read_text()) for path in roots.glob("saved_metrics/*/*/*/metrics.json")}
+    of_tumour = [r for r in found.values() if r["run"]["target"] == "tumour"]
+    assert (
+        len(found) == 2 + 2
+        and len(of_tumour) == 3
+        and all(set(r["per_class"]) == {"notumor", "tumour"} for r in of_tumour)
+    )
+    assert all("-tumour." in r["id"] for r in of_tumour)
+    shared = [r["probe"]["features"] for r in found.values() if "probe" in r]
+    assert all(one == shared[0] for one in shared), "one pass for all"
 
 
 def test_what_is_missing_is_one_line(roots, capsys):

@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-from utils.reporting.records import Evidence
+import numpy as np
+import pandas as pd
+
+from utils.reporting import reported
+from utils.reporting.records import Evidence, write_predictions, write_record
+from utils.reporting.runs import Run
 from utils.reporting.tables import BLOCKS
 
 
@@ -36,3 +41,65 @@ def test_s1s_table_names_its_six_networks_and_why_they_were_not_run():
     assert named.remark.str.startswith("not run here: ").all()
     reported = ["accuracy", "macro precision", "macro recall", "macro F2"]
     assert all(f"{metric} %: reported" in shown for metric in reported)
+
+
+ENTRY = {"value": 0.5, "low": 0.4, "high": 0.6}
+
+
+def record_of(run: Run, **changes: object) -> dict:
+    """What the tables read of a record."""
+    fields = {name: value for name, value in vars(run).items() if name != "task"}
+    metrics = dict.fromkeys(("accuracy", "macro_precision", "macro_recall", "macro_f2", "macro_auc"), ENTRY)
+    return {"id": run.id, "task": run.task, "run": fields, "recipe": None, "metrics": metrics, "images": 6} | changes
+
+
+def test_s1s_table_shows_its_protocol_on_another_set_with_decisions_of_patients():
+    run = Run(dataset="cheng", split="patient", model="SqueezeNet", recipe="s1", pretrained=True)
+    training = {"epochs": 5, "seconds": 90, "val_loss": 0.25}
+    whole = {"accuracy": {"value": 0.75, "low": 0.5, "high": 1.0}, "patients": 40}
+    ours = record_of(run, training=training, by_patient=whole, old_folds=True)
+    nearest = record_of(run.baseline("1-NN"), training=None)
+    shown = BLOCKS["s1"](Evidence(Path(), [ours, nearest], [])).set_index(["network", "data set"])
+    row = shown.loc[("SqueezeNet (not in the report)", "cheng")]
+    assert row["accuracy %: ours"] == "50.0 (40.0–60.0) †", "on folds that are no longer the committed ones"
+    assert row["accuracy %: ours, a decision a patient"] == "75.0 (50.0–100.0) †"
+    assert (row["validation loss: ours"], row["minutes of training: ours"]) == ("0.25", "1.5")
+    assert (row["macro F2 %: ours"], row.remark, row.split) == ("50.0 (40.0–60.0) †", "–", "patient fold 0 †")
+    assert shown.loc[("1-NN", "cheng"), "accuracy %: ours"] == "50.0 (40.0–60.0)"
+    assert shown.loc[("ResNet50", "remind"), "validation loss: reported"] == "0.253"
+
+
+def test_s4s_table_takes_the_two_factors_apart():
+    run = Run(dataset="brain-tumor-44c", split="random", model="CustomCNN")
+    records = []
+    for target in ("label", "tumour", "type", "sequence"):
+        for split, value in (("random", 0.9), ("patient", 0.3)):
+            one = Run(**{**vars(run), "target": target, "split": split, "fold": None, "task": ""}).baseline("1-NN")
+            records.append(
+                record_of(one, training=None, metrics={"accuracy": {"value": value, "low": None, "high": None}})
+            )
+    shown = BLOCKS["s4"](Evidence(Path(), records, []))
+    mine = shown[shown.network.eq("1-NN")]
+    assert mine.asked.tolist() == ["all classes", "tumour or none", "type of tumour", "MR sequence"]
+    assert set(mine["accuracy %: ours"]) == {"90.0"} and set(mine["accuracy %: ours, by patient or group"]) == {"30.0"}
+
+
+def test_one_command_writes_the_table_and_the_curves(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
+    run = Run(dataset="cheng", split="patient", model="SqueezeNet", recipe="s1", pretrained=True)
+    training = {"epochs": 2, "epoch_kept": 2, "seconds": 90, "val_loss": 0.25}
+    write_record(run.metrics_folder / "metrics.json", record_of(run, training=training))
+    classes = ["glioma", "meningioma", "pituitary"]
+    probs = np.random.default_rng(0).dirichlet([1, 1, 1], 30)
+    table = pd.DataFrame({"label": np.resize(classes, 30), "group": range(30), "patient": ""})
+    write_predictions(
+        run.metrics_folder / "predictions.csv.gz",
+        table.assign(**{f"p_{c}": probs[:, i] for i, c in enumerate(classes)}),
+    )
+    epochs = {f"{part}_{name}": [0.5, 0.4] for part in ("train", "val") for name in ("loss", "accuracy")}
+    pd.DataFrame({"epoch": [1, 2], **epochs}).to_csv(run.metrics_folder / "history.csv", index=False)
+    assert reported.main(["s1", "--folder", str(tmp_path / "out")]) == 0
+    assert "| SqueezeNet (not in the report) | cheng |" in (tmp_path / "out/s1.md").read_text()
+    made = sorted(path.name.removeprefix(run.id) for path in (tmp_path / "out").glob("*.png"))
+    assert made == ["-curves.png", "-roc.png"]
+    assert reported.main(["s5"]) == 1 and "did you mean" in capsys.readouterr().err

@@ -20,9 +20,7 @@ from utils.training.data import RunData
 CALIBRATION_BINS = 15
 TOP_K = (3, 5)  # where there are more classes: whether the true one is among the k likeliest
 NOTHING = {"value": None, "low": None, "high": None}
-FEWEST = (
-    20  # images with a tumour, or without: of fewer no rate is reported (an error in 20 is the 5 % that is asked for)
-)
+FEWEST = 20  # images with a tumour, or without: of fewer no rate is reported, since one error would be over 5 %
 
 
 def prediction_table(

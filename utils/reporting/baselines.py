@@ -7,26 +7,29 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from datasets import catalog
 from datasets.catalog import DataError
+from datasets.labels import CLASS_TARGETS
 from utils.evaluation.baselines import BASELINES, baseline
-from utils.evaluation.classification import evaluate, prediction_table, unseen
+from utils.evaluation.classification import evaluate, run_table, unseen
 from utils.reporting.probes import splits_of
 from utils.reporting.records import save_run
 from utils.reporting.runs import Run
 from utils.training.data import load_data
 
 
-def make_baselines(name: str) -> list[Run]:
-    """Write the evidence of every baseline under every split of data set `name`; returns the runs."""
-    classes, made = catalog.get(name).classes, []
+def make_baselines(name: str, target: str = "label") -> list[Run]:
+    """Write the evidence of every baseline under every split of data set `name`; returns the runs.
+
+    Args:
+        target: what is asked of an image, one of `labels.CLASS_TARGETS`.
+    """
+    made = []
     for split in splits_of(name):
         for kind in BASELINES:
-            run = Run(dataset=name, **split).baseline(kind)
+            run = Run(dataset=name, target=target, **split).baseline(kind)
             data = load_data(run)
-            probs = baseline(kind, data.train_val, data.test)
-            table = prediction_table(data.split.test_set, data.split.test, data.split.test_groups, classes, probs)
-            result = evaluate(table, classes) | {"unseen": unseen(table, data.split.seen)}
+            table = run_table(data, baseline(kind, data.train_val, data.test))
+            result = evaluate(table, data.test_classes) | {"unseen": unseen(table, data.split.seen)}
             save_run(run, result, table, sizes=data.sizes)
             made.append(run)
             print(f"{run.id}: accuracy {100 * result['metrics']['accuracy']['value']:.1f} %", flush=True)
@@ -37,9 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line: write the baselines of some data sets."""
     parser = argparse.ArgumentParser(prog="python -m utils.reporting.baselines", description=main.__doc__)
     parser.add_argument("datasets", nargs="+", metavar="DATASET", help="brain-tumor-mri, sartaj, cheng, …")
+    parser.add_argument("--target", choices=CLASS_TARGETS, default="label", help="what is asked of an image (label)")
+    args = parser.parse_args(argv)
     try:
-        for name in parser.parse_args(argv).datasets:
-            make_baselines(name)
+        for name in args.datasets:
+            make_baselines(name, args.target)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

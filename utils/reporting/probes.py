@@ -15,6 +15,7 @@ import torch
 
 from datasets import catalog
 from datasets.catalog import HEALTHY, DataError
+from datasets.labels import CLASS_TARGETS
 from datasets.store import index
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
@@ -52,6 +53,7 @@ def probe_data_set(
     image_size: int,
     precision: str = "no",
     test_on: Sequence[str] = (),
+    targets: Sequence[str] = ("label",),
 ) -> list[Run]:
     """Probe one backbone under every split of data set `name`, and write the evidence; runs that have it on
     the committed folds are kept.
@@ -61,15 +63,14 @@ def probe_data_set(
         image_size: side of the input in pixels.
         precision: "bf16" or "no", see `evaluation.predict.outputs`.
         test_on: other data sets that a probe of all images of this one is tested on, split `external`.
+        targets: what is asked of an image, of `labels.CLASS_TARGETS`; the features are the same for all.
 
     Returns:
         The runs that were made.
     """
     splits = splits_of(name) + [{"split": "external", "test_on": other} for other in test_on]
-    runs = [
-        Run(dataset=name, model=backbone, recipe=RECIPE, image_size=image_size, pretrained=True, **split)
-        for split in splits
-    ]
+    same = {"dataset": name, "model": backbone, "recipe": RECIPE, "image_size": image_size, "pretrained": True}
+    runs = [Run(**same, **split, target=target) for target in targets for split in splits]
     for needed in (name, *test_on):
         index.require(needed)
     missing = [run for run in runs if not _made(run)]
@@ -125,11 +126,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--image-size", type=int, default=224, metavar="N", help="side of the input in pixels (224)")
     parser.add_argument("--test-on", nargs="*", default=[], metavar="OTHER", help="also test on these data sets")
     parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="bf16 on hardware that has it (no)")
+    parser.add_argument(
+        "--target", nargs="+", choices=CLASS_TARGETS, default=["label"], help="what is asked of an image (label)"
+    )
     args = parser.parse_args(argv)
     weights = args.weights == "imagenet" or args.weights
     try:
         for name in args.datasets:
-            if not probe_data_set(name, args.backbone, weights, args.image_size, args.precision, args.test_on):
+            given = (args.image_size, args.precision, args.test_on, args.target)
+            if not probe_data_set(name, args.backbone, weights, *given):
                 print(f"{name}: every probe has its record in saved_metrics/; nothing to do")
     except (DataError, WeightsError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)

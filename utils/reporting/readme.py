@@ -1,13 +1,9 @@
-"""`make tables`, after every new run: pools finished folds, writes `runs.csv`, the README's table and its image.
-
-`python -m utils.reporting.readme NAME` prints one table of `tables.BLOCKS` and writes nothing.
-"""
+"""`make tables`, after every new run: pools finished folds, writes `runs.csv`, the README's table and its image."""
 
 import re
-import sys
 from pathlib import Path
 
-from datasets.catalog import REPO, lookup
+from datasets.catalog import REPO
 from utils.files import write_atomically
 from utils.reporting import figures
 from utils.reporting.pooling import pool_folds
@@ -40,7 +36,4 @@ def main(root: Path = REPO) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        print(markdown(lookup(BLOCKS, sys.argv[1], "table")(load_evidence(REPO / "saved_metrics"))))
-    else:
-        main()
+    main()

@@ -16,7 +16,7 @@ SCRATCH = "3. Networks from scratch, at full length (S2)"
 SEGMENTED = "4. U-Nets on cheng"
 S0 = "5. S0's networks, on cleaned images and on sartaj"
 S4 = "6. S4's 44 classes, and tumour or none"
-S1 = "7. S1's protocol on cheng"
+S1 = "7. S1's protocol, on cheng and on ReMIND"
 XRAYS = "8. Chest X-rays"
 EXTERNAL = "9. Tested on another data set"
 SQUEEZENETS = "10. SqueezeNet, pretrained and from scratch"
@@ -68,6 +68,10 @@ def _s0() -> Iterator[Row]:
 
 
 def _s4() -> Iterator[Row]:
+    probe = {"dataset": "brain-tumor-44c", "split": EVERY_SPLIT, "model": "ResNet50-v2", "recipe": PROBE}
+    for target in ("label", "tumour", "type", "sequence"):
+        run = probe | {"image_size": 224, "pretrained": True} | ({"target": target} if target != "label" else {})
+        yield Row(group=S4, run=run, precision="bf16")
     asked = [("ResNet50", "tumour"), ("ViT-B16", "tumour"), ("EfficientNetV2-B1", "label"), ("ConvNeXt-S", "label")]
     asked += [("ViT-B16", "label"), ("ResNetRS152", "label")]
     for split in ({"split": "random"}, {"split": "patient", "fold": 0}):
@@ -78,8 +82,9 @@ def _s4() -> Iterator[Row]:
 
 
 def _s1() -> Iterator[Row]:
-    for model in ("ResNet50", "VGG19", "DenseNet121", "Xception", "InceptionV3", "ViT-B16"):
-        run = {"dataset": "cheng", "split": "patient", "fold": 0, "model": model, "recipe": "s1"}
+    models = ("ResNet50", "VGG19", "DenseNet121", "Xception", "InceptionV3", "ViT-B16")
+    for name, model in ((name, model) for name in ("cheng", "remind") for model in models):
+        run = {"dataset": name, "split": "patient", "fold": 0, "model": model, "recipe": "s1"}
         yield Row(group=S1, run=run | {"image_size": 224, "pretrained": True}, precision="bf16")
 
 

@@ -102,15 +102,8 @@ class Row:
         """What follows `python` on the command line; after `minutes` a training ends with its epoch, 0: never."""
         if self.is_probe:
             words = ["-m", "utils.reporting.probes", self["dataset"], "--backbone", self["model"]]
-            return [
-                *words,
-                "--weights",
-                weights,
-                "--image-size",
-                str(self["image_size"]),
-                "--precision",
-                self.precision,
-            ]
+            words += ["--weights", weights, "--image-size", str(self["image_size"]), "--precision", self.precision]
+            return words + ["--target", self["target"]] * (self["target"] != DEFAULTS["target"])
         pairs = [word for pair in self.parameters(weights, minutes).items() for word in ("-p", *pair)]
         return ["-m", "utils.headless", self.chapter, *pairs]
 
