@@ -6,7 +6,7 @@ READY := .venv/ready
 TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab tables chapters weights
+.PHONY: help setup run test lab tables chapters site weights
 .NOTPARALLEL:
 
 help: ## this list
@@ -38,6 +38,11 @@ chapters: setup ## execute all notebooks in place, in quick mode on the phantom:
 	$(BIN)/python datasets/download.py phantom
 	$(BIN)/python -m utils.chapters
 
+site: .venv-site/ready ## the chapters as pages with search in site/, to be read without a network
+	.venv-site/bin/sphinx-build -q -W --keep-going -c docs/site . site
+	@cp docs/site/start.html site/index.html
+	@echo "site/index.html"
+
 weights: setup ## ImageNet weights into the cache, for nodes without network: make weights BACKBONE=ResNet50
 	$(BIN)/python -m models.backbones $(BACKBONE)
 
@@ -50,4 +55,10 @@ $(READY): requirements.txt pyproject.toml
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	@echo "Installing requirements.txt into .venv: some minutes, once"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@touch $@
+
+# An environment of its own: what builds pages has no say in what trains.
+.venv-site/ready: docs/site/requirements.txt
+	test -x .venv-site/bin/pip || $(PYTHON) -m venv .venv-site
+	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check -r docs/site/requirements.txt
 	@touch $@

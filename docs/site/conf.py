@@ -20,6 +20,7 @@ myst_enable_extensions = ["dollarmath", "html_image"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = project
-html_static_path: list[str] = []
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 # Files beside the pages, such as the code that a chapter names, stay on the disk: their links are not checked.
 suppress_warnings = ["myst.xref_missing", "myst.header", "misc.highlighting_failure", "mystnb.unknown_mime_type"]

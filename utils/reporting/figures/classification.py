@@ -112,6 +112,7 @@ def against_patients(records: Sequence[dict], dataset: str = "brain-tumor-mri") 
         if pairs[model][0]["published"]:
             axis.plot(pairs[model][0]["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
     axis.set_yticks(range(len(order)), order)
+    axis.margins(x=0.12)  # room for the numbers
     note = f"; {OLD_FOLDS}: on earlier folds" if any(mark(record) for pair in pairs.values() for record in pair) else ""
     axis.set(xlabel=f"accuracy on {dataset} (95 % CI; diamond: as reported by S2{note})", ylim=(-0.7, len(order) - 0.3))
     axis.legend(loc="lower right") if order else None

@@ -1,0 +1,109 @@
+"""The chapters as pages: `make site` builds them without a warning, and a browser shows them without a network."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from datasets.catalog import REPO
+
+BUILDER = REPO / ".venv-site/bin/sphinx-build"
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
+CHAPTERS = sorted((REPO / "notebooks").glob("*.ipynb"))
+
+pytestmark = pytest.mark.skipif(not BUILDER.is_file(), reason="what builds the site is not here: make site")
+
+
+class Links(HTMLParser):
+    """What a page refers to: `followed` by a reader, `loaded` by the browser."""
+
+    def __init__(self):
+        super().__init__()
+        self.followed, self.loaded, self.anchors = [], [], set()
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.anchors.add(found.get("id"))
+        if tag == "a" and found.get("href"):
+            self.followed.append(found["href"])
+        if tag in ("script", "img") and found.get("src"):
+            self.loaded.append(found["src"])
+        if tag == "link" and found.get("rel") in ("stylesheet", "icon"):
+            self.loaded.append(found["href"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    command = [str(BUILDER), "-q", "-W", "--keep-going", "-c", "docs/site", ".", str(folder)]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    return folder
+
+
+def pages(site):
+    for path in sorted(site.rglob("*.html")):
+        page = Links()
+        page.feed(path.read_text())
+        yield path, page
+
+
+def test_every_chapter_is_a_page_that_the_start_leads_to(site):
+    start = (site / "docs/site/index.html").read_text()
+    assert len(CHAPTERS) > 5
+    for chapter in CHAPTERS:
+        title = json.loads(chapter.read_text())["cells"][0]["source"]
+        title = "".join(title).splitlines()[0].removeprefix("# ")
+        page = (site / f"notebooks/{chapter.stem}.html").read_text()
+        assert f"notebooks/{chapter.stem}.html" in start
+        assert title.split("?")[0].replace("'", "’") in page
+        assert "<img" in page, "figures are shown"
+    order = [start.index(f"notebooks/{chapter.stem}.html") for chapter in CHAPTERS]
+    assert order == sorted(order), "in reading order"
+
+
+def test_nothing_is_loaded_from_elsewhere_and_no_image_is_missing(site):
+    for path, page in pages(site):
+        for link in page.loaded:
+            assert not urlsplit(link).netloc, f"{path}: {link} needs a network"
+            if not link.startswith("data:"):
+                assert (path.parent / unquote(urlsplit(link).path)).is_file(), f"{path}: {link}"
+
+
+def test_links_between_pages_lead_somewhere(site):
+    anchors = {path: page.anchors for path, page in pages(site)}
+    for path, page in pages(site):
+        for link in page.followed:
+            parts = urlsplit(link)
+            if parts.scheme or not parts.path.endswith(".html"):
+                continue
+            target = (path.parent / unquote(parts.path)).resolve()
+            assert target in anchors, f"{path}: {link}"
+            assert not parts.fragment or parts.fragment in anchors[target], f"{path}: {link}"
+
+
+def test_words_of_the_chapters_are_found_by_the_search(site):
+    index = (site / "searchindex.js").read_text()
+    assert all(re.search(rf'"?{word}"?:', index) for word in ("duplic", "attent", "bootstrap"))
+
+
+@pytest.mark.skipif(not BROWSER, reason="no Chromium is installed here")
+@pytest.mark.parametrize("width", [420, 1300], ids=["phone", "desktop"])
+def test_a_browser_draws_formulas_and_a_page_as_wide_as_its_window(site, width, tmp_path):
+    page = site / "notebooks/2_classification.html"
+    # What JavaScript found is written into the page, which is then printed.
+    told = "<script>addEventListener('load', () => setTimeout(() => {document.title = "
+    told += "document.documentElement.scrollWidth + ' of ' + innerWidth}, 3000))</script>"
+    probe = page.with_name(f"probe-{width}.html")
+    probe.write_text(page.read_text().replace("</head>", f"{told}</head>"))
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
+    command += [f"--window-size={width},900", "--virtual-time-budget=10000", "--dump-dom", f"file://{probe}"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    probe.unlink()
+    assert "mjx-container" in shown, "formulas are drawn, not left as TeX"
+    drawn, window = map(int, re.search(r"<title>(\d+) of (\d+)</title>", shown).groups())
+    assert drawn <= window, "nothing has to be scrolled sideways, save within a code cell"
