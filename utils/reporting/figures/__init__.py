@@ -24,7 +24,7 @@ from utils.reporting.figures.findings import (
     finding_bars,
     together,
 )
-from utils.reporting.figures.forest import forest, leaks
+from utils.reporting.figures.intervals import forest, leaks
 from utils.reporting.figures.multitask import (
     errors_by_class,
     gains,
