@@ -67,6 +67,8 @@ def test_names_and_the_command_of_a_probe():
     probe = PLAN[0]
     words = "-m utils.reporting.probes cheng --backbone ResNet50-v2 --weights w --image-size 224 --precision bf16"
     assert probe.command("w") == words.split()
+    of_type = next(row for row in PLAN if row.is_probe and row["target"] == "type")
+    assert of_type.command("w")[-2:] == ["--target", "type"]
     ids = [run.id for run in probe.runs()]
     assert ids == [f"cheng.patient-f{fold}.ResNet50-v2.probe-pretrained-224px.seed0" for fold in range(5)]
 

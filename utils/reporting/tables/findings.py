@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import NONE, format_ci, is_pooled_elsewhere, split_words
+from utils.reporting.tables.common import NONE, format_ci, is_pooled_elsewhere, tested
 
 SHOWN = {"AUC": "auc", "average precision": "average_precision", "sensitivity %": "sensitivity"}
 SHOWN |= {"specificity %": "specificity", "precision %": "precision"}
@@ -27,7 +27,7 @@ def findings_runs(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "data set": r["run"]["dataset"],
-            "split": split_words(r["run"]),
+            "split": tested(r),
             "network": r["run"]["model"],
             "recipe": r["run"]["recipe"],
             "pixels": r["run"]["image_size"],
@@ -37,5 +37,5 @@ def findings_runs(evidence: Evidence) -> pd.DataFrame:
             "test images": r["images"],
             "patients": r["groups"],
         }
-        for r in sorted(records, key=lambda r: (r["run"]["dataset"], -r["metrics"]["macro_auc"]["value"]))
+        for r in sorted(records, key=lambda r: (r["run"]["dataset"], -(r["metrics"]["macro_auc"]["value"] or 0)))
     )
