@@ -10,8 +10,9 @@ from datasets import catalog
 from datasets.catalog import DataError
 from datasets.labels import classes_of, external_target, united, viewed
 from datasets.splitting import Split, make_split
-from datasets.store.images import ImageDataset, with_masks
+from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest, same_crop, short_digest
+from datasets.store.masks import with_masks
 
 if TYPE_CHECKING:
     from utils.reporting.runs import Run
