@@ -85,6 +85,8 @@ def reading(model: nn.Module, card: dict) -> tuple[Callable[[dict], Tensor], Cal
     def scores(outputs: object) -> Tensor:
         if not isinstance(outputs, dict):
             return outputs
+        if "classes" in outputs:
+            return outputs["classes"]
         return joint_probabilities(outputs, card["classes"].index(HEALTHY)).clamp_min(1e-12).log()
 
     return inputs, scores
