@@ -106,7 +106,7 @@ class InsideOutline(nn.Module):
 
 
 class OutlineClassifier(Transfer):
-    """Outlines each kind of tumour and names the image; 4,385,640 parameters with 4 classes, one of them healthy.
+    """Outlines each kind of tumour and names the image; 4,365,208 parameters with 4 classes, one of them healthy.
 
     ```
     in ─ stem ─ stage 1 ─ stage 2 ─ stage 3, two blocks ─┬─ map 1024 × S/16 ──┐

@@ -76,8 +76,8 @@ def evaluate_outlines(table: pd.DataFrame, resamples: int = 1000) -> dict:
 
     Returns:
         `dice`, the mean over patients of the Dice of all their slices together (as in `segmentation.py`), and
-        `dice_slices`, the mean over slices; `pointing`, `energy` and `area`; each {value, low, high}. `outlined`: images
-        that these are of. `healthy`: the share of images without a tumour in which nothing is outlined, None where
+        `dice_slices`, the mean over slices; `pointing`, `energy`, `area`; each {value, low, high}. `outlined`: images
+        these are of. `healthy`: the share of images without a tumour in which nothing is outlined, None where
         there are no such images. Empty without outlines.
     """
     if "tp" not in table:
