@@ -9,7 +9,7 @@ from torch import nn
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
 from models import MultiTaskUNet
-from utils.evaluation.pointing import SIZES, at_size, point, pointing_table, summarise
+from utils.evaluation.pointing import SIZES, TOLERANCE, at_size, point, pointing_table, summarise, widened
 from utils.evaluation.saliency import grad_cam
 from utils.training.decision import joint_probabilities
 
@@ -17,6 +17,7 @@ from utils.training.decision import joint_probabilities
 def test_hits_and_energy_are_those_counted_by_hand():
     masks = np.zeros((5, 4, 4), np.uint8)
     masks[:, :2, :2] = 1
+    assert point(np.ones((1, 4, 4)), masks[:1])["near"] == 1, "so small an image is near as a whole"
     heat = np.zeros((5, 4, 4))
     heat[0, 0, 0], heat[0, 3, 3] = 3, 1  # the maximum inside, three quarters of the energy
     heat[1, 3, 0] = 1  # all of it outside
@@ -25,6 +26,16 @@ def test_hits_and_energy_are_those_counted_by_hand():
     found = point(heat, masks)
     assert found["pointing"].tolist() == [1, 0, 0.5, 0, 0.25], "a map that is 0 everywhere points nowhere"
     assert found["energy"].tolist() == [0.75, 0, 0.5, 0, 0.25]
+
+
+def test_a_maximum_near_the_outline_is_near_it_and_no_further():
+    masks, heat = np.zeros((3, 64, 64), np.uint8), np.zeros((3, 64, 64))
+    masks[:, 20:24, 20:24] = 1
+    for i, column in enumerate((22, 23 + TOLERANCE, 24 + TOLERANCE)):
+        heat[i, 22, column] = 1
+    found = point(heat, masks)
+    assert found["near"].tolist() == [1, 1, 0] and found["pointing"].tolist() == [1, 0, 0]
+    assert widened(masks)[0].sum() == widened(masks)[1].sum() > masks[0].sum()
 
 
 class LooksAtTumour(nn.Module):
@@ -85,7 +96,10 @@ def test_groups_are_counted_by_class_size_and_decision_with_intervals_over_patie
             "area": [0.01, 0.02, 0.05, 0.005] * 10,
             "pointing": [1.0, 0.0, 1.0, 1.0] * 10,
             "energy": rng.random(40),
-            "bright_pointing": [0.0, 0.0, 1.0, 0.0] * 10,
+            "near": [1.0, 0.0, 1.0, 1.0] * 10,
+            "near_area": [0.1] * 40,
+            "bright_pointing": [0.0] * 40,
+            "bright_near": [0.0, 0.0, 1.0, 0.0] * 10,
             "bright_energy": rng.random(40),
             "blank": [False, True, False, False] * 10,
         }
@@ -96,7 +110,7 @@ def test_groups_are_counted_by_class_size_and_decision_with_intervals_over_patie
         "all": 40, "glioma": 20, "pituitary": 20, "small": 20, "medium": 10, "large": 10, "right": 30, "wrong": 10,
     }  # fmt: skip
     assert found["all"]["pointing"]["value"] == 0.75 and found["wrong"]["pointing"]["value"] == 0
-    assert found["all"]["gain"]["value"] == pytest.approx(0.75 - 0.02125) and found["all"]["blank"] == 10
+    assert found["all"]["gain"]["value"] == pytest.approx(0.75 - 0.1) and found["all"]["blank"] == 10
     assert found["all"]["gain_bright"]["value"] == 0.5 and found["all"]["patients"] == 10
     table["pointing"] = np.repeat([0.0, 1.0], 20)  # whole patients: the interval must be as wide as ten of them make it
     low, high = (summarise(table, resamples=500)["all"]["pointing"][end] for end in ("low", "high"))

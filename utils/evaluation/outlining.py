@@ -13,10 +13,11 @@ from datasets.store.index import read_manifest, read_splits
 from datasets.store.masks import mask_channels, outlined
 from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
 from utils.evaluation.mask_predictions import stored_size
-from utils.evaluation.pointing import point
+from utils.evaluation.pointing import point, widened
 from utils.evaluation.predict import outputs
 
 COUNTS = ("tp", "fp", "fn")
+POINTED = ("pointing", "near", "energy", "area", "near_area")
 
 
 class Found(NamedTuple):
@@ -32,8 +33,9 @@ def describe(model: nn.Module, task, data: ImageDataset, batch_size: int = 32, p
 
     The columns of `outlines`: `known`, whether the mask of the image is known; `found`, the share of the image that is
     outlined; and where the mask is known and marks something the pixels `tp`, `fp` and `fn` of the outline (any kind of
-    tumour, probability above .5), `pointing` and `energy` of the probability (`pointing.point`), and `area`, the
-    share of the image inside the mask; elsewhere these are NaN. All at the size of the stored masks.
+    tumour, probability above .5), the measures of `pointing.point` of the probability, and `area` and `near_area`, the
+    share of the image inside the mask and within the tolerance of it; elsewhere these are NaN. All at the size of the
+    stored masks.
     """
     name, probabilities, parts = data.facts.name, [], []
     with_masks = bool(mask_channels(name))
@@ -53,6 +55,7 @@ def describe(model: nn.Module, task, data: ImageDataset, batch_size: int = 32, p
             pairs = {"tp": inside & masks, "fp": inside & ~masks, "fn": ~inside & masks}
             measured = {kind: pixels.sum(axis=(1, 2)) for kind, pixels in pairs.items()}
             measured |= point(where, masks) | {"area": masks.mean(axis=(1, 2))}
+            measured["near_area"] = widened(masks).mean(axis=(1, 2))
             counts = masks.any(axis=(1, 2)) & known[rows]
             part |= {column: np.where(counts, values, np.nan) for column, values in measured.items()}
         parts.append(pd.DataFrame(part))
@@ -76,7 +79,7 @@ def evaluate_outlines(table: pd.DataFrame, resamples: int = 1000) -> dict:
 
     Returns:
         `dice`, the mean over patients of the Dice of all their slices together (as in `segmentation.py`), and
-        `dice_slices`, the mean over slices; `pointing`, `energy`, `area`; each {value, low, high}. `outlined`: images
+        `dice_slices`, the mean over slices, and what `POINTED` names; each {value, low, high}. `outlined`: images
         these are of. `healthy`: the share of images without a tumour in which nothing is outlined, None where
         there are no such images. Empty without outlines.
     """
@@ -88,7 +91,7 @@ def evaluate_outlines(table: pd.DataFrame, resamples: int = 1000) -> dict:
         sums = there.groupby("patient")[list(COUNTS)].sum()
         by_patient = _dice(sums).to_numpy()
         whole = grouped_bootstrap_ci(np.arange(len(sums)), lambda rows: {"dice": by_patient[rows].mean()}, resamples)
-        measured = {"dice_slices": _dice(there), **{name: there[name] for name in ("pointing", "energy", "area")}}
+        measured = {"dice_slices": _dice(there), **{name: there[name] for name in POINTED}}
         found |= whole | {name: mean_interval(v, there.patient, resamples) for name, v in measured.items()}
     healthy = table[table.label == HEALTHY]
     if len(healthy):

@@ -152,6 +152,10 @@ class Evidence:
         return self.of("multitask")
 
     @property
+    def localisation(self) -> list[dict]:
+        return self.of("localisation")
+
+    @property
     def transfer(self) -> list[dict]:
         """Backbones that were trained; `probes` has those that were not."""
         return [record for record in self.of("transfer") if record["run"]["recipe"] != "probe"]

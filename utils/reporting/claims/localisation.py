@@ -1,0 +1,70 @@
+"""Sentences on where networks look, and on the network that outlines first."""
+
+from utils.analysis.ablation import compare
+from utils.evaluation.pointing import TOLERANCE
+from utils.reporting.claims.common import bullets, direction, found_or_none, listed, not_run, percent
+from utils.reporting.records import Evidence
+from utils.reporting.tables.common import split_words
+from utils.reporting.tables.localisation import PLAIN, by_pointing, localisation_budgets, network
+
+LOW = 0.9  # accuracy above which a network that does not look at the tumour is named
+
+
+def looks_at_tumour(evidence: Evidence) -> str:
+    """Whether committed classifiers look at the tumour more often than a point at random, and who does not although it
+    names most images rightly."""
+    every = by_pointing(evidence)
+    if not every:
+        return not_run("the pointing game of committed classifiers")
+    verdicts: dict[int, list[str]] = {1: [], 0: [], -1: []}
+    for found in every:
+        verdicts[direction(found["groups"]["all"]["gain"])].append(found["id"])
+    accuracy = {record["id"]: record["metrics"]["accuracy"] for record in evidence.records}
+    best = max(every, key=lambda found: found["groups"]["all"]["near"]["value"])
+    whole = best["groups"]["all"]
+    first = (
+        f"Of {len(every)} committed classifiers {len(verdicts[1])} look at the tumour (inside its outline or within "
+        f"{TOLERANCE} pixels) more often than a point at random would hit it, {len(verdicts[-1])} less often; for "
+        f"{len(verdicts[0])} no difference is shown. The best of them, {_name(best)}, does so in "
+        f"{percent(whole['near'])} of the images, a point at random in {percent(whole['near_area'])}; its maximum lies "
+        f"inside the outline in {percent(whole['pointing'])}."
+    )
+    blind = [
+        f"{_name(found)} (accuracy {percent(accuracy[found['id']])}, looks there in "
+        f"{percent(found['groups']['all']['near'])}, at random {percent(found['groups']['all']['near_area'])})"
+        for found in every
+        if accuracy[found["id"]]["value"] >= LOW and found["groups"]["all"]["near"]["high"] < 0.5
+    ]
+    if not blind:
+        return first
+    return (
+        first
+        + f" Of those with an accuracy of at least {LOW:.0%}, these look elsewhere in most images: {listed(blind)}."
+    )
+
+
+def _name(found: dict) -> str:
+    return f"{network(found['run'])} on `{found['run']['dataset']}` ({split_words(found['run'])})"
+
+
+def localisation_steps(evidence: Evidence) -> str:
+    """What outlines contribute to the name, and how good they are."""
+    said = []
+    for runs in localisation_budgets(evidence):
+        found = compare(runs, evidence.predictions, reference=PLAIN)
+        run, seeds = next(iter(runs[PLAIN].values()))["run"], len(runs[PLAIN])
+        where = f"`{run['dataset']}`, {split_words(run)}, {seeds} seed{'s' * (seeds > 1)}"
+        parts = [f"name only {percent(found[PLAIN]['accuracy'])}"]
+        for name, words in (("with-masks", "with outlines as well"), ("from-outline", "named from the outline")):
+            if name not in runs:
+                continue
+            record = next(iter(runs[name].values()))
+            outline, gain = record["outline"], found_or_none(found[name]["difference"])
+            parts.append(
+                f"{words} {percent(found[name]['accuracy'])} ({gain}; Dice {percent(outline['dice'])}, the outline's "
+                f"maximum inside the tumour in {percent(outline['pointing'])})"
+            )
+        said.append(f"{where}: {'; '.join(parts)}")
+    if not said:
+        return not_run("the ablation of outlines")
+    return bullets("Accuracy, and its difference to the plain classifier of the same training, image by image:", said)
