@@ -87,8 +87,8 @@ def test_what_is_outside_the_outline_does_not_name_the_image():
     outline[:, :, 4:8, 4:8] = torch.tensor([0.0, 40.0, 0.0])[:, None, None]  # … but here
     features = torch.rand(1, 8, 4, 4)
     outside, inside = features.clone(), features.clone()
-    outside[:, :, 2:] += 5
-    inside[:, :, 1, 1] += 5
+    outside[:, :4, 2:] += 5
+    inside[:, :4, 1, 1] += 5
     named = head(features, outline)
     assert torch.allclose(head(outside, outline), named, atol=1e-5)
     assert not torch.allclose(head(inside, outline), named, atol=1e-2)
