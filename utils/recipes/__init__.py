@@ -23,7 +23,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 QUICK = {"epochs": 6, "lr": 5e-4}
 QUICK_SEGMENTATION = {"epochs": 3, "batch_size": 8}
 QUICK_TRANSFER = {"epochs": 4, "batch_size": 16}
-QUICK_LOCALISATION = {"epochs": 3, "batch_size": 16, "unfreeze": "all", "freeze_bn": False, "backbone_lr_mult": 1.0}
+QUICK_LOCALISATION = {
+    "epochs": 3,
+    "batch_size": 16,
+    "lr": 2e-3,
+    "unfreeze": "all",
+    "freeze_bn": False,
+    "backbone_lr_mult": 1.0,
+}
 QUICK_MULTITASK = {"epochs": 5, "batch_size": 16, "lr": 1e-3}
 
 

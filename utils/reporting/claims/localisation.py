@@ -19,7 +19,7 @@ def looks_at_tumour(evidence: Evidence) -> str:
     verdicts: dict[int, list[str]] = {1: [], 0: [], -1: []}
     for found in every:
         verdicts[direction(found["groups"]["all"]["gain"])].append(found["id"])
-    accuracy = {record["id"]: record["metrics"]["accuracy"] for record in evidence.records}
+    accuracy = {record["id"]: record["metrics"].get("accuracy") for record in evidence.records}
     best = max(every, key=lambda found: found["groups"]["all"]["near"]["value"])
     whole = best["groups"]["all"]
     first = (
@@ -38,8 +38,7 @@ def looks_at_tumour(evidence: Evidence) -> str:
     if not blind:
         return first
     return (
-        first
-        + f" Of those with an accuracy of at least {LOW:.0%}, these look elsewhere in most images: {listed(blind)}."
+        f"{first} With an accuracy of {LOW * 100:.0f} % or more, these look elsewhere in most images: {listed(blind)}."
     )
 
 
