@@ -26,7 +26,7 @@ QUICK_TRANSFER = {"epochs": 4, "batch_size": 16}
 QUICK_LOCALISATION = {
     "epochs": 3,
     "batch_size": 16,
-    "lr": 2e-3,
+    "lr": 1e-3,
     "unfreeze": "all",
     "freeze_bn": False,
     "backbone_lr_mult": 1.0,

@@ -2,9 +2,9 @@
 
 from utils.analysis.ablation import compare
 from utils.evaluation.pointing import TOLERANCE
-from utils.reporting.claims.common import bullets, direction, found_or_none, listed, not_run, percent
+from utils.reporting.claims.common import bullets, direction, explained, found_or_none, listed, not_run
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import split_words
+from utils.reporting.tables.common import format_ci, tested
 from utils.reporting.tables.localisation import PLAIN, by_pointing, localisation_budgets, network
 
 LOW = 0.9  # accuracy above which a network that does not look at the tumour is named
@@ -26,24 +26,27 @@ def looks_at_tumour(evidence: Evidence) -> str:
         f"Of {len(every)} committed classifiers {len(verdicts[1])} look at the tumour (inside its outline or within "
         f"{TOLERANCE} pixels) more often than a point at random would hit it, {len(verdicts[-1])} less often; for "
         f"{len(verdicts[0])} no difference is shown. The best of them, {_name(best)}, does so in "
-        f"{percent(whole['near'])} of the images, a point at random in {percent(whole['near_area'])}; its maximum lies "
-        f"inside the outline in {percent(whole['pointing'])}."
+        f"{share(whole['near'])} of the images, a point at random in {share(whole['near_area'])}; its maximum lies "
+        f"inside the outline in {share(whole['pointing'])}."
     )
     blind = [
-        f"{_name(found)} (accuracy {percent(accuracy[found['id']])}, looks there in "
-        f"{percent(found['groups']['all']['near'])}, at random {percent(found['groups']['all']['near_area'])})"
+        f"{_name(found)} (accuracy {share(accuracy[found['id']])}, looks there in "
+        f"{share(found['groups']['all']['near'])}, at random {share(found['groups']['all']['near_area'])})"
         for found in every
         if accuracy[found["id"]]["value"] >= LOW and found["groups"]["all"]["near"]["high"] < 0.5
     ]
-    if not blind:
-        return first
-    return (
-        f"{first} With an accuracy of {LOW * 100:.0f} % or more, these look elsewhere in most images: {listed(blind)}."
-    )
+    if blind:
+        first += f" With an accuracy of {100 * LOW:.0f} % or more these look elsewhere in most images: {listed(blind)}."
+    return explained(first)
 
 
 def _name(found: dict) -> str:
-    return f"{network(found['run'])} on `{found['run']['dataset']}` ({split_words(found['run'])})"
+    return f"{network(found['run'])} on `{found['run']['dataset']}` ({tested(found)})"
+
+
+def share(entry: dict) -> str:
+    """`97.1 (96.0–98.0) %` of a share with its interval."""
+    return f"{format_ci(entry)} %"
 
 
 def localisation_steps(evidence: Evidence) -> str:
@@ -52,18 +55,19 @@ def localisation_steps(evidence: Evidence) -> str:
     for runs in localisation_budgets(evidence):
         found = compare(runs, evidence.predictions, reference=PLAIN)
         run, seeds = next(iter(runs[PLAIN].values()))["run"], len(runs[PLAIN])
-        where = f"`{run['dataset']}`, {split_words(run)}, {seeds} seed{'s' * (seeds > 1)}"
-        parts = [f"name only {percent(found[PLAIN]['accuracy'])}"]
+        where = f"`{run['dataset']}`, {tested(next(iter(runs[PLAIN].values())))}, {seeds} seed{'s' * (seeds > 1)}"
+        parts = [f"name only {share(found[PLAIN]['accuracy'])}"]
         for name, words in (("with-masks", "with outlines as well"), ("from-outline", "named from the outline")):
             if name not in runs:
                 continue
             record = next(iter(runs[name].values()))
             outline, gain = record["outline"], found_or_none(found[name]["difference"])
             parts.append(
-                f"{words} {percent(found[name]['accuracy'])} ({gain}; Dice {percent(outline['dice'])}, the outline's "
-                f"maximum inside the tumour in {percent(outline['pointing'])})"
+                f"{words} {share(found[name]['accuracy'])} ({gain}; Dice {share(outline['dice'])}, the outline's "
+                f"maximum inside the tumour in {share(outline['pointing'])})"
             )
         said.append(f"{where}: {'; '.join(parts)}")
     if not said:
         return not_run("the ablation of outlines")
-    return bullets("Accuracy, and its difference to the plain classifier of the same training, image by image:", said)
+    first = "Accuracy, and its difference to the plain classifier of the same training, image by image:"
+    return explained(bullets(first, said))
