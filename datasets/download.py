@@ -43,6 +43,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--partial", action="store_true", help="take an archive that lacks images of the published set")
     parser.add_argument("--replace", action="store_true", help="pack the archive anew, in place of what is there")
     parser.add_argument("--card", action="store_true", help="show its origin, licence, counts and known faults")
+    parser.add_argument(
+        "--masks-from", metavar="NAME", help="give images that show slices of this set (cheng) its masks"
+    )
     parser.add_argument("--check", action="store_true", help="verify what is there and change nothing")
     return parser
 
@@ -125,6 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         source = args.archive or _given(args)
         how = (args.size, args.crop, args.workers, args.seed, args.bits)
         prepare(args.name, source, *how, _channels(args.channels), args.partial, args.replace)
+        if args.masks_from:
+            from datasets.curation import masks  # brings torch, which nothing else needs here
+
+            masks.carry(args.name, args.masks_from)
         return 0
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)

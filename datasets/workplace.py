@@ -22,6 +22,8 @@ def publish(work: Path, home: Path) -> None:
         return
     (home / "log.json").unlink(missing_ok=True)  # until the new one is in place nothing vouches for the files
     shutil.rmtree(home / "overlap", ignore_errors=True)  # of `own`: what other sets shared with what was here
+    for name in ("masks.h5", "masks.csv"):  # carried over to the images that were here
+        (home / name).unlink(missing_ok=True)
     if (work / "raw").exists():
         (home / "raw.json").unlink(missing_ok=True)  # nor for raw/
         shutil.rmtree(home / "raw", ignore_errors=True)

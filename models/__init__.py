@@ -7,6 +7,7 @@ from models.classic_unet import ClassicUNet
 from models.custom_cnn import CustomCNN
 from models.improved_unet import ImprovedUNet
 from models.multitask_unet import MultiTaskUNet
+from models.outline_classifier import OutlineClassifier
 from models.residual_unet import ResidualUNet
 from models.vgg16 import VGG16
 from models.vit import ViT
@@ -15,9 +16,11 @@ from models.vit import ViT
 MODELS = {model.__name__: model for model in (CustomCNN, AlexNet, VGG16, ViT)}
 SEGMENTERS = {model.__name__: model for model in (ClassicUNet, ImprovedUNet, AttentionUNet, ResidualUNet)}
 MULTITASK = {model.__name__: model for model in (MultiTaskUNet,)}
+LOCALISERS = {model.__name__: model for model in (OutlineClassifier,)}
 
 __all__ = [
     "BACKBONES",
+    "LOCALISERS",
     "MODELS",
     "MULTITASK",
     "SEGMENTERS",
@@ -28,6 +31,7 @@ __all__ = [
     "CustomCNN",
     "ImprovedUNet",
     "MultiTaskUNet",
+    "OutlineClassifier",
     "ResidualUNet",
     "ViT",
     "build_backbone",

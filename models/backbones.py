@@ -76,11 +76,14 @@ class Transfer(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.map(self.features((self.grey_or_rgb(x) - self.mean) / self.std)))
+
+    def grey_or_rgb(self, x: Tensor) -> Tensor:
+        """Input with the backbone's number of channels; raises `ValueError` for another shape than it was built for."""
         if x.ndim != 4 or x.shape[1] not in (1, self.in_channels) or x.shape[2:] != (self.image_size,) * 2:
             wanted = f"B×{self.in_channels}×{self.image_size}×{self.image_size}"
             raise ValueError(f"input of shape {'×'.join(map(str, x.shape))}: this model was built for {wanted}")
-        x = x.expand(-1, self.mean.shape[1], -1, -1) if x.shape[1] == 1 else x
-        return self.head(self.map(self.features((x - self.mean) / self.std)))
+        return x.expand(-1, self.mean.shape[1], -1, -1) if x.shape[1] == 1 else x
 
     def features(self, x: Tensor) -> Tensor:
         """Normalised input → B × channels × h × w. Of a ViT its class token, B × channels × 1 × 1, since that is what

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import cv2
 import h5py
@@ -13,20 +14,16 @@ from datasets import catalog
 from datasets.catalog import DataError, lookup
 from datasets.labels import classes_of, viewed
 from datasets.store.findings import read_findings
-from datasets.store.index import FILES, fingerprint, read_manifest, require, short_digest, stamp, turns
+from datasets.store.index import FILES, file_digest, fingerprint, read_manifest, require, short_digest, stamp, turns
+from datasets.store.masks import mask_channels, mask_file, outlined
 from datasets.transforms import VIEWS, clahe, level, undo
 
 IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by image
 
 
-def with_masks() -> list[str]:
-    """Names of the data sets that have masks."""
-    return [name for name in catalog.CATALOG if catalog.get(name).mask_channels]
-
-
 def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
     """Masks of some rows as stored, uint8 0/1 N×M×H×W; predictions are scored at this size, whatever the input's."""
-    with h5py.File(require(name) / "images.h5") as store:
+    with h5py.File(mask_file(name)) as store:
         return np.stack([_at(store, "mask", row) for row in rows]).transpose(0, 3, 1, 2)
 
 
@@ -67,7 +64,7 @@ class ImageDataset(TorchDataset):
         target: key of `labels.TARGETS`, what is asked of each image.
         classes: labels in the order of their numbers; the set's own by default, another's in an external test.
         view: key of `VIEWS`, what is done to every image before it is resized.
-        masks: read the masks as well, only with `view="stored"`.
+        masks: read the masks as well, of the set or carried over (`store/masks.py`), only with `view="stored"`.
         part_of: further facts for `identity`, such as the run that these images are read for.
 
     Raises:
@@ -75,8 +72,8 @@ class ImageDataset(TorchDataset):
             wanted where there are none, or (also later) the files were replaced since.
 
     A batch is a dict: `image` B×C×S×S, uint8 or uint16 as stored, `label` int64 B (of findings float32
-    B×K, 0 or 1), `row` int64 B (the manifest's row),
-    and with masks `mask` uint8 0/1 B×M×S×S.
+    B×K, 0 or 1), `row` int64 B (the manifest's row), and with masks `mask` uint8 0/1 B×M×S×S and `outlined` bool B,
+    whether the mask of an image is known; where it is not, it is all 0.
     """
 
     def __init__(
@@ -96,6 +93,7 @@ class ImageDataset(TorchDataset):
         self.facts = catalog.get(name)
         self.path = require(name) / "images.h5"
         self.part_of = dict(part_of or {})
+        self.mask_path = mask_file(name) if masks else self.path
         self._stamps = self._stamps_now()
         self.rows = np.array(rows, dtype=np.int64)  # a copy: it may come read-only from a table
         self.image_size = image_size
@@ -107,8 +105,6 @@ class ImageDataset(TorchDataset):
                     f"{self.path}: {len(store['image'])} images but {len(manifest)} manifest rows. "
                     f"Delete the folder and run: python datasets/download.py {name}"
                 )
-            if masks and "mask" not in store:
-                raise DataError(f"{self.path}: '{name}' has no masks; sets with masks: {', '.join(with_masks())}")
             self.dtype = torch.from_numpy(np.empty(0, store["image"].dtype)).dtype
         self.classes = tuple(classes or classes_of(name, target))
         if target == "findings":
@@ -123,10 +119,11 @@ class ImageDataset(TorchDataset):
         lookup(VIEWS, view, "view")
         self.view = view
         self.turns = turns(name, manifest) if view == "upright" else None
-        self.mask_channels = len(self.facts.mask_channels) if masks else 0
+        self.mask_channels = len(mask_channels(name)) if masks else 0
+        self.outlined = torch.from_numpy(outlined(name)[self.rows]) if masks else None
         if masks and view != "stored":
             raise DataError(f"view='{view}': masks lie on the images as stored, take view='stored'")
-        self._file: tuple[int, h5py.File] | None = None
+        self._files: tuple[int, dict[Path, h5py.File]] | None = None
         bytes_a_pixel = len(self.channels) * self.dtype.itemsize + self.mask_channels
         size = len(self.rows) * bytes_a_pixel * image_size**2
         self._kept = self._read_all() if (size <= IN_MEMORY_BYTES if in_memory is None else in_memory) else None
@@ -144,6 +141,8 @@ class ImageDataset(TorchDataset):
         """
         self._same_files()
         files = {file: digest[:12] for file, digest in fingerprint(self.facts.name).items() if file in FILES}
+        if self.mask_path != self.path:
+            files[self.mask_path.name] = file_digest(self.mask_path)[:12]
         channels = ",".join(self.facts.channels[i] for i in self.channels)
         how = {"view": self.view, "image_size": self.image_size, "channels": channels, "masks": self.mask_channels}
         if self.turns is not None:  # they come from a committed table, not from the set's own files
@@ -153,7 +152,7 @@ class ImageDataset(TorchDataset):
         return {name: str(value) for name, value in found.items()}
 
     def _stamps_now(self) -> list[tuple[int, int, int]]:
-        return [stamp(self.path.with_name(file)) for file in FILES]
+        return [stamp(path) for path in {*(self.path.with_name(file) for file in FILES), self.mask_path}]
 
     def _same_files(self) -> None:
         if self._stamps_now() != self._stamps:
@@ -162,15 +161,15 @@ class ImageDataset(TorchDataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _store(self) -> h5py.File:
+    def _store(self, path: Path) -> h5py.File:
         # An HDF5 handle must not be shared by processes: a forked worker opens its own.
-        if self._file is None or self._file[0] != os.getpid():
+        if self._files is None or self._files[0] != os.getpid():
             self._same_files()
-            self._file = (os.getpid(), h5py.File(self.path))
-        return self._file[1]
+            self._files = (os.getpid(), {path: h5py.File(path) for path in {self.path, self.mask_path}})
+        return self._files[1][path]
 
     def _read(self, row: int) -> torch.Tensor:
-        image = _at(self._store(), "image", row)
+        image = _at(self._store(self.path), "image", row)
         image = image[..., None] if image.ndim == 2 else image[..., self.channels]
         if self.view == "upright":
             image = undo(image, self.turns[int(row)])
@@ -180,7 +179,9 @@ class ImageDataset(TorchDataset):
         return torch.from_numpy(_resize(np.ascontiguousarray(image), self.image_size)).permute(2, 0, 1)
 
     def _read_mask(self, row: int) -> torch.Tensor:
-        return torch.from_numpy(_resize_mask(_at(self._store(), "mask", row), self.image_size)).permute(2, 0, 1)
+        return torch.from_numpy(_resize_mask(_at(self._store(self.mask_path), "mask", row), self.image_size)).permute(
+            2, 0, 1
+        )
 
     def _read_all(self) -> dict[str, torch.Tensor]:
         side = (self.image_size, self.image_size)
@@ -191,7 +192,7 @@ class ImageDataset(TorchDataset):
             kept["image"][i] = self._read(row)
             if self.mask_channels:
                 kept["mask"][i] = self._read_mask(row)
-        self._file = None
+        self._files = None
         return kept
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
@@ -203,7 +204,8 @@ class ImageDataset(TorchDataset):
             batch = {"image": torch.stack([self._read(self.rows[i]) for i in indices])}
             if self.mask_channels:
                 batch["mask"] = torch.stack([self._read_mask(self.rows[i]) for i in indices])
-        return batch | {"label": self.labels[index], "row": torch.as_tensor(self.rows)[index]}
+        known = {} if self.outlined is None else {"outlined": self.outlined[index]}
+        return batch | known | {"label": self.labels[index], "row": torch.as_tensor(self.rows)[index]}
 
     __getitems__ = batch  # torch's DataLoader fetches whole batches by this name
 
@@ -211,7 +213,7 @@ class ImageDataset(TorchDataset):
         return {key: value[0] for key, value in self.batch([index]).items()}
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_file": None}
+        return {**self.__dict__, "_files": None}
 
     @staticmethod
     def collate(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -123,7 +123,12 @@ def fingerprint(name: str) -> dict[str, str | int]:
     folder = require(name)
     with (folder / "manifest.csv").open("rb") as manifest:
         images = sum(1 for _ in manifest) - 1
-    return {"images": images} | {file: _sha256(folder / file, stamp(folder / file)) for file in FILES}
+    return {"images": images} | {file: file_digest(folder / file) for file in FILES}
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file of a store, in hexadecimal; worked out once a process as long as it stays the same file."""
+    return _sha256(path, stamp(path))
 
 
 def stamp(path: Path) -> tuple[int, int, int]:

@@ -18,8 +18,9 @@ from datasets.catalog import DataError
 from datasets.curation import relatives
 from datasets.splitting import make_split
 from datasets.store import manifest
-from datasets.store.images import ImageDataset, read_masks, with_masks
+from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest, read_splits, turns
+from datasets.store.masks import with_masks
 from models import SEGMENTERS
 from utils.evaluation.mask_predictions import mask_table, predict_masks
 from utils.evaluation.segmentation import evaluate_masks

@@ -27,6 +27,10 @@ ARRAYS = {  # job → parameters that its tasks differ in, and their values
         ["backbone", "dataset"],
         [[b, "remind"] for b in ("VGG19", "InceptionV3", "DenseNet121", "Xception", "ResNet50", "ViT-B16")],
     ),
+    "localisation": (
+        ["dataset", "recipe"],
+        [[d, step] for d in ("cheng", "brain-tumor-mri") for step in ("name-only", "with-masks", "from-outline")],
+    ),
     "xray": (["recipe"], [["chexnet"], ["chexnet-asymmetric"]]),
     "mtl": (
         ["dataset", "split"],
@@ -52,7 +56,7 @@ def test_a_task_of_an_array_has_its_own_parameters(submit, tmp_path, name):
     assert [[re.search(rf"^{p} +(\S+)", t.text(), re.MULTILINE)[1] for p in parameters] for t in tasks] == values
 
 
-@pytest.mark.parametrize("name", ["unet", "mtl", "s1", "s4"])
+@pytest.mark.parametrize("name", ["unet", "mtl", "s1", "s4", "localisation"])
 def test_a_job_of_several_models_or_sets_is_an_array_by_itself(name):
     last = len(ARRAYS[name][1]) - 1
     assert f"#SBATCH --array=0-{last}\n" in (REPO / f"jobs/{name}.job").read_text()

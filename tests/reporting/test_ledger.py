@@ -11,7 +11,7 @@ from ledger_rows import published_row, quick_row, record, write
 
 from datasets.catalog import CATALOG, REPO
 from datasets.store.index import folds_digest
-from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
+from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.parameters import overrides, read_parameters
 from utils.recipes import RECIPES
 from utils.reporting.ledger import states
@@ -19,7 +19,7 @@ from utils.reporting.ledger.__main__ import main
 from utils.reporting.ledger.costs import cost
 from utils.reporting.ledger.entries import entries
 from utils.reporting.ledger.plan import PLAN, PROBES
-from utils.reporting.ledger.rows import CALLED, EVERY_SPLIT, TRANSFER, XRAYS, Row, row_of
+from utils.reporting.ledger.rows import CALLED, EVERY_SPLIT, LOCALISATION, TRANSFER, XRAYS, Row, row_of
 from utils.reporting.ledger.states import lacks, state_of, unknown, weights_of
 from utils.reporting.runs import Run
 
@@ -27,7 +27,7 @@ from utils.reporting.runs import Run
 def test_every_row_of_the_plan_names_what_exists():
     recipes = set(RECIPES) | {"probe"}
     for row in PLAN:
-        assert row["model"] in BACKBONES | MODELS | MULTITASK | SEGMENTERS, row
+        assert row["model"] in BACKBONES | LOCALISERS | MODELS | MULTITASK | SEGMENTERS, row
         assert row["recipe"] in recipes, row
         assert {row["dataset"], row["test_on"] or row["dataset"]} <= set(CATALOG), row
         assert not unknown(row), row.name
@@ -47,12 +47,12 @@ def test_the_command_of_a_row_makes_the_run_of_its_name(row):
     given = {name: parameter.default for name, parameter in defaults.items()} | overrides(defaults, pairs)
     fields = {f: given.get(CALLED[row.chapter].get(f, f)) for f in Run.__dataclass_fields__}
     fields = {f: v for f, v in fields.items() if v is not None and f != "pretrained"}
-    if row.chapter in (TRANSFER, XRAYS):
+    if row.chapter in (TRANSFER, LOCALISATION, XRAYS):
         fields["pretrained"] = bool(given["weights"])
         assert given.get("trials", 0) == 0
     if row.chapter == XRAYS:
         fields["target"] = "findings"
-    if row["model"] in MULTITASK:
+    if row["model"] in MULTITASK | LOCALISERS:
         fields["model"] = row["model"]
     assert Run(**fields).id == row.name
     assert given["quick"] is False and given["time_budget"] == 7 and given["epochs"] == row.epochs
@@ -168,6 +168,9 @@ def test_weights_are_found_by_the_name_of_the_file(elsewhere, roots, monkeypatch
     assert lacks(row) == "" and weights_of("VGG16") == ""
     monkeypatch.setattr(states, "_in_cache", lambda backbone: True)
     assert weights_of("VGG16") == "imagenet"
+    assert weights_of("OutlineClassifier") == weights_of("ResNet50-v2"), "its encoder's"
+    monkeypatch.delenv("BRAIN_MRI_WEIGHTS")
+    assert weights_of("ResNet50-v2") == "imagenet" and weights_of("OutlineClassifier") == "", "of a file alone"
 
 
 def test_the_cache_is_asked_without_a_network(elsewhere, monkeypatch):

@@ -75,6 +75,7 @@ TASK_OF = {
     "multitask": {"model": "MultiTaskUNet"},
     "segmentation": {"model": "AttentionUNet"},
     "findings": {"model": "DenseNet121", "pretrained": False, "target": "findings"},
+    "localisation": {"model": "OutlineClassifier", "pretrained": True},
 }
 
 

@@ -15,21 +15,22 @@ from utils.recipes import RECIPES
 REFERENCE = "s0"
 
 
-def budgets(records: Sequence[dict]) -> list[dict[str, dict[int, dict]]]:
-    """Sets of runs that can be compared: recipe → seed → record, S0's own first, all recipes with the same seeds.
+def budgets(records: Sequence[dict], reference: str = REFERENCE) -> list[dict[str, dict[int, dict]]]:
+    """Sets of runs that can be compared: recipe → seed → record, `reference` first, all recipes with the same seeds.
 
-    They share the data set, a patient fold, size, width and epochs, and S0's own recipe is among them.
+    They share the data set, a patient fold, size, width, initial weights and epochs, and `reference` is among them.
     """
     found: dict[tuple, dict[str, dict[int, dict]]] = {}
     for record in records:
         run = record["run"]
         if run["split"] == "patient" and run["fold"] is not None:
-            key = (run["dataset"], run["fold"], run["image_size"], run["n_filters"], record["training"]["epochs"])
+            alike = ("dataset", "fold", "image_size", "n_filters")
+            key = (*(run[name] for name in alike), str(run["pretrained"]), record["training"]["epochs"])
             found.setdefault(key, {}).setdefault(run["recipe"], {})[run["seed"]] = record
     kept = []
     for _, recipes in sorted(found.items()):
         common = set.intersection(*(set(seeds) for seeds in recipes.values()))
-        if REFERENCE in recipes and len(recipes) > 1 and common:
+        if reference in recipes and len(recipes) > 1 and common:
             kept.append({name: {s: recipes[name][s] for s in sorted(common)} for name in RECIPES if name in recipes})
     return kept
 

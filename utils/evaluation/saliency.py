@@ -1,5 +1,8 @@
 """Maps of where a network looked: Grad-CAM and attention rollout. They illustrate and prove nothing."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -8,22 +11,32 @@ from torch import Tensor, nn
 from models.backbones import Transfer
 
 
-def grad_cam(model: nn.Module, x: Tensor, target: Tensor) -> np.ndarray:
+def grad_cam(
+    model: nn.Module,
+    x: Tensor,
+    target: Tensor,
+    layer: nn.Module | None = None,
+    scores: Callable[[Any], Tensor] = lambda outputs: outputs,
+) -> np.ndarray:
     """Grad-CAM: where the features support class `target` (Selvaraju et al. 2017, arXiv:1610.02391). The features are
     those of a backbone's `map`, of other models those of the last convolution.
 
     Args:
         x: input B×C×S×S; target: class index of each image, B.
+        layer: whose output, B×D×s×s, is the features, where it is another one.
+        scores: what the model returns → B×K, where these are not its logits.
 
     Returns:
         B×S×S in [0, 1]; all 0 where nothing supports the class.
     """
-    layer = model.map if isinstance(model, Transfer) else [m for m in model.modules() if isinstance(m, nn.Conv2d)][-1]
+    if layer is None:
+        convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
+        layer = model.map if isinstance(model, Transfer) else convolutions[-1]
     kept: list[Tensor] = []
     handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
     try:
         with torch.enable_grad():
-            score = model.eval()(x.requires_grad_()).gather(1, target[:, None]).sum()
+            score = scores(model.eval()(x.detach().clone().requires_grad_())).gather(1, target[:, None]).sum()
             gradient = torch.autograd.grad(score, kept[0])[0]
     finally:
         handle.remove()

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from datasets.catalog import lookup
-from utils.recipes import chexnet, ours, s0, s1, s2, s3, s4
+from utils.recipes import chexnet, localisation, ours, s0, s1, s2, s3, s4
 from utils.recipes.recipe import ANY_BACKBONE, Recipe
 
 # recipe → model → recipe of that model; `ANY_BACKBONE` stands for every backbone without a line of its own.
@@ -11,6 +11,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     **s2.RECIPES,
     **s0.RECIPES,
     **ours.RECIPES,
+    **localisation.RECIPES,
     **s1.RECIPES,
     **s3.RECIPES,
     **s4.RECIPES,
@@ -22,6 +23,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 QUICK = {"epochs": 6, "lr": 5e-4}
 QUICK_SEGMENTATION = {"epochs": 3, "batch_size": 8}
 QUICK_TRANSFER = {"epochs": 4, "batch_size": 16}
+QUICK_LOCALISATION = {
+    "epochs": 3,
+    "batch_size": 16,
+    "lr": 1e-3,
+    "unfreeze": "all",
+    "freeze_bn": False,
+    "backbone_lr_mult": 1.0,
+}
 QUICK_MULTITASK = {"epochs": 5, "batch_size": 16, "lr": 1e-3}
 
 

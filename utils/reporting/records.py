@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -29,6 +29,7 @@ BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend o
 PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
 METRICS, HISTORY = "metrics.json", "history.csv"
 PREDICTIONS, VALIDATION = "predictions.csv.gz", "validation.csv.gz"
+POINTING = "pointing.json"  # where a classifier looks, beside its record (`reporting/pointing.py`)
 
 
 def save_run(
@@ -126,11 +127,13 @@ def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that lies in a folder of evidence: the records of runs by id, and the findings of curation by data set."""
+    """All that lies in a folder of evidence: the records of runs by id, the findings of curation by data set, and where
+    classifiers look, by the id of their run."""
 
     folder: Path
     records: list[dict]
     findings: list[dict]
+    pointing: list[dict] = field(default_factory=list)
 
     def of(self, task: str) -> list[dict]:
         """The records of one task, a key of `runs.TASKS`."""
@@ -147,6 +150,10 @@ class Evidence:
     @property
     def multitask(self) -> list[dict]:
         return self.of("multitask")
+
+    @property
+    def localisation(self) -> list[dict]:
+        return self.of("localisation")
 
     @property
     def transfer(self) -> list[dict]:
@@ -197,7 +204,10 @@ def load_evidence(folder: Path | None = None) -> Evidence:
     for record in records:
         record["old_folds"] = on_old_folds(record)
     findings = [json.loads(path.read_text()) for path in sorted((folder / "curation").glob("*.json"))]
-    return Evidence(folder, records, findings)
+    pointing = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/*/*/{POINTING}"))]
+    marks = {record["id"]: record["old_folds"] for record in records}
+    pointing = [found | {"old_folds": marks[found["id"]]} for found in pointing if found["id"] in marks]
+    return Evidence(folder, records, findings, sorted(pointing, key=lambda found: found["id"]))
 
 
 def on_old_folds(record: Mapping) -> bool:

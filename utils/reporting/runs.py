@@ -9,7 +9,7 @@ from datasets.catalog import lookup
 from datasets.labels import TARGETS
 from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
-from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
+from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.evaluation.baselines import BASELINES, NEAREST_MASK, PIXELS
 
 NO_RECIPE = "none"
@@ -21,6 +21,7 @@ TASKS = {
     "multitask": ("accuracy", "macro_f1", "macro_auc"),
     "segmentation": ("dice", "iou", "hd95"),
     "findings": ("macro_auc", "macro_average_precision"),
+    "localisation": ("accuracy", "macro_f1", "macro_auc"),
 }
 
 
@@ -34,7 +35,7 @@ class Run:
         view: what was done to every image, a key of `datasets.transforms.VIEWS`.
         n_filters: of U-Nets, 0 for others.
         selection: of the slices of volumes, one of `datasets.splitting.SELECTIONS`.
-        pretrained: of backbones; None for other networks.
+        pretrained: of backbones and what has one; None for other networks.
         target: what is asked of an image, a key of `datasets.labels.TARGETS`.
         task: a key of `TASKS`; where none is given, the one that the model is made for.
 
@@ -63,8 +64,11 @@ class Run:
             catalog.get(name)
         lookup(PROTOCOLS, self.split, "split")
         models = MODELS | SEGMENTERS | MULTITASK
+        with_backbone = BACKBONES | LOCALISERS
         lookup(
-            (models if self.pretrained is None else BACKBONES) | BASELINES | {NEAREST_MASK: None}, self.model, "model"
+            (models if self.pretrained is None else with_backbone) | BASELINES | {NEAREST_MASK: None},
+            self.model,
+            "model",
         )
         lookup(VIEWS, self.view, "view")
         lookup(TARGETS, self.target, "target")
@@ -74,6 +78,8 @@ class Run:
     def _usual_task(self) -> str:
         if self.target == "findings":
             return "findings"
+        if self.model in LOCALISERS:
+            return "localisation"
         if self.pretrained is not None:
             return "transfer"
         if self.model in MULTITASK:

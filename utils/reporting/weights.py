@@ -7,10 +7,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from datasets import catalog
-from datasets.catalog import DataError, lookup
+from datasets.catalog import HEALTHY, DataError, lookup
 from datasets.labels import classes_of
 from datasets.store.manifest import sha256
-from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
+from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.files import replacing, write_atomically
 from utils.reporting.runs import TASKS, Run, output_root
 
@@ -44,6 +44,8 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
             "in_channels": model.in_channels,
             "image_size": run.image_size,
         }
+        if run.task == "localisation":
+            arguments["healthy"] = classes.index(HEALTHY) if HEALTHY in classes else None
         outputs = {"classes": list(classes)}
     return {
         "model": run.model,
@@ -107,7 +109,7 @@ def load_weights(path: Path | str) -> nn.Module:
         if card["sha256"] != sha256(path):
             raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
         pretrained = card["trained_on"].get("pretrained")
-        known = BACKBONES if pretrained is not None else MODELS | SEGMENTERS | MULTITASK
+        known = (BACKBONES if pretrained is not None else MODELS | SEGMENTERS | MULTITASK) | LOCALISERS
         model = lookup(known, card["model"], "model")(**card["arguments"])
         model.load_state_dict(load_file(path))
     except DataError:

@@ -10,8 +10,9 @@ import torch
 from accelerate.utils import reduce
 from torch import Tensor, nn
 
-# S0's first averages, near which its losses begin: "classification" is the sum of the two heads' losses.
-S0_STARTS = {"reconstruction": 4e-4, "classification": 1.0}
+# First averages, near which the losses begin. S0's: "classification" is the sum of its two heads' losses. Those of the
+# localiser: cross-entropies, with the Dice loss below 1 added to the outline's.
+STARTS = {"reconstruction": 4e-4, "classification": 1.0, "outline": 1.5, "name": 1.0}
 SQUARED = ("reconstruction",)  # squared errors; the others are cross-entropies
 
 
@@ -46,7 +47,7 @@ class RunningAverage(Fixed):
     def __init__(self, names: Sequence[str], decay: float = 0.99, smallest: float = 1e-12):
         super().__init__(names)
         self.decay, self.smallest = decay, smallest
-        self.register_buffer("averages", torch.tensor([S0_STARTS[name] for name in self.names]))
+        self.register_buffer("averages", torch.tensor([STARTS[name] for name in self.names]))
 
     def forward(self, losses: dict[str, Tensor]) -> Tensor:
         if self.training:

@@ -10,8 +10,9 @@ from datasets import catalog
 from datasets.catalog import DataError
 from datasets.labels import classes_of, external_target, united, viewed
 from datasets.splitting import Split, make_split
-from datasets.store.images import ImageDataset, with_masks
+from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest, same_crop, short_digest
+from datasets.store.masks import mask_channels, with_masks
 
 if TYPE_CHECKING:
     from utils.reporting.runs import Run
@@ -35,13 +36,14 @@ class RunData:
 
     def read(self, rows: np.ndarray, dataset: str = "", **changes: object) -> ImageDataset:
         """Some rows of the run's data set (or of `dataset`), read at the run's size and view, with `changes`."""
-        masks = self.run.task == "segmentation"
+        volumes = self.run.task == "segmentation"
+        masks = volumes or (self.run.task == "localisation" and bool(mask_channels(dataset or self.run.dataset)))
         settings = {
             "image_size": self.run.image_size,
             "classes": self.classes,
             "target": self.run.target,
             "view": self.run.view,
-            "channels": "all" if masks else "grey",
+            "channels": "all" if volumes else "grey",
             "masks": masks,
             "part_of": self.part_of,
         }

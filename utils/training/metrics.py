@@ -26,11 +26,11 @@ class LogitDice(DiceScore):
         super().update((outputs > 0).int(), targets.int())
 
 
-class RawLosses(Metric):
-    """Mean of every loss over the images of a pass that count for it, and `loss`, their sum; order does not matter.
+class PerImage(Metric):
+    """Mean of several values over the images of a pass that count for them; order does not matter.
 
     Args:
-        per_image: (outputs, targets) → {name: (losses B, which count B)}.
+        per_image: (outputs, targets) → {name: (values B, which count B)}.
     """
 
     full_state_update = False
@@ -44,9 +44,16 @@ class RawLosses(Metric):
     def update(self, outputs: dict[str, Tensor], targets: dict[str, Tensor]) -> None:
         found = self.per_image(outputs, targets)
         self.names = tuple(found)
-        self.totals = self.totals + torch.stack([(loss * counts).sum() for loss, counts in found.values()])
+        self.totals = self.totals + torch.stack([(values * counts).sum() for values, counts in found.values()])
         self.counts = self.counts + torch.stack([counts.sum() for _, counts in found.values()])
 
     def compute(self) -> dict[str, Tensor]:
-        means = self.totals / self.counts.clamp_min(1)
-        return dict(zip(self.names, means, strict=True)) | {"loss": means.sum()}
+        return dict(zip(self.names, self.totals / self.counts.clamp_min(1), strict=True))
+
+
+class RawLosses(PerImage):
+    """The same of every loss, and `loss`, their sum."""
+
+    def compute(self) -> dict[str, Tensor]:
+        means = super().compute()
+        return means | {"loss": sum(means.values())}

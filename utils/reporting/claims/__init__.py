@@ -13,6 +13,7 @@ from utils.reporting.claims.classification import (
     untested_networks,
 )
 from utils.reporting.claims.curation import patients_on_both_sides
+from utils.reporting.claims.localisation import localisation_steps, looks_at_tumour
 from utils.reporting.claims.multitask import balances, multitask_ablation, multitask_by_split, reconstruction_error
 from utils.reporting.claims.segmentation import (
     dice_loss,
@@ -41,6 +42,8 @@ __all__ = [
     "glioma_gap",
     "ingredients",
     "linear_probe",
+    "localisation_steps",
+    "looks_at_tumour",
     "multitask_ablation",
     "multitask_by_split",
     "patients_on_both_sides",

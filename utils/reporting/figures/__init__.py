@@ -25,6 +25,7 @@ from utils.reporting.figures.findings import (
     together,
 )
 from utils.reporting.figures.intervals import forest, leaks
+from utils.reporting.figures.localisation import outlines, pointing
 from utils.reporting.figures.multitask import (
     errors_by_class,
     gains,
@@ -74,8 +75,10 @@ __all__ = [
     "image_grid",
     "leaks",
     "losses",
+    "outlines",
     "overlay",
     "parameters_by_width",
+    "pointing",
     "rates",
     "reliability",
     "roc",

@@ -11,7 +11,7 @@ from utils.reporting.ledger.rows import Row, row_of
 from utils.reporting.ledger.states import ABSENT, DONE, lacks, state_of, unknown, weights_of
 from utils.reporting.records import load_evidence
 
-OTHERS = "11. Other runs in the tables"
+OTHERS = "12. Other runs in the tables"
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from utils.recipes.localisation import STEPS
 from utils.reporting.ledger.rows import EVERY_SPLIT, PROBE, Row
 
 THREE_SETS = ("cheng", "brain-tumor-mri", "sartaj")
@@ -20,6 +21,7 @@ S1 = "7. S1's protocol, on cheng and on ReMIND"
 XRAYS = "8. Chest X-rays"
 EXTERNAL = "9. Tested on another data set"
 SQUEEZENETS = "10. SqueezeNet, pretrained and from scratch"
+LOCALISED = "11. Where, then what: outlines and names"
 
 
 def _probes() -> Iterator[Row]:
@@ -114,5 +116,22 @@ def _squeezenets() -> Iterator[Row]:
             yield Row(group=SQUEEZENETS, run=run | {"recipe": "ours", "pretrained": pretrained})
 
 
-PARTS = (_probes, _fine_tuned, _from_scratch, _segmented, _s0, _s4, _s1, _xrays, _external, _squeezenets)
+def _localised() -> Iterator[Row]:
+    """One fold of every step first, in three seeds: what is compared on one budget."""
+    splits = [
+        (name, {"split": "patient", "fold": 0, "seed": seed})
+        for name in ("cheng", "brain-tumor-mri")
+        for seed in range(3)
+    ]
+    splits += [("brain-tumor-mri", {"split": "external", "test_on": "navoneel", "seed": seed}) for seed in range(3)]
+    splits += [
+        (name, {"split": "patient", "fold": fold}) for name in ("cheng", "brain-tumor-mri") for fold in FOLDS[1:]
+    ]
+    for name, split in splits:
+        for step in STEPS:
+            run = {"dataset": name, "model": "OutlineClassifier", "recipe": step, "pretrained": True}
+            yield Row(group=LOCALISED, run=run | split, precision="bf16")
+
+
+PARTS = (_probes, _fine_tuned, _from_scratch, _segmented, _s0, _s4, _s1, _xrays, _external, _squeezenets, _localised)
 PLAN: tuple[Row, ...] = tuple(row for part in PARTS for row in part())

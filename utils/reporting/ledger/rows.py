@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 
 from datasets.catalog import UnknownName
-from models import MULTITASK, SEGMENTERS
+from models import LOCALISERS, MULTITASK, SEGMENTERS
 from utils.reporting.probes import RECIPE as PROBE
 from utils.reporting.probes import splits_of
 from utils.reporting.runs import Run
@@ -13,13 +13,14 @@ from utils.reporting.runs import Run
 EVERY_SPLIT = "every-split"  # of a probe, whose one command makes all of them
 CLASSIFICATION, TRANSFER = "notebooks/2_classification.ipynb", "notebooks/3_transfer_learning.ipynb"
 MULTI, SEGMENTATION = "notebooks/4_multitask.ipynb", "notebooks/5_segmentation.ipynb"
-XRAYS = "notebooks/7_chest_xray.ipynb"
+LOCALISATION, XRAYS = "notebooks/6_localisation.ipynb", "notebooks/7_chest_xray.ipynb"
 # What a chapter calls a field of `Run` where it has another name for it; "" where it has no such parameter.
 CALLED: dict[str, dict[str, str]] = {
     CLASSIFICATION: {},
     TRANSFER: {"model": "backbone"},
     MULTI: {"model": "", "n_filters": "width"},
     SEGMENTATION: {},
+    LOCALISATION: {"model": ""},
     XRAYS: {"model": "backbone", "target": ""},
 }
 DEFAULTS = {field.name: field.default for field in fields(Run) if field.default is not MISSING}
@@ -79,6 +80,8 @@ class Row:
         """The notebook that makes it, below the repository; a probe has none."""
         if self["target"] == "findings":
             return XRAYS
+        if self["model"] in LOCALISERS:
+            return LOCALISATION
         if self["pretrained"] is not None:
             return TRANSFER
         return MULTI if self["model"] in MULTITASK else SEGMENTATION if self["model"] in SEGMENTERS else CLASSIFICATION

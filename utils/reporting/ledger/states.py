@@ -12,7 +12,9 @@ from datasets import catalog
 from datasets.catalog import REPO, DataError, UnknownName
 from datasets.splitting import overlap_file
 from datasets.store import index
+from models import LOCALISERS
 from models.backbones import SQUEEZENET, TIMM
+from models.outline_classifier import BACKBONE
 from utils.parameters import read_parameters
 from utils.recipes import get_recipe
 from utils.reporting.ledger.rows import Row
@@ -114,7 +116,11 @@ def lacks(row: Row) -> str:
 
 
 def weights_of(backbone: str) -> str:
-    """Where a backbone's ImageNet weights are: a file in `$BRAIN_MRI_WEIGHTS`, "imagenet" in the cache, else ""."""
+    """Where a backbone's ImageNet weights are: a file in `$BRAIN_MRI_WEIGHTS`, "imagenet" in the cache, else "".
+
+    Those of a network that outlines are its encoder's, which it takes from a file alone.
+    """
+    from_file, backbone = backbone in LOCALISERS, BACKBONE if backbone in LOCALISERS else backbone
     folder = os.environ.get(WEIGHTS)
     if folder:
         files = [
@@ -123,7 +129,7 @@ def weights_of(backbone: str) -> str:
         mine = [path for path in files if whose(path.stem) == backbone]
         if mine:
             return str(mine[0])
-    return "imagenet" if _in_cache(backbone) else ""
+    return "imagenet" if not from_file and _in_cache(backbone) else ""
 
 
 def whose(stem: str) -> str:

@@ -18,6 +18,7 @@ from utils.reporting.tables.classification import (
 from utils.reporting.tables.common import find_run, format_ci
 from utils.reporting.tables.curation import class_shift, nearest_neighbour, patient_folds, shortcut_accuracy
 from utils.reporting.tables.findings import by_finding, findings_runs
+from utils.reporting.tables.localisation import localisation_runs, pointing_groups, pointing_runs
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
 from utils.reporting.tables.paired import against_the_probe
 from utils.reporting.tables.projects import project_rows
@@ -50,10 +51,13 @@ __all__ = [
     "findings_runs",
     "format_ci",
     "gate_histories",
+    "localisation_runs",
     "mask_metrics",
     "multitask_runs",
     "nearest_neighbour",
     "patient_folds",
+    "pointing_groups",
+    "pointing_runs",
     "pretraining_gain",
     "pretraining_pairs",
     "probe_runs",
@@ -98,4 +102,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "findings": findings_runs,
     "s1": lambda evidence: reported_runs(evidence, "s1"),
     "s4": lambda evidence: reported_runs(evidence, "s4"),
+    "pointing": pointing_runs,
+    "pointing_groups": pointing_groups,
+    "localisation": localisation_runs,
 }

@@ -1,0 +1,196 @@
+"""`download.py NAME --masks-from cheng`: the masks lie where the tumour is, under every flip and turn and the crop.
+
+The slices are the phantom's, whose masks are known: as Cheng's files, and turned and resized as the files of
+`brain-tumor-mri`.
+"""
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+from archives import bring, saved
+from PIL import Image
+
+from datasets import catalog, download
+from datasets.catalog import DataError
+from datasets.curation import masks
+from datasets.store import index
+from datasets.store.images import ImageDataset, read_masks
+from datasets.store.index import read_manifest
+from datasets.store.masks import mask_file, outlined
+from datasets.store.preprocess import CROPS, crop_and_resize, decode, margin_box
+from datasets.transforms import TRANSFORMS, turn
+
+NAME, KINDS = "brain-tumor-mri", {"glioma": 2, "meningioma": 1, "pituitary": 3}
+# Where pixel (r, c) of a turned image of side n was before, worked out by hand.
+BEFORE: dict[str, Callable] = {
+    "upright": lambda r, c, n: (r, c),
+    "flipped-lr": lambda r, c, n: (r, n - 1 - c),
+    "flipped-ud": lambda r, c, n: (n - 1 - r, c),
+    "rotated-180": lambda r, c, n: (n - 1 - r, n - 1 - c),
+    "transposed": lambda r, c, n: (c, r),
+    "rotated-90": lambda r, c, n: (c, n - 1 - r),
+    "rotated-270": lambda r, c, n: (n - 1 - c, r),
+    "anti-transposed": lambda r, c, n: (n - 1 - c, n - 1 - r),
+}
+
+
+def slices_of_the_phantom() -> pd.DataFrame:
+    """Slices with a tumour of each kind, two a patient, and some without: grey, mask, label, patient."""
+    manifest = read_manifest("phantom")
+    area = read_masks("phantom", np.arange(len(manifest))).any(axis=1).sum(axis=(1, 2))
+    manifest = manifest[manifest.kind.eq("") & manifest.label.eq(manifest.true_label)]
+    tumours = manifest[(area[manifest.index] > 40) & manifest.label.isin(KINDS)]
+    chosen = pd.concat([tumours.groupby("patient").head(2), manifest[manifest.label.eq("notumor")].head(4)])
+    images = ImageDataset("phantom", chosen.index, image_size=64).batch(range(len(chosen)))["image"][:, 0].numpy()
+    union = read_masks("phantom", chosen.index.to_numpy()).any(axis=1)
+    return chosen[["label", "patient"]].assign(grey=list(images), mask=list(union)).reset_index(drop=True)
+
+
+def mat(row: pd.Series) -> bytes:
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        group = file.create_group("cjdata")
+        group["label"] = np.array([[float(KINDS[row.label])]])
+        group["PID"] = np.array([[ord(character)] for character in row.patient], np.uint16)
+        group["image"], group["tumorMask"] = row.grey.astype(np.int16).T, row["mask"].astype(np.uint8).T
+    return buffer.getvalue()
+
+
+def jpeg(grey: np.ndarray, transform: str) -> bytes:
+    buffer = io.BytesIO()
+    turned = Image.fromarray(np.ascontiguousarray(TRANSFORMS[transform](grey)))
+    turned.resize((200, 168), Image.Resampling.BILINEAR).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+@pytest.fixture(params=["s2", "none"])
+def linked(request, roots, tmp_path, monkeypatch):
+    """Both sets brought in, and their table; every ninth image, and those without a tumour, are not linked."""
+    slices = slices_of_the_phantom()
+    names = list(TRANSFORMS)
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
+    tumour = slices.label.isin(KINDS)
+    known = tumour & (slices.index % 9 != 8)
+    slices["transform"] = np.where(known, [names[i % 8] for i in slices.index], "")
+    nth = slices.groupby("label").cumcount()
+    folder = np.where(nth % 2, "Training", "Testing")
+    slices["path"] = [f"{part}/{row.label}/{i}.jpg" for part, (i, row) in zip(folder, slices.iterrows(), strict=True)]
+    files = {row.path: jpeg(row.grey, row["transform"] or "upright") for _, row in slices.iterrows()}
+    counts = {"": slices.label.value_counts().to_dict()}
+    monkeypatch.setitem(catalog.CATALOG, NAME, replace(catalog.get(NAME), counts=counts, crop=request.param))
+    table = slices[["path", "label", "transform"]].assign(patient=slices.patient.where(known, ""))
+    table = table.assign(published_split="train", group=slices.patient, label_conflict=0, fold=0)
+    (tmp_path / "splits").mkdir()
+    table.to_csv(tmp_path / f"splits/{NAME}.csv", index=False)
+    monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
+    assert bring(NAME, saved(tmp_path, files, "btm.zip")) == 0
+    mats = {f"{i}.mat": mat(row) for i, row in slices[tumour].iterrows()}
+    assert bring("cheng", saved(tmp_path, mats, "cheng.zip")) == 0
+    return slices
+
+
+def truth_of(row: pd.Series, crop: str, size: int = 256) -> np.ndarray:
+    """The mask of an image, taken the way that the image itself goes: as a grey image, turned by hand, cropped."""
+    raw = decode(catalog.dataset_dir(NAME) / "raw" / row.path)
+    whole = (0, raw.shape[0], 0, raw.shape[1])
+    box = whole if CROPS[crop] is None else margin_box(raw, CROPS[crop])
+    side = len(row["mask"])
+    places = BEFORE[row["transform"]](*np.meshgrid(range(side), range(side), indexing="ij"), side)
+    painted = Image.fromarray(np.uint8(255 * row["mask"][places])).resize(raw.shape[::-1], Image.Resampling.BILINEAR)
+    return crop_and_resize(np.asarray(painted), box, size) > 127
+
+
+def dice(a: np.ndarray, b: np.ndarray) -> float:
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def test_masks_lie_on_the_tumour_under_every_transform_and_the_crop(linked, capsys):
+    assert download.main([NAME, "--masks-from", "cheng"]) == 0
+    manifest = read_manifest(NAME).path
+    rows = linked.set_index("path").loc[manifest].reset_index()
+    found = read_masks(NAME, np.arange(len(rows)))[:, 0].astype(bool)
+    crop = catalog.get(NAME).crop
+    known = rows["transform"].ne("")
+    agreement = pd.Series({i: dice(found[i], truth_of(row, crop)) for i, row in rows[known].iterrows()})
+    by_transform = agreement.groupby(rows["transform"]).min()
+    print(by_transform)
+    assert set(by_transform.index) == set(TRANSFORMS) and (by_transform >= 0.97).all()
+    assert not found[~known].any(), "what is not linked has no mask"
+    assert (outlined(NAME) == (known | rows.label.eq("notumor"))).all(), "and says so, unless it shows no tumour"
+    links = pd.read_csv(catalog.dataset_dir(NAME) / "masks.csv", dtype=str, keep_default_na=False)
+    assert (links.path == manifest).all() and (links.slice.ne("") == known).all()
+    assert (links.dice[known].astype(float) >= masks.AGREEMENT).all()
+    batch = ImageDataset(NAME, np.arange(len(rows)), image_size=64, masks=True).batch([0, len(rows) - 1])
+    assert batch["mask"].shape == (2, 1, 64, 64) and batch["outlined"].tolist() == outlined(NAME)[[0, -1]].tolist()
+    said = capsys.readouterr().out
+    assert f"{known.sum()} of {len(rows)} images have the mask of their slice of cheng" in said
+    assert f"{(~known & rows.label.ne('notumor')).sum()} with a tumour have none" in said
+
+
+@pytest.mark.parametrize("linked", ["s2"], indirect=True)
+def test_masks_belong_to_the_images_that_they_were_made_for(linked, capsys):
+    with pytest.raises(DataError, match=f"download.py {NAME} --masks-from cheng"):
+        mask_file(NAME)
+    assert download.main([NAME, "--masks-from", "cheng"]) == 0
+    before = ImageDataset(NAME, [0, 1], image_size=64, masks=True)
+    assert "masks.h5" in before.identity() and "masks.h5" not in ImageDataset(NAME, [0]).identity()
+    stamp = mask_file(NAME).stat()
+    assert download.main([NAME, "--masks-from", "cheng"]) == 0 and "nothing to do" in capsys.readouterr().out
+    assert mask_file(NAME).stat() == stamp
+    kept = mask_file(NAME).read_bytes()
+    assert download.main([NAME, "--size", "96", "--workers", "1"]) == 0
+    with pytest.raises(DataError, match="has no masks"):
+        mask_file(NAME)
+    (catalog.dataset_dir(NAME) / "masks.h5").write_bytes(kept)  # of the images before
+    with pytest.raises(DataError, match="made for other images"):
+        ImageDataset(NAME, [0], masks=True)
+    with pytest.raises(DataError, match="replaced since"):
+        before.identity()
+    assert download.main([NAME, "--masks-from", "cheng"]) == 0
+    assert ImageDataset(NAME, [0], image_size=64, masks=True)[0]["mask"].shape == (1, 64, 64)
+
+
+@pytest.mark.parametrize("linked", ["s2"], indirect=True)
+def test_what_is_missing_is_named_with_what_to_do(linked, capsys):
+    def error(*arguments: str) -> str:
+        assert download.main(list(arguments)) == 1
+        return capsys.readouterr().err
+
+    assert "no table in" in error("cheng", "--masks-from", "cheng")
+    assert "has no masks; 'cheng' has" in error("cheng", "--masks-from", NAME)
+    (catalog.dataset_dir(NAME) / "raw").rename(catalog.dataset_dir(NAME) / "elsewhere")
+    assert "the publisher's files are needed" in error(NAME, "--masks-from", "cheng")
+    (catalog.dataset_dir(NAME) / "elsewhere").rename(catalog.dataset_dir(NAME) / "raw")
+    catalog.dataset_dir("cheng").rename(catalog.dataset_dir("cheng").with_name("away"))
+    assert "Run: python datasets/download.py cheng" in error(NAME, "--masks-from", "cheng")
+
+
+def test_a_crop_that_cuts_the_tumour_and_a_slice_that_is_apart_are_measured():
+    rng = np.random.default_rng(0)
+    slice_image = np.asarray(Image.fromarray(rng.integers(0, 255, (16, 16), np.uint8)).resize((64, 64)))
+    mask = np.zeros((64, 64, 1), np.uint8)
+    mask[10:30, 20:40] = 1
+    half = masks.carried(mask, slice_image, "upright", slice_image, (20, 64, 0, 64), 64)
+    assert half.cut == 0.5 and half.dice == 1 and half.shift < 0.2
+    moved = np.roll(slice_image, 5, axis=1)
+    apart = masks.carried(mask, slice_image, "upright", moved, (0, 64, 0, 64), 64)
+    assert abs(apart.shift - 5) < 0.5 and apart.dice < masks.AGREEMENT
+    whole = masks.carried(
+        mask, slice_image, "transposed", turn(slice_image[..., None], "transposed")[..., 0], (0, 64, 0, 64), 32
+    )
+    assert whole.mask[10:20, 5:15].all() and whole.mask.sum() == 100
+
+
+@pytest.mark.real
+def test_every_linked_image_of_the_real_sets_gets_its_mask(real_sets, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(real_sets))
+    for name, number in (("brain-tumor-mri", 4750), ("sartaj", 2345)):
+        masks.carry(name, "cheng")
+        links = pd.read_csv(real_sets / name / "masks.csv", dtype=str, keep_default_na=False)
+        fit = links[links.slice.ne("")]
+        assert len(fit) == number and (fit.dice.astype(float) >= 0.97).all()

@@ -1,0 +1,84 @@
+"""Names and outlines of a network that knows the answer, and of one that outlines half of it."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from datasets.catalog import HEALTHY
+from datasets.store.images import ImageDataset, read_masks
+from datasets.store.index import read_manifest
+from utils.evaluation.outlining import describe, evaluate_outlines, patients
+from utils.training.outlining import Outlining
+
+
+class Knows(nn.Module):
+    """Its input is the mask; it outlines all of it, or its upper half, as glioma, and names everything class 0."""
+
+    def __init__(self, half: bool = False):
+        super().__init__()
+        self.half, self.weight = half, nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        tumour = x.clone()
+        if self.half:
+            tumour[:, :, x.shape[2] // 2 :] = 0
+        outline = torch.cat([20 * (1 - tumour) - 10, 20 * tumour - 10, *[torch.full_like(x, -50)] * 2], dim=1)
+        return {"classes": torch.eye(4)[[0] * len(x)], "outline": outline}
+
+
+class Task(Outlining):
+    def inputs(self, batch):
+        return batch["mask"].amax(1, keepdim=True).float()
+
+
+@pytest.fixture
+def data(roots) -> ImageDataset:
+    return ImageDataset("phantom", np.arange(len(read_manifest("phantom"))), image_size=64, masks=True)
+
+
+def table_of(data: ImageDataset, half: bool) -> pd.DataFrame:
+    found = describe(Knows(half), Task(4, 2), data, batch_size=20)
+    manifest = read_manifest("phantom")
+    assert found.probabilities.shape == (len(manifest), 4) and (found.probabilities.argmax(1) == 0).all()
+    return pd.concat([manifest[["label", "patient"]], found.outlines], axis=1)
+
+
+def test_a_network_that_outlines_the_mask_scores_one_everywhere(data):
+    table, masks = table_of(data, half=False), read_masks("phantom", data.rows).any(axis=1)
+    marked = masks.any(axis=(1, 2))
+    assert (table.tp.notna() == marked).all() and (table.tp[marked] == masks[marked].sum(axis=(1, 2))).all()
+    assert not table.fp[marked].any() and not table.fn[marked].any() and (table.found[~marked] == 0).all()
+    found = evaluate_outlines(table, resamples=20)
+    assert found["outlined"] == marked.sum() and found["healthy"]["value"] == 1
+    assert all(found[name]["value"] == 1 for name in ("dice", "dice_slices", "pointing"))
+    assert found["energy"]["value"] > 0.99 and found["area"]["value"] == pytest.approx(masks[marked].mean(), abs=1e-6)
+
+
+def test_dice_adds_the_slices_of_a_patient_before_it_is_averaged(data):
+    table, masks = table_of(data, half=True), read_masks("phantom", data.rows).any(axis=1)
+    whole = pd.Series(masks.sum(axis=(1, 2))).groupby(table.patient).sum()
+    upper = pd.Series(masks[:, :32].sum(axis=(1, 2))).groupby(table.patient).sum()
+    wanted = (2 * upper / (upper + whole))[whole > 0]
+    found = evaluate_outlines(table, resamples=20)
+    assert found["dice"]["value"] == pytest.approx(wanted.mean(), abs=1e-6) and 0 < found["dice"]["value"] < 1
+    assert found["dice"]["low"] < found["dice"]["value"] < found["dice"]["high"]
+    table.loc[table.label == HEALTHY, "found"] = [0.1] * 3 + [0.0] * ((table.label == HEALTHY).sum() - 3)
+    healthy = evaluate_outlines(table, resamples=20)["healthy"]["value"]
+    assert healthy == pytest.approx(1 - 3 / (table.label == HEALTHY).sum(), abs=1e-6)
+
+
+def test_without_an_outline_nothing_is_said_of_it(data):
+    found = describe(Knows(), Task(4, 2, outline=False), data)
+    assert found.outlines.empty and evaluate_outlines(read_manifest("phantom")) == {}
+
+
+def test_who_is_on_an_image_is_the_patient_else_the_group(roots, monkeypatch):
+    manifest = read_manifest("phantom")
+    rows = np.array([3, 7])
+    assert patients("phantom", rows, np.array(["a", "b"])).tolist() == manifest.patient[rows].tolist()
+    unknown = manifest.assign(patient="")
+    monkeypatch.setattr("utils.evaluation.outlining.read_manifest", lambda name: unknown)
+    monkeypatch.setattr("utils.evaluation.outlining.read_splits", lambda name, manifest: None)
+    assert patients("phantom", rows, np.array(["a", "b"])).tolist() == ["a", "b"]
