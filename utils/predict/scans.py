@@ -132,8 +132,8 @@ def _in_folder(folder: Path, channels: Sequence[str]) -> tuple[list[Scan], list[
         else:
             others.append(path)
     for (home, _), members in series.items():
-        of_home = sum(parent == home for parent, _ in series)
-        name = _shown(home, folder) if of_home == 1 else _shown(members[0], folder)
+        alone = len(members) > 1 and sum(parent == home for parent, _ in series) == 1
+        name = _shown(home if alone else members[0], folder)
         scans.append(Scan(name, SERIES, tuple(_ordered(members))))
     return scans, others
 

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from datasets import catalog
-from datasets.catalog import DataError, lookup
+from datasets.catalog import HEALTHY, DataError, lookup
 from datasets.labels import classes_of
 from datasets.store.images import packed_by
 from datasets.store.inputs import MINMAX, UNIT, Preparation
@@ -18,6 +18,10 @@ from utils.reporting.runs import TASKS, Run, output_root
 
 NOTE = "Trained for research and teaching. Not a medical device."
 WEIGHTS, CARD = "model.safetensors", "card.json"
+HEALTHY_LIMIT = (
+    "Images without a tumour come from other sources than those with one, so the model may tell sources apart."
+)
+SPLIT_LIMIT = "Its test set holds images of patients that it was trained on, so its test results are optimistic."
 HUB = "hf-hub:"  # before the name of a model on Hugging Face's hub, as timm has it
 HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
 
@@ -49,7 +53,7 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
             "image_size": run.image_size,
         }
         outputs = {"classes": list(classes)}
-    return {
+    card = {
         "model": run.model,
         "task": run.task,
         "arguments": arguments | record["recipe"]["model_args"],
@@ -60,6 +64,21 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
         "test": {name: record["metrics"][name] for name in TASKS[run.task]},
         "licence_of_data": facts.licence,
         "note": NOTE,
+    }
+    return completed(card, record)
+
+
+def completed(card: dict, record: dict) -> dict:
+    """A card with what cards of earlier versions lack: recipe, intended use and limits."""
+    recipe = record["recipe"]
+    return card | {
+        "recipe": {name: recipe[name] for name in ("name", "source", "epochs", "lr", "batch_size", "augmentation")},
+        "intended_use": "Research and teaching on slices like those of its training set. Never for a patient.",
+        "limits": [
+            "Tested on this data set alone, once; on images of other scanners and hospitals it does worse.",
+            *[HEALTHY_LIMIT] * (HEALTHY in card.get("classes", ())),
+            *[SPLIT_LIMIT] * (card["trained_on"]["split"] != "patient"),
+        ],
     }
 
 
