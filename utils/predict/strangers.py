@@ -5,6 +5,7 @@ Nothing is chosen on them. Photographs are the two that ship with scikit-learn, 
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import cv2
 import numpy as np
