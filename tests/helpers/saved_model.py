@@ -40,7 +40,7 @@ def save_model(dataset: str, name: str = "CustomCNN", seed: int = 0, **arguments
             module.running_var.fill_(0.1)
     run = Run(dataset=dataset, split="patient", model=name, image_size=64, seed=seed)
     recipe = get_recipe("s2", "CustomCNN")
-    own = {key: value for key, value in known.items() if key not in ("in_channels", "out_channels", "num_classes", "image_size")}
+    own = {key: value for key, value in known.items() if key in ("width", "num_subtypes", "n_filters")}
     record = {
         "recipe": asdict(recipe) | {"model_args": own},
         "run": {key: value for key, value in asdict(run).items() if key != "task"},

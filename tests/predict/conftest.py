@@ -1,5 +1,6 @@
 """Fixtures of the tests of predictions."""
 
+import gdcm
 import numpy as np
 import pytest
 from dicom_files import compressed, dicom
@@ -32,5 +33,5 @@ def files(tmp_path):
     dicom(folder / "slice.dcm", grey.astype(np.int16) * 10)
     dicom(folder / "frames.dcm", np.stack([head(s, 96) for s in (1, 2, 3)]).astype(np.int16))
     dicom(folder / "jpeg2000.dcm", grey.astype(np.int16) * 10)
-    compressed(folder / "jpeg2000.dcm", 17)
+    compressed(folder / "jpeg2000.dcm", gdcm.TransferSyntax.JPEG2000Lossless)
     return folder

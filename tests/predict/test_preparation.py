@@ -1,6 +1,5 @@
 """What training did to an image is done to a new one: the same pixels, the same prediction."""
 
-import os
 from dataclasses import replace
 from pathlib import Path
 

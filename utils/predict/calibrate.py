@@ -175,8 +175,8 @@ def _calibration(model: SavedModel, probabilities: np.ndarray, truth: np.ndarray
     labels = table.label.map({name: k for k, name in enumerate(model.classes)}).to_numpy()
     tested_after = calibrated(tested, temperature)
     found["ece"]["test"] = _before_after(tested, tested_after, labels)
-    if model.healthy is not None:
-        threshold = threshold_for(after, truth, model.healthy)
+    threshold = np.nan if model.healthy is None else threshold_for(after, truth, model.healthy)
+    if np.isfinite(threshold):  # validation images with a tumour and without one
         called, sick = 1 - tested_after[:, model.healthy] >= threshold, labels != model.healthy
         found |= {"threshold": threshold, "specificity_on_validation": SPECIFICITY}
         found["at_threshold_on_test"] = {

@@ -1,11 +1,11 @@
 """Is an image like those that a network was trained on? Its features are compared with those of the training images.
 
-The features are averages over all places of the maps of several convolutions, from the first to the last, and the input
-of the last linear layer. Probabilistic PCA (Tipping & Bishop 1999), fitted on the training images, gives the distance:
+The features are mean and spread over all places of the maps of several convolutions, from the first to the last, and
+the input of the last linear layer. Probabilistic PCA (Tipping & Bishop 1999), fitted on the training images, gives the distance:
 Mahalanobis' within the components, and what lies outside them by its own variance. Maps of all depths show more than
 the last features alone, in which a classifier has learned to ignore most of an image. All this was chosen on altered
 validation images (tiles shuffled, negatives, enlargements, blur, noise), never on the images whose detection is
-reported.
+reported; but the spread was added when the phantom showed that without it noise passes.
 """
 
 from collections.abc import Callable
@@ -23,8 +23,9 @@ from utils.files import replacing
 
 FAMILIARITY = "familiarity.safetensors"  # beside the weights
 DEPTHS = 8  # convolutions that are listened to, evenly from the first to the last
-COMPONENTS = 128
+COMPONENTS, IMAGES_EACH = 64, 30  # at most, and training images for each of them
 FALSE_ALARMS = 0.05  # share of the validation images that are called unlike the training's
+LEAST_SCALE = 0.01  # of the median scale
 PARTS = ("mean", "scale", "components", "variances", "rest")
 
 
@@ -45,7 +46,8 @@ class FeatureTap:
         kept: dict[nn.Module, Tensor] = {}
 
         def keep_map(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            kept[module] = output.detach().mean((2, 3))
+            maps = output.detach()
+            kept[module] = torch.cat([maps.mean((2, 3)), maps.std((2, 3), correction=0)], dim=1)
 
         def keep_input(module: nn.Module, inputs: tuple, output: Tensor) -> None:
             kept[module] = inputs[0].detach().reshape(len(inputs[0]), -1, inputs[0].shape[-1]).mean(1)
@@ -78,8 +80,9 @@ class Familiarity:
             false_alarms: share of `validation` that lies beyond the threshold.
         """
         mean, scale = features.mean(0), features.std(0)
-        scale[scale < 1e-8] = 1.0  # a channel that is always silent; when it speaks, that is a long way
-        most = min(COMPONENTS, features.shape[1] // 2, len(features) // 10)
+        # A channel that hardly varies would make rounding errors, which differ between processors, a long way.
+        scale = np.maximum(scale, LEAST_SCALE * max(np.median(scale), 1e-6))
+        most = min(COMPONENTS, features.shape[1] // 2, len(features) // IMAGES_EACH)
         pca = PCA(max(most, 1), random_state=0, svd_solver="randomized").fit((features - mean) / scale)
         parts = {
             "mean": mean,
@@ -108,7 +111,8 @@ class Familiarity:
     def save(self, path: Path) -> dict:
         """Write it to `path`; returns what the card must say of it."""
         with replacing(path) as temporary:
-            save_file({name: part.astype(_type(name)) for name, part in self.parts.items()}, temporary)
+            # safetensors writes the bytes of an array as they lie, whatever its order says
+            save_file({n: np.ascontiguousarray(part.astype(_type(n))) for n, part in self.parts.items()}, temporary)
             digest = sha256(temporary)
         return {"threshold": self.threshold, "sha256": digest}
 

@@ -71,6 +71,8 @@ def folders_of(name: str) -> list[Path]:
         if not inside:
             raise DataError(f"{path}: no {CARD} in this folder, nor in those in it, so there is no model")
         return inside
+    if len(path.parts) > 1:
+        raise DataError(f"{name}: not there; take a name from the list, a folder or {WEIGHTS} of a model")
     return [find_weights(name).parent]
 
 
