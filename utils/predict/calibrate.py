@@ -84,7 +84,7 @@ def calibrate(model: SavedModel, parts: Path | None = None, named: Mapping[str, 
             validated on, by its own record.
     """
     files = {name: strangers.named(pattern) for name, pattern in (named or {}).items()}
-    run, record, folder = _evidence(model)
+    run, record, folder = evidence_of(model)
     data, rows = _rows(model, run, record, parts)
     _require_same(model, data, rows["val"], record, folder)
     rng = np.random.default_rng(0)
@@ -104,13 +104,13 @@ def calibrate(model: SavedModel, parts: Path | None = None, named: Mapping[str, 
         "test": _alarms(familiarity, [_predict(model, data, test).features]),
         "strangers": _strangers(model, familiarity, files) if len(model.preparation.channels) == 1 else {},
     }
-    _write_card(model, record, found, familiarity)
+    note(model, familiarity, found.get("calibration"), **completed(model.card, record))
     path = output_root() / "saved_metrics/calibration" / f"{model.name}.json"
     write_record(path, found)
     return path
 
 
-def _evidence(model: SavedModel) -> tuple[Run, dict, Path]:
+def evidence_of(model: SavedModel) -> tuple[Run, dict, Path]:
     trained_on = {name: value for name, value in model.card["trained_on"].items() if name != "data"}
     run = Run(**trained_on | {"task": model.card["task"]})
     folder = output_root() / "saved_metrics" / run.task / run.dataset / run.id
@@ -206,13 +206,15 @@ def _strangers(model: SavedModel, familiarity: Familiarity, files: Mapping[str, 
     return found | {name: _alarms(familiarity, map(features, strangers.read(p))) for name, p in files.items()}
 
 
-def _write_card(model: SavedModel, record: dict, found: dict, familiarity: Familiarity) -> None:
-    """Put what was found into the card, whose weights stay as they are."""
-    card = completed(model.card, record)
-    if "calibration" in found:
-        card["calibration"] = found["calibration"] | {"validation_images": found["validation_images"]}
-    entry = familiarity.save(model.folder / FAMILIARITY)
-    card["familiarity"] = entry | {"false_alarms": FALSE_ALARMS, "test": found["familiarity"]["test"]}
+def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None, **more: Any) -> None:
+    """Put what was found into the card of `model`, and the familiarity beside it; the weights stay as they are.
+
+    Args:
+        calibration: `temperature`, `threshold` and figures of a classifier; None for a segmenter.
+        more: further entries of the card.
+    """
+    entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
+    card = model.card | {"familiarity": entry} | ({"calibration": dict(calibration)} if calibration else {}) | more
     write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
 
 

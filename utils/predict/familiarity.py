@@ -1,11 +1,11 @@
 """Is an image like those that a network was trained on? Its features are compared with those of the training images.
 
 The features are mean and spread over all places of the maps of several convolutions, from the first to the last, and
-the input of the last linear layer. Probabilistic PCA (Tipping & Bishop 1999), fitted on the training images, gives the distance:
-Mahalanobis' within the components, and what lies outside them by its own variance. Maps of all depths show more than
-the last features alone, in which a classifier has learned to ignore most of an image. All this was chosen on altered
-validation images (tiles shuffled, negatives, enlargements, blur, noise), never on the images whose detection is
-reported; but the spread was added when the phantom showed that without it noise passes.
+the input of the last linear layer. Probabilistic PCA (Tipping & Bishop 1999), fitted on the training images, gives the
+distance: Mahalanobis' within the components, and what lies outside them by its own variance. Maps of all depths show
+more than the last features alone, in which a classifier has learned to ignore most of an image. This was chosen on
+altered validation images (tiles shuffled, negatives, enlargements, blur, noise) and on the phantom, never on the images
+whose detection is reported.
 """
 
 from collections.abc import Callable
