@@ -6,7 +6,7 @@ READY := .venv/ready
 TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab tables chapters weights
+.PHONY: help setup run test lab app tables chapters weights
 .NOTPARALLEL:
 
 help: ## this list
@@ -40,6 +40,9 @@ chapters: setup ## execute all notebooks in place, in quick mode on the phantom:
 
 weights: setup ## ImageNet weights into the cache, for nodes without network: make weights BACKBONE=ResNet50
 	$(BIN)/python -m models.backbones $(BACKBONE)
+
+app: setup ## a page on this machine alone: drop an image or a volume, see what a saved model says
+	$(BIN)/python -m utils.app $(MODEL)
 
 lab: setup ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -63,6 +63,16 @@ def export(model: SavedModel, path: Path) -> Path:
     Raises:
         DataError: the probabilities differ by more than `AGREES`, so that nothing is written.
     """
+    with replacing(path) as temporary:
+        write(model, temporary)
+        difference = max(differences(model, temporary, images) for images in (1, 5))
+        if difference > AGREES:
+            raise DataError(f"{path}: onnxruntime differs from PyTorch by {difference:.1e}; nothing was written")
+    return path
+
+
+def write(model: SavedModel, path: Path) -> None:
+    """Write `model` to `path` as it is, unchecked."""
     example = example_pixels(model, 3)
     batch = torch.export.Dim("batch", min=1)
     with warnings.catch_warnings():
@@ -80,12 +90,7 @@ def export(model: SavedModel, path: Path) -> Path:
     proto = program.model_proto
     facts = {"classes": json.dumps(model.classes or model.masks), "input": json.dumps(model.card["input"])}
     onnx.helper.set_model_props(proto, facts | {"name": model.name, "note": NOTE})
-    with replacing(path) as temporary:
-        temporary.write_bytes(proto.SerializeToString())
-        difference = max(differences(model, temporary, images) for images in (1, 5))
-        if difference > AGREES:
-            raise DataError(f"{path}: onnxruntime differs from PyTorch by {difference:.1e}; nothing was written")
-    return path
+    path.write_bytes(proto.SerializeToString())
 
 
 def example_pixels(model: SavedModel, images: int, seed: int = 0) -> Tensor:

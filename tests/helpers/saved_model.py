@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from datasets import catalog
-from models import MODELS, MULTITASK, SEGMENTERS
+from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
 from utils.predict.calibration import fit_temperature
 from utils.predict.familiarity import FAMILIARITY, Familiarity
 from utils.predict.model import SavedModel
@@ -20,6 +20,7 @@ ARGUMENTS = {
     "CustomCNN": {"in_channels": 3, "image_size": 64},
     "MultiTaskUNet": {"width": 4},
     "AttentionUNet": {"n_filters": 4},
+    "SqueezeNet": {"in_channels": 3, "image_size": 64},
 }
 
 
@@ -27,18 +28,19 @@ def save_model(dataset: str, name: str = "CustomCNN", seed: int = 0, **arguments
     """Weights of an untrained network that takes 64 pixels, in `saved_models/` of the output root; their path."""
     torch.manual_seed(seed)
     known, classes = ARGUMENTS[name] | arguments, len(catalog.get(dataset).classes)
-    if name in MODELS:
+    if name in MODELS | BACKBONES:
         known["num_classes"] = classes
     elif name in MULTITASK:
         known["num_subtypes"] = classes - 1
     else:
         facts = catalog.get(dataset)
         known |= {"in_channels": len(facts.channels), "out_channels": len(facts.mask_channels)}
-    network = (MODELS | MULTITASK | SEGMENTERS)[name](**known)
+    network = (MODELS | MULTITASK | SEGMENTERS | BACKBONES)[name](**known)
     for module in network.modules():  # statistics of batch norms are those of no image: give them some
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.fill_(0.1)
-    run = Run(dataset=dataset, split="patient", model=name, image_size=64, seed=seed)
+    pretrained = False if name in BACKBONES else None
+    run = Run(dataset=dataset, split="patient", model=name, image_size=64, seed=seed, pretrained=pretrained)
     recipe = get_recipe("s2", "CustomCNN")
     own = {key: value for key, value in known.items() if key in ("width", "num_subtypes", "n_filters")}
     record = {
