@@ -149,7 +149,7 @@ def quantise(path: Path, pixels: Tensor) -> Path:
                 quant_format=QuantFormat.QDQ,
                 per_channel=True,
                 weight_type=QuantType.QInt8,
-                op_types_to_quantize=["Conv", "Gemm", "MatMul"],
+                op_types_to_quantize=["Conv"],  # with the head as well, SqueezeNet answers at random
             )
     finally:
         prepared.unlink(missing_ok=True)
