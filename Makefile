@@ -6,7 +6,7 @@ READY := .venv/ready
 TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab tables chapters site weights
+.PHONY: help setup run test lab app tables chapters site weights
 .NOTPARALLEL:
 
 help: ## this list
@@ -45,6 +45,9 @@ site: .venv-site/ready ## the chapters as pages with search in site/, to be read
 
 weights: setup ## ImageNet weights into the cache, for nodes without network: make weights BACKBONE=ResNet50
 	$(BIN)/python -m models.backbones $(BACKBONE)
+
+app: setup ## a page on this machine alone: drop an image or a volume, see what a saved model says
+	$(BIN)/python -m utils.app $(MODEL)
 
 lab: setup ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks

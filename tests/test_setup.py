@@ -17,6 +17,7 @@ OURS = {"datasets", "models", "utils"}
 
 # Pinned though no file imports them, and why
 NEEDED = {
+    "onnxscript": "torch.onnx imports it",
     "six": "kaggle imports it without asking for it",
     "jupyterlab": "make lab",
     "openpyxl": "pandas reads ReMIND's clinical table with it",
@@ -111,6 +112,7 @@ def test_what_the_makefile_runs_exists():
     text = (REPO / "Makefile").read_text()
     modules = {name for name in re.findall(r"\$\(BIN\)/python -m ([\w.]+)", text) if name != "pip"}
     assert {
+        "utils.app",
         "utils.headless",
         "utils.chapters",
         "utils.reporting.readme",

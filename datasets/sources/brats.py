@@ -5,6 +5,7 @@
 
 import re
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import h5py
@@ -16,6 +17,8 @@ from datasets.sources.sample import Sample
 from datasets.store.preprocess import RawImage
 
 SEQUENCES = {"T1": "t1", "T1c": "t1ce", "T2": "t2", "FLAIR": "flair"}  # channel → suffix of its file; Kaggle's order
+# What else a file of a sequence may end in: BraTS since 2023, and converters
+ALSO = {"T1": "t1n", "T1c": "t1c|t1gd", "T2": "t2w", "FLAIR": "t2f"}
 LABELS = {"NCR": 1, "ED": 2, "ET": 4}  # coding of the segmentation; 0 is background
 SLICES = 155
 SLICE = re.compile(r"volume_(\d+)_slice_(\d+)\.h5$")
@@ -91,22 +94,12 @@ def _quantised(volume: np.ndarray, bits: int, what: str) -> np.ndarray:
 
 def _read_volumes(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
     """Sequences and mask, z × y × x [× 3]."""
-    files = sorted(path for path in folder.iterdir() if path.name.endswith((".nii", ".nii.gz")))
-    paths = {}
-    for channel in dataset.channels:
-        ending = re.compile(rf"_{SEQUENCES[channel]}\.nii(\.gz)?$")
-        paths[channel] = next((path for path in files if ending.search(path.name)), None)
+    files = _nifti(folder)
+    paths = _of_channels(files, dataset.channels)
     paths["segmentation"] = next((path for path in files if SEGMENTATION.search(path.name)), None)
-    if missing := [what for what, path in paths.items() if path is None]:
-        raise DataError(f"{folder.name}: no file for {', '.join(missing)} among {[path.name for path in files]}")
+    _require(paths, folder, files)
     volumes = {what: _load(path) for what, path in paths.items()}
-    first = paths[dataset.channels[0]]
-    shape, affine = volumes[dataset.channels[0]].shape, volumes[dataset.channels[0]].affine
-    for what, volume in volumes.items():
-        if volume.shape != shape:
-            raise DataError(f"{paths[what].name}: {volume.shape} voxels, but {first.name} has {shape}")
-        if not np.allclose(volume.affine, affine, atol=1e-3):
-            raise DataError(f"{paths[what].name}: lies elsewhere than {first.name} (another affine); register them")
+    _require_one_place(volumes, paths)
     segmentation = _pixels(volumes.pop("segmentation"), paths["segmentation"])
     if strange := sorted(set(np.unique(segmentation).tolist()) - {0, *LABELS.values()}):
         raise DataError(f"{paths['segmentation'].name}: values {strange[:5]}; the coding is 0, 1 NCR, 2 ED, 4 ET")
@@ -114,13 +107,77 @@ def _read_volumes(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.
     return [_pixels(volume, paths[what]) for what, volume in volumes.items()], mask.astype(np.uint8)
 
 
-def _load(path: Path) -> nib.spatialimages.SpatialImage:
+def sequences(folder: Path, channels: Sequence[str]) -> tuple[Path, ...]:
+    """The NIfTI file of each channel in `folder`, by old or new names; no segmentation is needed.
+
+    Raises:
+        DataError: naming the folder and the channels that it has no file for.
+    """
+    files = _nifti(folder)
+    paths = _of_channels(files, channels)
+    _require(paths, folder, files)
+    return tuple(paths.values())
+
+
+def read_sequences(paths: Sequence[Path]) -> np.ndarray:
+    """The slices of one patient's files, uint8 N×H×W×C, C in the order of `paths`, scaled and laid as by `read`.
+
+    Raises:
+        DataError: as `read`.
+    """
+    volumes = {path.name: _load(path, slices=None) for path in paths}
+    _require_one_place(volumes, {path.name: path for path in paths})
+    pixels = [_pixels(volume, path) for volume, path in zip(volumes.values(), paths, strict=True)]
+    scaled = [_quantised(voxels, 8, path.name) for voxels, path in zip(pixels, paths, strict=True)]
+    return np.stack(scaled, axis=-1).astype(np.uint8)
+
+
+def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
+    """Slices N×H×W, as `read_sequences` gives those of `path`, as a volume that lies on that file, uint8."""
+    image = _load(path, slices=None)
+    order = nib.Nifti1Image(np.arange(np.prod(image.shape), dtype=np.int32).reshape(image.shape), image.affine)
+    voxels = np.zeros(image.shape, np.uint8)
+    voxels.reshape(-1)[_pixels(order, path).ravel()] = slices.ravel()
+    return nib.Nifti1Image(voxels, image.affine)
+
+
+def _nifti(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.name.endswith((".nii", ".nii.gz")))
+
+
+def _of_channels(files: Sequence[Path], channels: Sequence[str]) -> dict[str, Path | None]:
+    found = {}
+    for channel in channels:
+        ending = re.compile(rf"(^|[_-])({SEQUENCES[channel]}|{ALSO[channel]})\.nii(\.gz)?$", re.IGNORECASE)
+        found[channel] = next((path for path in files if ending.search(path.name)), None)
+    return found
+
+
+def _require(paths: Mapping[str, Path | None], folder: Path, files: Sequence[Path]) -> None:
+    if missing := [what for what, path in paths.items() if path is None]:
+        raise DataError(f"{folder.name}: no file for {', '.join(missing)} among {[path.name for path in files]}")
+
+
+def _require_one_place(volumes: Mapping[str, nib.spatialimages.SpatialImage], paths: Mapping[str, Path]) -> None:
+    """Raise `DataError` where volumes differ in shape or position from the first of them."""
+    (first, one), *others = volumes.items()
+    for what, volume in others:
+        if volume.shape != one.shape:
+            raise DataError(f"{paths[what].name}: {volume.shape} voxels, but {paths[first].name} has {one.shape}")
+        if not np.allclose(volume.affine, one.affine, atol=1e-3):
+            raise DataError(
+                f"{paths[what].name}: lies elsewhere than {paths[first].name} (another affine); register them"
+            )
+
+
+def _load(path: Path, slices: int | None = SLICES) -> nib.spatialimages.SpatialImage:
     try:
         image = nib.load(path)
     except DAMAGE as error:
         raise DataError(f"{path.name}: not a NIfTI volume ({str(error)[:90]})") from error
-    if len(image.shape) != 3 or image.shape[2] != SLICES:
-        raise DataError(f"{path.name}: {image.shape} voxels; a volume of BraTS has {SLICES} slices")
+    if len(image.shape) != 3 or (slices and image.shape[2] != slices):
+        wanted = f"a volume of BraTS has {slices} slices" if slices else "one volume of three dimensions is taken"
+        raise DataError(f"{path.name}: {image.shape} voxels; {wanted}")
     return image
 
 

@@ -99,12 +99,26 @@ def _slicing(image: nib.spatialimages.SpatialImage) -> tuple[np.ndarray, int, tu
 
 def _planes(path: Path) -> np.ndarray:
     image = _load(path)
-    turn, axis, _ = _slicing(image)
     try:
         voxels = np.asanyarray(image.dataobj)
     except DAMAGE as error:
         raise DataError(f"{path.name}: the file ends early or is damaged ({str(error)[:90]})") from error
     if voxels.dtype.kind not in "iufb" or not np.isfinite(voxels).all():
         raise DataError(f"{path.name}: holds NaN, infinite or compound values")
+    return _laid(voxels, image).astype(np.float32)
+
+
+def _laid(voxels: np.ndarray, image: nib.spatialimages.SpatialImage) -> np.ndarray:
+    """Voxels in the order of their file → slices N×H×W as a radiologist looks at them."""
+    turn, axis, _ = _slicing(image)
     planes = np.moveaxis(nib.orientations.apply_orientation(voxels, turn), axis, 0).transpose(0, 2, 1)
-    return (planes if axis == 2 else planes[:, ::-1]).astype(np.float32)  # the top of the head up
+    return planes if axis == 2 else planes[:, ::-1]  # the top of the head up
+
+
+def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
+    """Slices N×H×W, as `read` gives those of a NIfTI file, as a volume that lies on that file, uint8."""
+    image = _load(path)
+    places = _laid(np.arange(np.prod(image.shape), dtype=np.int64).reshape(image.shape), image)
+    voxels = np.zeros(image.shape, np.uint8)
+    voxels.reshape(-1)[places.ravel()] = slices.ravel()
+    return nib.Nifti1Image(voxels, image.affine)

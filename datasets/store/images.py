@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 import h5py
 import numpy as np
 import torch
@@ -15,8 +14,9 @@ from datasets.catalog import DataError, lookup
 from datasets.labels import classes_of, viewed
 from datasets.store.findings import read_findings
 from datasets.store.index import FILES, file_digest, fingerprint, read_manifest, require, short_digest, stamp, turns
+from datasets.store.inputs import as_input, resize
 from datasets.store.masks import mask_channels, mask_file, outlined
-from datasets.transforms import VIEWS, clahe, level, undo
+from datasets.transforms import VIEWS
 
 IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by image
 
@@ -25,6 +25,12 @@ def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
     """Masks of some rows as stored, uint8 0/1 N×M×H×W; predictions are scored at this size, whatever the input's."""
     with h5py.File(mask_file(name)) as store:
         return np.stack([_at(store, "mask", row) for row in rows]).transpose(0, 3, 1, 2)
+
+
+def packed_by(name: str) -> tuple[str, int]:
+    """Crop rule and side in pixels that the images of data set `name` lie on disk with; they need not be its usual."""
+    with h5py.File(require(name) / "images.h5") as store:
+        return str(store.attrs.get("crop", catalog.get(name).crop)), int(store["image"].shape[1])
 
 
 def _at(store: h5py.File, name: str, row: int) -> np.ndarray:
@@ -36,17 +42,9 @@ def _at(store: h5py.File, name: str, row: int) -> np.ndarray:
         raise DataError(f"{store.filename}: {name} {row} changed on disk or cannot be read. Run: {command}") from error
 
 
-def _resize(image: np.ndarray, side: int) -> np.ndarray:
-    """H×W×C → side×side×C, same type; area averaging when shrinking, so that no fine line is skipped."""
-    if image.shape[:2] == (side, side):
-        return image
-    method = cv2.INTER_AREA if image.shape[0] > side else cv2.INTER_LINEAR
-    return cv2.resize(image, (side, side), interpolation=method).reshape(side, side, image.shape[2])
-
-
 def _resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
     """H×W×C of 0 and 1 → side×side×C; a pixel is 1 where the mask covers at least half of it."""
-    return np.rint(_resize(mask.astype(np.float32), side) + 1e-6).astype(np.uint8)
+    return np.rint(resize(mask.astype(np.float32), side) + 1e-6).astype(np.uint8)
 
 
 class ImageDataset(TorchDataset):
@@ -171,12 +169,8 @@ class ImageDataset(TorchDataset):
     def _read(self, row: int) -> torch.Tensor:
         image = _at(self._store(self.path), "image", row)
         image = image[..., None] if image.ndim == 2 else image[..., self.channels]
-        if self.view == "upright":
-            image = undo(image, self.turns[int(row)])
-        elif self.view in ("levelled", "clahe"):
-            change = level if self.view == "levelled" else clahe
-            image = np.stack([change(plane) for plane in np.moveaxis(image, 2, 0)], axis=2)
-        return torch.from_numpy(_resize(np.ascontiguousarray(image), self.image_size)).permute(2, 0, 1)
+        turn = self.turns[int(row)] if self.view == "upright" else "upright"
+        return torch.from_numpy(as_input(image, self.image_size, self.view, turn))
 
     def _read_mask(self, row: int) -> torch.Tensor:
         return torch.from_numpy(_resize_mask(_at(self._store(self.mask_path), "mask", row), self.image_size)).permute(

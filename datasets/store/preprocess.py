@@ -174,6 +174,12 @@ def margin_box(image: np.ndarray, share: float = CROPS["margin"]) -> Box:
     return top, top + h, left, left + w
 
 
+def crop_box(image: np.ndarray, crop: str) -> Box:
+    """The box of an image H×W or H×W×C uint8 by a rule of `CROPS`; the whole image where it has none."""
+    grey = image if image.ndim == 2 else image.max(axis=2)
+    return (0, grey.shape[0], 0, grey.shape[1]) if CROPS[crop] is None else margin_box(grey, CROPS[crop])
+
+
 def crop_and_resize(image: np.ndarray, box: Box, size: int, nearest: bool = False) -> np.ndarray:
     """Cut `box` out of an H×W or H×W×C array of any type and resize it to `size`×`size`; `nearest` for masks.
 
@@ -228,7 +234,7 @@ def prepare(raw: RawImage, size: int, crop: str = "margin") -> RawImage:
     """
     grey = raw.image if raw.image.ndim == 2 else raw.image.max(axis=2)
     whole = (0, grey.shape[0], 0, grey.shape[1])
-    box = by_rule = whole if CROPS[crop] is None else margin_box(grey, CROPS[crop])
+    box = by_rule = crop_box(raw.image, crop)
     remarks = [*raw.remarks, *[INVERTED] * looks_inverted(grey)]
     mask = raw.mask
     if mask is not None:

@@ -9,6 +9,8 @@ from torch import nn
 from datasets import catalog
 from datasets.catalog import HEALTHY, DataError, lookup
 from datasets.labels import classes_of
+from datasets.store.images import packed_by
+from datasets.store.inputs import MINMAX, UNIT, Preparation
 from datasets.store.manifest import sha256
 from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.files import replacing, write_atomically
@@ -16,6 +18,12 @@ from utils.reporting.runs import TASKS, Run, output_root
 
 NOTE = "Trained for research and teaching. Not a medical device."
 WEIGHTS, CARD = "model.safetensors", "card.json"
+HEALTHY_LIMIT = (
+    "Images without a tumour come from other sources than those with one, so the model may tell sources apart."
+)
+SPLIT_LIMIT = "Its test set holds images of patients that it was trained on, so its test results are optimistic."
+HUB = "hf-hub:"  # before the name of a model on Hugging Face's hub, as timm has it
+HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
 
 
 def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
@@ -47,7 +55,7 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
         if run.task == "localisation":
             arguments["healthy"] = classes.index(HEALTHY) if HEALTHY in classes else None
         outputs = {"classes": list(classes)}
-    return {
+    card = {
         "model": run.model,
         "task": run.task,
         "arguments": arguments | record["recipe"]["model_args"],
@@ -59,24 +67,38 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
         "licence_of_data": facts.licence,
         "note": NOTE,
     }
+    return completed(card, record)
+
+
+def completed(card: dict, record: dict) -> dict:
+    """A card with what cards of earlier versions lack: recipe, intended use and limits."""
+    recipe = record["recipe"]
+    return card | {
+        "recipe": {name: recipe[name] for name in ("name", "source", "epochs", "lr", "batch_size", "augmentation")},
+        "intended_use": "Research and teaching on slices like those of its training set. Never for a patient.",
+        "limits": [
+            "Tested on this data set alone, once; on images of other scanners and hospitals it does worse.",
+            *[HEALTHY_LIMIT] * (HEALTHY in card.get("classes", ())),
+            *[SPLIT_LIMIT] * (card["trained_on"]["split"] != "patient"),
+        ],
+    }
 
 
 def expected_input(run: Run) -> dict:
     """The input that a model expects, as data: how a publisher's image is prepared before it is predicted.
 
-    `crop` and `stored_size` are arguments of `preprocess.prepare`, `size` is that of `ImageDataset`.
+    `Preparation.of_card` reads it and prepares an image by it.
     """
-    facts = catalog.get(run.dataset)
-    masks = run.task == "segmentation"
-    return {
-        "channels": list(facts.channels) if masks else [facts.channels[facts.grey]],
-        "crop": facts.crop,
-        "stored_size": facts.size,
-        "view": run.view,
-        "size": run.image_size,
-        "interpolation": "area where it shrinks, bilinear where it enlarges",
-        "scaling": "each slice and channel by its own minimum and maximum to [0, 1]" if masks else "grey values / 255",
-    }
+    facts, masks = catalog.get(run.dataset), run.task == "segmentation"
+    crop, stored_size = packed_by(run.dataset)
+    return Preparation(
+        channels=facts.channels if masks else (facts.channels[facts.grey],),
+        crop=crop,
+        stored_size=stored_size,
+        view=run.view,
+        size=run.image_size,
+        scaling=MINMAX if masks else UNIT,
+    ).as_card()
 
 
 def find_weights(name: str, root: Path | None = None) -> Path:
@@ -85,17 +107,37 @@ def find_weights(name: str, root: Path | None = None) -> Path:
     return lookup({path.parent.name: path for path in sorted(root.glob(f"*/*/*/{WEIGHTS}"))}, name, "model")
 
 
+def fetch(name: str) -> Path:
+    """Folder of the model `hf-hub:OWNER/NAME` or `hf-hub:OWNER/NAME@REVISION`, downloaded or from the hub's cache.
+
+    Raises:
+        DataError: no such model, no network, or a model without card or weights.
+    """
+    from huggingface_hub import snapshot_download  # brings httpx and more, for this alone
+
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(HUB_FILES)))
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise DataError(f"{name}: cannot be fetched ({reason}); check the name and the network") from error
+    if missing := [file for file in (CARD, WEIGHTS) if not (folder / file).is_file()]:
+        raise DataError(f"{name}: holds no {' and no '.join(missing)}; it was not made by this project")
+    return folder
+
+
 def load_weights(path: Path | str) -> nn.Module:
     """The model that the card beside `path` describes, with its weights, ready to predict.
 
     Args:
-        path: of `model.safetensors` or its folder, or the name of a run in `saved_models/`, see `find_weights`.
+        path: of `model.safetensors` or its folder, the name of a run in `saved_models/` (see `find_weights`), or
+            `hf-hub:OWNER/NAME` (see `fetch`). Nothing is ever unpickled.
 
     Raises:
         DataError: card or weights missing, unreadable, damaged, or not of one another.
         UnknownName: no run of that name has weights; with the nearest name.
     """
-    path = Path(path)
+    path = fetch(path) if str(path).startswith(HUB) else Path(path)
     if path.is_dir():
         path /= WEIGHTS
     elif len(path.parts) == 1 and not path.exists() and path.suffix != Path(WEIGHTS).suffix:

@@ -1,0 +1,65 @@
+"""A saved model with its card, untrained, for the tests of predictions."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets import catalog
+from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
+from utils.predict.calibration import fit_temperature
+from utils.predict.familiarity import FAMILIARITY, Familiarity
+from utils.predict.model import SavedModel
+from utils.recipes import get_recipe
+from utils.reporting.runs import TASKS, Run
+from utils.reporting.weights import CARD, save_weights
+
+ARGUMENTS = {
+    "CustomCNN": {"in_channels": 3, "image_size": 64},
+    "MultiTaskUNet": {"width": 4},
+    "AttentionUNet": {"n_filters": 4},
+    "SqueezeNet": {"in_channels": 3, "image_size": 64},
+}
+
+
+def save_model(dataset: str, name: str = "CustomCNN", seed: int = 0, **arguments: int) -> Path:
+    """Weights of an untrained network that takes 64 pixels, in `saved_models/` of the output root; their path."""
+    torch.manual_seed(seed)
+    known, classes = ARGUMENTS[name] | arguments, len(catalog.get(dataset).classes)
+    if name in MODELS | BACKBONES:
+        known["num_classes"] = classes
+    elif name in MULTITASK:
+        known["num_subtypes"] = classes - 1
+    else:
+        facts = catalog.get(dataset)
+        known |= {"in_channels": len(facts.channels), "out_channels": len(facts.mask_channels)}
+    network = (MODELS | MULTITASK | SEGMENTERS | BACKBONES)[name](**known)
+    for module in network.modules():  # statistics of batch norms are those of no image: give them some
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.fill_(0.1)
+    pretrained = False if name in BACKBONES else None
+    run = Run(dataset=dataset, split="patient", model=name, image_size=64, seed=seed, pretrained=pretrained)
+    recipe = get_recipe("s2", "CustomCNN")
+    own = {key: value for key, value in known.items() if key in ("width", "num_subtypes", "n_filters")}
+    record = {
+        "recipe": asdict(recipe) | {"model_args": own},
+        "run": {key: value for key, value in asdict(run).items() if key != "task"},
+        "data": {"images": 1},
+        "training": {"epochs": 1, "epoch_kept": 1, "val_accuracy": 0.5 + seed / 100},
+        "metrics": {metric: {"value": 0.5, "low": 0.4, "high": 0.6} for metric in TASKS[run.task]},
+    }
+    return save_weights(network.eval(), run, record)
+
+
+def with_calibration(weights: Path, pixels: torch.Tensor, truth: np.ndarray) -> SavedModel:
+    """The model with temperature, a threshold and its familiarity with `pixels`, which stand for its training."""
+    model = SavedModel(weights)
+    found = model.predict(pixels)
+    temperature = fit_temperature(found.probabilities, truth)
+    familiarity = Familiarity.fit(found.features, found.features)
+    card = model.card | {"calibration": {"temperature": temperature, "threshold": 0.5}}
+    card["familiarity"] = familiarity.save(weights.with_name(FAMILIARITY))
+    weights.with_name(CARD).write_text(json.dumps(card))
+    return SavedModel(weights)

@@ -1,0 +1,37 @@
+"""Fixtures of the tests of predictions."""
+
+import gdcm
+import numpy as np
+import pytest
+from dicom_files import compressed, dicom
+from own_images import head
+from PIL import Image
+from saved_model import save_model
+
+from utils.predict import shelf
+from utils.predict.model import SavedModel
+
+
+@pytest.fixture
+def classifier(roots) -> SavedModel:
+    """An untrained CustomCNN on the phantom's classes, in an empty `saved_models/`."""
+    save_model("phantom")
+    return shelf.open_models("best")[0]
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with an image of every kind that is read; returns it."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    grey = head(1, 96)
+    Image.fromarray(grey).save(folder / "a.jpg")
+    Image.fromarray(grey).save(folder / "b.png")
+    Image.fromarray(grey).save(folder / "c.tif")
+    Image.fromarray(grey.astype(np.uint16) * 200).save(folder / "16 bits.png")
+    Image.fromarray(grey).convert("CMYK").save(folder / "cmyk.jpg")
+    dicom(folder / "slice.dcm", grey.astype(np.int16) * 10)
+    dicom(folder / "frames.dcm", np.stack([head(s, 96) for s in (1, 2, 3)]).astype(np.int16))
+    dicom(folder / "jpeg2000.dcm", grey.astype(np.int16) * 10)
+    compressed(folder / "jpeg2000.dcm", gdcm.TransferSyntax.JPEG2000Lossless)
+    return folder

@@ -1,0 +1,115 @@
+"""The page in a real browser, and what the server refuses."""
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import threading
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import requests
+from own_images import head
+from PIL import Image
+from saved_model import save_model
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+from utils import app
+from utils.app import LOOPBACK, main, make_server
+from utils.reporting.weights import NOTE
+
+
+@pytest.fixture
+def page(roots, monkeypatch):
+    """The address of a running page with one model."""
+    save_model("phantom")
+    plt.switch_backend("agg")
+    ready, port, stop = threading.Event(), [], []
+
+    async def serve() -> None:
+        server, number = make_server("best", 0)
+        port.append(number)
+        stop.append((asyncio.get_running_loop(), event := asyncio.Event()))
+        ready.set()
+        await event.wait()
+        server.stop()
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    assert ready.wait(60)
+    yield f"http://{LOOPBACK}:{port[0]}"
+    loop, event = stop[0]
+    loop.call_soon_threadsafe(event.set)
+    thread.join(30)
+
+
+def test_only_this_machine_and_this_page_are_answered(page, tmp_path):
+    Image.fromarray(head(1, 96)).save(tmp_path / "a.png")
+    files = [("files", ("a.png", (tmp_path / "a.png").read_bytes()))]
+    found = requests.post(f"{page}/predict", files=files, timeout=60).json()
+    assert sum(found["answers"][0]["classes"].values()) == pytest.approx(1, abs=1e-3) and found["note"] == NOTE
+    assert requests.get(page, headers={"Host": "evil.example"}, timeout=10).status_code == 403
+    other = {"Origin": "http://evil.example"}
+    assert requests.post(f"{page}/predict", files=files, headers=other, timeout=10).status_code == 403
+    outside = {a[4][0] for a in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {LOOPBACK}
+    for address in outside:
+        if not address.startswith("127."):
+            with pytest.raises(OSError), socket.create_connection((address, int(page.rpartition(":")[2])), 2):
+                pass
+
+
+def test_bad_files_are_answered_with_a_line(page):
+    for name, content, message in (
+        ("../../x.png", b"no image", "x.png: not an image"),
+        ("x.nii", b"", "x.nii: an empty file"),
+    ):
+        found = requests.post(f"{page}/predict", files=[("files", (name, content))], timeout=60).json()
+        assert found["answers"] == [] and message in found["errors"][0] and len(found["errors"]) == 1
+    assert "no file was sent" in requests.post(f"{page}/predict", data={}, timeout=10).text
+    wrong = requests.post(f"{page}/predict", data={"model": "x"}, files=[("files", ("a.png", b"x"))], timeout=10)
+    assert "unknown model 'x'" in json.loads(wrong.text)["errors"][0]
+
+
+def test_a_port_that_is_taken_is_an_error_in_one_line(page, capsys):
+    assert main(["best", "--port", page.rpartition(":")[2]]) == 1
+    assert "name another with --port" in capsys.readouterr().err
+    assert app.PORT > 1024
+
+
+@pytest.mark.slow
+def test_a_reader_drops_an_image_and_sees_the_answer(page, tmp_path):
+    """In headless Chromium; `BRAIN_MRI_SCREENSHOT` keeps what it shows."""
+    driver, browser = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
+    if not (driver and browser):
+        pytest.skip("no Chromium with chromedriver here (apt-get install chromium chromium-driver)")
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser
+    for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1100,1000"):
+        options.add_argument(option)
+    Image.fromarray(head(1, 128)).save(tmp_path / "head.png")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (64, 64, 3), np.uint8)).save(tmp_path / "photograph.png")
+    (tmp_path / "text.png").write_text("no image")
+    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
+        chrome.get(page)
+        assert NOTE in chrome.find_element(By.CLASS_NAME, "note").text
+        names = ("head.png", "photograph.png", "text.png")
+        chrome.find_element(By.ID, "files").send_keys("\n".join(str(tmp_path / name) for name in names))
+        status = (By.ID, "status")
+        WebDriverWait(chrome, 60).until(lambda _: "answered" in chrome.find_element(*status).text)
+        assert chrome.find_element(*status).text == "2 answered, 1 not"
+        words = chrome.find_element(By.ID, "answers").text
+        assert "This is a colour image" in words and "text.png: not an image" in words and NOTE in words
+        images = chrome.find_elements(By.CSS_SELECTOR, ".answer img")
+        assert len(images) == 2 and all(int(i.get_property("naturalWidth")) > 200 for i in images)
+        errors = [e["message"] for e in chrome.get_log("browser") if e["level"] == "SEVERE"]
+        assert not [message for message in errors if "favicon" not in message]
+        chrome.save_screenshot(str(tmp_path / "page.png"))
+    keep = tmp_path / "page.png"
+    assert np.asarray(Image.open(keep)).std() > 10
+    if to := os.environ.get("BRAIN_MRI_SCREENSHOT"):
+        shutil.copy(keep, to)

@@ -1,0 +1,233 @@
+"""Exports a saved model as ONNX: pixels in, probabilities out, for programs without PyTorch.
+
+`python -m utils.export MODEL` writes `MODEL.onnx`. Scaling, the repeated grey channel and the backbone's normalisation
+are inside; crop and resizing are not, and stand in the file's metadata as on the card. Any number of images at once.
+"""
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from torch import Tensor, nn
+
+from datasets.catalog import DataError
+from datasets.store.images import ImageDataset
+from datasets.store.index import read_manifest
+from utils.evaluation.mask_predictions import Padded
+from utils.files import replacing
+from utils.predict import shelf
+from utils.predict.calibrate import evidence_of
+from utils.predict.model import SavedModel
+from utils.reporting.records import PREDICTIONS
+from utils.reporting.weights import NOTE
+
+INPUT, OUTPUT = "pixels", "probabilities"
+AGREES = 1e-4  # largest difference of a probability between PyTorch and onnxruntime
+OPSET = 20
+MOST_TESTED, RANGES_FROM = 600, 96  # images by which 8 bits are measured, and by which their ranges are chosen
+WORSE = 0.01  # loss of accuracy up to which 8 bits are kept
+REPEATS = 20  # of the measurement of latency, its median counts
+
+
+class Exported(nn.Module):
+    """A network with all that lies between the pixels and the probabilities.
+
+    Shape:
+        input uint8 N×C×S×S as `Preparation` gives it; output N×K, or N×M×S×S of a segmenter.
+    """
+
+    def __init__(self, model: SavedModel):
+        super().__init__()
+        self.task = model.task
+        self.network = Padded(model.network) if model.masks else model.network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.task.probabilities(self.network(self.task.inputs({"image": pixels})))
+
+
+def export(model: SavedModel, path: Path) -> Path:
+    """Write `model` to `path` and check it against PyTorch; returns `path`.
+
+    Raises:
+        DataError: the probabilities differ by more than `AGREES`, so that nothing is written.
+    """
+    with replacing(path) as temporary:
+        write(model, temporary)
+        difference = max(differences(model, temporary, images) for images in (1, 5))
+        if difference > AGREES:
+            raise DataError(f"{path}: onnxruntime differs from PyTorch by {difference:.1e}; nothing was written")
+    return path
+
+
+def write(model: SavedModel, path: Path) -> None:
+    """Write `model` to `path` as it is, unchecked."""
+    example = example_pixels(model, 3)
+    batch = torch.export.Dim("batch", min=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        program = torch.onnx.export(
+            Exported(model).eval(),
+            (example,),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=({0: batch},),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    proto = program.model_proto
+    facts = {"classes": json.dumps(model.classes or model.masks), "input": json.dumps(model.card["input"])}
+    onnx.helper.set_model_props(proto, facts | {"name": model.name, "note": NOTE})
+    path.write_bytes(proto.SerializeToString())
+
+
+def example_pixels(model: SavedModel, images: int, seed: int = 0) -> Tensor:
+    """Random pixels of the shape that a model takes."""
+    side, channels = model.preparation.size, len(model.preparation.channels)
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (images, channels, side, side), dtype=torch.uint8, generator=generator)
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    """onnxruntime's view of a file, on the CPU, with as many threads as PyTorch has."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
+
+
+def run(path: Path, pixels: Tensor) -> np.ndarray:
+    """Probabilities of pixels N×C×S×S by onnxruntime."""
+    (found,) = session(path).run([OUTPUT], {INPUT: pixels.numpy()})
+    return found
+
+
+def differences(model: SavedModel, path: Path, images: int) -> float:
+    """Largest difference between onnxruntime and PyTorch over some random images."""
+    pixels = example_pixels(model, images, seed=images)
+    with torch.no_grad():
+        expected = Exported(model).eval()(pixels).numpy()
+    return float(np.abs(run(path, pixels) - expected).max())
+
+
+class _Batches(CalibrationDataReader):
+    """Pixels by which onnxruntime chooses the ranges of the 8-bit numbers."""
+
+    def __init__(self, pixels: Tensor):
+        self.waiting = [{INPUT: part.numpy()} for part in pixels.split(8)]
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return self.waiting.pop(0) if self.waiting else None
+
+
+def quantise(path: Path, pixels: Tensor) -> Path:
+    """Write the model of `path` with 8-bit weights and activations beside it; returns the path of `NAME.int8.onnx`.
+
+    Args:
+        pixels: training images N×C×S×S, by which the ranges are chosen.
+    """
+    target, prepared = path.with_suffix(".int8.onnx"), path.with_suffix(".prepared.onnx")
+    try:
+        quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        with replacing(target) as temporary:
+            quantize_static(
+                prepared,
+                temporary,
+                _Batches(pixels),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                weight_type=QuantType.QInt8,
+                op_types_to_quantize=["Conv"],  # with the head as well, SqueezeNet answers at random
+            )
+    finally:
+        prepared.unlink(missing_ok=True)
+    return target
+
+
+def eight_bits(model: SavedModel, path: Path) -> dict[str, dict[str, float]]:
+    """Size, latency and test accuracy of a classifier's file and of its 8-bit version, which is kept where it is worth
+    it: where accuracy falls by at most `WORSE`.
+
+    Raises:
+        DataError: the data set of the model or its evidence is not here, or it is a segmenter.
+    """
+    if not model.classes:
+        raise DataError(f"{model.name}: 8 bits are measured for classifiers; leave --int8 out")
+    run_of, _, folder = evidence_of(model)
+    tested = pd.read_csv(folder / PREDICTIONS)
+    place = {name: row for row, name in enumerate(read_manifest(run_of.dataset).path)}
+    test = np.array([place[name] for name in tested.path])
+    rng = np.random.default_rng(0)
+    chosen = np.sort(rng.permutation(len(test))[:MOST_TESTED])
+    others = np.setdiff1d(np.arange(len(place)), test)  # trained and validated on
+
+    def pixels(rows: np.ndarray) -> Tensor:
+        how = {"image_size": model.preparation.size, "view": model.preparation.view, "classes": model.classes}
+        return ImageDataset(run_of.dataset, rows, **how).batch(range(len(rows)))["image"]
+
+    small = quantise(path, pixels(np.sort(rng.permutation(others)[:RANGES_FROM])))
+    images, labels = pixels(test[chosen]), tested.label.to_numpy()[chosen]
+    facts = {}
+    for name, file in (("fp32", path), ("int8", small)):
+        predicted = np.array(model.classes)[model.decide(run(file, images))]
+        facts[name] = measured(model, file) | {"accuracy": float((predicted == labels).mean()), "images": len(chosen)}
+    facts["int8"]["kept"] = facts["int8"]["accuracy"] >= facts["fp32"]["accuracy"] - WORSE
+    if not facts["int8"]["kept"]:
+        small.unlink()
+    return facts
+
+
+def latency(path: Path, pixels: Tensor) -> float:
+    """Median milliseconds of a pass of one image."""
+    ready, one = session(path), {INPUT: pixels[:1].numpy()}
+    times = []
+    for _ in range(REPEATS + 3):  # the first ones warm up
+        started = time.perf_counter()
+        ready.run([OUTPUT], one)
+        times.append(time.perf_counter() - started)
+    return 1000 * float(np.median(times[3:]))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m utils.export", description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="name of a saved model, a folder of one, 'best', or hf-hub:OWNER/NAME")
+    parser.add_argument("--output", type=Path, metavar="FILE.onnx", help="default: MODEL.onnx in this folder")
+    parser.add_argument("--int8", action="store_true", help="also with 8-bit numbers, measured on a test fold")
+    args = parser.parse_args(argv)
+    try:
+        models = shelf.open_models(args.model)
+        if len(models) > 1:
+            raise DataError(f"{args.model}: {len(models)} models; name one")
+        path = export(models[0], args.output or Path(f"{models[0].name}.onnx"))
+        facts: dict[str, Any] = {"fp32": measured(models[0], path)}
+        if args.int8:
+            facts = eight_bits(models[0], path)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for name, entry in facts.items():
+        print(name, json.dumps(entry))
+    print(f"{path}: {NOTE}")
+    return 0
+
+
+def measured(model: SavedModel, path: Path) -> dict[str, float]:
+    """Size in MB and latency in ms of a file."""
+    return {"MB": round(path.stat().st_size / 1e6, 2), "ms": round(latency(path, example_pixels(model, 1)), 2)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,230 @@
+"""Calibrates a saved model on its validation images, and measures how well it knows what is unlike its training.
+
+`python -m utils.predict.calibrate MODEL` writes temperature, threshold and `familiarity.safetensors` beside the
+weights, and the figures to `saved_metrics/calibration/`. Nothing is chosen on test images or on strangers.
+"""
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from datasets.catalog import DataError
+from datasets.store.index import read_manifest
+from datasets.store.preprocess import RawImage
+from utils.evaluation.predict import outputs
+from utils.evaluation.screening import SPECIFICITY, threshold_for
+from utils.files import write_atomically
+from utils.predict import shelf, strangers
+from utils.predict.calibration import calibrated, calibration_error, fit_temperature
+from utils.predict.familiarity import FALSE_ALARMS, FAMILIARITY, Familiarity
+from utils.predict.model import BATCH, Prediction, SavedModel
+from utils.predict.strangers import share
+from utils.reporting.records import HISTORY, METRICS, PREDICTIONS, write_record
+from utils.reporting.runs import Run, output_root
+from utils.reporting.weights import CARD, completed
+from utils.training.data import RunData, load_data
+from utils.training.environment import git_revision, hardware
+
+MOST = 2000  # training images that features are taken of, four times as many as test images: more change little
+AGREES = 2e-3  # difference in the validation metric that rounding and another machine explain
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m utils.predict.calibrate", description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="name of a model in saved_models/")
+    parser.add_argument(
+        "--parts",
+        type=Path,
+        metavar="FILE.csv",
+        help="path,set of every image that it was trained (train) and validated (val) on, for a model of earlier folds",
+    )
+    parser.add_argument(
+        "--strangers",
+        nargs="*",
+        default=[],
+        metavar="NAME=PATTERN",
+        help="image files below the data folder, beside photographs and noise, whose detection is measured",
+    )
+    args = parser.parse_args(argv)
+    try:
+        (model,) = shelf.open_models(args.model)
+        named = dict(_pair(text) for text in args.strangers)
+        path = calibrate(model, args.parts, named)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(path.read_text())
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, pattern = text.partition("=")
+    if not (name and equals and pattern):
+        raise DataError(f"--strangers {text}: a name and a pattern of files are wanted, such as 'X-rays=folder/*.png'")
+    return name, pattern
+
+
+def calibrate(model: SavedModel, parts: Path | None = None, named: Mapping[str, str] | None = None) -> Path:
+    """Calibrate `model` on the images that it was validated on; returns the path of the record.
+
+    Args:
+        parts: see the command line; named: name → pattern of files, in addition to `strangers.GENERATED`.
+
+    Raises:
+        DataError: the data set or the run's evidence is not here, or these are not the images that the model was
+            validated on, by its own record.
+    """
+    files = {name: strangers.named(pattern) for name, pattern in (named or {}).items()}
+    run, record, folder = evidence_of(model)
+    data, rows = _rows(model, run, record, parts)
+    _require_same(model, data, rows["val"], record, folder)
+    rng = np.random.default_rng(0)
+    train = np.sort(rng.permutation(rows["train"])[:MOST])
+    validation, training = _predict(model, data, rows["val"]), _predict(model, data, train)
+    found: dict[str, Any] = {"model": model.name, "command": _command(model, parts, named or {})}
+    found |= {"git": git_revision(), "hardware": hardware()}
+    found |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "validation_images": len(rows["val"])}
+    if model.classes:
+        truth = data.read(rows["val"]).labels.numpy()
+        found["calibration"] = _calibration(model, validation.probabilities, truth, folder)
+    familiarity = Familiarity.fit(training.features, validation.features)
+    test = np.sort(rng.permutation(rows["test"])[: MOST // 4])
+    found["familiarity"] = {
+        "false_alarms": FALSE_ALARMS,
+        "training_images": len(train),
+        "test": _alarms(familiarity, [_predict(model, data, test).features]),
+        "strangers": _strangers(model, familiarity, files) if len(model.preparation.channels) == 1 else {},
+    }
+    note(model, familiarity, found.get("calibration"), **completed(model.card, record))
+    path = output_root() / "saved_metrics/calibration" / f"{model.name}.json"
+    write_record(path, found)
+    return path
+
+
+def evidence_of(model: SavedModel) -> tuple[Run, dict, Path]:
+    trained_on = {name: value for name, value in model.card["trained_on"].items() if name != "data"}
+    run = Run(**trained_on | {"task": model.card["task"]})
+    folder = output_root() / "saved_metrics" / run.task / run.dataset / run.id
+    if not (folder / METRICS).is_file():
+        raise DataError(f"{folder / METRICS}: not there; a model is calibrated by the evidence of its own run")
+    return run, json.loads((folder / METRICS).read_text()), folder
+
+
+def _rows(model: SavedModel, run: Run, record: dict, parts: Path | None) -> tuple[RunData, dict[str, np.ndarray]]:
+    """The run's data, and the manifest rows of its training, validation and test set."""
+    if parts is None and run.split == "patient" and shelf.on_old_folds(model.card):
+        raise DataError(f"{model.name}: trained on earlier folds; name its own images with --parts")
+    data = load_data(run, record["recipe"]["val_fraction"])
+    if parts is None:
+        return data, {name: getattr(data.split, name) for name in ("train", "val", "test")}
+    table = pd.read_csv(parts, dtype=str)
+    place = {path: row for row, path in enumerate(read_manifest(run.dataset).path)}
+    if missing := table.path[~table.path.isin(place)].tolist():
+        raise DataError(f"{parts}: {len(missing)} images are not in '{run.dataset}', first {missing[0]}")
+    rows = {name: np.array([place[path] for path in table.path[table.set == name]]) for name in ("train", "val")}
+    rows["test"] = np.setdiff1d(np.arange(len(place)), np.concatenate([rows["train"], rows["val"]]))
+    return data, rows
+
+
+def _require_same(model: SavedModel, data: RunData, rows: np.ndarray, record: dict, folder: Path) -> None:
+    """Raise `DataError` unless the model scores on these images what it scored at the end of its training."""
+    name = f"val_{model.task.monitor}"
+    history = pd.read_csv(folder / HISTORY)
+    recorded = float(history.loc[history.epoch == record["training"]["epoch_kept"], name].iloc[0])
+    metrics = model.task.metrics()
+    for batch, found in outputs(model.network, model.task.inputs, data.read(rows), BATCH):
+        targets = model.task.targets(batch)
+        metrics.update(found, targets)
+    now = float(metrics.compute()[model.task.monitor])
+    if abs(now - recorded) > AGREES:
+        raise DataError(
+            f"{model.name}: {name} is {now:.4f} on these {len(rows)} images, {recorded:.4f} in its record: they are "
+            "not those that it was validated on. Name its own images with --parts"
+        )
+
+
+def _predict(model: SavedModel, data: RunData, rows: np.ndarray) -> Prediction:
+    images = data.read(rows, masks=False)
+    found = [
+        model.predict(images.batch(part)["image"])
+        for part in np.split(np.arange(len(rows)), range(BATCH, len(rows), BATCH))
+    ]
+    probabilities = None if model.masks else np.concatenate([part.probabilities for part in found])
+    return Prediction(probabilities, None, np.concatenate([part.features for part in found]))
+
+
+def _calibration(model: SavedModel, probabilities: np.ndarray, truth: np.ndarray, folder: Path) -> dict[str, Any]:
+    """Temperature and threshold, and the calibration error before and after on validation and test images."""
+    temperature = fit_temperature(probabilities, truth)
+    after = calibrated(probabilities, temperature)
+    found: dict[str, Any] = {
+        "temperature": temperature,
+        "ece": {"validation": _before_after(probabilities, after, truth)},
+    }
+    table = pd.read_csv(folder / PREDICTIONS)
+    tested = table[[f"p_{name}" for name in model.classes]].to_numpy()
+    labels = table.label.map({name: k for k, name in enumerate(model.classes)}).to_numpy()
+    tested_after = calibrated(tested, temperature)
+    found["ece"]["test"] = _before_after(tested, tested_after, labels)
+    threshold = np.nan if model.healthy is None else threshold_for(after, truth, model.healthy)
+    if np.isfinite(threshold):  # validation images with a tumour and without one
+        called, sick = 1 - tested_after[:, model.healthy] >= threshold, labels != model.healthy
+        found |= {"threshold": threshold, "specificity_on_validation": SPECIFICITY}
+        found["at_threshold_on_test"] = {
+            "sensitivity": share(int(called[sick].sum()), int(sick.sum())),
+            "specificity": share(int((~called[~sick]).sum()), int((~sick).sum())),
+        }
+    return found
+
+
+def _before_after(before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> dict[str, float | int]:
+    errors = {"before": calibration_error(before, truth), "after": calibration_error(after, truth)}
+    return errors | {"images": len(truth)}
+
+
+def _alarms(familiarity: Familiarity, features: Iterable[np.ndarray]) -> dict[str, float | int]:
+    unlike = np.concatenate([familiarity.unlike(part) for part in features])
+    return share(int(unlike.sum()), len(unlike))
+
+
+def _strangers(model: SavedModel, familiarity: Familiarity, files: Mapping[str, Sequence[Path]]) -> dict[str, dict]:
+    """The share of each kind of strangers that is called unlike the training images."""
+
+    def features(raws: list[RawImage]) -> np.ndarray:
+        return model.predict(model.prepare(raws)).features
+
+    found = {name: _alarms(familiarity, [features(make())]) for name, make in strangers.GENERATED.items()}
+    return found | {name: _alarms(familiarity, map(features, strangers.read(p))) for name, p in files.items()}
+
+
+def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None, **more: Any) -> None:
+    """Put what was found into the card of `model`, and the familiarity beside it; the weights stay as they are.
+
+    Args:
+        calibration: `temperature`, `threshold` and figures of a classifier; None for a segmenter.
+        more: further entries of the card.
+    """
+    entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
+    card = model.card | {"familiarity": entry} | ({"calibration": dict(calibration)} if calibration else {}) | more
+    write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
+
+
+def _command(model: SavedModel, parts: Path | None, named: Mapping[str, str]) -> str:
+    """The command that makes the record again."""
+    words = ["python -m utils.predict.calibrate", model.name]
+    words += ["--parts", parts.name] if parts else []
+    words += ["--strangers", *(shlex.quote(f"{name}={pattern}") for name, pattern in named.items())] if named else []
+    return " ".join(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Is an image like those that a network was trained on? Its features are compared with those of the training images.
+
+The features are mean and spread over all places of the maps of several convolutions, from the first to the last, and
+the input of the last linear layer. Probabilistic PCA (Tipping & Bishop 1999), fitted on the training images, gives the
+distance: Mahalanobis' within the components, and what lies outside them by its own variance. Maps of all depths show
+more than the last features alone, in which a classifier has learned to ignore most of an image. This was chosen on
+altered validation images (tiles shuffled, negatives, enlargements, blur, noise) and on the phantom, never on the images
+whose detection is reported.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
+
+from datasets.catalog import DataError
+from datasets.store.manifest import sha256
+from utils.files import replacing
+
+FAMILIARITY = "familiarity.safetensors"  # beside the weights
+DEPTHS = 8  # convolutions that are listened to, evenly from the first to the last
+COMPONENTS, IMAGES_EACH = 64, 30  # at most, and training images for each of them
+FALSE_ALARMS = 0.05  # share of the validation images that are called unlike the training's
+LEAST_SCALE = 0.01  # of the median scale
+PARTS = ("mean", "scale", "components", "variances", "rest")
+
+
+class FeatureTap:
+    """Listens to a network: within the block, every pass through it leaves its features.
+
+    `with FeatureTap(network) as features: network(x); features()` returns N×D of the last pass.
+    """
+
+    def __init__(self, network: nn.Module):
+        convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+        places = np.unique(np.linspace(0, len(convolutions) - 1, DEPTHS).round().astype(int))
+        self.maps = [convolutions[place] for place in places]
+        linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
+        self.last = linear[-1:]
+
+    def __enter__(self) -> Callable[[], np.ndarray]:
+        kept: dict[nn.Module, Tensor] = {}
+
+        def keep_map(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            maps = output.detach()
+            kept[module] = torch.cat([maps.mean((2, 3)), maps.std((2, 3), correction=0)], dim=1)
+
+        def keep_input(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            kept[module] = inputs[0].detach().reshape(len(inputs[0]), -1, inputs[0].shape[-1]).mean(1)
+
+        self.handles = [module.register_forward_hook(keep_map) for module in self.maps]
+        self.handles += [module.register_forward_hook(keep_input) for module in self.last]
+        return lambda: torch.cat([kept[module] for module in [*self.maps, *self.last]], dim=1).float().cpu().numpy()
+
+    def __exit__(self, *error: object) -> None:
+        for handle in self.handles:
+            handle.remove()
+
+
+class Familiarity:
+    """The features of training images, as a distribution.
+
+    Attributes:
+        threshold: distance from which on an image is unlike the training images.
+    """
+
+    def __init__(self, parts: dict[str, np.ndarray], threshold: float):
+        self.parts = {name: parts[name].astype(np.float64) for name in PARTS}
+        self.threshold = threshold
+
+    @classmethod
+    def fit(cls, features: np.ndarray, validation: np.ndarray, false_alarms: float = FALSE_ALARMS) -> "Familiarity":
+        """
+        Args:
+            features: N×D of training images; validation: M×D of images that training has not seen.
+            false_alarms: share of `validation` that lies beyond the threshold.
+        """
+        mean, scale = features.mean(0), features.std(0)
+        # A channel that hardly varies would make rounding errors, which differ between processors, a long way.
+        scale = np.maximum(scale, LEAST_SCALE * max(np.median(scale), 1e-6))
+        most = min(COMPONENTS, features.shape[1] // 2, len(features) // IMAGES_EACH)
+        pca = PCA(max(most, 1), random_state=0, svd_solver="randomized").fit((features - mean) / scale)
+        parts = {
+            "mean": mean,
+            "scale": scale,
+            "components": pca.components_,
+            "variances": pca.explained_variance_,
+            "rest": np.array([max(pca.noise_variance_, 1e-8)]),
+        }
+        found = cls(_as_stored(parts), 0.0)
+        found.threshold = float(np.quantile(found.distance(validation), 1 - false_alarms, method="higher"))
+        return found
+
+    def distance(self, features: np.ndarray) -> np.ndarray:
+        """Distance of features N×D from the training images, N: the root of a mean over the D dimensions, so that
+        about 1 is usual, whatever the network."""
+        standard = (features - self.parts["mean"]) / self.parts["scale"]
+        inside = standard @ self.parts["components"].T
+        outside = (standard**2).sum(1) - (inside**2).sum(1)
+        squares = (inside**2 / self.parts["variances"]).sum(1) + np.maximum(outside, 0) / self.parts["rest"][0]
+        return np.sqrt(squares / features.shape[1])
+
+    def unlike(self, features: np.ndarray) -> np.ndarray:
+        """Whether each image is unlike the training images, bool N."""
+        return self.distance(features) > self.threshold
+
+    def save(self, path: Path) -> dict:
+        """Write it to `path`; returns what the card must say of it."""
+        with replacing(path) as temporary:
+            # safetensors writes the bytes of an array as they lie, whatever its order says
+            save_file({n: np.ascontiguousarray(part.astype(_type(n))) for n, part in self.parts.items()}, temporary)
+            digest = sha256(temporary)
+        return {"threshold": self.threshold, "sha256": digest}
+
+    @classmethod
+    def load(cls, path: Path, entry: dict) -> "Familiarity":
+        """Read it from `path`; raises `DataError` where the card's `entry` is of another file."""
+        if not path.is_file():
+            raise DataError(f"{path}: not there, but the card names it; fetch the model's folder again")
+        if sha256(path) != entry["sha256"]:
+            raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
+        return cls(load_file(path), entry["threshold"])
+
+
+def _type(name: str) -> type:
+    return np.float16 if name == "components" else np.float32  # most of the file
+
+
+def _as_stored(parts: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The parts as they come back from a file, so that the threshold belongs to what is read."""
+    return {name: part.astype(_type(name)) for name, part in parts.items()}

@@ -1,0 +1,125 @@
+"""The models in `saved_models/`: the table of them, which is taken by default, and how one is named."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets.catalog import HEALTHY, DataError
+from datasets.store.index import folds_digest
+from utils.predict.model import SavedModel
+from utils.reporting.runs import output_root
+from utils.reporting.weights import CARD, HUB, WEIGHTS, fetch, find_weights
+
+BEST = "best"
+NOTHING = "–"
+
+
+def cards(root: Path | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Folder and card of every model in `saved_models/`, by name."""
+    root = root or output_root() / "saved_models"
+    for path in sorted(root.glob(f"*/*/*/{CARD}"), key=lambda path: path.parent.name):
+        if path.with_name(WEIGHTS).is_file():
+            yield path.parent, json.loads(path.read_text())
+
+
+def best(root: Path | None = None) -> Path:
+    """Folder of the model that is asked by default: of those split by patient that can say "no tumour", the one with
+    the highest accuracy on its own validation patients; models of the present folds go before those of earlier ones.
+    Test results decide nothing.
+
+    Raises:
+        DataError: no such model.
+    """
+    able = [
+        (not on_old_folds(card), card["training"].get("val_accuracy", 0.0), folder.name, folder)
+        for folder, card in cards(root)
+        if card["trained_on"]["split"] == "patient" and HEALTHY in card.get("classes", ())
+    ]
+    if not able:
+        raise DataError("saved_models/ holds no classifier that was split by patient; name a model")
+    return max(able)[-1]
+
+
+def on_old_folds(card: dict[str, Any]) -> bool:
+    """Whether a model was trained on other groups and folds than are committed now."""
+    digest = folds_digest(card["trained_on"]["dataset"])
+    return bool(digest) and card["trained_on"]["data"].get("folds") != digest
+
+
+def folders_of(name: str) -> list[Path]:
+    """Folders of the models that `name` stands for.
+
+    Args:
+        name: `best`, the name of a run in `saved_models/`, several with commas between, a folder or weight file of a
+            model, a folder of folders of models (of the folds of one run, say), or `hf-hub:OWNER/NAME`.
+
+    Raises:
+        DataError: nothing there; `UnknownName` with the nearest name.
+    """
+    if "," in name:
+        return [folder for part in name.split(",") if part.strip() for folder in folders_of(part.strip())]
+    if name == BEST:
+        return [best()]
+    if name.startswith(HUB):
+        return [fetch(name)]
+    path = Path(name)
+    if path.is_file():
+        return [path.parent]
+    if path.is_dir():
+        inside = [path] if (path / CARD).is_file() else [card.parent for card in sorted(path.glob(f"*/{CARD}"))]
+        if not inside:
+            raise DataError(f"{path}: no {CARD} in this folder, nor in those in it, so there is no model")
+        return inside
+    if len(path.parts) > 1:
+        raise DataError(f"{name}: not there; take a name from the list, a folder or {WEIGHTS} of a model")
+    return [find_weights(name).parent]
+
+
+def names_a_model(text: str) -> bool:
+    """Whether the first argument of a command is a model rather than a file to predict."""
+    if text == BEST or text.startswith(HUB) or "," in text:
+        return True
+    path = Path(text)
+    if path.is_dir():
+        return (path / CARD).is_file() or bool(list(path.glob(f"*/{CARD}")))
+    return path.name == WEIGHTS or not path.exists()
+
+
+def open_models(name: str) -> list[SavedModel]:
+    """The models that `name` stands for, loaded; see `folders_of`."""
+    return [SavedModel(folder / WEIGHTS) for folder in folders_of(name)]
+
+
+def rows(root: Path | None = None) -> list[dict[str, str]]:
+    """A line a model: what it is, how it scored on its test set, whether it is calibrated, its size."""
+    found = list(cards(root))
+    chosen = best(root) if any(_is_candidate(card) for _, card in found) else None
+    lines = []
+    for folder, card in found:
+        metric, entry = next(iter(card["test"].items()))
+        run = card["trained_on"]
+        split = f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"]
+        lines.append(
+            {
+                "model": folder.name + (" *" if folder == chosen else ""),
+                "answers": ", ".join(card.get("classes") or card["masks"]),
+                "tested": split + (" (earlier)" if run["split"] == "patient" and on_old_folds(card) else ""),
+                "test result": f"{metric} {_ci(entry)}",
+                "calibrated": "yes" if "calibration" in card else "no",
+                "warns": "yes" if "familiarity" in card else "no",
+                "MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
+            }
+        )
+    return lines
+
+
+def _is_candidate(card: dict[str, Any]) -> bool:
+    return card["trained_on"]["split"] == "patient" and HEALTHY in card.get("classes", ())
+
+
+def _ci(entry: dict[str, float | None]) -> str:
+    value, low, high = (
+        NOTHING if entry[key] is None else f"{100 * entry[key]:.1f}" for key in ("value", "low", "high")
+    )
+    return f"{value} % ({low}–{high})"
