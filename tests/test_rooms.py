@@ -71,7 +71,7 @@ def test_the_rule_finds_an_import_that_goes_the_wrong_way(tmp_path):
     file = tmp_path / "x.py"
     file.write_text("def f():\n    from utils.reporting import runs\nimport datasets.catalog\n")
     assert imports(file) == {"utils.reporting.runs", "datasets.catalog"}
-    assert forbidden(REPO / "utils/training/loop.py")[-2:] == ["utils.reporting", "utils.headless"]
+    assert {"utils.reporting", "utils.app", "utils.headless"} <= set(forbidden(REPO / "utils/training/loop.py"))
 
 
 def top_level(path: Path, imported: bool = False) -> set[str]:
