@@ -79,9 +79,8 @@ def distances(found: Mapping[str, np.ndarray], threshold: float) -> Figure:
     bins = np.linspace(0, np.quantile(everything, 0.98), BARS)
     figure, axis = plt.subplots(figsize=(8, 3.2))
     for kind, values in found.items():
-        axis.hist(
-            np.minimum(values, bins[-1]), bins, alpha=0.6, label=f"{kind} ({len(values)})", weights=np.full(len(values), 100 / len(values))
-        )
+        share = np.full(len(values), 100 / len(values))
+        axis.hist(np.minimum(values, bins[-1]), bins, alpha=0.6, label=f"{kind} ({len(values)})", weights=share)
     axis.axvline(threshold, color="black", linestyle=":", label="threshold")
     axis.set(xlabel="distance from the training images", ylabel="% of its kind")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
