@@ -41,7 +41,7 @@ def save_model(dataset: str, name: str = "CustomCNN", seed: int = 0, **arguments
     for module in network.modules():  # statistics of batch norms are those of no image: give them some
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.fill_(0.1)
-    pretrained = False if name in BACKBONES else None
+    pretrained = False if name in BACKBONES | LOCALISERS else None
     run = Run(dataset=dataset, split="patient", model=name, image_size=64, seed=seed, pretrained=pretrained)
     recipe = get_recipe("s2", "CustomCNN")
     own = {key: value for key, value in known.items() if key in ("width", "num_subtypes", "n_filters")}
