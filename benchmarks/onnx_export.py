@@ -13,11 +13,12 @@ from pathlib import Path
 import torch
 
 from datasets.store.inputs import MINMAX, UNIT, Preparation
-from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
+from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.export import AGREES, differences, example_pixels, latency, write
 from utils.files import write_atomically
 from utils.reporting.runs import output_root
 from utils.training.environment import hardware, versions
+from utils.training.outlining import Outlining
 from utils.training.tasks import Classification, MultiTask, Segmentation
 
 SIDE = 96  # the smallest that every network takes
@@ -33,13 +34,26 @@ class Random:
             self.network, self.task, self.masks = SEGMENTERS[name](), Segmentation(3), ["NCR", "ED", "ET"]
         elif name in MULTITASK:
             self.network, self.task = MULTITASK[name](width=8), MultiTask(4, 2)
+        elif name in LOCALISERS:
+            self.network = LOCALISERS[name](healthy=2, image_size=SIDE)
+            self.task = Outlining(4, 2)
         else:
             self.network = (MODELS | BACKBONES)[name](num_classes=4, in_channels=3, image_size=SIDE)
             self.task = Classification(4, 3)
-        self.network.eval()
+        _spread(self.network.eval())
         channels = ("T1", "T1c", "T2", "FLAIR") if self.masks else ("grey",)
         self.preparation = Preparation(channels, "none", SIDE, "stored", SIDE, scaling=MINMAX if self.masks else UNIT)
         self.card = {"input": self.preparation.as_card()}
+
+
+def _spread(network: torch.nn.Module) -> None:
+    """Give random weights outputs that differ: an untrained network answers nearly the same to everything."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_var.fill_(0.2)
+    last = [m for m in network.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)][-1]
+    torch.nn.init.normal_(last.bias)
+    last.weight.data *= 3
 
 
 def main() -> int:
@@ -50,7 +64,7 @@ def main() -> int:
     if known.get("versions") != facts["versions"]:
         known = {}
     found = known.get("architectures", {})
-    for name in [*MODELS, *SEGMENTERS, *MULTITASK, *BACKBONES]:
+    for name in [*MODELS, *SEGMENTERS, *MULTITASK, *LOCALISERS, *BACKBONES]:
         if name in found:
             continue
         with tempfile.TemporaryDirectory() as folder:

@@ -56,6 +56,7 @@ class ViT(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_batch(x, self.in_channels, self.image_size)
         x = self.embed(x).flatten(2).transpose(1, 2)  # B × patches × dim
-        x = torch.cat([self.class_token.expand(len(x), -1, -1), self.embed_norm(x)], dim=1)  # B × (1+patches) × dim
+        # Not len(x), which would fix the number of images in an exported graph.
+        x = torch.cat([self.class_token.expand(x.shape[0], -1, -1), self.embed_norm(x)], dim=1)  # B × (1+patches) × dim
         x = self.encoder(self.dropout(x + self.positions))
         return self.head(self.norm(x[:, 0]))

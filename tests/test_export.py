@@ -9,7 +9,7 @@ import torch
 from saved_model import save_model
 
 from datasets.catalog import REPO, DataError
-from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
+from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils import export as module
 from utils.export import AGREES, differences, export, main, run
 from utils.predict.model import SavedModel
@@ -17,7 +17,7 @@ from utils.predict.model import SavedModel
 OURS = ("CustomCNN", "MultiTaskUNet", "AttentionUNet")
 
 
-@pytest.mark.parametrize("name", [*OURS, "SqueezeNet"])
+@pytest.mark.parametrize("name", [*OURS, "SqueezeNet", "OutlineClassifier"])
 def test_onnxruntime_agrees_with_pytorch(name, roots, tmp_path):
     model = SavedModel(save_model("phantom", name))
     path = export(model, tmp_path / "model.onnx")
@@ -59,6 +59,8 @@ def test_eight_bits_answer_nearly_as_many(roots, tmp_path):
 def test_every_architecture_was_measured():
     """The record of `benchmarks/onnx_export.py`: all that the names in `models/` build."""
     found = json.loads((REPO / "saved_metrics/benchmarks/onnx.json").read_text())
-    assert set(found["architectures"]) == set(MODELS) | set(SEGMENTERS) | set(MULTITASK) | set(BACKBONES)
+    assert set(found["architectures"]) == set(MODELS) | set(SEGMENTERS) | set(MULTITASK) | set(LOCALISERS) | set(
+        BACKBONES
+    )
     assert all(entry["difference"] <= AGREES for entry in found["architectures"].values())
     assert torch.__version__.split("+")[0] == found["versions"]["torch"], "measure again: benchmarks/onnx_export.py"

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from datasets import catalog
-from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS
+from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.predict.calibration import fit_temperature
 from utils.predict.familiarity import FAMILIARITY, Familiarity
 from utils.predict.model import SavedModel
@@ -21,6 +21,7 @@ ARGUMENTS = {
     "MultiTaskUNet": {"width": 4},
     "AttentionUNet": {"n_filters": 4},
     "SqueezeNet": {"in_channels": 3, "image_size": 64},
+    "OutlineClassifier": {"in_channels": 3, "image_size": 64},
 }
 
 
@@ -28,18 +29,19 @@ def save_model(dataset: str, name: str = "CustomCNN", seed: int = 0, **arguments
     """Weights of an untrained network that takes 64 pixels, in `saved_models/` of the output root; their path."""
     torch.manual_seed(seed)
     known, classes = ARGUMENTS[name] | arguments, len(catalog.get(dataset).classes)
-    if name in MODELS | BACKBONES:
+    if name in MODELS | BACKBONES | LOCALISERS:
         known["num_classes"] = classes
+        known |= {"healthy": catalog.get(dataset).classes.index("notumor")} if name in LOCALISERS else {}
     elif name in MULTITASK:
         known["num_subtypes"] = classes - 1
     else:
         facts = catalog.get(dataset)
         known |= {"in_channels": len(facts.channels), "out_channels": len(facts.mask_channels)}
-    network = (MODELS | MULTITASK | SEGMENTERS | BACKBONES)[name](**known)
+    network = (MODELS | MULTITASK | SEGMENTERS | BACKBONES | LOCALISERS)[name](**known)
     for module in network.modules():  # statistics of batch norms are those of no image: give them some
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.fill_(0.1)
-    pretrained = False if name in BACKBONES else None
+    pretrained = False if name in BACKBONES | LOCALISERS else None
     run = Run(dataset=dataset, split="patient", model=name, image_size=64, seed=seed, pretrained=pretrained)
     recipe = get_recipe("s2", "CustomCNN")
     own = {key: value for key, value in known.items() if key in ("width", "num_subtypes", "n_filters")}

@@ -221,6 +221,14 @@ def test_a_patient_of_brats_is_outlined_without_a_segmentation(names, roots, tmp
     assert "needs T1, T1c, T2, FLAIR together" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["CustomCNN", "MultiTaskUNet", "OutlineClassifier"])
+def test_every_classifier_draws_where_it_looks(name, roots, files, tmp_path):
+    weights = save_model("phantom", name)
+    assert main([str(weights.parent), str(files / "a.jpg"), "--output", str(tmp_path / "out")]) == DONE
+    drawn = np.asarray(Image.open(tmp_path / "out/a.jpg.png").convert("RGB")).astype(int)
+    assert np.ptp(drawn, axis=2).max() > 20, "the heat has a colour"
+
+
 def test_a_mask_lies_where_its_volume_does(roots, tmp_path):
     """A voxel that is marked in the slices is the marked voxel of the file, however the file lies."""
     for affine in (np.diag([-1, -1, 3, 1]), np.diag([1, 1, 3, 1]), np.diag([3, 1, -1, 1])):

@@ -104,7 +104,7 @@ def calibrate(model: SavedModel, parts: Path | None = None, named: Mapping[str, 
         "test": _alarms(familiarity, [_predict(model, data, test).features]),
         "strangers": _strangers(model, familiarity, files) if len(model.preparation.channels) == 1 else {},
     }
-    note(model, familiarity, found.get("calibration"), **completed(model.card, record))
+    note(model, familiarity, found.get("calibration"), completed(model.card, record))
     path = output_root() / "saved_metrics/calibration" / f"{model.name}.json"
     write_record(path, found)
     return path
@@ -206,16 +206,19 @@ def _strangers(model: SavedModel, familiarity: Familiarity, files: Mapping[str, 
     return found | {name: _alarms(familiarity, map(features, strangers.read(p))) for name, p in files.items()}
 
 
-def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None, **more: Any) -> None:
+def note(
+    model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None, card: Mapping | None = None
+) -> None:
     """Put what was found into the card of `model`, and the familiarity beside it; the weights stay as they are.
 
     Args:
         calibration: `temperature`, `threshold` and figures of a classifier; None for a segmenter.
-        more: further entries of the card.
+        card: what the card says otherwise; None: what it says now.
     """
     entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
-    card = model.card | {"familiarity": entry} | ({"calibration": dict(calibration)} if calibration else {}) | more
-    write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
+    whole = dict(card or model.card) | {"familiarity": entry}
+    whole |= {"calibration": dict(calibration)} if calibration else {}
+    write_atomically(model.folder / CARD, json.dumps(whole, indent=1) + "\n")
 
 
 def _command(model: SavedModel, parts: Path | None, named: Mapping[str, str]) -> str:

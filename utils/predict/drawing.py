@@ -12,38 +12,31 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from datasets.store.preprocess import crop_box
-from models import MULTITASK
 from utils.evaluation.saliency import grad_cam
 from utils.predict.answers import MASK_FROM, Asked
 from utils.predict.model import SavedModel
 from utils.predict.scans import SEQUENCES, VOLUME, Scan, as_volume
 from utils.reporting.figures.common import heat_on_image
-from utils.training.decision import joint_probabilities
+from utils.training.outlining import Outlining
+from utils.training.tasks import MultiTask
 
 SHOWN = 6  # slices of a scan
 OUTLINES = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73")  # Okabe and Ito's, for the masks in their order
 DPI = 110
 
 
-class _Classes(nn.Module):
-    """A multi-task network as one classifier: log-probabilities of the classes, without the decoder, so that its last
-    convolution is the encoder's."""
-
-    def __init__(self, network: nn.Module, arguments: dict, healthy: int):
-        super().__init__()
-        self.network, self.healthy = type(network)(**arguments | {"reconstruct": False}), healthy
-        self.network.load_state_dict(network.state_dict(), strict=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return joint_probabilities(self.network(x), self.healthy).clamp_min(1e-12).log()
-
-
 def heat_maps(model: SavedModel, pixels: Tensor, predicted: np.ndarray) -> np.ndarray:
-    """Grad-CAM of the predicted classes (indices N) for prepared pixels N×C×S×S: N×S×S in [0, 1]."""
-    network = model.network
-    if model.card["model"] in MULTITASK:
-        network = _Classes(network, model.card["arguments"], model.healthy)
-    return grad_cam(network, model.task.inputs({"image": pixels}), torch.from_numpy(predicted))
+    """Where the model looks, for prepared pixels N×C×S×S: N×S×S in [0, 1].
+
+    Grad-CAM of the predicted classes (indices N); of a classifier that outlines the tumour first, its outline.
+    """
+    x, layer = model.task.inputs({"image": pixels}), None
+    if isinstance(model.task, Outlining) and model.task.outline:
+        with torch.no_grad():
+            return model.task.where(model.network(x)).numpy()
+    if isinstance(model.task, MultiTask):  # the last convolution of all is the decoder's
+        layer = [m for m in model.network.encoder.modules() if isinstance(m, nn.Conv2d)][-1]
+    return grad_cam(model.network, x, torch.from_numpy(predicted), layer, scores=model.scores)
 
 
 def draw(model: SavedModel, asked: Asked, limit: int = SHOWN) -> Figure:
@@ -57,7 +50,8 @@ def draw(model: SavedModel, asked: Asked, limit: int = SHOWN) -> Figure:
     if asked.masks is None:
         heat = heat_maps(model, asked.pixels[chosen], asked.predicted[chosen])
         shown = [_heated(model, asked.slices.images[i], h) for i, h in zip(chosen, heat, strict=True)]
-        what = "Grad-CAM of the predicted class"
+        outlines = isinstance(model.task, Outlining) and model.task.outline
+        what = "where it outlines a tumour" if outlines else "Grad-CAM of the predicted class"
     else:
         shown = [_outlined(image, asked.masks[i]) for image, i in zip(images, chosen, strict=True)]
         what = "outline of " + ", ".join(model.masks)

@@ -56,7 +56,7 @@ def detections(found: list[dict] | None = None) -> Figure:
     """The detection table as points with intervals, a row of them for each kind of image."""
     found = [r for r in (found if found is not None else records()) if r["familiarity"]["strangers"]]
     kinds = list(dict.fromkeys(kind for record in found for kind in _shares(record)))
-    figure, axis = plt.subplots(figsize=(8, 0.5 * len(kinds) + 1.6))
+    figure, axis = plt.subplots(figsize=(8, 0.36 * len(kinds) + 1.4))
     for k, record in enumerate(found):
         entries = _shares(record)
         places = [i + (k - (len(found) - 1) / 2) * 0.6 / len(found) for i, kind in enumerate(kinds) if kind in entries]
@@ -74,16 +74,15 @@ def detections(found: list[dict] | None = None) -> Figure:
 
 
 def distances(found: Mapping[str, np.ndarray], threshold: float) -> Figure:
-    """Distributions of distances by kind of image, on a logarithmic axis, with the threshold."""
+    """Distributions of distances by kind of image, with the threshold; the last bin holds what lies beyond, too."""
     everything = np.concatenate(list(found.values()))
-    bins = np.geomspace(everything.min(), everything.max(), BARS)
+    bins = np.linspace(0, np.quantile(everything, 0.98), BARS)
     figure, axis = plt.subplots(figsize=(8, 3.2))
     for kind, values in found.items():
-        axis.hist(
-            values, bins, alpha=0.6, label=f"{kind} ({len(values)})", weights=np.full(len(values), 100 / len(values))
-        )
+        share = np.full(len(values), 100 / len(values))
+        axis.hist(np.minimum(values, bins[-1]), bins, alpha=0.6, label=f"{kind} ({len(values)})", weights=share)
     axis.axvline(threshold, color="black", linestyle=":", label="threshold")
-    axis.set(xscale="log", xlabel="distance from the training images", ylabel="% of its kind")
+    axis.set(xlabel="distance from the training images", ylabel="% of its kind")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
     figure.tight_layout()
     return figure

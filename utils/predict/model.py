@@ -18,6 +18,7 @@ from utils.evaluation.mask_predictions import Padded
 from utils.predict.calibration import calibrated
 from utils.predict.familiarity import FAMILIARITY, Familiarity, FeatureTap
 from utils.reporting.weights import CARD, load_weights
+from utils.training.outlining import Outlining
 from utils.training.tasks import Classification, MultiTask, Segmentation
 
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
@@ -67,6 +68,8 @@ class SavedModel:
         if self.card["task"] == "multitask":
             parts = {name: arguments.get(name, True) for name in ("reconstruct", "hierarchical")}
             return MultiTask(len(self.classes), self.classes.index(HEALTHY), **parts)
+        if self.card["task"] == "localisation":
+            return Outlining(len(self.classes), arguments["healthy"], outline=arguments.get("outline", True))
         if self.card["task"] == "segmentation":
             return Segmentation(len(self.masks))
         raise DataError(f"{self.folder / CARD}: a model of task '{self.card['task']}' has no prediction here yet")
@@ -112,6 +115,12 @@ class SavedModel:
             found.append((outputs.numpy(), features()))
         outputs, features = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return Prediction(None if self.masks else outputs, outputs if self.masks else None, features)
+
+    def scores(self, outputs: Any) -> Tensor:
+        """What speaks for each class, B×K, in what the network returns: its logits, or what it has in their place."""
+        if isinstance(self.task, MultiTask):
+            return self.task.probabilities(outputs).clamp_min(1e-12).log()
+        return outputs["classes"] if isinstance(self.task, Outlining) else outputs
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Class indices N of probabilities N×K, by the rule of the model's own evaluation."""
