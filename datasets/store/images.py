@@ -12,8 +12,19 @@ from torch.utils.data import Dataset as TorchDataset
 from datasets import catalog, hdf5
 from datasets.catalog import DataError, lookup
 from datasets.labels import classes_of, viewed
+from datasets.reading import reading
 from datasets.store.findings import read_findings
-from datasets.store.index import FILES, file_digest, fingerprint, read_manifest, require, short_digest, stamp, turns
+from datasets.store.index import (
+    FILES,
+    check_command,
+    file_digest,
+    fingerprint,
+    read_manifest,
+    require,
+    short_digest,
+    stamp,
+    turns,
+)
 from datasets.store.inputs import as_input, resize
 from datasets.store.masks import mask_channels, mask_file, outlined
 from datasets.transforms import VIEWS
@@ -23,19 +34,20 @@ IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by ima
 
 def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
     """Masks of some rows as stored, uint8 0/1 N×M×H×W; predictions are scored at this size, whatever the input's."""
-    with hdf5.opened(mask_file(name), _check(name)) as store:
+    with hdf5.opened(mask_file(name), check_command(name)) as store:
         _at_hand(store, "mask")
         return np.stack([_at(store, "mask", row) for row in rows]).transpose(0, 3, 1, 2)
 
 
 def packed_by(name: str) -> tuple[str, int]:
     """Crop rule and side in pixels that the images of data set `name` lie on disk with; they need not be its usual."""
-    with hdf5.opened(require(name) / "images.h5", _check(name)) as store:
+    with hdf5.opened(require(name) / "images.h5", check_command(name)) as store:
         return str(store.attrs.get("crop", catalog.get(name).crop)), int(store["image"].shape[1])
 
 
-def _check(name: str) -> str:
-    return f"run: python datasets/download.py {name} --check"
+def _opened(path: Path) -> h5py.File:
+    with reading(path, check_command(path.parent.name)):
+        return h5py.File(path)
 
 
 def _at_hand(store: h5py.File, *names: str) -> None:
@@ -49,7 +61,7 @@ def _at(store: h5py.File, name: str, row: int) -> np.ndarray:
     try:
         return store[name][int(row)]
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        command = _check(store.attrs.get("name", "NAME"))
+        command = check_command(store.attrs.get("name", "NAME"))
         raise DataError(f"{store.filename}: {name} {row} changed on disk or cannot be read; {command}") from error
 
 
@@ -108,7 +120,7 @@ class ImageDataset(TorchDataset):
         self.image_size = image_size
         self.channels = [self.facts.grey] if channels == "grey" else list(range(len(self.facts.channels)))
         manifest = read_manifest(name)
-        with hdf5.opened(self.path, _check(name)) as store:
+        with hdf5.opened(self.path, check_command(name)) as store:
             _at_hand(store, "image")
             if len(store["image"]) != len(manifest):
                 raise DataError(
@@ -175,7 +187,7 @@ class ImageDataset(TorchDataset):
         # An HDF5 handle must not be shared by processes: a forked worker opens its own.
         if self._files is None or self._files[0] != os.getpid():
             self._same_files()
-            self._files = (os.getpid(), {path: h5py.File(path) for path in {self.path, self.mask_path}})
+            self._files = (os.getpid(), {path: _opened(path) for path in {self.path, self.mask_path}})
         return self._files[1][path]
 
     def _read(self, row: int) -> torch.Tensor:

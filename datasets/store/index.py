@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 
-from datasets import catalog
+from datasets import catalog, hdf5
 from datasets.catalog import DataError
 from datasets.reading import read_json, read_table, reading
 from datasets.store.manifest import COLUMNS
@@ -33,13 +32,18 @@ def require(name: str) -> Path:
     return folder
 
 
+def check_command(name: str) -> str:
+    """What to do where a file of data set `name` cannot be read."""
+    return f"run: python datasets/download.py {name} --check"
+
+
 def read_manifest(name: str, home: Path | None = None) -> pd.DataFrame:
     """Manifest of data set `name`: a row an image, in the order of the store; unknown values are "".
 
     `home`: where it lies while the set is being made.
     """
     path = (home or require(name)) / "manifest.csv"
-    check = f"run: python datasets/download.py {name} --check"
+    check = check_command(name)
     if home is None:
         _vouched(path.parent, {path.name: _sha256(path, stamp(path))})
     table = read_table(path, check, needs=COLUMNS)
@@ -136,7 +140,7 @@ def same_crop(name: str, other: str) -> None:
 
 def read_crop(name: str) -> str:
     """The rule of `preprocess.CROPS` by which data set `name` was packed."""
-    with h5py.File(require(name) / "images.h5") as store:
+    with hdf5.opened(require(name) / "images.h5", check_command(name)) as store:
         return str(store.attrs.get("crop", "none"))
 
 
