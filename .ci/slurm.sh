@@ -1,23 +1,43 @@
 #!/usr/bin/env bash
 # A SLURM cluster on this one machine, for tests: a controller and two nodes that share the host.
 #
-#   .ci/slurm.sh start    then: export SLURM_CONF=/tmp/brain-mri-slurm/slurm.conf
-#   .ci/slurm.sh stop
-#   .ci/slurm.sh status   exit code 0 when both nodes answer
+#   eval "$(.ci/slurm.sh start)"    starts it and sets SLURM_CONF
+#   .ci/slurm.sh stop               the one that SLURM_CONF names
+#   .ci/slurm.sh status             exit code 0 when both nodes answer
 #
-# Needs the Debian packages slurm-wlm and munge, no configuration and no running service; all that it writes lies
-# in one folder (BRAIN_MRI_SLURM, /tmp/brain-mri-slurm). Its ports and socket are its own, so it stands beside a
-# real SLURM. Not for real work: no cgroups, no accounting, no authentication beyond this machine.
+# Needs the Debian packages slurm-wlm and munge, no configuration and no running service. All that it writes lies in a
+# new folder of an unpredictable name (or in a new one that BRAIN_MRI_SLURM names); a folder that is there already is
+# used only where it is ours and nobody else may write to it, since a configuration names programs that the daemons
+# load. They listen on the loopback address alone. Ports and socket are its own, so it stands beside a real SLURM.
+# Not for real work: no cgroups, no accounting, no authentication beyond this machine.
 set -euo pipefail
 
-home=${BRAIN_MRI_SLURM:-/tmp/brain-mri-slurm}
-host=$(uname -n)
-host=${host%%.*}
 PATH=$PATH:/usr/sbin:/sbin
-export SLURM_CONF=$home/slurm.conf
+home=${BRAIN_MRI_SLURM:-}
+if [[ -z $home && -n ${SLURM_CONF:-} ]]; then home=$(dirname "$SLURM_CONF"); fi
+
+trusted() { # no link, ours, and not to be written by others
+    [[ ! -L $1 && -O $1 && -z $(find "$1" -maxdepth 0 -perm /022) ]]
+}
+
+is_ours() { # a cluster of this script, with a configuration that only we can have written
+    [[ -n $home && -f $home/slurm.conf ]] && trusted "$home" && trusted "$home/slurm.conf" &&
+        grep -q '^ClusterName=brainmri$' "$home/slurm.conf"
+}
+
+isolated() { # daemons bind to the address of the host's name: where that is no loopback address, they see another name
+    case $(getent ahostsv4 "$(uname -n)" | awk '{print $1; exit}') in
+        127.*) "$@" ;;
+        *) unshare ${other_user[@]+"${other_user[@]}"} --uts sh -c 'hostname localhost && exec "$@"' sh "$@" ;;
+    esac
+}
+other_user=()
+if [[ $(id -u) -ne 0 ]]; then other_user=(--user --map-current-user --keep-caps); fi
 
 configure() {
-    local cpus memory user
+    local cpus memory user host
+    host=$(isolated uname -n)
+    host=${host%%.*}
     cpus=$(nproc)
     memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
     user=$(id -un)
@@ -30,6 +50,7 @@ AuthType=auth/munge
 AuthInfo=socket=$home/munge.sock
 CredType=cred/munge
 SlurmctldPort=26817
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 StateSaveLocation=$home/state
 SlurmdSpoolDir=$home/%n
 SlurmctldPidFile=$home/slurmctld.pid
@@ -54,7 +75,7 @@ EOF
 }
 
 status() {
-    [[ -f $SLURM_CONF && $(timeout 10 sinfo --noheader --Node --states=idle,alloc,mix --format=%N 2>/dev/null |
+    is_ours && [[ $(SLURM_CONF=$home/slurm.conf timeout 10 sinfo --noheader --Node --states=idle,alloc,mix --format=%N 2>/dev/null |
         sort -u | wc -l) -eq 2 ]]
 }
 
@@ -63,8 +84,8 @@ running() { # a process that ended but was never waited for has no executable an
 }
 
 stop() {
-    grep -qs '^ClusterName=brainmri$' "$SLURM_CONF" || return 0
-    timeout 10 scancel --user="$(id -un)" 2>/dev/null || true
+    is_ours || return 0
+    SLURM_CONF=$home/slurm.conf timeout 10 scancel --user="$(id -un)" 2>/dev/null || true
     local name pid
     for name in slurmd-brain1 slurmd-brain2 slurmctld munged; do
         pid=$(cat "$home/$name.pid" 2>/dev/null) || continue
@@ -80,9 +101,21 @@ stop() {
     rm -rf "$home"
 }
 
+make_home() {
+    if [[ -z ${BRAIN_MRI_SLURM:-} ]]; then
+        home=$(mktemp -d /tmp/brain-mri-slurm.XXXXXXXXXX) # not $TMPDIR: a socket's path must stay short
+    elif ! mkdir "$home"; then
+        echo "error: $home is there already; take it away, or unset BRAIN_MRI_SLURM" >&2
+        return 1
+    fi
+    chmod 755 "$home" # munged wants its socket to be in everybody's reach; the key and the logs are not
+    mkdir -m 755 "$home/state"
+}
+
 start() {
     if status; then
-        echo "SLURM is already running: export SLURM_CONF=$SLURM_CONF"
+        echo "SLURM is already running" >&2
+        echo "export SLURM_CONF=$home/slurm.conf"
         return
     fi
     local program
@@ -93,23 +126,25 @@ start() {
         fi
     done
     stop
-    mkdir -m 755 "$home" "$home/state"
+    make_home
+    export SLURM_CONF=$home/slurm.conf
     configure
     (umask 077 && head -c 1024 /dev/urandom >"$home/munge.key")
     munged --socket="$home/munge.sock" --key-file="$home/munge.key" --pid-file="$home/munged.pid" \
-        --log-file="$home/munged.log" --seed-file="$home/munged.seed"
-    slurmctld
-    slurmd -N brain1
-    slurmd -N brain2
+        --log-file="$home/munged.log" --seed-file="$home/munged.seed" >&2
+    isolated slurmctld >&2
+    isolated slurmd -N brain1 >&2
+    isolated slurmd -N brain2 >&2
     for _ in {1..60}; do
         if status; then
-            echo "SLURM is running: export SLURM_CONF=$SLURM_CONF"
+            echo "export SLURM_CONF=$SLURM_CONF"
             return
         fi
         sleep 0.5
     done
     echo "error: SLURM did not come up; the ends of its logs:" >&2
     tail -n 5 "$home"/*.log >&2
+    stop
     return 1
 }
 

@@ -1,6 +1,5 @@
 """Makes a data set of the files in `raw/`: images, manifest and log, and the groups of a reader's own."""
 
-import json
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import Any
 from tqdm import tqdm
 
 from datasets.catalog import Dataset
+from datasets.reading import read_json
 from datasets.sources import layouts, own
 from datasets.sources.sample import BrokenArchive, Sample
 from datasets.store import index, manifest, packing, preprocess, spelling, summary
@@ -32,7 +32,7 @@ def build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers:
     """
     started = time.monotonic()
     samples = {sample.path: sample for sample in layouts.samples(dataset, raw)}
-    source = json.loads((raw.parent / "raw.json").read_text(encoding="utf-8"))
+    source = read_json(raw.parent / "raw.json", f"delete {raw.parent}", needs=["archive"])
     archive = source["archive"].get("path", dataset.name)
     images = own.count(raw) if dataset.layout == "own" else len(samples) * dataset.slices
     published = layouts.published_images(dataset, raw)

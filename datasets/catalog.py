@@ -23,7 +23,13 @@ REPO = Path(__file__).resolve().parent.parent
 
 
 class DataError(Exception):
-    """Something that the user can mend; the message names the file, what is wrong and what to do."""
+    """Something that the user can mend; the message names the file, what is wrong and what to do.
+
+    It is one line of printable characters, whatever the file that it quotes holds.
+    """
+
+    def __init__(self, message: object = ""):
+        super().__init__("".join(c if c.isprintable() else " " for c in str(message)))
 
 
 class UnknownName(DataError):
@@ -205,7 +211,7 @@ def _brought_in(log: Path, changed: int) -> dict:
         known = json.loads(log.read_text(encoding="utf-8"))
         lists = {name: tuple(known[name]) for name in ("classes", "channels", "mask_channels")}
         return lists | {name: known[name] for name in ("size", "crop")}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return {}  # `download.py` brings it in anew
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from datasets import building, catalog, workplace
 from datasets.building import bar, counted, quiet, since
 from datasets.catalog import DataError, Dataset
+from datasets.reading import read_json
 from datasets.sources import fetch, layouts, own, unpacking
 from datasets.store import manifest, packing, summary
 
@@ -146,7 +147,7 @@ def _kept_raw(folder: Path, source: dict[str, Any] | None) -> Path | None:
     raw, note = folder / "raw", folder / "raw.json"
     if not (raw.is_dir() and note.is_file()):
         return None
-    packed = json.loads(note.read_text(encoding="utf-8"))["archive"]
+    packed = read_json(note, f"delete {folder}", needs=["archive"])["archive"]
     return raw if source is None or packed["sha256"] == source["sha256"] else None
 
 

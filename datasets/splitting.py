@@ -13,6 +13,7 @@ import pandas as pd
 from datasets import catalog
 from datasets.catalog import DataError, lookup
 from datasets.labels import classes_of, external_target, viewed
+from datasets.reading import read_table
 from datasets.store import index
 from datasets.store.findings import strata
 from datasets.store.index import read_manifest, read_splits
@@ -201,7 +202,7 @@ def _table(path: str, names: str) -> pd.DataFrame:
         raise DataError(f"{table}: not there; make it with: python -m datasets.curation {names}{write}")
     for name in names.split():
         index.refuse_part(name, read_manifest(name), table)
-    return pd.read_csv(table, dtype=str, keep_default_na=False)
+    return read_table(table, needs=["path"])
 
 
 def _removed_by_s0(name: str, manifest: pd.DataFrame) -> np.ndarray:

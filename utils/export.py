@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
-import pandas as pd
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -30,6 +29,7 @@ from utils.files import replacing
 from utils.predict import shelf
 from utils.predict.calibrate import evidence_of
 from utils.predict.model import SavedModel
+from utils.reporting.intact import read_predictions
 from utils.reporting.records import PREDICTIONS
 from utils.reporting.weights import NOTE
 
@@ -166,7 +166,7 @@ def eight_bits(model: SavedModel, path: Path) -> dict[str, dict[str, float]]:
     if not model.classes:
         raise DataError(f"{model.name}: 8 bits are measured for classifiers; leave --int8 out")
     run_of, _, folder = evidence_of(model)
-    tested = pd.read_csv(folder / PREDICTIONS)
+    tested = read_predictions(folder / PREDICTIONS)
     place = {name: row for row, name in enumerate(read_manifest(run_of.dataset).path)}
     test = np.array([place[name] for name in tested.path])
     rng = np.random.default_rng(0)

@@ -3,12 +3,19 @@
 A file may also end with the SHA-256 of what stands before (`seal`), by which a damaged one is known (`damage`).
 """
 
+import errno
 import hashlib
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+from datasets.catalog import DataError
+
+PROBE = bytes(2**16)
 
 
 @contextmanager
@@ -20,18 +27,50 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[Path]:
 
     Args:
         before: where the file that was replaced is kept; None: it is not.
+
+    Raises:
+        DataError: the disk refuses it; the message says what to do (`refusal`).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.tmp")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         if before and path.exists():
             os.replace(path, before)
         os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(refusal(path, error)) from error
+    except (RuntimeError, SafetensorError) as error:  # what torch and safetensors make of a disk that refuses
+        if cause := _refused(temporary):
+            raise DataError(refusal(path, cause)) from error
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def refusal(path: Path, error: OSError) -> str:
+    """What the disk refuses where `path` was to be written, and what to do, in one line."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        full = "the disk is full" if error.errno == errno.ENOSPC else "the quota of this disk is used up"
+        return f"{path}: cannot be written, {full}; free some space and run the same again"
+    if isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE:
+        return f"{path}: cannot be written, its folder was removed meanwhile; run the same again"
+    reason = error.strerror or error
+    return f"{path}: cannot be written ({reason}); mend that, or set BRAIN_MRI_OUTPUT to a folder that can be written"
+
+
+def _refused(temporary: Path) -> OSError | None:
+    """The error of the disk, if it takes no more bytes at the end of `temporary`."""
+    try:
+        with temporary.open("ab", buffering=0) as file:
+            file.write(PROBE)
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error
+    return None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

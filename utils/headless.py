@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.catalog import REPO, DataError
+from utils.files import refusal
 from utils.parameters import Parameter, overrides, read_parameters, show
 
 DONE, FAILED, USAGE, PAUSED = 0, 1, 2, 75  # 75 = EX_TEMPFAIL: the same command resumes
@@ -68,7 +69,7 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
     except (RuntimeError, TimeoutError) as error:
         return _fail(f"{path.name}: the kernel does not answer {cells.where()}: {error}", saved)
     except OSError as error:
-        return _fail(f"cannot write {output}: {error}; free some space, or name another file with --output")
+        return _fail(refusal(output, error))
     finally:
         sockets.cleanup()
 

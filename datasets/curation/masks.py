@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from datasets import catalog, workplace
+from datasets import catalog, hdf5, workplace
 from datasets.building import bar
 from datasets.catalog import DataError
 from datasets.curation.duplicates import NEAR_CORRELATION
@@ -212,7 +212,7 @@ def _box(image: np.ndarray, crop: str) -> Box:
 
 
 def _attrs(path: Path) -> dict[str, object]:
-    with h5py.File(path) as store:
+    with hdf5.opened(path) as store:
         return {key: value.item() if isinstance(value, np.generic) else value for key, value in store.attrs.items()}
 
 

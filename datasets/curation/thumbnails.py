@@ -10,14 +10,13 @@ from functools import partial, reduce
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy.fft import dctn
 from tqdm import tqdm
 
-from datasets import catalog
+from datasets import catalog, hdf5
 from datasets.catalog import Dataset
 from datasets.sources import layouts
 from datasets.store.index import read_manifest, require
@@ -98,7 +97,7 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None, progress: boo
     files = facts.layout != "generated" and facts.slices == 1
     is_file = manifest["slice"].eq("") & files if "slice" in manifest else pd.Series(files, manifest.index)
     read = partial(_traits, facts, raw or home / "raw")
-    with h5py.File(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
+    with hdf5.opened(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
         # decoding and resizing leave the interpreter's lock
         stored = store["image"][()] if store["image"].ndim == 3 else store["image"][..., facts.grey]
         packed = list(pool.map(partial(thumbnail, side=PACKED_SIDE), stored))

@@ -115,7 +115,8 @@ def _complete(row: dict, image: np.ndarray) -> dict:
 def _write_store(path: Path, images: np.ndarray, masks: np.ndarray, seed: int) -> None:
     # The file's own bytes are promised to be the same: no timestamps, and gzip, because lzf (as HDF5 ships it) starts
     # from an uninitialised table and so may pack the same pixels differently.
-    with h5py.File(path, "w", libver="earliest") as file:
+    # In memory first, since HDF5 crashes where the disk is full.
+    with h5py.File(path, "w", libver="earliest", driver="core", backing_store=False) as file:
         for name, array in (("image", images), ("mask", masks)):
             chunk = (1, *array.shape[1:])
             how = GZIP | CHECKSUM | {"chunks": chunk, "track_times": False}
@@ -129,3 +130,6 @@ def _write_store(path: Path, images: np.ndarray, masks: np.ndarray, seed: int) -
         }
         for key, value in facts.items():
             file.attrs[key] = value
+        file.flush()
+        content = file.id.get_file_image()
+    path.write_bytes(content)

@@ -4,15 +4,15 @@
 """
 
 import re
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-import h5py
 import nibabel as nib
 import numpy as np
 
+from datasets import hdf5
 from datasets.catalog import DataError, Dataset
+from datasets.reading import reading
 from datasets.sources.sample import Sample
 from datasets.store.preprocess import RawImage
 
@@ -24,7 +24,6 @@ SLICES = 155
 SLICE = re.compile(r"volume_(\d+)_slice_(\d+)\.h5$")
 # The official training set holds one segmentation by another name: BraTS20_Training_355/W39_1998.09.19_Segm.nii
 SEGMENTATION = re.compile(r"seg[a-z]*\.nii(\.gz)?$", re.IGNORECASE)
-DAMAGE = (OSError, EOFError, KeyError, ValueError, zlib.error, nib.filebasedimages.ImageFileError)
 
 
 def target(dataset: Dataset, member: str) -> str | None:
@@ -171,10 +170,8 @@ def _require_one_place(volumes: Mapping[str, nib.spatialimages.SpatialImage], pa
 
 
 def _load(path: Path, slices: int | None = SLICES) -> nib.spatialimages.SpatialImage:
-    try:
+    with reading(path.name, what="not a NIfTI volume"):
         image = nib.load(path)
-    except DAMAGE as error:
-        raise DataError(f"{path.name}: not a NIfTI volume ({str(error)[:90]})") from error
     if len(image.shape) != 3 or (slices and image.shape[2] != slices):
         wanted = f"a volume of BraTS has {slices} slices" if slices else "one volume of three dimensions is taken"
         raise DataError(f"{path.name}: {image.shape} voxels; {wanted}")
@@ -187,10 +184,8 @@ def _pixels(image: nib.spatialimages.SpatialImage, path: Path) -> np.ndarray:
     Volumes with an identity affine, which converters write, are assumed to be in that order; all others are reoriented
     by their affine.
     """
-    try:
+    with reading(path.name, what="the file ends early or is damaged"):
         voxels = np.asanyarray(image.dataobj)
-    except DAMAGE as error:
-        raise DataError(f"{path.name}: the file ends early or is damaged ({str(error)[:90]})") from error
     if not np.allclose(image.affine, np.eye(4)):
         directions = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0).clip(1e-9)
         if not np.allclose(np.sort(np.abs(directions), axis=0), [[0] * 3, [0] * 3, [1] * 3], atol=0.02):
@@ -220,11 +215,8 @@ def _read_slices(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.n
 
 def _read_slice(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Image x × y × 4 float32 and mask x × y × 3 uint8 of one of Kaggle's files."""
-    try:
-        with h5py.File(path, "r") as file:
-            image, mask = file["image"][()].astype(np.float32), file["mask"][()]
-    except DAMAGE as error:
-        raise DataError(f"{path.name}: not one of Kaggle's slices ({str(error).splitlines()[0][:90]})") from error
+    with hdf5.opened(path, what="not one of Kaggle's slices") as file:
+        image, mask = hdf5.read(file, "image").astype(np.float32), hdf5.read(file, "mask")
     if image.ndim != 3 or image.shape[2] != len(SEQUENCES) or mask.shape != (*image.shape[:2], len(LABELS)):
         raise DataError(f"{path.name}: image {image.shape} and mask {mask.shape} should be H×W×4 and H×W×3")
     if strange := sorted(set(np.unique(mask).tolist()) - {0, 1}):

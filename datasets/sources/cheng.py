@@ -1,15 +1,17 @@
 """Reads Cheng's figshare set: one MATLAB file a slice, with tumour mask, class and patient code."""
 
-import io
 import re
 from pathlib import Path, PurePosixPath
 
-import h5py
 import numpy as np
 
+from datasets import hdf5
 from datasets.catalog import DataError, Dataset
+from datasets.reading import one_line
 from datasets.sources.sample import Sample
 from datasets.store.preprocess import RawImage, to_uint8
+
+LONGEST_PID = 64
 
 
 def target(dataset: Dataset, member: str) -> str | None:
@@ -26,17 +28,25 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
     """The slice of one file: MATLAB v7.3 = HDF5, arrays transposed; `PID` is the patient's code in characters."""
     try:
-        with h5py.File(io.BytesIO((raw / path).read_bytes()), "r") as file:
-            data = file["cjdata"]
-            pixels, mask = data["image"][()].T, data["tumorMask"][()].T
-            pid = "".join(chr(int(character)) for character in data["PID"][()].ravel())
-            label = dataset.folders[str(int(data["label"][()].item()))]
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        raise DataError(f"not one of figshare's .mat files ({str(error).splitlines()[0][:90]})") from error
+        with hdf5.opened_bytes((raw / path).read_bytes()) as file:
+            pixels, mask = (hdf5.read(file, f"cjdata/{name}").T for name in ("image", "tumorMask"))
+            pid = _text(hdf5.read(file, "cjdata/PID"))
+            label = dataset.folders[str(int(hdf5.read(file, "cjdata/label").item()))]
+            scaled = to_uint8(pixels)
+    except Exception as error:  # of all kinds, as in `reading`; whoever lists broken files names this one
+        raise DataError(f"not one of figshare's .mat files ({one_line(error)})") from error
     if pixels.ndim != 2 or pixels.shape != mask.shape:
         raise DataError(f"image {pixels.shape} and mask {mask.shape} should have one shape H×W")
     facts = {"label": label, "pid": pid, "patient": patient(pid)}
-    return [RawImage(to_uint8(pixels), (mask != 0).astype(np.uint8)[..., None], facts)]
+    return [RawImage(scaled, (mask != 0).astype(np.uint8)[..., None], facts)]
+
+
+def _text(codes: np.ndarray) -> str:
+    """The characters of a `PID`; `DataError` for what no table can hold, such as half a surrogate pair."""
+    text = "".join(chr(int(code)) for code in codes.ravel()[:LONGEST_PID])
+    if codes.size > LONGEST_PID or not text.strip().isprintable():
+        raise DataError("its PID is no printable text")
+    return text
 
 
 def patient(pid: str) -> str:

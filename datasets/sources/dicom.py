@@ -12,19 +12,9 @@ from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_rescale, convert_color_space
 
 from datasets.catalog import DataError
+from datasets.reading import reading
 
 NEEDED = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
-DAMAGE = (
-    AttributeError,
-    EOFError,
-    KeyError,
-    IndexError,
-    NotImplementedError,
-    OSError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -47,13 +37,14 @@ def read_header(path: Path) -> Header:
         DataError: not a whole DICOM file; the message names it.
     """
     data = _tags(path, stop_before_pixels=True)
-    return Header(
-        str(data.get("Modality") or ""),
-        str(data.get("SeriesInstanceUID") or ""),
-        _position(data),
-        _whole(data.get("InstanceNumber"), 0),
-        _whole(data.get("NumberOfFrames"), 1),
-    )
+    with reading(path.name, what="not a whole DICOM file"):  # values are decoded when they are asked for
+        return Header(
+            str(data.get("Modality") or ""),
+            str(data.get("SeriesInstanceUID") or ""),
+            _position(data),
+            _whole(data.get("InstanceNumber"), 0),
+            _whole(data.get("NumberOfFrames"), 1),
+        )
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -67,14 +58,13 @@ def read_pixels(path: Path) -> np.ndarray:
             cannot be decoded; the message names the file.
     """
     data = _tags(path)
-    missing = [name for name in NEEDED if data.get(name) in (None, "")]
+    with reading(path.name, what="not a whole DICOM file"):
+        missing = [name for name in NEEDED if data.get(name) in (None, "")]
     if missing or "PixelData" not in data:
         lacking = ", ".join(missing) if missing and len(missing) < len(NEEDED) else "image"
         raise DataError(f"{path.name}: a DICOM file without {lacking}; leave it out")
-    try:
+    with reading(path.name, what="its pixels cannot be decoded"):
         pixels = _grey(data)
-    except DAMAGE as error:
-        raise DataError(f"{path.name}: its pixels cannot be decoded ({_line(error)})") from error
     if not np.isfinite(pixels).all():
         raise DataError(f"{path.name}: holds NaN or infinite values after rescaling")
     return pixels
@@ -82,11 +72,12 @@ def read_pixels(path: Path) -> np.ndarray:
 
 def _tags(path: Path, **how: bool) -> pydicom.Dataset:
     try:
-        return pydicom.dcmread(path, **how)
-    except InvalidDicomError as error:
-        raise DataError(f"{path.name}: not a DICOM file") from error
-    except DAMAGE as error:
-        raise DataError(f"{path.name}: not a whole DICOM file ({_line(error)})") from error
+        with reading(path.name, what="not a whole DICOM file"):
+            return pydicom.dcmread(path, **how)
+    except DataError as error:
+        if isinstance(error.__cause__, InvalidDicomError):
+            raise DataError(f"{path.name}: not a DICOM file") from error
+        raise
 
 
 def _grey(data: pydicom.Dataset) -> np.ndarray:
@@ -103,10 +94,6 @@ def _grey(data: pydicom.Dataset) -> np.ndarray:
     with np.errstate(over="ignore"):  # the caller looks for infinite values
         pixels = np.asarray(pixels, np.float32)
     return pixels.max() + pixels.min() - pixels if kind == "MONOCHROME1" else pixels
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:90]
 
 
 def _whole(value: object, otherwise: int) -> int:

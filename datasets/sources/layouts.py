@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 from datasets.catalog import Dataset
+from datasets.reading import reading
 from datasets.sources import brats, cheng, folders, nih, own, remind
 from datasets.sources.sample import Sample
 from datasets.store import manifest
@@ -44,7 +45,8 @@ def published_images(dataset: Dataset, raw: Path) -> int:
 
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """The images of `raw`, sorted by path; `BrokenArchive` names a class folder that is missing or empty."""
-    return LAYOUTS[dataset.layout].samples(dataset, raw)
+    with reading(raw, f"take {dataset.archive or dataset.name} again"):
+        return LAYOUTS[dataset.layout].samples(dataset, raw)
 
 
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
@@ -52,7 +54,8 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
 
     `bits`: 8 or 16 for a pixel of a volume.
     """
-    images = LAYOUTS[dataset.layout].read(dataset, raw, path, bits)
+    with reading(path):
+        images = LAYOUTS[dataset.layout].read(dataset, raw, path, bits)
     height, width = images[0].image.shape[:2]
     facts = {"bytes": manifest.size(raw / path), "width": width, "height": height}
     facts["file_sha256"] = manifest.sha256(raw / path)

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.catalog import DataError, Dataset
+from datasets.reading import one_line
 from datasets.sources.dicom import Header, read_header, read_pixels
 from datasets.sources.sample import BrokenArchive, Sample
 from datasets.store.preprocess import RawImage
@@ -68,8 +69,10 @@ def _diagnoses(dataset: Dataset, raw: Path) -> dict[int, str]:
     try:
         rows = pd.read_excel(table) if table.suffix.lower() == ".xlsx" else pd.read_csv(table)
         numbers = rows[CASE].astype(str).str.extract(r"(\d+)(?:\.0)?$")[0].astype(int)
-    except (ValueError, KeyError, OSError, UnicodeError) as error:
-        raise BrokenArchive(f"{table.name}: no table with the columns {CASE} and {DIAGNOSIS} ({error})") from error
+    except Exception as error:  # of all kinds, as in `reading`
+        raise BrokenArchive(
+            f"{table.name}: no table with the columns {CASE} and {DIAGNOSIS} ({one_line(error)})"
+        ) from error
     if DIAGNOSIS not in rows:
         raise BrokenArchive(f"{table.name}: no table with the columns {CASE} and {DIAGNOSIS}")
     if numbers.duplicated().any():

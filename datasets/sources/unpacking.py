@@ -3,10 +3,12 @@
 `layouts.py` says where each member goes.
 """
 
+import errno
 import hashlib
 import re
 import shutil
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from datasets.catalog import CATALOG, Dataset
+from datasets.reading import one_line
 from datasets.sources.layouts import target
 from datasets.sources.sample import BrokenArchive
 from datasets.store import manifest
@@ -22,7 +25,8 @@ from datasets.store import manifest
 MIB = 2**20
 REFUSED = "nothing was unpacked; take the archive from its publisher"
 INNER_ZIP = re.compile(r"brainTumorDataPublic_[\d-]+\.zip$")
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+# What the zip module makes of an archive that is no archive; what the disk refuses is not among it.
+DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, LookupError, struct.error, OverflowError)
 
 
 def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int], Any] | None = None) -> list[str]:
@@ -84,7 +88,11 @@ def _whole(archive: Path) -> Iterator[None]:
     try:
         yield
     except DAMAGE as error:
-        raise BrokenArchive(f"{archive}: not a whole zip archive ({error}); download it again") from error
+        raise BrokenArchive(f"{archive}: not a whole zip archive ({one_line(error)}); download it again") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a place before the beginning, which an archive names
+            raise
+        raise BrokenArchive(f"{archive}: not a whole zip archive ({one_line(error)}); download it again") from error
 
 
 def _members(dataset: Dataset, archive: Path, spill: Path) -> Iterator[tuple[str, IO[bytes]]]:

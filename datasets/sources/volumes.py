@@ -1,5 +1,6 @@
 """Files that hold more than an image: NIfTI volumes and DICOM files, as slices scaled to 8 bits."""
 
+import math
 from pathlib import Path
 
 import nibabel as nib
@@ -7,13 +8,14 @@ import numpy as np
 import pydicom
 
 from datasets.catalog import DataError
+from datasets.reading import reading
 from datasets.sources import dicom
-from datasets.sources.brats import DAMAGE
 
 NIFTI = (".nii", ".nii.gz")
 DICOM = (".dcm", ".dicom", ".ima")
 THICK = 1.5  # a direction in which voxels are so many times as long as in any other is the one it was sliced in
 RANGE = (1, 99)  # percentiles of a file that become black and white
+MOST_VOXELS = 2**29  # a thousand slices of 732 × 732
 PERSON = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 
 
@@ -37,8 +39,8 @@ def count(path: Path) -> int:
     """Number of slices of a file, without reading its pixels."""
     if is_dicom(path):
         return max(1, dicom.read_header(path).frames)
-    image = _load(path)
-    _, axis, shape = _slicing(image)
+    with reading(path.name, what="not a NIfTI volume"):
+        _, axis, shape = _slicing(_load(path))
     return shape[axis]
 
 
@@ -46,9 +48,9 @@ def person(path: Path) -> dict[str, str]:
     """Tags of a DICOM file that say whose it is, "" where it says nothing."""
     try:
         tags = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(PERSON))
-    except dicom.DAMAGE:  # reading the pixels says what is wrong with it
+        return {name: str(tags.get(name) or "").strip() for name in PERSON}
+    except Exception:  # of all kinds; reading the pixels says what is wrong with it
         return dict.fromkeys(PERSON, "")
-    return {name: str(tags.get(name) or "").strip() for name in PERSON}
 
 
 def read(path: Path) -> np.ndarray:
@@ -76,12 +78,12 @@ def read_mask(path: Path, image: Path) -> np.ndarray:
 
 
 def _load(path: Path) -> nib.spatialimages.SpatialImage:
-    try:
+    with reading(path.name, what="not a NIfTI volume"):
         image = nib.squeeze_image(nib.load(path))
-    except DAMAGE as error:
-        raise DataError(f"{path.name}: not a NIfTI volume ({str(error)[:90]})") from error
     if len(image.shape) != 3:
         raise DataError(f"{path.name}: {len(image.shape)} dimensions; one volume of three is taken")
+    if not 0 < math.prod(image.shape) <= MOST_VOXELS:
+        raise DataError(f"{path.name}: claims {image.shape} voxels, which is no volume of a head")
     return image
 
 
@@ -99,10 +101,9 @@ def _slicing(image: nib.spatialimages.SpatialImage) -> tuple[np.ndarray, int, tu
 
 def _planes(path: Path) -> np.ndarray:
     image = _load(path)
-    try:
+    with reading(path.name, what="the file ends early or is damaged"):
+        _slicing(image)  # also where it is turned by no number
         voxels = np.asanyarray(image.dataobj)
-    except DAMAGE as error:
-        raise DataError(f"{path.name}: the file ends early or is damaged ({str(error)[:90]})") from error
     if voxels.dtype.kind not in "iufb" or not np.isfinite(voxels).all():
         raise DataError(f"{path.name}: holds NaN, infinite or compound values")
     return _laid(voxels, image).astype(np.float32)

@@ -3,13 +3,13 @@
 It changes nothing; `manifest.py` says what was written.
 """
 
-import json
 from pathlib import Path
 
 import h5py
 
-from datasets import catalog
+from datasets import catalog, hdf5
 from datasets.catalog import DataError, Dataset
+from datasets.reading import read_json
 from datasets.sources import unpacking
 from datasets.store import manifest, summary
 
@@ -45,7 +45,7 @@ def check(name: str, archive: Path | None = None) -> Findings:
 
 def _check_log(home: Path) -> Findings:
     log = manifest.read_log(home)
-    if log is None:
+    if log is None or not {"images_sha256", "broken"} <= log.keys():
         return [], ["log.json does not vouch for manifest.csv and images.h5; run without --check to mend it"]
     if log["images_sha256"] != manifest.sha256(home / "images.h5"):
         return [], [f"images.h5 has other bytes than were written; {MEND}"]
@@ -59,9 +59,10 @@ def _check_log(home: Path) -> Findings:
 def _check_images(home: Path, rows: list[dict[str, str]]) -> Findings:
     notes, problems = [], []
     try:
-        with h5py.File(home / "images.h5", "r") as file:
+        with hdf5.opened(home / "images.h5", MEND, "cannot be read") as file:
             size = int(file.attrs["size"])
-            for name, stored in file.items():
+            for name in file:
+                stored = hdf5.array(file, name, most=None)
                 notes.append(f"images.h5: {name} {stored.shape}")
                 if stored.shape[:3] != (len(rows), size, size):
                     problems.append(f"images.h5: {name} should hold {len(rows)} of {size}×{size}")
@@ -74,8 +75,8 @@ def _check_images(home: Path, rows: list[dict[str, str]]) -> Findings:
                     )
                 else:
                     notes.append(f"images.h5: every {name} has the checksum that it was written with")
-    except (OSError, KeyError) as error:
-        return [], [f"images.h5 cannot be read ({error}); {MEND}"]
+    except DataError as error:
+        return [], [str(error)]
     return notes, problems
 
 
@@ -83,7 +84,7 @@ def _readable(stored: h5py.Dataset, row: int) -> bool:
     """Whether one image or mask has its checksum, which HDF5 looks at where it reads."""
     try:
         stored[row]
-    except OSError:
+    except (OSError, RuntimeError, ValueError):
         return False
     return True
 
@@ -120,7 +121,7 @@ def _check_publisher(dataset: Dataset, rows: list[dict[str, str]]) -> Findings:
 
 def _check_archive(dataset: Dataset, home: Path, archive: Path) -> Findings:
     note = home / "raw.json"
-    source = json.loads(note.read_text(encoding="utf-8"))["archive"] if note.is_file() else {}
+    source = read_json(note, needs=["archive"])["archive"] if note.is_file() else {}
     if unpacking.source_of(dataset, archive)["sha256"] == source.get("sha256"):
         return [f"{archive}: the very archive that raw/ came from"], []
     return [], [f"{archive}: not the archive that raw/ came from ({source.get('name', 'unknown')})"]

@@ -1,11 +1,10 @@
 """What an image shows of several things at once: the findings of its label, or the masks that are not empty."""
 
-import h5py
 import numpy as np
 import pandas as pd
 
-from datasets import catalog
-from datasets.store.index import require
+from datasets import catalog, hdf5
+from datasets.store.index import check_command, require
 
 
 def read_findings(name: str, manifest: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
@@ -20,8 +19,9 @@ def read_findings(name: str, manifest: pd.DataFrame, rows: np.ndarray) -> np.nda
         return np.array([[finding in shown for finding in facts.findings] for shown in named], np.uint8).reshape(
             len(rows), len(facts.findings)
         )
-    with h5py.File(require(name) / "images.h5") as store:
-        found = [store["mask"][int(row)].any(axis=(0, 1)) for row in rows]
+    with hdf5.opened(require(name) / "images.h5", check_command(name)) as store:
+        masks = hdf5.array(store, "mask", most=None)
+        found = [masks[int(row)].any(axis=(0, 1)) for row in rows]
     return np.array(found, np.uint8).reshape(len(rows), len(facts.mask_channels))
 
 

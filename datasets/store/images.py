@@ -9,11 +9,22 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset as TorchDataset
 
-from datasets import catalog
+from datasets import catalog, hdf5
 from datasets.catalog import DataError, lookup
 from datasets.labels import classes_of, viewed
+from datasets.reading import reading
 from datasets.store.findings import read_findings
-from datasets.store.index import FILES, file_digest, fingerprint, read_manifest, require, short_digest, stamp, turns
+from datasets.store.index import (
+    FILES,
+    check_command,
+    file_digest,
+    fingerprint,
+    read_manifest,
+    require,
+    short_digest,
+    stamp,
+    turns,
+)
 from datasets.store.inputs import as_input, resize
 from datasets.store.masks import mask_channels, mask_file, outlined
 from datasets.transforms import VIEWS
@@ -23,23 +34,35 @@ IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by ima
 
 def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
     """Masks of some rows as stored, uint8 0/1 N×M×H×W; predictions are scored at this size, whatever the input's."""
-    with h5py.File(mask_file(name)) as store:
+    with hdf5.opened(mask_file(name), check_command(name)) as store:
+        _at_hand(store, "mask")
         return np.stack([_at(store, "mask", row) for row in rows]).transpose(0, 3, 1, 2)
 
 
 def packed_by(name: str) -> tuple[str, int]:
     """Crop rule and side in pixels that the images of data set `name` lie on disk with; they need not be its usual."""
-    with h5py.File(require(name) / "images.h5") as store:
+    with hdf5.opened(require(name) / "images.h5", check_command(name)) as store:
         return str(store.attrs.get("crop", catalog.get(name).crop)), int(store["image"].shape[1])
+
+
+def _opened(path: Path) -> h5py.File:
+    with reading(path, check_command(path.parent.name)):
+        return h5py.File(path)
+
+
+def _at_hand(store: h5py.File, *names: str) -> None:
+    """Raise `DataError` where an array of the store leads out of it."""
+    for name in names:
+        hdf5.array(store, name, most=None)
 
 
 def _at(store: h5py.File, name: str, row: int) -> np.ndarray:
     """Image or mask of one row; `DataError` where it has not the checksum that it was written with."""
     try:
         return store[name][int(row)]
-    except OSError as error:
-        command = f"python datasets/download.py {store.attrs.get('name', 'NAME')} --check"
-        raise DataError(f"{store.filename}: {name} {row} changed on disk or cannot be read. Run: {command}") from error
+    except (OSError, RuntimeError, ValueError, KeyError) as error:
+        command = check_command(store.attrs.get("name", "NAME"))
+        raise DataError(f"{store.filename}: {name} {row} changed on disk or cannot be read; {command}") from error
 
 
 def _resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
@@ -97,7 +120,8 @@ class ImageDataset(TorchDataset):
         self.image_size = image_size
         self.channels = [self.facts.grey] if channels == "grey" else list(range(len(self.facts.channels)))
         manifest = read_manifest(name)
-        with h5py.File(self.path) as store:
+        with hdf5.opened(self.path, check_command(name)) as store:
+            _at_hand(store, "image")
             if len(store["image"]) != len(manifest):
                 raise DataError(
                     f"{self.path}: {len(store['image'])} images but {len(manifest)} manifest rows. "
@@ -163,7 +187,7 @@ class ImageDataset(TorchDataset):
         # An HDF5 handle must not be shared by processes: a forked worker opens its own.
         if self._files is None or self._files[0] != os.getpid():
             self._same_files()
-            self._files = (os.getpid(), {path: h5py.File(path) for path in {self.path, self.mask_path}})
+            self._files = (os.getpid(), {path: _opened(path) for path in {self.path, self.mask_path}})
         return self._files[1][path]
 
     def _read(self, row: int) -> torch.Tensor:

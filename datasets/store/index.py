@@ -4,15 +4,17 @@
 """
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 
-from datasets import catalog
+from datasets import catalog, hdf5
 from datasets.catalog import DataError
+from datasets.reading import read_json, read_table, reading
+from datasets.store.manifest import COLUMNS
 
 NUMBERS = ("bytes", "width", "height")
 FILES = ("manifest.csv", "images.h5")
@@ -30,13 +32,37 @@ def require(name: str) -> Path:
     return folder
 
 
+def check_command(name: str) -> str:
+    """What to do where a file of data set `name` cannot be read."""
+    return f"run: python datasets/download.py {name} --check"
+
+
 def read_manifest(name: str, home: Path | None = None) -> pd.DataFrame:
     """Manifest of data set `name`: a row an image, in the order of the store; unknown values are "".
 
     `home`: where it lies while the set is being made.
     """
-    table = pd.read_csv((home or require(name)) / "manifest.csv", dtype=str, keep_default_na=False)
-    return table.astype({column: int for column in NUMBERS if column in table})
+    path = (home or require(name)) / "manifest.csv"
+    check = check_command(name)
+    if home is None:
+        _vouched(path.parent, {path.name: _sha256(path, stamp(path))})
+    table = read_table(path, check, needs=COLUMNS)
+    with reading(path, check, "has values that are no numbers"):
+        return table.astype({column: int for column in NUMBERS if column in table})
+
+
+def _vouched(folder: Path, digests: Mapping[str, str]) -> None:
+    """Raise `DataError` where `log.json` in `folder` was written for files of other bytes: `digests` by name."""
+    try:
+        log = read_json(folder / "log.json") if (folder / "log.json").is_file() else {}
+    except DataError:
+        return  # `--check` says so
+    for name, digest in digests.items():
+        if log.get(f"{name.partition('.')[0]}_sha256", digest) != digest:
+            raise DataError(
+                f"{folder / name}: has other bytes than were written, by log.json beside it. "
+                f"Run: python datasets/download.py {folder.name} --check"
+            )
 
 
 def turns(name: str, manifest: pd.DataFrame) -> np.ndarray:
@@ -73,7 +99,7 @@ def read_splits(name: str, manifest: pd.DataFrame) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     refuse_part(name, manifest, path)
-    table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("path")
+    table = read_table(path, needs=["path", "group"]).set_index("path")
     missing = manifest.path[~manifest.path.isin(table.index)]
     if len(missing):
         raise DataError(f"{path}: {len(missing)} images of '{name}' are not in it, first {missing.iloc[0]}.")
@@ -98,7 +124,7 @@ def folds_digest(name: str) -> str:
     path = SPLITS / f"{name}.csv"
     if not path.is_file():
         return ""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False).sort_values("path")
+    table = read_table(path, needs=["path", "group", "fold"]).sort_values("path")
     return hashlib.sha256(table[["path", "group", "fold"]].to_csv(index=False).encode()).hexdigest()[:12]
 
 
@@ -114,16 +140,22 @@ def same_crop(name: str, other: str) -> None:
 
 def read_crop(name: str) -> str:
     """The rule of `preprocess.CROPS` by which data set `name` was packed."""
-    with h5py.File(require(name) / "images.h5") as store:
+    with hdf5.opened(require(name) / "images.h5", check_command(name)) as store:
         return str(store.attrs.get("crop", "none"))
 
 
 def fingerprint(name: str) -> dict[str, str | int]:
-    """Identifies the data of a run: number of images, and SHA-256 of the manifest and of the packed images."""
+    """Identifies the data of a run: number of images, and SHA-256 of the manifest and of the packed images.
+
+    Raises:
+        DataError: the files are not those that `log.json` beside them was written for.
+    """
     folder = require(name)
     with (folder / "manifest.csv").open("rb") as manifest:
         images = sum(1 for _ in manifest) - 1
-    return {"images": images} | {file: file_digest(folder / file) for file in FILES}
+    digests = {file: file_digest(folder / file) for file in FILES}
+    _vouched(folder, digests)
+    return {"images": images} | digests
 
 
 def file_digest(path: Path) -> str:

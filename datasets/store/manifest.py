@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.catalog import REPO, Dataset
+from datasets.reading import reading
 
 COLUMNS = ("path", "label", "published_split", "patient", "sha256", "bytes", "width", "height", "file_sha256")
 
@@ -37,8 +38,11 @@ def sha256(path: Path) -> str:
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file, all values as text."""
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    with reading(path, what="not readable as a table"), path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, restval=""))
+        if any(None in row for row in rows):
+            raise ValueError("a row has more values than the first line")
+    return rows
 
 
 def originals(name: str) -> dict[str, dict[str, str]]:
@@ -119,7 +123,7 @@ def read_log(folder: Path) -> dict[str, Any] | None:
         log = json.loads((folder / "log.json").read_text(encoding="utf-8"))
         whole = log["manifest_sha256"] == sha256(folder / "manifest.csv")
         return log if whole and log["images_bytes"] == (folder / "images.h5").stat().st_size else None
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -5,10 +5,9 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from datasets import catalog
+from datasets import catalog, hdf5
 from datasets.catalog import HEALTHY, DataError
 from datasets.store import index, manifest
 
@@ -35,7 +34,7 @@ def mask_file(name: str) -> Path:
         DataError: there are none, or they were carried over to images that have been packed anew since.
     """
     home = index.require(name)
-    with h5py.File(home / "images.h5") as store:
+    with hdf5.opened(home / "images.h5", index.check_command(name)) as store:
         if "mask" in store:
             return home / "images.h5"
     path = home / CARRIED
@@ -60,11 +59,11 @@ def outlined(name: str) -> np.ndarray:
         DataError: see `mask_file`.
     """
     labels = index.read_manifest(name).label.to_numpy()
-    with h5py.File(mask_file(name)) as store:
-        linked = store["linked"][()].astype(bool) if "linked" in store else np.ones(len(labels), bool)
+    with hdf5.opened(mask_file(name), index.check_command(name)) as store:
+        linked = hdf5.read(store, "linked").astype(bool) if "linked" in store else np.ones(len(labels), bool)
     return linked | (labels == HEALTHY)
 
 
 def _facts(path: Path) -> dict[str, str]:
-    with h5py.File(path) as store:
+    with hdf5.opened(path) as store:
         return dict(store.attrs)

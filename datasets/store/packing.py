@@ -37,6 +37,9 @@ CHECKSUM = {"fletcher32": True}
 BATCH = 16  # files a worker takes at a time
 
 
+MARGIN = 2**22  # bytes: what HDF5 keeps in memory of two data sets before it writes it, and its own tables
+
+
 VOLUME_WORKERS = 4  # each holds a patient's sequences in memory, about half a GiB
 
 
@@ -117,11 +120,12 @@ def _new_store(path: Path, needed: int) -> Iterator[h5py.File]:
 
 def _set_aside(descriptor: int, needed: int) -> None:
     if hasattr(os, "posix_fallocate"):  # macOS has it not
-        os.posix_fallocate(descriptor, 0, needed + 2**20)
+        os.posix_fallocate(descriptor, 0, needed + MARGIN)
 
 
 def _append(file: h5py.File, name: str, start: int, most: int, batch: np.ndarray, compression: dict[str, Any]) -> None:
     if name not in file:
         shape = (most, *batch.shape[1:])
         file.create_dataset(name, shape, batch.dtype, maxshape=shape, chunks=(1, *shape[1:]), **compression, **CHECKSUM)
+    _set_aside(file.id.get_vfd_handle(), file.id.get_filesize() + batch.nbytes)  # where more is needed than expected
     file[name][start : start + len(batch)] = batch

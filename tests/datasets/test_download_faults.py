@@ -180,6 +180,50 @@ def test_a_disk_that_is_really_full(size, checked, tmp_path, monkeypatch):
     assert done.stdout == ".sartaj.lock\n"
 
 
+MORE_THAN_EXPECTED = """
+import sys
+from pathlib import Path
+from datasets.store import packing
+from datasets.store.preprocess import RawImage
+import numpy as np
+def read(path):
+    noise = np.random.default_rng(int(path)).integers(0, 255, (64, 64), dtype=np.uint8)
+    return [RawImage(noise)]
+try:
+    packing.pack(read, [str(i) for i in range(4000)], Path(sys.argv[1]), size=64, slices=2, crop="none", workers=1)
+except OSError as error:
+    sys.exit(f"refused: {error.strerror}")
+"""
+PHANTOM = """
+import os, sys
+from pathlib import Path
+from datasets.catalog import DataError
+from datasets.generator import phantom
+try:
+    phantom.generate(Path(sys.argv[1]).parent, size=64, patients=24, slices=3)
+except DataError as error:
+    sys.exit(str(error))
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(MORE_THAN_EXPECTED, "refused: No space left"), (PHANTOM, "No space left on device; free space")],
+    ids=["a store that outgrows what was set aside", "phantom"],
+)
+def test_hdf5_does_not_crash_where_the_disk_is_full(code, said, tmp_path, monkeypatch):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(disk))
+    program = [sys.executable, "-c", code, str(disk / "images.h5")]
+    script = SMALL_DISK.replace("1m", "6m") if "pack" in code else SMALL_DISK
+    done = run(["unshare", "--mount", "sh", "-c", script, "sh", str(disk), *program])
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("mounting a small disk is not allowed here")
+    assert done.returncode == 1, f"it ended with {done.returncode}"
+    assert said in done.stderr and "Traceback" not in done.stderr
+
+
 def test_a_folder_that_may_not_be_written(root, tmp_path):
     """In a process without root's right to write everywhere."""
     if not shutil.which("setpriv"):

@@ -1,7 +1,8 @@
 """Rows and records for the tests of the ledger of runs."""
 
 import json
-from dataclasses import asdict
+
+from whole_records import whole
 
 from datasets.store.index import folds_digest
 from utils.reporting.ledger.rows import Row
@@ -20,17 +21,15 @@ def published_row(**changes: object) -> Row:
 def record(row: Row, epochs: int = 50, **changes: object) -> dict:
     """What the ledger reads of a record as `save_run` writes it: an epoch of 1,000 images took 100 s on 2 threads."""
     run = row.runs()[0]
-    return {
-        "id": run.id,
-        "task": run.task,
-        "run": asdict(run),
+    facts = {
         "recipe": {"epochs": epochs},
         "parts": {"train": 1000, "val": 100, "test": 500},
         "data": {"folds": folds_digest(run.dataset)},
         "hardware": {"threads": 2, "processes": 1, "gpu": ""},
         "training": {"epochs": epochs, "seconds": 100.0 * epochs},
         "finished": "2026-01-01T00:00:00+00:00",
-    } | changes
+    }
+    return whole(run, **facts | changes)
 
 
 def write(row: Row, **changes: object) -> dict:

@@ -242,4 +242,12 @@ def test_an_output_that_cannot_be_written_is_said(tmp_path):
     path = small_notebook(tmp_path / "small.ipynb", "1")
     result = run(tmp_path, path, "--output", path / "below-a-file.ipynb")
     assert result.returncode == 1
-    assert result.stderr.startswith("error: cannot write ") and "Traceback" not in result.stderr
+    assert ".ipynb: cannot be written (File exists)" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_an_output_folder_that_was_removed_meanwhile_is_no_full_disk(tmp_path):
+    path = small_notebook(tmp_path / "small.ipynb", f"import shutil\nshutil.rmtree({str(tmp_path / 'runs')!r})", "1")
+    result = run(tmp_path, path)
+    assert result.returncode == 1
+    assert "its folder was removed meanwhile" in result.stderr and "space" not in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -1,9 +1,8 @@
 """Fixtures of the tests of reporting."""
 
-from dataclasses import asdict
-
 import pandas as pd
 import pytest
+from whole_records import whole
 
 from datasets.store.index import folds_digest
 from utils.reporting.ledger import states
@@ -25,8 +24,7 @@ def put(tmp_path):
     """Writes a run to an empty folder of evidence and returns what is in it so far."""
 
     def write(run: Run, table: pd.DataFrame, history: pd.DataFrame | None = None, **record) -> Evidence:
-        record = {"id": run.id, "task": run.task, "run": asdict(run), "training": None, "recipe": None} | record
-        record.setdefault("data", {"folds": folds_digest(run.dataset)})
+        record = whole(run, **{"data": {"folds": folds_digest(run.dataset)}} | record)
         folder = run_folder(tmp_path, record)
         write_record(folder / METRICS, record)
         write_predictions(folder / PREDICTIONS, table)

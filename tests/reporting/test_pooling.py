@@ -168,12 +168,12 @@ def test_a_linear_probe_is_one_of_the_models_that_a_network_has_to_beat(folds):
             run = (
                 template["run"]
                 | {"model": "SqueezeNet", "pretrained": True}
-                | {"recipe": recipe, "split": split, "fold": fold}
+                | {"recipe": recipe, "split": split, "fold": fold, "image_size": 224}
             )
-            record = template | {"id": f"phantom.{split}.{recipe}", "task": "transfer", "recipe": {"name": recipe}}
+            record = template | {"id": Run(**run).id, "task": "transfer", "recipe": {"name": recipe}}
             path = folds / f"transfer/phantom/{record['id']}/metrics.json"
             path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(record | {"run": run | {"image_size": 224}, "folds": [0.5, 0.7]}))
+            path.write_text(json.dumps(record | {"run": run, "folds": [0.5, 0.7]}))
     pool_folds(folds, resamples=20)
     shown = tables.BLOCKS["headline"](load_evidence(folds))
     assert shown.model.tolist() == ["probe of SqueezeNet", "1-NN", "majority"]

@@ -4,6 +4,7 @@ Optuna proposes and records; an interrupted search resumes where it stopped, its
 """
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from optuna.trial import TrialState
 from torch import nn
 
 from datasets.catalog import DataError
+from datasets.reading import reading
 from datasets.store.images import ImageDataset
 from utils.recipes.recipe import Recipe
 from utils.training.identity import Identity, identity_of, recipe_facts
@@ -77,11 +79,10 @@ def search(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / "search.journal"
-    try:
+    with reading(journal, "delete it to start the search again", "not a readable journal"):
+        _whole_lines(journal)
         storage = JournalStorage(JournalFileBackend(str(journal)))
         study = optuna.create_study(storage=storage, study_name="search", direction="maximize", load_if_exists=True)
-    except (json.JSONDecodeError, KeyError, ValueError) as error:
-        raise DataError(f"{journal}: not a readable journal ({error}). Delete it to start the search again.") from error
     if identity := getattr(accuracy, "identity", None):
         belongs_to(study, identity, journal)
     # Another seed at every start: with the same one it would propose the first points again.
@@ -95,6 +96,19 @@ def search(
         study.tell(trial, accuracy(trial.params, folder / name))
     rows = [{"trial": t.number, **t.params, "accuracy": t.value} for t in done]
     return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+
+
+def _whole_lines(journal: Path) -> None:
+    """Cut off a last line that a kill left half written, and raise an error where another line is no JSON: optuna would
+    append to the half line, and fail at the next start."""
+    if not journal.is_file():
+        return
+    content = journal.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    for line in whole.splitlines():
+        json.loads(line)
+    if whole != content:
+        os.truncate(journal, len(whole))
 
 
 def belongs_to(study: optuna.Study, whose: Identity, journal: Path) -> None:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from datasets.catalog import DataError
+from datasets.reading import read_table
 from datasets.store.index import read_manifest
 from datasets.store.preprocess import RawImage
 from utils.evaluation.predict import outputs
@@ -27,6 +27,7 @@ from utils.predict.calibration import calibrated, calibration_error, fit_tempera
 from utils.predict.familiarity import FALSE_ALARMS, FAMILIARITY, Familiarity
 from utils.predict.model import BATCH, Prediction, SavedModel
 from utils.predict.strangers import share
+from utils.reporting.intact import read_history, read_predictions, read_record
 from utils.reporting.records import HISTORY, METRICS, PREDICTIONS, write_record
 from utils.reporting.runs import Run, output_root
 from utils.reporting.weights import CARD, completed
@@ -116,7 +117,7 @@ def evidence_of(model: SavedModel) -> tuple[Run, dict, Path]:
     folder = output_root() / "saved_metrics" / run.task / run.dataset / run.id
     if not (folder / METRICS).is_file():
         raise DataError(f"{folder / METRICS}: not there; a model is calibrated by the evidence of its own run")
-    return run, json.loads((folder / METRICS).read_text()), folder
+    return run, read_record(folder / METRICS), folder
 
 
 def _rows(model: SavedModel, run: Run, record: dict, parts: Path | None) -> tuple[RunData, dict[str, np.ndarray]]:
@@ -126,7 +127,7 @@ def _rows(model: SavedModel, run: Run, record: dict, parts: Path | None) -> tupl
     data = load_data(run, record["recipe"]["val_fraction"])
     if parts is None:
         return data, {name: getattr(data.split, name) for name in ("train", "val", "test")}
-    table = pd.read_csv(parts, dtype=str)
+    table = read_table(parts, dtype=str)
     place = {path: row for row, path in enumerate(read_manifest(run.dataset).path)}
     if missing := table.path[~table.path.isin(place)].tolist():
         raise DataError(f"{parts}: {len(missing)} images are not in '{run.dataset}', first {missing[0]}")
@@ -138,7 +139,7 @@ def _rows(model: SavedModel, run: Run, record: dict, parts: Path | None) -> tupl
 def _require_same(model: SavedModel, data: RunData, rows: np.ndarray, record: dict, folder: Path) -> None:
     """Raise `DataError` unless the model scores on these images what it scored at the end of its training."""
     name = f"val_{model.task.monitor}"
-    history = pd.read_csv(folder / HISTORY)
+    history = read_history(folder / HISTORY)
     recorded = float(history.loc[history.epoch == record["training"]["epoch_kept"], name].iloc[0])
     metrics = model.task.metrics()
     for batch, found in outputs(model.network, model.task.inputs, data.read(rows), BATCH):
@@ -170,7 +171,7 @@ def _calibration(model: SavedModel, probabilities: np.ndarray, truth: np.ndarray
         "temperature": temperature,
         "ece": {"validation": _before_after(probabilities, after, truth)},
     }
-    table = pd.read_csv(folder / PREDICTIONS)
+    table = read_predictions(folder / PREDICTIONS)
     tested = table[[f"p_{name}" for name in model.classes]].to_numpy()
     labels = table.label.map({name: k for k, name in enumerate(model.classes)}).to_numpy()
     tested_after = calibrated(tested, temperature)

@@ -1,6 +1,5 @@
 """What the records of calibration say, as tables, a figure and a sentence for chapter 9."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from datasets.reading import read_json
 from utils.reporting.runs import output_root
 from utils.reporting.tables.common import NONE, format_ci
 
@@ -19,7 +19,7 @@ BARS = 45  # bins of a distance
 def records(folder: Path | None = None) -> list[dict]:
     """All records in `saved_metrics/calibration/`, by the name of the model."""
     folder = folder or output_root() / "saved_metrics/calibration"
-    return [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return [read_json(path) for path in sorted(folder.glob("*.json"))]
 
 
 def calibration_table(found: list[dict] | None = None) -> pd.DataFrame:

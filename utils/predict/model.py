@@ -1,6 +1,5 @@
 """A saved model, ready to answer about images that no data set holds, and what its card says of it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.catalog import HEALTHY, DataError
+from datasets.reading import read_json
 from datasets.store.inputs import Preparation
 from datasets.store.preprocess import RawImage
 from utils.evaluation.mask_predictions import Padded
@@ -50,7 +50,7 @@ class SavedModel:
     def __init__(self, weights: Path):
         self.network = load_weights(weights)  # it has found card and weights to be of one another
         self.folder = Path(weights) if Path(weights).is_dir() else Path(weights).parent
-        self.card: dict[str, Any] = json.loads((self.folder / CARD).read_text())
+        self.card: dict[str, Any] = read_json(self.folder / CARD)
         self.name = run_name(self.card, self.folder)
         try:
             self.preparation = Preparation.of_card(self.card["input"])

@@ -1,11 +1,11 @@
 """The models in `saved_models/`: the table of them, which is taken by default, and how one is named."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from datasets.catalog import HEALTHY, DataError
+from datasets.reading import read_json
 from datasets.store.index import folds_digest
 from utils.predict.model import SavedModel
 from utils.reporting.runs import output_root
@@ -20,7 +20,7 @@ def cards(root: Path | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
     root = root or output_root() / "saved_models"
     for path in sorted(root.glob(f"*/*/*/{CARD}"), key=lambda path: path.parent.name):
         if path.with_name(WEIGHTS).is_file():
-            yield path.parent, json.loads(path.read_text())
+            yield path.parent, read_json(path)
 
 
 def best(root: Path | None = None) -> Path:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.catalog import HEALTHY, DataError
+from datasets.reading import read_json
 from datasets.store.images import ImageDataset
 from datasets.store.index import fingerprint, read_manifest, read_splits
 from datasets.store.masks import mask_file
@@ -39,7 +40,7 @@ def measure(path: Path, evidence: Evidence, resamples: int = 1000) -> Path:
     Raises:
         DataError: no record of the run, a data set that is not here, or one without masks.
     """
-    card = json.loads(path.with_name(CARD).read_text())
+    card = read_json(path.with_name(CARD))
     records = [record for record in evidence.records if record["id"] == path.parent.name]
     if not records:
         raise DataError(f"{path}: saved_metrics/ has no record of '{path.parent.name}', so its test set is not known")
@@ -119,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     for path in paths:
         done = [r for r in evidence.pointing if r["id"] == path.parent.name]
-        if done and not args.anew and done[0]["weights"] == json.loads(path.with_name(CARD).read_text())["sha256"]:
+        if done and not args.anew and done[0]["weights"] == read_json(path.with_name(CARD))["sha256"]:
             print(f"{path.parent.name}: measured before")
             continue
         try:

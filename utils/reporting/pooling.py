@@ -3,7 +3,6 @@
 `make tables` pools the runs in `saved_metrics/`; nothing is trained here.
 """
 
-import json
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from utils.evaluation.findings import evaluate_findings
 from utils.evaluation.intervals import number
 from utils.evaluation.screening import screening
 from utils.evaluation.segmentation import evaluate_masks
+from utils.reporting.intact import read_record
 from utils.reporting.records import METRICS, Evidence, load_evidence, run_folder, write_record
 from utils.reporting.runs import TASKS, Run
 
@@ -51,7 +51,7 @@ def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
 
 
 def _is_made_of(path: Path, records: dict[int, dict]) -> bool:
-    made_of = json.loads(path.read_text())["pooled"] if path.is_file() else None
+    made_of = read_record(path)["pooled"] if path.is_file() else None
     return made_of == {record["id"]: record["finished"] for _, record in sorted(records.items())}
 
 

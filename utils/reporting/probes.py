@@ -4,7 +4,6 @@ The features of a data set are computed once; the splits differ only in the logi
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from models.backbones import WeightsError
 from utils.evaluation.classification import evaluate, run_table, unseen, validation_table
 from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities
 from utils.evaluation.screening import threshold_for, tumour_or_none
+from utils.reporting.intact import read_record
 from utils.reporting.records import METRICS, on_old_folds, save_run
 from utils.reporting.runs import Run
 from utils.training.data import load_data
@@ -93,7 +93,7 @@ def probe_data_set(
 def _made(run: Run) -> bool:
     """Whether a run has its record, on the folds that are committed now."""
     path = run.metrics_folder / METRICS
-    return path.is_file() and not on_old_folds(json.loads(path.read_text()))
+    return path.is_file() and not on_old_folds(read_record(path))
 
 
 def _probe_run(run: Run, features: dict[str, tuple[np.ndarray, float]]) -> None:

@@ -1,9 +1,10 @@
 """`make tables`, after every new run: pools finished folds, writes `runs.csv`, the README's table and its image."""
 
 import re
+import sys
 from pathlib import Path
 
-from datasets.catalog import REPO
+from datasets.catalog import REPO, DataError
 from utils.files import write_atomically
 from utils.reporting import figures
 from utils.reporting.pooling import pool_folds
@@ -25,7 +26,14 @@ def runs_csv(evidence: Evidence) -> str:
 
 
 def main(root: Path = REPO) -> None:
-    """Pool finished patient folds, then write table and figure."""
+    """Pool finished patient folds, then write table and figure.
+
+    Raises:
+        DataError: a file of the evidence is damaged; then nothing is written.
+    """
+    if damaged := load_evidence(root / "saved_metrics").damaged:
+        more = f" ({len(damaged)} in all)" * (len(damaged) > 1)
+        raise DataError(f"tables are made of whole evidence alone: {damaged[0]}{more}")
     for path in pool_folds(root / "saved_metrics"):
         print(f"pooled: {path.parent.name}")
     evidence = load_evidence(root / "saved_metrics")
@@ -36,4 +44,7 @@ def main(root: Path = REPO) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DataError as error:
+        sys.exit(f"error: {error}")

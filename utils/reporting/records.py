@@ -6,6 +6,7 @@
 import gzip
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -16,10 +17,22 @@ from torch import nn
 
 from datasets import catalog
 from datasets.catalog import DataError
+from datasets.reading import read_json
 from datasets.store.index import fingerprint, folds_digest
 from utils.files import write_atomically
 from utils.recipes.published import published
 from utils.recipes.recipe import Recipe
+from utils.reporting.intact import (
+    HISTORY,
+    METRICS,
+    PREDICTIONS,
+    REMEDY,
+    VALIDATION,
+    check_files,
+    read_history,
+    read_predictions,
+    read_record,
+)
 from utils.reporting.runs import FULL_SIZE, Run, output_root
 from utils.reporting.weights import save_weights
 from utils.training.environment import git_revision, hardware, versions
@@ -27,9 +40,8 @@ from utils.training.loop import Fit
 
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
 PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
-METRICS, HISTORY = "metrics.json", "history.csv"
-PREDICTIONS, VALIDATION = "predictions.csv.gz", "validation.csv.gz"
 POINTING = "pointing.json"  # where a classifier looks, beside its record (`reporting/pointing.py`)
+FINDINGS = ("dataset", "data")  # what every finding of curation has
 
 
 def save_run(
@@ -128,12 +140,16 @@ def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
 @dataclass(frozen=True)
 class Evidence:
     """All that lies in a folder of evidence: the records of runs by id, the findings of curation by data set, and where
-    classifiers look, by the id of their run."""
+    classifiers look, by the id of their run.
+
+    `damaged`: a line for each run or finding that was left out, since a file of it is damaged.
+    """
 
     folder: Path
     records: list[dict]
     findings: list[dict]
     pointing: list[dict] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
     def of(self, task: str) -> list[dict]:
         """The records of one task, a key of `runs.TASKS`."""
@@ -174,21 +190,17 @@ class Evidence:
 
     def history(self, record: dict) -> pd.DataFrame:
         """The epochs of a run, a row each."""
-        return pd.read_csv(run_folder(self.folder, record) / HISTORY)
+        return read_history(run_folder(self.folder, record) / HISTORY)
 
     def predictions(self, record: dict) -> pd.DataFrame:
         """The test images of a run, a row each; of pooled folds, those of all folds."""
         folders = [run_folder(self.folder, record | {"id": one}) for one in record.get("pooled") or [record["id"]]]
-        return pd.concat([_table(folder / PREDICTIONS) for folder in folders], ignore_index=True)
+        return pd.concat([read_predictions(f / PREDICTIONS) for f in folders], ignore_index=True)
 
     def validation(self, record: dict) -> pd.DataFrame | None:
         """The validation images of a run, a row each; None where its predictions of them were not kept."""
         path = run_folder(self.folder, record) / VALIDATION
-        return _table(path) if path.is_file() else None
-
-
-def _table(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"group": str, "patient": str})
+        return read_predictions(path) if path.is_file() else None
 
 
 def run_folder(root: Path, record: dict) -> Path:
@@ -197,17 +209,38 @@ def run_folder(root: Path, record: dict) -> Path:
 
 
 def load_evidence(folder: Path | None = None) -> Evidence:
-    """What tables and figures are made of; `folder` is `saved_metrics/` by default."""
+    """What tables and figures are made of; `folder` is `saved_metrics/` by default.
+
+    A run with a damaged file is left out, and so is the pooled run that it is part of: a warning names the file.
+    """
     folder = folder or output_root() / "saved_metrics"
-    records = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/*/*/{METRICS}"))]
+    records, findings, damaged, spoilt = [], [], [], set()
+    for path in sorted(folder.glob(f"*/*/*/{METRICS}")):
+        try:
+            record = read_record(path)
+            check_files(path.parent)
+            records.append(record | {"old_folds": on_old_folds(record)})
+        except DataError as error:
+            damaged.append(str(error))
+            spoilt.add(path.parent.name)
+    for path in sorted((folder / "curation").glob("*.json")):
+        try:
+            findings.append(read_json(path, REMEDY, FINDINGS))
+        except DataError as error:
+            damaged.append(str(error))
+    pointing = []
+    for path in sorted(folder.glob(f"*/*/*/{POINTING}")):
+        try:
+            pointing.append(read_json(path, REMEDY, ["id"]))
+        except DataError as error:
+            damaged.append(str(error))
+    for line in damaged:
+        warnings.warn(f"left out: {line}", stacklevel=2)
+    records = [record for record in records if not spoilt & set(record.get("pooled", ()))]
     records.sort(key=lambda record: record["id"])
-    for record in records:
-        record["old_folds"] = on_old_folds(record)
-    findings = [json.loads(path.read_text()) for path in sorted((folder / "curation").glob("*.json"))]
-    pointing = [json.loads(path.read_text()) for path in sorted(folder.glob(f"*/*/*/{POINTING}"))]
     marks = {record["id"]: record["old_folds"] for record in records}
     pointing = [found | {"old_folds": marks[found["id"]]} for found in pointing if found["id"] in marks]
-    return Evidence(folder, records, findings, sorted(pointing, key=lambda found: found["id"]))
+    return Evidence(folder, records, findings, sorted(pointing, key=lambda found: found["id"]), damaged)
 
 
 def on_old_folds(record: Mapping) -> bool:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.calibration import CalibrationDisplay
 from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
 
-from utils.reporting.figures.common import MANY, PUBLISHED_COLOUR
+from utils.reporting.figures.common import MANY, PUBLISHED_COLOUR, plain
 from utils.reporting.tables.common import OLD_FOLDS, find_run, format_ci, mark
 
 
@@ -23,6 +23,7 @@ def confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
         predictions.label,
         predictions.predicted,
         labels=classes,
+        display_labels=[plain(c) for c in classes],
         cmap="Blues",
         colorbar=False,
         ax=axis,
@@ -46,7 +47,7 @@ def roc(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """One ROC curve a class, that class against the rest; many are not named, one without images has none."""
     figure, axis = plt.subplots(figsize=(4.6, 4))
     for c in (c for c in classes if 0 < predictions.label.eq(c).sum() < len(predictions)):
-        faint = {"curve_kwargs": {"color": "C0", "alpha": 0.3}} if len(classes) > MANY else {"name": c}
+        faint = {"curve_kwargs": {"color": "C0", "alpha": 0.3}} if len(classes) > MANY else {"name": plain(c)}
         RocCurveDisplay.from_predictions(predictions.label == c, predictions[f"p_{c}"], ax=axis, **faint)
     if len(classes) > MANY and axis.get_legend():
         axis.get_legend().remove()
@@ -124,10 +125,11 @@ def confusions(matrices: dict[str, np.ndarray], classes: Sequence[str]) -> Figur
     """Confusion matrices K×K of counts side by side, rows truth; colour shows the share of the true class."""
     figure, axes = plt.subplots(1, len(matrices), figsize=(3.6 * len(matrices), 3.4), squeeze=False, sharey=True)
     for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
-        table = pd.DataFrame(matrix, classes, classes)
+        names = [plain(c) for c in classes]
+        table = pd.DataFrame(matrix, names, names)
         share = table.div(table.sum(axis=1).clip(lower=1), axis=0)
         sns.heatmap(share, annot=table, fmt="d", cmap="Blues", vmin=0, vmax=1, cbar=False, ax=axis)
-        axis.set_title(title, fontsize=9)
+        axis.set_title(plain(title), fontsize=9)
         axis.set_xlabel("predicted")
         axis.tick_params(axis="x", rotation=30)
         axis.tick_params(axis="y", rotation=0)

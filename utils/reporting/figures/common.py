@@ -14,12 +14,17 @@ MANY = 12  # classes from which on a figure does not write each number
 SETS = {"train": "training", "val": "validation", "test": "test"}  # their names in a figure
 
 
+def plain(text: object) -> str:
+    """Text that comes from data (a patient, a class, a run), so that matplotlib takes no `$` in it for a formula."""
+    return str(text).replace("$", r"\$")
+
+
 def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure:
     """Images of each class in each set. `labels` maps "train", "val" and "test" to the labels of their images."""
-    sets = [pd.DataFrame({"label": values, "set": SETS[name]}) for name, values in labels.items()]
+    sets = [pd.DataFrame({"label": values.map(plain), "set": SETS[name]}) for name, values in labels.items()]
     many = len(classes) > MANY
     figure, axis = plt.subplots(figsize=(11, 4) if many else (7, 3))
-    sns.countplot(pd.concat(sets, ignore_index=True), x="label", hue="set", order=classes, ax=axis)
+    sns.countplot(pd.concat(sets, ignore_index=True), x="label", hue="set", order=[plain(c) for c in classes], ax=axis)
     if many:
         axis.tick_params(axis="x", rotation=90, labelsize=7)
     for bars in () if many else axis.containers:
@@ -39,7 +44,7 @@ def image_grid(images: np.ndarray, titles: Sequence[str], columns: int = 8, size
         axis.axis("off")
     for axis, image, text in zip(axes.flat, images, titles, strict=False):
         axis.imshow(image, cmap="gray")
-        axis.set_title(text, fontsize=8)
+        axis.set_title(plain(text), fontsize=8)
     figure.tight_layout()
     return figure
 
@@ -60,6 +65,7 @@ def curves(history: pd.DataFrame, kept: int, metric: str = "accuracy") -> Figure
 
 def counts(table: pd.DataFrame, xlabel: str = "", ylabel: str = "") -> Figure:
     """A table of counts as a heat map with its numbers; colour shows the share of the row."""
+    table = table.rename(index=plain, columns=plain)
     figure, axis = plt.subplots(figsize=(1.6 + 0.95 * table.shape[1], 1 + 0.4 * table.shape[0]))
     sns.heatmap(table.div(table.sum(axis=1), axis=0), annot=table, fmt="d", cmap="Blues", cbar=False, ax=axis)
     axis.set(xlabel=xlabel, ylabel=ylabel)

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from utils.reporting.figures.common import SETS
+from utils.reporting.figures.common import SETS, plain
 
 
 def shift_map(
@@ -17,8 +17,8 @@ def shift_map(
     for part, marker in (("val", "o"), ("test", "x")):
         for k, c in enumerate(classes):
             x, y = places[part][labels[part] == c].T
-            axis.scatter(x, y, s=14, marker=marker, color=f"C{k}", alpha=0.7, label=f"{c}, {SETS[part]}")
-    axis.set(xticks=[], yticks=[], title=title)
+            axis.scatter(x, y, s=14, marker=marker, color=f"C{k}", alpha=0.7, label=f"{plain(c)}, {SETS[part]}")
+    axis.set(xticks=[], yticks=[], title=plain(title))
     axis.legend(fontsize=7, ncol=2)
     figure.tight_layout()
     return figure

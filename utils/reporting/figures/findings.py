@@ -7,7 +7,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from utils.reporting.figures.common import PUBLISHED_COLOUR
+from utils.reporting.figures.common import PUBLISHED_COLOUR, plain
 
 RANKED = {"auc": "area under the ROC curve", "average_precision": "average precision"}
 
@@ -31,7 +31,7 @@ def finding_bars(per_class: Mapping[str, Mapping], images: int) -> Figure:
             axis.plot(entry["value"], y, "o", color="C0")
             axis.plot(0.5 if metric == "auc" else per_class[name]["images"] / images, y, "D", color=PUBLISHED_COLOUR)
         axis.set(title=title, xlim=(0, 1), ylim=(-0.6, len(names) - 0.4))
-    axes[0].set_yticks(range(len(names)), [f"{name} ({per_class[name]['images']})" for name in names])
+    axes[0].set_yticks(range(len(names)), [f"{plain(name)} ({per_class[name]['images']})" for name in names])
     figure.supxlabel("test set, 95 % interval over patients; diamond: a random order", fontsize=9)
     figure.tight_layout()
     return figure
@@ -40,12 +40,13 @@ def finding_bars(per_class: Mapping[str, Mapping], images: int) -> Figure:
 def together(shown: np.ndarray, findings: Sequence[str]) -> Figure:
     """How many images show two findings at once, N×K of 0 and 1; on the diagonal those that show one."""
     counts = (shown.T @ shown).astype(int)
+    names = [plain(finding) for finding in findings]
     side = 2 + 0.45 * len(findings)
     figure, axis = plt.subplots(figsize=(side, side))
     share = counts / np.maximum(np.diag(counts), 1)[:, None]
     sns.heatmap(share, annot=counts, fmt="d", cmap="Blues", cbar=False, square=True, ax=axis, annot_kws={"fontsize": 7})
-    axis.set_xticklabels(findings, rotation=90, fontsize=8)
-    axis.set_yticklabels(findings, rotation=0, fontsize=8)
+    axis.set_xticklabels(names, rotation=90, fontsize=8)
+    axis.set_yticklabels(names, rotation=0, fontsize=8)
     axis.set_title("images that show both; colour: share of the row's", fontsize=9)
     figure.tight_layout()
     return figure

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import RocCurveDisplay
 
 from utils.analysis.ablation import REFERENCE
-from utils.reporting.figures.common import PUBLISHED_COLOUR, SETS
+from utils.reporting.figures.common import PUBLISHED_COLOUR, SETS, plain
 
 LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
 
@@ -61,7 +61,7 @@ def show_reconstructions(images: np.ndarray, drawn: np.ndarray, titles: Sequence
         for axis, image, text in zip(axes[row], shown, titles, strict=True):
             axis.imshow(image, cmap="inferno" if row == 2 else "gray", vmin=0, vmax=top)
             axis.set(xticks=[], yticks=[])
-            axis.set_title(text if row == 0 else "", fontsize=8)
+            axis.set_title(plain(text) if row == 0 else "", fontsize=8)
         axes[row, 0].set_ylabel(side)
     figure.tight_layout()
     return figure
@@ -70,7 +70,9 @@ def show_reconstructions(images: np.ndarray, drawn: np.ndarray, titles: Sequence
 def errors_by_class(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Reconstruction error of the test images of each class, from the column `error`."""
     figure, axis = plt.subplots(figsize=(6, 3))
-    sns.violinplot(predictions, x="label", y="error", order=classes, log_scale=True, inner="quart", cut=0, ax=axis)
+    named = predictions.assign(label=predictions.label.map(plain))
+    order = [plain(c) for c in classes]
+    sns.violinplot(named, x="label", y="error", order=order, log_scale=True, inner="quart", cut=0, ax=axis)
     axis.set(xlabel="", ylabel="mean squared error", title="Reconstruction error of each class")
     figure.tight_layout()
     return figure

@@ -9,6 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from utils.reporting.figures.common import plain
+
 MASK_COLOURS = ((1.0, 0.25, 0.2), (0.2, 0.8, 0.3), (0.3, 0.5, 1.0))
 
 
@@ -37,10 +39,12 @@ def show_predictions(
         for axis, image, mask, text in zip(axes[row], images, shown, titles, strict=True):
             axis.imshow(overlay(image, mask))
             axis.set(xticks=[], yticks=[])
-            axis.set_title(text if row == 0 else "", fontsize=8)
+            axis.set_title(plain(text) if row == 0 else "", fontsize=8)
         axes[row, 0].set_ylabel(side)
     patches = [plt.Rectangle((0, 0), 1, 1, color=c) for c, _ in zip(MASK_COLOURS, names, strict=False)]
-    figure.legend(patches, names, ncol=len(names), loc="lower center", fontsize=8, frameon=False)
+    figure.legend(
+        patches, [plain(name) for name in names], ncol=len(names), loc="lower center", fontsize=8, frameon=False
+    )
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     return figure
 

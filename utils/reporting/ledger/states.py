@@ -1,8 +1,8 @@
 """How far a row of the ledger is, by its records and checkpoints, and what it lacks to be run here."""
 
-import json
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
@@ -17,6 +17,7 @@ from models.backbones import SQUEEZENET, TIMM
 from models.outline_classifier import BACKBONE
 from utils.parameters import read_parameters
 from utils.recipes import get_recipe
+from utils.reporting.intact import read_record
 from utils.reporting.ledger.rows import Row
 from utils.reporting.records import METRICS, on_old_folds, run_folder
 from utils.reporting.runs import Run
@@ -31,7 +32,11 @@ def record_of(run: Run, here: bool = True) -> dict | None:
     committed = run_folder(COMMITTED, {"task": run.task, "run": {"dataset": run.dataset}, "id": run.id})
     folders = [run.metrics_folder] * here + [committed] * (not run.quick)
     found = next((folder / METRICS for folder in folders if (folder / METRICS).is_file()), None)
-    return json.loads(found.read_text()) if found else None
+    try:
+        return read_record(found) if found else None
+    except DataError as error:
+        warnings.warn(f"taken as missing: {error}", stacklevel=2)
+        return None
 
 
 def state_of(row: Row, here: bool = True) -> str:

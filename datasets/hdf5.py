@@ -1,0 +1,67 @@
+"""Opens HDF5 files that others wrote: what leads out of a file, or claims a size it cannot have, is refused unread.
+
+HDF5 lets a file point at other files: links, virtual data sets, and external storage, by which any file that the reader
+may read becomes an image.
+"""
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from datasets.reading import reading
+
+MOST_BYTES = 2**28  # of one array that is read at once: a slice has well under a million pixels
+
+
+@contextmanager
+def opened(path: Path, remedy: str = "", what: str = "not a whole HDF5 file") -> Iterator[h5py.File]:
+    """The HDF5 file at `path`, for reading; what goes wrong in the block is a `DataError` that names the file."""
+    with reading(path, remedy, what), h5py.File(path, "r") as file:
+        yield file
+
+
+@contextmanager
+def opened_bytes(content: bytes) -> Iterator[h5py.File]:
+    """The same for a file's bytes, whose reader names it."""
+    with h5py.File(io.BytesIO(content), "r") as file:
+        yield file
+
+
+def array(group: h5py.Group, path: str, most: int | None = MOST_BYTES) -> h5py.Dataset:
+    """The array of numbers at `path` (names between slashes) below `group`, not read yet.
+
+    Args:
+        most: bytes that it may declare; None where it is not read at once.
+
+    Raises:
+        ValueError: it leads out of the file, or holds something else than numbers, or too many; `opened` names the
+            file.
+        KeyError: it is not there.
+    """
+    for name in path.split("/"):
+        if not isinstance(group, h5py.Group):
+            raise KeyError(path)
+        link = group.get(name, getlink=True)
+        if link is None:
+            raise KeyError(path)
+        if not isinstance(link, h5py.HardLink):
+            raise ValueError(f"'{path}' is a link to elsewhere ({type(link).__name__}), which is not followed")
+        group = group[name]
+    if not isinstance(group, h5py.Dataset):
+        raise ValueError(f"'{path}' is no array")
+    if group.id.get_create_plist().get_external_count() or group.is_virtual:
+        raise ValueError(f"'{path}' lies in other files, which are not read")
+    if group.dtype.kind not in "biuf":
+        raise ValueError(f"'{path}' holds {group.dtype}, not numbers")
+    if most is not None and group.size * group.dtype.itemsize > most:
+        raise ValueError(f"'{path}' claims {group.size * group.dtype.itemsize:,} bytes, more than a slice can have")
+    return group
+
+
+def read(group: h5py.Group, path: str) -> np.ndarray:
+    """The values of the array at `path`, see `array`."""
+    return array(group, path)[()]

@@ -1,0 +1,68 @@
+"""Reads files that may be damaged or hostile: whatever is wrong with one becomes one clear line.
+
+Every reader of the project goes through `reading`, so that no file, whatever is in it, ends in a traceback of the
+library that reads it. `hdf5.py` does so for HDF5.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from datasets.catalog import DataError
+
+
+@contextmanager
+def reading(path: Path | str, remedy: str = "", what: str = "cannot be read") -> Iterator[None]:
+    """Turn what reading `path` raises into a `DataError` of one line: the file, what is wrong, what to do.
+
+    All kinds of errors, since a library raises what a damaged file happens to make it raise (`KeyError`, `TypeError`,
+    `OverflowError`, `MemoryError`, …): keep the block to reading alone. A `DataError` passes as it is.
+
+    Args:
+        path: the file, or its name where its folder says nothing to the reader.
+        what: what is wrong in general; the error itself follows in brackets.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: {what} ({one_line(error)}){'; ' * bool(remedy)}{remedy}") from error
+
+
+def one_line(error: BaseException) -> str:
+    """The first line of an error's text, short and printable, or the name of its class where it has none."""
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return error.strerror  # without the path, which the message names already
+    text = str(error).strip() or type(error).__name__
+    if isinstance(error, KeyError):
+        text = f"{text} is missing"
+    return "".join(c if c.isprintable() else " " for c in text.splitlines()[0])[:120].strip()
+
+
+def read_json(path: Path, remedy: str = "", needs: Iterable[str] = ()) -> dict[str, Any]:
+    """The JSON object in a file; `DataError` where it is none, lacks one of `needs`, or is nested too deep."""
+    with reading(path, remedy, "not readable as JSON"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: holds a {type(content).__name__}, not a JSON object{'; ' * bool(remedy)}{remedy}")
+    if missing := [name for name in needs if name not in content]:
+        raise DataError(f"{path}: '{missing[0]}' is missing{'; ' * bool(remedy)}{remedy}")
+    return content
+
+
+def read_table(path: Path, remedy: str = "", needs: Iterable[str] = (), **how: Any) -> pd.DataFrame:
+    """The table in a CSV file (also compressed); `DataError` where it is none or lacks one of the columns `needs`.
+
+    Args:
+        how: of `pandas.read_csv`; by default all values are text, "" where nothing stands.
+    """
+    with reading(path, remedy, "not readable as a table"):
+        table = pd.read_csv(path, **(how or {"dtype": str, "keep_default_na": False}))
+    if missing := [name for name in needs if name not in table]:
+        raise DataError(f"{path}: its column '{missing[0]}' is missing{'; ' * bool(remedy)}{remedy}")
+    return table

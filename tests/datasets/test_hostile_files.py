@@ -1,0 +1,179 @@
+"""Files made to do harm: HDF5 that leads to other files, sizes that are not there, text that no table can hold."""
+
+import io
+import json
+import struct
+import time
+import zlib
+
+import h5py
+import numpy as np
+import pytest
+from archives import bring, mat, saved, zipped
+from store_copies import copied
+
+from datasets import catalog, hdf5
+from datasets.catalog import DataError
+from datasets.reading import read_json
+from datasets.sources import brats, cheng
+from datasets.store import manifest, preprocess
+from datasets.store.images import ImageDataset, read_masks
+from datasets.store.index import fingerprint, read_manifest
+
+SECRET = b"what only its owner may read" * 100
+
+
+def external(file: h5py.File, name: str, secret) -> None:
+    """An array whose bytes are those of another file."""
+    space, create = h5py.h5s.create_simple((40, 60)), h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    create.set_external(str(secret).encode(), 0, 40 * 60)
+    h5py.h5d.create(file.id, name.encode(), h5py.h5t.NATIVE_UINT8, space, create)
+
+
+def virtual(file: h5py.File, name: str, secret) -> None:
+    layout = h5py.VirtualLayout((40, 60), np.uint8)
+    layout[:] = h5py.VirtualSource(str(secret), "image", (40, 60))
+    file.create_virtual_dataset(name, layout)
+
+
+def linked(file: h5py.File, name: str, secret) -> None:
+    file[name] = h5py.ExternalLink(str(secret), "image")
+
+
+def soft(file: h5py.File, name: str, secret) -> None:
+    file["elsewhere"] = np.zeros((40, 60), np.uint8)
+    file[name] = h5py.SoftLink("/elsewhere")
+
+
+def compound(file: h5py.File, name: str, secret) -> None:
+    file[name] = np.zeros((40, 60), [("a", "i4"), ("b", "f8")])
+
+
+def objects(file: h5py.File, name: str, secret) -> None:
+    file.create_dataset(name, (40, 60), h5py.string_dtype())
+
+
+def huge(file: h5py.File, name: str, secret) -> None:
+    """Declared, never written: read, it would fill the memory with zeros."""
+    file.create_dataset(name, (2**20, 2**20), np.uint8, chunks=(2**10, 2**10), compression="gzip")
+
+
+HOSTILE = [external, virtual, linked, soft, compound, objects, huge]
+
+
+@pytest.fixture
+def secret(tmp_path):
+    path = tmp_path / "secret.h5"
+    with h5py.File(path, "w") as file:
+        file["image"] = np.frombuffer(SECRET[: 40 * 60], np.uint8).reshape(40, 60)
+    return path
+
+
+@pytest.mark.parametrize("make", HOSTILE)
+@pytest.mark.parametrize("name", ["image", "tumorMask"])
+def test_a_mat_file_that_leads_elsewhere_is_refused_unread(tmp_path, secret, make, name):
+    path = tmp_path / "1.mat"
+    path.write_bytes(mat(1, "100360", 0))
+    with h5py.File(path, "a") as file:
+        del file["cjdata"][name]
+        make(file, f"cjdata/{name}", secret)
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"figshare's \.mat files \('cjdata/\w+' (lies|is a link|holds|claims)"):
+        cheng.read(catalog.get("cheng"), tmp_path, "1.mat")
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("make", HOSTILE)
+def test_a_slice_of_brats_that_leads_elsewhere_is_refused_unread(tmp_path, secret, make):
+    path = tmp_path / "volume_1_slice_0.h5"
+    with h5py.File(path, "w") as file:
+        make(file, "image", secret)
+        file["mask"] = np.zeros((40, 60, 3), np.uint8)
+    with pytest.raises(DataError, match=r"volume_1_slice_0\.h5: .*'image' (lies|is a link|holds|claims)"):
+        brats._read_slice(path)
+
+
+@pytest.mark.parametrize("make", [external, virtual, linked, soft])
+def test_a_store_that_leads_elsewhere_is_refused_unread(small_phantom, tmp_path, monkeypatch, secret, make):
+    home = copied(small_phantom, tmp_path, monkeypatch)
+    with h5py.File(home / "images.h5", "a") as file:
+        del file["image"], file["mask"]
+        make(file, "image", secret)
+        file["mask"] = h5py.ExternalLink(str(secret), "image")
+    for read in (lambda: ImageDataset("phantom", [0]), lambda: read_masks("phantom", np.arange(2))):
+        with pytest.raises(DataError, match=r"'(image|mask)' (lies in other files|is a link)"):
+            read()
+
+
+def test_an_array_inside_a_file_is_read(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["group/array"] = np.arange(6)
+    with hdf5.opened(tmp_path / "a.h5") as file:
+        assert hdf5.read(file, "group/array").tolist() == list(range(6))
+        with pytest.raises(KeyError):
+            hdf5.read(file, "group/other")
+
+
+ODD_PIDS = {
+    "half a surrogate pair": [0xD800, 65],
+    "no character": [0x110000],
+    "infinite": [np.inf],
+    "a bell": [7, 65],
+    "endless": [65] * 1000,
+}
+
+
+@pytest.mark.parametrize("codes", ODD_PIDS.values(), ids=ODD_PIDS)
+def test_one_odd_mat_is_left_out_and_the_others_are_brought_in(tmp_path, monkeypatch, codes, capsys):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
+    mats = {f"{i + 1}.mat": mat(i % 3 + 1, f"1{i // 3:05}", seed=i) for i in range(120)}
+    buffer = io.BytesIO(mats["7.mat"])
+    with h5py.File(buffer, "a") as file:
+        del file["cjdata"]["PID"]
+        file["cjdata/PID"] = np.array(codes)
+    archive = saved(tmp_path, zipped(mats | {"7.mat": buffer.getvalue()}))
+    assert bring("cheng", archive, "--size", "32") == 0
+    assert "left out 7.mat: not one of figshare's .mat files" in capsys.readouterr().err
+    assert len(manifest.read_rows(tmp_path / "data/cheng/manifest.csv")) == 119
+
+
+def test_a_line_of_99_million_pixels_is_refused_at_once():
+    header = struct.pack(">IIBBBBB", 99_000_000, 1, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(99_000_001), 1)), (b"IEND", b"")]
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, data in chunks:
+        content += struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+    began = time.monotonic()
+    with pytest.raises(DataError, match="99000000×1 pixels are too many for a slice"):
+        preprocess.decode(content)
+    assert time.monotonic() - began < 2
+
+
+def test_brackets_50_000_deep_are_one_line(tmp_path):
+    path = tmp_path / "log.json"
+    path.write_text("[" * 50_000)
+    with pytest.raises(DataError, match=r"log\.json: not readable as JSON \(.*\)$"):
+        read_json(path)
+    assert manifest.read_log(tmp_path) is None
+
+
+def test_a_message_is_one_line_whatever_the_file_holds():
+    assert str(DataError("a.csv: '\x1b[31mred\nblue\u2028'")) == "a.csv: ' [31mred blue '"
+
+
+@pytest.mark.parametrize("victim", ["manifest.csv", "images.h5"])
+def test_a_set_that_is_not_what_its_log_vouches_for_is_not_trained_on(small_phantom, tmp_path, monkeypatch, victim):
+    """Also where HDF5's own checksums do not show it: one patient's name, or a byte between the chunks."""
+    home = copied(small_phantom, tmp_path, monkeypatch)
+    manifest.write_log(home, {"name": "phantom", "broken": []})
+    whole = fingerprint("phantom")
+    content = bytearray((home / victim).read_bytes())
+    content[-2] ^= 1
+    (home / victim).write_bytes(content)
+    with pytest.raises(DataError, match=rf"{victim}: has other bytes than were written.*download\.py phantom --check"):
+        fingerprint("phantom")
+    if victim == "manifest.csv":
+        with pytest.raises(DataError, match="other bytes than were written"):
+            read_manifest("phantom")
+    (home / victim).write_bytes((small_phantom / "phantom" / victim).read_bytes())
+    assert fingerprint("phantom") == whole and json.loads((home / "log.json").read_text())["images_sha256"]

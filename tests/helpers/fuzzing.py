@@ -1,0 +1,102 @@
+"""Damages a reader's file again and again, and judges what the reader makes of it."""
+
+import contextlib
+import io
+import os
+import signal
+import tempfile
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mutations import mutations
+from readers import READERS, REFUSED
+
+PATIENCE = 30  # seconds for one file
+
+
+class Hangs(Exception):
+    """A reader takes longer than `PATIENCE`."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one damaged file: `fault` "" where it was read, or refused in one line."""
+
+    reader: str
+    number: int
+    refused: bool
+    fault: str = ""
+
+
+def fuzz(reader: str, tries: int, seed: int = 0, only: Sequence[int] = ()) -> Iterator[Verdict]:
+    """Verdicts on `tries` damaged files of a reader; `only` some of them, by number."""
+    with tempfile.TemporaryDirectory() as outside, _environment(outside):
+        work = Path(outside) / "work"
+        work.mkdir()
+        victim = READERS[reader].make(work)
+        whole = victim.read_bytes()
+        before = _listing(work)
+        for number, content in enumerate(mutations(whole, tries, seed)):
+            if only and number not in only:
+                continue
+            victim.write_bytes(content)
+            yield judged(reader, number, work)
+            _restore(work, before, victim, whole)
+            if (found := sorted(path.name for path in Path(outside).iterdir())) != ["work"]:
+                yield Verdict(reader, number, False, f"wrote outside its folder: {found}")
+                return
+
+
+def judged(reader: str, number: int, work: Path) -> Verdict:
+    """Read the file as it lies in `work`."""
+    signal.signal(signal.SIGALRM, _hang)
+    signal.alarm(PATIENCE)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            READERS[reader].read(work)
+        return Verdict(reader, number, False)
+    except REFUSED as error:
+        lines = str(error).strip().splitlines()
+        fault = "" if len(lines) == 1 and len(lines[0]) < 1000 else f"refused in {len(lines)} lines"
+        return Verdict(reader, number, True, fault)
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)
+        ours = next((frame for frame in reversed(where) if "/site-packages/" not in frame.filename), where[-1])
+        line = f"{type(error).__name__} at {Path(ours.filename).name}:{ours.lineno}: {str(error)[:80]!r}"
+        return Verdict(reader, number, False, line)
+    finally:
+        signal.alarm(0)
+
+
+def _hang(*_: object) -> None:
+    raise Hangs(f"longer than {PATIENCE} s")
+
+
+@contextlib.contextmanager
+def _environment(outside: str) -> Iterator[None]:
+    """Data root in the folder that is fuzzed."""
+    before = {name: os.environ.get(name) for name in ("BRAIN_MRI_DATA", "BRAIN_MRI_OUTPUT")}
+    os.environ["BRAIN_MRI_DATA"] = os.environ["BRAIN_MRI_OUTPUT"] = f"{outside}/work"
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _listing(folder: Path) -> set[Path]:
+    return set(folder.rglob("*"))
+
+
+def _restore(work: Path, before: set[Path], victim: Path, whole: bytes) -> None:
+    """Take away what the reader wrote, and put the whole file back."""
+    for path in sorted(_listing(work) - before, reverse=True):
+        path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    victim.write_bytes(whole)

@@ -1,0 +1,20 @@
+"""A record with every field that one must have, for tests that look at a few of them."""
+
+from dataclasses import asdict
+
+from utils.reporting.runs import TASKS, Run
+
+
+def without_task(run: Run) -> dict:
+    """The run as a record has it, whose task stands beside it."""
+    return {name: value for name, value in asdict(run).items() if name != "task"}
+
+
+def whole(run: Run, **changes: object) -> dict:
+    """The record of `run` with `changes`; metrics that are not given have no value."""
+    none = {"value": None, "low": None, "high": None}
+    empty = {"training": None, "recipe": None, "published": None, "parameters": 0, "images": 0, "groups": 0}
+    record = {"id": run.id, "task": run.task, "run": without_task(run), "data": {}, "per_class": {}, "metrics": {}}
+    record |= empty | changes
+    record["metrics"] = {name: none for name in TASKS[run.task]} | record["metrics"]
+    return record

@@ -1,0 +1,124 @@
+"""`.ci/slurm.sh`: it trusts no folder that somebody else may have laid, and its daemons serve this machine alone."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from datasets.catalog import REPO
+
+SCRIPT = REPO / ".ci/slurm.sh"
+OURS = "ClusterName=brainmri\n"
+PROGRAMS = ("sinfo", "scancel", "slurmctld", "slurmd", "munged")
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """`call(word, **environment)` runs the script with SLURM's programs replaced by ones that note their call."""
+    (tmp_path / "bin").mkdir()
+    for name in PROGRAMS:
+        program = tmp_path / "bin" / name
+        program.write_text(f'#!/bin/sh\necho "{name} $SLURM_CONF" >>{tmp_path}/calls\nprintf "brain1\\nbrain2\\n"\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name in ("SLURM_CONF", "BRAIN_MRI_SLURM"):
+        monkeypatch.delenv(name, raising=False)
+
+    def run(word: str, **environment: str) -> tuple[subprocess.CompletedProcess, str]:
+        (tmp_path / "calls").write_text("")
+        done = subprocess.run(
+            [SCRIPT, word], capture_output=True, text=True, timeout=60, env=os.environ | environment, check=False
+        )
+        return done, (tmp_path / "calls").read_text()
+
+    return run
+
+
+def laid(folder: Path, mode: int = 0o755, owner: int | None = None, file_mode: int = 0o644) -> Path:
+    """A folder with a configuration in it, as anyone may lay it."""
+    folder.mkdir()
+    (folder / "slurm.conf").write_text(OURS)
+    (folder / "slurm.conf").chmod(file_mode)
+    folder.chmod(mode)
+    if owner is not None:
+        os.chown(folder, owner, -1)
+    return folder
+
+
+UNSAFE = {
+    "writable by all": {"mode": 0o777},
+    "writable by the group": {"mode": 0o775},
+    "a configuration writable by all": {"file_mode": 0o666},
+    "another's": {"owner": 65534},
+}
+
+
+@pytest.mark.parametrize("word", ["start", "stop", "status"])
+@pytest.mark.parametrize("named_by", ["SLURM_CONF", "BRAIN_MRI_SLURM"])
+@pytest.mark.parametrize("how", [*UNSAFE, "a link"])
+def test_a_configuration_that_others_may_have_laid_is_never_loaded(tmp_path, call, how, named_by, word):
+    if how == "another's" and os.geteuid():
+        pytest.skip("only root can lay another's folder")
+    folder = laid(tmp_path / "slurm", **UNSAFE.get(how, {}))
+    if how == "a link":
+        folder = folder.rename(tmp_path / "elsewhere")
+        (tmp_path / "slurm").symlink_to(folder)
+    named = {"SLURM_CONF": f"{tmp_path}/slurm/slurm.conf", "BRAIN_MRI_SLURM": f"{tmp_path}/slurm"}[named_by]
+    done, calls = call(word, **{named_by: named})
+    assert f"{tmp_path}/slurm/slurm.conf" not in calls and (folder / "slurm.conf").read_text() == OURS
+    if word == "start" and named_by == "BRAIN_MRI_SLURM":
+        assert done.returncode == 1 and "is there already" in done.stderr and calls == ""
+    if word == "start" and named_by == "SLURM_CONF":
+        made = Path(re.search("export SLURM_CONF=(.*)", done.stdout)[1]).parent
+        subprocess.run([SCRIPT, "stop"], env=os.environ | {"SLURM_CONF": f"{made}/slurm.conf"}, check=True)
+    if word == "status":
+        assert done.returncode == 1
+
+
+def test_what_is_ours_is_taken_and_removed(tmp_path, call):
+    conf = laid(tmp_path / "slurm") / "slurm.conf"
+    done, calls = call("status", SLURM_CONF=str(conf))
+    assert done.returncode == 0 and calls == f"sinfo {conf}\n"
+    done, calls = call("stop", SLURM_CONF=str(conf))
+    assert done.returncode == 0 and not conf.parent.exists()
+
+
+def test_each_start_has_a_new_folder_that_only_we_can_write(tmp_path, call):
+    folders = []
+    for _ in range(2):
+        done, calls = call("start")
+        assert done.returncode == 0, done.stderr
+        conf = Path(re.fullmatch("export SLURM_CONF=(.*)\n", done.stdout)[1])
+        folders.append(conf.parent)
+        assert f"slurmctld {conf}\n" in calls
+        assert conf.parent.stat().st_uid == os.geteuid() and not conf.parent.stat().st_mode & 0o022
+        assert (conf.parent / "munge.key").stat().st_mode & 0o777 == 0o600
+    for folder in folders:
+        assert call("stop", SLURM_CONF=f"{folder}/slurm.conf")[0].returncode == 0
+        assert not folder.exists()
+    assert folders[0] != folders[1]
+
+
+def listening(pid: int) -> list[str]:
+    """Addresses, as in /proc/net/tcp, on which a process listens."""
+    sockets = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    found = []
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                found.append(fields[1])
+    return found
+
+
+@pytest.mark.slurm
+def test_its_daemons_listen_on_the_loopback_address_alone():
+    conf = Path(os.environ.get("SLURM_CONF", "none"))
+    if not conf.is_file() or OURS not in conf.read_text():
+        pytest.skip("no cluster of .ci/slurm.sh is running here")
+    for name in ("slurmctld", "slurmd-brain1", "slurmd-brain2"):
+        addresses = listening(int((conf.parent / f"{name}.pid").read_text()))
+        assert addresses, name
+        assert all(address.startswith("0100007F:") for address in addresses), f"{name} listens on {addresses}"
