@@ -10,7 +10,7 @@ FROM_OUTLINE = replace(
     ONE_CYCLE,
     name="from-outline",
     source="onecycle, for the encoder's last two blocks and a decoder; the losses balanced as in S0",
-    epochs=4,
+    epochs=24,
     lr=3e-4,
     unfreeze=14,  # layers: the two blocks of the third stage, and the norm behind them
     balance="ema",

@@ -70,10 +70,14 @@ def localisation_budgets(evidence: Evidence) -> list[dict[str, dict[int, dict]]]
 
 
 def localisation_runs(evidence: Evidence) -> pd.DataFrame:
-    """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds."""
-    rows = []
-    for runs in localisation_budgets(evidence):
-        found = compare(runs, evidence.predictions, reference=PLAIN)
+    """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds; then runs that
+    have no plain classifier of their budget beside them."""
+    rows, together = [], localisation_budgets(evidence)
+    compared = {record["id"] for runs in together for seeds in runs.values() for record in seeds.values()}
+    alone = [r for r in evidence.localisation if r["id"] not in compared]
+    for runs in together + [{r["run"]["recipe"]: {r["run"]["seed"]: r}} for r in alone]:
+        reference = PLAIN if runs in together else next(iter(runs))
+        found = compare(runs, evidence.predictions, reference=reference)
         for name, seeds in runs.items():
             record, entry = next(iter(seeds.values())), found[name]
             run, outline = record["run"], record.get("outline") or {}
@@ -88,7 +92,7 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
                     "seeds": len(seeds),
                     "validation %": f"{100 * entry['validation']:.1f}",
                     "accuracy": format_ci(entry["accuracy"]) + mark(record),
-                    "minus name-only, points": NONE if name == PLAIN else format_ci(entry["difference"], sign=True),
+                    "minus name-only, points": NONE if name == reference else format_ci(entry["difference"], sign=True),
                     "Dice": format_ci(outline["dice"]) if outline else NONE,
                     "the outline points": format_ci(outline["pointing"]) if outline else NONE,
                     "Grad-CAM points": format_ci(looked["pointing"]) if looked else NONE,
