@@ -16,6 +16,8 @@ from safetensors import SafetensorError
 from datasets.catalog import DataError
 
 PROBE = bytes(2**16)
+UMASK = os.umask(0o077)  # it can be read only by setting it
+os.umask(UMASK)
 
 
 @contextmanager
@@ -36,6 +38,7 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
+            os.fchmod(file.fileno(), 0o666 & ~UMASK)  # safetensors lets nobody else read its files
             os.fsync(file.fileno())
         if before and path.exists():
             os.replace(path, before)

@@ -5,13 +5,17 @@ log, and exit codes that a scheduler can act on. `jobs/run.sh` calls it in every
 """
 
 import argparse
+import fcntl
 import logging
 import os
+import re
+import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,12 @@ from utils.files import refusal
 from utils.parameters import Parameter, overrides, read_parameters, show
 
 DONE, FAILED, USAGE, PAUSED = 0, 1, 2, 75  # 75 = EX_TEMPFAIL: the same command resumes
+OUT_OF_MEMORY = "out of memory: try a smaller batch_size or image_size, or ask for more (`sbatch --mem`)"
+NO_MEMORY = re.compile(
+    r"MemoryError|out of memory|not enough memory|can't allocate memory|Cannot allocate memory", re.I
+)
+SOCKETS, PREFIX = Path("/tmp"), "honest-brain-mri-kernel-"  # not $TMPDIR: a socket's path must stay short
+_held: list[int] = []  # descriptors of locks, until the process ends
 PATHS = ("BRAIN_MRI_OUTPUT", "BRAIN_MRI_DATA", "BRAIN_MRI_STOP")
 
 
@@ -37,7 +47,7 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
     saved = output if first else None
     _prepare_process()
     cells = _CellLog(first)
-    sockets = tempfile.TemporaryDirectory(dir="/tmp")  # not $TMPDIR: a socket's path must stay short
+    sockets = _socket_folder()
     try:
         if saved:
             output.parent.mkdir(parents=True, exist_ok=True)
@@ -48,7 +58,7 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
             cwd=path.parent,
             kernel_name="python3",
             language="python",
-            kernel_manager_class=_kernel_manager(Path(sockets.name)),
+            kernel_manager_class=_kernel_manager(sockets),
             on_cell_execute=cells,
             progress_bar=False,
             stdout_file=sys.stdout if first else None,
@@ -64,14 +74,39 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
     except SystemExit as stop:  # raised by our handler of SIGTERM and SIGINT
         return _fail(f"{path.name} stopped by a signal {cells.where()}", saved, stop.code)
     except DeadKernelError:
-        remedy = "often out of memory: try a smaller batch or image, or `sbatch --mem`"
-        return _fail(f"{path.name}: the kernel died {cells.where()}; {remedy}", saved)
+        return _fail(f"{path.name}: the kernel died {cells.where()}; often {OUT_OF_MEMORY}", saved)
     except (RuntimeError, TimeoutError) as error:
         return _fail(f"{path.name}: the kernel does not answer {cells.where()}: {error}", saved)
     except OSError as error:
         return _fail(refusal(output, error))
     finally:
-        sockets.cleanup()
+        shutil.rmtree(sockets, ignore_errors=True)
+
+
+def _socket_folder() -> Path:
+    """A new folder for the sockets of a kernel; those that killed processes have left are taken away.
+
+    Its owner holds a lock in it, which the system lifts with the process.
+    """
+    for left in SOCKETS.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            if left.stat().st_uid == os.getuid() and not left.is_symlink():
+                _locked(left)
+                shutil.rmtree(left)
+    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=SOCKETS))
+    _held.append(_locked(folder))
+    return folder
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor that holds the lock of a folder; `BlockingIOError` where another process holds it."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _prepare_process() -> None:
@@ -156,6 +191,8 @@ def _cell_failed(error: Any, path: Path, output: Path | None) -> int:
         return PAUSED
     print(strip_color("\n".join(error.traceback)), file=sys.stderr)
     what = f"{error.ename}: {strip_color(error.evalue)}".strip().splitlines()[0]
+    if NO_MEMORY.search(f"{error.ename}: {error.evalue}"):
+        what += f"; {OUT_OF_MEMORY}"
     return _fail(f"{path.name}, cell {error.cell_index + 1}: {what}", output)
 
 

@@ -6,6 +6,7 @@
 import contextlib
 import io
 import shutil
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from datasets.catalog import DataError, Dataset
 if TYPE_CHECKING:
     from kaggle.api.kaggle_api_extended import KaggleApi
 
+TOKENS = (Path("~/.kaggle/kaggle.json"), Path("~/.config/kaggle/kaggle.json"), Path("~/.kaggle/access_token"))
 TOKEN_PAGE = "https://www.kaggle.com/settings/api"
 
 
@@ -47,6 +49,9 @@ def fetch(dataset: Dataset, folder: Path, quiet: bool = False) -> Path:
 
 def _client(by_hand: str) -> "KaggleApi":
     """Kaggle's client, logged in.  Its mere import looks for a token and, without one, prints a page."""
+    for token in TOKENS:
+        if token.expanduser().is_file() and token.expanduser().stat().st_mode & 0o077:
+            print(f"note: {token}: others on this machine can read your token; run: chmod 600 {token}", file=sys.stderr)
     with contextlib.redirect_stdout(io.StringIO()):
         import kaggle
 
