@@ -47,10 +47,11 @@ ENTRY = {"value": 0.5, "low": 0.4, "high": 0.6}
 
 
 def record_of(run: Run, **changes: object) -> dict:
-    """What the tables read of a record."""
+    """A record with all that every record has."""
+    rest = {"parameters": 0, "data": {}, "published": None, "per_class": {}, "images": 6, "groups": 6}
     fields = {name: value for name, value in vars(run).items() if name != "task"}
     metrics = dict.fromkeys(("accuracy", "macro_precision", "macro_recall", "macro_f2", "macro_auc"), ENTRY)
-    return {"id": run.id, "task": run.task, "run": fields, "recipe": None, "metrics": metrics, "images": 6} | changes
+    return {"id": run.id, "task": run.task, "run": fields, "recipe": None, "metrics": metrics} | rest | changes
 
 
 def test_s1s_table_shows_its_protocol_on_another_set_with_decisions_of_patients():
@@ -91,13 +92,13 @@ def test_one_command_writes_the_table_and_the_curves(tmp_path, monkeypatch, caps
     write_record(run.metrics_folder / "metrics.json", record_of(run, training=training))
     classes = ["glioma", "meningioma", "pituitary"]
     probs = np.random.default_rng(0).dirichlet([1, 1, 1], 30)
-    table = pd.DataFrame({"label": np.resize(classes, 30), "group": range(30), "patient": ""})
+    table = pd.DataFrame({"label": np.resize(classes, 30), "path": [f"{i}.png" for i in range(30)], "group": range(30)})
     write_predictions(
         run.metrics_folder / "predictions.csv.gz",
         table.assign(**{f"p_{c}": probs[:, i] for i, c in enumerate(classes)}),
     )
     epochs = {f"{part}_{name}": [0.5, 0.4] for part in ("train", "val") for name in ("loss", "accuracy")}
-    pd.DataFrame({"epoch": [1, 2], **epochs}).to_csv(run.metrics_folder / "history.csv", index=False)
+    pd.DataFrame({"epoch": [1, 2], "seconds": 1.0, **epochs}).to_csv(run.metrics_folder / "history.csv", index=False)
     assert reported.main(["s1", "--folder", str(tmp_path / "out")]) == 0
     assert "| SqueezeNet (not in the report) | cheng |" in (tmp_path / "out/s1.md").read_text()
     made = sorted(path.name.removeprefix(run.id) for path in (tmp_path / "out").glob("*.png"))
