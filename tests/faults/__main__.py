@@ -6,6 +6,7 @@ the others keep what was measured before, with its date.
 
 import argparse
 import json
+import multiprocessing
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from datetime import UTC, datetime
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from fuzzing import fuzz
@@ -85,16 +87,28 @@ def tests(files: str, chosen: str) -> Counts:
 
 
 def damaged_files(reader: str, tries: int, seed: int) -> Counts:
-    """Fuzz one reader in a process of its own: a crash is lost, too."""
+    """Fuzz one reader in a process of its own, forked since imports take seconds: a crash is lost, too."""
     counts = Counts()
-    command = [sys.executable, __file__, "--fuzz", reader, "--tries", str(tries), "--seed", str(seed)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=REPO, check=False)
-    for line in done.stdout.splitlines():
-        if line.startswith("verdict "):
-            counts.add(line.removeprefix("verdict ").strip())
-    if done.returncode:
-        counts.add(f"the process ended with {done.returncode} after {counts.tries} files")
+    forked = multiprocessing.get_context("fork")
+    verdicts, sender = forked.Pipe(duplex=False)
+    process = forked.Process(target=_fuzz_into, args=(sender, reader, tries, seed))
+    process.start()
+    sender.close()
+    while True:
+        try:
+            verdict = verdicts.recv()
+        except EOFError:
+            break
+        counts.add(f"file {verdict.number}: {verdict.fault}" if verdict.fault else "")
+    process.join()
+    if process.exitcode:
+        counts.add(f"the process ended with {process.exitcode} after {counts.tries} files")
     return counts
+
+
+def _fuzz_into(sender: Connection, reader: str, tries: int, seed: int) -> None:
+    for verdict in fuzz(reader, tries, seed):
+        sender.send(verdict)
 
 
 def kills(name: str, wanted: int, seed: int) -> Counts:
@@ -146,9 +160,9 @@ def page(record: dict[str, dict]) -> str:
         f"of these {files:,} damaged files, in {minutes:.0f} minutes; {lost:,} lost.",
         "",
         "*Survived*: after a kill the run goes on to the same weights, predictions and history, byte by byte; a "
-        "damaged or hostile file is read, or refused in one line that says what is wrong, and nothing outside its folder "
-        "is written; what the disk, the network or the memory refuses is said in one line, and the same command goes on. "
-        "Everything else is *lost*.",
+        "damaged or hostile file is read, or refused in one line that says what is wrong, and nothing outside its "
+        "folder is written; what the disk, the network or the memory refuses is said in one line, and the same "
+        "command goes on. Everything else is *lost*.",
         "",
         "Not measured: power failures, disks that lie about `fsync`, locks between nodes of a real cluster, GPUs. The "
         "quota is an injected error, since root has none; the clock is set back for Python and the files, not for the "
@@ -173,12 +187,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=13, metavar="N", help="kills for each chapter (13)")
     parser.add_argument("--seed", type=int, default=0, help="of damages and moments (0)")
     parser.add_argument("--list", action="store_true", help="print the parts and stop")
-    parser.add_argument("--fuzz", metavar="READER", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.fuzz:
-        for verdict in fuzz(args.fuzz, args.tries, args.seed):
-            print("verdict", f"file {verdict.number}: {verdict.fault}" if verdict.fault else "", flush=True)
-        return 0
     every = parts(args)
     if args.list:
         print("\n".join(every))
