@@ -6,7 +6,7 @@ READY := .venv/ready
 TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lab app tables chapters site weights
+.PHONY: help setup run test faults lab app tables chapters site weights
 .NOTPARALLEL:
 
 help: ## this list
@@ -28,6 +28,12 @@ test: setup ## ruff, every notebook in quick mode (nbval), and all tests; SLURM'
 	$(BIN)/pytest -p no:cacheprovider $(TWO) --nbval-lax --nbval-current-env notebooks || status=1; \
 	$(BIN)/pytest -p no:cacheprovider $(TWO) || status=1; \
 	exit $$status
+
+# Parts of it: make faults ARGS="--only killed". About 35 minutes on two cores that do nothing else.
+faults: setup ## kills, full disks, damaged files, lost networks: thousands of tries, table in docs/reliability.md
+	@folder=$$(mktemp -d) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
+	export BRAIN_MRI_DATA="$$folder/data" OMP_NUM_THREADS=1 PYTHONPATH=tests/helpers; \
+	$(BIN)/python datasets/download.py phantom && $(BIN)/python tests/faults $(ARGS)
 
 tables: setup ## runs.csv, the README's table and figure, the ledger of runs, the chapter of results, from saved_metrics/
 	$(BIN)/python -m utils.reporting.readme

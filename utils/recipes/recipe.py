@@ -37,6 +37,9 @@ class Recipe:
             tta_draws: how often, besides the image as it is.
         balance: of several losses, a key of `balancing.BALANCES`; balance_lr: the rate of weights that it learns.
         model_args: what the model is built with besides its channels.
+        accumulate: into how many parts a batch is divided whose gradients are added up before a step (gradient
+            accumulation): the memory of a part, the step of the whole batch. Exact but for rounding where a loss is a
+            mean over images and the model has no batch norm.
         select: which epoch's weights are kept: "last", or "best" by validation accuracy. Never by the test set.
         val_fraction: share of the training set that is held out for validation, cut by group.
     """
@@ -71,6 +74,7 @@ class Recipe:
     model_args: Mapping[str, int | bool | str] = field(default_factory=dict)
     select: str = "last"
     val_fraction: float = 0.1
+    accumulate: int = 1
 
     def in_stages(self) -> list["Recipe"]:
         """This recipe itself, or a recipe for each of its stages, in order."""

@@ -69,7 +69,8 @@ def identity_of(model: nn.Module, task: nn.Module, train: ImageDataset, val: Ima
 def recipe_facts(recipe: Recipe, seed: int) -> dict[str, object]:
     """All values of a recipe that training depends on, and the seed."""
     values = dataclasses.asdict(recipe)
-    return {name: value for name, value in values.items() if name != "source"} | {"seed": seed}
+    left_out = {"source"} | ({"accumulate"} if recipe.accumulate == 1 else set())  # older checkpoints do not name it
+    return {name: value for name, value in values.items() if name not in left_out} | {"seed": seed}
 
 
 def starting_weights(model: nn.Module) -> dict[str, list[float]]:

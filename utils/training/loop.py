@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -169,7 +170,9 @@ def fit_stage(
         set_seed(epoch_seed(seed, epoch), device_specific=True)
         train_loader.set_epoch(epoch)
         row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-        row |= train_epoch(prepared, task, train_loader, optimizer, accelerator, title(epoch, recipe), by_batch)
+        row |= train_epoch(
+            prepared, task, train_loader, optimizer, accelerator, title(epoch, recipe), by_batch, recipe.accumulate
+        )
         row |= validate(prepared, task, val_loader, accelerator)
         refuse_poisoned(row["val_loss"], model, task, title(epoch, recipe), accelerator)
         if scheduler and not by_batch:
@@ -194,30 +197,44 @@ def stalled(history: list[dict], monitor: str, patience: int) -> bool:
     return 0 < patience < len(values) and max(values[-patience:]) <= max(values[:-patience])
 
 
-def train_epoch(model, task, loader, optimizer, accelerator, bar_title: str, by_batch=None) -> dict[str, float]:
+def train_epoch(
+    model, task, loader, optimizer, accelerator, bar_title: str, by_batch=None, accumulate: int = 1
+) -> dict[str, float]:
     """One pass over `loader`; returns `train_loss`, the mean of what is minimised, and the metrics on the way.
 
-    `by_batch` is called after every step, for a schedule that moves with them.
+    `by_batch` is called after every step, for a schedule that moves with them; `accumulate` as in `Recipe`.
     """
     model.train()
     task.train()
     metrics, total, seen = task.metrics().to(accelerator.device), 0.0, 0
     for batch in tqdm(loader, desc=bar_title, disable=quiet(accelerator), leave=False):
         inputs, targets = task.example(batch)
-        outputs = model(inputs)
-        loss = task.loss(outputs, targets)
         optimizer.zero_grad()
-        accelerator.backward(loss)
+        parts = divided(inputs, targets, accumulate)
+        for number, (some, their) in enumerate(parts, start=1):
+            # processes exchange gradients once a batch, with the last part
+            with nullcontext() if number == len(parts) else accelerator.no_sync(model):
+                outputs = model(some)
+                loss = task.loss(outputs, their)
+                accelerator.backward(loss * (len(some) / len(inputs)))
+            metrics.update(outputs, their)  # torchmetrics records no gradient
+            total, seen = total + loss.detach() * len(some), seen + len(some)
         optimizer.step()
         if by_batch:
             by_batch()
-        metrics.update(outputs, targets)  # torchmetrics records no gradient
-        total, seen = total + loss.detach() * len(inputs), seen + len(inputs)
     mean = (accelerator.reduce(total) / accelerator.reduce(torch.tensor(seen, device=accelerator.device))).item()
     if not math.isfinite(mean):
         rate = optimizer.param_groups[0]["lr"]
         raise TrainingDiverged(f"{bar_title}: the training loss is {mean} at rate {rate:g}; try a smaller rate")
     return {f"train_{k}": v.item() for k, v in metrics.compute().items()} | {"train_loss": mean}
+
+
+def divided(inputs: torch.Tensor, targets, parts: int) -> list[tuple]:
+    """A batch as `parts` batches, fewer where it has fewer images; targets are a tensor or tensors by name."""
+    size = -(-len(inputs) // parts)
+    chosen = [slice(start, start + size) for start in range(0, len(inputs), size)]
+    named = isinstance(targets, dict)
+    return [(inputs[s], {k: v[s] for k, v in targets.items()} if named else targets[s]) for s in chosen]
 
 
 @torch.no_grad()

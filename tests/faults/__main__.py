@@ -1,0 +1,210 @@
+"""`make faults`: what kills, full disks, damaged files and lost networks do to the project, as a measured table.
+
+Writes `saved_metrics/benchmarks/faults.json`, and from it `docs/reliability.md`. `--only TEXT` runs some parts alone;
+the others keep what was measured before, with its date.
+"""
+
+import argparse
+import json
+import multiprocessing
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from fuzzing import fuzz
+from kills import CHAPTERS, chapter, differences, killed, left
+from readers import READERS
+
+from datasets.catalog import REPO
+from utils.files import write_atomically
+from utils.training.environment import git_revision, hardware
+
+RECORD, PAGE = REPO / "saved_metrics/benchmarks/faults.json", REPO / "docs/reliability.md"
+LOST_SHOWN = 20  # of a part, in the record
+# Fault → the tests that do it, and which of them (as in pytest's -k). Each test is a try; a skipped one is none.
+TESTED = {
+    "disk is full (a real one, of some MB)": (
+        "tests/training/test_full_disk.py tests/datasets/test_download_faults.py",
+        "full",
+    ),
+    "quota, read-only disk, no right to write": (
+        "tests/training/test_full_disk.py tests/datasets/test_download_faults.py",
+        "refuses or may_not",
+    ),
+    "folder removed in mid-run": ("tests/notebooks/test_headless.py", "removed"),
+    "network lost in a download": ("tests/datasets/test_kaggle.py", ""),
+    "download or unpacking killed": ("tests/datasets/test_download_interrupted.py", ""),
+    "two processes with one run": ("tests/training/test_lock.py", ""),
+    "checkpoint damaged": ("tests/training/test_damaged_checkpoints.py", ""),
+    "NaN in training, validation or a weight": ("tests/training/test_diverged.py", ""),
+    "resumed under other conditions": ("tests/training/test_conditions.py", ""),
+    "checkpoint of another training": ("tests/training/test_checkpoint.py", ""),
+    "one of 2 or 4 processes killed; another number at resume": ("tests/faults/test_ranks.py", ""),
+    "clock set back": ("tests/faults/test_clock.py", ""),
+    "killed for memory (a control group's limit)": ("tests/faults/test_memory.py", ""),
+    "memory short within a notebook; sockets left": ("tests/notebooks/test_headless_faults.py", ""),
+    "HDF5 that leads elsewhere, and other hostile files": ("tests/datasets/test_hostile_files.py", ""),
+    "evidence damaged": ("tests/reporting/test_damaged_evidence.py", ""),
+    "SLURM: warning, requeue, kill, a failing node": ("tests/jobs", "pauses or second or failure or failing"),
+    "SLURM's configuration laid by others": ("tests/jobs/test_slurm_script.py", ""),
+}
+
+
+class Counts:
+    """Tries of one fault: how many, and what was lost."""
+
+    def __init__(self) -> None:
+        self.tries, self.lost = 0, []
+
+    def add(self, lost: str = "") -> None:
+        self.tries += 1
+        self.lost += [lost] if lost else []
+
+    def as_dict(self, seconds: float) -> dict[str, object]:
+        facts = {"tries": self.tries, "lost": len(self.lost), "what": self.lost[:LOST_SHOWN]}
+        finished = datetime.now(UTC).isoformat(timespec="seconds")
+        return facts | {"seconds": round(seconds), "finished": finished, "git": git_revision(), "hardware": hardware()}
+
+
+def tests(files: str, chosen: str) -> Counts:
+    """Run tests; a failed one is lost."""
+    counts = Counts()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}"]
+        subprocess.run([*command, *files.split(), "-k", chosen], cwd=REPO, stdout=subprocess.DEVNULL, check=False)
+        for case in ElementTree.parse(report).iter("testcase"):
+            if case.find("skipped") is None:
+                failed = case.find("failure") is not None or case.find("error") is not None
+                counts.add(case.get("name", "") if failed else "")
+    return counts
+
+
+def damaged_files(reader: str, tries: int, seed: int) -> Counts:
+    """Fuzz one reader in a process of its own, forked since imports take seconds: a crash is lost, too."""
+    counts = Counts()
+    forked = multiprocessing.get_context("fork")
+    verdicts, sender = forked.Pipe(duplex=False)
+    process = forked.Process(target=_fuzz_into, args=(sender, reader, tries, seed))
+    process.start()
+    sender.close()
+    while True:
+        try:
+            verdict = verdicts.recv()
+        except EOFError:
+            break
+        counts.add(f"file {verdict.number}: {verdict.fault}" if verdict.fault else "")
+    process.join()
+    if process.exitcode:
+        counts.add(f"the process ended with {process.exitcode} after {counts.tries} files")
+    return counts
+
+
+def _fuzz_into(sender: Connection, reader: str, tries: int, seed: int) -> None:
+    for verdict in fuzz(reader, tries, seed):
+        sender.send(verdict)
+
+
+def kills(name: str, wanted: int, seed: int) -> Counts:
+    """Kill a chapter again and again; every kill is a try, and all are lost where the end differs."""
+    counts = Counts()
+    with tempfile.TemporaryDirectory() as folder:
+        straight, often = Path(folder) / "straight", Path(folder) / "killed"
+        for root, number in ((straight, 0), (often, wanted)):
+            root.mkdir()
+            command, env = chapter(name, root)
+            try:
+                for _ in killed(command, env, Path(folder) / f"{root.name}.log", number, seed):
+                    counts.add()
+            except (RuntimeError, subprocess.TimeoutExpired) as error:
+                counts.add(str(error))
+                return counts
+        one, other = left(straight), left(often)
+        if not one or (unlike := differences(one, other)):
+            counts.lost += [f"unlike: {unlike[0] if one else 'nothing was left'}"] * counts.tries
+    return counts
+
+
+def parts(args: argparse.Namespace) -> dict[str, Callable[[], Counts]]:
+    """Fault → what tries it."""
+    found: dict[str, Callable[[], Counts]] = {}
+    for name in CHAPTERS:
+        found[f"killed: chapter {name}"] = lambda name=name: kills(name, args.kills, args.seed)
+    for fault, (files, chosen) in TESTED.items():
+        found[fault] = lambda files=files, chosen=chosen: tests(files, chosen)
+    for reader in READERS:
+        found[f"damaged file: {reader}"] = lambda reader=reader: damaged_files(reader, args.tries, args.seed)
+    return found
+
+
+def page(record: dict[str, dict]) -> str:
+    """`docs/reliability.md`, from the record alone."""
+    tries, lost = (sum(found[name] for found in record.values()) for name in ("tries", "lost"))
+    files = sum(found["tries"] for fault, found in record.items() if fault.startswith("damaged file"))
+    places = sorted({f"{f['hardware']['cpu']}, {f['hardware']['cores']} cores" for f in record.values()})
+    days = sorted({f["finished"][:10] for f in record.values()})
+    minutes = sum(found["seconds"] for found in record.values()) / 60
+    lines = [
+        "# Reliability",
+        "",
+        "Made by `make faults` from `saved_metrics/benchmarks/faults.json`; no number is typed.",
+    ]
+    lines += [
+        f"Measured {' and '.join(dict.fromkeys((days[0], days[-1])))} on {'; '.join(places)}: {tries:,} tries, "
+        f"of these {files:,} damaged files, in {minutes:.0f} minutes; {lost:,} lost.",
+        "",
+        "*Survived*: after a kill the run goes on to the same weights, predictions and history, byte by byte; a "
+        "damaged or hostile file is read, or refused in one line that says what is wrong, and nothing outside its "
+        "folder is written; what the disk, the network or the memory refuses is said in one line, and the same "
+        "command goes on. Everything else is *lost*.",
+        "",
+        "Not measured: power failures, disks that lie about `fsync`, locks between nodes of a real cluster, GPUs. The "
+        "quota is an injected error, since root has none; the clock is set back for Python and the files, not for the "
+        "machine.",
+        "",
+        "| fault | tries | survived | lost | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for fault, found in record.items():
+        row = (fault, found["tries"], found["tries"] - found["lost"], found["lost"], found["seconds"])
+        lines.append(f"| {' | '.join(f'{cell:,}' if isinstance(cell, int) else cell for cell in row)} |")
+    untried = [fault for fault, found in record.items() if not found["tries"]]
+    lines += ["", f"Not tried on that machine: {'; '.join(untried)}."] if untried else []
+    return "\n".join([*lines, ""])
+
+
+def main() -> int:
+    """Command line; returns 1 where anything was lost."""
+    parser = argparse.ArgumentParser(prog="make faults", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--only", default="", metavar="TEXT", help="parts with TEXT in their name")
+    parser.add_argument("--tries", type=int, default=170, metavar="N", help="damaged files for each reader (170)")
+    parser.add_argument("--kills", type=int, default=13, metavar="N", help="kills for each chapter (13)")
+    parser.add_argument("--seed", type=int, default=0, help="of damages and moments (0)")
+    parser.add_argument("--list", action="store_true", help="print the parts and stop")
+    args = parser.parse_args()
+    every = parts(args)
+    if args.list:
+        print("\n".join(every))
+        return 0
+    lost = 0
+    for fault in (fault for fault in every if args.only in fault):
+        began = time.monotonic()
+        counts = every[fault]()
+        lost += len(counts.lost)
+        known = json.loads(RECORD.read_text()) if RECORD.is_file() else {}  # now: other parts may run beside this one
+        known[fault] = counts.as_dict(time.monotonic() - began)
+        print(f"{fault}: {counts.tries} tries, {len(counts.lost)} lost", *counts.lost[:3], sep="\n    ", flush=True)
+        record = {fault: known[fault] for fault in every if fault in known}
+        write_atomically(RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+        write_atomically(PAGE, page(record))
+    return int(lost > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

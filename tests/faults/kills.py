@@ -1,0 +1,95 @@
+"""Kills a program again and again with SIGKILL, at random moments, and compares what it leaves in the end."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from datasets.catalog import REPO
+
+CHAPTERS = ("2_classification", "3_transfer_learning", "4_multitask", "5_segmentation")
+KEPT = ("model.safetensors", "predictions.csv.gz", "history.csv", "end.pt")
+PATIENCE = 1500  # seconds for one uninterrupted run on a loaded machine
+
+
+def chapter(name: str, root: Path) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of a chapter in quick mode on the phantom, its output below `root`."""
+    command = [sys.executable, "-m", "utils.headless", str(REPO / f"notebooks/{name}.ipynb")]
+    return command, os.environ | {"BRAIN_MRI_OUTPUT": str(root)}
+
+
+def killed(command: list[str], env: dict[str, str], log: Path, kills: int, seed: int) -> Iterator[int]:
+    """Run `command` until it ends well, killed `kills` times before; yields the number of each kill that met it alive.
+
+    Each life lasts until a random number of new lines is in its log, and a random moment longer, so that kills fall
+    into training, writing and everything between.
+
+    Raises:
+        RuntimeError: it failed by itself; the log says why.
+    """
+    moments = random.Random(seed)
+    done = 0
+    while True:
+        with log.open("ab") as file:
+            process = subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=REPO, start_new_session=True)
+        if done < kills:
+            _wait_for_lines(process, log, moments.randint(1, 14))
+            time.sleep(moments.random() * 2)
+        else:
+            process.wait(PATIENCE)
+        if process.poll() is None:
+            for pid in _family(process.pid):
+                _kill(pid)
+            process.wait(60)
+            done += 1
+            yield done
+        elif process.returncode == 0:
+            return
+        else:
+            raise RuntimeError(f"ended with {process.returncode}: {log.read_text()[-400:]!r}")
+
+
+def _wait_for_lines(process: subprocess.Popen, log: Path, more: int) -> None:
+    before, end = log.read_bytes().count(b"\n"), time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < end and log.read_bytes().count(b"\n") < before + more:
+        time.sleep(0.05)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all its descendants: a notebook's kernel is in a session of its own."""
+    found = [pid]
+    for one in found:
+        for task in Path(f"/proc/{one}/task").glob("*/children"):
+            found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def left(root: Path) -> dict[str, object]:
+    """What a run leaves that must not depend on kills: weights and predictions byte by byte, histories but for time."""
+    found: dict[str, object] = {}
+    for path in sorted(root.rglob("*")):
+        if path.name in KEPT:
+            name = str(path.relative_to(root))
+            found[name] = _history(path) if path.name == "history.csv" else path.read_bytes()
+    return found
+
+
+def _history(path: Path) -> str:
+    return pd.read_csv(path).drop(columns="seconds").to_csv(index=False)
+
+
+def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
+    """Names of what is not alike, or in one of the two alone."""
+    return sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))

@@ -1,0 +1,55 @@
+"""Several processes of one training: one is killed, and it goes on with as many, or with another number of them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from archives import until
+from small_training import TRAIN, same
+
+HELPERS = str(Path(__file__).parents[1] / "helpers")
+
+
+def start(folder: Path, processes: int) -> subprocess.Popen:
+    program = folder.parent / f"{folder.name}.py"
+    program.write_text(TRAIN.format(helpers=HELPERS, folder=str(folder)))
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--local-addr=localhost"]
+    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", str(program)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def trained(folder: Path, processes: int) -> str:
+    process = start(folder, processes)
+    said = process.communicate(timeout=280)[0]
+    assert process.returncode == 0, said
+    return said
+
+
+def killed_rank(folder: Path, processes: int) -> None:
+    """Start a training, and kill one of its processes after its first epoch."""
+    process = start(folder, processes)
+    until((folder / "checkpoint.pt").exists, 200)
+    pids = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    subprocess.run(["kill", "-KILL", str(pids[-1])], check=True)
+    process.communicate(timeout=120)
+    assert process.returncode != 0 and not (folder / "end.pt").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_with_as_many_processes_it_ends_with_the_same_bytes(roots, processes):
+    killed_rank(roots / "run", processes)
+    trained(roots / "run", processes)
+    trained(roots / "straight", processes)
+    assert same(torch.load(roots / "run/end.pt"), torch.load(roots / "straight/end.pt"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_with_another_number_it_goes_on_and_says_so(roots, before, after):
+    killed_rank(roots / "run", before)
+    said = trained(roots / "run", after)
+    assert f"processes: {before} → {after}" in said and "epoch 1/" not in said
+    assert all(tensor.isfinite().all() for tensor in torch.load(roots / "run/end.pt").values())
