@@ -14,7 +14,7 @@ import torch
 
 from datasets.store.inputs import MINMAX, UNIT, Preparation
 from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
-from utils.export import AGREES, differences, example_pixels, latency, write
+from utils.export import AGREES, Exported, differences, example_pixels, latency, write
 from utils.files import write_atomically
 from utils.reporting.runs import output_root
 from utils.training.environment import hardware, versions
@@ -40,20 +40,26 @@ class Random:
         else:
             self.network = (MODELS | BACKBONES)[name](num_classes=4, in_channels=3, image_size=SIDE)
             self.task = Classification(4, 3)
-        _spread(self.network.eval())
+        self.network.eval()
         channels = ("T1", "T1c", "T2", "FLAIR") if self.masks else ("grey",)
         self.preparation = Preparation(channels, "none", SIDE, "stored", SIDE, scaling=MINMAX if self.masks else UNIT)
         self.card = {"input": self.preparation.as_card()}
 
 
-def _spread(network: torch.nn.Module) -> None:
-    """Give random weights outputs that differ: an untrained network answers nearly the same to everything."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_var.fill_(0.2)
-    last = [m for m in network.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)][-1]
-    torch.nn.init.normal_(last.bias)
-    last.weight.data *= 3
+@torch.no_grad()
+def spread(model: Random) -> float:
+    """Scale the last layer so that its outputs have mean 0 and spread 1: an untrained network answers nearly the same,
+    or nearly 0 and 1, to everything, and then any two answers agree. Returns the spread of the probabilities."""
+    kept: list[torch.Tensor] = []
+    last = [m for m in model.network.modules() if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)][-1]
+    hook = last.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    exported = Exported(model).eval()
+    exported(example_pixels(model, 4))
+    hook.remove()
+    scale = 1 / kept[0].std().clamp_min(1e-9)
+    last.weight.mul_(scale)
+    last.bias.sub_(kept[0].mean()).mul_(scale)
+    return float(exported(example_pixels(model, 4)).std())
 
 
 def main() -> int:
@@ -69,11 +75,12 @@ def main() -> int:
             continue
         with tempfile.TemporaryDirectory() as folder:
             model, file = Random(name), Path(folder) / "model.onnx"
+            varied = spread(model)
             write(model, file)
             difference = max(differences(model, file, images) for images in (1, 3))
             size = sum(part.stat().st_size for part in Path(folder).iterdir()) / 1e6
             ms = latency(file, example_pixels(model, 1))
-        found[name] = {"difference": difference, "MB": round(size, 2), "ms": round(ms, 2)}
+        found[name] = {"difference": difference, "spread": round(varied, 4), "MB": round(size, 2), "ms": round(ms, 2)}
         print(name, found[name], "TOO FAR" * (difference > AGREES), flush=True)
         write_atomically(path, json.dumps(facts | {"side": SIDE, "architectures": found}, indent=1) + "\n")
         del model

@@ -100,6 +100,6 @@ def summary(found: list[dict] | None = None) -> str:
     }
     always = [kind for kind, shares in values.items() if min(shares) >= 0.95]
     rarely = [kind for kind, shares in values.items() if max(shares) < 0.5]
-    models = "The one model measured flags" if len(found) == 1 else f"All {len(found)} models measured flag"
-    text = f"{models} at least 95 % of: {', '.join(always)}." if always else "No kind of image is always flagged."
-    return text + (f" Fewer than half are flagged of: {', '.join(rarely)}." if rarely else "")
+    models = "The one model measured flags" if len(found) == 1 else f"Each of the {len(found)} models measured flags"
+    text = f"{models} at least 95 % of: {'; '.join(always)}." if always else "No kind of image is always flagged."
+    return text + (f" Fewer than half are flagged of: {'; '.join(rarely)}." if rarely else "")

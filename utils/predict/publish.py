@@ -1,0 +1,60 @@
+"""Publishes saved models on Hugging Face's hub, a repository each, so that `hf-hub:OWNER/NAME` finds them.
+
+`python -m utils.predict.publish OWNER MODEL…` says what it would upload; `--upload` does so, with the token that
+`hf auth login` left.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from datasets.catalog import DataError
+from utils.predict import shelf
+from utils.predict.model import SavedModel
+from utils.reporting.weights import HUB, HUB_FILES, NOTE
+
+
+def files_of(folder: Path) -> list[Path]:
+    """What is uploaded of a model's folder: card and tensors, nothing that would have to be unpickled."""
+    return sorted(path for pattern in HUB_FILES for path in folder.glob(pattern))
+
+
+def publish(model: SavedModel, owner: str, api: HfApi) -> str:
+    """Upload a model, whose weights and card were found to be of one another; returns the name that fetches it."""
+    repository = f"{owner}/{model.name}"
+    api.create_repo(repository, exist_ok=True)
+    licence = model.card["licence_of_data"]
+    api.upload_folder(
+        repo_id=repository,
+        folder_path=model.folder,
+        allow_patterns=list(HUB_FILES),
+        commit_message=f"{model.name}. {NOTE} Licence of its data: {licence}",
+    )
+    return HUB + repository
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m utils.predict.publish", description=__doc__.splitlines()[0])
+    parser.add_argument("owner", help="user or organisation on the hub")
+    parser.add_argument("models", nargs="+", help="names of saved models, or folders of them")
+    parser.add_argument("--upload", action="store_true", help="do it; without, say only what would be done")
+    args = parser.parse_args(argv)
+    try:
+        for model in [model for name in args.models for model in shelf.open_models(name)]:
+            size = sum(path.stat().st_size for path in files_of(model.folder)) / 1e6
+            names = ", ".join(path.name for path in files_of(model.folder))
+            print(f"{HUB}{args.owner}/{model.name}: {names}, {size:.1f} MB; {model.card['licence_of_data']}")
+            if args.upload:
+                print("published:", publish(model, args.owner, HfApi()))
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
