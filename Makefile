@@ -6,7 +6,7 @@ READY := .venv/ready
 TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test faults lab app tables chapters site weights
+.PHONY: help setup run test faults lock lab app tables chapters site weights
 .NOTPARALLEL:
 
 help: ## this list
@@ -34,6 +34,12 @@ faults: setup ## kills, full disks, damaged files, lost networks: thousands of t
 	@folder=$$(mktemp -d) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
 	export BRAIN_MRI_DATA="$$folder/data" OMP_NUM_THREADS=1 PYTHONPATH=tests/helpers; \
 	$(BIN)/python datasets/download.py phantom && $(BIN)/python tests/faults $(ARGS)
+
+lock: ## requirements.lock from requirements.txt, with hashes; needs a network
+	@command -v uv >/dev/null || { echo "error: uv is needed: pip install uv" >&2; exit 1; }
+	head -4 requirements.lock >requirements.lock.new
+	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements.txt \
+		>>requirements.lock.new && mv requirements.lock.new requirements.lock
 
 tables: setup ## runs.csv, the README's table and figure, the ledger of runs, the chapter of results, from saved_metrics/
 	$(BIN)/python -m utils.reporting.readme
