@@ -69,12 +69,17 @@ def localisation_budgets(evidence: Evidence) -> list[dict[str, dict[int, dict]]]
     return [{name: runs[name] for name in STEPS if name in runs} for runs in found]
 
 
+def _but_the_seed(record: dict) -> tuple:
+    """What a run is, whatever its seed: another seed waits until all steps have it."""
+    return (*(str(record["run"][name]) for name in sorted(record["run"]) if name != "seed"), str(record["recipe"]))
+
+
 def localisation_runs(evidence: Evidence) -> pd.DataFrame:
     """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds; then runs that
     have no plain classifier of their budget beside them."""
     rows, together = [], localisation_budgets(evidence)
-    compared = {record["id"] for runs in together for seeds in runs.values() for record in seeds.values()}
-    alone = [r for r in evidence.localisation if r["id"] not in compared]
+    compared = {_but_the_seed(record) for runs in together for seeds in runs.values() for record in seeds.values()}
+    alone = [r for r in evidence.localisation if _but_the_seed(r) not in compared]
     for runs in together + [{r["run"]["recipe"]: {r["run"]["seed"]: r}} for r in alone]:
         reference = PLAIN if runs in together else next(iter(runs))
         found = compare(runs, evidence.predictions, reference=reference)
