@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from fuzzing import fuzz
-from kills import CHAPTERS, chapter, differences, killed, left
+from kills import CHAPTERS, TRAINING, chapter, differences, killed, left
 from readers import READERS
 
 from datasets.catalog import REPO
@@ -134,6 +134,7 @@ def kills(name: str, wanted: int, seed: int) -> Counts:
 def parts(args: argparse.Namespace) -> dict[str, Callable[[], Counts]]:
     """Fault → what tries it."""
     found: dict[str, Callable[[], Counts]] = {}
+    found[f"killed: {TRAINING}"] = lambda: kills(TRAINING, args.kills, args.seed)
     for name in CHAPTERS:
         found[f"killed: chapter {name}"] = lambda name=name: kills(name, args.kills, args.seed)
     for fault, (files, chosen) in TESTED.items():

@@ -11,16 +11,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import torch
+from small_training import TRAIN
 
 from datasets.catalog import REPO
 
 CHAPTERS = ("2_classification", "3_transfer_learning", "4_multitask", "5_segmentation")
+TRAINING = "a training of four epochs"
+HELPERS = str(Path(__file__).parents[1] / "helpers")
 KEPT = ("model.safetensors", "predictions.csv.gz", "history.csv", "end.pt")
 PATIENCE = 1500  # seconds for one uninterrupted run on a loaded machine
 
 
 def chapter(name: str, root: Path) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a chapter in quick mode on the phantom, its output below `root`."""
+    """Command and environment of a chapter in quick mode on the phantom, or of a short training (`TRAINING`), its output
+    below `root`."""
+    if name == TRAINING:
+        folder = root / "run"
+        return [sys.executable, "-c", TRAIN.format(helpers=HELPERS, folder=str(folder))], dict(os.environ)
     command = [sys.executable, "-m", "utils.headless", str(REPO / f"notebooks/{name}.ipynb")]
     return command, os.environ | {"BRAIN_MRI_OUTPUT": str(root)}
 
@@ -40,7 +48,7 @@ def killed(command: list[str], env: dict[str, str], log: Path, kills: int, seed:
         with log.open("ab") as file:
             process = subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=REPO, start_new_session=True)
         if done < kills:
-            _wait_for_lines(process, log, moments.randint(1, 14))
+            _wait_for_lines(process, log, moments.randint(1, 14 if "ipynb" in command[-1] else 2))
             time.sleep(moments.random() * 2)
         else:
             process.wait(PATIENCE)
@@ -82,12 +90,16 @@ def left(root: Path) -> dict[str, object]:
     for path in sorted(root.rglob("*")):
         if path.name in KEPT:
             name = str(path.relative_to(root))
-            found[name] = _history(path) if path.name == "history.csv" else path.read_bytes()
+            found[name] = _content(path)
     return found
 
 
-def _history(path: Path) -> str:
-    return pd.read_csv(path).drop(columns="seconds").to_csv(index=False)
+def _content(path: Path) -> object:
+    if path.name == "history.csv":
+        return pd.read_csv(path).drop(columns="seconds").to_csv(index=False)
+    if path.suffix == ".pt":  # its zip holds no more than the weights
+        return {name: weights.numpy().tobytes() for name, weights in torch.load(path).items()}
+    return path.read_bytes()
 
 
 def differences(one: dict[str, object], other: dict[str, object]) -> list[str]:
