@@ -24,7 +24,7 @@ PATIENCE = 1500  # seconds for one uninterrupted run on a loaded machine
 
 
 def chapter(name: str, root: Path) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of a chapter in quick mode on the phantom, or of a short training (`TRAINING`), its output
+    """Command and environment of a chapter in quick mode on the phantom, or of `TRAINING`; its output lies
     below `root`."""
     if name == TRAINING:
         folder = root / "run"
