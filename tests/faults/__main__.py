@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -144,8 +144,8 @@ def parts(args: argparse.Namespace) -> dict[str, Callable[[], Counts]]:
     return found
 
 
-def page(record: dict[str, dict]) -> str:
-    """`docs/reliability.md`, from the record alone."""
+def page(record: dict[str, dict], every: Iterable[str]) -> str:
+    """`docs/reliability.md`, from the record alone; `every` part that has no record is named."""
     tries, lost = (sum(found[name] for found in record.values()) for name in ("tries", "lost"))
     files = sum(found["tries"] for fault, found in record.items() if fault.startswith("damaged file"))
     places = sorted({f"{f['hardware']['cpu']}, {f['hardware']['cores']} cores" for f in record.values()})
@@ -175,8 +175,8 @@ def page(record: dict[str, dict]) -> str:
     for fault, found in record.items():
         row = (fault, found["tries"], found["tries"] - found["lost"], found["lost"], found["seconds"])
         lines.append(f"| {' | '.join(f'{cell:,}' if isinstance(cell, int) else cell for cell in row)} |")
-    untried = [fault for fault, found in record.items() if not found["tries"]]
-    lines += ["", f"Not tried on that machine: {'; '.join(untried)}."] if untried else []
+    untried = [fault for fault in every if not record.get(fault, {}).get("tries")]
+    lines += ["", f"**Not measured yet**, though `make faults` does it: {'; '.join(untried)}."] if untried else []
     return "\n".join([*lines, ""])
 
 
@@ -203,7 +203,7 @@ def main() -> int:
         print(f"{fault}: {counts.tries} tries, {len(counts.lost)} lost", *counts.lost[:3], sep="\n    ", flush=True)
         record = {fault: known[fault] for fault in every if fault in known}
         write_atomically(RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        write_atomically(PAGE, page(record))
+        write_atomically(PAGE, page(record, every))
     return int(lost > 0)
 
 
