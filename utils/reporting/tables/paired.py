@@ -51,7 +51,7 @@ def differences_to_probe(evidence: Evidence) -> list[tuple[dict, dict]]:
     Runs of the first seed; the pooled record of all patient folds, or the first fold where others are missing. Runs on
     earlier folds tested other images than the probe, and are left out.
     """
-    every = evidence.classifiers + evidence.transfer + evidence.multitask
+    every = evidence.classifiers + evidence.transfer + evidence.multitask + evidence.localisation
     compared: list[tuple[dict, dict]] = []
     for record in sorted(every, key=_order):
         run = record["run"]
