@@ -43,7 +43,7 @@ def put_classifier(put):
             images=MANY,
             metrics={"accuracy": mean_interval(right, GROUPS)},
             recipe={"name": run.recipe} if network else None,
-            training={"epochs": 8, "val_accuracy": 0.5} if network else None,
+            training={"epochs": 8, "seconds": 1.0, "val_accuracy": 0.5} if network else None,
             unseen={"images": unseen} if unseen else None,
             anomaly={"tumour": interval(*anomaly)} if anomaly else None,
         )
