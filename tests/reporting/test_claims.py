@@ -19,6 +19,7 @@ from utils.reporting.records import (
 )
 from utils.reporting.runs import Run
 
+NOTHING = pd.DataFrame({"path": [], "group": []})  # a table of predictions that no sentence reads
 MANY = 200  # test images, each a group of its own
 GROUPS = [f"g{i:03}" for i in range(MANY)]
 
@@ -143,7 +144,7 @@ def test_test_time_augmentation_names_what_it_lost(put, put_classifier):
     gains = {"ours": (0.02, 0.01, 0.03), "s1": (-0.09, -0.15, -0.03), "ours-frozen": (-0.03, -0.08, 0.01)}
     for recipe, gain in gains.items():
         run = Run(dataset="brain-tumor-mri", **transfer_run(recipe=recipe))
-        evidence = put(run, pd.DataFrame(), tta={"gain": interval(*gain)})
+        evidence = put(run, NOTHING, tta={"gain": interval(*gain)})
     said = claims.test_time_augmentation(evidence)
     assert "after 3 trainings" in said and "above 0 after 1 of them, below 0 after 1, and includes 0 after 1" in said
     assert said.index("`s1` (-9.0") < said.index("`ours-frozen` (-3.0"), "the largest loss first"
@@ -153,7 +154,7 @@ def test_a_frozen_backbone_is_reported_at_both_ends(put):
     for recipe, known in {"ours": (0.6, 0.9), "ours-frozen": (0.7, 0.75), "s1": (0.5, 0.5)}.items():
         run = Run(dataset="brain-tumor-mri", **transfer_run(recipe=recipe))
         history = pd.DataFrame({"epoch": [1, 2], "val_accuracy": known})
-        evidence = put(run, pd.DataFrame(), history)
+        evidence = put(run, NOTHING, history)
     said = claims.frozen_backbone(evidence)
     assert "70.0 % after the first epoch and 75.0 % after 2; with all layers unfrozen 60.0 and 90.0 %." in said
 
