@@ -16,5 +16,7 @@ def whole(run: Run, **changes: object) -> dict:
     empty = {"training": None, "recipe": None, "published": None, "parameters": 0, "images": 0, "groups": 0}
     record = {"id": run.id, "task": run.task, "run": without_task(run), "data": {}, "per_class": {}, "metrics": {}}
     record |= empty | changes
+    if record["training"] is not None:
+        record["training"] = {"epochs": 1, "seconds": 1.0} | record["training"]
     record["metrics"] = {name: none for name in TASKS[run.task]} | record["metrics"]
     return record
