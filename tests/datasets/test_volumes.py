@@ -110,7 +110,7 @@ def test_16_bits_keep_what_8_bits_round(home, tmp_path):
     whole = patient()["t1ce"].transpose(2, 1, 0)[80]  # z × y × x
     errors = {}
     for bits in ("8", "16"):
-        assert bring(tmp_path, volumes(patient()), "--bits", bits, "--crop", "none") == 0
+        assert bring(tmp_path, volumes(patient()), "--bits", bits, "--crop", "none", "--replace") == 0
         stored = brats.read(catalog.get("brats2020"), home / "raw", "BraTS20_Training_001", int(bits))[80].image[..., 1]
         errors[bits] = np.abs(stored / (2 ** int(bits) - 1) - whole / 899).max()
         data = ImageDataset("brats2020", [80], image_size=32, channels="all", masks=True)
