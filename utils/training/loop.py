@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DataLoaderConfiguration, set_seed
+from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, set_seed
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
@@ -65,7 +65,12 @@ def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
     loading = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=seed)
     # Without a GPU, Accelerate joins the processes that torchrun started only when it has to stay on the CPU.
     cpu = not torch.accelerator.is_available()
-    return Accelerator(cpu=cpu, mixed_precision=precision, dataloader_config=loading)
+    # Else DDP puts gradients into other buckets after its first step, a resumed training one step after its start:
+    # sums of three processes and more would be rounded in another order, and the weights would differ.
+    same_buckets = DistributedDataParallelKwargs(find_unused_parameters=True)
+    return Accelerator(
+        cpu=cpu, mixed_precision=precision, dataloader_config=loading, kwargs_handlers=[same_buckets]
+    )
 
 
 def fit(
