@@ -21,6 +21,7 @@ import tornado.netutil
 import tornado.web
 
 from datasets.catalog import DataError
+from utils.commands import errors_in_one_line
 from utils.predict import shelf
 from utils.predict.answers import ask, require_alike
 from utils.predict.drawing import DPI, draw
@@ -154,6 +155,7 @@ async def _serve(default: str, port: int) -> None:
         server.stop()
 
 
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m utils.app", description=__doc__.splitlines()[0])
@@ -163,9 +165,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     plt.switch_backend("agg")
     try:
         asyncio.run(_serve(args.model, args.port))
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         return 0
     return 0

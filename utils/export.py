@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from datasets.catalog import DataError
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
+from utils.commands import errors_in_one_line
 from utils.evaluation.mask_predictions import Padded
 from utils.files import replacing
 from utils.predict import shelf
@@ -200,6 +201,7 @@ def latency(path: Path, pixels: Tensor) -> float:
     return 1000 * float(np.median(times[3:]))
 
 
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m utils.export", description=__doc__.splitlines()[0])
@@ -207,17 +209,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE.onnx", help="default: MODEL.onnx in this folder")
     parser.add_argument("--int8", action="store_true", help="also with 8-bit numbers, measured on a test fold")
     args = parser.parse_args(argv)
-    try:
-        models = shelf.open_models(args.model)
-        if len(models) > 1:
-            raise DataError(f"{args.model}: {len(models)} models; name one")
-        path = export(models[0], args.output or Path(f"{models[0].name}.onnx"))
-        facts: dict[str, Any] = {"fp32": measured(models[0], path)}
-        if args.int8:
-            facts = eight_bits(models[0], path)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    models = shelf.open_models(args.model)
+    if len(models) > 1:
+        raise DataError(f"{args.model}: {len(models)} models; name one")
+    path = export(models[0], args.output or Path(f"{models[0].name}.onnx"))
+    facts: dict[str, Any] = {"fp32": measured(models[0], path)}
+    if args.int8:
+        facts = eight_bits(models[0], path)
     for name, entry in facts.items():
         print(name, json.dumps(entry))
     print(f"{path}: {NOTE}")

@@ -49,3 +49,11 @@ def test_only_the_same_images_are_compared_and_only_once(put_accuracy):
     evidence = put_accuracy(0.9, model="ViT", recipe="s2", split="cleaned")
     assert tables.BLOCKS["paired"](evidence).empty
     assert "not run yet" in claims.linear_probe(evidence)
+
+
+def test_an_interval_without_zero_is_no_difference_where_the_corrected_test_shows_none(put_accuracy):
+    put_accuracy(0.60, **PROBE)
+    evidence = put_accuracy(0.65, model="ViT", recipe="s2")  # five images of a hundred: p = 2 / 2⁵
+    ((_, found),) = tables.paired.differences_to_probe(evidence)
+    assert found["low"] > 0 and found["p_corrected"] > 0.05
+    assert "0 are shown to be better than it, 0 to be worse, and for 1 no difference" in claims.linear_probe(evidence)

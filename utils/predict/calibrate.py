@@ -19,6 +19,7 @@ from datasets.catalog import DataError
 from datasets.reading import read_table
 from datasets.store.index import read_manifest
 from datasets.store.preprocess import RawImage
+from utils.commands import errors_in_one_line
 from utils.evaluation.predict import outputs
 from utils.evaluation.screening import SPECIFICITY, threshold_for
 from utils.files import write_atomically
@@ -38,6 +39,7 @@ MOST = 2000  # training images that features are taken of, four times as many as
 AGREES = 2e-3  # difference in the validation metric that rounding and another machine explain
 
 
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m utils.predict.calibrate", description=__doc__.splitlines()[0])
@@ -56,13 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="image files below the data folder, beside photographs and noise, whose detection is measured",
     )
     args = parser.parse_args(argv)
-    try:
-        (model,) = shelf.open_models(args.model)
-        named = dict(_pair(text) for text in args.strangers)
-        path = calibrate(model, args.parts, named)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    (model,) = shelf.open_models(args.model)
+    named = dict(_pair(text) for text in args.strangers)
+    path = calibrate(model, args.parts, named)
     print(path.read_text())
     return 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from datasets.catalog import DataError
+from utils.commands import errors_in_one_line
 from utils.predict import shelf
 from utils.predict.model import SavedModel
 from utils.reporting.weights import HUB, HUB_FILES, NOTE
@@ -36,6 +36,7 @@ def publish(model: SavedModel, owner: str, api: HfApi) -> str:
     return HUB + repository
 
 
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m utils.predict.publish", description=__doc__.splitlines()[0])
@@ -43,16 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", help="names of saved models, or folders of them")
     parser.add_argument("--upload", action="store_true", help="do it; without, say only what would be done")
     args = parser.parse_args(argv)
-    try:
-        for model in [model for name in args.models for model in shelf.open_models(name)]:
-            size = sum(path.stat().st_size for path in files_of(model.folder)) / 1e6
-            names = ", ".join(path.name for path in files_of(model.folder))
-            print(f"{HUB}{args.owner}/{model.name}: {names}, {size:.1f} MB; {model.card['licence_of_data']}")
-            if args.upload:
-                print("published:", publish(model, args.owner, HfApi()))
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for model in [model for name in args.models for model in shelf.open_models(name)]:
+        size = sum(path.stat().st_size for path in files_of(model.folder)) / 1e6
+        names = ", ".join(path.name for path in files_of(model.folder))
+        print(f"{HUB}{args.owner}/{model.name}: {names}, {size:.1f} MB; {model.card['licence_of_data']}")
+        if args.upload:
+            print("published:", publish(model, args.owner, HfApi()))
     return 0
 
 

@@ -7,8 +7,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from datasets.catalog import DataError
 from datasets.labels import CLASS_TARGETS
+from utils.commands import errors_in_one_line
 from utils.evaluation.baselines import BASELINES, baseline
 from utils.evaluation.classification import evaluate, run_table, unseen
 from utils.reporting.probes import splits_of
@@ -36,18 +36,15 @@ def make_baselines(name: str, target: str = "label") -> list[Run]:
     return made
 
 
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: write the baselines of some data sets."""
     parser = argparse.ArgumentParser(prog="python -m utils.reporting.baselines", description=main.__doc__)
     parser.add_argument("datasets", nargs="+", metavar="DATASET", help="brain-tumor-mri, sartaj, cheng, …")
     parser.add_argument("--target", choices=CLASS_TARGETS, default="label", help="what is asked of an image (label)")
     args = parser.parse_args(argv)
-    try:
-        for name in args.datasets:
-            make_baselines(name, args.target)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for name in args.datasets:
+        make_baselines(name, args.target)
     return 0
 
 

@@ -20,6 +20,7 @@ from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 from models import build_backbone
 from models.backbones import WeightsError
+from utils.commands import errors_in_one_line
 from utils.evaluation.classification import evaluate, run_table, unseen, validation_table
 from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities
 from utils.evaluation.screening import threshold_for, tumour_or_none
@@ -117,6 +118,7 @@ def _probe_run(run: Run, features: dict[str, tuple[np.ndarray, float]]) -> None:
     print(f"{run.id}: accuracy {100 * result['metrics']['accuracy']['value']:.1f} %", flush=True)
 
 
+@errors_in_one_line(WeightsError, ValueError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: probe a pretrained backbone on a data set, under every split that the set has."""
     parser = argparse.ArgumentParser(prog="python -m utils.reporting.probes", description=main.__doc__)
@@ -131,14 +133,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     weights = args.weights == "imagenet" or args.weights
-    try:
-        for name in args.datasets:
-            given = (args.image_size, args.precision, args.test_on, args.target)
-            if not probe_data_set(name, args.backbone, weights, *given):
-                print(f"{name}: every probe has its record in saved_metrics/; nothing to do")
-    except (DataError, WeightsError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for name in args.datasets:
+        given = (args.image_size, args.precision, args.test_on, args.target)
+        if not probe_data_set(name, args.backbone, weights, *given):
+            print(f"{name}: every probe has its record in saved_metrics/; nothing to do")
     return 0
 
 

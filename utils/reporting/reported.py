@@ -11,8 +11,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from datasets.catalog import DataError, lookup
+from datasets.catalog import lookup
 from datasets.labels import classes_of
+from utils.commands import errors_in_one_line
 from utils.files import write_atomically
 from utils.reporting import figures
 from utils.reporting.records import HISTORY, Evidence, load_evidence, run_folder
@@ -40,23 +41,20 @@ def draw(evidence: Evidence, source: str, folder: Path) -> list[Path]:
     return made
 
 
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: print the table, or write it with its figures."""
     parser = argparse.ArgumentParser(prog="python -m utils.reporting.reported", description=main.__doc__)
     parser.add_argument("source", help=" or ".join(SOURCES))
     parser.add_argument("--folder", type=Path, metavar="DIR", help="write table, curves and ROC curves there")
     args = parser.parse_args(argv)
-    try:
-        evidence = load_evidence()
-        table = markdown(lookup(SOURCES, args.source, "source of such a table")(evidence))
-        print(table)
-        if args.folder:
-            args.folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(args.folder / f"{args.source}.md", table + "\n")
-            print(*draw(evidence, args.source, args.folder), sep="\n")
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    evidence = load_evidence()
+    table = markdown(lookup(SOURCES, args.source, "source of such a table")(evidence))
+    print(table)
+    if args.folder:
+        args.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(args.folder / f"{args.source}.md", table + "\n")
+        print(*draw(evidence, args.source, args.folder), sep="\n")
     return 0
 
 

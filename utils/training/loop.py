@@ -68,9 +68,7 @@ def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
     # Else DDP puts gradients into other buckets after its first step, a resumed training one step after its start:
     # sums of three processes and more would be rounded in another order, and the weights would differ.
     same_buckets = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(
-        cpu=cpu, mixed_precision=precision, dataloader_config=loading, kwargs_handlers=[same_buckets]
-    )
+    return Accelerator(cpu=cpu, mixed_precision=precision, dataloader_config=loading, kwargs_handlers=[same_buckets])
 
 
 def fit(

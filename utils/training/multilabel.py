@@ -8,16 +8,14 @@ from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
 
 from datasets.catalog import lookup
-from utils.training.augmentation import AUGMENTATIONS
 from utils.training.metrics import MeanLoss
+from utils.training.tasks import FromImage
 
 MOST_WEIGHT = 50.0  # of a rare finding's positive images; Hernia, 227 of 112,120, would count 493
-
-
 LOSSES = ("weighted-bce", "bce", "asymmetric")
 
 
-class MultiLabel(nn.Module):
+class MultiLabel(FromImage):
     """Whether an image shows each of K findings, independent of one another.
 
     Args:
@@ -39,9 +37,7 @@ class MultiLabel(nn.Module):
         self, findings: int, positives: Tensor, images: int, in_channels: int = 3, loss: str = "weighted-bce",
         augmentation: str = "none",
     ):  # fmt: skip
-        super().__init__()
-        self.in_channels = in_channels
-        self.augment = lookup(AUGMENTATIONS, augmentation, "augmentation")()
+        super().__init__(in_channels, augmentation)
         weight = ((images - positives) / positives.clamp_min(1)).clamp(max=MOST_WEIGHT).float()
         criteria = {
             "weighted-bce": lambda: nn.BCEWithLogitsLoss(pos_weight=weight),
@@ -50,21 +46,6 @@ class MultiLabel(nn.Module):
         }
         assert tuple(criteria) == LOSSES and len(weight) == findings
         self.criterion = lookup(criteria, loss, "loss of findings")()
-
-    def inputs(self, batch: dict[str, Tensor], training: bool = False) -> Tensor:
-        """`batch["image"]` uint8 B×C×S×S → float B×in_channels×S×S in [0, 1], augmented when training."""
-        x = batch["image"].float() / 255
-        if training and self.augment is not None:
-            x = self.augment(x)
-        return x.expand(-1, self.in_channels, -1, -1)
-
-    def targets(self, batch: dict[str, Tensor]) -> Tensor:
-        """Findings, float B×K of 0 and 1."""
-        return batch["label"]
-
-    def example(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Augmented inputs and their targets, for training."""
-        return self.inputs(batch, training=True), self.targets(batch)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of logits B×K over images and findings, a scalar."""

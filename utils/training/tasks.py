@@ -17,7 +17,39 @@ from utils.training.losses import LOSSES
 from utils.training.metrics import LogitDice, MeanLoss, RawLosses
 
 
-class Classification(nn.Module):
+class FromImage(nn.Module):
+    """Base of tasks that a network answers from the image alone; its target is `batch["label"]`.
+
+    Args:
+        in_channels: channels that the model takes; a grey image is repeated to fill them.
+        augmentation: key of `AUGMENTATIONS`, used in training only.
+
+    Raises:
+        UnknownName: another augmentation.
+    """
+
+    def __init__(self, in_channels: int, augmentation: str):
+        super().__init__()
+        self.in_channels = in_channels
+        self.augment = lookup(AUGMENTATIONS, augmentation, "augmentation")()
+
+    def inputs(self, batch: dict[str, Tensor], training: bool = False) -> Tensor:
+        """`batch["image"]` uint8 B×C×S×S → float B×in_channels×S×S in [0, 1], augmented when training."""
+        x = batch["image"].float() / 255
+        if training and self.augment is not None:
+            x = self.augment(x)
+        return x.expand(-1, self.in_channels, -1, -1)
+
+    def targets(self, batch: dict[str, Tensor]) -> Tensor:
+        """Labels, int64 B, or findings, float B×K of 0 and 1."""
+        return batch["label"]
+
+    def example(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Augmented inputs and their targets, for training."""
+        return self.inputs(batch, training=True), self.targets(batch)
+
+
+class Classification(FromImage):
     """One label an image, cross-entropy.
 
     Args:
@@ -39,27 +71,11 @@ class Classification(nn.Module):
         label_smoothing: float = 0.0,
         class_weights: Tensor | None = None,
     ):
-        super().__init__()
-        self.num_classes, self.in_channels = num_classes, in_channels
-        self.augment = lookup(AUGMENTATIONS, augmentation, "augmentation")()
+        super().__init__(in_channels, augmentation)
+        self.num_classes = num_classes
         weights = torch.ones(num_classes) if class_weights is None else class_weights
         self.register_buffer("class_weights", weights, persistent=False)
         self.criterion = nn.CrossEntropyLoss(label_smoothing=label_smoothing, reduction="none")
-
-    def inputs(self, batch: dict[str, Tensor], training: bool = False) -> Tensor:
-        """`batch["image"]` uint8 B×C×S×S → float B×in_channels×S×S in [0, 1], augmented when training."""
-        x = batch["image"].float() / 255
-        if training and self.augment is not None:
-            x = self.augment(x)
-        return x.expand(-1, self.in_channels, -1, -1)
-
-    def targets(self, batch: dict[str, Tensor]) -> Tensor:
-        """Labels, int64 B."""
-        return batch["label"]
-
-    def example(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Augmented inputs and their targets, for training."""
-        return self.inputs(batch, training=True), self.targets(batch)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean weighted cross-entropy of logits B×K, a scalar; weighted by image and divided by B, as Keras does."""

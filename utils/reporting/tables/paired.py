@@ -33,8 +33,7 @@ def against_the_probe(evidence: Evidence) -> pd.DataFrame:
                 "minus linear probe, points": format_ci(found, sign=True),
             }
         )
-    table = pd.DataFrame(rows)
-    p = corrected([found["p"] for _, found in compared])
+    table, p = pd.DataFrame(rows), [found["p_corrected"] for _, found in compared]
     return table.assign(**{"p, corrected": [f"{one:.3f}" if one >= 0.001 else "<.001" for one in p]})
 
 
@@ -46,7 +45,7 @@ def run_name(record: dict) -> str:
 
 
 def differences_to_probe(evidence: Evidence) -> list[tuple[dict, dict]]:
-    """Every record that tested the same images as the probe, and its `paired_difference` to it.
+    """Every record that tested the same images as the probe, and its `paired_difference` to it with `p_corrected`.
 
     Runs of the first seed; the pooled record of all patient folds, or the first fold where others are missing. Runs on
     earlier folds tested other images than the probe, and are left out.
@@ -63,7 +62,8 @@ def differences_to_probe(evidence: Evidence) -> list[tuple[dict, dict]]:
             continue
         found = paired_difference(evidence.predictions(record), evidence.predictions(probe))
         compared += [(record, found)] if found else []  # none where a table was replaced and other images were tested
-    return compared
+    p = corrected([found["p"] for _, found in compared])
+    return [(record, found | {"p_corrected": float(one)}) for (record, found), one in zip(compared, p, strict=True)]
 
 
 def _order(record: dict) -> tuple:

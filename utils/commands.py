@@ -1,0 +1,26 @@
+"""What commands share: an error that the user can mend ends in one line and exit code 1, without a traceback."""
+
+import functools
+import sys
+from collections.abc import Callable, Sequence
+
+from datasets.catalog import DataError
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def errors_in_one_line(*kinds: type[Exception]) -> Callable[[Main], Main]:
+    """Decorates a command's `main(argv=None)`: a `DataError`, or one of `kinds`, is printed behind "error:"."""
+
+    def decorate(main: Main) -> Main:
+        @functools.wraps(main)
+        def guarded(argv: Sequence[str] | None = None) -> int:
+            try:
+                return main(argv)
+            except (DataError, *kinds) as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 1
+
+        return guarded
+
+    return decorate
