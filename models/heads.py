@@ -27,7 +27,7 @@ class Linear(nn.Module):
 
 
 class AverageMax(nn.Module):
-    """Average and maximum over all places, side by side, standardised → one linear layer: what a linear probe sees."""
+    """Average and maximum over all places, side by side, standardised by batch → one linear layer."""
 
     def __init__(self, channels: int, num_classes: int):
         super().__init__()
@@ -36,6 +36,24 @@ class AverageMax(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.out(self.norm(torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)))
+
+
+class Standardised(nn.Module):
+    """Average and maximum over all places, side by side, less `mean` and divided by `scale` → one linear layer.
+
+    `mean` and `scale` are no parameters: they are those of a linear probe, from whose weights the head can start, and
+    stay as they are (before that 0 and 1).
+    """
+
+    def __init__(self, channels: int, num_classes: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(2 * channels))
+        self.register_buffer("scale", torch.ones(2 * channels))
+        self.out = nn.Linear(2 * channels, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], dim=1)
+        return self.out((pooled - self.mean) / self.scale)
 
 
 class DualPooling(nn.Module):
@@ -82,4 +100,10 @@ class TwoLayers(nn.Module):
         return self.layers(x.mean((2, 3)))
 
 
-HEADS = {"linear": Linear, "average-max": AverageMax, "dual": DualPooling, "two-layers": TwoLayers}
+HEADS = {
+    "linear": Linear,
+    "average-max": AverageMax,
+    "standardised": Standardised,
+    "dual": DualPooling,
+    "two-layers": TwoLayers,
+}

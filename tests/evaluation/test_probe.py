@@ -8,12 +8,15 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import squeezenet1_1
 
+from datasets.catalog import DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import build_backbone
-from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities
+from utils.evaluation.predict import predict
+from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities, start_from_probe
 from utils.reporting import baselines, probes
 from utils.reporting.records import load_evidence
+from utils.training.tasks import Classification
 
 
 def test_features_are_average_and_maximum_and_the_network_stays_as_it_was(roots):
@@ -27,6 +30,36 @@ def test_features_are_average_and_maximum_and_the_network_stays_as_it_was(roots)
     assert np.allclose(features[:, 512:], maps.amax((2, 3)), atol=1e-5)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert not net.map._forward_hooks
+
+
+@pytest.mark.parametrize("classes", [4, 2])
+def test_a_head_that_starts_from_the_probe_answers_as_the_probe_does(roots, classes):
+    torch.manual_seed(0)
+    net = build_backbone("SqueezeNet", num_classes=classes, image_size=64, head="standardised")
+    split = make_split("phantom", "patient")
+    train, val = (ImageDataset("phantom", rows, image_size=64) for rows in (split.train[:60], split.val[:40]))
+    for data in (train, val):
+        data.labels = data.labels.clamp_max(classes - 1)
+    accuracy = start_from_probe(net, train, val)
+    _, alone, of_each = fit_probe(frozen_features(net, train), train.labels, frozen_features(net, val), val.labels)
+    expected = probe_probabilities(alone, frozen_features(net, val), classes)
+    probs = predict(net, Classification(classes), val)
+    assert np.allclose(probs, expected, atol=1e-4) and accuracy == max(of_each.values())
+    assert (probs.argmax(1) == val.labels.numpy()).mean() == accuracy
+    # Standardisation does not move when the network trains.
+    before = net.head.mean.clone()
+    net.train()(torch.rand(4, 3, 64, 64)).sum().backward()
+    assert torch.equal(net.head.mean, before) and net.head.out.weight.grad is not None
+
+
+def test_a_head_that_cannot_start_from_a_probe_is_said(roots):
+    split = make_split("phantom", "patient")
+    train, val = (ImageDataset("phantom", rows[:8], image_size=64) for rows in (split.train, split.val))
+    with pytest.raises(DataError, match="head of type Linear cannot start as a linear probe"):
+        start_from_probe(build_backbone("SqueezeNet", image_size=64), train, val)
+    train.labels = train.labels.clamp_max(1)
+    with pytest.raises(DataError, match="2 of 4 classes"):
+        start_from_probe(build_backbone("SqueezeNet", image_size=64, head="standardised"), train, val)
 
 
 def test_validation_chooses_and_a_class_that_training_lacks_has_no_chance():

@@ -13,8 +13,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
+from datasets.catalog import DataError
 from datasets.store.images import ImageDataset
 from models.backbones import Transfer
+from models.heads import Standardised
 from utils.evaluation.predict import outputs
 
 STRENGTHS = (1e-4, 1e-3, 1e-2)  # scikit-learn's C, from strong to weak regularisation
@@ -66,6 +68,39 @@ def fit_probe(
     best = max(strengths, key=lambda c: (accuracy[c], -c))
     together = np.concatenate([features, val_features]), np.concatenate([labels, val_labels])
     return _probe(best).fit(*together), fitted[best], accuracy
+
+
+def start_from_probe(model: Transfer, train: ImageDataset, val: ImageDataset, precision: str = "no") -> float:
+    """Give `model`, in place, the head that a linear probe has found: linear probing, then fine-tuning (Kumar et al.,
+    ICLR 2022, arXiv:2202.10054).
+
+    Args:
+        model: with a head "standardised".
+        train: the probe is fitted on it. val: chooses its regularisation, and is not fitted.
+
+    Returns:
+        The validation accuracy of the probe, which is that of `model` now.
+
+    Raises:
+        DataError: another head, or training images that lack a class.
+    """
+    if not isinstance(model.head, Standardised):
+        raise DataError(
+            f"a head of type {type(model.head).__name__} cannot start as a linear probe: 'standardised' can"
+        )
+    of = [(frozen_features(model, data, precision=precision), data.labels.numpy()) for data in (train, val)]
+    _, (scaler, regression), accuracy = fit_probe(*of[0], *of[1])
+    weight, bias = (torch.from_numpy(values).float() for values in (regression.coef_, regression.intercept_))
+    if len(weight) == 1:  # scikit-learn keeps one row for two classes, of the second against the first
+        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+    if len(weight) != model.head.out.out_features:
+        raise DataError(f"the training images show {len(weight)} of {model.head.out.out_features} classes: no probe")
+    with torch.no_grad():
+        model.head.out.weight.copy_(weight)
+        model.head.out.bias.copy_(bias)
+        model.head.mean.copy_(torch.from_numpy(scaler.mean_))
+        model.head.scale.copy_(torch.from_numpy(scaler.scale_))
+    return max(accuracy.values())
 
 
 def probe_probabilities(probe: Pipeline, features: np.ndarray, classes: int) -> np.ndarray:

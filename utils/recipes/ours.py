@@ -62,6 +62,14 @@ ONE_CYCLE = Recipe(
     tta="mirror",
     tta_draws=1,
 )
+# A random head moves the features before it has learned anything from them; a probe's head does not.
+PROBE_FIRST = replace(
+    ONE_CYCLE,
+    name="probe-first",
+    source="onecycle, whose head starts as a linear probe (Kumar et al. 2022, arXiv:2202.10054)",
+    head_from="probe",
+    model_args={"head": "standardised"},
+)
 
 # The U-Nets: Dice and BCE, decoupled decay, augmentation. Gates whose scores are normalised in every image cannot be
 # open or closed everywhere.
@@ -81,6 +89,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         ANY_BACKBONE: TRANSFER,
     },
     "onecycle": {ANY_BACKBONE: ONE_CYCLE},
+    "probe-first": {ANY_BACKBONE: PROBE_FIRST},
     "ours-batch8": _unets("ours-batch8", AUGMENTED | {"batch_size": 8}),  # more steps where slices are few
     **{
         name: {ANY_BACKBONE: replace(TRANSFER, name=name, source=f"ours, with {changes}", **changes)}

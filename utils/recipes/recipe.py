@@ -30,6 +30,7 @@ class Recipe:
         unfreeze: which layers of a backbone are trained, see `training/finetuning.py`; freeze_bn: all its batch-norm
             statistics are kept.
         backbone_lr_mult: the backbone's learning rate as a share of the head's (discriminative learning rates).
+        head_from: "probe": the head starts as a linear probe, see `evaluation/probe.py`; "": with random weights.
         head_l2: Keras's L2 on the weights of the head's hidden layers.
         stages: changes to this recipe for each stage of a training in stages; the epochs of a stage are its share of
             `epochs`. `stage`: the name of one of them.
@@ -66,6 +67,7 @@ class Recipe:
     unfreeze: str | float = "all"
     freeze_bn: bool = False
     backbone_lr_mult: float = 1.0
+    head_from: str = ""
     head_l2: float = 0.0
     stages: tuple[Mapping[str, object], ...] = ()
     stage: str = ""
