@@ -52,7 +52,7 @@ class Exported(nn.Module):
     def __init__(self, model: SavedModel):
         super().__init__()
         self.task = model.task
-        self.network = Padded(model.network) if model.masks else model.network
+        self.network = model.network if model.classes else Padded(model.network)
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.task.probabilities(self.network(self.task.inputs({"image": pixels})))

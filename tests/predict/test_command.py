@@ -7,6 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from dicom_files import dicom
 from own_images import head
 from PIL import Image
@@ -17,6 +18,7 @@ from datasets.sources import brats, volumes
 from utils.predict import shelf
 from utils.predict.__main__ import DONE, NOTHING, SOME, USAGE, main
 from utils.predict.answers import ask
+from utils.predict.model import SavedModel
 from utils.predict.scans import find
 from utils.reporting.weights import CARD, NOTE, WEIGHTS
 
@@ -221,7 +223,21 @@ def test_a_patient_of_brats_is_outlined_without_a_segmentation(names, roots, tmp
     assert "needs T1, T1c, T2, FLAIR together" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["CustomCNN", "MultiTaskUNet", "OutlineClassifier"])
+def test_a_classifier_that_outlines_the_tumour_gives_name_and_outline(roots, files, tmp_path):
+    model = SavedModel(save_model("phantom", "OutlineClassifier"))
+    (scan,) = [scan for scan in find([files], ["grey"])[0] if scan.name == "a.jpg"]
+    asked = ask([model], scan)
+    with torch.no_grad():
+        tumour = model.task.where(model.network(model.task.inputs({"image": asked.pixels})))[0].numpy()
+    assert asked.answer.answer in model.classes and list(asked.answer.masks) == ["tumour"]
+    height, width = asked.slices.images[0].shape[:2]
+    assert asked.masks[0].shape == (1, height, width)
+    share = asked.answer.masks["tumour"]["pixels"] / (asked.masks[0] > 0).sum()
+    assert share == pytest.approx((tumour > 0.5).mean(), abs=0.05)
+    assert asked.answer.row()["outlined"] and asked.answer.row()["answer"] == asked.answer.answer
+
+
+@pytest.mark.parametrize("name", ["CustomCNN", "MultiTaskUNet"])
 def test_every_classifier_draws_where_it_looks(name, roots, files, tmp_path):
     weights = save_model("phantom", name)
     assert main([str(weights.parent), str(files / "a.jpg"), "--output", str(tmp_path / "out")]) == DONE

@@ -97,7 +97,7 @@ def test_every_committed_card_names_a_preparation():
     assert cards
     for path in cards:
         model = SavedModel(path.parent)
-        assert model.preparation.scaling == MINMAX if model.masks else model.classes
+        assert model.preparation.scaling == MINMAX if not model.classes else model.classes
 
 
 RUNS = {

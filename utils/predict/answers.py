@@ -26,7 +26,7 @@ class Answer:
         answer: the class that the model's own rule takes.
         tumour: `probability`, `threshold` and `found` (at the threshold that validation chose, None without one), and
             `slice`, the number of the slice with the highest probability; None where the model does not know it.
-        masks: of each mask its `pixels`, summed over slices, and `slices`, how many it is in.
+        masks: of each mask that a model outlines its `pixels`, summed over slices, and `slices`, how many it is in.
         unlike: `distance`, `threshold` and `found` (of the median slice), and `share` of slices beyond the threshold;
             None where a model knows nothing of its training images.
         warnings: sentences.
@@ -52,11 +52,11 @@ class Answer:
 
     def row(self) -> dict[str, str]:
         """A line of a table."""
+        said = {"answer": self.answer} if self.classes else {}
+        said |= {name: f"{100 * p:.1f} %" for name, p in self.classes.items()}
         if self.masks:
             found = ", ".join(f"{name} {part['pixels']:,} px" for name, part in self.masks.items() if part["pixels"])
-            said = {"answer": "outlined: " + found if found else "nothing outlined"}
-        else:
-            said = {"answer": self.answer} | {name: f"{100 * p:.1f} %" for name, p in self.classes.items()}
+            said |= {"outlined": found or "nothing"}
         if self.tumour:
             found = self.tumour["found"]
             said["tumour?"] = "–" if found is None else "yes" if found else "no"
@@ -108,7 +108,7 @@ def ask(models: Sequence[SavedModel], scan: Scan) -> Asked:
         placed = [_at_own_size(slices, model, part) for model, part in zip(models, found, strict=True)]
         masks = [np.mean(parts, axis=0) for parts in zip(*placed, strict=True)]
         scores = _describe_masks(answer, models[0].masks, masks)
-    else:
+    if models[0].classes:
         raw = np.mean([prediction.probabilities for prediction in found], axis=0)
         predicted = models[0].decide(raw)
         scores = _describe_classes(answer, models, [prediction.probabilities for prediction in found], slices)

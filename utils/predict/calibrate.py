@@ -157,7 +157,7 @@ def _predict(model: SavedModel, data: RunData, rows: np.ndarray) -> Prediction:
         model.predict(images.batch(part)["image"])
         for part in np.split(np.arange(len(rows)), range(BATCH, len(rows), BATCH))
     ]
-    probabilities = None if model.masks else np.concatenate([part.probabilities for part in found])
+    probabilities = np.concatenate([part.probabilities for part in found]) if model.classes else None
     return Prediction(probabilities, None, np.concatenate([part.features for part in found]))
 
 

@@ -17,7 +17,6 @@ from utils.predict.answers import MASK_FROM, Asked
 from utils.predict.model import SavedModel
 from utils.predict.scans import SEQUENCES, VOLUME, Scan, as_volume
 from utils.reporting.figures.common import heat_on_image
-from utils.training.outlining import Outlining
 from utils.training.tasks import MultiTask
 
 SHOWN = 6  # slices of a scan
@@ -28,12 +27,9 @@ DPI = 110
 def heat_maps(model: SavedModel, pixels: Tensor, predicted: np.ndarray) -> np.ndarray:
     """Where the model looks, for prepared pixels N×C×S×S: N×S×S in [0, 1].
 
-    Grad-CAM of the predicted classes (indices N); of a classifier that outlines the tumour first, its outline.
+    Grad-CAM of the predicted classes (indices N).
     """
     x, layer = model.task.inputs({"image": pixels}), None
-    if isinstance(model.task, Outlining) and model.task.outline:
-        with torch.no_grad():
-            return model.task.where(model.network(x)).numpy()
     if isinstance(model.task, MultiTask):  # the last convolution of all is the decoder's
         layer = [m for m in model.network.encoder.modules() if isinstance(m, nn.Conv2d)][-1]
     return grad_cam(model.network, x, torch.from_numpy(predicted), layer, scores=model.scores)
@@ -50,8 +46,7 @@ def draw(model: SavedModel, asked: Asked, limit: int = SHOWN) -> Figure:
     if asked.masks is None:
         heat = heat_maps(model, asked.pixels[chosen], asked.predicted[chosen])
         shown = [_heated(model, asked.slices.images[i], h) for i, h in zip(chosen, heat, strict=True)]
-        outlines = isinstance(model.task, Outlining) and model.task.outline
-        what = "where it outlines a tumour" if outlines else "Grad-CAM of the predicted class"
+        what = "Grad-CAM of the predicted class"
     else:
         shown = [_outlined(image, asked.masks[i]) for image, i in zip(images, chosen, strict=True)]
         what = "outline of " + ", ".join(model.masks)

@@ -21,13 +21,14 @@ from utils.reporting.weights import CARD, load_weights
 from utils.training.outlining import Outlining
 from utils.training.tasks import Classification, MultiTask, Segmentation
 
+TUMOUR = "tumour"
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model says of N images: `probabilities` N×K as its evaluation had them, or of a segmenter M masks
-    N×M×S×S; `features` N×D, by which `Familiarity` judges; the other is None."""
+    """What a model says of N images: `probabilities` N×K as its evaluation had them, `masks` N×M×S×S; None what it does
+    not give (a classifier that outlines the tumour gives both). `features` N×D, by which `Familiarity` judges."""
 
     probabilities: np.ndarray | None
     masks: np.ndarray | None
@@ -39,7 +40,7 @@ class SavedModel:
 
     Attributes:
         name: of the run that made it; card: what lies beside its weights.
-        classes or masks: names of the outputs; the other is empty.
+        classes, masks: names of the outputs; empty what it does not give.
         preparation: what is done to an image, `Preparation`.
         familiarity: knows whether an image is like those of the training; None where the card has no such part.
 
@@ -59,6 +60,8 @@ class SavedModel:
         self.classes: list[str] = self.card.get("classes", [])
         self.masks: list[str] = self.card.get("masks", [])
         self.task = self._task()
+        if isinstance(self.task, Outlining) and self.task.outline:
+            self.masks = [TUMOUR]  # of any kind
         self.tap = FeatureTap(self.network)
 
     def _task(self) -> nn.Module:
@@ -105,16 +108,19 @@ class SavedModel:
         Raises:
             DataError: an output is NaN or infinite.
         """
-        found: list[tuple[np.ndarray, np.ndarray]] = []
-        network = Padded(self.network) if self.masks else self.network
+        found: list[tuple[np.ndarray, ...]] = []
+        network = self.network if self.classes else Padded(self.network)
         for part in pixels.split(BATCH):
             with self.tap as features:
-                outputs = self.task.probabilities(network(self.task.inputs({"image": part})))
-            if not torch.isfinite(outputs).all():
+                raw = network(self.task.inputs({"image": part}))
+            outputs = [self.task.probabilities(raw)]
+            if self.classes and self.masks:
+                outputs.append(self.task.where(raw)[:, None])
+            if not all(torch.isfinite(output).all() for output in outputs):
                 raise DataError(f"{self.name}: outputs are not finite")
-            found.append((outputs.numpy(), features()))
-        outputs, features = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return Prediction(None if self.masks else outputs, outputs if self.masks else None, features)
+            found.append((*(output.numpy() for output in outputs), features()))
+        *outputs, features = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return Prediction(outputs[0] if self.classes else None, outputs[-1] if self.masks else None, features)
 
     def scores(self, outputs: Any) -> Tensor:
         """What speaks for each class, B×K, in what the network returns: its logits, or what it has in their place."""
