@@ -50,3 +50,11 @@ def test_who_is_on_both_sides_is_counted_by_what_curation_found(tmp_path):
     (axis,) = figures.leaks(evidence.findings).axes
     assert [text.get_text() for text in axis.texts] == ["28", "27", "251"]
     assert "not run yet" in claims.patients_on_both_sides(Evidence(tmp_path, [], findings()))
+
+
+def test_a_difference_that_the_corrected_test_does_not_confirm_has_the_colour_of_none():
+    entry = {"value": 0.02, "low": 0.01, "high": 0.03}
+    entries = {"confirmed": entry | {"p_corrected": 0.01}, "not": entry | {"p_corrected": 0.2}, "alone": entry}
+    (axis,) = figures.forest(entries, "points").axes
+    alone, other, confirmed = (container.lines[0].get_color() for container in axis.containers)
+    assert confirmed == alone != other

@@ -62,7 +62,7 @@ ONE_CYCLE = Recipe(
     tta="mirror",
     tta_draws=1,
 )
-# A random head moves the features before it has learned anything from them; a probe's head does not.
+# Its source's reason: a random head changes the features before it has learned anything from them.
 PROBE_FIRST = replace(
     ONE_CYCLE,
     name="probe-first",

@@ -11,6 +11,8 @@ from utils.evaluation.segmentation import by_patient
 from utils.reporting.records import Evidence
 from utils.reporting.tables.common import OLD_FOLDS, format_ci, mark
 
+LEVEL = 0.05  # of a paired test
+
 
 def not_run(what: str) -> str:
     """The sentence of a claim whose runs are missing."""
@@ -48,8 +50,11 @@ def points(entry: dict) -> str:
 
 
 def direction(entry: dict) -> int:
-    """1 where the interval of a difference lies above 0, -1 below, 0 where it includes 0 or could not be drawn."""
-    if entry["low"] is None:
+    """1 where the interval of a difference lies above 0, -1 below, 0 where it includes 0 or could not be drawn.
+
+    One of many comparisons carries `p_corrected`, a p-value corrected for their number: 0 unless it is below `LEVEL`.
+    """
+    if entry["low"] is None or entry.get("p_corrected", 0) >= LEVEL:
         return 0
     return int(entry["low"] > 0) - int(entry["high"] < 0)
 

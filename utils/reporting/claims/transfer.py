@@ -1,14 +1,13 @@
 """Sentences on transfer learning."""
 
 from utils.analysis.ablation import compare
-from utils.reporting.claims.common import bullets, by_direction, direction, listed, not_run, points
+from utils.reporting.claims.common import LEVEL, bullets, by_direction, direction, listed, not_run, points
 from utils.reporting.records import PROBE, Evidence
 from utils.reporting.tables.common import BEST_PROBE, is_pooled_elsewhere, tested
 from utils.reporting.tables.paired import differences_to_probe
 from utils.reporting.tables.transfer import on_one_budget, pretraining_pairs
 
 OURS = "ours"
-LEVEL = 0.05  # of a paired test
 
 
 def pretraining(evidence: Evidence) -> str:
@@ -40,8 +39,7 @@ def linear_probe(evidence: Evidence) -> str:
     for record, found in of_networks:
         run = record["run"]
         where = f"{run['model']} ({run['recipe']}, {run['image_size']} pixels) on `{run['dataset']}`, {tested(record)}"
-        # One of many comparisons: what counts is the p-value corrected for their number, not the interval of each.
-        groups[direction(found) if found["p_corrected"] < LEVEL else 0].append(f"{where}: {points(found)}")
+        groups[direction(found)].append(f"{where}: {points(found)}")
     backbone = BEST_PROBE.removeprefix(PROBE).strip()
     intro = (
         f"Of {len(of_networks)} trained networks that tested the same images as the linear probe of {backbone}, "
