@@ -147,10 +147,12 @@ def quantise(path: Path, pixels: Tensor) -> Path:
                 prepared,
                 temporary,
                 _Batches(pixels),
-                quant_format=QuantFormat.QDQ,
+                quant_format=QuantFormat.QOperator,
                 per_channel=True,
+                # signed activations have no fast convolution on a CPU: 7 ms in place of 1.1 for SqueezeNet
+                activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
-                op_types_to_quantize=["Conv"],  # with the head as well, SqueezeNet answers at random
+                op_types_to_quantize=["Conv", "Gemm", "MatMul"],
             )
     finally:
         prepared.unlink(missing_ok=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from datasets.catalog import DataError
+from datasets.catalog import REPO, DataError
 from datasets.reading import read_table
 from datasets.store.index import read_manifest
 from datasets.store.preprocess import RawImage
@@ -36,7 +36,7 @@ from utils.training.data import RunData, load_data
 from utils.training.environment import git_revision, hardware
 
 MOST = 2000  # training images that features are taken of, four times as many as test images: more change little
-AGREES = 2e-3  # difference in the validation metric that rounding and another machine explain
+AGREES = 2e-3  # difference in the validation metric that rounding and another machine explain, beside one image
 
 
 @errors_in_one_line()
@@ -144,7 +144,7 @@ def _require_same(model: SavedModel, data: RunData, rows: np.ndarray, record: di
         targets = model.task.targets(batch)
         metrics.update(found, targets)
     now = float(metrics.compute()[model.task.monitor])
-    if abs(now - recorded) > AGREES:
+    if abs(now - recorded) > AGREES + 1 / len(rows):
         raise DataError(
             f"{model.name}: {name} is {now:.4f} on these {len(rows)} images, {recorded:.4f} in its record: they are "
             "not those that it was validated on. Name its own images with --parts"
@@ -223,7 +223,8 @@ def note(
 def _command(model: SavedModel, parts: Path | None, named: Mapping[str, str]) -> str:
     """The command that makes the record again."""
     words = ["python -m utils.predict.calibrate", model.name]
-    words += ["--parts", parts.name] if parts else []
+    inside = parts and parts.resolve().is_relative_to(REPO)
+    words += ["--parts", str(parts.resolve().relative_to(REPO) if inside else parts.name)] if parts else []
     words += ["--strangers", *(shlex.quote(f"{name}={pattern}") for name, pattern in named.items())] if named else []
     return " ".join(words)
 
