@@ -53,24 +53,34 @@ def detection_table(found: list[dict] | None = None) -> pd.DataFrame:
 
 
 def detections(found: list[dict] | None = None) -> Figure:
-    """The detection table as points with intervals, a row of them for each kind of image."""
+    """The detection table as a map, model × kind of image: the darker, the more is called unlike the training images."""
     found = [r for r in (found if found is not None else records()) if r["familiarity"]["strangers"]]
     kinds = list(dict.fromkeys(kind for record in found for kind in _shares(record)))
-    figure, axis = plt.subplots(figsize=(8, 0.36 * len(kinds) + 1.4))
-    for k, record in enumerate(found):
-        entries = _shares(record)
-        places = [i + (k - (len(found) - 1) / 2) * 0.6 / len(found) for i, kind in enumerate(kinds) if kind in entries]
-        values = (
-            np.array([[e["value"], e["low"], e["high"]] for e in (entries[x] for x in kinds if x in entries)]) * 100
-        )
-        errors = np.abs(values[:, 1:] - values[:, :1]).T
-        axis.errorbar(values[:, 0], places, xerr=errors, fmt="o", markersize=4, capsize=2, label=record["model"])
-    axis.set(xlabel="% called unlike the training images", xlim=(-3, 103), yticks=range(len(kinds)), yticklabels=kinds)
-    axis.invert_yaxis()
-    axis.grid(axis="x", alpha=0.3)
-    figure.legend(loc="lower center", fontsize=7, bbox_to_anchor=(0.5, 1.0))
+    shares = np.array([[100 * _shares(r).get(kind, {}).get("value", np.nan) for kind in kinds] for r in found])
+    figure, axis = plt.subplots(figsize=(1.5 + 0.75 * len(kinds), 1.6 + 0.32 * len(found)))
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    for row, column in np.argwhere(np.isfinite(shares)):
+        value = shares[row, column]
+        axis.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 60 else "black")
+    axis.set_xticks(range(len(kinds)), kinds, rotation=40, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(found)), [record["model"] for record in found], fontsize=8)
+    axis.axvline(0.5, color="black", linewidth=1)  # false alarms before it, detection behind
+    axis.set_title("% called unlike the training images", fontsize=10)
     figure.tight_layout()
     return figure
+
+
+def eight_bits_table(path: Path | None = None) -> pd.DataFrame:
+    """A row a classifier: size, latency and test accuracy as exported with 32 bits and with 8."""
+    path = path or output_root() / "saved_metrics/benchmarks/int8.json"
+    if not path.is_file():
+        return pd.DataFrame()
+    rows = {}
+    for name, facts in read_json(path, needs=["models"])["models"].items():
+        pairs = {"MB": "{:.1f}", "ms": "{:.1f}", "accuracy": "{:.1%}"}
+        rows[name] = {key: " → ".join(how.format(facts[k][key]) for k in ("fp32", "int8")) for key, how in pairs.items()}
+        rows[name] |= {"images": facts["int8"]["images"], "kept": "yes" if facts["int8"]["kept"] else "no"}
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def distances(found: Mapping[str, np.ndarray], threshold: float) -> Figure:
