@@ -1,12 +1,16 @@
-"""S1's and S4's tables: each network reported, our result beside it, or why there is none."""
+"""Tables of what was reported: each result, ours beside it, or why there is none."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
+from datasets.catalog import REPO
+from utils.parameters import overrides, read_parameters
+from utils.recipes.published import published_table
 from utils.reporting import reported
-from utils.reporting.records import Evidence, write_predictions, write_record
+from utils.reporting.records import Evidence, load_evidence, write_predictions, write_record
 from utils.reporting.runs import Run
 from utils.reporting.tables import BLOCKS
 
@@ -104,3 +108,32 @@ def test_one_command_writes_the_table_and_the_curves(tmp_path, monkeypatch, caps
     made = sorted(path.name.removeprefix(run.id) for path in (tmp_path / "out").glob("*.png"))
     assert made == ["-curves.png", "-roc.png"]
     assert reported.main(["s5"]) == 1 and "did you mean" in capsys.readouterr().err
+
+
+def test_every_reported_result_is_shown_or_named_with_its_command():
+    evidence = load_evidence(REPO / "saved_metrics")
+    keys = published_table()[["source", "model", "dataset", "protocol"]].drop_duplicates()
+    shown, missing = BLOCKS["reported"](evidence), BLOCKS["not_run"](evidence)
+    assert len(shown) == len(keys)
+    has_ours = shown[["ours, same split %", "ours, by patient %"]].ne("–").any(axis=1)
+    assert has_ours.sum() + len(missing) == len(keys), "a result is either rebuilt or named as not run"
+    for command in missing.command[missing.command != "–"]:
+        _, _, module, notebook, *given = command.strip("`").split()
+        assert module == "utils.headless"
+        pairs = [given[i + 1 : i + 3] for i in range(0, len(given), 3)]
+        assert overrides(read_parameters(REPO / notebook), pairs), "the chapter knows all its parameters"
+
+
+def test_what_is_lost_by_patient_is_the_difference_of_the_two():
+    shown = BLOCKS["reported"](load_evidence(REPO / "saved_metrics"))
+    row = shown[(shown.network == "CustomCNN") & (shown.project == "S2")].iloc[0]
+    same, patient = (float(row[f"ours, {which} %"].split()[0]) for which in ("same split", "by patient"))
+    assert float(row["difference, points"]) == pytest.approx(patient - same, abs=0.11)
+    assert float(row["reported %"]) == 98.7
+
+
+def test_recall_stands_in_the_order_reported_ours_by_patient():
+    table = BLOCKS["recall"](load_evidence(REPO / "saved_metrics")).set_index(["network", "data set"])
+    reported, ours, patient = table.loc[("MultiTaskUNet", "sartaj"), "glioma"].split(" / ")
+    assert reported == "25.0" and "(" in ours and "(" in patient
+    assert table.loc[("EfficientNetV2-S", "brain-tumor-mri"), "glioma"].endswith(" / – / –")

@@ -53,7 +53,7 @@ def detection_table(found: list[dict] | None = None) -> pd.DataFrame:
 
 
 def detections(found: list[dict] | None = None) -> Figure:
-    """The detection table as a map, model × kind of image: the darker, the more is called unlike the training images."""
+    """The detection table as a map, model × kind of image: the darker, the more is called unlike the training."""
     found = [r for r in (found if found is not None else records()) if r["familiarity"]["strangers"]]
     kinds = list(dict.fromkeys(kind for record in found for kind in _shares(record)))
     shares = np.array([[100 * _shares(r).get(kind, {}).get("value", np.nan) for kind in kinds] for r in found])
@@ -78,7 +78,9 @@ def eight_bits_table(path: Path | None = None) -> pd.DataFrame:
     rows = {}
     for name, facts in read_json(path, needs=["models"])["models"].items():
         pairs = {"MB": "{:.1f}", "ms": "{:.1f}", "accuracy": "{:.1%}"}
-        rows[name] = {key: " → ".join(how.format(facts[k][key]) for k in ("fp32", "int8")) for key, how in pairs.items()}
+        rows[name] = {
+            key: " → ".join(how.format(facts[k][key]) for k in ("fp32", "int8")) for key, how in pairs.items()
+        }
         rows[name] |= {"images": facts["int8"]["images"], "kept": "yes" if facts["int8"]["kept"] else "no"}
     return pd.DataFrame.from_dict(rows, orient="index")
 

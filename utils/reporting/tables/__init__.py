@@ -22,6 +22,7 @@ from utils.reporting.tables.localisation import localisation_runs, pointing_grou
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
 from utils.reporting.tables.paired import against_the_probe
 from utils.reporting.tables.projects import project_rows
+from utils.reporting.tables.protocols import not_run, recall_by_class, reported_results
 from utils.reporting.tables.reported import reported_runs
 from utils.reporting.tables.run_list import all_runs
 from utils.reporting.tables.segmentation import (
@@ -55,6 +56,7 @@ __all__ = [
     "mask_metrics",
     "multitask_runs",
     "nearest_neighbour",
+    "not_run",
     "patient_folds",
     "pointing_groups",
     "pointing_runs",
@@ -63,9 +65,11 @@ __all__ = [
     "probe_runs",
     "project_rows",
     "published_or_patient",
+    "recall_by_class",
     "recipe_runs",
     "recipe_steps",
     "regions",
+    "reported_results",
     "reported_runs",
     "results_table",
     "s2_segmentation",
@@ -77,6 +81,9 @@ __all__ = [
 # Every table by name.
 BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "projects": project_rows,
+    "reported": reported_results,
+    "not_run": not_run,
+    "recall": recall_by_class,
     "headline": lambda evidence: published_or_patient(evidence.classifiers),
     "cleaning": lambda evidence: cleaned(evidence.classifiers),
     "external": lambda evidence: external_tests(evidence.classifiers + evidence.transfer),
