@@ -164,9 +164,9 @@ def eight_bits(model: SavedModel, path: Path) -> dict[str, dict[str, float]]:
     it: where accuracy falls by at most `WORSE`.
 
     Raises:
-        DataError: the data set of the model or its evidence is not here, or it is a segmenter.
+        DataError: the data set of the model or its evidence is not here, or it is no classifier.
     """
-    if not model.classes:
+    if not model.classes or model.findings:
         raise DataError(f"{model.name}: 8 bits are measured for classifiers; leave --int8 out")
     run_of, _, folder = evidence_of(model)
     tested = read_predictions(folder / PREDICTIONS)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from datasets import catalog
+from datasets.labels import classes_of
 from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.predict.calibration import fit_temperature
 from utils.predict.familiarity import FAMILIARITY, Familiarity
@@ -25,10 +26,10 @@ ARGUMENTS = {
 }
 
 
-def save_model(dataset: str, name: str = "CustomCNN", seed: int = 0, **arguments: int) -> Path:
+def save_model(dataset: str, name: str = "CustomCNN", seed: int = 0, target: str = "label", **arguments: int) -> Path:
     """Weights of an untrained network that takes 64 pixels, in `saved_models/` of the output root; their path."""
     torch.manual_seed(seed)
-    known, classes = ARGUMENTS[name] | arguments, len(catalog.get(dataset).classes)
+    known, classes = ARGUMENTS[name] | arguments, len(classes_of(dataset, target))
     if name in MODELS | BACKBONES | LOCALISERS:
         known["num_classes"] = classes
         known |= {"healthy": catalog.get(dataset).classes.index("notumor")} if name in LOCALISERS else {}
@@ -42,7 +43,8 @@ def save_model(dataset: str, name: str = "CustomCNN", seed: int = 0, **arguments
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.fill_(0.1)
     pretrained = False if name in BACKBONES | LOCALISERS else None
-    run = Run(dataset=dataset, split="patient", model=name, image_size=64, seed=seed, pretrained=pretrained)
+    how = {"image_size": 64, "seed": seed, "pretrained": pretrained, "target": target}
+    run = Run(dataset=dataset, split="patient", model=name, **how)
     recipe = get_recipe("s2", "CustomCNN")
     own = {key: value for key, value in known.items() if key in ("width", "num_subtypes", "n_filters")}
     record = {

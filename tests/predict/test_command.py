@@ -266,3 +266,23 @@ def test_an_answer_takes_less_than_two_seconds_on_a_cpu(classifier, files):
     started = time.process_time()
     ask([classifier], scan)
     assert time.process_time() - started < 2
+
+
+def test_findings_are_called_by_their_own_thresholds(roots, files, tmp_path):
+    """Probabilities of findings stay as they are, since any number of them may be shown at once."""
+    weights = save_model("phantom", "SqueezeNet", target="findings")
+    model = SavedModel(weights)
+    (scan,) = [scan for scan in find([files], ["grey"])[0] if scan.name == "a.jpg"]
+    answer = ask([model], scan).answer
+    assert "undecided" in answer.answer and list(answer.findings) == list(answer.classes) == ["NCR", "ED", "ET"]
+    card = json.loads(weights.with_name(CARD).read_text())
+    limits = {name: share + change for (name, share), change in zip(answer.classes.items(), (-0.1, 0.1), strict=False)}
+    weights.with_name(CARD).write_text(json.dumps(card | {"thresholds": limits | {"ET": None}}))
+    answer = ask([SavedModel(weights)], scan).answer
+    assert {name: entry["found"] for name, entry in answer.findings.items()} == {"NCR": True, "ED": False, "ET": None}
+    assert answer.answer == "NCR" and answer.row()["answer"] == "NCR"
+    with torch.no_grad():
+        logits = model.network(model.task.inputs({"image": model.prepare(scan.read().raws)}))
+    assert list(answer.classes.values()) == pytest.approx(logits.sigmoid()[0].tolist(), abs=1e-4)
+    assert main([str(weights.parent), str(files / "a.jpg"), "--output", str(tmp_path / "out")]) == DONE
+    assert (tmp_path / "out/a.jpg.png").is_file()

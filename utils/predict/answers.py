@@ -13,6 +13,7 @@ from utils.predict.model import Prediction, SavedModel
 from utils.predict.scans import IMAGE, Scan, Slices
 from utils.reporting.weights import NOTE
 
+LIKELIEST = 3  # findings in a line of a table
 MASK_FROM = 0.5  # probability from which a pixel belongs to a mask, as in every evaluation
 
 
@@ -23,7 +24,9 @@ class Answer:
     Attributes:
         file, kind: of the `Scan`; models: names of those that were asked; slices: number of slices that were looked at.
         classes: calibrated probability of each class, the mean over slices and models; empty for a segmenter.
-        answer: the class that the model's own rule takes.
+        answer: the class that the model's own rule takes; of a model of findings those that are called.
+        findings: of each finding its `threshold`, chosen on validation, and whether it is `found`; both None where
+            there is none, empty for other models.
         tumour: `probability`, `threshold` and `found` (at the threshold that validation chose, None without one), and
             `slice`, the number of the slice with the highest probability; None where the model does not know it.
         masks: of each mask that a model outlines its `pixels`, summed over slices, and `slices`, how many it is in.
@@ -39,6 +42,7 @@ class Answer:
     calibrated: bool = False
     classes: dict[str, float] = field(default_factory=dict)
     answer: str = ""
+    findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     tumour: dict[str, Any] | None = None
     masks: dict[str, dict[str, int]] = field(default_factory=dict)
     unlike: dict[str, Any] | None = None
@@ -53,7 +57,11 @@ class Answer:
     def row(self) -> dict[str, str]:
         """A line of a table."""
         said = {"answer": self.answer} if self.classes else {}
-        said |= {name: f"{100 * p:.1f} %" for name, p in self.classes.items()}
+        likeliest = sorted(self.classes, key=self.classes.get, reverse=True)[:LIKELIEST]
+        if self.findings:
+            said["likeliest"] = ", ".join(f"{name} {100 * self.classes[name]:.1f} %" for name in likeliest)
+        else:
+            said |= {name: f"{100 * p:.1f} %" for name, p in self.classes.items()}
         if self.masks:
             found = ", ".join(f"{name} {part['pixels']:,} px" for name, part in self.masks.items() if part["pixels"])
             said |= {"outlined": found or "nothing"}
@@ -112,8 +120,10 @@ def ask(models: Sequence[SavedModel], scan: Scan) -> Asked:
         raw = np.mean([prediction.probabilities for prediction in found], axis=0)
         predicted = models[0].decide(raw)
         scores = _describe_classes(answer, models, [prediction.probabilities for prediction in found], slices)
-        whole = models[0].decide(raw.mean(0, keepdims=True))
-        answer.answer = models[0].classes[whole[0]]
+        if models[0].findings:
+            _call_findings(answer, models)
+        else:
+            answer.answer = models[0].classes[models[0].decide(raw.mean(0, keepdims=True))[0]]
     distances = [(model.familiarity, prediction.features) for model, prediction in zip(models, found, strict=True)]
     _compare(answer, distances)
     _warn(answer, scan, slices)
@@ -142,6 +152,18 @@ def _describe_classes(
         "slice": slices.numbers[int(tumour.argmax())],
     }
     return tumour
+
+
+def _call_findings(answer: Answer, models: Sequence[SavedModel]) -> None:
+    """Which findings are called: those at or above the mean of the models' thresholds."""
+    for name, probability in answer.classes.items():
+        thresholds = [model.thresholds[name] for model in models]
+        threshold = None if None in thresholds else float(np.mean(thresholds))
+        found = None if threshold is None else probability >= threshold
+        answer.findings[name] = {"threshold": threshold, "found": found}
+    called = [name for name, entry in answer.findings.items() if entry["found"]]
+    undecided = all(entry["found"] is None for entry in answer.findings.values())
+    answer.answer = "undecided, the model has no thresholds" if undecided else ", ".join(called) or "no finding"
 
 
 def _describe_masks(answer: Answer, names: Sequence[str], masks: Sequence[np.ndarray]) -> np.ndarray:

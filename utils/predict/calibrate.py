@@ -92,7 +92,7 @@ def calibrate(model: SavedModel, parts: Path | None = None, named: Mapping[str, 
     found: dict[str, Any] = {"model": model.name, "command": _command(model, parts, named or {})}
     found |= {"git": git_revision(), "hardware": hardware()}
     found |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "validation_images": len(rows["val"])}
-    if model.classes:
+    if model.classes and not model.findings:  # whose thresholds its chapter chose on validation
         truth = data.read(rows["val"]).labels.numpy()
         found["calibration"] = _calibration(model, validation.probabilities, truth, folder)
     familiarity = Familiarity.fit(training.features, validation.features)

@@ -46,7 +46,7 @@ def draw(model: SavedModel, asked: Asked, limit: int = SHOWN) -> Figure:
     if asked.masks is None:
         heat = heat_maps(model, asked.pixels[chosen], asked.predicted[chosen])
         shown = [_heated(model, asked.slices.images[i], h) for i, h in zip(chosen, heat, strict=True)]
-        what = "Grad-CAM of the predicted class"
+        what = f"Grad-CAM of the {'likeliest finding' if model.findings else 'predicted class'}"
     else:
         shown = [_outlined(image, asked.masks[i]) for image, i in zip(images, chosen, strict=True)]
         what = "outline of " + ", ".join(model.masks)
@@ -71,7 +71,8 @@ def _headline(asked: Asked) -> list[str]:
     answer = asked.answer
     name = answer.file if len(answer.file) < 48 else "…" + answer.file[-47:]
     if answer.classes:
-        lines = [f"{name}: {answer.answer}, {100 * answer.classes[answer.answer]:.0f} %"]
+        share = "" if answer.findings else f", {100 * answer.classes[answer.answer]:.0f} %"
+        lines = [f"{name}: {answer.answer}{share}"]
     else:
         lines = [f"{name}: " + ", ".join(f"{mask} {part['pixels']:,} px" for mask, part in answer.masks.items())]
     if answer.unlike and answer.unlike["found"]:

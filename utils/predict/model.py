@@ -18,6 +18,7 @@ from utils.evaluation.mask_predictions import Padded
 from utils.predict.calibration import calibrated
 from utils.predict.familiarity import FAMILIARITY, Familiarity, FeatureTap
 from utils.reporting.weights import CARD, load_weights
+from utils.training.multilabel import MultiLabel
 from utils.training.outlining import Outlining
 from utils.training.tasks import Classification, MultiTask, Segmentation
 
@@ -73,6 +74,8 @@ class SavedModel:
             return MultiTask(len(self.classes), self.classes.index(HEALTHY), **parts)
         if self.card["task"] == "localisation":
             return Outlining(len(self.classes), arguments["healthy"], outline=arguments.get("outline", True))
+        if self.card["task"] == "findings":  # its loss, which knows the training images, has no part in an answer
+            return MultiLabel(len(self.classes), torch.zeros(len(self.classes)), 1, arguments["in_channels"])
         if self.card["task"] == "segmentation":
             return Segmentation(len(self.masks))
         raise DataError(f"{self.folder / CARD}: a model of task '{self.card['task']}' has no prediction here yet")
@@ -81,6 +84,16 @@ class SavedModel:
     def healthy(self) -> int | None:
         """Index of the class without a tumour, where the model knows it."""
         return self.classes.index(HEALTHY) if HEALTHY in self.classes else None
+
+    @property
+    def findings(self) -> bool:
+        """Whether `classes` are findings, any number of which an image may show, each with its own probability."""
+        return isinstance(self.task, MultiLabel)
+
+    @property
+    def thresholds(self) -> dict[str, float | None]:
+        """The probability from which on each finding is called, chosen on validation; None where none could be."""
+        return {name: self.card.get("thresholds", {}).get(name) for name in self.classes} if self.findings else {}
 
     @property
     def temperature(self) -> float | None:
@@ -129,14 +142,14 @@ class SavedModel:
         return outputs["classes"] if isinstance(self.task, Outlining) else outputs
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
-        """Class indices N of probabilities N×K, by the rule of the model's own evaluation."""
+        """Class indices N of probabilities N×K by the rule of the model's evaluation; of findings the likeliest."""
         if isinstance(self.task, MultiTask):
             return self.task.decide(torch.from_numpy(probabilities)).numpy()
         return probabilities.argmax(1)
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities at the temperature that validation chose; as they are where none was."""
-        return calibrated(probabilities, self.temperature or 1.0)
+        return probabilities if self.findings else calibrated(probabilities, self.temperature or 1.0)
 
 
 def run_name(card: dict[str, Any], folder: Path) -> str:

@@ -67,6 +67,7 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
         "licence_of_data": facts.licence,
         "note": NOTE,
     }
+    card |= {"thresholds": record["thresholds"]} if run.task == "findings" and "thresholds" in record else {}
     return completed(card, record)
 
 
