@@ -1,12 +1,11 @@
 """ResidualUNet: MONAI's U-Net, for comparison with `attention_unet.py`; as many parameters, but not S2's."""
 
-from monai.networks.nets import UNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.checks import check_maps, check_sizes
 
 
-class ResidualUNet(UNet):
+class ResidualUNet(nn.Module):
     """Strided convolutions down, transposed ones up, residual units, instance norm and PReLU.
 
     840,195 parameters with 4 channels in, 3 out and 16 filters, against AttentionUNet's 843,319.
@@ -23,7 +22,11 @@ class ResidualUNet(UNet):
 
     def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16):
         check_sizes(in_channels=in_channels, out_channels=out_channels, n_filters=n_filters)
-        super().__init__(
+        from monai.networks.nets import UNet  # here, since MONAI's import takes seconds and this network alone needs it
+
+        super().__init__()
+        self.in_channels = in_channels
+        unet = UNet(
             spatial_dims=2,
             in_channels=in_channels,
             out_channels=out_channels,
@@ -31,7 +34,8 @@ class ResidualUNet(UNet):
             strides=(2, 2, 2, 2),
             num_res_units=1,
         )
+        self.model = unet.model
 
     def forward(self, x: Tensor) -> Tensor:
         check_maps(x, self.in_channels)
-        return super().forward(x)
+        return self.model(x)

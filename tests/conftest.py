@@ -1,7 +1,10 @@
 """Fixtures that several test files share: a small phantom, made once a session, and folders outside the repository."""
 
+import os
+
 import pytest
 import torch
+from filelock import FileLock
 from real_archives import CURATED, real_archive
 
 from datasets import download
@@ -40,11 +43,18 @@ def parts(roots):
 
 @pytest.fixture(scope="session")
 def real_sets(tmp_path_factory):
-    """A data root with the real sets that curation compares, brought in by `download.py`; skips without archives."""
+    """A data root with the real sets that curation compares, brought in by `download.py`; skips without archives.
+
+    Made once for all workers of a session: the second one waits, and finds it whole.
+    """
     archives = {name: real_archive(name) for name in CURATED}
-    root = tmp_path_factory.mktemp("real")
-    with pytest.MonkeyPatch.context() as patch:
+    session = tmp_path_factory.getbasetemp()
+    root = (session.parent if "PYTEST_XDIST_WORKER" in os.environ else session) / "real"
+    root.mkdir(exist_ok=True)
+    with FileLock(root / "made.lock"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAIN_MRI_DATA", str(root))
         for name, archive in archives.items():
-            assert download.main([name, "--archive", str(archive)]) == 0
+            assert (root / name / "log.json").is_file() or download.main([name, "--archive", str(archive)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAIN_MRI_DATA", str(root))
         yield root

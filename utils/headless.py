@@ -39,6 +39,9 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
     The kernel is this interpreter, in the notebook's own folder as under Jupyter. In a distributed run each
     rank has its kernel, and only rank 0 writes and prints.
     """
+    # jsonschema checks IRIs by it where it can be imported. No notebook has one, and its grammar takes a second to
+    # build: three quarters of the time that papermill needs to be imported.
+    sys.modules.setdefault("rfc3987_syntax", None)
     import papermill  # here, so that --help and a misspelt name answer at once
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 import pandas as pd
-import torch
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from datasets.curation.likeness import correlations, pairs_alike
 from datasets.curation.thumbnails import Thumbnails
 from datasets.store.manifest import originals
 from datasets.transforms import TRANSFORMS
 
-BLOCK = 512  # rows that are compared with all at a time
 NEAR_BITS, NEAR_CORRELATION = 4, 0.97
 ALIKE_CORRELATION = 0.93  # of packed images; at .91 groups begin to run together
 ALIKE = ("packed", ALIKE_CORRELATION)  # `Dataset.alike` of most sets
@@ -52,7 +51,7 @@ def near_pairs(images: Thumbnails, bits: int = NEAR_BITS, correlation: float = N
     for t, name in enumerate(TRANSFORMS):
         i, j = close_hashes(images.hashes[:, 0], images.hashes[:, t], bits)
         i, j = i[i < j], j[i < j]
-        alike = np.einsum("nd,nd->n", images.turned("upright")[i], images.turned(name)[j])
+        alike = correlations(images.thumbnails, TRANSFORMS[name](images.thumbnails), i, j)
         keep = alike >= correlation
         found.append(pd.DataFrame({"i": i[keep], "j": j[keep], "transform": name, "correlation": alike[keep]}))
     pairs = pd.concat(found, ignore_index=True).sort_values("correlation", ascending=False, kind="stable")
@@ -62,23 +61,15 @@ def near_pairs(images: Thumbnails, bits: int = NEAR_BITS, correlation: float = N
 def alike_pairs(
     images: Thumbnails, correlation: float = ALIKE_CORRELATION, of: str = "packed"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs i < j whose packed images correlate under one of the 8 transforms: brute force, nothing is sampled.
+    """All pairs i < j whose packed images correlate under one of the 8 transforms: all are found, none is sampled.
 
     `of`: "packed", or "whole" for the images as published.
     They need not be copies: neighbouring slices of one person agree so well. Where nobody names the patients, that is
     all there is to keep such slices together.
     """
-    size = len(images)
-    small = images.packed if of == "packed" else images.thumbnails
-    mine = torch.from_numpy(small.reshape(size, -1))
-    found = [(np.zeros(0, np.int64),) * 2]
-    for turned in TRANSFORMS.values():
-        other = torch.from_numpy(np.ascontiguousarray(turned(small)).reshape(size, -1))
-        for start in range(0, size, BLOCK):  # bounds the memory: BLOCK × N floats at a time
-            i, j = (mine[start : start + BLOCK] @ other[start:].T >= correlation).nonzero(as_tuple=True)
-            i, j = i.numpy() + start, j.numpy() + start
-            found.append((np.minimum(i, j)[i != j], np.maximum(i, j)[i != j]))
-    pairs = np.unique(np.concatenate([np.stack(pair, 1) for pair in found]), axis=0)
+    small = images.of(of)
+    found = pairs_alike(small, None, correlation)
+    pairs = np.unique(np.stack([found.i, found.j], 1), axis=0)
     return pairs[:, 0], pairs[:, 1]
 
 

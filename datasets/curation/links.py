@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import torch
 
 from datasets.curation.duplicates import (
     ALIKE,
@@ -12,6 +11,7 @@ from datasets.curation.duplicates import (
     duplicate_pairs,
     identical_pairs,
 )
+from datasets.curation.likeness import pairs_alike
 from datasets.curation.thumbnails import Thumbnails, join
 from datasets.store import index
 from datasets.transforms import TRANSFORMS
@@ -22,23 +22,18 @@ REFERENCE = "cheng"  # the one set that names its patients; others are linked to
 def link(images: Thumbnails, reference: Thumbnails, correlation: float = NEAR_CORRELATION) -> pd.DataFrame:
     """The slice of `reference` that each image shows, by correlation of thumbnails under the 8 transforms.
 
-    Returns a row an image: `reference` (row, or -1 where none reaches `correlation`), `correlation` of the best
-    (linked or not) and `transform`, what was done to the reference to give the image.
+    Returns a row an image: `reference` (row, or -1 where none reaches `correlation`), `correlation` with it, and
+    `transform`, what was done to the reference to give the image ("" and NaN where none does).
     """
-    best = np.full(len(images), -1.0, np.float32)
-    row = np.full(len(images), -1)
-    transform = np.full(len(images), "", object)
-    mine = torch.from_numpy(images.turned("upright"))
-    for name in TRANSFORMS if len(reference) else ():
-        other = torch.from_numpy(reference.turned(name)).T
-        for start in range(0, len(images), 1024):  # bounds the memory: 1024 × reference floats at a time
-            value, index = (v.numpy() for v in (mine[start : start + 1024] @ other).max(dim=1))
-            better = np.flatnonzero(value > best[start : start + 1024])
-            best[start + better], row[start + better] = value[better], index[better]
-            transform[start + better] = name
-    linked = best >= correlation
+    found = pd.DataFrame(pairs_alike(images.thumbnails, reference.thumbnails, correlation)._asdict())
+    best = found.sort_values("correlation", ascending=False, kind="stable").drop_duplicates("i").set_index("i")
+    best = best.reindex(range(len(images)))
     return pd.DataFrame(
-        {"reference": np.where(linked, row, -1), "correlation": best, "transform": np.where(linked, transform, "")}
+        {
+            "reference": best.j.fillna(-1).astype(int),
+            "correlation": best.correlation,
+            "transform": best["transform"].map(dict(enumerate(TRANSFORMS))).fillna(""),
+        }
     )
 
 
@@ -63,12 +58,7 @@ def overlap(
     # identical_pairs names only the first of its kind, which may lie in the same set: all of one key belong together
     names = {"bytes": both.table.sha256, "pixels": both.table.pixels}
     names["patient"] = pd.concat([table_a.patient, table_b.patient], ignore_index=True)
-    found = []
-    for own, (of, correlation) in enumerate((alike_a, alike_b)):
-        i, j = alike_pairs(both, correlation, of)
-        kept = (where[i] == own) | (where[j] == own)
-        found.append((i[kept], j[kept]))
-    i, j = (np.concatenate(ends) for ends in zip(*found, strict=True))
+    i, j = _alike(a, b, alike_a, alike_b)
     same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(names["patient"])])
     joined = pd.concat([pairs[["i", "j"]], same_patient, pd.DataFrame({"i": i, "j": j})])
     names["group"] = pd.Series(components(len(both), joined.i.to_numpy(int), joined.j.to_numpy(int)))
@@ -82,6 +72,17 @@ def overlap(
     in_both = {"bytes": in_both["bytes"], "pixels": in_both["pixels"]} | seen | in_both
     kind = np.select([held.to_numpy() for held in in_both.values()], list(in_both), "")
     return both.table[["dataset", "path"]].assign(kind=kind)[kind != ""]
+
+
+def _alike(
+    a: Thumbnails, b: Thumbnails, alike_a: tuple[str, float], alike_b: tuple[str, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of images that are alike, rows of both sets joined: each set's own by its rule, those of both by either."""
+    inside = [alike_pairs(images, correlation, of) for images, (of, correlation) in ((a, alike_a), (b, alike_b))]
+    between = [pairs_alike(a.of(of), b.of(of), correlation)[:2] for of, correlation in {alike_a, alike_b}]
+    ends = [inside[0], *((i, j + len(a)) for i, j in between), tuple(end + len(a) for end in inside[1])]
+    i, j = (np.concatenate(end) for end in zip(*ends, strict=True))
+    return i, j
 
 
 def wrong_labels(table: pd.DataFrame) -> np.ndarray:

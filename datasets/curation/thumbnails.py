@@ -25,6 +25,7 @@ from datasets.transforms import TRANSFORMS, undo
 
 SIDE = 64  # of a thumbnail, pixels
 PACKED_SIDE = 48  # of that of a packed image
+BLOCK = 512  # images that are held at a time, at their full size
 
 
 class Thumbnails:
@@ -49,6 +50,10 @@ class Thumbnails:
     def rows(self, rows: np.ndarray) -> "Thumbnails":
         """Those of some rows."""
         return Thumbnails(self.table.iloc[rows], self.thumbnails[rows], self.hashes[rows], self.packed[rows])
+
+    def of(self, kind: str) -> np.ndarray:
+        """Thumbnails of the images "packed" or "whole", as published: the first half of `Dataset.alike`."""
+        return {"packed": self.packed, "whole": self.thumbnails}[kind]
 
     def turned(self, transform: str) -> np.ndarray:
         """Thumbnails after a transform, N×4096."""
@@ -97,12 +102,18 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None, progress: boo
     files = facts.layout != "generated" and facts.slices == 1
     is_file = manifest["slice"].eq("") & files if "slice" in manifest else pd.Series(files, manifest.index)
     read = partial(_traits, facts, raw or home / "raw")
+    paths, packed, found = manifest.path.where(is_file, "").to_numpy(), [], []
     with hdf5.opened(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
-        # decoding and resizing leave the interpreter's lock
-        stored = store["image"][()] if store["image"].ndim == 3 else store["image"][..., facts.grey]
-        packed = list(pool.map(partial(thumbnail, side=PACKED_SIDE), stored))
-        work = pool.map(read, manifest.path.where(is_file, ""), stored)
-        found = list(tqdm(work, total=len(manifest), desc=f"looking at {facts.name}", disable=not progress))
+        images = store["image"]
+        shown = tqdm(total=len(paths), desc=f"looking at {facts.name}", disable=not progress)
+        for start in range(0, len(paths), BLOCK):  # a whole set may not fit into memory
+            part = slice(start, start + BLOCK)
+            stored = images[part] if images.ndim == 3 else images[part][..., facts.grey]
+            # decoding and resizing leave the interpreter's lock
+            packed += pool.map(partial(thumbnail, side=PACKED_SIDE), stored)
+            found += pool.map(read, paths[part], stored)
+            shown.update(len(stored))
+        shown.close()
     return collect(manifest, found, packed)
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from smooth_images import image, thumbnails_of
 
-from datasets.curation import duplicates, links, split_table, thumbnails
+from datasets.curation import duplicates, likeness, links, split_table, thumbnails
 from datasets.curation.duplicates import close_hashes, duplicate_pairs, identical_pairs, near_pairs, s0_cleaning
 from datasets.curation.links import link
 from datasets.curation.split_table import curate, facts
@@ -77,7 +77,7 @@ def test_images_alike_are_found_under_every_transform_and_joined():
 
 
 def test_alike_is_what_correlates_at_the_threshold(monkeypatch):
-    monkeypatch.setattr(duplicates, "BLOCK", 3)  # several blocks, the last one not full
+    monkeypatch.setattr(likeness, "BLOCK", 3)  # several blocks, the last one not full
     found = thumbnails_of([image(i // 2) if i % 2 else np.uint8(image(i // 2) * 0.6 + 40) for i in range(8)])
     small = found.packed.reshape(8, -1)
     wanted = {

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from monai.metrics import compute_hausdorff_distance, get_confusion_matrix
 from torch import Tensor, nn
 
 from datasets import catalog
@@ -90,6 +89,8 @@ def mask_table(name: str, rows: np.ndarray, groups: np.ndarray, predictions: Ite
     millimetres, once over all tested slices of a patient, the same in each of the patient's rows. On a slice-wise split
     these slices are no whole volume, and the distance means little.
     """
+    from monai.metrics import get_confusion_matrix  # here, since MONAI's import takes seconds
+
     facts = catalog.get(name)
     manifest, size = read_manifest(name).iloc[rows].reset_index(drop=True), stored_size(name)
     table = pd.DataFrame({"path": manifest.path, "patient": manifest.patient, "group": groups, "pixels": size**2})
@@ -132,6 +133,8 @@ def hd95(predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | No
 
     Empty masks count as in the table of `segmentation.py`. `spacing`: size of a voxel along each axis, 1 by default.
     """
+    from monai.metrics import compute_hausdorff_distance
+
     axes = tuple(range(2, predicted.ndim))
     there, wanted = predicted.any(axis=axes), truth.any(axis=axes)
     diagonal = np.linalg.norm(np.array(predicted.shape[2:]) * (spacing or 1.0))

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from monai.metrics.confusion_matrix import compute_confusion_matrix_metric
 from scipy.stats import spearmanr
 
 from utils.evaluation.intervals import grouped_bootstrap_ci, number
@@ -46,6 +45,8 @@ def from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, pixels: np.ndarr
 
     Dice = 2·tp / (2·tp + fp + fn), IoU = tp / (tp + fp + fn), precision = tp / (tp + fp), recall = tp / (tp + fn).
     """
+    from monai.metrics.confusion_matrix import compute_confusion_matrix_metric  # here: it takes seconds to import
+
     counts = np.stack([tp, fp, pixels - tp - fp - fn, fn], axis=-1)
     confusion = torch.as_tensor(counts, dtype=torch.float64)
     values = {ours: compute_confusion_matrix_metric(theirs, confusion).numpy() for ours, theirs in COUNTED.items()}

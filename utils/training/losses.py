@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import torch
-from monai.losses import DiceLoss
 from torch import Tensor, nn
 
 from datasets.catalog import DataError
@@ -17,6 +16,8 @@ class DiceAndBCE(nn.Module):
     """
 
     def __init__(self):
+        from monai.losses import DiceLoss  # here, since MONAI's import takes seconds and this loss alone needs it
+
         super().__init__()
         self.dice, self.bce = DiceLoss(sigmoid=True, batch=True), nn.BCEWithLogitsLoss()
 

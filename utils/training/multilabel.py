@@ -1,7 +1,6 @@
 """Several findings an image: a sigmoid for each, weighted or asymmetric cross-entropy, AUC over the findings."""
 
 import torch
-from timm.loss import AsymmetricLossMultiLabel
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.functional.classification import binary_auroc
@@ -42,7 +41,7 @@ class MultiLabel(FromImage):
         criteria = {
             "weighted-bce": lambda: nn.BCEWithLogitsLoss(pos_weight=weight),
             "bce": nn.BCEWithLogitsLoss,
-            "asymmetric": lambda: AsymmetricLossMultiLabel(reduction="mean"),
+            "asymmetric": _asymmetric,
         }
         assert tuple(criteria) == LOSSES and len(weight) == findings
         self.criterion = lookup(criteria, loss, "loss of findings")()
@@ -58,6 +57,12 @@ class MultiLabel(FromImage):
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Logits B×K → probabilities B×K, which need not sum to 1."""
         return outputs.float().sigmoid()
+
+
+def _asymmetric() -> nn.Module:
+    from timm.loss import AsymmetricLossMultiLabel  # here, since timm's import takes seconds
+
+    return AsymmetricLossMultiLabel(reduction="mean")
 
 
 class MeanAUC(Metric):
