@@ -185,7 +185,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="parts with TEXT in their name")
     parser.add_argument("--tries", type=int, default=170, metavar="N", help="damaged files for each reader (170)")
-    parser.add_argument("--kills", type=int, default=13, metavar="N", help="kills for each chapter (13)")
+    parser.add_argument("--kills", type=int, default=8, metavar="N", help="kills for each chapter (8)")
     parser.add_argument("--seed", type=int, default=0, help="of damages and moments (0)")
     parser.add_argument("--list", action="store_true", help="print the parts and stop")
     args = parser.parse_args()

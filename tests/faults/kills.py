@@ -16,7 +16,15 @@ from small_training import TRAIN
 
 from datasets.catalog import REPO
 
-CHAPTERS = ("2_classification", "3_transfer_learning", "4_multitask", "5_segmentation")
+CHAPTERS = (  # those that train
+    "2_classification",
+    "3_transfer_learning",
+    "4_multitask",
+    "5_segmentation",
+    "6_localisation",
+    "7_chest_xray",
+    "9_your_own_scan",
+)
 TRAINING = "a training of four epochs"
 HELPERS = str(Path(__file__).parents[1] / "helpers")
 KEPT = ("model.safetensors", "predictions.csv.gz", "history.csv", "end.pt")
