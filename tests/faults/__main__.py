@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -112,22 +112,29 @@ def _fuzz_into(sender: Connection, reader: str, tries: int, seed: int) -> None:
 
 
 def kills(name: str, wanted: int, seed: int) -> Counts:
-    """Kill a chapter again and again; every kill is a try, and all are lost where the end differs."""
+    """Kill a chapter again and again; every kill is a try, and all of a run are lost where its end differs.
+
+    A run that ended before it was killed often enough is followed by another from the start.
+    """
     counts = Counts()
     with tempfile.TemporaryDirectory() as folder:
-        straight, often = Path(folder) / "straight", Path(folder) / "killed"
-        for root, number in ((straight, 0), (often, wanted)):
+        ends: list[dict[str, object]] = []
+        while counts.tries < wanted and len(ends) <= 3 * wanted:
+            root, before = Path(folder) / str(len(ends)), counts.tries
             root.mkdir()
             command, env = chapter(name, root)
+            number = wanted - counts.tries if ends else 0  # the first run is the one to compare with
             try:
-                for _ in killed(command, env, Path(folder) / f"{root.name}.log", number, seed):
+                for _ in killed(command, env, root.with_suffix(".log"), number, seed + len(ends)):
                     counts.add()
             except (RuntimeError, subprocess.TimeoutExpired) as error:
                 counts.add(str(error))
                 return counts
-        one, other = left(straight), left(often)
-        if not one or (unlike := differences(one, other)):
-            counts.lost += [f"unlike: {unlike[0] if one else 'nothing was left'}"] * counts.tries
+            ends.append(left(root))
+            if not ends[0] or (unlike := differences(ends[0], ends[-1])):
+                counts.lost += [f"unlike: {unlike[0] if ends[0] else 'nothing was left'}"] * (counts.tries - before)
+    if counts.tries < wanted:
+        counts.add(f"only {counts.tries} of {wanted} kills met it alive")
     return counts
 
 
@@ -180,15 +187,20 @@ def page(record: dict[str, dict], every: Iterable[str]) -> str:
     return "\n".join([*lines, ""])
 
 
-def main() -> int:
-    """Command line; returns 1 where anything was lost."""
+def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
+    """Of the command line."""
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="parts with TEXT in their name")
     parser.add_argument("--tries", type=int, default=170, metavar="N", help="damaged files for each reader (170)")
     parser.add_argument("--kills", type=int, default=8, metavar="N", help="kills for each chapter (8)")
     parser.add_argument("--seed", type=int, default=0, help="of damages and moments (0)")
     parser.add_argument("--list", action="store_true", help="print the parts and stop")
-    args = parser.parse_args()
+    return parser.parse_args(words)
+
+
+def main() -> int:
+    """Returns 1 where anything was lost."""
+    args = arguments()
     every = parts(args)
     if args.list:
         print("\n".join(every))

@@ -26,8 +26,8 @@ CHAPTERS = (  # those that train
     "9_your_own_scan",
 )
 TRAINING = "a training of four epochs"
-HELPERS = str(Path(__file__).parents[1] / "helpers")
-KEPT = ("model.safetensors", "predictions.csv.gz", "history.csv", "end.pt")
+HELPERS = str(Path(__file__).parent)
+KEPT = ("model.safetensors", "predictions.csv.gz", "validation.csv.gz", "history.csv", "end.pt")
 PATIENCE = 1500  # seconds for one uninterrupted run on a loaded machine
 
 
@@ -42,7 +42,7 @@ def chapter(name: str, root: Path) -> tuple[list[str], dict[str, str]]:
 
 
 def killed(command: list[str], env: dict[str, str], log: Path, kills: int, seed: int) -> Iterator[int]:
-    """Run `command` until it ends well, killed `kills` times before; yields the number of each kill that met it alive.
+    """Run `command` until it ends well, killed up to `kills` times before; yields the number of each kill.
 
     Each life lasts until a random number of new lines is in its log, and a random moment longer, so that kills fall
     into training, writing and everything between.
@@ -56,8 +56,9 @@ def killed(command: list[str], env: dict[str, str], log: Path, kills: int, seed:
         with log.open("ab") as file:
             process = subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=REPO, start_new_session=True)
         if done < kills:
-            _wait_for_lines(process, log, moments.randint(1, 14 if "ipynb" in command[-1] else 2))
-            time.sleep(moments.random() * 2)
+            lines, longer = (14, 2) if "ipynb" in command[-1] else (2, 0.5)
+            _wait_for_lines(process, log, moments.randint(1, lines))
+            time.sleep(moments.random() * longer)
         else:
             process.wait(PATIENCE)
         if process.poll() is None:
