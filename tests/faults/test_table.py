@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import random
 import sys
 from pathlib import Path
 
@@ -14,7 +15,7 @@ spec.loader.exec_module(faults)
 
 PROGRAM = """
 import pathlib, sys, time, uuid
-print("begun\\ngoing on", flush=True)
+print("begun\\nepoch 1/1 ", flush=True)
 time.sleep(0.4)
 pathlib.Path(sys.argv[1], "predictions.csv.gz").write_text({content})
 """
@@ -37,6 +38,7 @@ def test_a_run_that_ends_before_it_was_killed_often_enough_is_followed_by_anothe
     program("'always the same'")
     counts = faults.kills("a program", 5, seed=0)
     assert (counts.tries, counts.lost) == (5, [])
+    assert len(counts.met) == 5 and set(counts.met) <= {"nothing", "begun", "epoch 1/1 "}
 
 
 def test_another_end_after_kills_is_a_loss(program):
@@ -50,6 +52,13 @@ def test_a_program_that_fails_or_leaves_nothing_is_a_loss(program):
     assert "ZeroDivisionError" in faults.kills("a program", 2, seed=0).lost[0]
     program("'x'); pathlib.Path(sys.argv[1], 'predictions.csv.gz').rename(pathlib.Path(sys.argv[1], 'other')")
     assert faults.kills("a program", 2, seed=0).lost == ["unlike: nothing was left"] * 2
+
+
+def test_most_lives_last_until_training_and_some_end_before():
+    straight = [*["cell"] * 20, "epoch 1/4 loss", *["cell"] * 9]
+    lines = [kills._life(straight, random.Random(seed)) for seed in range(200)]
+    assert min(lines) < 5 and max(lines) == 29 and 100 < sum(line >= 20 for line in lines) < 160
+    assert kills.in_training("head epoch 2/3 train_loss 1") and not kills.in_training("paused: after epoch 2/3")
 
 
 def test_the_page_shows_the_record_and_nothing_was_lost():
