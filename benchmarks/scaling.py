@@ -21,6 +21,7 @@ from datasets.store.images import IN_MEMORY_BYTES
 from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS, build_backbone
 from utils.files import write_atomically
 from utils.recipes import get_recipe
+from utils.training.finetuning import freeze
 from utils.training.loading import MOST_WORKERS
 
 PAGE, RECORDS = REPO / "docs/scaling.md", REPO / "saved_metrics/benchmarks"
@@ -127,7 +128,7 @@ class Job:
 
     @cached_property
     def network(self) -> tuple[int, float]:
-        """Parameters, and operations of a forward pass of one image."""
+        """Parameters that are trained, and operations of a forward pass of one image."""
         return network(self.model, self.recipe, self.side, len(self.facts.channels), self.facts.name)
 
     def gradients(self, processes: int) -> float:
@@ -160,8 +161,10 @@ class Job:
 
 @cache
 def network(model: str, recipe: str, side: int, channels: int, dataset: str) -> tuple[int, float]:
-    """Parameters of a model as `recipe` builds it, and operations of one image, counted without computing it."""
-    args = dict(get_recipe(recipe, model).model_args)
+    """Parameters of a model that `recipe` trains, in the stage in which they are most, and operations of one image,
+    counted without computing it."""
+    settings = get_recipe(recipe, model)
+    args = dict(settings.model_args)
     with torch.device("meta"):
         if model in BACKBONES:
             classes = len(catalog.get(dataset).classes)
@@ -176,7 +179,11 @@ def network(model: str, recipe: str, side: int, channels: int, dataset: str) -> 
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             net.eval()(torch.empty(1, channels, side, side))
-    return sum(weights.numel() for weights in net.parameters()), counter.get_total_flops()
+    trained = []
+    for stage in settings.in_stages():
+        freeze(net, stage)
+        trained.append(sum(weights.numel() for weights in net.parameters() if weights.requires_grad))
+    return max(trained), counter.get_total_flops()
 
 
 JOBS = (

@@ -19,17 +19,17 @@ is stored, one chunk, is unpacked and resized there by a worker process, and mov
 floats are made of them, and augmented, on the GPU. Each process draws the same order of all images and reads only its
 own share of every batch: shares are disjoint, and together they are the epoch, but for the last batch, which is filled
 up with images of the first. `tests/training/test_shards.py` counts the bytes. What all processes of a node together
-can keep in 2 GiB is read once, resized and kept, by every process as a whole, so that no later epoch reads anything.
-Trained on is a patient fold."""
+can keep in 2 GiB (`IN_MEMORY_BYTES`) is read once and kept resized, by every process as a whole, so that no later epoch
+reads anything. Trained on is a patient fold, on nodes of eight GPUs."""
 
 AFTER = """A test set is not shared: after training every process predicts all of it, so the processes of
 {title} read {test} images each, {bytes} in all with 64 of them."""
 
 GRADIENTS = """## Gradients of a step
 
-Each process sends 4 · parameters · 2(n - 1)/n bytes in a step, by a ring, whatever the batch is. They are 32 bits wide
-with bf16, too. `find_unused_parameters` (`utils/training/loop.py`) keeps their order, and costs one walk over the graph
-a step."""
+Each process sends 4 · parameters · 2(n - 1)/n bytes in a step, by a ring, whatever the batch is; frozen layers have no
+gradients. They are 32 bits wide with bf16, too. `find_unused_parameters` (`utils/training/loop.py`) keeps their order,
+and costs one walk over the graph a step."""
 
 STEPS = """## Steps of an epoch
 
@@ -40,8 +40,8 @@ LIMITS = """## Where the limit is
 
 Milliseconds of one step, from the assumptions below: *computing* is three forward passes; *reading* the processor time
 measured for an image, shared by the workers of a GPU (0: kept in memory); *gradients* the bytes above over the slowest
-link, and the ring's messages. In the efficiency, gradients are exchanged after everything else, although PyTorch begins
-earlier, and computing, reading and moving go on at the same time. A GPU that has one or two images computes far below
+link, and the ring's messages (a tree, which NCCL takes where it is faster, has fewer). In the efficiency, gradients are
+exchanged after everything else, although PyTorch begins earlier, and computing, reading and moving go on at the same time. A GPU that has one or two images computes far below
 the speed assumed here, so small shares are worse than the table says."""
 
 NOTHING = "–"
@@ -110,21 +110,12 @@ def reading() -> Iterator[str]:
     rows = []
     for job in unlike(JOBS, "title", "side"):
         epoch = job.trained * job.on_disk
-        kept = [n for n in PROCESSES if job.kept(n)]
-        ways = (
-            "once"
-            if len(kept) == len(PROCESSES)
-            else "every epoch"
-            if not kept
-            else f"once with {kept[-1]}, else every"
-        )
-        rows.append(
-            [f"{job.title}, {job.side} px", job.images, job.trained, size(job.on_disk), size(epoch)]
-            + [size(epoch / n) for n in PROCESSES[1:]]
-            + [size(job.trained * job.to_gpu), ways]
-        )
-    heads = ["data, side of the input", "images", "trained on", "an image on disk", "disk to nodes, an epoch"]
-    yield from table([*heads, *(f"each of {n}" for n in PROCESSES[1:]), "nodes to GPUs", "read"], rows)
+        each = [f"{size(epoch)} once" if job.kept(n) else f"{size(epoch / n)} an epoch" for n in PROCESSES]
+        sizes = [size(job.on_disk), *each, size(job.trained * job.to_gpu)]
+        rows.append([f"{job.title}, {job.side} px", job.images, job.trained, *sizes])
+    heads = ["data, side of the input", "images", "trained on", "an image on disk", "from disk: one process"]
+    heads += [f"each of {n}" for n in PROCESSES[1:]]
+    yield from table([*heads, "to the GPUs, an epoch"], rows)
     largest = max(JOBS, key=lambda job: job.tested * job.on_disk)
     all_of_them = size(PROCESSES[-1] * largest.tested * largest.on_disk)
     yield AFTER.format(title=f"`{largest.dataset}`", test=f"{largest.tested:,}", bytes=all_of_them)
@@ -136,17 +127,19 @@ def gradients() -> Iterator[str]:
         [job.model, job.network[0], *(size(job.gradients(n)) for n in (2, *PROCESSES[1:]))]
         for job in unlike(JOBS, "model")
     ]
-    yield from table(["network", "parameters", *(f"{n} processes" for n in (2, *PROCESSES[1:]))], rows)
+    yield from table(["network", "parameters that are trained", *(f"{n} processes" for n in (2, *PROCESSES[1:]))], rows)
 
 
 def steps() -> Iterator[str]:
     yield STEPS
     rows = [
-        [job.title, job.trained, f"{-(-job.trained // job.batch):,} of {job.batch}"]
+        [f"{job.title}, {job.recipe}", job.trained, f"{-(-job.trained // job.batch):,} of {job.batch}"]
         + [-(-job.trained // batch) for batch in BATCHES]
         for job in unlike(JOBS, "title", "trained")
     ]
-    yield from table(["data", "trained on", "by the recipe", *(f"batch of {batch:,}" for batch in BATCHES)], rows)
+    yield from table(
+        ["data, recipe", "trained on", "by the recipe", *(f"batch of {batch:,}" for batch in BATCHES)], rows
+    )
 
 
 def limits() -> Iterator[str]:

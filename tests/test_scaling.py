@@ -51,6 +51,8 @@ def test_bytes_images_and_gradients_are_those_of_catalogue_and_models(plan):
     assert xrays.trained == round((112_120 - 22_424) * 0.9) and not xrays.kept(1)
     network = jobs["brain-tumor-mri", "CustomCNN", "all"]
     assert network.network[0] == 3_001_156 and network.kept(8)
+    frozen = jobs["brain-tumor-44c", "EfficientNetV2-B1", "all"]
+    assert frozen.network[0] < 2e6, "of 7.7 million, S4 trains the last layers"
     assert network.gradients(2) == 4 * 3_001_156 and network.gradients(64) == pytest.approx(4 * 3_001_156 * 2 * 63 / 64)
 
 
