@@ -41,8 +41,9 @@ LIMITS = """## Where the limit is
 Milliseconds of one step, from the assumptions below: *computing* is three forward passes; *reading* the processor time
 measured for an image, shared by the workers of a GPU (0: kept in memory); *gradients* the bytes above over the slowest
 link, and the ring's messages (a tree, which NCCL takes where it is faster, has fewer). In the efficiency, gradients are
-exchanged after everything else, although PyTorch begins earlier, and computing, reading and moving go on at the same time. A GPU that has one or two images computes far below
-the speed assumed here, so small shares are worse than the table says."""
+exchanged after everything else, although PyTorch begins earlier, and computing, reading and moving go on at the same
+time. A GPU that has one or two images computes far below the speed assumed here, so small shares are worse than the
+table says."""
 
 NOTHING = "–"
 
