@@ -181,8 +181,8 @@ def page(record: dict[str, dict], every: Iterable[str]) -> str:
         "command goes on. Everything else is *lost*.",
         "",
         f"Of {sum(found['tries'] for found in killed_runs)} kills at least "
-        f"{sum(found[TRAINED] for found in killed_runs)} met a run in training or after it, the others one that "
-        "was still importing or reading.",
+        f"{sum(found[TRAINED] for found in killed_runs)} met a life that had trained an epoch; the others met one that "
+        "was importing or reading, or that took up what an earlier one had trained.",
         "",
         "Not measured: power failures, disks that lie about `fsync`, locks between nodes of a real cluster, GPUs. The "
         "quota is an injected error, since root has none; the clock is set back for Python and the files, not for the "
