@@ -44,7 +44,7 @@ class Case:
     images: int
 
 
-CASES = (Case("CustomCNN", "s2", 128, 32), Case("AttentionUNet", "s2", 128, 8), Case("ViT", "s2", 128, 16))
+CASES = (Case("CustomCNN", "s2", 128, 32), Case("AttentionUNet", "s2", 64, 8), Case("ViT", "s2", 128, 8))
 
 
 def work(pipe: Connection, core: int, rank: int, world: int, port: int, steps: int) -> None:
