@@ -46,6 +46,7 @@ time. A GPU that has one or two images computes far below the speed assumed here
 table says."""
 
 NOTHING = "–"
+WANTED = 0.9  # efficiency of two processes
 
 
 def size(value: float) -> str:
@@ -102,6 +103,13 @@ def measured() -> Iterator[str]:
                 model["cores kept busy by others"],
             ]
         )
+    reached = [model["model"] for model in found["models"] if model["efficiency"] >= WANTED]
+    below = [model["model"] for model in found["models"] if model["efficiency"] < WANTED]
+    yield ""
+    yield (
+        f"At least {WANTED} was reached by {', '.join(reached) or 'none'}, not by {', '.join(below) or 'none'}: the more "
+        "parameters for the work of a step, the more the exchange takes."
+    )
     heads = ("network", "images a process", "images a second, alone / joined", "efficiency", "of two not joined")
     yield from table((*heads, "left by the exchange", "cores busy with others"), rows)
 
