@@ -107,8 +107,8 @@ def measured() -> Iterator[str]:
     below = [model["model"] for model in found["models"] if model["efficiency"] < WANTED]
     yield ""
     yield (
-        f"At least {WANTED} was reached by {', '.join(reached) or 'none'}, not by {', '.join(below) or 'none'}: the more "
-        "parameters for the work of a step, the more the exchange takes."
+        f"At least {WANTED} was reached by {', '.join(reached) or 'none'}, not by {', '.join(below) or 'none'}: the "
+        "more parameters for the work of a step, the more the exchange takes."
     )
     heads = ("network", "images a process", "images a second, alone / joined", "efficiency", "of two not joined")
     yield from table((*heads, "left by the exchange", "cores busy with others"), rows)

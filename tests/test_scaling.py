@@ -33,9 +33,9 @@ def test_the_benchmark_of_two_processes_says_where_and_how_it_was_measured():
     assert found["hardware"]["cpu"] and found["versions"]["torch"] and found["rounds"] >= 5
     for model in found["models"]:
         seconds = model["seconds a step"]
-        assert {len(each) for each in seconds.values()} == {found["rounds"]}
-        ratios = sorted(a / b for a, b in zip(seconds["alone"], seconds["joined"], strict=True))
-        assert model["efficiency"] == pytest.approx(ratios[len(ratios) // 2], abs=0.01)
+        low, high = model["efficiency, lowest and highest round"]
+        assert low <= model["efficiency"] <= high
+        assert model["efficiency"] == pytest.approx(seconds["alone"] / seconds["joined"], abs=0.05)
         assert model["efficiency"] > 0.85 or not model["quiet"], "two processes on two quiet cores"
 
 
