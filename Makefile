@@ -6,7 +6,7 @@ READY := .venv/ready
 TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test faults lock lab app tables chapters site weights
+.PHONY: help setup run test faults lock audit lab app tables chapters site weights
 .NOTPARALLEL:
 
 help: ## this list
@@ -40,6 +40,11 @@ lock: ## requirements.lock from requirements.txt, with hashes; needs a network
 	head -4 requirements.lock >requirements.lock.new
 	uv pip compile --quiet --generate-hashes --no-emit-index-url --no-header --python-version 3.11 requirements.txt \
 		>>requirements.lock.new && mv requirements.lock.new requirements.lock
+
+# Strict: a package that the service says nothing of is an error. Behind a mirror without the service pip-audit would
+# else find "no known vulnerabilities", having asked nobody.
+audit: .venv-audit/ready ## known vulnerabilities of what requirements.lock holds; needs a network
+	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
 tables: setup ## runs.csv, the README's table and figure, the ledger of runs, the chapter of results, from saved_metrics/
 	$(BIN)/python -m utils.reporting.readme
@@ -76,4 +81,9 @@ $(READY): requirements.txt pyproject.toml
 .venv-site/ready: docs/site/requirements.txt
 	test -x .venv-site/bin/pip || $(PYTHON) -m venv .venv-site
 	.venv-site/bin/python -m pip install --quiet --disable-pip-version-check -r docs/site/requirements.txt
+	@touch $@
+
+.venv-audit/ready:
+	test -x .venv-audit/bin/pip || $(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	@touch $@

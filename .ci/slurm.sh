@@ -38,7 +38,7 @@ configure() {
     local cpus memory user host
     host=$(isolated uname -n)
     host=${host%%.*}
-    cpus=$(nproc)
+    cpus=$(env -u OMP_NUM_THREADS -u OMP_THREAD_LIMIT nproc) # they are what nproc says before it counts
     memory=$(awk '/MemTotal/ {print int($2 / 1024 * 0.9)}' /proc/meminfo)
     user=$(id -un)
     cat >"$SLURM_CONF" <<EOF

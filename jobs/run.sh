@@ -46,7 +46,7 @@ code=$?
 ((code == 75 || WORLD_SIZE == 1)) || exit $code'
 
 srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=1 \
-    torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="$kernels" --rdzv-id="$SLURM_JOB_ID" \
+    bash jobs/stage.sh torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="$kernels" --rdzv-id="$SLURM_JOB_ID" \
     --rdzv-backend=c10d "${meeting[@]}" --no-python bash -c "$worker" headless "$@" &
 step=$!
 while kill -0 "$step" 2>/dev/null; do wait "$step"; done # USR1 interrupts a wait

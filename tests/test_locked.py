@@ -22,3 +22,10 @@ def test_every_file_has_a_hash_and_no_address_of_an_index_is_in_it():
     blocks = re.split(r"^(?=[\w.\[\]-]+==)", TEXT, flags=re.MULTILINE)[1:]
     assert len(blocks) == len(LOCKED) and all("--hash=sha256:" in block for block in blocks)
     assert "://" not in TEXT and "--index" not in TEXT
+
+
+def test_an_audit_that_could_ask_nobody_is_no_clean_bill():
+    """Without `--strict` pip-audit passes over packages that its service does not answer for."""
+    (command,) = re.findall(r"^\t\S*/pip-audit (.+)$", (REPO / "Makefile").read_text(), re.MULTILINE)
+    assert {"--strict", "--require-hashes", "--disable-pip"} <= set(command.split())
+    assert "make audit" in TEXT

@@ -60,7 +60,7 @@ def sources() -> dict[Path, str]:
 def imported() -> dict[str, Path]:
     """Distributions that our files import, each with one such file."""
     distributions = packages_distributions()
-    local = OURS | {path.stem for path in (REPO / "tests").rglob("*.py")}
+    local = OURS | {path.stem for folder in ("tests", "benchmarks") for path in (REPO / folder).rglob("*.py")}
     found = {}
     for path, text in sources().items():
         for node in ast.walk(ast.parse(text)):

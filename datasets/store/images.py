@@ -27,9 +27,12 @@ from datasets.store.index import (
 )
 from datasets.store.inputs import as_input, resize
 from datasets.store.masks import mask_channels, mask_file, outlined
+from datasets.store.parallel import processes_here
 from datasets.transforms import VIEWS
 
-IN_MEMORY_BYTES = 2 * 2**30  # larger selections are read from disk image by image
+# Larger selections are read from disk image by image. Each process of a node keeps a copy of its own: where all of
+# them together are larger, each reads its share of every batch.
+IN_MEMORY_BYTES = 2 * 2**30
 
 
 def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
@@ -80,8 +83,8 @@ class ImageDataset(TorchDataset):
         rows: indices into the manifest, in the order wanted.
         image_size: side in pixels that images are resized to.
         channels: "grey" for the one grey channel, "all" for every stored channel.
-        in_memory: keep the resized images in memory; by default when they fit `IN_MEMORY_BYTES`. Otherwise each
-            worker opens the file for itself and reads single images.
+        in_memory: keep the resized images in memory; by default when those of all processes of this node fit
+            `IN_MEMORY_BYTES`. Otherwise each worker opens the file for itself and reads single images.
         target: key of `labels.TARGETS`, what is asked of each image.
         classes: labels in the order of their numbers; the set's own by default, another's in an external test.
         view: key of `VIEWS`, what is done to every image before it is resized.
@@ -147,7 +150,7 @@ class ImageDataset(TorchDataset):
             raise DataError(f"view='{view}': masks lie on the images as stored, take view='stored'")
         self._files: tuple[int, dict[Path, h5py.File]] | None = None
         bytes_a_pixel = len(self.channels) * self.dtype.itemsize + self.mask_channels
-        size = len(self.rows) * bytes_a_pixel * image_size**2
+        size = len(self.rows) * bytes_a_pixel * image_size**2 * processes_here()
         self._kept = self._read_all() if (size <= IN_MEMORY_BYTES if in_memory is None else in_memory) else None
 
     @property

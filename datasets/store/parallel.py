@@ -25,6 +25,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processes_here() -> int:
+    """Number of processes of this training on this node, as torchrun says; they share its cores and its memory."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+
+
 def in_order(job: Callable, batches: Sequence, workers: int, ahead: int = 4) -> Iterator:
     """Yield `job(batch)` for each of `batches` in order, from `workers` processes, `ahead` results waiting for each."""
     if workers == 1:

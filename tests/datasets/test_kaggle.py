@@ -30,23 +30,24 @@ def kaggle_command(kaggle: Kaggle, name: str = "sartaj") -> list[str]:
     return [sys.executable, "-c", POINTED, kaggle.url, str(SCRIPT), name, "--partial", "--workers", "1"]
 
 
-def token(home: Path, kaggle: Kaggle, key: str = "") -> None:
+def token(home: Path, kaggle: Kaggle, key: str = "", mode: int = 0o600) -> None:
     folder = home / ".kaggle"
     folder.mkdir(parents=True)
     (folder / "kaggle.json").write_text(json.dumps({"username": kaggle.user, "key": key or kaggle.key}))
-    (folder / "kaggle.json").chmod(0o600)
+    (folder / "kaggle.json").chmod(mode)
 
 
 @pytest.mark.parametrize("kind", ["kaggle.json", "KAGGLE_KEY", "KAGGLE_API_TOKEN"])
 def test_a_set_comes_from_kaggle(kind, root, tmp_path, monkeypatch):
     with Kaggle({HANDLE: BIG}) as kaggle:
         if kind == "kaggle.json":
-            token(tmp_path / "home", kaggle)
+            token(tmp_path / "home", kaggle, mode=0o644)
         else:
             monkeypatch.setenv("KAGGLE_USERNAME", kaggle.user)
             monkeypatch.setenv(kind, kaggle.key)
         done = run(kaggle_command(kaggle))
         assert done.returncode == 0, done.stderr
+        assert ("others on this machine can read your token; run: chmod 600" in done.stderr) == (kind == "kaggle.json")
         assert [(s.range, s.sent) for s in kaggle.served] == [("", len(BIG))]
     assert left(root) == ["sartaj"]
     assert len(manifest.read_rows(root / "sartaj" / "manifest.csv")) == 64
@@ -66,6 +67,7 @@ def test_a_killed_download_goes_on_where_it_stopped(root, tmp_path):
         assert left(root) == [".sartaj.partial"]
         done = run(kaggle_command(kaggle))
         assert done.returncode == 0, done.stderr
+        assert "can read your token" not in done.stderr, "this one only we can read"
         assert kaggle.served[-1].range == f"bytes={here}-"
         assert kaggle.served[-1].sent == len(BIG) - here
     assert left(root) == ["sartaj"]

@@ -137,6 +137,9 @@ def test_cnn_job_pauses_when_warned_queues_again_and_leaves_its_evidence(
     if nodes < count:
         pytest.skip("this cluster has one node")
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    if count == 2:  # each node copies the data for itself, and again after the pause
+        monkeypatch.setenv("BRAIN_MRI_STAGE", "phantom")
+        monkeypatch.setenv("BRAIN_MRI_LOCAL", str(tmp_path))
     values = {"dataset": "phantom", "quick": "true", "epochs": 4, "image_size": 64}
     args = [arg for name, value in values.items() for arg in ("-p", name, value)]
     job = submit("jobs/cnn.job", *args, "--html", options=(f"--nodes={count}",))
@@ -161,6 +164,8 @@ def test_cnn_job_pauses_when_warned_queues_again_and_leaves_its_evidence(
     assert json.loads(evidence.read_text())["hardware"]["processes"] == count
     assert list(tmp_path.glob("runs/phantom.*.CustomCNN.*/model.safetensors"))
     assert not list((tmp_path / "runs").glob("*-" + job.number))
+    assert job.text().count("phantom copied to") == (4 if count == 2 else 0)
+    assert not list(tmp_path.glob("brain-mri.*")), "the copies are gone"
 
 
 @pytest.mark.slow

@@ -101,6 +101,16 @@ def test_each_start_has_a_new_folder_that_only_we_can_write(tmp_path, call):
     assert folders[0] != folders[1]
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a machine with one core")
+def test_its_nodes_have_all_cores_whatever_the_number_of_threads(tmp_path, call):
+    """`nproc` says 1 where OMP_NUM_THREADS does, and SLURM then refuses every job that asks for two."""
+    done, _ = call("start", OMP_NUM_THREADS="1", OMP_THREAD_LIMIT="1")
+    configuration = Path(re.search("export SLURM_CONF=(.*)", done.stdout)[1])
+    text = configuration.read_text()
+    subprocess.run([SCRIPT, "stop"], env=os.environ | {"SLURM_CONF": str(configuration)}, check=True)
+    assert int(re.search(r"CPUs=(\d+)", text)[1]) == len(os.sched_getaffinity(0))
+
+
 def listening(pid: int) -> list[str]:
     """Addresses, as in /proc/net/tcp, on which a process listens."""
     sockets = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}

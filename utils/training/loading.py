@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from datasets.store.images import ImageDataset
-from datasets.store.parallel import cores
+from datasets.store.parallel import cores, processes_here
 
 MOST_WORKERS = 4  # reading a slice of BraTS takes 0.4 ms: more would wait
 EPOCH_SEEDS = 100_003  # seeds of neighbouring runs must not share the seeds of their epochs
@@ -26,13 +26,14 @@ class BalancedSampler(WeightedRandomSampler):
 def make_loader(
     data: ImageDataset, batch_size: int, training: bool = False, sampling: str = "shuffled", seed: int = 0
 ) -> DataLoader:
-    """A loader of whole batches; a set too large for memory is read by worker processes.
+    """A loader of whole batches; a set too large for memory is read by worker processes, which share the cores with
+    those of other processes of this training. `Accelerator.prepare` then leaves each process its share of every batch.
 
     `sampling` (see `Recipe`) and `seed` are those of training.
     """
     # A last training batch of one image has no variance for batch norm: it waits for the next shuffle.
     single = training and len(data) % batch_size == 1
-    workers = 0 if data.in_memory else min(MOST_WORKERS, cores())
+    workers = 0 if data.in_memory else min(MOST_WORKERS, max(1, cores() // processes_here()))
     order = {"shuffle": training}
     if training and sampling == "balanced":
         order = {"sampler": BalancedSampler(data.labels, seed)}

@@ -21,6 +21,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
+from datasets.catalog import DataError
 from datasets.store.images import ImageDataset
 from datasets.store.index import fingerprint
 from utils.recipes.recipe import Recipe
@@ -101,12 +102,15 @@ def fit(
         TrainingDiverged: a loss, of training or validation, or a weight became NaN or infinite; the last good epoch is
             in the checkpoint.
         DataError: the checkpoint belongs to another training: other data, split, model, weights to begin with, recipe,
-            seed or precision, which it names (`identity.py`); or another process trains this run (`lock.py`).
+            seed or precision, which it names (`identity.py`); or another process trains this run (`lock.py`); or the
+            processes cannot share a batch alike.
     """
     accelerator = accelerator or make_accelerator(seed=seed)
     started, histories, stages, before, done = time.monotonic(), [], recipe.in_stages(), 0, None
     whose = identity_of(model, task, train, val, accelerator.mixed_precision)
     data = fingerprint(train.facts.name)
+    for stage in stages:
+        shared_alike(stage.batch_size, accelerator.num_processes)
     with held(Path(folder), accelerator):
         for stage in stages:
             done = fit_stage(
@@ -129,6 +133,16 @@ def fit(
             histories.append(history.assign(stage=stage.stage) if stage.stage else history)
     history = pd.concat(histories, ignore_index=True)
     return Fit(history, before + done.epoch, data, done.changes, done.conditions)
+
+
+def shared_alike(batch_size: int, processes: int) -> None:
+    """Raise `DataError` where a batch cannot be divided among the processes into shares of one size."""
+    if batch_size % processes:
+        *fewer, most = (str(n) for n in range(1, batch_size + 1) if batch_size % n == 0)
+        raise DataError(
+            f"a batch of {batch_size} images cannot be shared by {processes} processes alike: "
+            f"start {' or '.join(filter(None, (', '.join(fewer), most)))} of them, or change the recipe's batch_size"
+        )
 
 
 def fit_stage(

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +17,18 @@ from small_training import TRAIN
 
 from datasets.catalog import REPO
 
-CHAPTERS = ("2_classification", "3_transfer_learning", "4_multitask", "5_segmentation")
+CHAPTERS = (  # those that train
+    "2_classification",
+    "3_transfer_learning",
+    "4_multitask",
+    "5_segmentation",
+    "6_localisation",
+    "7_chest_xray",
+    "9_your_own_scan",
+)
 TRAINING = "a training of four epochs"
-HELPERS = str(Path(__file__).parents[1] / "helpers")
-KEPT = ("model.safetensors", "predictions.csv.gz", "history.csv", "end.pt")
+HELPERS = str(Path(__file__).parent)
+KEPT = ("model.safetensors", "predictions.csv.gz", "validation.csv.gz", "history.csv", "end.pt")
 PATIENCE = 1500  # seconds for one uninterrupted run on a loaded machine
 
 
@@ -33,23 +42,26 @@ def chapter(name: str, root: Path) -> tuple[list[str], dict[str, str]]:
     return command, os.environ | {"BRAIN_MRI_OUTPUT": str(root)}
 
 
-def killed(command: list[str], env: dict[str, str], log: Path, kills: int, seed: int) -> Iterator[int]:
-    """Run `command` until it ends well, killed `kills` times before; yields the number of each kill that met it alive.
+def killed(
+    command: list[str], env: dict[str, str], log: Path, kills: int, moments: random.Random, straight: Path | None = None
+) -> Iterator[tuple[str, bool]]:
+    """Run `command` until it ends well, killed up to `kills` times before; yields for each kill the last line
+    before it, and whether that life was seen to train.
 
-    Each life lasts until a random number of new lines is in its log, and a random moment longer, so that kills fall
-    into training, writing and everything between.
+    Each life lasts until a random number of lines is in `log`, and a random moment longer. `straight` is the log of an
+    uninterrupted run: two of three lives last until training has begun, and any moment up to the end.
 
     Raises:
         RuntimeError: it failed by itself; the log says why.
     """
-    moments = random.Random(seed)
     done = 0
     while True:
+        begun = len(_lines(log))
         with log.open("ab") as file:
             process = subprocess.Popen(command, env=env, stdout=file, stderr=file, cwd=REPO, start_new_session=True)
         if done < kills:
-            _wait_for_lines(process, log, moments.randint(1, 14 if "ipynb" in command[-1] else 2))
-            time.sleep(moments.random() * 2)
+            _wait_for_lines(process, log, begun + _life(_lines(straight), moments))
+            time.sleep(moments.random() * (2 if "ipynb" in command[-1] else 0.5))
         else:
             process.wait(PATIENCE)
         if process.poll() is None:
@@ -57,16 +69,34 @@ def killed(command: list[str], env: dict[str, str], log: Path, kills: int, seed:
                 _kill(pid)
             process.wait(60)
             done += 1
-            yield done
+            lived = _lines(log)[begun:]
+            yield (lived or ["nothing"])[-1], any(map(in_training, lived))
         elif process.returncode == 0:
             return
         else:
             raise RuntimeError(f"ended with {process.returncode}: {log.read_text()[-400:]!r}")
 
 
-def _wait_for_lines(process: subprocess.Popen, log: Path, more: int) -> None:
-    before, end = log.read_bytes().count(b"\n"), time.monotonic() + PATIENCE
-    while process.poll() is None and time.monotonic() < end and log.read_bytes().count(b"\n") < before + more:
+def _lines(log: Path | None) -> list[str]:
+    return log.read_text(errors="replace").splitlines() if log and log.exists() else []
+
+
+def _life(straight: list[str], moments: random.Random) -> int:
+    """After how many lines a life ends."""
+    before = next((i for i, line in enumerate(straight) if in_training(line)), 1)
+    if moments.random() < 2 / 3:
+        return moments.randint(before, max(before, len(straight) - 1))
+    return moments.randint(min(1, before), before)
+
+
+def in_training(line: str) -> bool:
+    """Whether a line is of an epoch: a kill then meets a run that has a checkpoint."""
+    return re.match(r"(\S+ )?epoch \d+/\d+ ", line) is not None
+
+
+def _wait_for_lines(process: subprocess.Popen, log: Path, lines: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while process.poll() is None and time.monotonic() < end and len(_lines(log)) < lines:
         time.sleep(0.05)
 
 

@@ -1,0 +1,76 @@
+"""The table of `make faults`: what it counts, and that the page shows what was measured last."""
+
+import importlib.util
+import json
+import random
+import sys
+from pathlib import Path
+
+import kills
+import pytest
+
+spec = importlib.util.spec_from_file_location("faults", Path(__file__).with_name("__main__.py"))
+faults = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(faults)
+
+PROGRAM = """
+import pathlib, sys, time, uuid
+print("begun\\nepoch 1/1 ", flush=True)
+time.sleep(0.4)
+pathlib.Path(sys.argv[1], "predictions.csv.gz").write_text({content})
+"""
+
+
+@pytest.fixture
+def program(monkeypatch):
+    """`program(content)`: a program in the place of a chapter; it writes what the expression `content` gives."""
+
+    def replace(content: str) -> None:
+        def command(name: str, root: Path):
+            return [sys.executable, "-c", PROGRAM.format(content=content), str(root)], {}
+
+        monkeypatch.setattr(faults, "chapter", command)
+
+    return replace
+
+
+def test_a_run_that_ends_before_it_was_killed_often_enough_is_followed_by_another(program):
+    program("'always the same'")
+    counts = faults.kills("a program", 5, seed=0)
+    assert (counts.tries, counts.lost) == (5, [])
+    assert len(counts.met) == 5 and set(counts.met) <= {"nothing", "begun", "epoch 1/1 "}
+
+
+def test_another_end_after_kills_is_a_loss(program):
+    program("uuid.uuid4().hex")
+    counts = faults.kills("a program", 3, seed=0)
+    assert counts.tries == 3 and counts.lost == ["unlike: predictions.csv.gz"] * 3
+
+
+def test_a_program_that_fails_or_leaves_nothing_is_a_loss(program):
+    program("1 / 0")
+    assert "ZeroDivisionError" in faults.kills("a program", 2, seed=0).lost[0]
+    program("'x'); pathlib.Path(sys.argv[1], 'predictions.csv.gz').rename(pathlib.Path(sys.argv[1], 'other')")
+    assert faults.kills("a program", 2, seed=0).lost == ["unlike: nothing was left"] * 2
+
+
+def test_most_lives_last_until_training_and_some_end_before():
+    straight = [*["cell"] * 20, "epoch 1/4 loss", *["cell"] * 9]
+    lines = [kills._life(straight, random.Random(seed)) for seed in range(200)]
+    assert min(lines) < 5 and max(lines) == 29 and 100 < sum(line >= 20 for line in lines) < 160
+    assert kills.in_training("head epoch 2/3 train_loss 1") and not kills.in_training("paused: after epoch 2/3")
+
+
+def test_the_page_shows_the_record_and_nothing_was_lost():
+    record, every = json.loads(faults.RECORD.read_text()), list(faults.parts(faults.arguments([])))
+    assert faults.PAGE.read_text() == faults.page(record, every), "make faults"
+    assert list(record) == [fault for fault in every if fault in record], "in order, and no part that is no more"
+    assert {fault: found["what"] for fault, found in record.items() if found["lost"]} == {}
+    assert sum(found["tries"] for fault, found in record.items() if fault.startswith("damaged file")) >= 5000
+
+
+def test_every_chapter_that_trains_is_killed():
+    chapters = {
+        path.stem for path in (faults.REPO / "notebooks").glob("*.ipynb") if "trained = fit(" in path.read_text()
+    }
+    assert set(kills.CHAPTERS) == chapters and len(chapters) > 5
