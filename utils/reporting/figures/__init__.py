@@ -21,6 +21,7 @@ from utils.reporting.figures.common import (
     counts,
     curves,
     first_filters,
+    heat_grid,
     heat_on_image,
     image_grid,
 )
@@ -90,6 +91,7 @@ __all__ = [
     "gate_maps",
     "gate_spread",
     "gradients",
+    "heat_grid",
     "heat_on_image",
     "image_grid",
     "leaks",

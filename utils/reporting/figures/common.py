@@ -17,6 +17,7 @@ CLASS_COLOURS = {"glioma": PALETTE[1], "meningioma": PALETTE[0], "notumor": PALE
 PAGE = 6.3  # inches, the width of a page between its margins: no figure is wider, so that its letters keep their size
 LETTERS = 8  # points, the smallest
 PUBLISHED_COLOUR = "0.45"
+OUTLINE = PALETTE[5]  # of a tumour: light on dark tissue, and no colour of the heat maps
 MANY = 12  # classes from which on a figure does not write each number
 SETS = {"train": "training", "val": "validation", "test": "test"}  # their names in a figure
 
@@ -63,6 +64,22 @@ def image_grid(images: np.ndarray, titles: Sequence[str], columns: int = 8, size
         axis.imshow(image, cmap="gray")
         axis.set_title(plain(text), fontsize=LETTERS, pad=2)
     figure.tight_layout(pad=0.2, w_pad=0.3, h_pad=0.3)
+    return figure
+
+
+def heat_grid(
+    images: np.ndarray, heat: np.ndarray, masks: np.ndarray, captions: Sequence[str], columns: int = 8
+) -> Figure:
+    """Grey images N×H×W uint8 under heat maps N×H×W in [0, 1], the outline of each mask N×H×W of 0 and 1 drawn in; an
+    empty mask has none."""
+    shown = np.stack([heat_on_image(image, values) for image, values in zip(images, heat, strict=True)])
+    figure = image_grid(shown, captions, columns)
+    for axis, mask in zip(figure.axes, masks, strict=False):
+        if mask.any():
+            axis.contour(mask, [0.5], colors=OUTLINE, linewidths=1)
+    if masks.any():
+        figure.axes[0].plot([], [], color=OUTLINE, linewidth=3, label="outline of the tumour")
+        below(figure, figure.axes[0])
     return figure
 
 

@@ -51,8 +51,9 @@ def curated(findings: Sequence[dict]) -> Figure:
         values = [count(found) for count in counts.values()]
         places = [y + 0.4 - (k + 0.5) * step for y in range(len(counts) - 1, -1, -1)]
         name = f"{plain(found['dataset'])} ({found['facts']['images']:,} images)"
-        drawn = axis.barh(places, values, step * 0.9, color=PALETTE[k % len(PALETTE)], label=name)
-        axis.bar_label(drawn, [f"{value:,}" for value in values], padding=3, fontsize=LETTERS)
+        axis.barh(places, values, step * 0.9, color=PALETTE[k % len(PALETTE)], label=name)
+        for value, y in zip(values, places, strict=True):
+            axis.text(1.1 * max(value, 0.8), y, f"{value:,}", va="center", fontsize=LETTERS)
     axis.set_yticks(range(len(counts)), list(reversed(counts)))
     axis.set(xscale="log", xlim=(0.8, 1e5), xlabel="number")
     axis.spines[["top", "right"]].set_visible(False)
