@@ -82,8 +82,9 @@ def test_roc_of_several_runs_gives_their_mean_area(predictions):
 
 def test_confidence_is_shown_for_correct_and_wrong_predictions(predictions):
     axis = figures.confidences({"test": predictions}, CLASSES, {"test": 0.99}).axes[0]
-    drawn = sum(bar.get_height() for bar in axis.patches if bar.get_facecolor()[:3] == to_rgb(figures.PALETTE[1]))
-    assert drawn == pytest.approx(100 * (predictions.label != predictions.predicted).mean()), "percent that are wrong"
+    bars = [bar.get_height() for bar in axis.patches if bar.get_facecolor()[:3] == to_rgb(figures.PALETTE[1])]
+    wrong = predictions[predictions.label != predictions.predicted].filter(like="p_").max(axis=1)
+    assert bars == pytest.approx(100 * np.histogram(wrong, np.linspace(0, 1, 11))[0] / len(wrong)), "of the wrong ones"
     assert [line.get_xdata()[0] for line in axis.lines][1] == 0.99
 
 

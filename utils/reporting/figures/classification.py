@@ -117,7 +117,7 @@ def reliability(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> F
         drawn = counts.bar(np.arange(10) / 10 + 0.05, sizes, 0.09)
         counts.bar_label(drawn, [f"{n:,}" if n else "" for n in sizes], fontsize=LETTERS, rotation=90, padding=2)
         counts.set(xlabel="confidence", yscale="log")
-    axes[1, 0].set_ylim(0.5, 300 * max(len(table) for table in tables.values()))  # room for the numbers
+    axes[1, 0].set_ylim(0.5, 3000 * max(len(table) for table in tables.values()))  # room for the numbers
     axes[0, 0].set_ylabel("share of correct predictions")
     axes[1, 0].set_ylabel("images")
     below(figure, axes[0, 0])
@@ -132,20 +132,15 @@ def confidence_of(table: pd.DataFrame, classes: Sequence[str]) -> pd.Series:
 def confidences(
     tables: Mapping[str, pd.DataFrame], classes: Sequence[str], reported: Mapping[str, float] | None = None
 ) -> Figure:
-    """How confidence is distributed, a panel a table, correct predictions above wrong ones; a line marks the mean, a
-    broken one the `reported` mean of the table of that name."""
+    """How confidence is distributed among correct and among wrong predictions, each 100 %, a panel a table; a line marks
+    the mean of all, a broken one the `reported` mean of the table of that name."""
     figure, axes = plt.subplots(1, len(tables), figsize=(PAGE, 2.7), squeeze=False, sharey=True)
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
         right, sure = table.label == table.predicted, confidence_of(table, classes)
-        weight = 100 / len(table)
-        parts = {"wrong": sure[~right], "correct": sure[right]}
+        parts = {"correct": sure[right], "wrong": sure[~right]}
+        weights = [np.full(len(part), 100 / max(len(part), 1)) for part in parts.values()]
         axis.hist(
-            list(parts.values()),
-            bins=np.linspace(0, 1, 21),
-            weights=[np.full(len(part), weight) for part in parts.values()],
-            stacked=True,
-            color=(PALETTE[1], PALETTE[0]),
-            label=list(parts),
+            list(parts.values()), bins=np.linspace(0, 1, 11), weights=weights, color=PALETTE[:2], label=list(parts)
         )
         axis.axvline(sure.mean(), color="black", label="mean")
         stated = (reported or {}).get(name)
@@ -153,7 +148,7 @@ def confidences(
             axis.axvline(stated, color=PUBLISHED_COLOUR, linestyle="--", label="mean as reported")
         axis.set_title(f"{plain(name)}\nmean {100 * sure.mean():.1f} %, accuracy {100 * right.mean():.1f} %")
         axis.set_xlabel("confidence")
-    axes[0, 0].set_ylabel("percent of the images")
+    axes[0, 0].set_ylabel("percent of the correct\nand of the wrong")
     most = max(axes[0], key=lambda axis: len(axis.get_legend_handles_labels()[1]))
     below(figure, most)
     return figure
