@@ -132,8 +132,8 @@ def confidence_of(table: pd.DataFrame, classes: Sequence[str]) -> pd.Series:
 def confidences(
     tables: Mapping[str, pd.DataFrame], classes: Sequence[str], reported: Mapping[str, float] | None = None
 ) -> Figure:
-    """How confidence is distributed among correct and among wrong predictions, each 100 %, a panel a table; a line marks
-    the mean of all, a broken one the `reported` mean of the table of that name."""
+    """How confidence is distributed among correct and among wrong predictions, each 100 %, a panel a table; a line
+    marks the mean of all, a broken one the `reported` mean of the table of that name."""
     figure, axes = plt.subplots(1, len(tables), figsize=(PAGE, 2.7), squeeze=False, sharey=True)
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
         right, sure = table.label == table.predicted, confidence_of(table, classes)

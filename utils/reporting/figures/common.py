@@ -41,7 +41,8 @@ def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure
     sets = [pd.DataFrame({"label": values.map(plain), "set": SETS[name]}) for name, values in labels.items()]
     many = len(classes) > MANY
     figure, axis = plt.subplots(figsize=(0.17 * len(classes) + 3, 4) if many else (PAGE, 2.8))
-    sns.countplot(pd.concat(sets, ignore_index=True), x="label", hue="set", order=[plain(c) for c in classes], saturation=1, ax=axis)
+    order = [plain(c) for c in classes]
+    sns.countplot(pd.concat(sets, ignore_index=True), x="label", hue="set", order=order, saturation=1, ax=axis)
     if many:
         axis.tick_params(axis="x", rotation=90)
     for bars in () if many else axis.containers:
