@@ -1,4 +1,5 @@
-"""Text that comes from data, such as a patient or a class with `$` in its name, is written in a figure as it is."""
+"""Text that comes from data, such as a patient or a class with `$` in its name, is written in a figure as it is, and
+no letter is too small on a page."""
 
 import io
 
@@ -6,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from letters import letters
 
 from utils.reporting import figures
 
@@ -15,7 +17,12 @@ RNG = np.random.default_rng(0)
 TABLE = pd.DataFrame({"label": RNG.choice(CLASSES, 60), "predicted": RNG.choice(CLASSES, 60), "error": RNG.random(60)})
 TABLE[[f"p_{c}" for c in CLASSES]] = RNG.dirichlet(np.ones(3), 60)
 IMAGES = RNG.random((2, 16, 16))
+VALUES = [f"{part}_{metric}" for part in ("train", "val") for metric in ("loss", "accuracy")]
+HISTORY = pd.DataFrame({"epoch": [1, 2]} | {name: [0.5, 0.4] for name in VALUES})
+FACTS = {"images": 10, "removed by S0's rule": 1, "images in a label conflict": 0, "linked images": 5}
+KINDS = {kind: {"pairs": 3} for kind in ("bytes", "pixels", "near")}
 AUC = {"value": 0.5, "low": 0.4, "high": 0.6}
+BY_CLASS = {"per_class": {c: {"recall": AUC, "f2": AUC} for c in CLASSES}}
 
 DRAWN = {
     "class_counts": lambda: figures.class_counts({"train": TABLE.label, "val": TABLE.label}, CLASSES),
@@ -23,6 +30,19 @@ DRAWN = {
     "counts": lambda: figures.counts(pd.crosstab(TABLE.label, TABLE.predicted)),
     "confusion": lambda: figures.confusion(TABLE, CLASSES),
     "roc": lambda: figures.roc(TABLE, CLASSES),
+    "rocs": lambda: figures.rocs({ODD: TABLE}, CLASSES),
+    "reliability": lambda: figures.reliability({ODD: TABLE}, CLASSES),
+    "confidences": lambda: figures.confidences({ODD: TABLE, "b": TABLE}, CLASSES, {ODD: 0.9}),
+    "per_class": lambda: figures.per_class({ODD: BY_CLASS, "b": BY_CLASS}, CLASSES),
+    "duplicate_pairs": lambda: figures.duplicate_pairs(
+        pd.DataFrame({"i": [0], "j": [1], "kind": "near", "transform": "upright"}),
+        IMAGES,
+        pd.DataFrame({"label": [ODD, ODD], "published_split": ""}),
+    ),
+    "curated": lambda: figures.curated([{"dataset": ODD, "facts": FACTS, "duplicates": KINDS}]),
+    "learning_curves": lambda: figures.learning_curves({ODD: HISTORY, "b": HISTORY}),
+    "convergence": lambda: figures.convergence({ODD: HISTORY, "b": HISTORY}),
+    "forest": lambda: figures.forest({ODD: AUC}, "points"),
     "confusions": lambda: figures.confusions({ODD: np.eye(3, dtype=int)}, CLASSES),
     "show_predictions": lambda: figures.show_predictions(IMAGES, {"truth": IMAGES[:, None] > 0.5}, [ODD, ODD], [ODD]),
     "show_reconstructions": lambda: figures.show_reconstructions(IMAGES, IMAGES / 2, [ODD, ODD]),
@@ -38,9 +58,10 @@ DRAWN = {
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_text_from_data_is_no_formula(name):
+def test_text_from_data_is_no_formula_and_is_large_enough(name):
     figure = DRAWN[name]()
     try:
         figure.savefig(io.BytesIO(), format="png", dpi=40)
+        assert not {text: size for text, size in letters(figure).items() if size < figures.LETTERS - 0.01}
     finally:
         plt.close(figure)

@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from models import CustomCNN
@@ -45,15 +46,90 @@ def test_every_other_figure_draws(predictions):
     history = history.assign(train_accuracy=[0.5, 0.6], val_accuracy=[0.4, 0.5])
     assert len(figures.curves(history, 2).axes[0].lines) == 3
     assert len(figures.roc(predictions, CLASSES).axes[0].lines) == 4
-    assert figures.reliability(predictions, CLASSES).axes[0].get_xlabel() == "confidence"
+    assert len(figures.roc(predictions, CLASSES).axes) == 1
     manifest = pd.DataFrame({"label": ["a", "b", "a", "c"]})
     bars = (
         figures.class_counts({"train": manifest.label[:3], "test": manifest.label[3:]}, CLASSES).axes[0].containers[0]
     )
     assert [b.get_height() for b in bars] == [2, 1]
-    assert len(figures.first_filters(CustomCNN(image_size=64)).axes) == 64
+    net = CustomCNN(image_size=64)
+    grey, coloured = (figures.first_filters(net, colour=colour).axes for colour in (False, True))
+    assert len(grey) == 64 and coloured[0].images[0].get_array().shape == (9, 9, 3)
+    assert all(np.ptp(axis.images[0].get_array()) == pytest.approx(1) for axis in grey), "each from 0 to 1"
     image = figures.heat_on_image(np.full((4, 4), 255, np.uint8), np.zeros((4, 4)))
     assert np.allclose(image, 1), "without heat the image stays as it is"
+
+
+def test_reliability_counts_the_images_of_each_bin(predictions):
+    sure = predictions[[f"p_{c}" for c in CLASSES]].max(axis=1)
+    axis, counts = figures.reliability({"run": predictions}, CLASSES).axes
+    heights = [bar.get_height() for bar in counts.patches]
+    assert heights == np.histogram(sure, np.linspace(0, 1, 11))[0].tolist()
+    assert [text.get_text() for text in counts.texts] == [str(n) if n else "" for n in heights], "no number, no image"
+    points = axis.lines[1].get_xydata()
+    assert len(points) == np.count_nonzero(heights), "an empty bin has no point"
+    last = sure > 0.9
+    right = (predictions.label == predictions.predicted)[last]
+    assert points[-1] == pytest.approx([sure[last].mean(), right.mean()])
+
+
+def test_roc_of_several_runs_gives_their_mean_area(predictions):
+    perfect = predictions.assign(**{f"p_{c}": (predictions.label == c).astype(float) for c in CLASSES})
+    axes = figures.rocs({"ours": predictions, "perfect": perfect}, CLASSES).axes
+    assert axes[1].get_title().endswith("mean AUC 1.000") and not axes[0].get_title().endswith("1.000")
+    assert len(axes[1].lines) == len(CLASSES) + 1 and not axes[2].axison, "chance; a place without a run is empty"
+
+
+def test_confidence_is_shown_for_correct_and_wrong_predictions(predictions):
+    axis = figures.confidences({"test": predictions}, CLASSES, {"test": 0.99}).axes[0]
+    bars = [bar.get_height() for bar in axis.patches if bar.get_facecolor()[:3] == to_rgb(figures.PALETTE[1])]
+    wrong = predictions[predictions.label != predictions.predicted].filter(like="p_").max(axis=1)
+    assert bars == pytest.approx(100 * np.histogram(wrong, np.linspace(0, 1, 11))[0] / len(wrong)), "of the wrong ones"
+    assert [line.get_xdata()[0] for line in axis.lines][1] == 0.99
+
+
+def test_recall_of_a_class_stands_in_its_row():
+    entry = {"value": 0.9, "low": 0.8, "high": 1.0}
+    record = {"per_class": {c: {"recall": entry | {"value": 0.8 + k / 20}, "f2": entry} for k, c in enumerate(CLASSES)}}
+    recall, _ = figures.per_class({"a": record, "b": record}, CLASSES).axes
+    assert [t.get_text() for t in recall.get_yticklabels()] == ["c", "b", "a"]
+    first = recall.containers[0].lines[0].get_xydata()
+    assert first[0] == pytest.approx([80, 2.3]) and first[-1] == pytest.approx([90, 0.3])
+
+
+def test_networks_are_compared_within_one_number_of_epochs():
+    entry = {"value": 0.5, "low": 0.4, "high": 0.6}
+    run = {"model": "m", "pretrained": False, "image_size": 64}
+    records = [
+        {
+            "run": run | {"model": f"{epochs} {value}"},
+            "metrics": {"accuracy": entry | {"value": value}},
+            "training": {"epochs": epochs, "seconds": 60},
+            "parameters": 2_000_000,
+        }
+        for epochs, value in ((1, 0.5), (8, 0.45), (1, 0.6))
+    ]
+    accuracy, size, pace = figures.cost(records).axes
+    assert [t.get_text().split("\n")[0] for t in accuracy.get_yticklabels()] == ["1 0.5", "1 0.6", "8 0.45"]
+    colours = [bars.lines[0].get_color() for bars in accuracy.containers]
+    assert colours[0] == colours[1] != colours[2], "a colour is a number of epochs"
+    assert [line.get_xdata()[0] for line in pace.lines] == [60, 60, 7.5] and size.lines[0].get_xdata()[0] == 2
+
+
+def test_pairs_of_duplicates_carry_labels_and_sets():
+    pairs = pd.DataFrame({"i": [0], "j": [2], "kind": "near", "transform": "flipped-lr"})
+    table = pd.DataFrame({"label": ["a", "b", "c"], "published_split": ["train", "train", "test"]})
+    axes = figures.duplicate_pairs(pairs, np.arange(12).reshape(3, 2, 2), table).axes
+    assert [axis.get_title() for axis in axes[:3]] == ["near\na, train", "flipped-lr\nc, test", ""]
+    both = figures.beside(np.zeros((2, 2, 2)), np.ones((2, 2, 2)), ("before", "after")).axes
+    assert [axis.images[0].get_array().max() for axis in both[:4]] == [0, 1, 0, 1], "each beside its original"
+
+
+def test_even_rows_of_counts_look_even():
+    mesh = figures.counts(pd.DataFrame([[37, 41], [40, 38]])).axes[0].collections[0]
+    assert mesh.get_clim() == (0, 1)
+    wide = pd.DataFrame(np.ones((2, 30), int), columns=[f"class {i}" for i in range(30)])
+    assert len(figures.counts(wide).axes[0].get_yticklabels()) == 30, "many classes stand below each other"
 
 
 def test_published_numbers_stand_beside_ours():

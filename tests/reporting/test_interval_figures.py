@@ -23,7 +23,7 @@ def test_a_difference_has_the_colour_of_what_its_interval_shows():
     (axis,) = figures.forest(entries, "points").axes
     assert [text.get_text() for text in axis.get_yticklabels()] == ["worse", "none", "better"], "the first on top"
     colours = [bars.lines[0].get_color() for bars in axis.containers]
-    assert colours == ["C3", "grey", "C0"]
+    assert colours == [figures.PALETTE[1], figures.PUBLISHED_COLOUR, figures.PALETTE[0]]
     assert [t.get_text() for t in axis.texts][-1] == "+10.0 (+5.0 to +20.0)"
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from utils.reporting.figures.common import PUBLISHED_COLOUR, plain
+from utils.reporting.figures.common import LETTERS, PAGE, PUBLISHED_COLOUR, plain
 
 RANKED = {"auc": "area under the ROC curve", "average_precision": "average precision"}
 
@@ -19,7 +19,7 @@ def finding_bars(per_class: Mapping[str, Mapping], images: int) -> Figure:
         per_class: of a record of `findings.evaluate_findings`; images: number of test images.
     """
     names = sorted(per_class, key=lambda name: per_class[name]["auc"]["value"] or 0)
-    figure, axes = plt.subplots(1, 2, figsize=(9, 1.1 + 0.32 * len(names)), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE, 1.1 + 0.32 * len(names)), sharey=True)
     for axis, (metric, title) in zip(axes, RANKED.items(), strict=True):
         for y, name in enumerate(names):
             entry = per_class[name][metric]
@@ -41,10 +41,12 @@ def together(shown: np.ndarray, findings: Sequence[str]) -> Figure:
     """How many images show two findings at once, N×K of 0 and 1; on the diagonal those that show one."""
     counts = (shown.T @ shown).astype(int)
     names = [plain(finding) for finding in findings]
-    side = 2 + 0.45 * len(findings)
+    side = min(PAGE, 2 + 0.45 * len(findings))
     figure, axis = plt.subplots(figsize=(side, side))
     share = counts / np.maximum(np.diag(counts), 1)[:, None]
-    sns.heatmap(share, annot=counts, fmt="d", cmap="Blues", cbar=False, square=True, ax=axis, annot_kws={"fontsize": 7})
+    sns.heatmap(
+        share, annot=counts, fmt="d", cmap="Blues", cbar=False, square=True, ax=axis, annot_kws={"fontsize": LETTERS}
+    )
     axis.set_xticklabels(names, rotation=90, fontsize=8)
     axis.set_yticklabels(names, rotation=0, fontsize=8)
     axis.set_title("images that show both; colour: share of the row's", fontsize=9)

@@ -1,60 +1,95 @@
 """Figures of transfer learning."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from utils.reporting.figures.common import PUBLISHED_COLOUR, SETS
+from utils.reporting.figures.common import PAGE, PALETTE, SETS, below, plain
+from utils.reporting.tables.common import mark
 
 
-def convergence(histories: dict[str, pd.DataFrame], metric: str = "accuracy") -> Figure:
+def convergence(histories: Mapping[str, pd.DataFrame], metric: str = "accuracy") -> Figure:
     """`metric` on training and validation images over the epochs, a colour a run."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE, 2.8), sharey=True)
     for axis, part in zip(axes, ("train", "val"), strict=True):
         for name, history in histories.items():
-            axis.plot(history.epoch, history[f"{part}_{metric}"], marker=".", label=name)
+            axis.plot(history.epoch, history[f"{part}_{metric}"], marker=".", label=plain(name))
         axis.set(xlabel="epoch", title=SETS[part])
         axis.xaxis.get_major_locator().set_params(integer=True)
     axes[0].set_ylabel(metric)
-    axes[1].legend(fontsize=7)
-    figure.tight_layout()
+    below(figure, axes[0])
     return figure
 
 
-def against_time(records: Sequence[dict]) -> Figure:
-    """Accuracy with its interval against training time, a point a run; size of the circle: parameters."""
-    figure, axis = plt.subplots(figsize=(7.5, 4))
-    for record in records:
-        accuracy, minutes = record["metrics"]["accuracy"], record["training"]["seconds"] / 60
-        spread = [[accuracy["value"] - accuracy["low"]], [accuracy["high"] - accuracy["value"]]]
-        axis.errorbar(minutes, accuracy["value"], yerr=spread, color=PUBLISHED_COLOUR, linewidth=1, zorder=1)
-        area = 12 * np.sqrt(record["parameters"] / 1e5)
-        axis.scatter(minutes, accuracy["value"], area, color="C1" if record["run"]["pretrained"] else "C0")
-        weights = "pretrained" if record["run"]["pretrained"] else "from scratch"
-        name = f"{record['run']['model']}, {weights}, {record['run']['image_size']} px"
-        axis.annotate(name, (minutes, accuracy["value"]), xytext=(6, 4), textcoords="offset points", fontsize=7)
-    axis.set(
-        xscale="log", xlabel="training time, minutes (on the machine of the run)", ylabel="test accuracy (95 % CI)"
-    )
-    axis.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
-    axis.minorticks_off()
-    minutes = [record["training"]["seconds"] / 60 for record in records]
-    axis.set_xlim(0.8 * min(minutes), 2 * max(minutes))  # room for the names
-    figure.tight_layout()
+def learning_curves(histories: Mapping[str, pd.DataFrame], columns: int = 3) -> Figure:
+    """Loss (above) and accuracy (below) of each network over its epochs, training against validation."""
+    groups = -(-len(histories) // columns)
+    shape = {"figsize": (PAGE, 0.5 + 3.1 * groups), "squeeze": False, "sharey": False}
+    figure, axes = plt.subplots(2 * groups, columns, **shape)
+    for axis in axes.flat:
+        axis.axis("off")
+    for i, (name, history) in enumerate(histories.items()):
+        for k, metric in enumerate(("loss", "accuracy")):
+            axis = axes[2 * (i // columns) + k, i % columns]
+            axis.axis("on")
+            for part, marker in (("train", "o"), ("val", "s")):
+                axis.plot(history.epoch, history[f"{part}_{metric}"], marker=marker, markersize=3, label=SETS[part])
+            axis.xaxis.get_major_locator().set_params(integer=True, nbins=4)
+            axis.set(title=plain(name) if not k else "", xlabel="epoch" if k else "")
+            if not i % columns:
+                axis.set_ylabel(metric)
+            if k:
+                axis.set_ylim(0, 1)
+    below(figure, axes[0, 0])
     return figure
+
+
+def cost(records: Sequence[dict]) -> Figure:
+    """Accuracy with its 95 % CI, parameters, and seconds an epoch of each network, a row each, in one block for each
+    number of epochs: only rows of one colour were trained equally long. Within a block the most accurate is on top."""
+    blocks = sorted({r["training"]["epochs"] for r in records})
+    rows = sorted(records, key=lambda r: (-r["training"]["epochs"], -r["metrics"]["accuracy"]["value"]))[::-1]
+    figure, axes = plt.subplots(1, 3, figsize=(PAGE, 1.1 + 0.3 * len(rows)), sharey=True, width_ratios=(3, 2, 2))
+    for y, record in enumerate(rows):
+        accuracy, epochs = record["metrics"]["accuracy"], record["training"]["epochs"]
+        colour = PALETTE[blocks.index(epochs) % len(PALETTE)]
+        value, low, high = (100 * accuracy[key] for key in ("value", "low", "high"))
+        axes[0].errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", capsize=2, color=colour)
+        axes[1].plot(record["parameters"] / 1e6, y, "s", color=colour)
+        axes[2].plot(_pace(record), y, "^", color=colour)
+    names = [_network(record) for record in rows]
+    axes[0].set_yticks(range(len(rows)), names)
+    axes[0].set_xlabel("test accuracy,\n% (95 % CI)")
+    axes[1].set(xlabel="million\nparameters", xlim=(0, 1.1 * max(r["parameters"] for r in rows) / 1e6))
+    axes[2].set(xlabel="seconds an epoch\n(machine of the run)", xlim=(0, 1.1 * max(map(_pace, rows))))
+    for axis in axes:
+        axis.grid(axis="y", color="0.9")
+    for k, epochs in enumerate(blocks):
+        axes[0].plot([], [], "o", color=PALETTE[k % len(PALETTE)], label=f"{epochs} epoch{'s' * (epochs > 1)}")
+    below(figure, axes[0])
+    return figure
+
+
+def _pace(record: dict) -> float:
+    return record["training"]["seconds"] / record["training"]["epochs"]
+
+
+def _network(record: dict) -> str:
+    run = record["run"]
+    start = ", pretrained" if run["pretrained"] else ""
+    return f"{run['model']}{start}\n{run['image_size']} px{mark(record)}"
 
 
 def rates(history: pd.DataFrame) -> Figure:
     """The learning rate of the head over the epochs; in training by stages it starts again with each stage."""
-    figure, axis = plt.subplots(figsize=(6, 2.4))
+    figure, axis = plt.subplots(figsize=(PAGE, 2.4))
     for name, rows in history.groupby(history.get("stage", pd.Series("", history.index)), sort=False):
         axis.plot(rows.epoch, rows.lr, marker=".", label=name)
     axis.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     axis.xaxis.get_major_locator().set_params(integer=True)
     if "stage" in history:
-        axis.legend(fontsize=7)
+        axis.legend()
     figure.tight_layout()
     return figure

@@ -23,6 +23,7 @@ from utils.reporting.tables.multitask import ablation_runs, balance_effects, mul
 from utils.reporting.tables.paired import against_the_probe
 from utils.reporting.tables.projects import project_rows
 from utils.reporting.tables.protocols import not_run, recall_by_class, reported_results
+from utils.reporting.tables.recipes import recipe_values
 from utils.reporting.tables.reported import reported_runs
 from utils.reporting.tables.run_list import all_runs
 from utils.reporting.tables.segmentation import (
@@ -68,6 +69,7 @@ __all__ = [
     "recall_by_class",
     "recipe_runs",
     "recipe_steps",
+    "recipe_values",
     "regions",
     "reported_results",
     "reported_runs",

@@ -44,11 +44,15 @@ def nearest_neighbour(findings: Sequence[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows).fillna(NONE)
 
 
+FEW = 4  # classes, each a column
+
+
 def patient_folds() -> pd.DataFrame:
     """The committed patient folds, a row a data set, from `datasets/splits/facts.json`.
 
     Groups and the largest of them; images that have one alike in another fold; how many rows move when one group falls
-    in two, with and without the table made before; images of each class in the smallest and the largest fold.
+    in two, with and without the table made before; of sets with few classes the images of each in the smallest and the
+    largest fold.
     """
     rows = []
     for name, facts in json.loads((index.SPLITS / "facts.json").read_text()).items():
@@ -56,7 +60,8 @@ def patient_folds() -> pd.DataFrame:
             continue  # counts of two sets together
         alike = next(value for fact, value in facts.items() if fact.startswith("images alike one in another fold"))
         counts = {fact: value for fact, value in facts.items() if fact.startswith("fold ")}
-        of_class = {c: [n for fact, n in counts.items() if fact.endswith(f", {c}")] for c in catalog.get(name).classes}
+        classes = catalog.get(name).classes if len(catalog.get(name).classes) <= FEW else ()
+        of_class = {c: [n for fact, n in counts.items() if fact.endswith(f", {c}")] for c in classes}
         rows.append(
             {
                 "data set": name,
@@ -73,12 +78,16 @@ def patient_folds() -> pd.DataFrame:
 
 
 def class_shift(found: dict) -> pd.DataFrame:
-    """One set's validation and test set, a row a class: where they come from, and how well they can be separated."""
+    """One set's validation and test set, a row a class: where they come from, and how well they can be separated.
+
+    A set that has no published split is not linked, so it has no column for that."""
     rows = {}
     for c, pixels in found["shift"]["pixels"].items():
         network = found["shift"]["CustomCNN"].get(c, {})
         rows[c] = {
-            f"linked to cheng, {part}": f"{100 * share.get(c, 0):.0f}" for part, share in found["linked share"].items()
+            f"linked to cheng, {part}": f"{100 * share.get(c, 0):.0f}"
+            for part, share in found["linked share"].items()
+            if part
         }
         rows[c] |= {f"1-NN recall, {part}": f"{100 * recall[c]:.0f}" for part, recall in found["1-NN recall"].items()}
         for name, values in (("pixels", pixels), ("CustomCNN", network)):
