@@ -31,6 +31,7 @@ SIGNAL = {
     "ET": (0.45, 1.10, 0.66, 0.74),
 }
 T1, T1C = 0, 1
+WHOLE = (-45.0, 75.0)  # mm, heights from the base of the brain to its top
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,7 @@ def examine(label: str, slices: int, size: int, rng: np.random.Generator) -> lis
 
     Every slice shows the tumour where there is one.
     """
-    head, scanner = anatomy.draw_head(rng), draw_scanner(rng)
-    tumour = None if label == "notumor" else tumours.draw_tumour(label, head, rng)
+    head, scanner, tumour = _patient(label, rng)
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     for height in _heights(head, tumour, slices, rng):
         motion, image = np.array([1.5, 1.5, 0.03]), None
@@ -75,6 +75,22 @@ def examine(label: str, slices: int, size: int, rng: np.random.Generator) -> lis
             image, motion = scan(scanner, clean, rng), 1.5 * motion
         pairs.append((image, mask))
     return pairs
+
+
+def volume(label: str, slices: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A new patient of class `label` from the base of the brain to its top, as a volume of `slices` slices: images
+    uint8 (slices, size, size, 4) and masks uint8 0/1 (slices, size, size, 3). The head lies still."""
+    head, scanner, tumour = _patient(label, rng)
+    pairs = []
+    for height in np.linspace(*WHOLE, slices):
+        clean, mask = draw_slice(head, tumour, scanner, anatomy.plane(head, height, size, np.zeros(3)))
+        pairs.append((scan(scanner, clean, rng), mask))
+    return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])
+
+
+def _patient(label: str, rng: np.random.Generator) -> tuple[Head, Scanner, Tumour | None]:
+    head, scanner = anatomy.draw_head(rng), draw_scanner(rng)
+    return head, scanner, None if label == "notumor" else tumours.draw_tumour(label, head, rng)
 
 
 def _heights(head: Head, tumour: Tumour | None, count: int, rng: np.random.Generator) -> np.ndarray:

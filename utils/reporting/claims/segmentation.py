@@ -1,7 +1,7 @@
 """Sentences on U-Nets."""
 
 from datasets import catalog
-from utils.evaluation.segmentation import by_patient, size_correlation
+from utils.evaluation.segmentation import size_correlation
 from utils.reporting.claims.common import (
     apart,
     bullets,
@@ -16,7 +16,7 @@ from utils.reporting.claims.common import (
 from utils.reporting.records import Evidence
 from utils.reporting.runs import FULL_SIZE
 from utils.reporting.tables.common import STEPS_AT, find_run, format_ci
-from utils.reporting.tables.segmentation import gate_histories
+from utils.reporting.tables.segmentation import gate_histories, patients_by_size
 
 DATASET, MODEL = "cheng", "AttentionUNet"
 OF_CHENG = {"dataset": DATASET, "model": MODEL, "split": "patient", "image_size": STEPS_AT}
@@ -117,12 +117,10 @@ def gate_overlaps(evidence: Evidence) -> str:
 
 def tumour_size(evidence: Evidence) -> str:
     """Rank correlation between the Dice of a patient and the size of the tumour."""
-    of = OF_CHENG | {"image_size": FULL_SIZE, "recipe": "ours"}
-    record = find_run(evidence.segmentation, **(of | {"fold": None})) or find_run(evidence.segmentation, **of)
-    if not record:
+    patients = patients_by_size(evidence, DATASET, MODEL)
+    if patients is None:
         return not_run(f"Dice against tumour size on `{DATASET}`")
     (channel,) = catalog.get(DATASET).mask_channels
-    patients = by_patient(evidence.predictions(record), [channel])
     rank = size_correlation(patients, channel)
     shown = {
         1: "larger tumours are segmented better",

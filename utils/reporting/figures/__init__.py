@@ -31,6 +31,7 @@ from utils.reporting.figures.curation import (
     duplicate_pairs,
     shift_map,
 )
+from utils.reporting.figures.diagrams import gate, outline_classifier, unet
 from utils.reporting.figures.findings import (
     finding_bars,
     together,
@@ -53,6 +54,7 @@ from utils.reporting.figures.segmentation import (
     overlay,
     parameters_by_width,
     show_predictions,
+    unet_metrics,
     walk,
 )
 from utils.reporting.figures.transfer import (
@@ -88,6 +90,7 @@ __all__ = [
     "first_filters",
     "forest",
     "gains",
+    "gate",
     "gate_maps",
     "gate_spread",
     "gradients",
@@ -97,6 +100,7 @@ __all__ = [
     "leaks",
     "learning_curves",
     "losses",
+    "outline_classifier",
     "outlines",
     "overlay",
     "parameters_by_width",
@@ -111,5 +115,7 @@ __all__ = [
     "show_predictions",
     "show_reconstructions",
     "together",
+    "unet",
+    "unet_metrics",
     "walk",
 ]

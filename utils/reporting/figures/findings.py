@@ -19,12 +19,12 @@ def finding_bars(per_class: Mapping[str, Mapping], images: int) -> Figure:
         per_class: of a record of `findings.evaluate_findings`; images: number of test images.
     """
     names = sorted(per_class, key=lambda name: per_class[name]["auc"]["value"] or 0)
-    figure, axes = plt.subplots(1, 2, figsize=(PAGE, 1.1 + 0.32 * len(names)), sharey=True)
+    figure, axes = plt.subplots(1, 2, figsize=(PAGE, 1.1 + 0.26 * len(names)), sharey=True)
     for axis, (metric, title) in zip(axes, RANKED.items(), strict=True):
         for y, name in enumerate(names):
             entry = per_class[name][metric]
             if entry["value"] is None:
-                axis.annotate("cannot be computed", (0.02, y), va="center", fontsize=8)
+                axis.annotate("cannot be computed", (0.02, y), va="center", fontsize=LETTERS)
                 continue
             if entry["low"] is not None:
                 axis.plot([entry["low"], entry["high"]], [y, y], color="C0")
@@ -47,8 +47,8 @@ def together(shown: np.ndarray, findings: Sequence[str]) -> Figure:
     sns.heatmap(
         share, annot=counts, fmt="d", cmap="Blues", cbar=False, square=True, ax=axis, annot_kws={"fontsize": LETTERS}
     )
-    axis.set_xticklabels(names, rotation=90, fontsize=8)
-    axis.set_yticklabels(names, rotation=0, fontsize=8)
+    axis.set_xticklabels(names, rotation=90)
+    axis.set_yticklabels(names, rotation=0)
     axis.set_title("images that show both; colour: share of the row's", fontsize=9)
     figure.tight_layout()
     return figure

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from utils.evaluation.pointing import TOLERANCE
-from utils.reporting.figures.common import PUBLISHED_COLOUR, heat_on_image
+from utils.reporting.figures.common import LETTERS, PAGE, PUBLISHED_COLOUR, below, heat_on_image, plain
 from utils.reporting.records import Evidence
 from utils.reporting.tables.common import tested
 from utils.reporting.tables.localisation import by_pointing, network
@@ -19,7 +19,7 @@ def pointing(evidence: Evidence) -> Figure:
     """How often the maximum of Grad-CAM lies in or near the tumour, a row a committed classifier with its 95 % CI; a
     bar marks what a point at random reaches, a cross the brightest point."""
     every = by_pointing(evidence)
-    figure, axis = plt.subplots(figsize=(8, 1.2 + 0.36 * len(every)))
+    figure, axis = plt.subplots(figsize=(PAGE, 1.2 + 0.36 * len(every)))
     for y, found in enumerate(reversed(every)):
         near = found["groups"]["all"]["near"]
         spread = [[100 * (near["value"] - near["low"])], [100 * (near["high"] - near["value"])]]
@@ -27,14 +27,13 @@ def pointing(evidence: Evidence) -> Figure:
         for name, shape in (("near_area", "|"), ("bright_near", "x")):
             axis.plot(100 * found["groups"]["all"][name]["value"], y, shape, color=PUBLISHED_COLOUR, markersize=10)
     names = [f"{network(found['run'])}\n{found['run']['dataset']}, {tested(found)}" for found in reversed(every)]
-    axis.set_yticks(range(len(every)), names, fontsize=8)
+    axis.set_yticks(range(len(every)), names)
     axis.set(xlabel=f"maximum inside the tumour or within {TOLERANCE} pixels, percent of images", xlim=(0, 100))
     for shape, label in (("o", "Grad-CAM"), ("|", "a point at random"), ("x", "the brightest point")):
         colour = "C0" if shape == "o" else PUBLISHED_COLOUR
         axis.plot([], [], shape, color=colour, label=label)
-    axis.legend(loc="lower right", fontsize=8)
     axis.margins(y=0.05)
-    figure.tight_layout()
+    below(figure, axis)
     return figure
 
 
@@ -52,22 +51,20 @@ def outlines(
         found: N×H×W of 0 and 1, what the network outlined, drawn on the images as a second line.
     """
     rows = {"image": np.zeros_like(images, dtype=float)} | maps
-    figure, axes = plt.subplots(
-        len(rows), len(images), figsize=(1.6 * len(images), 0.6 + 1.6 * len(rows)), squeeze=False
-    )
-    for row, (side, shown) in enumerate(rows.items()):
+    side = (PAGE - 0.2) / len(images)
+    figure, axes = plt.subplots(len(rows), len(images), figsize=(PAGE, 0.6 + side * len(rows)), squeeze=False)
+    for row, (name, shown) in enumerate(rows.items()):
         for i, axis in enumerate(axes[row]):
             axis.imshow(heat_on_image(images[i], shown[i]))
             axis.contour(masks[i], [0.5], colors=TRUTH, linewidths=1)
             if row == 0 and found is not None and found[i].any():
                 axis.contour(found[i], [0.5], colors=OUTLINE, linewidths=1)
             axis.set(xticks=[], yticks=[])
-            axis.set_title(titles[i] if row == 0 else "", fontsize=8)
-        axes[row, 0].set_ylabel(side, fontsize=8)
+            axis.set_title(plain(titles[i]) if row == 0 else "", fontsize=LETTERS, pad=3)
+        axes[row, 0].set_ylabel(name, fontsize=LETTERS)
     lines = {"true outline": TRUTH} | ({"outline of the network": OUTLINE} if found is not None else {})
     handles = [plt.Line2D([], [], color=colour) for colour in lines.values()]
-    figure.legend(
-        handles, list(lines), ncol=2, loc="lower center", fontsize=8, frameon=True, facecolor="0.3", labelcolor="w"
-    )
-    figure.tight_layout(rect=(0, 0.06, 1, 1))
+    style = {"ncol": 2, "loc": "lower center", "frameon": True, "facecolor": "0.3", "labelcolor": "w"}
+    figure.legend(handles, list(lines), **style)
+    figure.tight_layout(rect=(0, 0.36 / figure.get_figheight(), 1, 1), pad=0.3)
     return figure

@@ -10,21 +10,20 @@ from matplotlib.figure import Figure
 from sklearn.metrics import RocCurveDisplay
 
 from utils.analysis.ablation import REFERENCE
-from utils.reporting.figures.common import PUBLISHED_COLOUR, SETS, plain
+from utils.reporting.figures.common import LETTERS, PAGE, PUBLISHED_COLOUR, SETS, below, plain
 
 LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
 
 
 def losses(history: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Every raw loss over the epochs, training against validation, a panel each; `names` without train_ and val_."""
-    figure, axes = plt.subplots(1, len(names), figsize=(3.2 * len(names), 2.8), squeeze=False)
+    figure, axes = plt.subplots(1, len(names), figsize=(PAGE, 2.6), squeeze=False)
     for axis, name in zip(axes[0], names, strict=True):
         for part in ("train", "val"):
             axis.plot(history.epoch, history[f"{part}_{name}"], marker=".", label=SETS[part])
-        axis.set(xlabel="epoch", title=LOSSES.get(name, name), yscale="log")
+        axis.set(xlabel="epoch", title=LOSSES.get(name, name), ylim=(0, None))
         axis.xaxis.get_major_locator().set_params(integer=True)
-    axes[0, 0].legend(fontsize=8)
-    figure.tight_layout()
+    below(figure, axes[0, 0])
     return figure
 
 
@@ -33,37 +32,41 @@ def gradients(histories: dict[str, pd.DataFrame]) -> Figure:
 
     `histories` by name, with the columns of `callbacks.GradientWatch`.
     """
-    figure, axes = plt.subplots(
-        2, len(histories), figsize=(max(5, 3 * len(histories)), 4.6), squeeze=False, sharex="col", sharey="row"
-    )
+    width = min(PAGE, max(3.6, 0.7 + 1.4 * len(histories)))
+    figure, axes = plt.subplots(2, len(histories), figsize=(width, 4), squeeze=False, sharex="col", sharey="row")
     for column, (name, history) in enumerate(histories.items()):
-        for loss in ("reconstruction", "classification"):
+        for loss, shape in (("reconstruction", "o"), ("classification", "s")):
             norm, weight = history[f"gradient_{loss}"], history[f"weight_{loss}"]
-            axes[0, column].plot(history.epoch, norm, marker=".", label=loss)
-            axes[1, column].plot(history.epoch, norm * weight, marker=".", label=loss)
-        axes[0, column].set(title=name, yscale="log")
+            style = {"marker": shape, "markersize": 3, "label": loss}
+            axes[0, column].plot(history.epoch, norm, **style)
+            axes[1, column].plot(history.epoch, norm * weight, **style)
+        axes[0, column].set(title=plain(name), yscale="log")
         axes[1, column].set(xlabel="epoch", yscale="log")
         axes[1, column].xaxis.get_major_locator().set_params(integer=True)
     for axis, side in zip(axes[:, 0], ("gradient, unweighted", "gradient, weighted"), strict=True):
         axis.set_ylabel(side)
-    axes[0, 0].legend(fontsize=7)
-    figure.tight_layout()
+    for axis in axes.flat:  # powers of ten alone: names of the ticks between them would lie on each other
+        axis.yaxis.set_minor_formatter("")
+    below(figure, axes[0, 0])
     return figure
 
 
 def show_reconstructions(images: np.ndarray, drawn: np.ndarray, titles: Sequence[str]) -> Figure:
-    """Three rows: images N×H×W in [0, 1], their reconstructions, and the absolute differences on one scale."""
-    figure, axes = plt.subplots(3, len(images), figsize=(1.5 * len(images), 4.8), squeeze=False)
+    """Three rows: images N×H×W in [0, 1], their reconstructions, and the absolute differences on one scale, which a bar
+    beside them gives."""
+    side = (PAGE - 0.8) / len(images)
+    size = PAGE, 0.3 + 3 * side
+    figure, axes = plt.subplots(3, len(images), figsize=size, squeeze=False, layout="constrained")
     away = np.abs(images - drawn)
-    for row, (shown, side, top) in enumerate(
-        ((images, "image", 1), (drawn, "reconstruction", 1), (away, "difference", np.quantile(away, 0.995)))
+    for row, (shown, name, top) in enumerate(
+        ((images, "image", 1), (drawn, "reconstructed", 1), (away, "difference", np.quantile(away, 0.995)))
     ):
         for axis, image, text in zip(axes[row], shown, titles, strict=True):
-            axis.imshow(image, cmap="inferno" if row == 2 else "gray", vmin=0, vmax=top)
+            last = axis.imshow(image, cmap="inferno" if row == 2 else "gray", vmin=0, vmax=top)
             axis.set(xticks=[], yticks=[])
-            axis.set_title(plain(text) if row == 0 else "", fontsize=8)
-        axes[row, 0].set_ylabel(side)
-    figure.tight_layout()
+            axis.set_title(plain(text) if row == 0 else "", fontsize=LETTERS, pad=3)
+        axes[row, 0].set_ylabel(name, fontsize=LETTERS)
+    figure.colorbar(last, ax=axes[2, :], aspect=8)
     return figure
 
 
@@ -90,14 +93,15 @@ def screening(predictions: pd.DataFrame, healthy: str, threshold: float) -> Figu
         called = score >= value
         axis.plot(called[~sick].mean(), called[sick].mean(), mark, label=name)
     axis.set(xlabel="1 − specificity", ylabel="sensitivity", title="Tumour against none")
-    axis.legend(loc="lower right", fontsize=8)
+    axis.legend(loc="lower right")
+    figure.tight_layout()
     return figure
 
 
 def gains(compared: dict[str, dict], reference: str = REFERENCE) -> Figure:
     """Difference in accuracy of each recipe to `reference`, from `ablation.compare`, in points with 95 % CIs."""
     others = {name: entry["difference"] for name, entry in compared.items() if name != reference}
-    figure, axis = plt.subplots(figsize=(6.5, 0.9 + 0.42 * len(others)))
+    figure, axis = plt.subplots(figsize=(PAGE, 0.9 + 0.3 * len(others)))
     for y, entry in enumerate(others.values()):
         spread = [[100 * (entry["value"] - entry["low"])], [100 * (entry["high"] - entry["value"])]]
         axis.errorbar(100 * entry["value"], y, xerr=spread, fmt="o", capsize=3, color="C0")

@@ -4,10 +4,22 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from datasets import catalog
+from utils.evaluation.segmentation import by_patient
 from utils.recipes import RECIPES
 from utils.recipes.published import published
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import NONE, STEPS_AT, cell, format_ci, is_pooled_elsewhere, mark, of_steps, tested
+from utils.reporting.tables.common import (
+    NONE,
+    STEPS_AT,
+    cell,
+    find_run,
+    format_ci,
+    is_pooled_elsewhere,
+    mark,
+    of_steps,
+    tested,
+)
 
 MASK_METRICS = {
     "dice": "Dice %",
@@ -19,6 +31,7 @@ MASK_METRICS = {
     "accuracy": "accuracy %",
     "hd95": "HD95",
 }
+THREE = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")  # S2's networks
 
 
 def mask_metrics(results: dict[str, dict]) -> pd.DataFrame:
@@ -30,15 +43,34 @@ def mask_metrics(results: dict[str, dict]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
+def s2_reported() -> dict[str, dict]:
+    """What S2 reported for BraTS 2020 on a slice-wise split: network → metric → share."""
+    found = {model: published("s2", model, "brats2020", "slices") for model in THREE}
+    return {model: reported for model, reported in found.items() if reported}
+
+
 def s2_segmentation() -> pd.DataFrame:
     """What S2 reported for BraTS 2020."""
     rows = [
-        {"model": model, "n_filters": recipe.model_args["n_filters"]}
+        {"model": model, "n_filters": RECIPES["s2"][model].model_args["n_filters"]}
         | {name: f"{100 * reported[name]:.1f}" for name in ("dice", "iou", "precision", "recall")}
-        for model, recipe in RECIPES["s2"].items()
-        if (reported := published("s2", model, "brats2020", "slices"))
+        for model, reported in s2_reported().items()
     ]
     return pd.DataFrame(rows)
+
+
+def three_unets(records: Sequence[dict], dataset: str = "cheng", recipe: str = "ours") -> dict[str, dict]:
+    """S2's networks by name, trained alike and tested on patient fold 0 at full size; those that were run."""
+    found = {m: find_run(records, dataset=dataset, split="patient", recipe=recipe, model=m) for m in THREE}
+    return {model: record for model, record in found.items() if record}
+
+
+def patients_by_size(evidence: Evidence, dataset: str = "cheng", model: str = "AttentionUNet") -> pd.DataFrame | None:
+    """Dice and pixels of each test patient of a run under our recipe, all folds where they are pooled; None without
+    a run."""
+    of = {"dataset": dataset, "model": model, "split": "patient", "recipe": "ours"}
+    record = find_run(evidence.segmentation, **of, fold=None) or find_run(evidence.segmentation, **of)
+    return by_patient(evidence.predictions(record), catalog.get(dataset).mask_channels) if record else None
 
 
 def dice_by_patient(records: Sequence[dict]) -> pd.DataFrame:
