@@ -22,6 +22,12 @@ HISTORY = pd.DataFrame({"epoch": [1, 2]} | {name: [0.5, 0.4] for name in VALUES}
 FACTS = {"images": 10, "removed by S0's rule": 1, "images in a label conflict": 0, "linked images": 5}
 KINDS = {kind: {"pairs": 3} for kind in ("bytes", "pixels", "near")}
 AUC = {"value": 0.5, "low": 0.4, "high": 0.6}
+METRICS = {"metrics": dict.fromkeys(("dice", "iou", "precision", "recall", "fnr", "fpr", "accuracy"), AUC)}
+RUN = {"run": {"dataset": ODD, "split": "patient", "fold": 0, "image_size": 64}, "training": {"epochs": 2}}
+GATES = {f"gate{g}": np.full((1, 4, 4), 0.5) for g in range(1, 5)}
+OF_GATES = pd.DataFrame({"epoch": [1, 2]} | {f"{g}_{v}": [0.1, 0.2] for g in GATES for v in ("spread", "saturated")})
+LOSSES = ("reconstruction", "classification")
+GRADIENTS = pd.DataFrame({"epoch": [1, 2]} | {f"{v}_{n}": [1.0, 9.0] for v in ("gradient", "weight") for n in LOSSES})
 BY_CLASS = {"per_class": {c: {"recall": AUC, "f2": AUC} for c in CLASSES}}
 
 DRAWN = {
@@ -45,6 +51,15 @@ DRAWN = {
     "forest": lambda: figures.forest({ODD: AUC}, "points"),
     "confusions": lambda: figures.confusions({ODD: np.eye(3, dtype=int)}, CLASSES),
     "show_predictions": lambda: figures.show_predictions(IMAGES, {"truth": IMAGES[:, None] > 0.5}, [ODD, ODD], [ODD]),
+    "gate_maps": lambda: figures.gate_maps(IMAGES[0], IMAGES[0] > 0.5, [GATES] * 6),
+    "gate_spread": lambda: figures.gate_spread({f"{ODD}{k}": OF_GATES for k in range(5)}),
+    "by_size": lambda: figures.by_size(
+        pd.DataFrame({f"{c}.{v}": [0.1, 0.9] for c in CLASSES * 2 for v in ("pixels", "dice")}), CLASSES * 2
+    ),
+    "unet_metrics": lambda: figures.unet_metrics({}, {ODD: METRICS | RUN, "b": METRICS | RUN}),
+    "gradients": lambda: figures.gradients({f"{ODD}{k}": GRADIENTS for k in range(4)}),
+    "screening": lambda: figures.screening(TABLE, CLASSES[0], 0.5),
+    "outlines": lambda: figures.outlines(IMAGES, IMAGES > 0.5, {"map": IMAGES}, [ODD, ODD], IMAGES > 0.7),
     "show_reconstructions": lambda: figures.show_reconstructions(IMAGES, IMAGES / 2, [ODD, ODD]),
     "errors_by_class": lambda: figures.errors_by_class(TABLE, CLASSES),
     "shift_map": lambda: figures.shift_map(

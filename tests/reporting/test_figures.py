@@ -146,27 +146,52 @@ def test_published_numbers_stand_beside_ours():
 def test_masks_lie_in_their_colour_on_the_image():
     image, masks = np.linspace(0, 200, 16).reshape(4, 4), np.zeros((2, 4, 4), np.uint8)
     masks[0, 0, 0] = masks[1, 3, 3] = 1
+    masks[:, 0, 3] = 1
     rgb = figures.overlay(image, masks)
     assert rgb[0, 0].argmax() == 0 and rgb[3, 3].argmax() == 1, "red, green"
     assert np.ptp(rgb[1, 1]) == 0 and rgb.min() >= 0 and rgb.max() <= 1, "grey elsewhere"
+    grey = image[0, 3] / 200
+    assert rgb[0, 3] == pytest.approx(0.4 * grey + 0.6 * np.array(to_rgb("#F0E442"))), "yellow where both lie"
 
 
-def test_a_walk_has_a_frame_a_slice():
+def test_a_walk_shows_every_sequence_and_the_masks_slice_by_slice():
     rng = np.random.default_rng(0)
-    images, masks = rng.integers(0, 255, (7, 16, 16), dtype=np.uint8), np.zeros((7, 3, 16, 16), np.uint8)
-    with Image.open(io.BytesIO(figures.walk(images, masks, scale=3))) as gif:
-        assert (gif.format, gif.n_frames, gif.size) == ("GIF", 7, (96, 48))
+    images, masks = rng.integers(0, 255, (7, 2, 16, 16), dtype=np.uint8), np.zeros((7, 3, 16, 16), np.uint8)
+    for names, channels in ((("T1", "T2"), 2), (("T1c",), 1)):
+        walked = figures.walk(images[:, :channels], masks, names, channels - 1)
+        with Image.open(io.BytesIO(walked)) as gif:
+            assert (gif.format, gif.n_frames, gif.width) == ("GIF", 7, 16 * (channels + 1))
+            frame = np.asarray(gif.convert("RGB"))[-16:].astype(int)
+        last = [frame[:, 16 * place : 16 * (place + 1)] for place in (channels - 1, channels)]
+        assert np.abs(last[0] - last[1]).max() <= 30, "without a mask the last two show the same, but for fewer colours"
 
 
-def test_figures_of_segmentation_draw_what_they_are_given():
+def test_predictions_name_the_colours_that_they_show():
     images, masks = np.zeros((2, 8, 8)), np.ones((2, 1, 8, 8), np.uint8)
     shown = figures.show_predictions(images, {"truth": masks, "prediction": 1 - masks}, ["p", "q"], ["tumour"])
     colours = [np.ptp(a.images[0].get_array(), axis=2).max() > 0 for a in shown.axes]
     assert colours == [False, False, True, True, False, False], "images are grey, masks are coloured, no mask is not"
     assert [a.get_ylabel() for a in shown.axes[::2]] == ["image", "truth", "prediction"]
+    assert [t.get_text() for t in shown.legends[0].texts] == ["tumour"]
+    apart = np.stack([masks[:, 0], 1 - masks[:, 0]], axis=1)
+    for both, named in ((apart, ["a", "b"]), (np.ones_like(apart), ["a", "b", "more than one"])):
+        (legend,) = figures.show_predictions(images, {"truth": both}, ["p", "q"], ["a", "b"]).legends
+        assert [t.get_text() for t in legend.texts] == named
+
+
+def test_gates_are_drawn_with_the_tumour():
     epochs = [{f"gate{g}": np.full((1, 4, 4), 0.5) for g in (1, 2)} for _ in range(9)]
-    shown = figures.gate_maps(images[0], epochs, most=4)
-    assert [a.get_title() for a in shown.axes if a.get_title()] == ["epoch 1", "epoch 3", "epoch 6", "epoch 9"]
+    mask = np.zeros((8, 8), np.uint8)
+    mask[2:4, 2:4] = 1
+    shown = figures.gate_maps(np.zeros((8, 8)), mask, epochs, most=4).axes
+    assert [a.get_title() for a in shown if a.get_title()] == ["image", "epoch 1", "epoch 3", "epoch 6", "epoch 9"]
+    maps = [a for a in shown if a.images and a.axison]
+    assert len(maps) == 1 + 2 * 4 and all(len(a.collections) == 1 for a in maps), "the image once, a line in each"
+    ((line,),) = [path.to_polygons() for path in maps[-1].collections[0].get_paths()]
+    assert line.min() > 0.2 and line.max() < 0.55, "on the scale of the map, whatever its size"
+
+
+def test_figures_of_segmentation_draw_what_they_are_given():
     history = pd.DataFrame({"epoch": [1, 2]} | {f"gate{g}_{v}": [0.1, 0.2] for g in range(1, 5) for v in VALUES})
     assert len(figures.gate_spread({"s2": history, "ours": history}).axes) == 4
     lines = figures.parameters_by_width({"a": {8: 100, 16: 400}}).axes[0].lines
@@ -174,6 +199,20 @@ def test_figures_of_segmentation_draw_what_they_are_given():
     patients = pd.DataFrame({"a.pixels": [0, 10, 100], "a.dice": [1.0, 0.2, 0.8]})
     (points,) = figures.by_size(patients, ["a"]).axes[0].collections
     assert len(points.get_offsets()) == 2, "who has no such mask has no size"
+
+
+def test_metrics_of_unets_stand_below_those_reported():
+    entry = {"value": 0.5, "low": 0.4, "high": 0.6}
+    metrics = {name: entry for name in ("dice", "iou", "precision", "recall", "fnr", "fpr", "accuracy", "hd95")}
+    run = {"dataset": "cheng", "split": "patient", "fold": 0, "image_size": 128}
+    record = {"run": run, "metrics": metrics, "training": {"epochs": 3}}
+    better = record | {"metrics": metrics | {"dice": entry | {"value": 0.55}}}
+    reported, ours = figures.unet_metrics({"a": {"dice": 0.9}}, {"a": record, "b": better}).axes
+    first, second = (bars.lines[0].get_ydata() for bars in ours.containers)
+    assert len(first) == 7 and first[0] == 50 and second[0] == pytest.approx(55)
+    assert np.nanmax(reported.containers[0].lines[0].get_ydata()) == 90
+    assert pd.isna(reported.containers[1].lines[0].get_ydata()).all(), "what was not reported is not drawn"
+    assert "cheng" in ours.get_title() and "3 epochs" in ours.get_title()
 
 
 def test_confusions_stand_side_by_side_with_their_counts():
@@ -198,9 +237,9 @@ def test_figures_of_the_multi_task_network_draw_what_they_are_given(predictions)
     history = pd.DataFrame({"epoch": [1, 2]} | {f"{p}_{n}": [1.0, 0.5] for p in ("train", "val") for n in ("x", "y")})
     assert [axis.get_title() for axis in figures.losses(history, ["x", "y"]).axes] == ["x", "y"]
     images, drawn = np.zeros((2, 4, 4)), np.full((2, 4, 4), 0.25)
-    assert [a.images[0].get_array().max() for a in figures.show_reconstructions(images, drawn, "ab").axes] == [
-        0
-    ] * 2 + [0.25] * 4
+    *rows, scale = figures.show_reconstructions(images, drawn, "ab").axes
+    assert [a.images[0].get_array().max() for a in rows] == [0, 0, 0.25, 0.25, 0.25, 0.25]
+    assert scale.get_ylim()[1] == pytest.approx(0.25), "how large a difference is"
     table = predictions.assign(error=np.linspace(0.1, 1, len(predictions)))
     assert figures.errors_by_class(table, CLASSES).axes[0].get_yscale() == "log"
     axis = figures.screening(predictions, "a", threshold=0.8).axes[0]

@@ -21,7 +21,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 # Quick mode shows every step in a minute or two; its numbers are no evidence. The learning rate is raised, so that a
 # few epochs suffice to learn something.
 QUICK = {"epochs": 6, "lr": 5e-4}
-QUICK_SEGMENTATION = {"epochs": 3, "batch_size": 8}
+QUICK_SEGMENTATION = {"epochs": 6, "batch_size": 16, "lr": 4e-3}
 QUICK_TRANSFER = {"epochs": 4, "batch_size": 16}
 QUICK_LOCALISATION = {
     "epochs": 3,
@@ -31,7 +31,7 @@ QUICK_LOCALISATION = {
     "freeze_bn": False,
     "backbone_lr_mult": 1.0,
 }
-QUICK_MULTITASK = {"epochs": 5, "batch_size": 16, "lr": 1e-3}
+QUICK_MULTITASK = {"epochs": 5, "batch_size": 16, "lr": 3e-3}
 
 
 def get_recipe(name: str, model: str, **changes: object) -> Recipe:

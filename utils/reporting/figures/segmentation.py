@@ -172,14 +172,15 @@ def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[s
         style = {"color": PALETTE[k], "fmt": shape, "markersize": 5, "capsize": 2}
         places = np.arange(len(metrics)) + 0.2 * (k - (len(records) - 1) / 2)
         said = reported.get(model, {})
-        axes[0].errorbar(places, [100 * said.get(m, np.nan) for m in metrics], label=model, **style)
+        axes[0].errorbar(places, [100 * said.get(m, np.nan) for m in metrics], label=plain(model), **style)
         found = [records[model]["metrics"][m] for m in metrics]
         value, low, high = (np.array([100 * entry[key] for entry in found]) for key in ("value", "low", "high"))
         axes[1].errorbar(places, value, yerr=[value - low, high - value], **style)
     axes[0].set_title("reported by S2: BraTS 2020, slice-wise split, pooled over batches")
     for record in list(records.values())[:1]:
         run, epochs = record["run"], record["training"]["epochs"]
-        axes[1].set_title(f"here: {run['dataset']}, {tested(record)}, {run['image_size']} pixels, {epochs} epochs")
+        where = f"{plain(run['dataset'])}, {tested(record)}"
+        axes[1].set_title(f"here: {where}, {run['image_size']} pixels, {epochs} epochs")
     axes[1].set_xticks(range(len(metrics)), [MASK_METRICS[m].replace(" %", "") for m in metrics])
     for axis in axes:
         axis.set(ylabel="percent", ylim=(-4, 104))
