@@ -13,7 +13,7 @@ from models import build_backbone
 from utils.evaluation.findings import evaluate_findings, findings_table, thresholds_for
 from utils.evaluation.predict import predict
 from utils.recipes import get_recipe
-from utils.reporting import figures, tables
+from utils.reporting import claims, figures, tables
 from utils.reporting.pooling import pool_folds
 from utils.reporting.records import load_evidence, save_run
 from utils.reporting.runs import Run
@@ -70,3 +70,22 @@ def test_figures_of_findings():
     numbers = [t.get_text() for t in figures.together(shown, "abc").axes[0].texts]
     assert numbers == ["2", "1", "0", "1", "1", "0", "0", "0", "0"]
     assert tables.by_finding(found["per_class"]).loc["c", "AUC"] == "–"
+
+
+def test_a_finding_is_ranked_better_only_where_its_interval_says_so(put, tmp_path):
+    run = Run(
+        dataset="chest-xray14", split="published", model="SqueezeNet", recipe="chexnet", seed=0, target="findings",
+        image_size=64, pretrained=False,
+    )  # fmt: skip
+    limits = {"Good_One": (0.6, 0.8), "Poor": (0.1, 0.4), "Unclear": (0.45, 0.7), "Absent": (None, None)}
+    per_class = {
+        name: {"auc": {"value": low, "low": low, "high": high}, "images": 10} for name, (low, high) in limits.items()
+    }
+    evidence = put(run, pd.DataFrame({"path": ["a"], "group": ["p"]}), per_class=per_class, images=100, groups=7)
+    said = claims.findings_ranked(evidence)
+    assert "better than a random order for good one, worse for poor; for 2 of 4 findings no difference" in said
+    assert "100 images of 7 patients" in said and "random order reaches 0.100" in said
+    assert (
+        claims.findings_ranked(load_evidence(tmp_path / "empty"))
+        == "*Several findings an image on real data: not run yet.*"
+    )

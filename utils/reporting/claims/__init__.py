@@ -13,6 +13,7 @@ from utils.reporting.claims.classification import (
     untested_networks,
 )
 from utils.reporting.claims.curation import patients_on_both_sides
+from utils.reporting.claims.findings import findings_ranked
 from utils.reporting.claims.localisation import localisation_steps, looks_at_tumour
 from utils.reporting.claims.multitask import balances, multitask_ablation, multitask_by_split, reconstruction_error
 from utils.reporting.claims.segmentation import (
@@ -36,6 +37,7 @@ __all__ = [
     "balances",
     "cleaning",
     "dice_loss",
+    "findings_ranked",
     "frozen_backbone",
     "gate_overlaps",
     "gate_states",

@@ -1,0 +1,41 @@
+"""Sentences on several findings an image."""
+
+from utils.reporting.claims.common import bullets, explained, listed, not_run
+from utils.reporting.records import Evidence
+from utils.reporting.tables.common import format_ci, is_pooled_elsewhere, tested
+
+CHANCE = 0.5  # the AUC of a random order
+
+
+def findings_ranked(evidence: Evidence) -> str:
+    """Which findings a network ranks better than a random order would, by the interval of their AUC, a line a run."""
+    records = evidence.of("findings")
+    said = []
+    for record in records:
+        if is_pooled_elsewhere(record, records):
+            continue
+        names: dict[str, list[str]] = {"above": [], "below": [], "open": []}
+        for finding, entry in record["per_class"].items():
+            names[_side(entry["auc"])].append(finding.replace("_", " ").lower())
+        mean, precise = (
+            format_ci(record["metrics"][name], percent=False) for name in ("macro_auc", "macro_average_precision")
+        )
+        shares = [entry["images"] / record["images"] for entry in record["per_class"].values()]
+        worse = f", worse for {listed(names['below'])}" if names["below"] else ""
+        run, images, patients = record["run"], f"{record['images']:,} images", f"{record['groups']:,} patients"
+        said.append(
+            f"{run['model']} on `{run['dataset']}` ({tested(record)}, {images} of {patients}): mean AUC {mean}. The "
+            f"ranking is better than a random order for {listed(names['above'])}{worse}; for {len(names['open'])} of {len(shares)} findings no difference is "
+            f"shown. Mean average precision {precise}, where a random order reaches {sum(shares) / len(shares):.3f}"
+        )
+    if not said:
+        return not_run("several findings an image on real data")
+    return explained(
+        bullets("With 95 % intervals over patients, which are not corrected for the number of findings:", said)
+    )
+
+
+def _side(auc: dict) -> str:
+    if auc["low"] is None:
+        return "open"
+    return "above" if auc["low"] > CHANCE else "below" if auc["high"] < CHANCE else "open"
