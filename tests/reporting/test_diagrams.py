@@ -11,8 +11,11 @@ import pytest
 import torch
 from letters import letters
 
+from datasets.catalog import CATALOG, REPO
 from models import AttentionUNet, ClassicUNet, ImprovedUNet, MultiTaskUNet, OutlineClassifier
 from utils.reporting import figures
+from utils.reporting.records import load_evidence
+from utils.reporting.tables import BLOCKS
 
 UNETS = {
     "ClassicUNet": (lambda n: ClassicUNet(n_filters=n), "concatenated"),
@@ -82,3 +85,15 @@ def test_the_outline_classifier_is_drawn_with_what_it_has(arguments):
     assert {"image 3 × 96 × 96", "64 × 48 × 48", "1024 × 6 × 6", "classes 4"} <= set(said)
     assert ("outline 4 × 96 × 96" in said) is ("outline" not in arguments)
     assert ("features inside the outline" in said) is (not arguments)
+
+
+def test_the_house_is_drawn_with_what_is_in_it():
+    evidence = load_evidence(REPO / "saved_metrics")
+    said = words(figures.house(evidence))
+    assert f"{len(CATALOG)} data sets, packed\nand checked" in said
+    chapters = len(list((REPO / "notebooks").glob("*.ipynb")))
+    assert f"{len(BLOCKS)} tables,\n{chapters} chapters" in said
+    assert any(text.startswith(f"{len(evidence.records)} runs") for text in said)
+    for room in ", ".join(text for text in said if text.endswith("/")).split(", "):
+        assert (REPO / room).is_dir(), room
+    figures.house(load_evidence(REPO / "docs"))

@@ -163,7 +163,12 @@ def test_a_walk_shows_every_sequence_and_the_masks_slice_by_slice():
             assert (gif.format, gif.n_frames, gif.width) == ("GIF", 7, 16 * (channels + 1))
             frame = np.asarray(gif.convert("RGB"))[-16:].astype(int)
         last = [frame[:, 16 * place : 16 * (place + 1)] for place in (channels - 1, channels)]
-        assert np.abs(last[0] - last[1]).max() <= 30, "without a mask the last two show the same, but for fewer colours"
+        assert (last[0] == last[1]).all() and np.ptp(last[0]) > 200, "without a mask the last two show the same"
+        masks[3, 1] = 1
+        with Image.open(io.BytesIO(figures.walk(images[:, :channels], masks, names, channels - 1))) as gif:
+            gif.seek(3)
+            assert np.ptp(np.asarray(gif.convert("RGB"))[-1, -1].astype(int)) > 80, "a mask keeps its colour"
+        masks[:] = 0
 
 
 def test_predictions_name_the_colours_that_they_show():

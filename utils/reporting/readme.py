@@ -1,4 +1,4 @@
-"""`make tables`, after every new run: pools finished folds, writes `runs.csv`, the README's table and its image."""
+"""`make tables`, after every new run: pools finished folds, writes `runs.csv`, the README's table and its images."""
 
 import re
 import sys
@@ -41,6 +41,7 @@ def main(root: Path = REPO) -> None:
     write_atomically(root / "README.md", filled((root / "README.md").read_text(), evidence))
     (root / "docs").mkdir(exist_ok=True)
     figures.against_patients(evidence.classifiers).savefig(root / "docs/results.png", dpi=110)
+    figures.house(evidence).savefig(root / "docs/house.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ def findings_ranked(evidence: Evidence) -> str:
         run, images, patients = record["run"], f"{record['images']:,} images", f"{record['groups']:,} patients"
         said.append(
             f"{run['model']} on `{run['dataset']}` ({tested(record)}, {images} of {patients}): mean AUC {mean}. The "
-            f"ranking is better than a random order for {listed(names['above'])}{worse}; for {len(names['open'])} of {len(shares)} findings no difference is "
-            f"shown. Mean average precision {precise}, where a random order reaches {sum(shares) / len(shares):.3f}"
+            f"ranking is better than a random order for {listed(names['above'])}{worse}; for {len(names['open'])} of "
+            f"{len(shares)} findings no difference is shown. Mean average precision {precise}, where a random order "
+            f"reaches {sum(shares) / len(shares):.3f}"
         )
     if not said:
         return not_run("several findings an image on real data")

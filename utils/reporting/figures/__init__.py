@@ -46,6 +46,7 @@ from utils.reporting.figures.multitask import (
     screening,
     show_reconstructions,
 )
+from utils.reporting.figures.rooms import house
 from utils.reporting.figures.segmentation import (
     MASK_COLOURS,
     by_size,
@@ -96,6 +97,7 @@ __all__ = [
     "gradients",
     "heat_grid",
     "heat_on_image",
+    "house",
     "image_grid",
     "leaks",
     "learning_curves",

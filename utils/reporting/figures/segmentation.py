@@ -64,6 +64,7 @@ def walk(images: np.ndarray, masks: np.ndarray, sequences: Sequence[str], grey: 
     Args:
         images: N×C×H×W; masks: N×M×H×W; sequences: names of the C channels; grey: the channel that the masks lie on.
     """
+    palette = _palette()
     shown, frames = range(len(sequences)) if len(sequences) > 1 else [], []
     names = [*(sequences[channel] for channel in shown), *(["image"] if not shown else []), "masks"]
     for image, mask in zip(images, masks, strict=True):
@@ -74,10 +75,23 @@ def walk(images: np.ndarray, masks: np.ndarray, sequences: Sequence[str], grey: 
         page.paste(frame, (0, CAPTION))
         for place, name in enumerate(names):
             ImageDraw.Draw(page).text((place * image.shape[-1] + 4, 1), name, fill="white")
-        frames.append(page.quantize(64))
+        frames.append(page.quantize(palette=palette, dither=Image.Dither.NONE))
     file = io.BytesIO()
     frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=milliseconds, loop=0)
     return file.getvalue()
+
+
+def _palette() -> Image.Image:
+    """The colours of an overlay in a file of few colours: 40 greys, and 8 shades of each mask's colour."""
+    greys = [(level, level, level) for level in np.linspace(0, 1, 40)]
+    shades = [
+        tuple((1 - STRENGTH) * level + STRENGTH * value for value in to_rgb(colour))
+        for colour in (*MASK_COLOURS, SEVERAL)
+        for level in np.linspace(0, 1, 8)
+    ]
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([round(255 * value) for colour in greys + shades for value in colour])
+    return palette
 
 
 def gate_maps(image: np.ndarray, mask: np.ndarray, epochs: Sequence[dict[str, np.ndarray]], most: int = 5) -> Figure:
