@@ -91,7 +91,8 @@ def screening(predictions: pd.DataFrame, healthy: str, threshold: float) -> Figu
         (threshold, "s", f"threshold {threshold:.2f} (validation)"),
     ):
         called = score >= value
-        axis.plot(called[~sick].mean(), called[sick].mean(), mark, label=name)
+        style = {"markersize": 11, "markerfacecolor": "none"} if mark == "o" else {}  # a ring: they may coincide
+        axis.plot(called[~sick].mean(), called[sick].mean(), mark, label=name, **style)
     axis.set(xlabel="1 − specificity", ylabel="sensitivity", title="Tumour against none")
     axis.legend(loc="lower right")
     figure.tight_layout()
