@@ -4,9 +4,11 @@
 must be here. Both files of a model are measured one after the other, so compare within a model.
 """
 
+import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -21,8 +23,9 @@ from utils.training.environment import git_revision, hardware, versions
 
 
 @errors_in_one_line()
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
+    argparse.ArgumentParser(prog="benchmarks/onnx_int8.py", description=__doc__.splitlines()[0]).parse_args(argv)
     torch.set_num_threads(1)
     found = {}
     for folder, card in shelf.cards():

@@ -14,6 +14,7 @@ from utils.reporting.tables.common import NONE, format_ci
 
 TEST = "test set (false alarms)"
 BARS = 45  # bins of a distance
+ALWAYS = 0.95  # share from which on a kind of image counts as flagged
 
 
 def records(folder: Path | None = None) -> list[dict]:
@@ -106,12 +107,11 @@ def summary(found: list[dict] | None = None) -> str:
     if not found:
         return ""
     kinds = list(dict.fromkeys(kind for record in found for kind in record["familiarity"]["strangers"]))
-    values = {
-        k: [r["familiarity"]["strangers"][k]["value"] for r in found if k in r["familiarity"]["strangers"]]
-        for k in kinds
-    }
-    always = [kind for kind, shares in values.items() if min(shares) >= 0.95]
-    rarely = [kind for kind, shares in values.items() if max(shares) < 0.5]
-    models = "The one model measured flags" if len(found) == 1 else f"Each of the {len(found)} models measured flags"
-    text = f"{models} at least 95 % of: {'; '.join(always)}." if always else "No kind of image is always flagged."
-    return text + (f" Fewer than half are flagged of: {'; '.join(rarely)}." if rarely else "")
+    caught = {kind: [r["familiarity"]["strangers"][kind]["value"] >= ALWAYS for r in found] for kind in kinds}
+    said = [f"{kind} by {sum(who)}" for kind, who in sorted(caught.items(), key=lambda item: -sum(item[1]))]
+    alarms = [100 * record["familiarity"]["test"]["value"] for record in found]
+    number = "one model" if len(found) == 1 else f"{len(found)} models"
+    return (
+        f"Of {number} measured, at least {100 * ALWAYS:.0f} % are flagged of: {'; '.join(said)}. "
+        f"False alarms: {min(alarms):.0f} to {max(alarms):.0f} % of the images of a model's own test set."
+    )
