@@ -15,7 +15,7 @@ from datasets.store.index import read_manifest
 from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.predict import predict
 from utils.predict import calibrate as command
-from utils.predict import strangers
+from utils.predict import evidence, strangers
 from utils.predict.calibration import calibrated, calibration_error, fit_temperature
 from utils.predict.familiarity import FAMILIARITY, Familiarity
 from utils.predict.model import SavedModel
@@ -151,3 +151,21 @@ def test_the_committed_calibrations_are_those_of_their_cards():
             assert card["calibration"]["temperature"] == record["calibration"]["temperature"]
             ece = record["calibration"]["ece"]["validation"]
             assert ece["after"] <= ece["before"] + 0.01
+
+
+def test_chapter_9_shows_something_before_anything_was_measured():
+    """Where `$BRAIN_MRI_OUTPUT` holds no record, its figure says so."""
+    assert evidence.summary([]) == ""
+    assert [text.get_text() for text in evidence.detections([]).texts] == ["not measured yet"]
+
+
+def test_the_sentence_counts_the_models_that_flag_a_kind_of_image():
+    def record(**shares: float) -> dict:
+        entries = {kind: {"value": value, "low": value, "high": value} for kind, value in shares.items()}
+        return {"model": "m", "familiarity": {"test": entries.pop("test"), "strangers": entries}}
+
+    found = [record(test=0.04, noise=1.0, other=0.2), record(test=0.08, noise=0.95, other=0.96)]
+    text = evidence.summary(found)
+    assert "Of 2 models measured" in text and "noise by 2; other by 1" in text and "4 to 8 %" in text
+    (axis,) = evidence.detections(found).axes
+    assert [text.get_text() for text in axis.texts] == ["4", "100", "20", "8", "95", "96"]

@@ -56,6 +56,10 @@ def detection_table(found: list[dict] | None = None) -> pd.DataFrame:
 def detections(found: list[dict] | None = None) -> Figure:
     """The detection table as a map, model × kind of image: the darker, the more is called unlike the training."""
     found = [r for r in (found if found is not None else records()) if r["familiarity"]["strangers"]]
+    if not found:
+        figure = plt.figure(figsize=(3, 0.6))
+        figure.text(0.5, 0.5, "not measured yet", ha="center", va="center")
+        return figure
     kinds = list(dict.fromkeys(kind for record in found for kind in _shares(record)))
     shares = np.array([[100 * _shares(r).get(kind, {}).get("value", np.nan) for kind in kinds] for r in found])
     figure, axis = plt.subplots(figsize=(1.5 + 0.75 * len(kinds), 1.6 + 0.32 * len(found)))
@@ -72,13 +76,13 @@ def detections(found: list[dict] | None = None) -> Figure:
 
 
 def eight_bits_table(path: Path | None = None) -> pd.DataFrame:
-    """A row a classifier: size, latency and test accuracy as exported with 32 bits and with 8."""
+    """A row a classifier: size and test accuracy as exported with 32 bits and with 8."""
     path = path or output_root() / "saved_metrics/benchmarks/int8.json"
     if not path.is_file():
         return pd.DataFrame()
     rows = {}
     for name, facts in read_json(path, needs=["models"])["models"].items():
-        pairs = {"MB": "{:.1f}", "ms": "{:.1f}", "accuracy": "{:.1%}"}
+        pairs = {"MB": "{:.1f}", "accuracy": "{:.1%}"}
         rows[name] = {
             key: " → ".join(how.format(facts[k][key]) for k in ("fp32", "int8")) for key, how in pairs.items()
         }
