@@ -85,7 +85,8 @@ def test_tables_set_pretrained_beside_scratch_and_recipes_beside_ours(roots):
     assert int(shown.loc["ours-frozen", "unfrozen"].replace(",", "")) == records["pretrained ours-frozen"]["trainable"]
     lost = 100 * (value["pretrained s1"] - value["pretrained ours"])
     assert shown.loc["s1", "difference to ours, points"].startswith(f"{lost:+.1f} (") and not shown.loc["ours"].iloc[7]
-    figures.against_time(evidence.transfer)
+    drawn = figures.cost(evidence.transfer)
+    assert len(drawn.axes[0].get_yticklabels()) == len(evidence.transfer)
 
 
 def test_folds_of_backbones_are_pooled_by_their_weights(roots):
