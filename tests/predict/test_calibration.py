@@ -160,12 +160,17 @@ def test_chapter_9_shows_something_before_anything_was_measured():
 
 
 def test_the_sentence_counts_the_models_that_flag_a_kind_of_image():
-    def record(**shares: float) -> dict:
+    def record(name: str, **shares: float) -> dict:
         entries = {kind: {"value": value, "low": value, "high": value} for kind, value in shares.items()}
-        return {"model": "m", "familiarity": {"test": entries.pop("test"), "strangers": entries}}
+        return {"model": name, "familiarity": {"test": entries.pop("test"), "strangers": entries}}
 
-    found = [record(test=0.04, noise=1.0, other=0.2), record(test=0.08, noise=0.95, other=0.96)]
+    found = [
+        record("d.s.m.r.1", test=0.04, noise=1.0, other=0.2),
+        record("d.s.m.r.2", test=0.08, noise=0.95, other=0.96),
+    ]
     text = evidence.summary(found)
-    assert "Of 2 models measured" in text and "noise by 2; other by 1" in text and "4 to 8 %" in text
+    assert (
+        "How many of 2 models" in text and "noise 2; other 1" in text and "4 to 8 %" in text and "`d.s.m.r.2`" in text
+    )
     (axis,) = evidence.detections(found).axes
     assert [text.get_text() for text in axis.texts] == ["4", "100", "20", "8", "95", "96"]

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from datasets.reading import read_json
+from utils.reporting.figures.common import PAGE
 from utils.reporting.runs import output_root
 from utils.reporting.tables.common import NONE, format_ci
 
@@ -62,27 +63,34 @@ def detections(found: list[dict] | None = None) -> Figure:
         return figure
     kinds = list(dict.fromkeys(kind for record in found for kind in _shares(record)))
     shares = np.array([[100 * _shares(r).get(kind, {}).get("value", np.nan) for kind in kinds] for r in found])
-    figure, axis = plt.subplots(figsize=(1.5 + 0.75 * len(kinds), 1.6 + 0.32 * len(found)))
+    figure, axis = plt.subplots(figsize=(PAGE, 1.6 + 0.36 * len(found)))
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="auto")
     for row, column in np.argwhere(np.isfinite(shares)):
         value = shares[row, column]
-        axis.text(column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 60 else "black")
+        axis.text(
+            column, row, f"{value:.0f}", ha="center", va="center", color="white" if value > 60 else "black", size=8
+        )
     axis.set_xticks(range(len(kinds)), kinds, rotation=40, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(found)), [record["model"] for record in found], fontsize=8)
+    axis.set_yticks(range(len(found)), [_two_lines(record["model"]) for record in found])
     axis.axvline(0.5, color="black", linewidth=1)  # false alarms before it, detection behind
-    axis.set_title("% called unlike the training images", fontsize=10)
-    figure.tight_layout()
+    axis.set_title("% called unlike the training images")
     return figure
 
 
+def _two_lines(name: str) -> str:
+    """The name of a run as a label: data set and split above network and recipe, without the seed."""
+    dataset, split, *others = name.split(".")
+    return f"{dataset}.{split}\n{'.'.join(others[:-1])}"
+
+
 def eight_bits_table(path: Path | None = None) -> pd.DataFrame:
-    """A row a classifier: size and test accuracy as exported with 32 bits and with 8."""
+    """A row a classifier: size, latency and test accuracy as exported with 32 bits and with 8."""
     path = path or output_root() / "saved_metrics/benchmarks/int8.json"
     if not path.is_file():
         return pd.DataFrame()
     rows = {}
     for name, facts in read_json(path, needs=["models"])["models"].items():
-        pairs = {"MB": "{:.1f}", "accuracy": "{:.1%}"}
+        pairs = {"MB": "{:.1f}", "ms": "{:.1f}", "accuracy": "{:.1%}"}
         rows[name] = {
             key: " → ".join(how.format(facts[k][key]) for k in ("fp32", "int8")) for key, how in pairs.items()
         }
@@ -107,15 +115,17 @@ def distances(found: Mapping[str, np.ndarray], threshold: float) -> Figure:
 
 def summary(found: list[dict] | None = None) -> str:
     """What the warning of the models detects, in a sentence; empty without records."""
-    found = [r for r in (found if found is not None else records()) if r["familiarity"]["strangers"]]
+    everything = found if found is not None else records()
+    found = [record for record in everything if record["familiarity"]["strangers"]]
     if not found:
         return ""
     kinds = list(dict.fromkeys(kind for record in found for kind in record["familiarity"]["strangers"]))
     caught = {kind: [r["familiarity"]["strangers"][kind]["value"] >= ALWAYS for r in found] for kind in kinds}
-    said = [f"{kind} by {sum(who)}" for kind, who in sorted(caught.items(), key=lambda item: -sum(item[1]))]
-    alarms = [100 * record["familiarity"]["test"]["value"] for record in found]
-    number = "one model" if len(found) == 1 else f"{len(found)} models"
+    said = [f"{kind} {sum(who)}" for kind, who in sorted(caught.items(), key=lambda item: -sum(item[1]))]
+    alarms = {record["model"]: 100 * record["familiarity"]["test"]["value"] for record in everything}
+    worst = max(alarms, key=alarms.get)
     return (
-        f"Of {number} measured, at least {100 * ALWAYS:.0f} % are flagged of: {'; '.join(said)}. "
-        f"False alarms: {min(alarms):.0f} to {max(alarms):.0f} % of the images of a model's own test set."
+        f"How many of {len(found)} models flag at least {100 * ALWAYS:.0f} % of each kind of image: {'; '.join(said)}. "
+        f"Of its own test set, where whatever is flagged is a false alarm, a model flags {min(alarms.values()):.0f} to "
+        f"{alarms[worst]:.0f} % of the images, `{worst}` most."
     )

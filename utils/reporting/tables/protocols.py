@@ -4,28 +4,30 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from models import BACKBONES
 from utils.recipes.projects import PROJECTS
 from utils.recipes.published import published, published_table
 from utils.reporting.ledger.rows import Row
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import BEST_PROBE, NONE, cell, format_ci, mark
+from utils.reporting.tables.common import BEST_PROBE, NONE, cell, format_ci, mark, split_words
 from utils.reporting.tables.reported import BINARY
 
 CLASSIFIED, SEGMENTED = "accuracy", "dice"
 BASELINES = {"linear probe": BEST_PROBE, "1-NN": "1-NN", "majority": "majority"}
-EPOCHS = ", 30 epochs"  # behind a protocol of `published.csv`: as long as that
-FOLDS_OF_CLEANED = "five-fold of the cleaned"  # whose folds S0 drew at random
-PRETRAINED = ("s1", "s3", "s4")  # sources all of whose networks were; S0's backbones as well
+EPOCHS, LONGER = ", 30 epochs", 30  # behind a protocol of `published.csv`: trained so long
+FOLDS_OF_CLEANED = "five-fold of the cleaned"  # S0's folds, drawn at random, which no protocol here repeats
+FROM_SCRATCH = "s2"  # the one project that pretrained nothing
 
 
 def reported_results(evidence: Evidence) -> pd.DataFrame:
     """A row a network and protocol that a project reported: its result, ours under the same protocol, ours by patient,
-    what is lost between the two, and the baselines on both."""
+    the difference of these two, and the baselines on both. A difference is taken between runs of one length of training
+    and one size of images only; "epochs, pixels" names both where they differ."""
     return pd.DataFrame([_row(evidence, *key) for key in _reported()])
 
 
 def not_run(evidence: Evidence) -> pd.DataFrame:
-    """The reported results that have no counterpart here: why, and the command that would give it."""
+    """The reported results without a run under the same protocol here: why, and the command that would make one."""
     rows = []
     for source, model, dataset, protocol in _reported():
         if _ours(evidence, source, model, dataset, protocol):
@@ -40,7 +42,7 @@ def recall_by_class(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for source, model, dataset, protocol in _reported():
         reported = published(source, model, dataset, protocol).get("recall_by_class", {})
-        same, patient = _ours(evidence, source, model, dataset, protocol), _by_patient(evidence, source, model, dataset)
+        same, patient = _both(evidence, source, model, dataset, protocol)
         if not (reported or same) or protocol.endswith(BINARY) or dataset.startswith("brats"):
             continue
         classes = list(same["per_class"] if same else reported)
@@ -60,21 +62,24 @@ def _reported() -> list[tuple[str, str, str, str]]:
 def _row(evidence: Evidence, source: str, model: str, dataset: str, protocol: str) -> dict[str, str]:
     reported = published(source, model, dataset, protocol)
     metric = SEGMENTED if SEGMENTED in reported else CLASSIFIED
-    same, patient = _ours(evidence, source, model, dataset, protocol), _by_patient(evidence, source, model, dataset)
+    same, patient = _both(evidence, source, model, dataset, protocol)
     row = {"project": source.upper(), "network": model, "data set": dataset, "split": protocol, "metric": metric}
     row |= {"reported %": f"{100 * reported[metric]:.1f}", "ours, same split %": cell(same, metric)}
-    if protocol == "patient":
-        same, patient = None, same
-        row |= {"ours, same split %": cell(patient, metric)}
-    row |= {"ours, by patient %": cell(patient, metric)}
-    lost = same and patient and 100 * (patient["metrics"][metric]["value"] - same["metrics"][metric]["value"])
-    row["difference, points"] = f"{lost:+.1f}" if lost else NONE
+    by_patient = f"{cell(patient, metric)}, {split_words(patient['run'])}" if patient else NONE
+    lengths = list(dict.fromkeys(_length(record) for record in (same, patient) if record))
+    comparable = same and patient and same is not patient and len(lengths) == 1
+    row |= {"ours, by patient %": by_patient, "difference, points": NONE, "epochs, pixels": " / ".join(lengths) or NONE}
+    if comparable:
+        values = [record["metrics"][metric]["value"] for record in (patient, same)]
+        row["difference, points"] = f"{100 * (values[0] - values[1]):+.1f}"
     for column, name in BASELINES.items():
         both = [_baseline(evidence, name, dataset, protocol, by_patient) for by_patient in (False, True)]
         row[f"{column}, both %"] = " / ".join(cell(record) for record in both) if metric == CLASSIFIED else NONE
-    shown = same or patient
-    row["epochs, pixels"] = f"{shown['training']['epochs']}, {shown['run']['image_size']}" if shown else NONE
     return row
+
+
+def _length(record: dict) -> str:
+    return f"{record['training']['epochs']}, {record['run']['image_size']}"
 
 
 def _three(name: str, reported: dict, same: dict | None, patient: dict | None) -> str:
@@ -90,15 +95,20 @@ def _question(protocol: str) -> dict[str, object]:
 
 
 def _ours(evidence: Evidence, source: str, model: str, dataset: str, protocol: str) -> dict | None:
-    return _largest(evidence.records, model, dataset, recipe=source, **_question(protocol))
+    records = evidence.records
+    if protocol.endswith(EPOCHS):
+        records = [r for r in records if r["training"] and r["training"]["epochs"] >= LONGER]
+    return _largest(records, model, dataset, recipe=source, **_question(protocol))
 
 
-def _by_patient(evidence: Evidence, source: str, model: str, dataset: str) -> dict | None:
-    """All patient folds together, or the first where the others are missing."""
-    of = {"recipe": source, "split": "patient", "target": "label"}
-    return _largest(evidence.records, model, dataset, **of, fold=None) or _largest(
-        evidence.records, model, dataset, **of, fold=0
-    )
+def _both(evidence: Evidence, source: str, model: str, dataset: str, protocol: str) -> tuple[dict | None, dict | None]:
+    """Our run under the protocol, and by patient: all folds together, or the first where the others are missing. Where
+    the project split by patient itself, the two are one."""
+    same = _ours(evidence, source, model, dataset, protocol)
+    of = {"recipe": source} | _question(protocol) | {"split": "patient"}
+    folds = (_largest(evidence.records, model, dataset, **of, fold=fold) for fold in (None, 0))
+    patient = next((record for record in folds if record), None)
+    return (patient if protocol == "patient" else same), patient
 
 
 def _baseline(evidence: Evidence, name: str, dataset: str, protocol: str, by_patient: bool) -> dict | None:
@@ -116,11 +126,11 @@ def _largest(records: Sequence[dict], model: str, dataset: str, **wanted: object
 def _why(source: str, model: str, dataset: str, protocol: str) -> dict[str, str]:
     reason = next(project.missing for project in PROJECTS if project.source == source) or "not run yet"
     if protocol == FOLDS_OF_CLEANED:
-        return {"why": "no such split here: a patient would be on both sides", "command": NONE}
-    pretrained = source in PRETRAINED or (source == "s0" and model != "MultiTaskUNet")
+        return {"why": "no split here draws its folds without regard to patients", "command": NONE}
+    pretrained = source != FROM_SCRATCH and model in BACKBONES
     run = {"dataset": dataset, "model": model, "recipe": source} | _question(protocol)
     run |= {"pretrained": True, "image_size": 224} if pretrained else {}
     run |= {"n_filters": 16} if dataset.startswith("brats") else {}
     run = {name: value for name, value in run.items() if (name, value) != ("target", "label")}
-    row = Row(group="", run=run, epochs=30 * protocol.endswith(EPOCHS))
+    row = Row(group="", run=run, epochs=LONGER * protocol.endswith(EPOCHS))
     return {"why": reason, "command": f"`python {' '.join(row.command())}`"}
