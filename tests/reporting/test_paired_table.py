@@ -57,3 +57,22 @@ def test_an_interval_without_zero_is_no_difference_where_the_corrected_test_show
     ((_, found),) = tables.paired.differences_to_probe(evidence)
     assert found["low"] > 0 and found["p_corrected"] > 0.05
     assert "0 are shown to be better than it, 0 to be worse, and for 1 no difference" in claims.linear_probe(evidence)
+
+
+def test_the_range_over_seeds_is_of_one_training_and_needs_three(put_accuracy):
+    for seed, share in enumerate((0.8, 0.9, 0.85)):
+        put_accuracy(share, seed=seed, model="CustomCNN", recipe="s2")
+    put_accuracy(0.1, seed=3, model="CustomCNN", recipe="s2", image_size=64)  # another training
+    for seed in (0, 1):
+        evidence = put_accuracy(0.5, seed=seed, model="AlexNet", recipe="s2")
+    table = tables.BLOCKS["seeds"](evidence)
+    assert table.model.tolist() == ["CustomCNN"] and table["pixels"].tolist() == [128]
+    assert table["accuracy % by seed"].tolist() == ["80.0, 90.0, 85.0"]
+    assert table["mean"].tolist() == ["85.0"] and table["range, points"].tolist() == ["10.0"]
+    assert "80.0 to 90.0 % over 3 seeds, a range of 10.0 points" in claims.seeds(evidence)
+
+
+def test_without_three_seeds_nothing_is_said_of_them(put_accuracy):
+    put_accuracy(0.8, model="CustomCNN", recipe="s2")
+    evidence = put_accuracy(0.9, seed=1, model="CustomCNN", recipe="s2")
+    assert tables.BLOCKS["seeds"](evidence).empty and "not run yet" in claims.seeds(evidence)

@@ -29,6 +29,7 @@ from utils.reporting.claims.transfer import (
     ingredients,
     linear_probe,
     pretraining,
+    seeds,
     test_time_augmentation,
 )
 
@@ -52,6 +53,7 @@ __all__ = [
     "pretraining",
     "reconstruction_error",
     "resolution",
+    "seeds",
     "slice_wise_split",
     "sources",
     "split_effect",

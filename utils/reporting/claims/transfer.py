@@ -5,6 +5,7 @@ from utils.reporting.claims.common import LEVEL, bullets, by_direction, directio
 from utils.reporting.records import PROBE, Evidence
 from utils.reporting.tables.common import BEST_PROBE, is_pooled_elsewhere, tested
 from utils.reporting.tables.paired import differences_to_probe
+from utils.reporting.tables.seeds import by_seed
 from utils.reporting.tables.transfer import on_one_budget, pretraining_pairs
 
 OURS = "ours"
@@ -49,6 +50,24 @@ def linear_probe(evidence: Evidence) -> str:
     )
     better = [*groups[1], *groups[0]]
     return bullets(f"{intro}. Not worse:", better) if better else f"{intro}."
+
+
+def seeds(evidence: Evidence) -> str:
+    """How far the seed alone moves an accuracy, beside what patients leave open."""
+    said = []
+    for records in by_seed(evidence):
+        run, first = records[0]["run"], records[0]["metrics"]["accuracy"]
+        where = f"`{run['dataset']}`, {tested(records[0])}"
+        values = [record["metrics"]["accuracy"]["value"] for record in records]
+        said.append(
+            f"{run['model']} ({run['recipe']}, {run['image_size']} pixels) on {where}: "
+            f"{100 * min(values):.1f} to {100 * max(values):.1f} % over {len(records)} seeds, a range of "
+            f"{100 * (max(values) - min(values)):.1f} points; the interval of the first over patients is "
+            f"{100 * (first['high'] - first['low']):.1f} points wide"
+        )
+    if not said:
+        return not_run("one training from three seeds")
+    return bullets("Trained again from other seeds, tested on the same images:", said)
 
 
 def ingredients(evidence: Evidence) -> str:

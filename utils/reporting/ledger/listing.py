@@ -49,18 +49,21 @@ def summary(found: Sequence[Entry]) -> str:
 def markdown(found: Sequence[Entry]) -> str:
     """For the repository: by the committed records alone, so that every machine writes the same."""
     head = "# Ledger of runs\n\nMade by `make tables` from `saved_metrics/` and the plan in `utils/reporting/ledger/`; "
-    parts = [head + "`python -m utils.reporting.ledger` shows the commands and what this machine lacks."]
+    head += "`python -m utils.reporting.ledger` shows the commands and what this machine lacks. "
+    parts = [head + "GPU-minutes are those of a run, also where several shared the GPU: `hardware.gpu` in its record."]
     for group, members in groupby(found, lambda entry: entry.row.group):
         parts += [f"## {group}", table(pd.DataFrame([_cells(entry) for entry in members]))]
     return "\n\n".join(parts) + "\n"
 
 
 def _cells(entry: Entry) -> dict[str, object]:
-    value = entry.cost(False)
+    value, on_gpu = entry.cost(False), entry.cost(True)
+    sources = dict.fromkeys(f"`{cost.source}`" for cost in (value, on_gpu) if cost)
     return {
         "row": entry.index,
         "run": f"`{entry.row.name}`",
         "state": entry.unknown or state_of(entry.row, here=False),
         "core-hours": amount(value),
-        "measured from": f"`{value.source}`" if value else "",
+        "GPU-minutes": amount(on_gpu),
+        "measured from": ", ".join(sources),
     }

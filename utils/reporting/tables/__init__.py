@@ -26,6 +26,7 @@ from utils.reporting.tables.protocols import not_run, recall_by_class, reported_
 from utils.reporting.tables.recipes import recipe_values
 from utils.reporting.tables.reported import reported_runs
 from utils.reporting.tables.run_list import all_runs
+from utils.reporting.tables.seeds import several_seeds
 from utils.reporting.tables.segmentation import (
     dice_by_patient,
     gate_histories,
@@ -75,6 +76,7 @@ __all__ = [
     "reported_runs",
     "results_table",
     "s2_segmentation",
+    "several_seeds",
     "shortcut_accuracy",
     "slices_or_patients",
     "undone_shortcuts",
@@ -106,6 +108,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "backbones": backbone_runs,
     "probes": probe_runs,
     "paired": against_the_probe,
+    "seeds": several_seeds,
     "starts": pretraining_gain,
     "recipes": recipe_runs,
     "findings": findings_runs,
