@@ -1,6 +1,8 @@
 """Models exported as ONNX answer as in PyTorch, whatever the number of images."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import onnx
@@ -65,3 +67,10 @@ def test_every_architecture_was_measured():
     assert all(entry["difference"] <= AGREES for entry in found["architectures"].values())
     assert all(entry["spread"] > 0.02 for entry in found["architectures"].values()), "answers that differ are compared"
     assert torch.__version__.split("+")[0] == found["versions"]["torch"], "measure again: benchmarks/onnx_export.py"
+
+
+def test_the_command_of_the_8_bit_record_starts_from_anywhere(tmp_path):
+    """onnxruntime puts a folder with a `models` of its own on the path, which a script would import for ours."""
+    script = REPO / "benchmarks/onnx_int8.py"
+    ran = subprocess.run([sys.executable, script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0 and "8-bit" in ran.stdout, ran.stderr

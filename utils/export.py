@@ -17,8 +17,6 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
-from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
 from datasets.catalog import DataError
@@ -123,7 +121,7 @@ def differences(model: SavedModel, path: Path, images: int) -> float:
     return float(np.abs(run(path, pixels) - expected).max())
 
 
-class _Batches(CalibrationDataReader):
+class _Batches:
     """Pixels by which onnxruntime chooses the ranges of the 8-bit numbers."""
 
     def __init__(self, pixels: Tensor):
@@ -139,6 +137,10 @@ def quantise(path: Path, pixels: Tensor) -> Path:
     Args:
         pixels: training images N×C×S×S, by which the ranges are chosen.
     """
+    # Here, since it puts a folder on the path that holds a `models` of its own, which a script would import for ours.
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
     target, prepared = path.with_suffix(".int8.onnx"), path.with_suffix(".prepared.onnx")
     try:
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
