@@ -1,74 +1,96 @@
-"""What was predicted of a change before it was made; what it brought is in the record that `make bench` writes."""
+"""What was predicted before anything was measured: the commit that brought a line here is older than its record."""
 
 from typing import NamedTuple
 
 
 class Prediction(NamedTuple):
-    """A change and its forecast.
+    """A forecast.
 
     Attributes:
-        change: what was done, and the bottleneck that a profile had named.
-        part, side: where the result stands in the record; the ratio is to the part's base.
-        ratio: predicted time as a share of the base's.
-        kept: what became of it.
+        device: whose record holds the result.
+        part, side: where it stands there.
+        ratio: predicted time as a share of that of the part's base.
+        because: the bottleneck that was assumed.
     """
 
-    change: str
+    device: str
     part: str
     side: str
     ratio: float
-    kept: str
+    because: str
 
 
 PREDICTIONS = [
     Prediction(
-        "Pairs of images alike: two thirds of curation was the product of all pixels, eight times; low cosine "
-        "frequencies first, all pixels only where their bound allows it (a seventh of the arithmetic)",
-        "pairs alike: 3,000 thumbnails",
-        "bound first",
-        0.15,
-        "kept: the committed tables are the same, byte by byte",
-    ),
-    Prediction(
-        "Interval of a mean: each draw gathered a million rows; sums of groups are drawn instead",
-        "intervals of 1,000,000 predictions",
-        "sums of groups drawn",
-        0.1,
-        "kept: `mean_interval`",
-    ),
-    Prediction(
-        "CustomCNN, bf16: most time is in convolutions, which AMX multiplies in bf16",
+        "cuda",
         "step: CustomCNN",
-        "bf16",
-        0.6,
-        "optional (`precision=bf16`): another precision gives other weights",
+        "fused optimiser",
+        0.8,
+        "64 small images do not fill the GPU: starting kernels takes most time, and Adam's become one",
     ),
     Prediction(
-        "AttentionUNet, channels_last: depthwise convolutions are slow in rows of channels",
+        "cuda", "step: CustomCNN", "bf16, channels_last", 0.9, "as before; converting to bf16 starts kernels of its own"
+    ),
+    Prediction(
+        "cuda", "step: ViT", "bf16", 0.45, "products of float32 use no tensor cores by default; those of bf16 do"
+    ),
+    Prediction(
+        "cuda",
+        "step: ResNet50",
+        "bf16, channels_last",
+        0.4,
+        "convolutions run in TF32 already: bf16 halves the bytes, and channels_last spares changes of layout",
+    ),
+    Prediction(
+        "cuda",
+        "step: MobileNetV2",
+        "bf16, channels_last",
+        0.6,
+        "depthwise convolutions are limited by memory: half the bytes",
+    ),
+    Prediction(
+        "cuda", "step: ClassicUNet", "bf16, channels_last", 0.4, "as for ResNet50; large maps are limited by memory"
+    ),
+    Prediction(
+        "cuda",
         "step: AttentionUNet",
         "channels_last",
-        0.5,
-        "kept: `Segmentation.inputs` gives images in this layout",
+        1.3,
+        "slower: the kernel for depthwise 7 × 7 convolutions of float32 wants the other layout, unlike that of a CPU",
     ),
     Prediction(
-        "ResNet50, channels_last: oneDNN would not have to reorder the layout of each convolution",
-        "step: ResNet50",
-        "channels_last",
-        0.8,
-        "optional: sums are rounded in another order, so committed runs could not be resumed exactly",
+        "cuda",
+        "epoch: classification",
+        "fit",
+        0.12,
+        "reading and augmenting file by file on the processor takes 6 ms an image; `fit` augments on the GPU",
     ),
     Prediction(
-        "Fused Adam: one pass over the weights in place of several, where the weights are many and the batch small",
-        "step: ViT",
-        "fused optimiser",
-        0.9,
-        "optional: the step is rounded differently, so committed runs could not be resumed exactly",
+        "cuda", "compiled step: CustomCNN", "torch.compile", 0.8, "batch norm, Mish and the loss become fewer kernels"
+    ),
+    Prediction("cuda", "step: ResNet50 beside timm's", "ours", 1.0, "the same layers by the same library"),
+    Prediction(
+        "cuda",
+        "step: U-Nets beside MONAI's",
+        "AttentionUNet",
+        4.0,
+        "as many parameters, but at full resolution MONAI's has one strided unit where ours has 7 × 7 depthwise ones of four times the width",
+    ),
+    Prediction("cpu", "step: AlexNet", "bf16", 0.6, "products and convolutions in bf16 by AMX; Adam stays float32"),
+    Prediction("cpu", "step: ViT", "bf16", 0.5, "nearly all of it are products, which AMX multiplies in bf16"),
+    Prediction("cpu", "step: ResNet50", "channels_last", 0.8, "oneDNN need not change the layout at each convolution"),
+    Prediction("cpu", "step: MobileNetV2", "channels_last", 0.7, "as for ResNet50, and depthwise convolutions gain"),
+    Prediction("cpu", "step: ViT", "fused optimiser", 0.9, "one pass over 21 million weights instead of several"),
+    Prediction(
+        "cpu",
+        "epoch: classification",
+        "fit, bf16",
+        0.3,
+        "the model is nearly all of an epoch of `fit`, which took 0.40 of S2's: bf16 brings that to 0.6 of it, and more "
+        "with the rest unchanged",
     ),
     Prediction(
-        "torch.compile of CustomCNN: batch norm and Mish become one pass over memory",
-        "step: CustomCNN",
-        "torch.compile",
-        0.85,
-        "not kept: it compiles for longer than the quick run of a chapter takes, and exact resuming would depend on it",
+        "cpu", "epoch: segmentation", "fit", 0.6, "reading is small beside a U-Net; channels_last halves the model"
     ),
+    Prediction("cpu", "reading, files in memory", "our store", 0.8, "a chunk is unpacked in about the time of a JPEG"),
 ]

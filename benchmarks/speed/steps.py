@@ -3,92 +3,145 @@
 import copy
 from collections.abc import Callable
 from functools import partial
+from typing import NamedTuple
 
 import timm
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from models import MODELS, SEGMENTERS, build_backbone
 
-BATCH, SIDE = 16, 128
 LAST = torch.channels_last
+PRODUCT = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product shows what the device can do
 
 
-def classifier(name: str) -> nn.Module:
-    """A network of four classes on images of `SIDE` pixels, from scratch."""
-    if name in MODELS:
-        return MODELS[name](num_classes=4, in_channels=3, image_size=SIDE)
-    return build_backbone(name, num_classes=4, in_channels=3, image_size=SIDE)
+class Case(NamedTuple):
+    """A network with a batch of random images and targets."""
+
+    net: nn.Module
+    inputs: Tensor
+    targets: Tensor
+
+    def to(self, device: str) -> "Case":
+        """The same on a device."""
+        return Case(*(part.to(device) for part in self))
 
 
-def step(
-    net: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, *, bf16: bool = False, **settings: bool
-) -> Callable[[], float]:
-    """One training step: forward, backward, Adam. `settings` go to the optimiser."""
+def case(name: str, device: str) -> Case:
+    """On a GPU the size of a recipe: S2's batches, 224 pixels for backbones; on a CPU 16 images of 128 pixels."""
+    torch.manual_seed(0)
+    gpu = device != "cpu"
+    if name in SEGMENTERS:
+        batch, side = (32, 240) if gpu else (16, 128)
+        net = SEGMENTERS[name](in_channels=4, out_channels=3, n_filters=32 if gpu else 16)
+        made = Case(net, torch.rand(batch, 4, side, side), (torch.rand(batch, 3, side, side) > 0.9).float())
+    else:
+        batch, side = (64, 128 if name in MODELS else 224) if gpu else (16, 128)
+        build = MODELS[name] if name in MODELS else partial(build_backbone, name)
+        net = build(num_classes=4, in_channels=3, image_size=side)
+        made = Case(net, torch.rand(batch, 3, side, side), torch.randint(0, 4, (batch,)))
+    return made.to(device)
+
+
+def loss_of(of: Case) -> Callable:
+    """Cross-entropy of labels, binary cross-entropy of masks."""
+    return nn.functional.cross_entropy if of.targets.ndim == 1 else nn.functional.binary_cross_entropy_with_logits
+
+
+def step(of: Case, *, bf16: bool = False, last: bool = False, compiled: bool = False, **settings: bool) -> Callable:
+    """One training step of a copy of the network: forward, backward, Adam; `last`: in channels_last; `settings` go to
+    the optimiser."""
+    loss, net = loss_of(of), copy.deepcopy(of.net).train()
+    layout = {"memory_format": LAST} if last else {}
+    net, inputs = net.to(**layout) if last else net, of.inputs.contiguous(**layout)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, **settings)
-    loss = nn.functional.cross_entropy if targets.ndim == 1 else nn.functional.binary_cross_entropy_with_logits
+    net = torch.compile(net) if compiled else net
 
-    def work() -> float:
+    def work() -> None:
         optimizer.zero_grad()
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
-            value = loss(net(inputs), targets)
+            value = loss(net(inputs), of.targets)
         value.backward()
         optimizer.step()
-        return value.item()  # waits for a GPU as well
 
-    net.train()
     return work
 
 
-def ways(net: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, compiled: bool) -> dict[str, Callable]:
-    """The step of one network, plain and with each change alone; `compiled`: by torch.compile, too."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    inputs, targets = inputs.to(device), targets.to(device)
-    of = partial(copy.deepcopy, net.to(device))
-    sides = {
-        "plain": step(of(), inputs, targets),
-        "channels_last": step(of().to(memory_format=LAST), inputs.contiguous(memory_format=LAST), targets),
-        "fused optimiser": step(of(), inputs, targets, fused=True),
-        "bf16": step(of(), inputs, targets, bf16=True),
-        "bf16, channels_last": step(
-            of().to(memory_format=LAST), inputs.contiguous(memory_format=LAST), targets, bf16=True
-        ),
+def ways(name: str, device: str) -> dict[str, Callable]:
+    """Sides: the step of one network, plain and with each change alone, then with several."""
+    of = partial(step, case(name, device))
+    return {
+        "plain": of(),
+        "channels_last": of(last=True),
+        "fused optimiser": of(fused=True),
+        "bf16": of(bf16=True),
+        "bf16, channels_last": of(bf16=True, last=True),
+        "bf16, channels_last, fused": of(bf16=True, last=True, fused=True),
     }
-    if compiled:
-        sides["torch.compile"] = step(torch.compile(of()), inputs, targets)
-    return sides
 
 
-def classification(name: str, compiled: bool = False) -> dict[str, Callable]:
-    """Sides of a classifier's step, a batch of 16 at 128 pixels."""
-    torch.manual_seed(0)
-    return ways(classifier(name), torch.rand(BATCH, 3, SIDE, SIDE), torch.randint(0, 4, (BATCH,)), compiled)
+def compiled(name: str, device: str) -> dict[str, Callable]:
+    """Sides: the step of one network with and without torch.compile."""
+    torch._dynamo.reset()
+    of = partial(step, case(name, device))
+    return {
+        "plain": of(),
+        "torch.compile": of(compiled=True),
+        "bf16, channels_last": of(bf16=True, last=True),
+        "bf16, channels_last, torch.compile": of(bf16=True, last=True, compiled=True),
+    }
 
 
-def segmentation(name: str, compiled: bool = False) -> dict[str, Callable]:
-    """Sides of a U-Net's step, a batch of 16 of four sequences at 128 pixels, 16 filters."""
-    torch.manual_seed(0)
-    net = SEGMENTERS[name](in_channels=4, out_channels=3, n_filters=16)
-    masks = (torch.rand(BATCH, 3, SIDE, SIDE) > 0.9).float()
-    return ways(net, torch.rand(BATCH, 4, SIDE, SIDE), masks, compiled)
+def facts(name: str, device: str) -> dict[str, int | list[int]]:
+    """Shape of the batch, parameters, and the floating-point operations of convolutions and products in one step."""
+    of = case(name, device).to("meta")
+    with FlopCounterMode(display=False) as counted:
+        loss_of(of)(of.net.train()(of.inputs), of.targets).backward()
+    return {
+        "inputs": list(of.inputs.shape),
+        "parameters": sum(p.numel() for p in of.net.parameters()),
+        "flop": counted.get_total_flops(),
+    }
 
 
-def peer_resnet() -> dict[str, Callable]:
+def products(device: str) -> dict[str, Callable]:
+    """Sides: a product of two square matrices in float32 and in bf16."""
+    n = PRODUCT[device]
+    a, b = torch.rand(n, n, device=device), torch.rand(n, n, device=device)
+    c, d = a.bfloat16(), b.bfloat16()
+    return {"float32": lambda: a @ b, "bf16": lambda: c @ d}
+
+
+def peer_resnet(device: str) -> dict[str, Callable]:
     """Our ResNet50 and timm's, with a head of one layer each, in the same step."""
-    inputs, targets = torch.rand(BATCH, 3, SIDE, SIDE), torch.randint(0, 4, (BATCH,))
+    ours = case("ResNet50", device)
+    theirs = ours._replace(net=timm.create_model("resnet50", num_classes=4).to(device))
+    fast = {"bf16": True, "last": True}
     return {
-        "timm": step(timm.create_model("resnet50", num_classes=4), inputs, targets),
-        "ours": step(classifier("ResNet50"), inputs, targets),
+        "timm": step(theirs),
+        "ours": step(ours),
+        "timm, bf16, channels_last": step(theirs, **fast),
+        "ours, bf16, channels_last": step(ours, **fast),
     }
 
 
-def peer_unet() -> dict[str, Callable]:
-    """AttentionUNet and MONAI's U-Net of as many parameters (`ResidualUNet`), each in the layout that it trains in."""
-    inputs, masks = torch.rand(BATCH, 4, SIDE, SIDE), (torch.rand(BATCH, 3, SIDE, SIDE) > 0.9).float()
-    last = inputs.contiguous(memory_format=LAST)
+def peer_unet(device: str) -> dict[str, Callable]:
+    """The three U-Nets and MONAI's, as many parameters as AttentionUNet has, in the layout that ours train in."""
+    monai = case("ResidualUNet", device)
+    monai = monai._replace(net=monai.net.model)  # without our check of shapes
+    ours = {name: case(name, device) for name in ("AttentionUNet", "ImprovedUNet", "ClassicUNet")}
+    found = {"MONAI": step(monai), "MONAI, channels_last": step(monai, last=True)}
+    found |= {name: step(of, last=True) for name, of in ours.items()}
+    found |= {"MONAI, bf16, channels_last": step(monai, bf16=True, last=True)}
+    return found | {f"{name}, bf16": step(of, bf16=True, last=True) for name, of in ours.items()}
+
+
+def sizes(device: str) -> dict[str, dict[str, int]]:
+    """Parameters of the networks that `peer_unet` compares."""
+    names = {"MONAI": "ResidualUNet"} | {name: name for name in ("AttentionUNet", "ImprovedUNet", "ClassicUNet")}
     return {
-        "MONAI": step(SEGMENTERS["ResidualUNet"](), inputs, masks),
-        "MONAI, channels_last": step(SEGMENTERS["ResidualUNet"]().to(memory_format=LAST), last, masks),
-        "AttentionUNet": step(SEGMENTERS["AttentionUNet"]().to(memory_format=LAST), last, masks),
-        "ClassicUNet": step(SEGMENTERS["ClassicUNet"]().to(memory_format=LAST), last, masks),
+        "parameters of": {
+            title: sum(p.numel() for p in case(name, device).net.parameters()) for title, name in names.items()
+        }
     }
