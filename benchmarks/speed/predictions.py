@@ -74,7 +74,7 @@ PREDICTIONS = [
         "step: U-Nets beside MONAI's",
         "AttentionUNet",
         4.0,
-        "as many parameters, but at full resolution MONAI's has one strided unit where ours has 7 × 7 depthwise ones of four times the width",
+        "as many parameters, but MONAI's has one strided unit at full size where ours has several of four times the width",
     ),
     Prediction("cpu", "step: AlexNet", "bf16", 0.6, "products and convolutions in bf16 by AMX; Adam stays float32"),
     Prediction("cpu", "step: ViT", "bf16", 0.5, "nearly all of it are products, which AMX multiplies in bf16"),
@@ -86,8 +86,8 @@ PREDICTIONS = [
         "epoch: classification",
         "fit, bf16",
         0.3,
-        "the model is nearly all of an epoch of `fit`, which took 0.40 of S2's: bf16 brings that to 0.6 of it, and more "
-        "with the rest unchanged",
+        "the network is nearly all of an epoch of `fit`, which took 0.40 of S2's; bf16 brings that to 0.6 of it, and "
+        "augmentation stays",
     ),
     Prediction(
         "cpu", "epoch: segmentation", "fit", 0.6, "reading is small beside a U-Net; channels_last halves the model"
