@@ -74,7 +74,7 @@ PREDICTIONS = [
         "step: U-Nets beside MONAI's",
         "AttentionUNet",
         4.0,
-        "as many parameters, but MONAI's has one strided unit at full size where ours has several of four times the width",
+        "as many parameters, but MONAI's has one strided unit at full size where ours has several, four times as wide",
     ),
     Prediction("cpu", "step: AlexNet", "bf16", 0.6, "products and convolutions in bf16 by AMX; Adam stays float32"),
     Prediction("cpu", "step: ViT", "bf16", 0.5, "nearly all of it are products, which AMX multiplies in bf16"),
