@@ -17,13 +17,9 @@ from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
 
+from report import PAGE, RECORDS, page, read
+
 BEGAN = time.monotonic()  # importing torch belongs to the seconds that a run may take
-REPO = Path(__file__).resolve().parents[2]
-RECORDS = {
-    "cpu": REPO / "saved_metrics/benchmarks/speed.json",
-    "cuda": REPO / "saved_metrics/benchmarks/speed_gpu.json",
-}
-PAGE = REPO / "docs/performance.md"
 SPARE = 4.0  # seconds before the end at which nothing is timed any longer
 NOT_REACHED = "the time was over before it"
 
@@ -80,7 +76,6 @@ def main() -> int:
     import alternating
     import torch
     from parts import parts
-    from report import page
 
     from utils.files import write_atomically
 
@@ -133,7 +128,7 @@ def main() -> int:
         if gpu:
             torch.cuda.empty_cache()
     if not args.record:
-        write_atomically(PAGE, page())
+        write_atomically(PAGE, page(read()))
     print(f"{time.monotonic() - BEGAN:.0f} s: {path}", flush=True)
     return 0
 

@@ -50,7 +50,7 @@ def at_most(seconds: float) -> Iterator[None]:
     """Raise `OutOfTime` within the block after `seconds`: as soon as Python runs, not within a call of a library."""
 
     def over(*_: object) -> None:
-        raise OutOfTime(f"took more than {seconds:.0f} s")
+        raise OutOfTime(f"took more than {seconds:.3g} s")
 
     if seconds <= 0:
         over()

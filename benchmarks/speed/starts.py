@@ -8,8 +8,16 @@ from collections.abc import Callable
 from datasets.catalog import REPO
 
 LIBRARIES = ("torch", "torchmetrics", "timm", "monai")
-MODULES = ("datasets.download", "utils.training.loop", "utils.training.tasks", "utils.predict.__main__")
-COMMANDS = ("datasets.download", "datasets.curation", "utils.headless", "utils.chapters", "utils.predict")
+MODULES = ("datasets.download", "utils.training.loop", "utils.training.tasks", "utils.predict.command")
+COMMANDS = (
+    "datasets.download",
+    "datasets.curation",
+    "utils.headless",
+    "utils.chapters",
+    "utils.predict",
+    "utils.reporting.ledger",
+    "utils.app",
+)
 
 
 def python(*words: str) -> Callable[[], None]:
