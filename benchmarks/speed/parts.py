@@ -69,8 +69,10 @@ def _peers(device: str) -> dict[str, Part]:
 
 def _rest() -> dict[str, Part]:
     found = {
-        "reading, files in memory": Part(reads.ways, "a JPEG an image"),
-        "reading, files dropped from memory": Part(partial(reads.ways, cold=True), "a JPEG an image"),
+        "reading, files in memory": Part(reads.ways, "a JPEG an image", facts=lambda: reads.NOTE),
+        "reading, files dropped from memory": Part(
+            partial(reads.ways, cold=True), "a JPEG an image", facts=lambda: reads.NOTE
+        ),
     }
     for number in (1_000, 3_000):
         found[f"pairs alike: {number:,} thumbnails"] = Part(lambda _, n=number: pairs.alike(n), "every pixel", 3)

@@ -14,6 +14,7 @@ from datasets import catalog
 from datasets.store.images import ImageDataset
 
 IMAGES, BATCH = 256, 32
+NOTE = {"note": "An image of our store is four sequences without loss; a JPEG is one of them, with loss."}
 
 
 def forgotten(paths: list[Path]) -> None:
@@ -25,14 +26,15 @@ def forgotten(paths: list[Path]) -> None:
 
 
 def ways(folder: Path, cold: bool = False) -> dict[str, Callable[[], int]]:
-    """Sides: one pass over 256 grey phantom images of 128 pixels in random order; of a tar in the order that it has.
+    """Sides: one pass over 256 phantom images of 128 pixels in random order; of a tar in the order that it has.
 
     `cold`: the files are dropped from memory before every pass.
     """
     order = np.random.default_rng(0).permutation(IMAGES)
-    images = ImageDataset("phantom", np.arange(IMAGES), image_size=128).batch(range(IMAGES))["image"][:, 0].numpy()
+    stored = ImageDataset("phantom", np.arange(IMAGES), image_size=128, channels="all").batch(range(IMAGES))["image"]
+    images = stored[:, ImageDataset("phantom", [0]).channels[0]].numpy()
     folder.mkdir(parents=True, exist_ok=True)
-    jpegs, slices, tar = [], [], folder / "images.tar"
+    jpegs, slices, pngs, tar = [], [], [], folder / "images.tar"
     with tarfile.open(tar, "w") as file:
         for i, image in enumerate(images):
             jpegs.append(folder / f"{i}.jpg")
@@ -41,6 +43,9 @@ def ways(folder: Path, cold: bool = False) -> dict[str, Callable[[], int]]:
             slices.append(folder / f"{i}.h5")
             with h5py.File(slices[-1], "w") as store:
                 store["image"] = image.astype(np.float64)
+            pngs.append([folder / f"{i}_{channel}.png" for channel in range(stored.shape[1])])
+            for path, channel in zip(pngs[-1], stored[i].numpy(), strict=True):
+                Image.fromarray(channel).save(path)
     ours = catalog.dataset_dir("phantom") / "images.h5"
 
     def chunked() -> int:
@@ -49,6 +54,9 @@ def ways(folder: Path, cold: bool = False) -> dict[str, Callable[[], int]]:
 
     def of_jpegs() -> int:
         return sum(np.asarray(Image.open(jpegs[i])).shape[0] > 0 for i in order)
+
+    def of_pngs() -> int:
+        return sum(np.stack([np.asarray(Image.open(path)) for path in pngs[i]]).shape[0] > 0 for i in order)
 
     def of_slices() -> int:
         found = 0
@@ -65,6 +73,7 @@ def ways(folder: Path, cold: bool = False) -> dict[str, Callable[[], int]]:
         "a JPEG an image": (of_jpegs, jpegs),
         "an HDF5 file an image": (of_slices, slices),
         "JPEGs in a tar": (of_tar, [tar]),
+        "four PNGs an image": (of_pngs, [path for some in pngs for path in some]),
         "our store": (chunked, [ours]),
     }
     if not cold:

@@ -74,6 +74,8 @@ def of_device(record: dict[str, dict]) -> Iterator[str]:
             yield f"| {titled(side, part)} | {value['seconds']:.3g} | {'' if side == part['base'] else ratio(value)} |"
         if left_out := part["left out"]:
             yield from ["", "Left out: " + "; ".join(f"{side} ({why})" for side, why in left_out.items()) + "."]
+        if note := part["facts"].get("note"):
+            yield from ["", note]
         if name == GROWTH:
             yield from ["", growth(part)]
 
