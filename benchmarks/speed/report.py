@@ -54,10 +54,10 @@ def page(records: dict[str, dict[str, dict]]) -> str:
 
 
 def machine(part: dict) -> str:
-    """Where, when and of which code a part was measured."""
+    """Where and when a part was measured."""
     facts = part["hardware"]
     where = facts["gpu"] or f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads"
-    return f"{where}, PyTorch {part['versions']['torch']}, {part['finished'][:10]}, commit {part['git'][:7]}"
+    return f"{where}, PyTorch {part['versions']['torch']}, {part['finished'][:10]}"
 
 
 def of_device(record: dict[str, dict]) -> Iterator[str]:
