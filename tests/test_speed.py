@@ -26,7 +26,7 @@ QUICK = {
 
 @pytest.mark.parametrize(("part", "side"), QUICK)
 def test_a_recorded_ratio_is_still_there_by_half(part, side, roots, tmp_path, monkeypatch):
-    monkeypatch.setitem(loops.IMAGES, "cpu", 128)
+    monkeypatch.setattr(loops, "IMAGES", 128)
     recorded = RECORD[part]
     made = QUICK[part, side](tmp_path / "files")
     found, left_out = alternating.rounds({name: made[name] for name in (recorded["base"], side)}, 2)

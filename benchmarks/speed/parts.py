@@ -39,7 +39,9 @@ class Part(NamedTuple):
 def parts(device: str) -> dict[str, Part]:
     """Name → benchmark, in the order of the page; on a GPU the parts that need one, the most telling ones first."""
     every = _steps(device)
-    every["epoch: classification"] = Part(partial(loops.classification, device), "S2's manner", 3, needs=8)
+    every["epoch: classification"] = Part(
+        partial(loops.classification, device), "S2's manner", 3, facts=lambda: loops.NOTE, needs=8
+    )
     if device == "cpu":
         every["epoch: segmentation"] = Part(partial(loops.segmentation, device), "S2's manner", 3)
     every |= _peers(device)
