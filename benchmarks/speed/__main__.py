@@ -29,6 +29,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n\n")[0])
     parser.add_argument("--device", choices=RECORDS, default="cpu")
     parser.add_argument("--only", default="", metavar="TEXT", help="parts with TEXT in their name")
+    parser.add_argument("--missing", action="store_true", help="parts that the record lacks")
     parser.add_argument("--list", action="store_true", help="print the parts and stop")
     parser.add_argument("--seconds", type=float, default=890, help="the process ends within them; parts are dropped")
     parser.add_argument("--patience", type=float, default=120, help="seconds that a side may take to warm up")
@@ -75,7 +76,7 @@ def main() -> int:
         faulthandler.dump_traceback_later(args.seconds, exit=True)
     import alternating
     import torch
-    from parts import parts
+    from parts import in_order, parts
 
     from utils.files import write_atomically
 
@@ -89,7 +90,9 @@ def main() -> int:
         torch.set_num_threads(os.cpu_count() or 1)
     path = args.record or RECORDS[args.device]
     known = json.loads(path.read_text()) if path.is_file() else {}
-    chosen = [name for name in every if args.only in name]
+    chosen = [name for name in in_order(every) if args.only in name]
+    if args.missing:
+        chosen = [name for name in chosen if "sides" not in known.get(name, {})]
     fresh = {name: {"dropped": NOT_REACHED} for name in chosen}
 
     def write() -> None:

@@ -13,7 +13,7 @@ import steps
 
 CLASSIFIERS = ("CustomCNN", "AlexNet", "ViT", "ResNet50", "MobileNetV2", "ResNet50-v2")
 UNETS = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")
-COMPILED = {"cpu": ("CustomCNN",), "cuda": ("CustomCNN", "ViT", "AttentionUNet", "ResNet50", "MobileNetV2")}
+COMPILED = {"cpu": ("CustomCNN",), "cuda": ("CustomCNN", "ViT", "ResNet50")}
 
 
 class Part(NamedTuple):
@@ -37,11 +37,10 @@ class Part(NamedTuple):
 
 
 def parts(device: str) -> dict[str, Part]:
-    """Name → benchmark, in the order of the page; on a GPU the parts that need one, the most telling ones first."""
+    """Name → benchmark, in the order of the page; on a GPU the parts that need one."""
     every = _steps(device)
-    every["epoch: classification"] = Part(
-        partial(loops.classification, device), "S2's manner", 3, facts=lambda: loops.NOTE, needs=8
-    )
+    epoch = partial(loops.classification, device)
+    every["epoch: classification"] = Part(epoch, "S2's manner", 3, facts=lambda: loops.NOTE, needs=8)
     if device == "cpu":
         every["epoch: segmentation"] = Part(partial(loops.segmentation, device), "S2's manner", 3)
     every |= _peers(device)
@@ -49,6 +48,12 @@ def parts(device: str) -> dict[str, Part]:
         sides = lambda _, n=name: steps.compiled(n, device)  # noqa: E731
         every[f"compiled step: {name}"] = Part(sides, "plain", whole=False, needs=15)
     return every | (_rest() if device == "cpu" else {})
+
+
+def in_order(every: dict[str, Part]) -> list[str]:
+    """Names in the order of measuring: what takes longest for what it tells comes last, where time may be over."""
+    late = [name for name in every if "compiled" in name or name.removeprefix("step: ") in steps.DEPTHWISE]
+    return [name for name in every if name not in late] + late
 
 
 def _steps(device: str) -> dict[str, Part]:

@@ -139,7 +139,7 @@ def growth(found: dict) -> str:
 
 def predicted(records: dict[str, dict[str, dict]]) -> Iterator[str]:
     """The table of what was predicted, with what was measured; wrong ones among it."""
-    yield "Predicted before the first measurement on that kind of device; *right* is within a fifth."
+    yield "Predicted before it was measured; *right* is within a fifth."
     yield from ["", "| where | what | predicted | measured | | assumed |", "|---|---|---|---|---|---|"]
     for one in PREDICTIONS:
         side = records.get(one.device, {}).get(one.part, {}).get("sides", {}).get(one.side)
