@@ -1,16 +1,22 @@
 """`make bench`: recorded ratios do not fall below half, runs end in time, the page is that of the records."""
 
+import faulthandler
+import importlib.util
+import json
+import logging
 import math
 import re
+import sys
 import time
 
 import alternating
 import loops
 import pairs
+import parts as all_parts
 import pytest
 import report
 import starts
-from parts import parts
+from parts import Part, parts
 
 from datasets.catalog import REPO
 
@@ -102,6 +108,38 @@ def test_what_is_too_slow_for_the_time_left_is_cut_off():
     assert 1 <= len(found) <= 3 and time.monotonic() - began < 1.5
     assert alternating.rounds({"a": lambda: None}, 5, alternating.Clock(end=began))[0] == []
     assert alternating.Clock().left() == math.inf
+
+
+def broken(folder):
+    raise ValueError("no such library")
+
+
+def test_a_run_keeps_what_it_measured_and_says_why_the_rest_is_missing(tmp_path, monkeypatch):
+    spec = importlib.util.spec_from_file_location("speed", REPO / "benchmarks/speed/__main__.py")
+    spec.loader.exec_module(speed := importlib.util.module_from_spec(spec))
+    made = {
+        "short": Part(lambda _: {"plain": lambda: time.sleep(0.01), "slow": lambda: time.sleep(0.03)}, "plain", 2),
+        "late": Part(lambda _: {"plain": lambda: None}, "plain", needs=1e6),
+        "broken": Part(broken, "plain"),
+    }
+    ends, path = [], tmp_path / "record.json"
+    monkeypatch.setattr(all_parts, "parts", lambda device: made)
+    monkeypatch.setattr(faulthandler, "dump_traceback_later", lambda seconds, exit: ends.append((seconds, exit)))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("BRAIN_MRI_HEADLESS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(sys, "argv", ["speed", "--seconds", "1000", "--missing", "--record", str(path)])
+    try:
+        assert speed.main() == 0 and ends == [(1000, True)], "a watchdog ends what hangs"
+        first = json.loads(path.read_text())
+        assert speed.main() == 0
+    finally:
+        logging.disable(logging.NOTSET)
+    assert list(first) == list(made) and 1.5 < first["short"]["sides"]["slow"]["ratio"] < 6
+    assert first["short"]["rounds"] == 2 and first["short"]["hardware"]["cpu"] and first["short"]["versions"]["torch"]
+    assert first["late"]["dropped"].endswith("s were left")
+    assert first["broken"]["dropped"] == "ValueError: no such library"
+    assert json.loads(path.read_text())["short"] == first["short"], "not measured again"
 
 
 def test_every_prediction_is_of_a_side_that_is_measured():

@@ -50,7 +50,7 @@ def measure(part, clock, commit: str) -> dict:
             facts, sides = part.facts(), part.sides(Path(folder))
         rounds, left_out = alternating.rounds(sides, part.rounds, clock)
     if part.base in left_out or not rounds:
-        raise RuntimeError(left_out.get(part.base, NOT_REACHED))
+        raise alternating.OutOfTime(left_out.get(part.base, NOT_REACHED))
     return {
         "base": part.base,
         "rounds": len(rounds),
@@ -114,7 +114,7 @@ def main() -> int:
         torch.manual_seed(0)
         try:
             if clock.left() < part.needs:
-                raise RuntimeError(f"{max(0.0, clock.left()):.0f} s were left")
+                raise alternating.OutOfTime(f"{max(0.0, clock.left()):.0f} s were left")
             fresh[name] = found = measure(part, clock, args.commit)
         except (Exception, alternating.OutOfTime) as error:
             fresh[name] = {"dropped": alternating.reason(error)}

@@ -30,7 +30,7 @@ SIDE = 128
 IMAGES, SLICES = 640, 64  # that many are trained on, a quarter as many are validated
 NOTE = {
     "note": "640 images are trained on and 160 validated, the same on all sides. The files are phantom images enlarged "
-    "to 512 pixels, smoother than scans, so that they are decoded faster: reading would weigh more with those."
+    "to 512 pixels, which are smoother than scans: reading may weigh more with those."
 }
 TENSOR = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
 AS_S2 = v2.Compose([v2.RandomHorizontalFlip(), v2.RandomRotation(10), v2.ColorJitter(0.2, 0.2), *TENSOR])

@@ -39,8 +39,8 @@ def page(records: dict[str, dict[str, dict]]) -> str:
     lines = [START]
     for device, record in records.items():
         lines += ["", f"## {TITLES[device]}", "", *of_device({k: v for k, v in record.items() if "sides" in v})]
-        minutes = sum(part.get("took", 0) for part in record.values()) / 60
-        lines += ["", f"All of it took {minutes:.0f} minutes."]
+        took = sum(part.get("took", 0) for part in record.values())
+        lines += ["", f"All of it took {f'{took / 60:.0f} minutes' if took > 120 else f'{took:.0f} s'}."]
         if dropped := [f"{name} ({part['dropped']})" for name, part in record.items() if "sides" not in part]:
             lines += ["", f"**Not measured** within the time: {'; '.join(dropped)}."]
     lines += ["", "## Predicted and measured", "", *predicted(records), "", DEFAULTS, ""]
