@@ -6,7 +6,7 @@ READY := .venv/ready
 TWO := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test faults lock audit lab app tables chapters site weights
+.PHONY: help setup run test faults bench lock audit lab app tables chapters site weights
 .NOTPARALLEL:
 
 help: ## this list
@@ -34,6 +34,12 @@ faults: setup ## kills, full disks, damaged files, lost networks: thousands of t
 	@folder=$$(mktemp -d) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
 	export BRAIN_MRI_DATA="$$folder/data" OMP_NUM_THREADS=1 PYTHONPATH=tests/helpers; \
 	$(BIN)/python datasets/download.py phantom && $(BIN)/python tests/faults $(ARGS)
+
+# Parts of it: make bench ARGS="--only step". On a machine that does nothing else.
+bench: setup ## training steps, epochs, reading, curation, start-up beside other ways; table in docs/performance.md
+	@folder=$$(mktemp -d) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
+	export BRAIN_MRI_DATA="$$folder/data"; \
+	$(BIN)/python datasets/download.py phantom && $(BIN)/python benchmarks/speed $(ARGS)
 
 lock: ## requirements.lock from requirements.txt, with hashes; needs a network
 	@command -v uv >/dev/null || { echo "error: uv is needed: pip install uv" >&2; exit 1; }

@@ -1,19 +1,21 @@
 """The only way in: `python datasets/download.py NAME` fetches or takes an archive and turns it into a data set.
 
-The command line; `intake.py` does the work and `check.py` verifies it.
+The command line; `intake.py` does the work and `check.py` verifies it. Both are imported where they are called: with
+them come pandas, HDF5 and OpenCV, for which `--help` and a wrong argument need not wait.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from datasets import catalog, workplace
-from datasets.card import card
+from datasets import catalog
 from datasets.catalog import DataError, UnknownName
-from datasets.intake import existing, prepare
-from datasets.sources import own
-from datasets.store import check, preprocess
+from datasets.facts import CROPS, OWN_TABLE
+
+if TYPE_CHECKING:
+    from datasets.sources.given import Given
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -27,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("name", metavar="NAME", help="the data set, one of those below")
     parser.add_argument("--archive", metavar="FILE", help="the publisher's archive, or the folder of one unpacked")
-    parser.add_argument("--folder", metavar="DIR", help=f"of 'own': folders of classes, or images and {own.TABLE}")
+    parser.add_argument("--folder", metavar="DIR", help=f"of 'own': folders of classes, or images and {OWN_TABLE}")
     parser.add_argument("--labels", metavar="FILE", help="of 'own': a table of images, labels, masks, patients (CSV)")
     parser.add_argument(
         "--columns", metavar="NAMES", help="of 'own': what they are called there: image=a,label=b,mask="
@@ -36,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
         "--channels", metavar="NAMES", help="of 'own': keep the channels of its images, named so: a,b,c"
     )
     parser.add_argument("--size", type=int, metavar="N", help="side of the stored images (256; phantom 128, BraTS 240)")
-    parser.add_argument("--crop", choices=list(preprocess.CROPS), help="to the head (margin), as S2 did (s2), or none")
+    parser.add_argument("--crop", choices=list(CROPS), help="to the head (margin), as S2 did (s2), or none")
     parser.add_argument("--workers", type=int, metavar="N", help="processes for preprocessing (all cores)")
     parser.add_argument("--seed", type=int, metavar="N", help="of the phantom (0)")
     parser.add_argument("--bits", type=int, choices=(8, 16), help="of a pixel of a volume (8)")
@@ -93,16 +95,21 @@ def _columns(text: str) -> dict[str, str]:
     return {name.strip(): its.strip() for name, equals, its in pairs if equals} if all(p[1] for p in pairs) else {}
 
 
-def _given(args: argparse.Namespace) -> own.Given | None:
+def _given(args: argparse.Namespace) -> "Given | None":
     """What a reader gives of his own; a table alone lies in the folder of its images."""
     if not (args.folder or args.labels):
         return None
+    from datasets.sources.given import Given
+
     table = Path(args.labels) if args.labels else None
     columns = _columns(args.columns) if args.columns else {}
-    return own.Given(Path(args.folder) if args.folder else table.parent, table, columns)
+    return Given(Path(args.folder) if args.folder else table.parent, table, columns)
 
 
 def _report(name: str, archive: Path | None) -> int:
+    from datasets import workplace
+    from datasets.store import check
+
     with workplace.disk_errors(catalog.dataset_dir(name)):
         notes, problems = check.check(name, archive)
     for note in notes:
@@ -119,10 +126,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         if args.card:
+            from datasets.card import card
+
             print(card(args.name))
             return 0
         if fault := _usage_fault(args):
             parser.error(fault)
+        from datasets.intake import existing, prepare
+
         if args.check:
             return _report(args.name, existing(args.archive))
         source = args.archive or _given(args)

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 HEALTHY = "notumor"  # the class without a tumour, by one name in every set that has it
 TUMOUR = "tumour"  # the other class, where a set asks no more than tumour or none
+OWN_TABLE = "samples.csv"  # of 'own', in its folder
+# Rule → share of the largest contour's area from which on another contour widens the box, see `preprocess.margin_box`.
+CROPS = {"margin": 0.01, "s2": 1.0, "none": None}
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Dataset:
         archive: name under which the publisher ships the set.
         names: regular expression that the publisher's file names match, where it takes that to tell two sets apart.
         faults: what is known to be wrong with it, a sentence each.
-        crop: how its images are cropped unless asked otherwise, a rule of `preprocess.CROPS`. The sets on which S2
+        crop: how its images are cropped unless asked otherwise, a rule of `CROPS`. The sets on which S2
             published are cropped by S2's own rule, so that its numbers are answered on its images; `margin` cuts
             into fewer tumours.
     """

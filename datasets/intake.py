@@ -38,7 +38,7 @@ def prepare(
             folder or what else the reader gives; None fetches it.
         size: side of the stored square images in pixels; a new one is made from `raw/`.  None takes what is
             stored, or the catalogue's.
-        crop: a rule of `preprocess.CROPS`; None takes what is stored, or the catalogue's.
+        crop: a rule of `facts.CROPS`; None takes what is stored, or the catalogue's.
         workers: processes for the preprocessing, all cores by default.
         seed: of the phantom; None takes what is stored, or 0.
         bits: 8 or 16 for each pixel of a volume; None takes what is stored, or 8.

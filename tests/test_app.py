@@ -18,8 +18,8 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
-from utils import app
-from utils.app import LOOPBACK, main, make_server
+from utils.app import main
+from utils.predict.page import LOOPBACK, PORT, make_server
 from utils.reporting.weights import NOTE
 
 
@@ -77,7 +77,7 @@ def test_bad_files_are_answered_with_a_line(page):
 def test_a_port_that_is_taken_is_an_error_in_one_line(page, capsys):
     assert main(["best", "--port", page.rpartition(":")[2]]) == 1
     assert "name another with --port" in capsys.readouterr().err
-    assert app.PORT > 1024
+    assert PORT > 1024
 
 
 @pytest.mark.slow

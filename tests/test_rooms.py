@@ -118,13 +118,23 @@ def test_no_code_folder_has_the_name_of_a_data_set():
     assert folders == {"sources", "store", "generator", "curation"} and not folders & set(CATALOG)
 
 
-# Modules → what their import must not load: a recipe no network, not even torch; a loss no trainer, a command
-# nothing that takes seconds to import and few networks or metrics use.
+# Modules → what their import must not load: a recipe no network, not even torch; a loss no trainer, what a
+# command does nothing that takes seconds to import and few networks or metrics use; its --help nothing heavy at all.
+COMMANDS = (
+    "datasets.download",
+    "datasets.curation.__main__",
+    "utils.predict.__main__",
+    "utils.reporting.ledger.__main__",
+    "utils.app",
+    "utils.headless",
+    "utils.chapters",
+)
 HEAVY = ["monai", "timm", "umap", "faiss", "nilearn"]
 LIGHT = {
     "utils.recipes": ["torch", "timm", "models", "utils.training"],
     "utils.recipes.published": ["torch", "timm", "models", "utils.training"],
-    "utils.training.multilabel, utils.evaluation.segmentation, utils.predict.__main__": HEAVY,
+    "utils.training.multilabel, utils.evaluation.segmentation, utils.predict.command": HEAVY,
+    ", ".join(COMMANDS): ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
     "utils.training.losses, utils.training.metrics": [
         "timm",
         "models",
@@ -136,7 +146,7 @@ LIGHT = {
 
 
 @pytest.mark.parametrize("modules", LIGHT)
-def test_importing_a_recipe_loads_no_network_and_a_loss_no_trainer(modules):
+def test_importing_a_recipe_loads_no_network_a_loss_no_trainer_and_a_command_line_nothing_heavy(modules):
     code = f"import sys, {modules}; print([name for name in {LIGHT[modules]} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
     assert done.stdout.strip() == "[]"

@@ -1,170 +1,27 @@
-"""A page on this machine alone: drop an image or a volume, see what a saved model says. `python -m utils.app`.
-
-Served by tornado, which JupyterLab brings: Gradio needs an older Pillow than the images are decoded with here. It
-listens on the loopback address only, answers no page of another site, and keeps no file.
-"""
+"""A page on this machine alone: drop an image or a volume, see what a saved model says. `python -m utils.app`."""
 
 import argparse
 import asyncio
-import base64
-import io
-import json
 import sys
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 
-import matplotlib.pyplot as plt
-import tornado.escape
-import tornado.httpserver
-import tornado.netutil
-import tornado.web
-
-from datasets.catalog import DataError
 from utils.commands import errors_in_one_line
-from utils.predict import shelf
-from utils.predict.answers import ask, require_alike
-from utils.predict.drawing import DPI, draw
-from utils.predict.model import SavedModel
-from utils.predict.scans import find
-from utils.reporting.weights import NOTE
-
-LOOPBACK = "127.0.0.1"
-PORT = 7860
-MOST_BYTES = 512 * 2**20  # of what is dropped at once: four sequences of a BraTS patient take 15 MiB
-PAGE = Path(__file__).with_name("app.html")
-
-
-class Answering:
-    """The models that were asked for so far, loaded once each, and the answers of one of them at a time."""
-
-    def __init__(self, default: str):
-        self.default = default
-        self.models: dict[str, list[SavedModel]] = {}
-        self.lock = asyncio.Lock()  # figures are drawn in one thread
-
-    def open(self, name: str) -> list[SavedModel]:
-        if name not in self.models:
-            models = shelf.open_models(name)
-            require_alike(models)
-            self.models[name] = models
-        return self.models[name]
-
-    def answer(self, name: str, files: Sequence[tuple[str, bytes]]) -> dict:
-        """The answers about dropped files (name and content), with a figure each, ready for JSON."""
-        models = self.open(name or self.default)
-        with tempfile.TemporaryDirectory() as folder:
-            for number, (file, content) in enumerate(files):
-                path = Path(folder) / (Path(file.replace("\\", "/")).name or f"file {number}")
-                path.write_bytes(content)
-            several = len(models[0].preparation.channels) > 1
-            paths = [Path(folder)] if several else sorted(Path(folder).iterdir())
-            scans, _ = find(paths, models[0].preparation.channels)
-            answers, errors = [], []
-            for scan in scans:
-                try:
-                    asked = ask(models, scan)
-                    answers.append(
-                        asked.answer.as_json() | {"row": asked.answer.row(), "figure": _png(models[0], asked)}
-                    )
-                except DataError as error:
-                    errors.append(str(error))
-        return {"answers": answers, "errors": errors, "note": NOTE}
-
-
-def _png(model: SavedModel, asked) -> str:
-    """The figure of an answer as a data URL."""
-    figure, buffer = draw(model, asked), io.BytesIO()
-    figure.savefig(buffer, dpi=DPI)
-    plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-class Handler(tornado.web.RequestHandler):
-    """Answers this machine only: a page of another site may neither embed the answers nor send requests by name."""
-
-    def initialize(self, answering: Answering) -> None:
-        self.answering = answering
-
-    def prepare(self) -> None:
-        host = self.request.host.rpartition(":")[0] or self.request.host
-        origin = self.request.headers.get("Origin")
-        if host not in (LOOPBACK, "localhost") or (origin and origin.rpartition("//")[2] != self.request.host):
-            raise tornado.web.HTTPError(403)
-
-    def set_default_headers(self) -> None:
-        self.set_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'")
-        self.set_header("X-Content-Type-Options", "nosniff")
-
-
-class Page(Handler):
-    """The page itself."""
-
-    def get(self) -> None:
-        names = [folder.name for folder, _ in shelf.cards()]
-        options = "".join(f"<option>{tornado.escape.xhtml_escape(name)}</option>" for name in names)
-        page = PAGE.read_text(encoding="utf-8").replace("<!-- models -->", options)
-        default = self.answering.open(self.answering.default)[0].name
-        self.write(page.replace("{{default}}", tornado.escape.xhtml_escape(default)).replace("{{note}}", NOTE))
-
-
-class Predict(Handler):
-    """Files in, answers out, as JSON; `error` is a line for the reader."""
-
-    async def post(self) -> None:
-        files = [(file["filename"], file["body"]) for file in self.request.files.get("files", [])]
-        try:
-            if not files:
-                raise DataError("no file was sent")
-            async with self.answering.lock:
-                loop = asyncio.get_running_loop()
-                found = await loop.run_in_executor(
-                    None, self.answering.answer, self.get_body_argument("model", ""), files
-                )
-        except DataError as error:
-            found = {"answers": [], "errors": [str(error)], "note": NOTE}
-        self.set_header("Content-Type", "application/json")
-        self.write(json.dumps(found))
-
-
-def make_server(default: str = shelf.BEST, port: int = PORT) -> tuple[tornado.httpserver.HTTPServer, int]:
-    """A server that listens on the loopback address, and its port (of 0: a free one).
-
-    Raises:
-        DataError: the port is taken, or no such model.
-    """
-    answering = Answering(default)
-    answering.open(default)
-    routes = [("/", Page), ("/predict", Predict)]
-    application = tornado.web.Application([(path, handler, {"answering": answering}) for path, handler in routes])
-    try:
-        sockets = tornado.netutil.bind_sockets(port, LOOPBACK)
-    except OSError as error:
-        raise DataError(f"port {port}: {error.strerror}; name another with --port") from error
-    server = tornado.httpserver.HTTPServer(application, max_body_size=MOST_BYTES, max_buffer_size=MOST_BYTES)
-    server.add_sockets(sockets)
-    return server, sockets[0].getsockname()[1]
-
-
-async def _serve(default: str, port: int) -> None:
-    server, port = make_server(default, port)
-    print(f"http://{LOOPBACK}:{port} (Ctrl-C ends it). {NOTE}", flush=True)
-    try:
-        await asyncio.Event().wait()
-    finally:
-        server.stop()
 
 
 @errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m utils.app", description=__doc__.splitlines()[0])
-    parser.add_argument("model", nargs="?", default=shelf.BEST, help="asked by default; others are on the page")
-    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("model", nargs="?", help="asked by default, the best if left out; others are on the page")
+    parser.add_argument("--port", type=int)
     args = parser.parse_args(argv)
+    import matplotlib.pyplot as plt
+
+    from utils.predict.page import serve  # with torch, for which --help need not wait
+
     plt.switch_backend("agg")
     try:
-        asyncio.run(_serve(args.model, args.port))
+        asyncio.run(serve(args.model, args.port))
     except KeyboardInterrupt:
         return 0
     return 0

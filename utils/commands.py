@@ -1,10 +1,15 @@
-"""What commands share: an error that the user can mend ends in one line and exit code 1, without a traceback."""
+"""What commands share: what they say of models, and that an error which the user can mend ends in one line.
+
+That is with exit code 1, without a traceback.
+"""
 
 import functools
 import sys
 from collections.abc import Callable, Sequence
 
 from datasets.catalog import DataError
+
+NOTE = "Trained for research and teaching. Not a medical device."
 
 Main = Callable[[Sequence[str] | None], int]
 

@@ -6,11 +6,11 @@ from functools import cached_property
 from pathlib import Path
 
 from datasets.catalog import DataError
+from datasets.facts import OWN_TABLE
 from datasets.sources import table, volumes
 from datasets.sources.folders import IMAGE_SUFFIXES, NO_IMAGES
 from datasets.store.spelling import one_spelling
 
-TABLE = "samples.csv"
 SPLITS = {"train": "train", "training": "train", "val": "train", "validation": "train", "valid": "train"}
 SPLITS |= {"test": "test", "testing": "test"}
 HIDDEN = ("__macosx",)
@@ -47,7 +47,7 @@ class Given:
 
         Raises `DataError` where there is nothing to read, or `table.read` finds a fault.
         """
-        named = self.table or self.folder / TABLE
+        named = self.table or self.folder / OWN_TABLE
         if self.table or named.is_file():
             rows, unused = table.read(named, self.folder, self.columns)
             notes = [f"columns of {named.name} that are not used: {', '.join(unused)}"] if unused else []
@@ -88,7 +88,7 @@ def _of_folders(folder: Path) -> tuple[list[dict[str, str]], list[str]]:
         classes = [(top, "") for top in tops]
     if masks := [kind.name for kind, _ in classes if kind.name.casefold() in MASKS]:
         raise DataError(
-            f"{folder / TABLE}: not there, and '{masks[0]}' is no class; write a row an image: image,mask,patient"
+            f"{folder / OWN_TABLE}: not there, and '{masks[0]}' is no class; write a row an image: image,mask,patient"
         )
     rows, left_out = [], [file for file in sorted(folder.iterdir()) if _is_of_use(file)]
     for kind, split in classes:
@@ -102,7 +102,8 @@ def _of_folders(folder: Path) -> tuple[list[dict[str, str]], list[str]]:
                 left_out.append(file)
     if not rows:
         raise DataError(
-            f"{folder}: neither a table {TABLE} nor folders of classes with images in them; name a table with --labels"
+            f"{folder}: neither a table {OWN_TABLE} nor folders of classes with images in them; "
+            "name a table with --labels"
         )
     first = ", ".join(str(file.relative_to(folder)) for file in left_out[:3])
     return rows, [f"{len(left_out)} files are no images in a class and were left out, {first} first"] * bool(left_out)

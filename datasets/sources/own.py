@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from datasets.catalog import DataError, Dataset
+from datasets.facts import OWN_TABLE
 from datasets.sources import volumes
-from datasets.sources.given import TABLE, Given
+from datasets.sources.given import Given
 from datasets.sources.sample import Sample
 from datasets.store.manifest import read_rows, sha256
 from datasets.store.preprocess import RawImage, decode, examine
@@ -41,7 +42,7 @@ def copy(given: Given, raw: Path, progress: Callable[[int], Any]) -> list[str]:
         (raw / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(given.folder / name, raw / name)
         progress(1)
-    with (raw / TABLE).open("w", newline="", encoding="utf-8") as file:
+    with (raw / OWN_TABLE).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
@@ -50,7 +51,7 @@ def copy(given: Given, raw: Path, progress: Callable[[int], Any]) -> list[str]:
 
 def facts(dataset: Dataset, raw: Path, channels: Sequence[str] = ()) -> Dataset:
     """What the catalogue cannot know of `own`: its classes, the channels that are kept, whether there are masks."""
-    rows = read_rows(raw / TABLE)
+    rows = read_rows(raw / OWN_TABLE)
     classes = tuple(sorted({row.get("label", LABEL) for row in rows}))
     masks = dataset.mask_channels if "mask" in rows[0] else ()
     return replace(dataset, classes=classes, channels=tuple(channels) or dataset.channels, mask_channels=masks)
@@ -58,7 +59,7 @@ def facts(dataset: Dataset, raw: Path, channels: Sequence[str] = ()) -> Dataset:
 
 def count(raw: Path) -> int:
     """Number of images in `raw`, slices of volumes counted."""
-    paths = [raw / row["image"] for row in read_rows(raw / TABLE)]
+    paths = [raw / row["image"] for row in read_rows(raw / OWN_TABLE)]
     return sum(volumes.count(path) if _is_volume(path) else 1 for path in paths)
 
 
@@ -69,7 +70,7 @@ def _is_volume(path: Path) -> bool:
 @cache
 def _by_image(raw: Path, changed: int) -> dict[str, dict[str, str]]:
     """Image → row; `changed` is the list's time, since the same path may hold another list later."""
-    return {row["image"]: row for row in read_rows(raw / TABLE)}
+    return {row["image"]: row for row in read_rows(raw / OWN_TABLE)}
 
 
 def target(dataset: Dataset, member: str) -> str | None:
@@ -79,7 +80,7 @@ def target(dataset: Dataset, member: str) -> str | None:
 
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """All files of the list, in its order."""
-    return [Sample(row["image"], row.get("label", LABEL), row.get("split", "")) for row in read_rows(raw / TABLE)]
+    return [Sample(row["image"], row.get("label", LABEL), row.get("split", "")) for row in read_rows(raw / OWN_TABLE)]
 
 
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
@@ -88,7 +89,7 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
     Raises:
         DataError: with the reason, where the file cannot be read or its mask does not fit.
     """
-    row = _by_image(raw, (raw / TABLE).stat().st_mtime_ns)[path]
+    row = _by_image(raw, (raw / OWN_TABLE).stat().st_mtime_ns)[path]
     known = {"patient": row.get("patient", "")}
     if "mask" in row:
         known |= {"mask": row["mask"], "mask_sha256": sha256(raw / row["mask"])}

@@ -139,7 +139,7 @@ def same_crop(name: str, other: str) -> None:
 
 
 def read_crop(name: str) -> str:
-    """The rule of `preprocess.CROPS` by which data set `name` was packed."""
+    """The rule of `facts.CROPS` by which data set `name` was packed."""
     with hdf5.opened(require(name) / "images.h5", check_command(name)) as store:
         return str(store.attrs.get("crop", "none"))
 

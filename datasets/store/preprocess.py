@@ -13,11 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from datasets.catalog import DataError
+from datasets.facts import CROPS
 from datasets.reading import one_line
-
-# Rule → share of the largest contour's area from which on another contour widens the box, see `margin_box`.
-CROPS = {"margin": 0.01, "s2": 1.0, "none": None}
-
 
 MAX_PIXELS = 100_000_000  # a slice has well under a million; more is a decompression bomb
 MAX_SIDE = 20_000  # a line of 99 million pixels is decoded for twelve seconds

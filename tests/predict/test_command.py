@@ -16,8 +16,9 @@ from saved_model import save_model, with_calibration
 from datasets.catalog import REPO
 from datasets.sources import brats, volumes
 from utils.predict import shelf
-from utils.predict.__main__ import DONE, NOTHING, SOME, USAGE, main
+from utils.predict.__main__ import main
 from utils.predict.answers import ask
+from utils.predict.command import DONE, NOTHING, SOME, USAGE
 from utils.predict.model import SavedModel
 from utils.predict.scans import find
 from utils.reporting.weights import CARD, NOTE, WEIGHTS

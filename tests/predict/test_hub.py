@@ -9,7 +9,8 @@ from PIL import Image
 
 from datasets.catalog import DataError
 from utils.predict import publish
-from utils.predict.__main__ import DONE, USAGE, main
+from utils.predict.__main__ import main
+from utils.predict.command import DONE, USAGE
 from utils.reporting.weights import CARD, HUB_FILES, WEIGHTS, load_weights
 
 

@@ -13,10 +13,10 @@ from datasets.store.images import packed_by
 from datasets.store.inputs import MINMAX, UNIT, Preparation
 from datasets.store.manifest import sha256
 from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
+from utils.commands import NOTE
 from utils.files import replacing, write_atomically
 from utils.reporting.runs import TASKS, Run, output_root
 
-NOTE = "Trained for research and teaching. Not a medical device."
 WEIGHTS, CARD = "model.safetensors", "card.json"
 HEALTHY_LIMIT = (
     "Images without a tumour come from other sources than those with one, so the model may tell sources apart."

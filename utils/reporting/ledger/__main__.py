@@ -1,22 +1,14 @@
 """`python -m utils.reporting.ledger`: every run that the tables ask for, its state, its cost and its command."""
 
 import argparse
-import json
 import re
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from utils.files import write_atomically
-from utils.reporting.ledger import states
-from utils.reporting.ledger.entries import Entry, entries, evidence_of
-from utils.reporting.ledger.listing import markdown, text
-from utils.reporting.ledger.plan import PLAN
-from utils.reporting.ledger.rows import Row
-from utils.reporting.ledger.states import DONE
-from utils.reporting.ledger.work import work
-from utils.reporting.runs import output_root
+if TYPE_CHECKING:
+    from utils.reporting.ledger.rows import Row
 
 
 def budget(given: str) -> float:
@@ -48,40 +40,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str] | None = None, plan: Sequence[Row] = PLAN) -> int:
-    """Command line; returns the exit code."""
+def main(argv: Sequence[str] | None = None, plan: "Sequence[Row] | None" = None) -> int:
+    """Command line; returns the exit code. `plan`: rows of a ledger other than ours."""
     args = arguments(argv)
-    folders = [states.COMMITTED] if args.markdown else [states.COMMITTED, output_root() / "saved_metrics"]
-    records = evidence_of(*folders)
-    every = entries(plan, records)
-    if args.index is not None and not 0 <= args.index < len(every):
-        print(f"error: no row {args.index}; the ledger has rows 0 to {len(every) - 1}", file=sys.stderr)
-        return 2
-    found = every if args.index is None else [every[args.index]]
-    found = [e for e in found if args.only.lower() in f"{e.row.group} {e.row.name}".lower()]
-    if args.markdown:
-        write_atomically(args.markdown, markdown(found))
-        return 0
-    if args.run:
-        return run(found, args)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends it without a word
-    if args.json:
-        print(json.dumps([entry.facts() for entry in found], indent=1))
-    else:
-        print(text(found))
-    return 0
+    from utils.reporting.ledger.command import obey  # with torch, for which --help need not wait
 
-
-def run(found: Sequence[Entry], args: argparse.Namespace) -> int:
-    for entry in found:
-        if entry.lacks:
-            print(f"{entry.row.name}: not run, it lacks: {entry.lacks}")
-        elif entry.state == DONE and args.index is not None:
-            print(f"{entry.row.name}: done already")
-    rows = [entry.row for entry in found if entry.state != DONE and not entry.lacks]
-    print(f"rows to run: {len(rows)}, {args.workers} at a time", flush=True)
-    code = work(rows, workers=args.workers, minutes=args.budget, say=lambda line: print(line, flush=True))
-    return code or int(args.index is not None and any(entry.lacks for entry in found))
+    return obey(args, plan)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,151 @@
+"""`docs/performance.md`, from the records of `make bench` alone."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+from predictions import PREDICTIONS
+
+REPO = Path(__file__).resolve().parents[2]
+PAGE = REPO / "docs/performance.md"
+RECORDS = {
+    "cpu": REPO / "saved_metrics/benchmarks/speed.json",
+    "cuda": REPO / "saved_metrics/benchmarks/speed_gpu.json",
+}
+TITLES = {"cpu": "On a CPU", "cuda": "On a GPU"}
+PRODUCT, GROWTH = "matrix product", "pairs alike: growth"
+# bf16 products a second without sparsity, as NVIDIA's data sheets of these GPUs have it.
+PEAKS = {"NVIDIA H100 80GB HBM3": 989.4e12, "NVIDIA H200": 989.4e12, "NVIDIA A100-SXM4-80GB": 312e12}
+START = """# Performance
+
+Made by `make bench` (on a GPU `make bench ARGS="--device cuda"`) from `saved_metrics/benchmarks/speed.json` and
+`speed_gpu.json`; no number of a result is typed. The sides of a table are timed in turn within one run. A *ratio* is
+the median over the rounds of a side's time divided by that of the side it is compared with in the same round, with the
+smallest and the largest round in parentheses; below 1 is faster. Where the machine did other work at the same time,
+ratios bear it and seconds do not."""
+DEFAULTS = """What is a default and why: `Segmentation` and `MultiTask` hand channels_last to the network; the other
+ways are not defaults whatever they bring, since they round sums differently, so that a committed run could no longer be
+resumed to the same bytes. `precision="bf16"` is a parameter of the chapters that train."""
+
+
+def read() -> dict[str, dict[str, dict]]:
+    """The committed records that there are, by device."""
+    return {device: json.loads(path.read_text()) for device, path in RECORDS.items() if path.is_file()}
+
+
+def page(records: dict[str, dict[str, dict]]) -> str:
+    """The page of records by device."""
+    lines = [START]
+    for device, record in records.items():
+        lines += ["", f"## {TITLES[device]}", "", *of_device({k: v for k, v in record.items() if "sides" in v})]
+        took = sum(part.get("took", 0) for part in record.values())
+        lines += ["", f"All of it took {f'{took / 60:.0f} minutes' if took > 120 else f'{took:.0f} s'}."]
+        if dropped := [f"{name} ({part['dropped']})" for name, part in record.items() if "sides" not in part]:
+            lines += ["", f"**Not measured** within the time: {'; '.join(dropped)}."]
+    lines += ["", "## Predicted and measured", "", *predicted(records), "", DEFAULTS, ""]
+    lines += [
+        "Not measured by `make bench` at all: several GPUs, several workers of a loader, the publishers' archives "
+        "(`benchmarks/preprocessing.py`, `benchmarks/xrays.py` and `benchmarks/curation.py` measure those), "
+        "whole training scripts of timm, torchvision and MONAI (their networks are), segmentation-models-pytorch.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def machine(part: dict) -> str:
+    """Where and when a part was measured."""
+    facts = part["hardware"]
+    where = facts["gpu"] or f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads"
+    return f"{where}, PyTorch {part['versions']['torch']}, {part['finished'][:10]}"
+
+
+def of_device(record: dict[str, dict]) -> Iterator[str]:
+    """Tables of one device: all training steps in one, then a table a part."""
+    steps = {name: part for name, part in record.items() if name.startswith("step: ") and part["base"] == "plain"}
+    if steps:
+        yield from table_of_steps(steps, record.get(PRODUCT))
+    for name, part in record.items():
+        if name in steps or name == PRODUCT:
+            continue
+        yield from ["", f"### {name[0].upper()}{name[1:]}", "", f"{machine(part)}; {part['rounds']} rounds.", ""]
+        yield from [f"| | seconds | ratio to {part['base']} |", "|---|---|---|"]
+        for side, value in part["sides"].items():
+            yield f"| {titled(side, part)} | {value['seconds']:.3g} | {'' if side == part['base'] else ratio(value)} |"
+        if left_out := part["left out"]:
+            yield from ["", "Left out: " + "; ".join(f"{side} ({why})" for side, why in left_out.items()) + "."]
+        if note := part["facts"].get("note"):
+            yield from ["", note]
+        if name == GROWTH:
+            yield from ["", growth(part)]
+
+
+def titled(side: str, part: dict) -> str:
+    """A side, with its parameters where they are known."""
+    number = part["facts"].get("parameters of", {}).get(side)
+    return side if number is None else f"{side} ({number:,} parameters)"
+
+
+def ratio(value: dict[str, float]) -> str:
+    return f"{value['ratio']:.2f} ({value['least']:.2f}–{value['most']:.2f})"
+
+
+def table_of_steps(steps: dict[str, dict], product: dict | None) -> Iterator[str]:
+    """A row a network; the fastest way in bold; how near it comes to what a product of two large matrices reaches."""
+    ways = list(dict.fromkeys(side for part in steps.values() for side in part["sides"] if side != "plain"))
+    yield from ["### Training steps", ""]
+    yield "; ".join(dict.fromkeys(machine(part) for part in steps.values())) + "."
+    best = None
+    if product:
+        best = product["facts"]["flop"] / product["sides"]["bf16"]["seconds"]
+        yield (
+            f"A product of two bf16 matrices with {product['facts']['side']:,} rows and columns reaches "
+            f"{best / 1e12:.3g} TFLOP/s here; *reached* is that of the convolutions and products of the fastest way "
+            "with bf16, as a share of it" + peak(product, best)
+        )
+    yield from ["", f"| | batch | plain, seconds | {' | '.join(ways)} | reached |", "|---" * (len(ways) + 4) + "|"]
+    for name, part in steps.items():
+        sides, shape = part["sides"], part["facts"]["inputs"]
+        first = min((way for way in ways if way in sides), key=lambda way: sides[way]["ratio"])
+        cells = [ratio(sides[way]) if way in sides else part["left out"].get(way, "") for way in ways]
+        cells = [f"**{cell}**" if way == first else cell for way, cell in zip(ways, cells, strict=True)]
+        bf16 = [value["seconds"] for way, value in sides.items() if "bf16" in way]
+        speed = part["facts"]["flop"] / min(bf16) if bf16 else 0
+        reached = f"{speed / 1e12:.3g} TFLOP/s" + (f", {100 * speed / best:.0f} %" if best else "")
+        network = f"{name.removeprefix('step: ')}, {part['facts']['parameters']:,} parameters"
+        row = [network, "×".join(map(str, shape)), f"{sides['plain']['seconds']:.3g}", *cells, reached]
+        yield f"| {' | '.join(row)} |"
+
+
+def peak(product: dict, best: float) -> str:
+    """What the data sheet of the GPU promises, where it is known."""
+    sheet = PEAKS.get(product["hardware"]["gpu"])
+    return (
+        f" (that product reaches {100 * best / sheet:.0f} % of the data sheet's {sheet / 1e12:.0f})." if sheet else "."
+    )
+
+
+def growth(found: dict) -> str:
+    """How time grows with the number of thumbnails, and what that means for more: a forecast, no measurement."""
+    number = {side: int(side.split()[0].replace(",", "")) for side in found["sides"]}
+    (small, a), (large, b) = next(iter(number.items())), list(number.items())[-1]
+    power = math.log(found["sides"][large]["seconds"] / found["sides"][small]["seconds"]) / math.log(b / a)
+    hours = [found["sides"][large]["seconds"] * (n / b) ** 2 / 3600 for n in (10**5, 10**6)]
+    return (
+        f"Time grows as the number to the power of {power:.2f} from {a:,} to {b:,}. Forecast by the square from "
+        f"{b:,}: {60 * hours[0]:.0f} minutes for 100,000, {hours[1]:.0f} hours for 1,000,000."
+    )
+
+
+def predicted(records: dict[str, dict[str, dict]]) -> Iterator[str]:
+    """The table of what was predicted, with what was measured; wrong ones among it."""
+    yield "Predicted before it was measured; *right* is within a fifth."
+    yield from ["", "| where | what | predicted | measured | | assumed |", "|---|---|---|---|---|---|"]
+    for one in PREDICTIONS:
+        side = records.get(one.device, {}).get(one.part, {}).get("sides", {}).get(one.side)
+        measured, verdict = "not measured", ""
+        if side is not None:
+            measured, off = f"{side['ratio']:.2f}", side["ratio"] / one.ratio
+            verdict = "right" if 1 / 1.2 <= off <= 1.2 else "faster" if off < 1 else "slower"
+        where = TITLES[one.device].removeprefix("On a ")
+        yield f"| {where} | {one.part}: {one.side} | {one.ratio:.2f} | {measured} | {verdict} | {one.because} |"
