@@ -27,6 +27,7 @@ from utils.reporting.figures.common import (
 )
 from utils.reporting.figures.curation import (
     beside,
+    committed_map,
     curated,
     duplicate_pairs,
     shift_map,
@@ -76,6 +77,7 @@ __all__ = [
     "by_size",
     "class_counts",
     "colours_of",
+    "committed_map",
     "compared",
     "confidences",
     "confusion",

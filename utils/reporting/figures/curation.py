@@ -73,3 +73,25 @@ def shift_map(
     axis.set(xticks=[], yticks=[], title=plain(title))
     below(figure, axis, rows=2)
     return figure
+
+
+def committed_map(table: pd.DataFrame, splits: dict[str, str], classes: Sequence[str], title: str) -> Figure:
+    """The map of a real set before and after, a panel a split, from its coordinates (`utils/reporting/maps.py`).
+
+    Validation images are dots, test images crosses; numbers stand beside the test images that lie farthest from the
+    training images of their class. Panels share no axes: each has a map of its own, without what lies farthest out.
+    """
+    figure, axes = plt.subplots(1, len(splits), figsize=(PAGE, 0.55 * PAGE))
+    for axis, (split, name) in zip(np.atleast_1d(axes), splits.items(), strict=True):
+        of_split = table[table.split == split]
+        for part, marker in (("val", "o"), ("test", "x")):
+            for c, colour in colours_of(classes).items():
+                shown = of_split[(of_split["set"] == part) & (of_split.label == c)]
+                label = f"{plain(c)}, {SETS[part]}"
+                axis.scatter(shown.x, shown.y, s=8, marker=marker, color=colour, alpha=0.6, linewidths=0.8, label=label)
+        for far in of_split[of_split.outlier > 0].itertuples():
+            axis.annotate(str(far.outlier), (far.x, far.y), fontsize=LETTERS, fontweight="bold", annotation_clip=True)
+        limits = {f"{a}lim": of_split[a].quantile([0.02, 0.98]) + np.array([-1, 1]) for a in "xy"}
+        axis.set(xticks=[], yticks=[], title=plain(f"{title}, {name}"), **limits)
+    below(figure, np.atleast_1d(axes)[0], rows=2)
+    return figure
