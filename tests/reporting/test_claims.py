@@ -209,3 +209,25 @@ def test_numbers_in_the_prose_are_reported_ones(path):
     text = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     typed = set(re.findall(r"(\d+(?:\.\d+)?) ?%", text)) - {"95"}  # of intervals
     assert typed <= reported, "compute it in a cell, or claim it from the records (utils/reporting/claims)"
+
+
+def test_a_fine_tuned_network_stands_beside_the_others_and_what_it_finds_elsewhere_beside_its_own(put):
+    """At its own size, under its own name; what another collection is asked stands beside the same question at home."""
+    rate = {"value": 0.9, "low": 0.8, "high": 0.95}
+    table = pd.DataFrame({"path": ["a"], "label": ["glioma"], "group": ["a"], "predicted": ["glioma"]})
+
+    def write(accuracy: float, sensitivity: float, **of):
+        entry = {"value": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01}
+        found = rate | {"value": sensitivity}
+        run = Run(dataset="brain-tumor-mri", model="ResNet50-v2", recipe="probe-first", pretrained=True, **of)
+        metrics = {"accuracy": entry, "tumour_sensitivity": found}
+        return put(run, table, metrics=metrics, recipe={"name": run.recipe}, images=1)
+
+    write(0.98, 0.99, image_size=224, split="published")
+    write(0.93, 0.98, image_size=224, split="patient", fold=None)
+    evidence = write(0.6, 0.5, image_size=224, split="external", test_on="navoneel")
+    said = claims.split_effect(evidence)
+    assert "fine-tuned ResNet50-v2 reaches 98.0 (97.0–99.0) % on the published split and 93.0 (92.0–94.0) %" in said
+    assert "do not overlap" in said
+    assert "fine-tuned ResNet50-v2, trained on `brain-tumor-mri`: 50.0" in claims.elsewhere(evidence)
+    assert "98.0" in claims.elsewhere(evidence)

@@ -76,3 +76,27 @@ def test_without_three_seeds_nothing_is_said_of_them(put_accuracy):
     put_accuracy(0.8, model="CustomCNN", recipe="s2")
     evidence = put_accuracy(0.9, seed=1, model="CustomCNN", recipe="s2")
     assert tables.BLOCKS["seeds"](evidence).empty and "not run yet" in claims.seeds(evidence)
+
+
+def test_the_mean_of_three_networks_is_of_their_probabilities_on_the_same_images(put):
+    """Where two of them are unsure and wrong and one is sure and right, the mean is right."""
+
+    def write(p_glioma: float, paths=IMAGES, **of) -> Evidence:
+        label = "glioma" if p_glioma > 0.5 else "notumor"
+        table = pd.DataFrame({"path": paths, "label": "glioma", "group": paths, "predicted": label})
+        table = table.assign(p_glioma=p_glioma, p_notumor=1 - p_glioma)
+        run = Run(**{"dataset": "brain-tumor-mri", "split": "published"} | of)
+        metrics = {"accuracy": mean_interval(table.predicted == "glioma", paths)}
+        return put(run, table, images=len(paths), metrics=metrics, recipe={"name": run.recipe})
+
+    fine_tuned = {"model": "ResNet50-v2", "recipe": "probe-first", "pretrained": True, "image_size": 224}
+    write(0.4, **PROBE)
+    write(0.4, **fine_tuned)
+    evidence = write(0.9, model="CustomCNN", recipe="s2")
+    table = tables.BLOCKS["ensemble"](evidence)
+    assert table["mean of three, accuracy %"].tolist() == ["100.0 (100.0–100.0)"]
+    assert table["ResNet50-v2, fine-tuned"].str.split().str[0].tolist() == ["0.0"]
+    assert table["mean minus fine-tuned, points"].str.split().str[0].tolist() == ["+100.0"]
+    assert "+100.0" in claims.ensemble(evidence)
+    other = write(0.9, paths=IMAGES[:50], model="CustomCNN", recipe="s2")
+    assert tables.BLOCKS["ensemble"](other).empty, "it tested other images"

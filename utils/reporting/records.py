@@ -39,6 +39,7 @@ from utils.training.environment import git_revision, hardware, versions
 from utils.training.loop import Fit
 
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
+BEST_RECIPE, FINE_TUNED = "probe-first", "fine-tuned"  # a backbone, so named in a table of several models
 PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
 POINTING = "pointing.json"  # where a classifier looks, beside its record (`reporting/pointing.py`)
 FINDINGS = ("dataset", "data")  # what every finding of curation has
@@ -187,6 +188,14 @@ class Evidence:
         a model of its own, `probe of BACKBONE`. Like the other baselines a probe has no recipe here."""
         named = [r | {"recipe": None, "run": r["run"] | {"model": f"{PROBE} {r['run']['model']}"}} for r in self.probes]
         return self.classification + named
+
+    @property
+    def headline(self) -> list[dict]:
+        """`classifiers`, and the best way to train found here: pretrained networks fine-tuned from their linear probe,
+        each as a model of its own, `fine-tuned BACKBONE`."""
+        best = [r for r in self.transfer if r["run"]["recipe"] == BEST_RECIPE]
+        named = [r | {"run": r["run"] | {"model": f"{FINE_TUNED} {r['run']['model']}"}} for r in best]
+        return self.classifiers + named
 
     def history(self, record: dict) -> pd.DataFrame:
         """The epochs of a run, a row each."""

@@ -7,6 +7,7 @@ whose 95 % interval includes 0 is called none. Where a run is missing, it says s
 from utils.reporting.claims.classification import (
     above_nearest_neighbour,
     cleaning,
+    elsewhere,
     glioma_gap,
     sources,
     split_effect,
@@ -25,6 +26,7 @@ from utils.reporting.claims.segmentation import (
     tumour_size,
 )
 from utils.reporting.claims.transfer import (
+    ensemble,
     frozen_backbone,
     ingredients,
     linear_probe,
@@ -38,6 +40,8 @@ __all__ = [
     "balances",
     "cleaning",
     "dice_loss",
+    "elsewhere",
+    "ensemble",
     "findings_ranked",
     "frozen_backbone",
     "gate_overlaps",

@@ -5,6 +5,7 @@ from utils.recipes.published import published
 from utils.reporting.claims.common import (
     accuracy_difference,
     apart,
+    bullets,
     direction,
     explained,
     listed,
@@ -12,22 +13,23 @@ from utils.reporting.claims.common import (
     percent,
     points,
 )
-from utils.reporting.records import Evidence
-from utils.reporting.tables.common import BEST_PROBE, STEPS_AT, find_run
+from utils.reporting.records import FINE_TUNED, PROBE, Evidence
+from utils.reporting.tables.common import BEST_PROBE, STEPS_AT, find_run, format_ci, mark, shown_size
 
 DATASET = "brain-tumor-mri"
 SCRATCH = tuple(model for model in RECIPES["s2"] if published("s2", model, DATASET, "published"))  # S2's classifiers
 NEAREST = "1-NN"
+BEST_NETWORK = BEST_PROBE.replace(PROBE, FINE_TUNED)
 VIEWS = {"file": "the publisher's file", "stored": "the packed image", "levelled": "the levelled image"}
 
 
 def split_effect(evidence: Evidence, dataset: str = DATASET) -> str:
     """Accuracy on the published split and by patient, of each network and of the nearest neighbour."""
     found, separate = [], []
-    for model in (*SCRATCH, BEST_PROBE, NEAREST):
-        of = {"dataset": dataset, "model": model}
-        shipped = find_run(evidence.classifiers, **of, split="published")
-        patient = find_run(evidence.classifiers, **of, split="patient", fold=None)
+    for model in (*SCRATCH, BEST_PROBE, BEST_NETWORK, NEAREST):
+        of = {"dataset": dataset, "model": model, "image_size": shown_size(model, evidence.headline)}
+        shipped = find_run(evidence.headline, **of, split="published")
+        patient = find_run(evidence.headline, **of, split="patient", fold=None)
         if not shipped or not patient:
             continue
         before, after = (record["metrics"]["accuracy"] for record in (shipped, patient))
@@ -92,6 +94,25 @@ def cleaning(evidence: Evidence, model: str = "CustomCNN") -> str:
     if len(said) == 1 and not better:
         verdict = "did not improve accuracy"
     return explained(f"Removing duplicates {verdict}. {' '.join(said)}")
+
+
+def elsewhere(evidence: Evidence) -> str:
+    """How many tumours a network finds in another collection, beside what it finds by patient in its own."""
+    said = []
+    for record in evidence.headline:
+        run, found = record["run"], record["metrics"].get("tumour_sensitivity")
+        of = {"dataset": run["dataset"], "model": run["model"], "image_size": run["image_size"]}
+        at_home = find_run(evidence.headline, **of, split="patient", fold=None)
+        if run["split"] != "external" or not found or not at_home or not record["recipe"]:
+            continue
+        own = format_ci(at_home["metrics"]["tumour_sensitivity"])
+        said.append(
+            f"{run['model']}, trained on `{run['dataset']}`: {format_ci(found)} % of the tumours of "
+            f"`{run['test_on']}`{mark(record)}, by patient {own} % of those of its own data set{mark(at_home)}"
+        )
+    if not said:
+        return not_run("networks on another data set than their own")
+    return explained(bullets("Named a tumour, of whatever kind, by the likeliest class:", said))
 
 
 def sources(evidence: Evidence) -> str:

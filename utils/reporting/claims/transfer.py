@@ -1,9 +1,19 @@
 """Sentences on transfer learning."""
 
 from utils.analysis.ablation import compare
-from utils.reporting.claims.common import LEVEL, bullets, by_direction, direction, listed, not_run, points
+from utils.reporting.claims.common import (
+    LEVEL,
+    bullets,
+    by_direction,
+    direction,
+    found_or_none,
+    listed,
+    not_run,
+    points,
+)
 from utils.reporting.records import PROBE, Evidence
-from utils.reporting.tables.common import BEST_PROBE, is_pooled_elsewhere, tested
+from utils.reporting.tables.common import BEST_PROBE, format_ci, is_pooled_elsewhere, tested
+from utils.reporting.tables.ensemble import ensembles
 from utils.reporting.tables.paired import differences_to_probe
 from utils.reporting.tables.seeds import by_seed
 from utils.reporting.tables.transfer import on_one_budget, pretraining_pairs
@@ -68,6 +78,18 @@ def seeds(evidence: Evidence) -> str:
     if not said:
         return not_run("one training from three seeds")
     return bullets("Trained again from other seeds, tested on the same images:", said)
+
+
+def ensemble(evidence: Evidence) -> str:
+    """What the mean of three unlike networks gains over the best of them alone."""
+    said = []
+    for entry in ensembles(evidence):
+        record = entry["members"][0]
+        where = f"`{record['run']['dataset']}`, {tested(record)}"
+        said.append(f"{where}: {format_ci(entry['accuracy'])} %, {found_or_none(entry['gained'])}")
+    if not said:
+        return not_run("the mean of three networks")
+    return bullets("The mean of three networks, and its difference to the fine-tuned one alone:", said)
 
 
 def ingredients(evidence: Evidence) -> str:

@@ -20,7 +20,7 @@ from utils.reporting.figures.common import (
     colours_of,
     plain,
 )
-from utils.reporting.tables.common import OLD_FOLDS, find_run, format_ci, mark
+from utils.reporting.tables.common import OLD_FOLDS, find_run, format_ci, mark, shown_size
 
 
 def confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
@@ -195,8 +195,9 @@ def against_patients(records: Sequence[dict], dataset: str = "brain-tumor-mri") 
     """Accuracy of each model on the published split and on patient folds, with intervals; diamond: as reported."""
     pairs = {}
     for model in sorted({r["run"]["model"] for r in records if r["run"]["dataset"] == dataset}):
-        published = find_run(records, dataset=dataset, model=model, split="published")
-        patient = find_run(records, dataset=dataset, model=model, split="patient", fold=None)
+        of = {"dataset": dataset, "model": model, "image_size": shown_size(model, records)}
+        published = find_run(records, split="published", **of)
+        patient = find_run(records, split="patient", fold=None, **of)
         if published and patient:
             pairs[model] = published, patient
     order = sorted(pairs, key=lambda model: pairs[model][1]["metrics"]["accuracy"]["value"])

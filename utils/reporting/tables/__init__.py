@@ -17,6 +17,7 @@ from utils.reporting.tables.classification import (
 )
 from utils.reporting.tables.common import find_run, format_ci
 from utils.reporting.tables.curation import class_shift, nearest_neighbour, patient_folds, shortcut_accuracy
+from utils.reporting.tables.ensemble import ensemble_runs
 from utils.reporting.tables.findings import by_finding, findings_runs
 from utils.reporting.tables.localisation import localisation_runs, pointing_groups, pointing_runs
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
@@ -49,6 +50,7 @@ __all__ = [
     "class_shift",
     "cleaned",
     "dice_by_patient",
+    "ensemble_runs",
     "external_tests",
     "find_run",
     "findings_runs",
@@ -88,9 +90,9 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "reported": reported_results,
     "not_run": not_run,
     "recall": recall_by_class,
-    "headline": lambda evidence: published_or_patient(evidence.classifiers),
+    "headline": lambda evidence: published_or_patient(evidence.headline),
     "cleaning": lambda evidence: cleaned(evidence.classifiers),
-    "external": lambda evidence: external_tests(evidence.classifiers + evidence.transfer),
+    "external": lambda evidence: external_tests(evidence.classifiers + evidence.transfer + evidence.localisation),
     "views": lambda evidence: undone_shortcuts(evidence.classifiers),
     "folds": lambda evidence: patient_folds(),
     "shortcuts": lambda evidence: shortcut_accuracy(evidence.findings),
@@ -109,6 +111,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "probes": probe_runs,
     "paired": against_the_probe,
     "seeds": several_seeds,
+    "ensemble": ensemble_runs,
     "starts": pretraining_gain,
     "recipes": recipe_runs,
     "findings": findings_runs,

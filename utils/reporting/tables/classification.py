@@ -13,6 +13,7 @@ from utils.reporting.tables.common import (
     format_ci,
     in_table_order,
     sensitivity_specificity,
+    shown_size,
     tested,
 )
 
@@ -45,8 +46,9 @@ def published_or_patient(records: Sequence[dict]) -> pd.DataFrame:
     """Published split against patient folds, a row a data set and model."""
     rows = []
     for dataset, model in in_table_order(records, lambda run: (run["dataset"], run["model"])):
-        published = find_run(records, dataset=dataset, model=model, split="published")
-        patient = find_run(records, dataset=dataset, model=model, split="patient", fold=None)
+        of = {"dataset": dataset, "model": model, "image_size": shown_size(model, records)}
+        published = find_run(records, split="published", **of)
+        patient = find_run(records, split="patient", fold=None, **of)
         if patient is None:
             continue
         unseen = published and published.get("unseen")
@@ -106,10 +108,12 @@ def external_tests(records: Sequence[dict]) -> pd.DataFrame:
         rate = {n: record["metrics"].get(f"tumour_{n}", NOTHING) for n in ("sensitivity", "specificity", "auc")}
         rate |= dict.fromkeys(hidden, NOTHING)
         screened = record.get("tumour_or_none")
+        how = f", {run['recipe']}" if record.get("task") == "localisation" else ""
+        how += f", seed {run['seed']}" if run["seed"] else ""
         rows.append(
             {
                 "trained on → tested on": f"{run['dataset']} → {run['test_on']}",
-                "model": run["model"],
+                "model": f"{run['model']}{how}",
                 "test images": classes,
                 "accuracy": cell(record),
                 "tumour: sensitivity": format_ci(rate["sensitivity"]),

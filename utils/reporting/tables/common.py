@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 from datasets.splitting import PROTOCOLS
-from utils.reporting.records import PROBE
+from utils.reporting.records import FINE_TUNED, PROBE
 from utils.reporting.runs import FULL_SIZE
 
 NONE = "–"
@@ -71,6 +71,12 @@ def find_run(records: Sequence[dict], **wanted: object) -> dict | None:
         and (r["recipe"] is None or r["run"]["image_size"] == size)
     ]
     return found[0] if found else None
+
+
+def shown_size(model: str, records: Sequence[dict]) -> int:
+    """Pixels at which a model is shown beside others: those of all networks from scratch, or its own if fine-tuned."""
+    own = [r["run"]["image_size"] for r in records if r["run"]["model"] == model and model.startswith(FINE_TUNED)]
+    return max(own, default=FULL_SIZE)
 
 
 def of_steps(run: dict) -> bool:
