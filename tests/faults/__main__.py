@@ -14,6 +14,7 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -28,7 +29,7 @@ from utils.training.environment import git_revision, hardware
 
 RECORD, PAGE = REPO / "saved_metrics/benchmarks/faults.json", REPO / "docs/reliability.md"
 LOST_SHOWN = 20  # of a part, in the record
-TRAINED = "in training or after"
+TRAINED, FUZZED = "in training or after", "damaged file"
 LINE_SHOWN = 60  # characters of the last line before a kill
 # Fault → the tests that do it, and which of them (as in pytest's -k). Each test is a try; a skipped one is none.
 TESTED = {
@@ -154,14 +155,14 @@ def parts(args: argparse.Namespace) -> dict[str, Callable[[], Counts]]:
     for fault, (files, chosen) in TESTED.items():
         found[fault] = lambda files=files, chosen=chosen: tests(files, chosen)
     for reader in READERS:
-        found[f"damaged file: {reader}"] = lambda reader=reader: damaged_files(reader, args.tries, args.seed)
+        found[f"{FUZZED}: {reader}"] = lambda reader=reader: damaged_files(reader, args.tries, args.seed)
     return found
 
 
 def page(record: dict[str, dict], every: Iterable[str]) -> str:
     """`docs/reliability.md`, from the record alone; `every` part that has no record is named."""
     tries, lost = (sum(found[name] for found in record.values()) for name in ("tries", "lost"))
-    files = sum(found["tries"] for fault, found in record.items() if fault.startswith("damaged file"))
+    files = sum(found["tries"] for fault, found in record.items() if fault.startswith(FUZZED))
     places = sorted({f"{f['hardware']['cpu']}, {f['hardware']['cores']} cores" for f in record.values()})
     days = sorted({f["finished"][:10] for f in record.values()})
     minutes = sum(found["seconds"] for found in record.values()) / 60
@@ -173,7 +174,8 @@ def page(record: dict[str, dict], every: Iterable[str]) -> str:
     ]
     lines += [
         f"Measured {' and '.join(dict.fromkeys((days[0], days[-1])))} on {'; '.join(places)}: {tries:,} tries, "
-        f"of these {files:,} damaged files, in {minutes:.0f} minutes; {lost:,} lost.",
+        f"of these {files:,} damaged files; {lost:,} lost. The parts, most of them two at a time, sum up to "
+        f"{minutes:.0f} minutes.",
         "",
         "*Survived*: after a kill the run goes on to the same weights, predictions and history, byte by byte; a "
         "damaged or hostile file is read, or refused in one line that says what is wrong, and nothing outside its "
@@ -206,8 +208,27 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tries", type=int, default=170, metavar="N", help="damaged files for each reader (170)")
     parser.add_argument("--kills", type=int, default=7, metavar="N", help="kills for each chapter (7)")
     parser.add_argument("--seed", type=int, default=0, help="of damages and moments (0)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="parts at a time (2)")
     parser.add_argument("--list", action="store_true", help="print the parts and stop")
     return parser.parse_args(words)
+
+
+def timed(part: Callable[[], Counts]) -> tuple[Counts, float]:
+    """Run a part; what it counted, and seconds."""
+    began = time.monotonic()
+    return part(), time.monotonic() - began
+
+
+def note(fault: str, done: tuple[Counts, float], every: Iterable[str]) -> int:
+    """Print and write what a part counted; returns the number of lost tries."""
+    counts, seconds = done
+    known = json.loads(RECORD.read_text()) if RECORD.is_file() else {}  # now: other parts may run beside this one
+    known[fault] = counts.as_dict(seconds)
+    print(f"{fault}: {counts.tries} tries, {len(counts.lost)} lost", *counts.lost[:3], sep="\n    ", flush=True)
+    record = {fault: known[fault] for fault in every if fault in known}
+    write_atomically(RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+    write_atomically(PAGE, page(record, every))
+    return len(counts.lost)
 
 
 def main() -> int:
@@ -217,17 +238,13 @@ def main() -> int:
     if args.list:
         print("\n".join(every))
         return 0
-    lost = 0
-    for fault in (fault for fault in every if args.only in fault):
-        began = time.monotonic()
-        counts = every[fault]()
-        lost += len(counts.lost)
-        known = json.loads(RECORD.read_text()) if RECORD.is_file() else {}  # now: other parts may run beside this one
-        known[fault] = counts.as_dict(time.monotonic() - began)
-        print(f"{fault}: {counts.tries} tries, {len(counts.lost)} lost", *counts.lost[:3], sep="\n    ", flush=True)
-        record = {fault: known[fault] for fault in every if fault in known}
-        write_atomically(RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        write_atomically(PAGE, page(record, every))
+    chosen = [fault for fault in every if args.only in fault]
+    fuzzed = [fault for fault in chosen if fault.startswith(FUZZED)]
+    lost = sum(note(fault, timed(every[fault]), every) for fault in fuzzed)  # they fork, before there are threads
+    with ThreadPoolExecutor(args.workers) as pool:
+        running = {pool.submit(timed, every[fault]): fault for fault in chosen if fault not in fuzzed}
+        for done in as_completed(running):
+            lost += note(running[done], done.result(), every)
     return int(lost > 0)
 
 
