@@ -11,6 +11,7 @@ from utils.reporting.records import (
     Evidence,
 )
 from utils.reporting.runs import Run
+from utils.reporting.tables.segmentation import three_unets
 
 
 def masks(dice: np.ndarray, size: np.ndarray) -> pd.DataFrame:
@@ -101,3 +102,17 @@ def test_a_rank_correlation_needs_patients_who_differ():
     assert size_correlation(one, "tumour")["value"] is None and size_correlation(same, "tumour")["value"] is None
     without = by_patient(masks(np.array([0.5, 0.6, 0.7, 0.8]), np.array([0, 100, 200, 300])), ["tumour"])
     assert size_correlation(without, "tumour", resamples=20)["value"] == 1, "who has no tumour has no size"
+
+
+def test_networks_are_compared_on_one_budget_and_the_same_folds():
+    """Beside networks of 40 epochs none of 10, and none on earlier folds however long it was trained."""
+
+    def record(model: str, epochs: int, old_folds: bool = False) -> dict:
+        run = {"dataset": "cheng", "split": "patient", "recipe": "ours", "model": model, "fold": 0}
+        run |= {"view": "stored", "image_size": 128}
+        return {"run": run, "recipe": {}, "training": {"epochs": epochs}, "old_folds": old_folds}
+
+    classic, attention = record("ClassicUNet", 40), record("AttentionUNet", 40)
+    assert list(three_unets([classic, record("ImprovedUNet", 10), attention])) == ["ClassicUNet", "AttentionUNet"]
+    assert list(three_unets([record("ClassicUNet", 10), record("ImprovedUNet", 50, old_folds=True)])) == ["ClassicUNet"]
+    assert three_unets([]) == {}
