@@ -29,9 +29,7 @@ def test_the_training_images_are_asked_and_none_is_named(saved):
     table = on_training.read_training(evidence, evidence.records[0])
     rows = make_split("phantom", "patient", 0, val_fraction=0.1, seed=0).train
     assert sorted(table.label) == sorted(read_manifest("phantom").label.iloc[rows])
-    assert not set(table) - {"label", "predicted"} - {f"p_{c}" for c in set(table.label)}, (
-        "no name of an image"
-    )
+    assert not set(table) - {"label", "predicted"} - {f"p_{c}" for c in set(table.label)}, "no name of an image"
     probabilities = table.filter(like="p_")
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-4)
     assert (probabilities.idxmax(axis=1).str.removeprefix("p_") == table.predicted).mean() > 0.99  # but for rounding
