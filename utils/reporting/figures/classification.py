@@ -134,7 +134,7 @@ def confidences(
 ) -> Figure:
     """How confidence is distributed among correct and among wrong predictions, each 100 %, a panel a table; a line
     marks the mean of all, a broken one the `reported` mean of the table of that name."""
-    figure, axes = plt.subplots(1, len(tables), figsize=(PAGE, 2.7), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(tables), figsize=(PAGE, 2.9), squeeze=False, sharey=True)
     for axis, (name, table) in zip(axes[0], tables.items(), strict=True):
         right, sure = table.label == table.predicted, confidence_of(table, classes)
         parts = {"correct": sure[right], "wrong": sure[~right]}
@@ -146,7 +146,7 @@ def confidences(
         stated = (reported or {}).get(name)
         if stated:
             axis.axvline(stated, color=PUBLISHED_COLOUR, linestyle="--", label="mean as reported")
-        axis.set_title(f"{plain(name)}\nmean {100 * sure.mean():.1f} %, accuracy {100 * right.mean():.1f} %")
+        axis.set_title(f"{plain(name)}\nmean {100 * sure.mean():.1f} %,\naccuracy {100 * right.mean():.1f} %")
         axis.set_xlabel("confidence")
     axes[0, 0].set_ylabel("percent of the correct\nand of the wrong")
     most = max(axes[0], key=lambda axis: len(axis.get_legend_handles_labels()[1]))
