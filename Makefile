@@ -29,7 +29,7 @@ test: setup ## ruff, every notebook in quick mode (nbval), and all tests; SLURM'
 	$(BIN)/pytest -p no:cacheprovider $(TWO) || status=1; \
 	exit $$status
 
-# Parts of it: make faults ARGS="--only killed". Two parts at a time, on two cores.
+# Parts of it: make faults ARGS="--only killed". Two parts at a time; about 30 minutes on two cores.
 faults: setup ## kills, full disks, damaged files, lost networks: thousands of tries, table in docs/reliability.md
 	@folder=$$(mktemp -d) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
 	export BRAIN_MRI_DATA="$$folder/data" OMP_NUM_THREADS=1 PYTHONPATH=tests/helpers; \
