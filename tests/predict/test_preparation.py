@@ -1,5 +1,6 @@
 """What training did to an image is done to a new one: the same pixels, the same prediction."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -111,7 +112,8 @@ RUNS = {
 @pytest.mark.real
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.split("/")[-1])
 def test_publishers_files_are_predicted_as_committed(run, real_sets):
-    """From the publisher's own file to the probabilities in saved_metrics/, which have five digits."""
+    """From the publisher's own file to the probabilities in saved_metrics/, which have five digits. Those of a GPU,
+    whose convolutions round float32 to TF32, differ from those of a CPU by up to a thousandth."""
     model = SavedModel(REPO / "saved_models" / run)
     table = pd.read_csv(REPO / "saved_metrics" / run / "predictions.csv.gz").sample(16, random_state=0)
     name = run.split("/")[1]
@@ -120,7 +122,8 @@ def test_publishers_files_are_predicted_as_committed(run, real_sets):
     raws = [replace(image, mask=None) for path in table.path for image in RUNS[run].read(dataset, raw, path)]
     found = model.predict(model.prepare(raws)).probabilities
     expected = table[[f"p_{name}" for name in model.classes]].to_numpy()
-    differs = np.abs(found - expected).max(1) > 2e-5
+    on_gpu = json.loads((REPO / "saved_metrics" / run / "metrics.json").read_text()).get("hardware", {}).get("gpu")
+    differs = np.abs(found - expected).max(1) > (2e-3 if on_gpu else 2e-5)
     if RUNS[run] is cheng:  # where the crop was widened to hold the tumour, a new image cannot be cropped so
         assert differs.mean() < 0.2
     else:
