@@ -33,6 +33,11 @@ def test_rows_are_sorted_so_that_their_order_leads_to_no_image(roots, quick_map)
     assert table.equals(table.sort_values(["set", "label", "x", "y"], ignore_index=True))
 
 
+def test_a_set_without_gliomas_is_refused(roots, capsys):
+    assert maps.main(["chest-xray14"]) == 1
+    assert "'chest-xray14' has no class 'glioma'" in capsys.readouterr().err
+
+
 def test_a_damaged_map_is_named(tmp_path):
     path = maps.map_path(tmp_path, "phantom")
     path.parent.mkdir()

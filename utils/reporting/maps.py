@@ -1,7 +1,7 @@
 """`python -m utils.reporting.maps [DATASET …]`: S0's map of validation and test images, before and after a new split.
 
 Coordinates and labels alone are written, `saved_metrics/curation/NAME.map.csv.gz`: they lead to no image. The map is
-of grey values, since a network has been trained on the patients of one of the two splits.
+of grey values: the features of a network would know the patients that it was trained on, of one split or the other.
 """
 
 import argparse
@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from datasets import catalog
+from datasets.catalog import DataError
 from datasets.reading import read_table
 from utils.analysis.embeddings import outliers, pixel_features, umap_of
 from utils.commands import errors_in_one_line
@@ -32,8 +34,13 @@ def map_of(dataset: str, split: str) -> pd.DataFrame:
 
     Returns:
         `COLUMNS`: `set` "val" or "test", label, coordinates, and of the `OUTLIERS` test images of `KIND` that lie
-        farthest from the training images of `KIND` the rank, farthest 1, else 0. Rows in the order of the labels.
+        farthest from the training images of `KIND` the rank, farthest 1, else 0. Rows are sorted by their values.
+
+    Raises:
+        DataError: a data set without `KIND`, or without one of the splits.
     """
+    if KIND not in catalog.get(dataset).classes:
+        raise DataError(f"'{dataset}' has no class '{KIND}', whose outliers the map numbers")
     data = load_data(Run(dataset=dataset, split=split, image_size=SIDE))
     features = {name: pixel_features(getattr(data, name)) for name in ("train", "val", "test")}
     labels = {name: values.to_numpy() for name, values in data.labels.items()}

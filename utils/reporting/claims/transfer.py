@@ -81,7 +81,7 @@ def seeds(evidence: Evidence) -> str:
 
 
 def ensemble(evidence: Evidence) -> str:
-    """What the mean of three unlike networks gains over the best of them alone."""
+    """What the mean of three unlike networks gains over the fine-tuned one alone."""
     said = []
     for entry in ensembles(evidence):
         record = entry["members"][0]

@@ -12,8 +12,8 @@ FEWEST = 3
 
 
 def by_seed(evidence: Evidence) -> list[list[dict]]:
-    """Classifiers that differ in the seed alone, at least `FEWEST` of each, by seed; the ablations of chapters 4 and 6
-    have tables of their own."""
+    """Classifiers that differ in the seed alone, at least `FEWEST` of each, by seed; the multi-task networks
+    of chapter 4 have a table of their own."""
     runs = sorted(evidence.classifiers + evidence.transfer + evidence.localisation, key=_all_but_seed)
     found = [
         sorted(group, key=lambda record: record["run"]["seed"])
