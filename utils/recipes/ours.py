@@ -70,6 +70,12 @@ PROBE_FIRST = replace(
     head_from="probe",
     model_args={"head": "standardised"},
 )
+# Tries at more than that, compared on validation patients of fold 0 (`claims.longer_training`).
+LONGER: dict[str, dict[str, object]] = {
+    "probe-first-long": {"epochs": 12},
+    "probe-first-deep": {"epochs": 12, "unfreeze": "all"},
+    "probe-first-turned": {"epochs": 12, "unfreeze": "all", "augmentation": "turned"},
+}
 
 # The U-Nets: Dice and BCE, decoupled decay, augmentation. Gates whose scores are normalised in every image cannot be
 # open or closed everywhere.
@@ -90,6 +96,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     },
     "onecycle": {ANY_BACKBONE: ONE_CYCLE},
     "probe-first": {ANY_BACKBONE: PROBE_FIRST},
+    **{
+        name: {ANY_BACKBONE: replace(PROBE_FIRST, name=name, source=f"probe-first, with {changes}", **changes)}
+        for name, changes in LONGER.items()
+    },
     "ours-batch8": _unets("ours-batch8", AUGMENTED | {"batch_size": 8}),  # more steps where slices are few
     **{
         name: {ANY_BACKBONE: replace(TRANSFER, name=name, source=f"ours, with {changes}", **changes)}

@@ -40,6 +40,16 @@ AUGMENTATIONS = {
         K.RandomContrast((0.85, 1.15), p=1.0),
         data_keys=["input"],
     ),
+    # Publishers turned a part of their images by whole quarters: every orientation of a slice is a valid one.
+    "turned": lambda: K.AugmentationSequential(
+        K.RandomHorizontalFlip(p=0.5),
+        K.RandomVerticalFlip(p=0.5),
+        K.RandomRotation90(times=(0, 1), p=1.0),
+        K.RandomAffine(15.0, translate=(0.06, 0.06), scale=(0.85, 1.15), p=1.0),
+        K.RandomBrightness((0.8, 1.2), p=1.0),
+        K.RandomContrast((0.8, 1.2), p=1.0),
+        data_keys=["input"],
+    ),
     "mirror": lambda: K.AugmentationSequential(K.RandomHorizontalFlip(p=1.0), data_keys=["input"]),
     "s4": lambda: K.AugmentationSequential(  # "flips": both
         K.RandomHorizontalFlip(p=0.5),
