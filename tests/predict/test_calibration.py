@@ -12,11 +12,11 @@ from datasets.catalog import REPO, DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
+from utils.evaluation.calibration import calibrated, calibration_error, fit_temperature
 from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.predict import predict
 from utils.predict import calibrate as command
 from utils.predict import evidence, strangers
-from utils.predict.calibration import calibrated, calibration_error, fit_temperature
 from utils.predict.familiarity import FAMILIARITY, Familiarity
 from utils.predict.model import SavedModel
 from utils.recipes import get_recipe

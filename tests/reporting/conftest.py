@@ -10,6 +10,7 @@ from utils.reporting.records import (
     HISTORY,
     METRICS,
     PREDICTIONS,
+    VALIDATION,
     Evidence,
     load_evidence,
     run_folder,
@@ -24,10 +25,13 @@ def put(tmp_path):
     """Writes a run to an empty folder of evidence and returns what is in it so far."""
 
     def write(run: Run, table: pd.DataFrame, history: pd.DataFrame | None = None, **record) -> Evidence:
+        validation = record.pop("validation", None)
         record = whole(run, **{"data": {"folds": folds_digest(run.dataset)}} | record)
         folder = run_folder(tmp_path, record)
         write_record(folder / METRICS, record)
         write_predictions(folder / PREDICTIONS, table)
+        if validation is not None:
+            write_predictions(folder / VALIDATION, validation)
         if history is not None:
             numbered = {"epoch": range(1, len(history) + 1), "seconds": 1.0}  # what every history has
             history.assign(**numbered).to_csv(folder / HISTORY, index=False)

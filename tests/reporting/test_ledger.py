@@ -60,8 +60,8 @@ def test_the_command_of_a_row_makes_the_run_of_its_name(row):
 
 def test_names_and_the_command_of_a_probe():
     names = {row.name for row in PLAN}
-    assert "cheng.patient-f3.ResNet50-v2.probe-first-pretrained-224px.seed0" in names
-    assert "sartaj.patient-f0.ResNet50-v2.probe-first-pretrained-224px.seed2" in names
+    assert "cheng.patient-f3.ResNet50-v2.probe-first-turned-pretrained-224px.seed0" in names
+    assert "sartaj.patient-f0.ResNet50-v2.probe-first-turned-pretrained-224px.seed2" in names
     assert "cheng.patient-f4.AttentionUNet.ours-n16-256px.seed0" in names
     assert "sartaj.published.MultiTaskUNet.s0-n8.seed0" in names
     probe = PLAN[0]

@@ -6,7 +6,7 @@ import pytest
 
 from utils.evaluation.intervals import mean_interval
 from utils.reporting import claims, tables
-from utils.reporting.records import Evidence
+from utils.reporting.records import BEST_RECIPE, Evidence
 from utils.reporting.runs import Run
 
 IMAGES = [f"g{i:03}" for i in range(100)]
@@ -78,25 +78,33 @@ def test_without_three_seeds_nothing_is_said_of_them(put_accuracy):
     assert tables.BLOCKS["seeds"](evidence).empty and "not run yet" in claims.seeds(evidence)
 
 
-def test_the_mean_of_three_networks_is_of_their_probabilities_on_the_same_images(put):
-    """Where two of them are unsure and wrong and one is sure and right, the mean is right."""
+def test_an_ensemble_is_chosen_on_validation_images_and_asked_about_test_images(put):
+    """The one that is right on validation gets the weight, whatever it says of the test images."""
 
-    def write(p_glioma: float, paths=IMAGES, **of) -> Evidence:
-        label = "glioma" if p_glioma > 0.5 else "notumor"
-        table = pd.DataFrame({"path": paths, "label": "glioma", "group": paths, "predicted": label})
-        table = table.assign(p_glioma=p_glioma, p_notumor=1 - p_glioma)
+    def write(p_validation: float, p_test: float, paths=IMAGES, kept=True, **of) -> Evidence:
+        def table(p: float, paths: list[str]) -> pd.DataFrame:
+            found = pd.DataFrame({"path": paths, "label": "glioma", "group": paths})
+            found["predicted"] = "glioma" if p > 0.5 else "notumor"
+            return found.assign(p_glioma=p, p_notumor=1 - p)
+
+        asked = table(p_test, paths)
         run = Run(**{"dataset": "brain-tumor-mri", "split": "published"} | of)
-        metrics = {"accuracy": mean_interval(table.predicted == "glioma", paths)}
-        return put(run, table, images=len(paths), metrics=metrics, recipe={"name": run.recipe})
+        metrics = {"accuracy": mean_interval(asked.predicted == "glioma", paths)}
+        more = {"validation": table(p_validation, [f"v{i}" for i in range(40)])} if kept else {}
+        return put(run, asked, images=len(paths), metrics=metrics, recipe={"name": run.recipe}, **more)
 
-    fine_tuned = {"model": "ResNet50-v2", "recipe": "probe-first", "pretrained": True, "image_size": 224}
-    write(0.4, **PROBE)
-    write(0.4, **fine_tuned)
-    evidence = write(0.9, model="CustomCNN", recipe="s2")
+    fine_tuned = {"model": "ResNet50-v2", "recipe": BEST_RECIPE, "pretrained": True, "image_size": 224}
+    scratch = {"model": "CustomCNN", "recipe": "s2"}
+    write(0.01, 0.4, **PROBE)
+    write(0.01, 0.4, **fine_tuned)
+    evidence = write(0.99, 0.9, **scratch)
     table = tables.BLOCKS["ensemble"](evidence)
-    assert table["mean of three, accuracy %"].tolist() == ["100.0 (100.0–100.0)"]
+    assert table["mean weights"].tolist() == ["0.00 / 0.00 / 1.00"]
+    assert table["ensemble, accuracy %"].tolist() == ["100.0 (100.0–100.0)"]
     assert table["ResNet50-v2, fine-tuned"].str.split().str[0].tolist() == ["0.0"]
-    assert table["mean minus fine-tuned, points"].str.split().str[0].tolist() == ["+100.0"]
+    assert table["ensemble minus fine-tuned, points"].str.split().str[0].tolist() == ["+100.0"]
     assert "+100.0" in claims.ensemble(evidence)
-    other = write(0.9, paths=IMAGES[:50], model="CustomCNN", recipe="s2")
-    assert tables.BLOCKS["ensemble"](other).empty, "it tested other images"
+    worse = tables.BLOCKS["ensemble"](write(0.99, 0.1, **scratch))
+    assert worse["ensemble, accuracy %"].tolist() == ["0.0 (0.0–0.0)"], "the test images were not asked before"
+    assert tables.BLOCKS["ensemble"](write(0.99, 0.9, paths=IMAGES[:50], **scratch)).empty, "it tested other images"
+    assert tables.BLOCKS["ensemble"](write(0.99, 0.9, kept=False, model="AlexNet", recipe="s2")).empty

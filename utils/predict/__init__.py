@@ -1,2 +1,3 @@
 """From a saved model to an answer about a new image: `python -m utils.predict`. `scans.py` reads, `model.py` predicts,
-`calibration.py` and `familiarity.py` say how far to believe it, `answers.py` writes it down."""
+`familiarity.py` and the temperature of `evaluation/calibration.py` say how far to believe it, `answers.py` writes it
+down."""

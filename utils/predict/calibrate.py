@@ -20,11 +20,11 @@ from datasets.reading import read_table
 from datasets.store.index import read_manifest
 from datasets.store.preprocess import RawImage
 from utils.commands import errors_in_one_line
+from utils.evaluation.calibration import calibrated, calibration_error, fit_temperature
 from utils.evaluation.predict import outputs
 from utils.evaluation.screening import SPECIFICITY, threshold_for
 from utils.files import write_atomically
 from utils.predict import shelf, strangers
-from utils.predict.calibration import calibrated, calibration_error, fit_temperature
 from utils.predict.familiarity import FALSE_ALARMS, FAMILIARITY, Familiarity
 from utils.predict.model import BATCH, Prediction, SavedModel
 from utils.predict.strangers import share

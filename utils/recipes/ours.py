@@ -70,7 +70,7 @@ PROBE_FIRST = replace(
     head_from="probe",
     model_args={"head": "standardised"},
 )
-# Tries at more than that, compared on validation patients of fold 0 (`claims.longer_training`).
+# Tries at more than that, compared on validation patients of fold 0 (`claims.fine_tuning_choice`).
 LONGER: dict[str, dict[str, object]] = {
     "probe-first-long": {"epochs": 12},
     "probe-first-deep": {"epochs": 12, "unfreeze": "all"},

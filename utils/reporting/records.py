@@ -39,7 +39,7 @@ from utils.training.environment import git_revision, hardware, versions
 from utils.training.loop import Fit
 
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
-BEST_RECIPE, FINE_TUNED = "probe-first", "fine-tuned"  # a backbone, so named in a table of several models
+BEST_RECIPE, FINE_TUNED = "probe-first-turned", "fine-tuned"  # a backbone, so named in a table of several models
 PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
 POINTING = "pointing.json"  # where a classifier looks, beside its record (`reporting/pointing.py`)
 FINDINGS = ("dataset", "data")  # what every finding of curation has

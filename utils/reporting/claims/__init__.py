@@ -27,6 +27,7 @@ from utils.reporting.claims.segmentation import (
 )
 from utils.reporting.claims.transfer import (
     ensemble,
+    fine_tuning_choice,
     frozen_backbone,
     ingredients,
     linear_probe,
@@ -43,6 +44,7 @@ __all__ = [
     "elsewhere",
     "ensemble",
     "findings_ranked",
+    "fine_tuning_choice",
     "frozen_backbone",
     "gate_overlaps",
     "gate_states",

@@ -98,16 +98,17 @@ def cleaning(evidence: Evidence, model: str = "CustomCNN") -> str:
 
 def elsewhere(evidence: Evidence) -> str:
     """How many tumours a network finds in another collection, beside what it finds by patient in its own."""
-    said = []
-    for record in evidence.headline:
+    said, networks = [], evidence.classifiers + evidence.transfer
+    for record in networks:
         run, found = record["run"], record["metrics"].get("tumour_sensitivity")
-        of = {"dataset": run["dataset"], "model": run["model"], "image_size": run["image_size"]}
-        at_home = find_run(evidence.headline, **of, split="patient", fold=None)
+        of = {name: run[name] for name in ("dataset", "model", "recipe", "pretrained", "image_size")}
+        at_home = find_run(networks, **of, split="patient", fold=None)
         if run["split"] != "external" or not found or not at_home or not record["recipe"]:
             continue
         own = format_ci(at_home["metrics"]["tumour_sensitivity"])
+        name = f"{FINE_TUNED} {run['model']} (`{run['recipe']}`)" if run["pretrained"] else run["model"]
         said.append(
-            f"{run['model']}, trained on `{run['dataset']}`: {format_ci(found)} % of the tumours of "
+            f"{name}, trained on `{run['dataset']}`: {format_ci(found)} % of the tumours of "
             f"`{run['test_on']}`{mark(record)}, by patient {own} % of those of its own data set{mark(at_home)}"
         )
     if not said:

@@ -3,20 +3,22 @@
 from utils.analysis.ablation import compare
 from utils.reporting.claims.common import (
     LEVEL,
+    accuracy_difference,
     bullets,
     by_direction,
     direction,
     found_or_none,
     listed,
     not_run,
+    percent,
     points,
 )
 from utils.reporting.records import PROBE, Evidence
-from utils.reporting.tables.common import BEST_PROBE, format_ci, is_pooled_elsewhere, tested
+from utils.reporting.tables.common import BEST_PROBE, find_run, format_ci, is_pooled_elsewhere, tested
 from utils.reporting.tables.ensemble import ensembles
 from utils.reporting.tables.paired import differences_to_probe
 from utils.reporting.tables.seeds import by_seed
-from utils.reporting.tables.transfer import on_one_budget, pretraining_pairs
+from utils.reporting.tables.transfer import fine_tunings, mean_validation, on_one_budget, pretraining_pairs
 
 OURS = "ours"
 
@@ -80,16 +82,46 @@ def seeds(evidence: Evidence) -> str:
     return bullets("Trained again from other seeds, tested on the same images:", said)
 
 
+def fine_tuning_choice(evidence: Evidence) -> str:
+    """Which way to fine-tune was best on validation patients, and what it gained on all test patients."""
+    runs = fine_tunings(evidence)
+    if not runs:
+        return not_run("several ways to fine-tune one network")
+    best = next(iter(runs))
+    means = [100 * mean_validation(runs[name]) for name in runs]
+    intro = (
+        f"Of {len(runs)} ways to fine-tune ResNet50-v2, `{best}` has the highest accuracy on the validation patients "
+        f"of fold 0 of {listed(f'`{name}`' for name in runs[best])}: {means[0]:.1f} % on average, the others "
+        f"{means[-1]:.1f} to {means[1]:.1f} % (one seed each). "
+    )
+    said = []
+    for record in evidence.transfer:
+        run = record["run"]
+        if run["recipe"] != best or run["seed"] or is_pooled_elsewhere(record, evidence.transfer):
+            continue
+        same = {key: run[key] for key in ("dataset", "split", "fold", "test_on", "model", "image_size", "seed")}
+        before = find_run(evidence.transfer, **same, recipe="probe-first")
+        found = before and accuracy_difference(evidence, record, before)
+        if found and best != "probe-first":
+            said.append(f"`{run['dataset']}`, {tested(record)}: {percent(record)}, {found_or_none(found)}")
+    if not said:
+        return intro.strip()
+    return bullets(f"{intro}On test images, and its difference to `probe-first`:", said)
+
+
 def ensemble(evidence: Evidence) -> str:
-    """What the mean of three unlike networks gains over the fine-tuned one alone."""
+    """What an ensemble, chosen on validation, gains over the fine-tuned network alone."""
     said = []
     for entry in ensembles(evidence):
-        record = entry["members"][0]
+        record, (before, after) = entry["members"][0], (100 * error for error in entry["calibration"])
         where = f"`{record['run']['dataset']}`, {tested(record)}"
-        said.append(f"{where}: {format_ci(entry['accuracy'])} %, {found_or_none(entry['gained'])}")
+        said.append(
+            f"{where}: {format_ci(entry['accuracy'])} %, {found_or_none(entry['gained'])}; the calibration error is "
+            f"{after:.1f} %, of the fine-tuned network {before:.1f} %"
+        )
     if not said:
-        return not_run("the mean of three networks")
-    return bullets("The mean of three networks, and its difference to the fine-tuned one alone:", said)
+        return not_run("an ensemble of three networks that kept their predictions of validation images")
+    return bullets("The ensemble, and its difference to the fine-tuned network alone:", said)
 
 
 def ingredients(evidence: Evidence) -> str:

@@ -37,7 +37,14 @@ from utils.reporting.tables.segmentation import (
     s2_segmentation,
     slices_or_patients,
 )
-from utils.reporting.tables.transfer import backbone_runs, pretraining_gain, pretraining_pairs, probe_runs, recipe_runs
+from utils.reporting.tables.transfer import (
+    backbone_runs,
+    fine_tuning_runs,
+    pretraining_gain,
+    pretraining_pairs,
+    probe_runs,
+    recipe_runs,
+)
 
 __all__ = [
     "BLOCKS",
@@ -54,6 +61,7 @@ __all__ = [
     "external_tests",
     "find_run",
     "findings_runs",
+    "fine_tuning_runs",
     "format_ci",
     "gate_histories",
     "localisation_runs",
@@ -110,6 +118,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "backbones": backbone_runs,
     "probes": probe_runs,
     "paired": against_the_probe,
+    "fine_tunings": fine_tuning_runs,
     "seeds": several_seeds,
     "ensemble": ensemble_runs,
     "starts": pretraining_gain,

@@ -1,12 +1,15 @@
-"""What a mean of three unlike networks gains: their probabilities, image by image, from the committed predictions.
+"""What an ensemble of unlike networks gains: fine-tuned, linear probe, from scratch.
 
-The members are one of each kind (fine-tuned, linear probe, from scratch) and count alike: nothing is chosen, neither on
-validation nor on test images.
+Temperature and weight of each are chosen on the validation images of its split, fold by fold, from the committed
+predictions; the test images are only asked.
 """
 
+import numpy as np
 import pandas as pd
 
+from utils.analysis.ensembling import choose
 from utils.analysis.paired import paired_difference
+from utils.evaluation.calibration import calibration_error
 from utils.evaluation.intervals import mean_interval
 from utils.reporting.records import BEST_RECIPE, Evidence
 from utils.reporting.tables.common import (
@@ -20,47 +23,94 @@ from utils.reporting.tables.common import (
 )
 
 FINE_TUNED = {"model": "ResNet50-v2", "recipe": BEST_RECIPE, "image_size": 224, "seed": 0}
-FROM_SCRATCH = {"model": "CustomCNN", "recipe": "s2", "seed": 0}
+OTHERS = ({"model": BEST_PROBE}, {"model": "CustomCNN", "recipe": "s2", "seed": 0})
+PARTS = ("dataset", "split", "fold", "test_on")
 
 
 def ensembles(evidence: Evidence) -> list[dict]:
-    """Where all three tested the same images: the records of the `members` (fine-tuned, probe, from scratch), the
-    `accuracy` of their mean, and what it `gained` over the fine-tuned one alone."""
-    found = []
+    """A data set and split each: the records of the `members` (fine-tuned first), the `weights` of each by fold, the
+    `accuracy` of the ensemble, what it `gained` over the fine-tuned one alone, and the `calibration` error of the
+    fine-tuned one and of the ensemble.
+
+    Only where all members kept their predictions of the same validation images and tested the same images.
+    """
     every = [r for r in evidence.transfer if FINE_TUNED.items() <= r["run"].items() and not r["old_folds"]]
+    records = {record["id"]: record for record in evidence.records}
+    found = []
     for record in sorted(every, key=lambda r: (r["run"]["dataset"], SPLIT_ORDER[r["run"]["split"]], r["id"])):
-        run = record["run"]
-        same = {key: run[key] for key in ("dataset", "split", "fold", "test_on")}
-        others = [find_run(evidence.classifiers, **same, **who) for who in ({"model": BEST_PROBE}, FROM_SCRATCH)]
-        if is_pooled_elsewhere(record, every) or not all(others) or any(other["old_folds"] for other in others):
+        if is_pooled_elsewhere(record, every):
             continue
-        tables = [evidence.predictions(r).sort_values("path", ignore_index=True) for r in (record, *others)]
-        if any(not table.path.equals(tables[0].path) for table in tables):
+        folds = [_one_fold(evidence, records[one]) for one in record.get("pooled") or [record["id"]]]
+        if not all(folds):
             continue
-        columns = [name for name in tables[0] if name.startswith("p_")]
-        mean = sum(table[columns] for table in tables) / len(tables)
-        predicted = mean.idxmax(axis=1).str.removeprefix("p_")
-        together = tables[0].assign(predicted=predicted)
-        accuracy = mean_interval(together.predicted == together.label, together.group)
-        gained = paired_difference(together, tables[0])
-        found.append({"members": [record, *others], "accuracy": accuracy, "gained": gained})
+        alone, together = (pd.concat([fold[name] for fold in folds], ignore_index=True) for name in ("alone", "all"))
+        members = [record, *(_beside(evidence, record["run"], who) for who in OTHERS)]
+        found.append(
+            {
+                "members": members,
+                "weights": [fold["ensemble"].weights for fold in folds],
+                "accuracy": mean_interval(together.predicted == together.label, together.group),
+                "gained": paired_difference(together, alone),
+                "calibration": (_error(alone), _error(together)),
+            }
+        )
     return found
 
 
 def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
-    """A row a data set and split: the mean of the three, each alone, and the difference to the fine-tuned one."""
+    """A row a data set and split: the ensemble, each member alone, its mean weight, and the calibration error."""
     rows = []
     for entry in ensembles(evidence):
-        fine_tuned, probe, from_scratch = entry["members"]
+        fine_tuned, *others = entry["members"]
+        weights = np.mean(entry["weights"], axis=0)
+        errors = " → ".join(f"{100 * error:.1f}" for error in entry["calibration"])
         rows.append(
             {
                 "data set": fine_tuned["run"]["dataset"],
                 "split": tested(fine_tuned),
-                "mean of three, accuracy %": format_ci(entry["accuracy"]),
+                "ensemble, accuracy %": format_ci(entry["accuracy"]),
                 "ResNet50-v2, fine-tuned": cell(fine_tuned),
-                "its linear probe": cell(probe),
-                "CustomCNN": cell(from_scratch),
-                "mean minus fine-tuned, points": format_ci(entry["gained"], sign=True),
+                "its linear probe": cell(others[0]),
+                "CustomCNN": cell(others[1]),
+                "mean weights": " / ".join(f"{weight:.2f}" for weight in weights),
+                "ensemble minus fine-tuned, points": format_ci(entry["gained"], sign=True),
+                "calibration error %, fine-tuned → ensemble": errors,
             }
         )
     return pd.DataFrame(rows)
+
+
+def _beside(evidence: Evidence, run: dict, who: dict) -> dict | None:
+    found = find_run(evidence.classifiers, **{key: run[key] for key in PARTS}, **who)
+    return found if found and not found["old_folds"] else None
+
+
+def _one_fold(evidence: Evidence, record: dict) -> dict | None:
+    """The members of one split, their ensemble, and the test images asked of the first and of all; None where a member
+    is missing, or was validated or tested on other images."""
+    members = [record, *(_beside(evidence, record["run"], who) for who in OTHERS)]
+    if None in members:
+        return None
+    validated = [evidence.validation(member) for member in members]
+    if any(table is None for table in validated):
+        return None
+    asked = [evidence.predictions(member) for member in members]
+    validated, asked = ([t.sort_values("path", ignore_index=True) for t in tables] for tables in (validated, asked))
+    if any(not t.path.equals(same[0].path) for same in (validated, asked) for t in same):
+        return None
+    columns = [name for name in validated[0] if name.startswith("p_")]
+    if any(name not in asked[0] for name in columns):
+        return None  # an external set that says less than these networks
+    classes = np.array([name.removeprefix("p_") for name in columns])
+    truth = pd.Categorical(validated[0].label, classes).codes
+    ensemble = choose([table[columns].to_numpy() for table in validated], truth)
+    probabilities = ensemble([table[columns].to_numpy() for table in asked])
+    together = asked[0].assign(predicted=classes[probabilities.argmax(1)])
+    together[columns] = probabilities
+    return {"members": members, "ensemble": ensemble, "alone": asked[0], "all": together}
+
+
+def _error(table: pd.DataFrame) -> float:
+    columns = [name for name in table if name.startswith("p_")]
+    truth = pd.Categorical(table.label, [name.removeprefix("p_") for name in columns]).codes
+    return calibration_error(table[columns].to_numpy(), truth.astype(np.int64))

@@ -1,9 +1,12 @@
 """Tables of transfer learning: backbones, pretrained against from scratch, recipes."""
 
+import statistics
+
 import pandas as pd
 
 from utils.analysis.ablation import compare
 from utils.recipes import RECIPES
+from utils.recipes.ours import LONGER
 from utils.reporting.records import PROBE, Evidence
 from utils.reporting.tables.common import (
     NONE,
@@ -153,6 +156,47 @@ def on_one_budget(evidence: Evidence) -> list[dict[str, dict[int, dict]]]:
         for _, runs in sorted(found.items())
         if "ours" in runs and len(runs) > 2
     ]
+
+
+def fine_tunings(evidence: Evidence) -> dict[str, dict[str, dict]]:
+    """Fold 0 of ResNet50-v2 under each way to fine-tune it from its probe: recipe → data set → record, the best by mean
+    validation accuracy first; only data sets where all of them were run."""
+    found: dict[str, dict[str, dict]] = {}
+    for name in ("probe-first", *LONGER):
+        of = {"model": "ResNet50-v2", "recipe": name, "image_size": 224, "split": "patient", "fold": 0, "seed": 0}
+        for dataset in dict.fromkeys(r["run"]["dataset"] for r in evidence.transfer):
+            record = find_run(evidence.transfer, dataset=dataset, **of)
+            if record and not record["old_folds"]:
+                found.setdefault(name, {})[dataset] = record
+    common = set.intersection(*(set(runs) for runs in found.values())) if len(found) > len(LONGER) else set()
+    kept = {name: {d: runs[d] for d in sorted(common)} for name, runs in found.items() if common}
+    return dict(sorted(kept.items(), key=lambda item: -mean_validation(item[1])))
+
+
+def mean_validation(runs: dict[str, dict]) -> float:
+    """Validation accuracy, the mean over data sets."""
+    return statistics.mean(record["training"]["val_accuracy"] for record in runs.values())
+
+
+def fine_tuning_runs(evidence: Evidence) -> pd.DataFrame:
+    """A row a way to fine-tune ResNet50-v2: accuracy on the validation patients of fold 0, which chose, and on its test
+    patients, which did not."""
+    rows = []
+    for name, runs in fine_tunings(evidence).items():
+        record = next(iter(runs.values()))
+        validated = {f"{d}, validation %": f"{100 * r['training']['val_accuracy']:.1f}" for d, r in runs.items()}
+        rows.append(
+            {
+                "recipe": name,
+                "epochs": record["training"]["epochs"],
+                "unfrozen": f"{record['trainable'] / 1e6:.1f} M",
+                "augmentation": record["recipe"]["augmentation"],
+                **validated,
+                "mean": f"{100 * mean_validation(runs):.1f}",
+                **{f"{d}, test %": cell(r) for d, r in runs.items()},
+            }
+        )
+    return pd.DataFrame(rows)
 
 
 def recipe_runs(evidence: Evidence) -> pd.DataFrame:
