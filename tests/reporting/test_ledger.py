@@ -227,6 +227,24 @@ def test_other_runs_of_the_tables_follow_the_plan():
     assert row.epochs == 8 and row.parameters()["epochs"] == "8" and row.runs() == [Run(**other["run"])]
 
 
+def test_what_no_record_had_is_why_a_row_was_not_done():
+    """Weights and files that were never at hand, by the records; else it is computing time."""
+    tuned = {"recipe": "s1", "image_size": 224, "pretrained": True}
+    plan = [
+        published_row(model="ResNet50-v2", **tuned),
+        published_row(model="VGG19", **tuned),
+        published_row(dataset="remind", split="patient", fold=0, model="ResNet50-v2", **tuned),
+        published_row(split="external", test_on="br35h"),
+    ]
+    known = record(published_row(model="ResNet50-v2", **tuned | {"recipe": "s3"}))
+    assert [entry.obstacle for entry in entries(plan, [known])][:4] == [
+        "computing time",
+        "ImageNet weights of VGG19 were not at hand",
+        "the files of `remind` were not at hand",
+        "the files of `br35h` were not at hand",
+    ]
+
+
 def test_the_committed_list_does_not_depend_on_the_machine(elsewhere, monkeypatch):
     row, path = published_row(), elsewhere / "ledger.md"
     (row.runs()[0].folder).mkdir(parents=True)

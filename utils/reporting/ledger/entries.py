@@ -34,6 +34,17 @@ class Entry:
     def lacks(self) -> str:
         return "" if self.state == DONE else self.unknown or lacks(self.row)
 
+    @cached_property
+    def obstacle(self) -> str:
+        """What no record had yet, by the committed records alone: the files of the data set, or the weights."""
+        runs = [record["run"] for record in self.records]
+        for name in filter(None, (self.row["dataset"], self.row["test_on"])):
+            if not any(name in (run["dataset"], run["test_on"]) for run in runs):
+                return f"the files of `{name}` were not at hand"
+        if self.row["pretrained"] and not any(r["model"] == self.row["model"] and r["pretrained"] for r in runs):
+            return f"ImageNet weights of {self.row['model']} were not at hand"
+        return "computing time"
+
     def cost(self, gpu: bool) -> Cost | None:
         return None if self.unknown else cost(self.row, self.records, gpu)
 

@@ -58,11 +58,13 @@ def markdown(found: Sequence[Entry]) -> str:
 
 def _cells(entry: Entry) -> dict[str, object]:
     value, on_gpu = entry.cost(False), entry.cost(True)
+    state = entry.unknown or state_of(entry.row, here=False)
     sources = dict.fromkeys(f"`{cost.source}`" for cost in (value, on_gpu) if cost)
     return {
         "row": entry.index,
         "run": f"`{entry.row.name}`",
-        "state": entry.unknown or state_of(entry.row, here=False),
+        "state": state,
+        "why not done": "" if state == DONE else entry.obstacle,
         "core-hours": amount(value),
         "GPU-minutes": amount(on_gpu),
         "measured from": ", ".join(sources),
