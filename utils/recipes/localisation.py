@@ -29,6 +29,8 @@ def _step(name: str, changes: dict[str, object]) -> Recipe:
     return replace(FROM_OUTLINE, name=name, **changes)
 
 
+# Beside the three steps: the augmentation that was best for fine-tuning (`claims.fine_tuning_choice`).
+BEYOND: dict[str, dict[str, object]] = {"from-outline-turned": {"augmentation": "turned"}}
 RECIPES: dict[str, dict[str, Recipe]] = {
-    name: {"OutlineClassifier": _step(name, changes)} for name, changes in STEPS.items()
+    name: {"OutlineClassifier": _step(name, changes)} for name, changes in (STEPS | BEYOND).items()
 }

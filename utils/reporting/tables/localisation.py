@@ -65,7 +65,7 @@ def network(run: dict) -> str:
 
 def localisation_budgets(evidence: Evidence) -> list[dict[str, dict[int, dict]]]:
     """Runs of the three steps that can be compared: recipe → seed → record, the plain classifier first."""
-    found = budgets(evidence.localisation, PLAIN)
+    found = budgets([record for record in evidence.localisation if record["run"]["recipe"] in STEPS], PLAIN)
     return [{name: runs[name] for name in STEPS if name in runs} for runs in found]
 
 
