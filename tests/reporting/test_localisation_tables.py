@@ -114,7 +114,7 @@ def test_steps_are_compared_with_the_plain_classifier_image_by_image(step):
     assert len(table) == 3 and (table.seeds == 1).all(), "only seeds that all steps have"
     assert (tables.localisation_runs(step("from-outline", 38, seed=1)).seeds == 2).all()
     beyond = tables.localisation_runs(step("from-outline-turned", 39))
-    assert beyond.step.tolist()[-1] == "from-outline-turned" and beyond.seeds.tolist() == [2, 2, 2, 1], "a try beside it"
+    assert beyond.step.tolist()[-1] == "from-outline-turned" and beyond.seeds.tolist() == [2, 2, 2, 1]
 
 
 def test_the_command_measures_the_test_images_of_the_record(roots, capsys):
