@@ -60,8 +60,7 @@ def linear_probe(evidence: Evidence) -> str:
         f"difference is shown (paired test, p < {LEVEL} after correction for the number of comparisons; one seed each; "
         "many networks were trained for fewer epochs, and on smaller images, than in the original projects)"
     )
-    better = [*groups[1], *groups[0]]
-    return bullets(f"{intro}. Not worse:", better) if better else f"{intro}."
+    return bullets(f"{intro}. Better:", groups[1]) if groups[1] else f"{intro}."
 
 
 def seeds(evidence: Evidence) -> str:
