@@ -105,7 +105,9 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
                     "so by chance": format_ci(looked["near_area"]) if looked else NONE,
                     "1-NN": cell(
                         find_run(
-                            evidence.classification, **{k: run[k] for k in ("dataset", "split", "fold")}, model="1-NN"
+                            evidence.classification,
+                            **{k: run[k] for k in ("dataset", "split", "fold", "test_on")},
+                            model="1-NN",
                         )
                     ),
                 }

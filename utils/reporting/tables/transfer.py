@@ -124,7 +124,7 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
         found = compare(
             {start: {0: record} for start, record in pair.items()}, evidence.predictions, reference="scratch"
         )
-        same = {key: run[key] for key in ("dataset", "split", "fold")}
+        same = {key: run[key] for key in ("dataset", "split", "fold", "test_on")}
         rows.append(
             {
                 "data set": run["dataset"],
