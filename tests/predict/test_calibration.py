@@ -20,7 +20,7 @@ from utils.predict import evidence, strangers
 from utils.predict.familiarity import FAMILIARITY, Familiarity
 from utils.predict.model import SavedModel
 from utils.recipes import get_recipe
-from utils.reporting.records import save_run
+from utils.reporting.records import VALIDATION, save_run, write_predictions
 from utils.reporting.runs import Run
 from utils.reporting.weights import CARD, WEIGHTS
 from utils.training.data import load_data
@@ -128,6 +128,24 @@ def test_other_images_than_those_of_its_validation_are_refused(trained, roots, t
     assert "1 images are not in 'phantom', first elsewhere" in capsys.readouterr().err
     assert command.main([trained.name, "--strangers", "X=nowhere/*.png"]) == 1
     assert "no file is named so" in capsys.readouterr().err
+
+
+def test_kept_predictions_of_validation_images_say_whether_images_and_weights_are_the_run_s(trained, roots, capsys):
+    folder = roots / "saved_metrics/classification/phantom" / trained.name
+    split, manifest = make_split("phantom", "patient", val_fraction=SHARE), read_manifest("phantom")
+    val = ImageDataset("phantom", split.val, image_size=64)
+    found = trained.predict(val.batch(range(len(val)))["image"]).probabilities
+    groups = split.groups[split.val]
+    kept = prediction_table("phantom", split.val, groups, val.classes, found)
+    write_predictions(folder / VALIDATION, kept)
+    (folder / "history.csv").write_text((folder / "history.csv").read_text().replace("val_accuracy", "val_other"))
+    assert command.main([trained.name]) == 0, "these say more than the accuracy"
+    others = [c for c in val.classes if c != kept.predicted[0]]
+    write_predictions(folder / VALIDATION, kept.assign(predicted=others[0]))
+    capsys.readouterr()
+    assert command.main([trained.name]) == 1 and "of its answers are others than in" in capsys.readouterr().err
+    write_predictions(folder / VALIDATION, kept.assign(path=[manifest.path[r] for r in split.train[: len(kept)]]))
+    assert command.main([trained.name]) == 1 and "not those that it was validated on" in capsys.readouterr().err
 
 
 def test_a_model_of_earlier_folds_needs_its_own_images(trained, monkeypatch, capsys):
