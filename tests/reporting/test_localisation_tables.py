@@ -142,6 +142,12 @@ def test_the_command_measures_the_test_images_of_the_record(roots, capsys):
     before = (run.metrics_folder / POINTING).stat().st_mtime_ns
     assert pointing.main([run.id]) == 0 and "measured before" in capsys.readouterr().out
     assert (run.metrics_folder / POINTING).stat().st_mtime_ns == before
+    card = run.weights_folder / "card.json"
+    facts = json.loads(card.read_text())
+    card.write_text(json.dumps(facts | {"arguments": facts["arguments"] | {"named_from": "outline"}}))
+    assert pointing.main([]) == 0 and run.id not in capsys.readouterr().out, "its outline shows where it reads"
+    assert pointing.main([run.id, "--anew"]) == 1 and "named from its outline" in capsys.readouterr().err
+    card.write_text(json.dumps(facts))
     (run.metrics_folder / METRICS).unlink()
     assert pointing.main([run.id, "--anew"]) == 1 and "has no record" in capsys.readouterr().err
 

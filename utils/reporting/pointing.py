@@ -38,9 +38,15 @@ def measure(path: Path, evidence: Evidence, resamples: int = 1000) -> Path:
     Returns the path of `pointing.json`.
 
     Raises:
-        DataError: no record of the run, a data set that is not here, or one without masks.
+        DataError: no record of the run, a data set that is not here or has no masks, or a network that is named from
+            its outline.
     """
     card = read_json(path.with_name(CARD))
+    if from_outline(card):
+        raise DataError(
+            f"{path.parent.name}: named from its outline, which shows where it read, while Grad-CAM weighs all places "
+            "alike; `outline` in its record says how often that lies in the tumour"
+        )
     records = [record for record in evidence.records if record["id"] == path.parent.name]
     if not records:
         raise DataError(f"{path}: saved_metrics/ has no record of '{path.parent.name}', so its test set is not known")
@@ -139,9 +145,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def every_classifier() -> list[Path]:
-    """The weights of all classifiers in `saved_models/`."""
+    """The weights of all classifiers in `saved_models/` but those that are named from their outline."""
     root = output_root() / "saved_models"
-    return [path for task in CLASSIFIERS for path in sorted(root.glob(f"{task}/*/*/{WEIGHTS}"))]
+    paths = [path for task in CLASSIFIERS for path in sorted(root.glob(f"{task}/*/*/{WEIGHTS}"))]
+    return [path for path in paths if not from_outline(read_json(path.with_name(CARD)))]
+
+
+def from_outline(card: dict) -> bool:
+    """Whether the network with a card is an `OutlineClassifier` that weighs the places by its outline."""
+    return card["arguments"].get("named_from") == "outline"
 
 
 if __name__ == "__main__":
