@@ -113,7 +113,8 @@ RUNS = {
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.split("/")[-1])
 def test_publishers_files_are_predicted_as_committed(run, real_sets):
     """From the publisher's own file to the probabilities in saved_metrics/, which have five digits. Those of a GPU,
-    whose convolutions round float32 to TF32, differ from those of a CPU by up to a thousandth."""
+    whose convolutions round float32 to TF32, differ from those of a CPU by less than a hundredth (measured: .004 at
+    most on 1,406 images)."""
     model = SavedModel(REPO / "saved_models" / run)
     table = pd.read_csv(REPO / "saved_metrics" / run / "predictions.csv.gz").sample(16, random_state=0)
     name = run.split("/")[1]
@@ -123,7 +124,7 @@ def test_publishers_files_are_predicted_as_committed(run, real_sets):
     found = model.predict(model.prepare(raws)).probabilities
     expected = table[[f"p_{name}" for name in model.classes]].to_numpy()
     on_gpu = json.loads((REPO / "saved_metrics" / run / "metrics.json").read_text()).get("hardware", {}).get("gpu")
-    differs = np.abs(found - expected).max(1) > (2e-3 if on_gpu else 2e-5)
+    differs = np.abs(found - expected).max(1) > (1e-2 if on_gpu else 2e-5)
     if RUNS[run] is cheng:  # where the crop was widened to hold the tumour, a new image cannot be cropped so
         assert differs.mean() < 0.2
     else:
