@@ -50,9 +50,13 @@ def resolution(evidence: Evidence) -> str:
     if not small or not large:
         return not_run(f"{MODEL} at {STEPS_AT} and at {FULL_SIZE} pixels")
     dice = [percent(record, "dice") for record in (small, large)]
+    epochs = [record["training"]["epochs"] for record in (small, large)]
+    found = dice_difference(evidence, large, small)
+    both = " The difference is that of pixels and epochs together." if found and len(set(epochs)) > 1 else ""
     return explained(
-        f"{MODEL} reaches a Dice of {dice[0]} at {STEPS_AT} pixels and {dice[1]} at {FULL_SIZE}; patient by patient, "
-        f"{found_or_none(dice_difference(evidence, large, small))}. One seed."
+        f"{MODEL} reaches a Dice of {dice[0]} at {STEPS_AT} pixels ({epochs[0]} epochs) and {dice[1]} at {FULL_SIZE} "
+        f"({epochs[1]} epochs); patient by patient, {found_or_none(found)}.{both} "
+        "One seed."
     )
 
 
