@@ -61,6 +61,9 @@ def test_resolution_and_slice_wise_split_claim_no_more_than_their_intervals(put_
     nearest, network = claims.slice_wise_split(evidence).split("; ")
     assert "1-NN mask" in nearest and "(the intervals do not overlap)" in nearest
     assert "AttentionUNet" in network and "(the intervals overlap, so no difference is shown)" in network
+    assert "Folds differ" not in network, "one fold alone says nothing of the others"
+    evidence = put_segmenter(masks(0.9 + NOISE / 10, SIZE), recipe="ours", image_size=128, fold=None)
+    assert "Folds differ, too: at 128 pixels AttentionUNet reaches" in claims.slice_wise_split(evidence)
 
 
 def test_gates_are_named_as_they_are(put_segmenter):
