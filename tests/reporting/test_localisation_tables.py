@@ -117,6 +117,21 @@ def test_steps_are_compared_with_the_plain_classifier_image_by_image(step):
     assert beyond.step.tolist()[-1] == "from-outline-turned" and beyond.seeds.tolist() == [2, 2, 2, 1]
 
 
+def test_the_nearest_neighbour_beside_an_external_test_is_that_of_the_same_set(put):
+    def write(model: str, test_on: str, right: int, **of):
+        run = Run(dataset="brain-tumor-mri", split="external", test_on=test_on, model=model, **of)
+        recipe = {"epochs": 6} if model == "OutlineClassifier" else None
+        training = recipe and {"epochs": 6, "seconds": 60.0, "val_accuracy": 0.9}
+        metrics = {"accuracy": entry(right / 40)}
+        return put(run, table_of(np.arange(40) < right), recipe=recipe, training=training, metrics=metrics)
+
+    write("1-NN", "sartaj", 10, recipe="none")
+    evidence = write("OutlineClassifier", "navoneel", 30, recipe="name-only", pretrained=True)
+    assert tables.localisation_runs(evidence)["1-NN"].tolist() == ["–"], "another set's is not shown"
+    evidence = write("1-NN", "navoneel", 20, recipe="none")
+    assert tables.localisation_runs(evidence)["1-NN"][0].startswith("50.0")
+
+
 def test_the_command_measures_the_test_images_of_the_record(roots, capsys):
     run = Run(dataset="phantom", split="patient", image_size=64)
     torch.manual_seed(0)
