@@ -27,6 +27,7 @@ from datasets.store.index import fingerprint
 from utils.recipes.recipe import Recipe
 from utils.training.checkpoint import Checkpoint, TrainingPaused, state_of
 from utils.training.finetuning import freeze, parameter_groups
+from utils.training.graphs import recorded
 from utils.training.identity import Identity, identity_of, recipe_facts
 from utils.training.loading import epoch_seed, make_loader
 from utils.training.lock import held
@@ -179,30 +180,31 @@ def fit_stage(
 
     by_batch = scheduler.step if scheduler and recipe.schedule_step == "batch" else None
 
-    for epoch in range(len(history), recipe.epochs):
-        if stalled(history, f"val_{task.monitor}", recipe.patience):
-            break
-        checkpoint.compare_conditions(epoch + 1)
-        epoch_started = time.monotonic()
-        set_seed(epoch_seed(seed, epoch), device_specific=True)
-        train_loader.set_epoch(epoch)
-        row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
-        row |= train_epoch(
-            prepared, task, train_loader, optimizer, accelerator, title(epoch, recipe), by_batch, recipe.accumulate
-        )
-        row |= validate(prepared, task, val_loader, accelerator)
-        refuse_poisoned(row["val_loss"], model, task, title(epoch, recipe), accelerator)
-        if scheduler and not by_batch:
-            scheduler.step(*([row["val_loss"]] if isinstance(scheduler, ReduceLROnPlateau) else []))
-        row |= callback(model, epoch + 1) if callback else {}
-        row["seconds"] = time.monotonic() - epoch_started
-        history.append(row)
-        if recipe.select == "last" or best is None or row[f"val_{task.monitor}"] > best["value"]:
-            best = {"epoch": epoch + 1, "value": row[f"val_{task.monitor}"], "model": state_of(model)}
-        checkpoint.save(model, task, optimizer, scheduler, history, best)
-        report(row, recipe, accelerator)
-        if (more_follows or len(history) < recipe.epochs) and checkpoint.stop_wanted(started, time_budget):
-            raise TrainingPaused(f"after epoch {epoch + 1} of {recipe.epochs}; run the same again to resume")
+    with recorded(prepared, accelerator, recipe.accumulate):
+        for epoch in range(len(history), recipe.epochs):
+            if stalled(history, f"val_{task.monitor}", recipe.patience):
+                break
+            checkpoint.compare_conditions(epoch + 1)
+            epoch_started = time.monotonic()
+            set_seed(epoch_seed(seed, epoch), device_specific=True)
+            train_loader.set_epoch(epoch)
+            row = {"epoch": epoch + 1, "lr": optimizer.param_groups[0]["lr"]}
+            row |= train_epoch(
+                prepared, task, train_loader, optimizer, accelerator, title(epoch, recipe), by_batch, recipe.accumulate
+            )
+            row |= validate(prepared, task, val_loader, accelerator)
+            refuse_poisoned(row["val_loss"], model, task, title(epoch, recipe), accelerator)
+            if scheduler and not by_batch:
+                scheduler.step(*([row["val_loss"]] if isinstance(scheduler, ReduceLROnPlateau) else []))
+            row |= callback(model, epoch + 1) if callback else {}
+            row["seconds"] = time.monotonic() - epoch_started
+            history.append(row)
+            if recipe.select == "last" or best is None or row[f"val_{task.monitor}"] > best["value"]:
+                best = {"epoch": epoch + 1, "value": row[f"val_{task.monitor}"], "model": state_of(model)}
+            checkpoint.save(model, task, optimizer, scheduler, history, best)
+            report(row, recipe, accelerator)
+            if (more_follows or len(history) < recipe.epochs) and checkpoint.stop_wanted(started, time_budget):
+                raise TrainingPaused(f"after epoch {epoch + 1} of {recipe.epochs}; run the same again to resume")
 
     model.load_state_dict(best["model"])
     return Fit(pd.DataFrame(history), best["epoch"], changes=checkpoint.changes, conditions=checkpoint.conditions)

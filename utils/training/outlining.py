@@ -116,7 +116,7 @@ class Outlining(nn.Module):
     def metrics(self) -> MetricCollection:
         """Fresh metrics for one pass: both raw losses and their sum `loss`, accuracy, F1, and Dice where there is an
         outline."""
-        same = {"num_classes": self.num_classes, "sync_on_compute": False}
+        same = {"num_classes": self.num_classes, "sync_on_compute": False, "validate_args": False}
         named = {
             "accuracy": MulticlassAccuracy(average="micro", **same),
             "f1": MulticlassF1Score(average="macro", **same),

@@ -83,8 +83,9 @@ class Classification(FromImage):
 
     def metrics(self) -> MetricCollection:
         """Fresh metrics for one pass; `update(logits, labels)`, then `compute()`."""
-        # Every process sees the gathered outputs, so the metrics must not gather them again.
-        same = {"num_classes": self.num_classes, "sync_on_compute": False}
+        # Every process sees the gathered outputs, so the metrics must not gather them again; torchmetrics' own checks
+        # of labels would wait for the GPU at every batch.
+        same = {"num_classes": self.num_classes, "sync_on_compute": False, "validate_args": False}
         return MetricCollection(
             {
                 "loss": MeanLoss(self.loss),
@@ -235,7 +236,7 @@ class MultiTask(nn.Module):
 
     def metrics(self) -> MetricCollection:
         """Fresh metrics for one pass: every raw loss and their sum `loss`, accuracy and F1 of S0's decision."""
-        same = {"num_classes": self.num_classes, "sync_on_compute": False}
+        same = {"num_classes": self.num_classes, "sync_on_compute": False, "validate_args": False}
         decided = {
             "accuracy": MulticlassAccuracy(average="micro", **same),
             "f1": MulticlassF1Score(average="macro", **same),
