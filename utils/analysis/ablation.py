@@ -15,17 +15,25 @@ from utils.recipes import RECIPES
 REFERENCE = "s0"
 
 
-def budgets(records: Sequence[dict], reference: str = REFERENCE) -> list[dict[str, dict[int, dict]]]:
+def one_fold(record: dict) -> bool:
+    """Whether a run was tested on the patients of one fold."""
+    return record["run"]["split"] == "patient" and record["run"]["fold"] is not None
+
+
+def budgets(
+    records: Sequence[dict], reference: str = REFERENCE, which: Callable[[dict], bool] = one_fold
+) -> list[dict[str, dict[int, dict]]]:
     """Sets of runs that can be compared: recipe → seed → record, `reference` first, all recipes with the same seeds.
 
-    They share the data set, a patient fold, size, width, initial weights and epochs, and `reference` is among them.
+    They share what they were trained and tested on, size, width, initial weights and epochs, and `reference` is among
+    them. `which`: whether a record is asked for at all.
     """
     found: dict[tuple, dict[str, dict[int, dict]]] = {}
     for record in records:
         run = record["run"]
-        if run["split"] == "patient" and run["fold"] is not None:
-            alike = ("dataset", "fold", "image_size", "n_filters")
-            key = (*(run[name] for name in alike), str(run["pretrained"]), record["training"]["epochs"])
+        if which(record):
+            alike = ("dataset", "split", "test_on", "fold", "image_size", "n_filters", "pretrained")
+            key = (*(str(run[name]) for name in alike), record["training"]["epochs"])
             found.setdefault(key, {}).setdefault(run["recipe"], {})[run["seed"]] = record
     kept = []
     for _, recipes in sorted(found.items()):

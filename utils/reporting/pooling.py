@@ -14,6 +14,7 @@ from datasets.labels import classes_of
 from utils.evaluation.classification import evaluate
 from utils.evaluation.findings import evaluate_findings
 from utils.evaluation.intervals import number
+from utils.evaluation.outlining import evaluate_outlines
 from utils.evaluation.screening import screening
 from utils.evaluation.segmentation import evaluate_masks
 from utils.reporting.intact import read_record
@@ -67,6 +68,8 @@ def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) ->
         result = evaluate(table, classes_of(run.dataset, run.target), resamples)
         if "screened" in table:
             result["screening"] = screening(table, resamples)
+        if run.task == "localisation":
+            result["outline"] = evaluate_outlines(table, resamples)
         if all("anomaly" in record for record in records):
             # Each fold has its own network, so errors are not ranked across folds: the mean of their AUCs.
             found = pd.DataFrame(

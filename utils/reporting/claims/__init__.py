@@ -15,7 +15,12 @@ from utils.reporting.claims.classification import (
 )
 from utils.reporting.claims.curation import patients_on_both_sides
 from utils.reporting.claims.findings import findings_ranked
-from utils.reporting.claims.localisation import localisation_steps, looks_at_tumour
+from utils.reporting.claims.localisation import (
+    localisation_steps,
+    looks_at_tumour,
+    outline_against_best,
+    outlines_elsewhere,
+)
 from utils.reporting.claims.multitask import balances, multitask_ablation, multitask_by_split, reconstruction_error
 from utils.reporting.claims.segmentation import (
     dice_loss,
@@ -55,6 +60,8 @@ __all__ = [
     "looks_at_tumour",
     "multitask_ablation",
     "multitask_by_split",
+    "outline_against_best",
+    "outlines_elsewhere",
     "patients_on_both_sides",
     "pretraining",
     "reconstruction_error",

@@ -1,13 +1,26 @@
 """Sentences on where networks look, and on the network that outlines first."""
 
 from utils.analysis.ablation import compare
+from utils.analysis.paired import corrected
 from utils.evaluation.pointing import TOLERANCE
-from utils.reporting.claims.common import bullets, direction, explained, found_or_none, listed, not_run
-from utils.reporting.records import Evidence
-from utils.reporting.tables.common import format_ci, tested
-from utils.reporting.tables.localisation import PLAIN, by_pointing, localisation_budgets, network
+from utils.evaluation.screening import SPECIFICITY
+from utils.reporting.claims.common import (
+    accuracy_difference,
+    bullets,
+    by_direction,
+    direction,
+    explained,
+    found_or_none,
+    listed,
+    not_run,
+    percent,
+)
+from utils.reporting.records import BEST_RECIPE, Evidence
+from utils.reporting.tables.common import find_run, format_ci, tested
+from utils.reporting.tables.localisation import PLAIN, by_pointing, localisation_budgets, network, sensitivities
 
 LOW = 0.9  # accuracy above which a network that does not look at the tumour is named
+WORDS = {"with-masks": "with outlines as well", "from-outline": "when named from the outline"}
 
 
 def looks_at_tumour(evidence: Evidence) -> str:
@@ -54,20 +67,95 @@ def localisation_steps(evidence: Evidence) -> str:
     said = []
     for runs in localisation_budgets(evidence):
         found = compare(runs, evidence.predictions, reference=PLAIN)
-        run, seeds = next(iter(runs[PLAIN].values()))["run"], len(runs[PLAIN])
-        where = f"`{run['dataset']}`, {tested(next(iter(runs[PLAIN].values())))}, {seeds} seed{'s' * (seeds > 1)}"
+        first, seeds = next(iter(runs[PLAIN].values())), len(runs[PLAIN])
+        where = f"`{first['run']['dataset']}`, {tested(first)}, {seeds} seed{'s' * (seeds > 1)}"
         parts = [f"name only {share(found[PLAIN]['accuracy'])}"]
-        for name, words in (("with-masks", "with outlines as well"), ("from-outline", "named from the outline")):
-            if name not in runs:
-                continue
-            record = next(iter(runs[name].values()))
-            outline, gain = record["outline"], found_or_none(found[name]["difference"])
-            parts.append(
-                f"{words} {share(found[name]['accuracy'])} ({gain}; Dice {share(outline['dice'])}, the outline's "
-                f"maximum inside the tumour in {share(outline['pointing'])})"
-            )
+        for name, words in WORDS.items():
+            if name in runs:
+                outline = next(iter(runs[name].values()))["outline"]
+                facts = [found_or_none(found[name]["difference"])]
+                if "dice" in outline:
+                    facts.append(
+                        f"Dice {share(outline['dice'])}, the outline's maximum inside the tumour in "
+                        f"{share(outline['pointing'])}"
+                    )
+                parts.append(f"{words} {share(found[name]['accuracy'])} ({'; '.join(facts)})")
         said.append(f"{where}: {'; '.join(parts)}")
     if not said:
         return not_run("the ablation of outlines")
     first = "Accuracy, and its difference to the plain classifier of the same training, image by image:"
+    return explained(bullets(first, said))
+
+
+def outlines_elsewhere(evidence: Evidence) -> str:
+    """Whether outlines make a network find more tumours of another data set."""
+    said = []
+    for runs in localisation_budgets(evidence):
+        run = next(iter(runs[PLAIN].values()))["run"]
+        found = sensitivities(runs, evidence) if run["split"] == "external" else {}
+        if len(found) < 2:
+            continue
+        parts = [f"name only {share(found[PLAIN]['sensitivity'])} ({_by_seed(found[PLAIN]['seeds'])})"]
+        for name, words in WORDS.items():
+            if name in found:
+                facts = f"{_by_seed(found[name]['seeds'])}; {found_or_none(found[name]['difference'])}"
+                parts.append(f"{words} {share(found[name]['sensitivity'])} ({facts})")
+        verdict = listed(_verdicts({name: found[name]["difference"] for name in WORDS if name in found}))
+        apart = max(max(one["seeds"]) - min(one["seeds"]) for one in found.values())
+        if apart > max(abs(one["difference"]["value"]) for one in found.values()):
+            verdict += f" (seeds lie up to {100 * apart:.1f} points apart, further than the steps)"
+        said.append(
+            f"`{run['dataset']}` to `{run['test_on']}`: {verdict}; {'; '.join(parts)}. With {found[PLAIN]['healthy']} "
+            "healthy test images, what specificity this costs there cannot be told"
+        )
+    if not said:
+        return not_run("outlines on another data set")
+    first = (
+        f"Tumours that are called one, at the threshold that validation chose for a specificity of "
+        f"{100 * SPECIFICITY:.0f} %:"
+    )
+    return bullets(first, said)
+
+
+def _verdicts(differences: dict[str, dict]) -> list[str]:
+    """What the differences to the plain classifier say, those without a difference last."""
+    of = by_direction(differences)
+    words = {1: "more are found", -1: "fewer are found", 0: "no difference is shown"}
+    parts = [f"{words[way]} {listed(WORDS[name] for name in of[way])}" for way in (1, -1, 0) if of[way]]
+    return parts if of[1] else ["outlines are not shown to help", *parts]
+
+
+def _by_seed(values: list[float]) -> str:
+    if len(values) == 1:
+        return "one seed"
+    return f"{100 * min(values):.1f} to {100 * max(values):.1f} over {len(values)} seeds"
+
+
+def outline_against_best(evidence: Evidence) -> str:
+    """The network that is named from its outline, against the best plain classifier, on all folds."""
+    compared = []
+    for record in evidence.localisation:
+        run = record["run"]
+        if run["recipe"] != "from-outline" or not record.get("pooled"):
+            continue
+        best = find_run(
+            evidence.transfer,
+            **{name: run[name] for name in ("dataset", "split", "fold")},
+            model="ResNet50-v2",
+            recipe=BEST_RECIPE,
+            image_size=224,
+            pretrained=True,
+        )
+        difference = accuracy_difference(evidence, record, best) if best else None
+        compared += [(record, best, difference)] if difference else []
+    if not compared:
+        return not_run("the network named from its outline, on all folds")
+    p = corrected([difference["p"] for *_, difference in compared])
+    said = [
+        f"`{record['run']['dataset']}`, {tested(record)}: {percent(record)}; ResNet50-v2, fine-tuned (`{BEST_RECIPE}`, "
+        f"{best['run']['image_size']} pixels), {percent(best)}; "
+        + found_or_none(difference | {"p_corrected": float(value)})
+        for (record, best, difference), value in zip(compared, p, strict=True)
+    ]
+    first = "Named from the outline (128 pixels), against the best plain classifier, image by image, one seed each:"
     return explained(bullets(first, said))

@@ -19,7 +19,12 @@ from utils.reporting.tables.common import find_run, format_ci
 from utils.reporting.tables.curation import class_shift, nearest_neighbour, patient_folds, shortcut_accuracy
 from utils.reporting.tables.ensemble import ensemble_runs
 from utils.reporting.tables.findings import by_finding, findings_runs
-from utils.reporting.tables.localisation import localisation_runs, pointing_groups, pointing_runs
+from utils.reporting.tables.localisation import (
+    localisation_runs,
+    pointing_groups,
+    pointing_runs,
+    tumours_elsewhere,
+)
 from utils.reporting.tables.multitask import ablation_runs, balance_effects, multitask_runs
 from utils.reporting.tables.paired import against_the_probe
 from utils.reporting.tables.projects import project_rows
@@ -89,6 +94,7 @@ __all__ = [
     "several_seeds",
     "shortcut_accuracy",
     "slices_or_patients",
+    "tumours_elsewhere",
     "undone_shortcuts",
 ]
 
@@ -129,4 +135,5 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "pointing": pointing_runs,
     "pointing_groups": pointing_groups,
     "localisation": localisation_runs,
+    "tumours_elsewhere": tumours_elsewhere,
 }

@@ -1,9 +1,11 @@
 """Tables of where networks look: committed classifiers against the outlines, and the network that outlines first."""
 
+import numpy as np
 import pandas as pd
 
 from datasets.catalog import CLASSES, HEALTHY
 from utils.analysis.ablation import budgets, compare
+from utils.evaluation.intervals import mean_interval
 from utils.evaluation.pointing import SIZES, TOLERANCE
 from utils.recipes.localisation import STEPS
 from utils.reporting.records import Evidence
@@ -64,9 +66,23 @@ def network(run: dict) -> str:
 
 
 def localisation_budgets(evidence: Evidence) -> list[dict[str, dict[int, dict]]]:
-    """Runs of the three steps that can be compared: recipe → seed → record, the plain classifier first."""
-    found = budgets([record for record in evidence.localisation if record["run"]["recipe"] in STEPS], PLAIN)
-    return [{name: runs[name] for name in STEPS if name in runs} for runs in found]
+    """Runs of the three steps that can be compared: recipe → seed → record, the plain classifier first.
+
+    All folds together, one fold from several seeds, and tests on another data set; a fold that is part of all of them,
+    and has one seed, does not stand beside them once more.
+    """
+    steps = [record for record in evidence.localisation if record["run"]["recipe"] in STEPS]
+    found = budgets(steps, PLAIN, which=lambda record: record["run"]["split"] in ("patient", "external"))
+    parts = {one for runs in found for seeds in runs.values() for r in seeds.values() for one in r.get("pooled", ())}
+    alone = [runs for runs in found if len(runs[PLAIN]) == 1 and runs[PLAIN].get(0, {}).get("id") in parts]
+    kept = [runs for runs in found if runs not in alone]
+    return [{name: runs[name] for name in STEPS if name in runs} for runs in sorted(kept, key=_order)]
+
+
+def _order(runs: dict[str, dict[int, dict]]) -> tuple[str, int]:
+    """By data set; first all folds, then one, then another data set."""
+    run = next(iter(runs[PLAIN].values()))["run"]
+    return run["dataset"], 2 if run["split"] == "external" else int(run["fold"] is not None)
 
 
 def _but_the_seed(record: dict) -> tuple:
@@ -78,8 +94,9 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
     """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds; then runs that
     have no plain classifier of their budget beside them."""
     rows, together = [], localisation_budgets(evidence)
-    compared = {_but_the_seed(record) for runs in together for seeds in runs.values() for record in seeds.values()}
-    alone = [r for r in evidence.localisation if _but_the_seed(r) not in compared]
+    shown = [record for runs in together for seeds in runs.values() for record in seeds.values()]
+    compared, parts = {_but_the_seed(r) for r in shown}, {one for r in shown for one in r.get("pooled", ())}
+    alone = [r for r in evidence.localisation if _but_the_seed(r) not in compared and r["id"] not in parts]
     for runs in together + [{r["run"]["recipe"]: {r["run"]["seed"]: r}} for r in alone]:
         reference = PLAIN if runs in together else next(iter(runs))
         found = compare(runs, evidence.predictions, reference=reference)
@@ -95,7 +112,7 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
                     "pixels": run["image_size"],
                     "epochs": record["training"]["epochs"],
                     "seeds": len(seeds),
-                    "validation %": f"{100 * entry['validation']:.1f}",
+                    "validation %": NONE if record.get("pooled") else f"{100 * entry['validation']:.1f}",
                     "accuracy": format_ci(entry["accuracy"]) + mark(record),
                     "minus name-only, points": NONE if name == reference else format_ci(entry["difference"], sign=True),
                     "Dice": format_ci(outline["dice"]) if outline else NONE,
@@ -110,6 +127,60 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
                             model="1-NN",
                         )
                     ),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def sensitivities(runs: dict[str, dict[int, dict]], evidence: Evidence) -> dict[str, dict]:
+    """How many tumours of another data set each step calls one, at the threshold that its own validation images chose.
+
+    Args:
+        runs: one of `localisation_budgets`, tested on another data set.
+
+    Returns:
+        step → `sensitivity`, the mean over the seeds, and `difference` to the plain classifier's, tumour by tumour,
+        each {value, low, high} over groups; `seeds`, the sensitivity of each; `healthy`, how many images show none.
+        Empty where a seed has no threshold.
+    """
+    called, table = {}, None
+    for step, seeds in runs.items():
+        thresholds = [(record.get("tumour_or_none") or {}).get("threshold") for record in seeds.values()]
+        if None in thresholds:
+            return {}
+        tables = [evidence.predictions(record).sort_values("path") for record in seeds.values()]
+        table = tables[0]
+        sick = table.label.ne(HEALTHY).to_numpy()
+        scores = [1 - one[f"p_{HEALTHY}"].to_numpy()[sick] for one in tables]
+        called[step] = np.array([score >= threshold for score, threshold in zip(scores, thresholds, strict=True)])
+    return {
+        step: {
+            "sensitivity": mean_interval(found.mean(axis=0), table.group[sick]),
+            "difference": mean_interval(found.mean(axis=0) - called[PLAIN].mean(axis=0), table.group[sick]),
+            "seeds": found.mean(axis=1).tolist(),
+            "healthy": int((~sick).sum()),
+        }
+        for step, found in called.items()
+    }
+
+
+def tumours_elsewhere(evidence: Evidence) -> pd.DataFrame:
+    """A row a step: how many tumours of another data set it calls one, at the threshold that validation chose for a
+    specificity of `screening.SPECIFICITY`."""
+    rows = []
+    for runs in localisation_budgets(evidence):
+        record = next(iter(runs[PLAIN].values()))
+        if record["run"]["split"] != "external":
+            continue
+        for step, found in sensitivities(runs, evidence).items():
+            rows.append(
+                {
+                    "trained on": record["run"]["dataset"],
+                    "tested on": record["run"]["test_on"],
+                    "step": step,
+                    "sensitivity": format_ci(found["sensitivity"]),
+                    "by seed": ", ".join(f"{100 * value:.1f}" for value in found["seeds"]),
+                    "minus name-only, points": NONE if step == PLAIN else format_ci(found["difference"], sign=True),
                 }
             )
     return pd.DataFrame(rows)

@@ -1,0 +1,126 @@
+"""The network that outlines first: all folds together, against the best plain classifier, and on another data set."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datasets.store.index import folds_digest
+from utils.reporting import claims, tables
+from utils.reporting.pooling import pool_folds
+from utils.reporting.records import BEST_RECIPE, load_evidence
+from utils.reporting.runs import Run
+
+STEPS = {"name-only": False, "with-masks": True, "from-outline": True}
+TRAINED = {
+    "training": {"epochs": 6, "seconds": 60.0, "val_accuracy": 0.9},
+    "recipe": {"epochs": 6},
+    "finished": "2026-01-01T00:00:00+00:00",
+}
+
+
+def entry(value: float) -> dict:
+    return {"value": value, "low": value - 0.05, "high": value + 0.05}
+
+
+def scored(found: int, healthy: int = 2, threshold: float = 0.5) -> pd.DataFrame:
+    """40 tumours, of which `found` have a score just above the threshold, and some healthy images."""
+    names = [f"{i:02}" for i in range(40 + healthy)]
+    label = np.array(["glioma"] * 40 + ["notumor"] * healthy)
+    score = np.where(np.arange(40 + healthy) < found, threshold + 0.01, threshold - 0.01)
+    return pd.DataFrame({"path": names, "label": label, "predicted": label, "group": names, "p_notumor": 1 - score})
+
+
+@pytest.fixture
+def elsewhere_tested(put):
+    def write(recipe: str, found: int, seed: int = 0, threshold: float | None = 0.5):
+        run = Run(
+            dataset="brain-tumor-mri",
+            split="external",
+            test_on="navoneel",
+            model="OutlineClassifier",
+            recipe=recipe,
+            pretrained=True,
+            seed=seed,
+        )
+        decided = {"tumour_or_none": {"threshold": threshold}, "metrics": {"accuracy": entry(0.6)}}
+        return put(run, scored(found, threshold=threshold or 0.5), **TRAINED, **decided, outline={})
+
+    return write
+
+
+def test_tumours_are_counted_at_each_seed_s_own_threshold(elsewhere_tested):
+    for seed, threshold in enumerate((0.3, 0.8)):
+        elsewhere_tested("name-only", 20 + 4 * seed, seed, threshold)
+        elsewhere_tested("with-masks", 10 + 4 * seed, seed, threshold)
+        evidence = elsewhere_tested("from-outline", 21 + 4 * seed, seed, threshold)
+    table = tables.tumours_elsewhere(evidence)
+    assert table.step.tolist() == list(STEPS) and set(table["tested on"]) == {"navoneel"}
+    assert table["by seed"].tolist() == ["50.0, 60.0", "25.0, 35.0", "52.5, 62.5"]
+    assert table.sensitivity[0].startswith("55.0 (") and table["minus name-only, points"][0] == "–"
+    assert table["minus name-only, points"][1].startswith("-25.0 (-")
+    said = claims.outlines_elsewhere(evidence)
+    assert "outlines are not shown to help, fewer are found with outlines as well and no difference" in said
+    assert "(50.0 to 60.0 over 2 seeds)" in said and "With 2 healthy test images" in said
+    assert "further than the steps" not in said, "the steps differ by 25 points, the seeds by 10"
+
+
+def test_a_spread_of_seeds_beyond_that_of_the_steps_is_said(elsewhere_tested):
+    for seed, found in enumerate((10, 30)):
+        elsewhere_tested("name-only", found, seed)
+        evidence = elsewhere_tested("from-outline", found + 8, seed)
+    said = claims.outlines_elsewhere(evidence)
+    assert "more are found when named from the outline (seeds lie up to 50.0 points apart, further" in said
+
+
+def test_without_a_threshold_nothing_is_said(elsewhere_tested):
+    elsewhere_tested("name-only", 20, threshold=None)
+    evidence = elsewhere_tested("from-outline", 30)
+    assert claims.outlines_elsewhere(evidence).endswith("not run yet.*")
+    assert tables.tumours_elsewhere(evidence).empty
+
+
+@pytest.fixture
+def all_folds(put, tmp_path):
+    """The three steps and the best plain classifier on five folds of 20 patients each, pooled."""
+
+    def named(right: int, fold: int, outline: bool) -> pd.DataFrame:
+        names = [f"{fold}-{i:02}" for i in range(20)]
+        table = pd.DataFrame({"path": names, "label": "glioma", "group": names, "patient": names})
+        table["predicted"] = np.where(np.arange(20) < right, "glioma", "pituitary")
+        chances = {f"p_{name}": 1.0 * (table.predicted == name) for name in ("glioma", "meningioma", "pituitary")}
+        table = table.assign(**chances)
+        measured = dict.fromkeys(("pointing", "near", "energy", "area", "near_area"), 1.0)
+        return table.assign(tp=1.0 * right, fp=0.0, fn=0.0, found=0.1, **measured) if outline else table
+
+    def write(best: int):
+        data = {"data": {"folds": folds_digest("cheng")}}
+        for fold in range(5):
+            of = {"dataset": "cheng", "split": "patient", "fold": fold, "pretrained": True}
+            for step, outline in STEPS.items():
+                right = 15 + 2 * (step == "from-outline")
+                run = Run(model="OutlineClassifier", recipe=step, **of)
+                quality = {name: entry(0.5) for name in ("dice", "pointing")} if outline else {}
+                metrics = {"accuracy": entry(right / 20)}
+                put(run, named(right, fold, outline), **TRAINED, **data, outline=quality, metrics=metrics)
+            run = Run(model="ResNet50-v2", recipe=BEST_RECIPE, image_size=224, **of)
+            put(run, named(best, fold, False), **TRAINED, **data, metrics={"accuracy": entry(best / 20)})
+        pool_folds(tmp_path, resamples=100)
+        return load_evidence(tmp_path)
+
+    return write
+
+
+def test_all_folds_stand_for_their_parts(all_folds):
+    evidence = all_folds(best=17)
+    table = tables.localisation_runs(evidence)
+    assert table.step.tolist() == list(STEPS) and set(table.split) == {"patient, all folds"}
+    assert table.Dice.tolist() == ["–", *["100.0 (100.0–100.0)"] * 2], "from the pixels of the folds, not their means"
+    assert table["minus name-only, points"][2].startswith("+10.0 (+") and set(table["validation %"]) == {"–"}
+    said = claims.localisation_steps(evidence)
+    assert "`cheng`, patient, all folds, 1 seed" in said and "fold 0" not in said
+
+
+def test_the_best_plain_classifier_is_compared_on_all_folds(all_folds):
+    assert "an interval that includes 0: no difference is shown" in claims.outline_against_best(all_folds(best=17))
+    said = claims.outline_against_best(all_folds(best=20))
+    assert "cheng`, patient, all folds: 85.0" in said and "-15.0 (-" in said and "no difference" not in said
