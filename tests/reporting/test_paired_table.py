@@ -109,3 +109,9 @@ def test_an_ensemble_is_chosen_on_validation_images_and_asked_about_test_images(
     assert worse["ensemble, accuracy %"].tolist() == ["0.0 (0.0–0.0)"], "the test images were not asked before"
     assert tables.BLOCKS["ensemble"](write(0.99, 0.9, paths=IMAGES[:50], **scratch)).empty, "it tested other images"
     assert tables.BLOCKS["ensemble"](write(0.99, 0.9, kept=False, model="AlexNet", recipe="s2")).empty
+    outlined = {"model": "OutlineClassifier", "recipe": "from-outline", "pretrained": True}
+    write(0.99, 0.4, **scratch)
+    four = tables.BLOCKS["ensemble"](write(0.999, 0.9, **outlined))
+    assert four["mean weights"].str.count("/").tolist() == [3] and four["named from the outline"][0].startswith("100.0")
+    without = tables.BLOCKS["ensemble"](write(0.999, 0.9, kept=False, **outlined | {"seed": 1}))
+    assert without["mean weights"].str.count("/").tolist() == [3], "another seed is no member"

@@ -119,7 +119,7 @@ def ensemble(evidence: Evidence) -> str:
             f"{after:.1f} %, of the fine-tuned network {before:.1f} %"
         )
     if not said:
-        return not_run("an ensemble of three networks that kept their predictions of validation images")
+        return not_run("an ensemble of networks that kept their predictions of validation images")
     return bullets("The ensemble, and its difference to the fine-tuned network alone:", said)
 
 

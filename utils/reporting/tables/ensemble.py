@@ -1,4 +1,4 @@
-"""What an ensemble of unlike networks gains: fine-tuned, linear probe, from scratch.
+"""What an ensemble of unlike networks gains: fine-tuned, linear probe, from scratch, named from its outline.
 
 Temperature and weight of each are chosen on the validation images of its split, fold by fold, from the committed
 predictions; the test images are only asked.
@@ -14,6 +14,7 @@ from utils.evaluation.intervals import mean_interval
 from utils.reporting.records import BEST_RECIPE, Evidence
 from utils.reporting.tables.common import (
     BEST_PROBE,
+    NONE,
     SPLIT_ORDER,
     cell,
     find_run,
@@ -24,6 +25,7 @@ from utils.reporting.tables.common import (
 
 FINE_TUNED = {"model": "ResNet50-v2", "recipe": BEST_RECIPE, "image_size": 224, "seed": 0}
 OTHERS = ({"model": BEST_PROBE}, {"model": "CustomCNN", "recipe": "s2", "seed": 0})
+OUTLINED = {"model": "OutlineClassifier", "recipe": "from-outline", "seed": 0}  # where it was trained on the split
 PARTS = ("dataset", "split", "fold", "test_on")
 
 
@@ -32,7 +34,8 @@ def ensembles(evidence: Evidence) -> list[dict]:
     `accuracy` of the ensemble, what it `gained` over the fine-tuned one alone, and the `calibration` error of the
     fine-tuned one and of the ensemble.
 
-    Only where all members kept their predictions of the same validation images and tested the same images.
+    Only where all members kept their predictions of the same validation images and tested the same images. The network
+    that is named from its outline joins where there is one.
     """
     every = [r for r in evidence.transfer if FINE_TUNED.items() <= r["run"].items() and not r["old_folds"]]
     records = {record["id"]: record for record in evidence.records}
@@ -44,10 +47,9 @@ def ensembles(evidence: Evidence) -> list[dict]:
         if not all(folds):
             continue
         alone, together = (pd.concat([fold[name] for fold in folds], ignore_index=True) for name in ("alone", "all"))
-        members = [record, *(_beside(evidence, record["run"], who) for who in OTHERS)]
         found.append(
             {
-                "members": members,
+                "members": _members(evidence, record),
                 "weights": [fold["ensemble"].weights for fold in folds],
                 "accuracy": mean_interval(together.predicted == together.label, together.group),
                 "gained": paired_difference(together, alone),
@@ -61,7 +63,7 @@ def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
     """A row a data set and split: the ensemble, each member alone, its mean weight, and the calibration error."""
     rows = []
     for entry in ensembles(evidence):
-        fine_tuned, *others = entry["members"]
+        fine_tuned, probe, scratch, *outlined = entry["members"]
         weights = np.mean(entry["weights"], axis=0)
         errors = " → ".join(f"{100 * error:.1f}" for error in entry["calibration"])
         rows.append(
@@ -70,8 +72,9 @@ def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
                 "split": tested(fine_tuned),
                 "ensemble, accuracy %": format_ci(entry["accuracy"]),
                 "ResNet50-v2, fine-tuned": cell(fine_tuned),
-                "its linear probe": cell(others[0]),
-                "CustomCNN": cell(others[1]),
+                "its linear probe": cell(probe),
+                "CustomCNN": cell(scratch),
+                "named from the outline": cell(outlined[0]) if outlined else NONE,
                 "mean weights": " / ".join(f"{weight:.2f}" for weight in weights),
                 "ensemble minus fine-tuned, points": format_ci(entry["gained"], sign=True),
                 "calibration error %, fine-tuned → ensemble": errors,
@@ -80,15 +83,19 @@ def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _beside(evidence: Evidence, run: dict, who: dict) -> dict | None:
-    found = find_run(evidence.classifiers, **{key: run[key] for key in PARTS}, **who)
-    return found if found and not found["old_folds"] else None
+def _members(evidence: Evidence, record: dict) -> list[dict | None]:
+    """The fine-tuned network and those beside it, None for a missing one; the outlined one only where it is there."""
+    same = {key: record["run"][key] for key in PARTS}
+    others = [find_run(evidence.classifiers, **same, **who) for who in OTHERS]
+    outlined = find_run(evidence.localisation, **same, **OUTLINED)
+    found = [record, *others, *([outlined] if outlined else [])]
+    return [one if one and not one["old_folds"] else None for one in found]
 
 
 def _one_fold(evidence: Evidence, record: dict) -> dict | None:
     """The members of one split, their ensemble, and the test images asked of the first and of all; None where a member
     is missing, or was validated or tested on other images."""
-    members = [record, *(_beside(evidence, record["run"], who) for who in OTHERS)]
+    members = _members(evidence, record)
     if None in members:
         return None
     validated = [evidence.validation(member) for member in members]
