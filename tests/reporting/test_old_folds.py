@@ -7,6 +7,7 @@ import pytest
 
 from datasets.catalog import REPO
 from datasets.store.index import folds_digest
+from utils.reporting import claims
 from utils.reporting.pooling import pool_folds
 from utils.reporting.records import load_evidence, on_old_folds, run_folder, write_predictions, write_record
 from utils.reporting.tables import common
@@ -87,3 +88,17 @@ def test_folds_made_anew_in_part_are_not_pooled(one_fold, tmp_path):
         write(fold, NOW)
     assert pool_folds(tmp_path, resamples=20) == [path]
     assert json.loads(path.read_text())["data"]["folds"] == NOW and not load_evidence(tmp_path).records[0]["old_folds"]
+
+
+# These say nothing about trained networks by split, but of the images themselves.
+OF_IMAGES = {"glioma_gap", "patients_on_both_sides", "sources", "untested_networks"}
+
+
+def test_no_sentence_about_a_run_on_earlier_folds_is_without_the_mark():
+    evidence = load_evidence(REPO / "saved_metrics")
+    for record in evidence.records + evidence.pointing:
+        record["old_folds"] = True
+    said = {name: getattr(claims, name)(evidence) for name in claims.__all__ if name not in OF_IMAGES}
+    unmarked = [name for name, text in said.items() if OLD_FOLDS not in text and "not run yet" not in text]
+    assert unmarked == [] and sum(OLD_FOLDS in text for text in said.values()) > 15
+    assert all("on earlier folds, in which" in text for text in said.values() if OLD_FOLDS in text)

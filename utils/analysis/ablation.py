@@ -25,15 +25,15 @@ def budgets(
 ) -> list[dict[str, dict[int, dict]]]:
     """Sets of runs that can be compared: recipe → seed → record, `reference` first, all recipes with the same seeds.
 
-    They share what they were trained and tested on, size, width, initial weights and epochs, and `reference` is among
-    them. `which`: whether a record is asked for at all.
+    They share what they were trained and tested on (the very same folds), size, width, initial weights and epochs, and
+    `reference` is among them. `which`: whether a record is asked for at all.
     """
     found: dict[tuple, dict[str, dict[int, dict]]] = {}
     for record in records:
         run = record["run"]
         if which(record):
             alike = ("dataset", "split", "test_on", "fold", "image_size", "n_filters", "pretrained")
-            key = (*(str(run[name]) for name in alike), record["training"]["epochs"])
+            key = (*(str(run[name]) for name in alike), record["data"].get("folds", ""), record["training"]["epochs"])
             found.setdefault(key, {}).setdefault(run["recipe"], {})[run["seed"]] = record
     kept = []
     for _, recipes in sorted(found.items()):

@@ -55,7 +55,7 @@ def above_nearest_neighbour(evidence: Evidence, dataset: str = DATASET, split: s
         difference = accuracy_difference(evidence, record, nearest)
         if difference:
             said.append(f"{record['run']['model']} is {words[direction(difference)]} it ({points(difference)})")
-    return (
+    return explained(
         f"On the {split} split of `{dataset}` the nearest neighbour, which learns nothing, reaches "
         f"{percent(nearest)}. Image by image, {listed(said)}."
     )

@@ -91,7 +91,8 @@ def outlines_elsewhere(evidence: Evidence) -> str:
     """Whether outlines make a network find more tumours of another data set."""
     said = []
     for runs in localisation_budgets(evidence):
-        run = next(iter(runs[PLAIN].values()))["run"]
+        record = next(iter(runs[PLAIN].values()))
+        run = record["run"]
         found = sensitivities(runs, evidence) if run["split"] == "external" else {}
         if len(found) < 2:
             continue
@@ -105,7 +106,7 @@ def outlines_elsewhere(evidence: Evidence) -> str:
         if apart > max(abs(one["difference"]["value"]) for one in found.values()):
             verdict += f" (seeds lie up to {100 * apart:.1f} points apart, further than the steps)"
         said.append(
-            f"`{run['dataset']}` to `{run['test_on']}`: {verdict}; {'; '.join(parts)}. With {found[PLAIN]['healthy']} "
+            f"`{run['dataset']}`, {tested(record)}: {verdict}; {'; '.join(parts)}. With {found[PLAIN]['healthy']} "
             "healthy test images, what specificity this costs there cannot be told"
         )
     if not said:
@@ -114,7 +115,7 @@ def outlines_elsewhere(evidence: Evidence) -> str:
         f"Tumours that are called one, at the threshold that validation chose for a specificity of "
         f"{100 * SPECIFICITY:.0f} %:"
     )
-    return bullets(first, said)
+    return explained(bullets(first, said))
 
 
 def _verdicts(differences: dict[str, dict]) -> list[str]:

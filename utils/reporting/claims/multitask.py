@@ -14,7 +14,7 @@ from utils.reporting.claims.common import (
     points,
 )
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import find_run, is_pooled_elsewhere, of_steps, split_words
+from utils.reporting.tables.common import find_run, is_pooled_elsewhere, of_steps, split_words, tested
 from utils.reporting.tables.multitask import balance_effects
 
 
@@ -50,18 +50,19 @@ def multitask_ablation(evidence: Evidence) -> str:
         found = compare(runs, evidence.predictions)
         changed = {name: entry["difference"] for name, entry in found.items() if name != REFERENCE}
         groups, seeds = by_direction(changed), len(runs[REFERENCE])
-        run = next(iter(runs[REFERENCE].values()))["run"]
+        first = next(iter(runs[REFERENCE].values()))
         parts = []
         for sign, words in {-1: "less accurate than S0's own are {}", 1: "more accurate {}"}.items():
             named = listed(f"`{name}` ({points(changed[name])})" for name in groups[sign])
             parts += [words.format(named)] if groups[sign] else []
         parts += [f"no difference is shown for {listed(f'`{n}`' for n in groups[0])}"] if groups[0] else []
         said.append(
-            f"On `{run['dataset']}`, {split_words(run)}, mean of {seeds} seed{'s' * (seeds > 1)}: {'; '.join(parts)}."
+            f"On `{first['run']['dataset']}`, {tested(first)}, mean of {seeds} seed{'s' * (seeds > 1)}: "
+            f"{'; '.join(parts)}."
         )
     if not said:
         return not_run("the ablation of S0's method")
-    return (
+    return explained(
         " ".join(said) + " The intervals resample groups of test images, not seeds, and several methods are compared "
         "at once: a difference of a point or two is a hint."
     )
@@ -73,7 +74,7 @@ def balances(evidence: Evidence) -> str:
     if table.empty:
         return not_run("the gradients under each balance")
     shares = listed(f"{row['its gradient, weighted']} under `{row['recipe']}`" for _, row in table.iterrows())
-    return (
+    return explained(
         "The gradient of the weighted reconstruction at the encoder, as a multiple of the classification's (median "
         f"over the epochs, first seed): {shares}."
     )
@@ -93,7 +94,7 @@ def reconstruction_error(evidence: Evidence) -> str:
             continue
         sign = direction({"low": auc["low"] - 0.5, "high": auc["high"] - 0.5})
         interval = f"{auc['value']:.2f} ({auc['low']:.2f}–{auc['high']:.2f})"
-        said.append(f"`{record['run']['dataset']}`, {split_words(record['run'])}: AUC {interval}, {words[sign]}")
+        said.append(f"`{record['run']['dataset']}`, {tested(record)}: AUC {interval}, {words[sign]}")
     if not said:
         return not_run("the reconstruction error as an anomaly score on real data")
-    return bullets("The reconstruction error as an anomaly score, tumour against none:", said)
+    return explained(bullets("The reconstruction error as an anomaly score, tumour against none:", said))

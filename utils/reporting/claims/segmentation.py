@@ -15,8 +15,8 @@ from utils.reporting.claims.common import (
 )
 from utils.reporting.records import Evidence
 from utils.reporting.runs import FULL_SIZE
-from utils.reporting.tables.common import STEPS_AT, find_run, format_ci
-from utils.reporting.tables.segmentation import gate_histories, patients_by_size
+from utils.reporting.tables.common import STEPS_AT, find_run, format_ci, mark
+from utils.reporting.tables.segmentation import gate_histories, patients_by_size, whole_run
 
 DATASET, MODEL = "cheng", "AttentionUNet"
 OF_CHENG = {"dataset": DATASET, "model": MODEL, "split": "patient", "image_size": STEPS_AT}
@@ -32,13 +32,14 @@ def dice_loss(evidence: Evidence) -> str:
         if not before or not after:
             continue
         validation = [100 * record["training"]["val_dice"] for record in (before, after)]
+        change = found_or_none(dice_difference(evidence, after, before))
         said.append(
-            f"with {optimiser}, the validation Dice goes from {validation[0]:.1f} to {validation[1]:.1f} %, and the "
-            f"test Dice changes by {found_or_none(dice_difference(evidence, after, before))}"
+            f"with {optimiser}{mark(after)}, the validation Dice goes from {validation[0]:.1f} to "
+            f"{validation[1]:.1f} %, and the test Dice changes by {change}"
         )
     if not said:
         return not_run("the Dice loss beside binary cross-entropy")
-    return bullets(f"The Dice loss added to binary cross-entropy ({WHERE}):", said)
+    return explained(bullets(f"The Dice loss added to binary cross-entropy ({WHERE}):", said))
 
 
 def resolution(evidence: Evidence) -> str:
@@ -108,7 +109,7 @@ def gate_states(evidence: Evidence) -> str:
         said.append(f"`{recipe}`: {', '.join(parts) if parts else 'no gate is saturated or flat'}")
     if not said:
         return not_run("the gates under each recipe")
-    return bullets(f"After the last epoch ({WHERE}; gate 1 is the deepest):", said)
+    return explained(bullets(f"After the last epoch ({WHERE}; gate 1 is the deepest):", said))
 
 
 def _gates(numbers: list[int]) -> str:
@@ -127,10 +128,10 @@ def gate_overlaps(evidence: Evidence) -> str:
             value = format_ci(sides["difference"], percent=False, digits=2, sign=True)
             shown = {1: "further open inside", -1: "further shut inside", 0: "no difference shown"}
             words.append(f"{gate} {value}, {shown[direction(sides['difference'])]}")
-        said.append(f"`{record['id']}`: {'; '.join(words)}")
+        said.append(f"`{record['id']}`{mark(record)}: {'; '.join(words)}")
     if not said:
         return not_run("the gates' values inside and outside the tumour on real data")
-    return bullets("Mean gate value inside the true mask minus outside it, on validation images:", said)
+    return explained(bullets("Mean gate value inside the true mask minus outside it, on validation images:", said))
 
 
 def tumour_size(evidence: Evidence) -> str:
@@ -145,7 +146,8 @@ def tumour_size(evidence: Evidence) -> str:
         0: "the interval includes 0, so no dependence on size is shown",
         -1: "smaller tumours are segmented better",
     }
-    return (
-        f"On `{DATASET}` ({len(patients)} patients, {MODEL}) the rank correlation of Dice and tumour size is "
+    old = mark(whole_run(evidence, DATASET, MODEL))
+    return explained(
+        f"On `{DATASET}` ({len(patients)} patients, {MODEL}{old}) the rank correlation of Dice and tumour size is "
         f"{format_ci(rank, percent=False, digits=2, sign=True)}: {shown[direction(rank)]}."
     )

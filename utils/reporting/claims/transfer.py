@@ -7,6 +7,7 @@ from utils.reporting.claims.common import (
     bullets,
     by_direction,
     direction,
+    explained,
     found_or_none,
     listed,
     not_run,
@@ -14,7 +15,7 @@ from utils.reporting.claims.common import (
     points,
 )
 from utils.reporting.records import PROBE, Evidence
-from utils.reporting.tables.common import BEST_PROBE, find_run, format_ci, is_pooled_elsewhere, tested
+from utils.reporting.tables.common import BEST_PROBE, find_run, format_ci, is_pooled_elsewhere, mark, tested
 from utils.reporting.tables.ensemble import ensembles
 from utils.reporting.tables.paired import differences_to_probe
 from utils.reporting.tables.seeds import by_seed
@@ -25,21 +26,22 @@ OURS = "ours"
 
 def pretraining(evidence: Evidence) -> str:
     """What pretrained weights gained over random ones."""
-    gains, networks = [], set()
+    gains, networks, old = [], set(), ""
     for pair in pretraining_pairs(evidence):
         if all(is_pooled_elsewhere(record, evidence.transfer) for record in pair.values()):
             continue
         networks.add(pair["pretrained"]["run"]["model"])
+        old = old or next(filter(None, map(mark, pair.values())), "")
         runs = {start: {0: record} for start, record in pair.items()}
         gains.append(compare(runs, evidence.predictions, reference="scratch")["pretrained"]["difference"])
     if not gains:
         return not_run("pretrained against from scratch")
     above = sum(direction(gain) == 1 for gain in gains)
     low, high = (100 * pick(gain["value"] for gain in gains) for pick in (min, max))
-    return (
-        f"In {above} of {len(gains)} comparisons the interval of the gain lies above 0; the gain is between {low:+.1f} "
-        f"and {high:+.1f} points. All of it is {listed(sorted(networks))}, from one seed and at one number of epochs: "
-        "a network from scratch may catch up with longer training."
+    return explained(
+        f"In {above} of {len(gains)} comparisons{old} the interval of the gain lies above 0; the gain is between "
+        f"{low:+.1f} and {high:+.1f} points. All of it is {listed(sorted(networks))}, from one seed and at one "
+        "number of epochs: a network from scratch may catch up with longer training."
     )
 
 
@@ -78,7 +80,7 @@ def seeds(evidence: Evidence) -> str:
         )
     if not said:
         return not_run("one training from three seeds")
-    return bullets("Trained again from other seeds, tested on the same images:", said)
+    return explained(bullets("Trained again from other seeds, tested on the same images:", said))
 
 
 def fine_tuning_choice(evidence: Evidence) -> str:
@@ -133,7 +135,7 @@ def ingredients(evidence: Evidence) -> str:
         if not changed:
             continue
         record = next(iter(runs[OURS].values()))
-        where = f"On `{record['run']['dataset']}`, patient fold {record['run']['fold']}, "
+        where = f"On `{record['run']['dataset']}`, {tested(record)}, "
         parts = {
             -1: "test accuracy falls with {}",
             1: "it rises with {}",
@@ -147,7 +149,7 @@ def ingredients(evidence: Evidence) -> str:
         said.append(where + "; ".join(sentences) + ".")
     if not said:
         return not_run("the ingredients of our recipe, changed alone")
-    return (
+    return explained(
         " ".join(said) + " One seed each: another seed may move a value by a few points, so only the largest "
         "differences are to be relied on."
     )
@@ -156,7 +158,7 @@ def ingredients(evidence: Evidence) -> str:
 def test_time_augmentation(evidence: Evidence) -> str:
     """Where averaging over changed copies helped, and where it lost."""
     gains = {
-        name: record["tta"]["gain"]
+        name + mark(record): record["tta"]["gain"]
         for runs in on_one_budget(evidence)
         for name, seeds in runs.items()
         for record in seeds.values()
@@ -173,8 +175,8 @@ def test_time_augmentation(evidence: Evidence) -> str:
         f"most after `{best}` ({points(gains[best])})"
     )
     if not lost:
-        return said + "."
-    return f"{said} and lost after {listed(f'`{name}` ({points(gains[name])})' for name in lost)}."
+        return explained(said + ".")
+    return explained(f"{said} and lost after {listed(f'`{name}` ({points(gains[name])})' for name in lost)}.")
 
 
 test_time_augmentation.__test__ = False  # its name begins like a test's
@@ -191,14 +193,14 @@ def frozen_backbone(evidence: Evidence) -> str:
         first, last = ({name: 100 * values.iloc[i] for name, values in known.items()} for i in (0, -1))
         epochs = len(known[OURS])
         said.append(
-            f"On `{of[OURS]['run']['dataset']}`, patient fold {of[OURS]['run']['fold']}, validation accuracy with a "
-            f"frozen backbone is {first[f'{OURS}-frozen']:.1f} % after the first epoch and "
+            f"On `{of[OURS]['run']['dataset']}`, {tested(of[OURS])}, validation accuracy with a frozen backbone is "
+            f"{first[f'{OURS}-frozen']:.1f} % after the first epoch and "
             f"{last[f'{OURS}-frozen']:.1f} % after {epochs}; with all layers unfrozen {first[OURS]:.1f} and "
             f"{last[OURS]:.1f} %."
         )
     if not said:
         return not_run("a frozen backbone beside an unfrozen one")
-    return (
+    return explained(
         " ".join(said) + " One seed and one rate: this compares two ways to spend the same few epochs. It does not "
         "show what frozen features are worth to a head that is trained to its end."
     )

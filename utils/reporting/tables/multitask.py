@@ -13,6 +13,7 @@ from utils.reporting.tables.common import (
     find_run,
     format_ci,
     is_pooled_elsewhere,
+    mark,
     of_steps,
     sensitivity_specificity,
     tested,
@@ -93,7 +94,7 @@ def balance_effects(evidence: Evidence) -> pd.DataFrame:
             )
             rows.append(
                 {
-                    "recipe": name,
+                    "recipe": name + mark(next(iter(runs[name].values()))),
                     "weight of the reconstruction": f"{weight.median():.3g}",
                     "its gradient, unweighted": f"{gradient.median():.2g}",
                     "its gradient, weighted": f"{(weight * gradient).median():.2g}",

@@ -69,11 +69,15 @@ def three_unets(records: Sequence[dict], dataset: str = "cheng", recipe: str = "
     return {m: found[m] for m, budget in budgets.items() if budget == max(budgets.values())}
 
 
-def patients_by_size(evidence: Evidence, dataset: str = "cheng", model: str = "AttentionUNet") -> pd.DataFrame | None:
-    """Dice and pixels of each test patient of a run under our recipe, all folds where they are pooled; None without
-    a run."""
+def whole_run(evidence: Evidence, dataset: str = "cheng", model: str = "AttentionUNet") -> dict | None:
+    """The run under our recipe, all folds where they are pooled, else the first; None without a run."""
     of = {"dataset": dataset, "model": model, "split": "patient", "recipe": "ours"}
-    record = find_run(evidence.segmentation, **of, fold=None) or find_run(evidence.segmentation, **of)
+    return find_run(evidence.segmentation, **of, fold=None) or find_run(evidence.segmentation, **of)
+
+
+def patients_by_size(evidence: Evidence, dataset: str = "cheng", model: str = "AttentionUNet") -> pd.DataFrame | None:
+    """Dice and pixels of each test patient of `whole_run`; None without a run."""
+    record = whole_run(evidence, dataset, model)
     return by_patient(evidence.predictions(record), catalog.get(dataset).mask_channels) if record else None
 
 
@@ -180,9 +184,10 @@ def recipe_steps(records: Sequence[dict], dataset: str = "cheng") -> pd.DataFram
 
 
 def gate_histories(evidence: Evidence) -> dict[str, pd.DataFrame]:
-    """The epochs of `AttentionUNet` under each recipe, patient fold 0 of `cheng` at `STEPS_AT` pixels, by recipe."""
+    """The epochs of `AttentionUNet` under each recipe, patient fold 0 of `cheng` at `STEPS_AT` pixels, by recipe,
+    marked where it was run on earlier folds."""
     wanted = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient", "fold": 0, "image_size": STEPS_AT}
     found = [r for r in evidence.segmentation if all(r["run"][key] == value for key, value in wanted.items())]
     order = list(RECIPES)
     found.sort(key=lambda r: order.index(r["run"]["recipe"]))
-    return {r["run"]["recipe"]: evidence.history(r) for r in found}
+    return {r["run"]["recipe"] + mark(r): evidence.history(r) for r in found}
