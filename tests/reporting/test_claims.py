@@ -234,7 +234,10 @@ def test_the_way_to_fine_tune_is_chosen_on_validation_though_another_is_better_o
     said = claims.fine_tuning_choice(evidence)
     assert said.startswith(f"Of 4 ways to fine-tune ResNet50-v2, `{names[-1]}` has the highest accuracy")
     assert "95.0 % on average, the others 90.0 to 90.0 %" in said and "`cheng`, patient fold 0: 96.0" in said
-    assert "+6.0 (" in said
+    assert "+6.0 (" in said and "seeds:" not in said
+    write(0.9, 0.8, "probe-first", seed=1)
+    several = claims.fine_tuning_choice(write(0.95, 0.9, names[-1], seed=1))
+    assert "`cheng`, patient fold 0, mean of 2 seeds: 93.0" in several and "%, +8.0 (" in several
     evidence = write(0.99, 0.1, "probe-first")
     assert "On test images" not in claims.fine_tuning_choice(evidence), "the shortest is best: nothing to compare"
 

@@ -21,7 +21,7 @@ from utils.reporting.tables.paired import differences_to_probe
 from utils.reporting.tables.seeds import by_seed
 from utils.reporting.tables.transfer import fine_tunings, mean_validation, on_one_budget, pretraining_pairs
 
-OURS = "ours"
+OURS, FIRST = "ours", "probe-first"
 
 
 def pretraining(evidence: Evidence) -> str:
@@ -101,13 +101,33 @@ def fine_tuning_choice(evidence: Evidence) -> str:
         if run["recipe"] != best or run["seed"] or is_pooled_elsewhere(record, evidence.transfer):
             continue
         same = {key: run[key] for key in ("dataset", "split", "fold", "test_on", "model", "image_size", "seed")}
-        before = find_run(evidence.transfer, **same, recipe="probe-first")
+        before = find_run(evidence.transfer, **same, recipe=FIRST)
         found = before and accuracy_difference(evidence, record, before)
-        if found and best != "probe-first":
+        if found and best != FIRST:
             said.append(f"`{run['dataset']}`, {tested(record)}: {percent(record)}, {found_or_none(found)}")
+    said += _from_seeds(evidence, best) if best != FIRST else []
     if not said:
         return intro.strip()
-    return bullets(f"{intro}On test images, and its difference to `probe-first`:", said)
+    return bullets(f"{intro}On test images, and its difference to `{FIRST}`:", said)
+
+
+def _from_seeds(evidence: Evidence, best: str) -> list[str]:
+    """The same on one fold of each data set, from all seeds that both were trained from, where there are several."""
+    by_set: dict[str, dict[str, dict[int, dict]]] = {}
+    for record in evidence.transfer:
+        run = record["run"]
+        same = {"split": "patient", "fold": 0, "model": "ResNet50-v2", "image_size": 224}
+        if same.items() <= run.items() and run["recipe"] in (FIRST, best) and not record["old_folds"]:
+            by_set.setdefault(run["dataset"], {FIRST: {}, best: {}})[run["recipe"]][run["seed"]] = record
+    said = []
+    for dataset, runs in sorted(by_set.items()):
+        seeds = sorted(runs[FIRST].keys() & runs[best].keys())
+        if len(seeds) > 1:
+            both = {name: {seed: of[seed] for seed in seeds} for name, of in runs.items()}
+            found = compare(both, evidence.predictions, reference=FIRST)[best]
+            accuracy, gain = f"{format_ci(found['accuracy'])} %", found_or_none(found["difference"])
+            said.append(f"`{dataset}`, patient fold 0, mean of {len(seeds)} seeds: {accuracy}, {gain}")
+    return said
 
 
 def ensemble(evidence: Evidence) -> str:
