@@ -7,6 +7,7 @@ import pytest
 
 from datasets.catalog import REPO
 from datasets.store.index import folds_digest
+from utils.analysis.ablation import budgets
 from utils.reporting import claims
 from utils.reporting.pooling import pool_folds
 from utils.reporting.records import load_evidence, on_old_folds, run_folder, write_predictions, write_record
@@ -102,3 +103,13 @@ def test_no_sentence_about_a_run_on_earlier_folds_is_without_the_mark():
     unmarked = [name for name, text in said.items() if OLD_FOLDS not in text and "not run yet" not in text]
     assert unmarked == [] and sum(OLD_FOLDS in text for text in said.values()) > 15
     assert all("on earlier folds, in which" in text for text in said.values() if OLD_FOLDS in text)
+
+
+def test_runs_on_other_folds_are_no_part_of_an_ablation():
+    def record(recipe, digest):
+        run = {"dataset": "cheng", "split": "patient", "test_on": "", "fold": 0, "image_size": 64, "n_filters": 8}
+        run |= {"pretrained": None, "recipe": recipe, "seed": 0}
+        return {"run": run, "data": {"folds": digest}, "training": {"epochs": 3}}
+
+    assert budgets([record("s0", NOW), record("s0-flat", "0" * 12)]) == []
+    assert len(budgets([record("s0", NOW), record("s0-flat", NOW), record("s0", "0" * 12)])) == 1

@@ -6,6 +6,7 @@ import pytest
 
 from datasets.store.index import folds_digest
 from utils.reporting import claims, tables
+from utils.reporting.claims.common import found_or_none
 from utils.reporting.pooling import pool_folds
 from utils.reporting.records import BEST_RECIPE, load_evidence
 from utils.reporting.runs import Run
@@ -124,3 +125,17 @@ def test_the_best_plain_classifier_is_compared_on_all_folds(all_folds):
     assert "an interval that includes 0: no difference is shown" in claims.outline_against_best(all_folds(best=17))
     said = claims.outline_against_best(all_folds(best=20))
     assert "cheng`, patient, all folds: 85.0" in said and "-15.0 (-" in said and "no difference" not in said
+
+
+def test_a_difference_that_does_not_survive_the_correction_is_none():
+    found = {"value": -0.007, "low": -0.014, "high": -0.001}
+    assert found_or_none(found | {"p_corrected": 0.03}) == "-0.7 (-1.4 to -0.1) points"
+    lost = found_or_none(found | {"p_corrected": 0.09})
+    assert lost.endswith("p = 0.09 after correction for the number of comparisons: no difference is shown")
+    assert "an interval that includes 0" in found_or_none(found | {"high": 0.001, "p_corrected": 0.2})
+
+
+def test_the_comparisons_with_the_best_are_corrected_for_their_number(all_folds, monkeypatch):
+    evidence = all_folds(best=20)
+    monkeypatch.setattr("utils.reporting.claims.localisation.corrected", lambda p: [0.5 for _ in p])
+    assert "p = 0.50 after correction" in claims.outline_against_best(evidence)
