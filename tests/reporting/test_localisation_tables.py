@@ -52,10 +52,11 @@ def test_the_sentence_counts_by_intervals_and_names_who_looks_elsewhere(measured
     measured("ViT", 0.95, 0.22)
     evidence = measured("CustomCNN", 0.96, 0.1)
     said = claims.looks_at_tumour(evidence)
-    assert said.startswith("Of 3 committed classifiers 1 look at the tumour")
-    assert "point at random would hit it, 1 less often; for 1 no difference is shown" in said
-    assert "The best of them, AlexNet on `brain-tumor-mri` (published), does so in 60.0 (55.0–65.0) %" in said
+    assert said.startswith("Of 3 committed classifiers 1 have the maximum of Grad-CAM in the tumour")
+    assert "point at random would lie there, 1 less often; for 1 no difference is shown" in said
+    assert "The best of them, AlexNet on `brain-tumor-mri` (published), has it there in 60.0 (55.0–65.0) %" in said
     assert "CustomCNN on `brain-tumor-mri` (published) (accuracy 96.0" in said and said.count("AlexNet") == 1
+    assert "A low share alone" not in said, "without the network that is named from its outline"
     table = tables.pointing_runs(evidence)
     assert table.network.tolist() == ["AlexNet", "ViT", "CustomCNN"], "the best at pointing first"
     assert table["within 15 pixels"][0] == "60.0 (55.0–65.0)" and table["empty maps"][0] == "10 %"
@@ -113,8 +114,11 @@ def test_steps_are_compared_with_the_plain_classifier_image_by_image(step):
     table = tables.localisation_runs(step("with-masks", 21, seed=1))
     assert len(table) == 3 and (table.seeds == 1).all(), "only seeds that all steps have"
     assert (tables.localisation_runs(step("from-outline", 38, seed=1)).seeds == 2).all()
-    beyond = tables.localisation_runs(step("from-outline-turned", 39))
+    evidence = step("from-outline-turned", 39)
+    beyond = tables.localisation_runs(evidence)
     assert beyond.step.tolist()[-1] == "from-outline-turned" and beyond.seeds.tolist() == [2, 2, 2, 1]
+    assert tables.localisation_runs(step("from-outline-turned", 39, seed=1)).seeds.tolist() == [2, 2, 2, 2]
+    assert "A low share alone" in claims.localisation._control(evidence)
 
 
 def test_the_nearest_neighbour_beside_an_external_test_is_that_of_the_same_set(put):

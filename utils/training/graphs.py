@@ -33,9 +33,9 @@ def _replaying(model: nn.Module, written: Callable, record: Callable) -> Callabl
     its shape."""
     found: dict[torch.Size, Callable] = {}
 
-    def forward(x: Tensor):
-        if not (model.training and torch.is_grad_enabled()):
-            return written(x)
+    def forward(x: Tensor, **asked):
+        if asked or not (model.training and torch.is_grad_enabled()):
+            return written(x, **asked)  # a callback asks for more than the outputs, such as gates
         if not found:  # the first batch of an epoch is a whole one
             found[x.shape] = record(model, written, x)
         return found.get(x.shape, written)(x)
@@ -61,6 +61,8 @@ def _record(model: nn.Module, written: Callable, x: Tensor) -> Callable:
     passed, sample = _Passed(model, written), x.detach().clone()
     try:
         graphed = torch.cuda.make_graphed_callables(passed, (sample,), allow_unused_input=True)
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:  # an operation of the model cannot be recorded
         print(f"{type(model).__name__}: not recorded as a CUDA graph, trained kernel by kernel ({error})")
         return written

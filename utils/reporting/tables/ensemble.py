@@ -4,6 +4,8 @@ Temperature and weight of each are chosen on the validation images of its split,
 predictions; the test images are only asked.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -35,7 +37,7 @@ def ensembles(evidence: Evidence) -> list[dict]:
     fine-tuned one and of the ensemble.
 
     Only where all members kept their predictions of the same validation images and tested the same images. The network
-    that is named from its outline joins where there is one.
+    that is named from its outline joins where it was trained on all the same folds.
     """
     every = [r for r in evidence.transfer if FINE_TUNED.items() <= r["run"].items() and not r["old_folds"]]
     records = {record["id"]: record for record in evidence.records}
@@ -43,13 +45,15 @@ def ensembles(evidence: Evidence) -> list[dict]:
     for record in sorted(every, key=lambda r: (r["run"]["dataset"], SPLIT_ORDER[r["run"]["split"]], r["id"])):
         if is_pooled_elsewhere(record, every):
             continue
-        folds = [_one_fold(evidence, records[one]) for one in record.get("pooled") or [record["id"]]]
+        parts = [records[one] for one in record.get("pooled") or [record["id"]]]
+        others = OTHERS + (OUTLINED,) * all(_beside(evidence, one, OUTLINED) for one in [record, *parts])
+        folds = [_one_fold(evidence, one, others) for one in parts]
         if not all(folds):
             continue
         alone, together = (pd.concat([fold[name] for fold in folds], ignore_index=True) for name in ("alone", "all"))
         found.append(
             {
-                "members": _members(evidence, record),
+                "members": [record, *(_beside(evidence, record, who) for who in others)],
                 "weights": [fold["ensemble"].weights for fold in folds],
                 "accuracy": mean_interval(together.predicted == together.label, together.group),
                 "gained": paired_difference(together, alone),
@@ -83,19 +87,17 @@ def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _members(evidence: Evidence, record: dict) -> list[dict | None]:
-    """The fine-tuned network and those beside it, None for a missing one; the outlined one only where it is there."""
+def _beside(evidence: Evidence, record: dict, who: dict) -> dict | None:
+    """The run of another network on the split of `record`; None where it is missing or on earlier folds."""
     same = {key: record["run"][key] for key in PARTS}
-    others = [find_run(evidence.classifiers, **same, **who) for who in OTHERS]
-    outlined = find_run(evidence.localisation, **same, **OUTLINED)
-    found = [record, *others, *([outlined] if outlined else [])]
-    return [one if one and not one["old_folds"] else None for one in found]
+    found = find_run(evidence.classifiers + evidence.localisation, **same, **who)
+    return found if found and not found["old_folds"] else None
 
 
-def _one_fold(evidence: Evidence, record: dict) -> dict | None:
+def _one_fold(evidence: Evidence, record: dict, others: Sequence[dict]) -> dict | None:
     """The members of one split, their ensemble, and the test images asked of the first and of all; None where a member
     is missing, or was validated or tested on other images."""
-    members = _members(evidence, record)
+    members = [record, *(_beside(evidence, record, who) for who in others)]
     if None in members:
         return None
     validated = [evidence.validation(member) for member in members]

@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from datasets.catalog import CLASSES, HEALTHY
+from datasets.catalog import CLASSES, HEALTHY, DataError
+from models import LOCALISERS
 from utils.analysis.ablation import budgets, compare
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.pointing import SIZES, TOLERANCE
@@ -61,8 +62,9 @@ def by_pointing(evidence: Evidence) -> list[dict]:
 
 def network(run: dict) -> str:
     """A classifier in a table's words."""
+    step = f" {run['recipe']}" if run["model"] in LOCALISERS else ""
     weights = f", {WEIGHTS[run['pretrained']]}" if run["pretrained"] is not None else ""
-    return f"{run['model']}{weights}"
+    return f"{run['model']}{step}{weights}"
 
 
 def localisation_budgets(evidence: Evidence) -> list[dict[str, dict[int, dict]]]:
@@ -91,13 +93,18 @@ def _but_the_seed(record: dict) -> tuple:
 
 
 def localisation_runs(evidence: Evidence) -> pd.DataFrame:
-    """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds; then runs that
-    have no plain classifier of their budget beside them."""
+    """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds; then recipes
+    that are no step of these, and steps without a plain classifier beside them. Outlines and Grad-CAM are those of the
+    first seed."""
     rows, together = [], localisation_budgets(evidence)
     shown = [record for runs in together for seeds in runs.values() for record in seeds.values()]
     compared, parts = {_but_the_seed(r) for r in shown}, {one for r in shown for one in r.get("pooled", ())}
     alone = [r for r in evidence.localisation if _but_the_seed(r) not in compared and r["id"] not in parts]
-    for runs in together + [{r["run"]["recipe"]: {r["run"]["seed"]: r}} for r in alone]:
+    others: dict[tuple, dict[str, dict[int, dict]]] = {}
+    for record in alone:
+        others.setdefault(_but_the_seed(record), {record["run"]["recipe"]: {}})
+        others[_but_the_seed(record)][record["run"]["recipe"]][record["run"]["seed"]] = record
+    for runs in [*together, *others.values()]:
         reference = PLAIN if runs in together else next(iter(runs))
         found = compare(runs, evidence.predictions, reference=reference)
         for name, seeds in runs.items():
@@ -142,13 +149,19 @@ def sensitivities(runs: dict[str, dict[int, dict]], evidence: Evidence) -> dict[
         step → `sensitivity`, the mean over the seeds, and `difference` to the plain classifier's, tumour by tumour,
         each {value, low, high} over groups; `seeds`, the sensitivity of each; `healthy`, how many images show none.
         Empty where a seed has no threshold.
+
+    Raises:
+        DataError: a run that tested other images than those beside it.
     """
-    called, table = {}, None
+    called, table, paths = {}, None, []
     for step, seeds in runs.items():
         thresholds = [(record.get("tumour_or_none") or {}).get("threshold") for record in seeds.values()]
         if None in thresholds:
             return {}
         tables = [evidence.predictions(record).sort_values("path") for record in seeds.values()]
+        paths = tables[0].path.tolist() if table is None else paths
+        if any(one.path.tolist() != paths for one in tables):
+            raise DataError(f"{next(iter(seeds.values()))['id']}: its seeds tested other images; run them again")
         table = tables[0]
         sick = table.label.ne(HEALTHY).to_numpy()
         scores = [1 - one[f"p_{HEALTHY}"].to_numpy()[sick] for one in tables]
