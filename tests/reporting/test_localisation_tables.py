@@ -118,7 +118,8 @@ def test_steps_are_compared_with_the_plain_classifier_image_by_image(step):
     beyond = tables.localisation_runs(evidence)
     assert beyond.step.tolist()[-1] == "from-outline-turned" and beyond.seeds.tolist() == [2, 2, 2, 1]
     assert tables.localisation_runs(step("from-outline-turned", 39, seed=1)).seeds.tolist() == [2, 2, 2, 2]
-    assert "A low share alone" in claims.localisation._control(evidence)
+    control = claims.localisation._control(evidence)
+    assert "A low share alone" in control and control.count("on `cheng`") == 1, "of the other steps nothing is said"
 
 
 def test_the_nearest_neighbour_beside_an_external_test_is_that_of_the_same_set(put):

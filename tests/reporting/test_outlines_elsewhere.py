@@ -4,12 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from datasets.catalog import DataError
 from datasets.store.index import folds_digest
 from utils.reporting import claims, tables
 from utils.reporting.pooling import pool_folds
 from utils.reporting.records import BEST_RECIPE, load_evidence
 from utils.reporting.runs import Run
+from utils.reporting.tables.ensemble import ensembles
 
+PROBE = {"model": "ResNet50-v2", "recipe": "probe", "pretrained": True, "image_size": 224}
 STEPS = {"name-only": False, "with-masks": True, "from-outline": True}
 TRAINED = {
     "training": {"epochs": 6, "seconds": 60.0, "val_accuracy": 0.9},
@@ -32,7 +35,7 @@ def scored(found: int, healthy: int = 2, threshold: float = 0.5) -> pd.DataFrame
 
 @pytest.fixture
 def elsewhere_tested(put):
-    def write(recipe: str, found: int, seed: int = 0, threshold: float | None = 0.5):
+    def write(recipe: str, found: int, seed: int = 0, threshold: float | None = 0.5, healthy: int = 2):
         run = Run(
             dataset="brain-tumor-mri",
             split="external",
@@ -43,7 +46,7 @@ def elsewhere_tested(put):
             seed=seed,
         )
         decided = {"tumour_or_none": {"threshold": threshold}, "metrics": {"accuracy": entry(0.6)}}
-        return put(run, scored(found, threshold=threshold or 0.5), **TRAINED, **decided, outline={})
+        return put(run, scored(found, healthy, threshold or 0.5), **TRAINED, **decided, outline={})
 
     return write
 
@@ -58,6 +61,7 @@ def test_tumours_are_counted_at_each_seed_s_own_threshold(elsewhere_tested):
     assert table["by seed"].tolist() == ["50.0, 60.0", "25.0, 35.0", "52.5, 62.5"]
     assert table.sensitivity[0].startswith("55.0 (") and table["minus name-only, points"][0] == "–"
     assert table["minus name-only, points"][1].startswith("-25.0 (-")
+    assert claims.localisation_steps(evidence).endswith("not run yet.*"), "tumour or none is another question"
     said = claims.outlines_elsewhere(evidence)
     assert "fewer are found with outlines as well and no difference is shown when named from the outline" in said
     assert "(50.0 to 60.0 over 2 seeds)" in said and "With 2 healthy test images" in said
@@ -75,6 +79,14 @@ def test_a_spread_of_seeds_beyond_that_of_the_steps_is_said(elsewhere_tested, pu
     home = {"dataset": "brain-tumor-mri", "split": "patient", "model": "OutlineClassifier", "recipe": "name-only"}
     at_home = put(Run(**home, pretrained=True), scored(20), **TRAINED, **thresholds, outline={})
     assert "such thresholds have a specificity of 70.0 to 70.0 %" in claims.outlines_elsewhere(at_home)
+
+
+def test_seeds_that_tested_other_images_are_refused(elsewhere_tested):
+    for seed in (0, 1):
+        elsewhere_tested("name-only", 20, seed)
+        evidence = elsewhere_tested("from-outline", 20, seed, healthy=2 + seed)
+    with pytest.raises(DataError, match="its seeds tested other images"):
+        claims.outlines_elsewhere(evidence)
 
 
 def test_without_a_threshold_nothing_is_said(elsewhere_tested):
@@ -129,3 +141,36 @@ def test_the_best_plain_classifier_is_compared_on_all_folds(all_folds):
     assert "an interval that includes 0: no difference is shown" in claims.outline_against_best(all_folds(best=17))
     said = claims.outline_against_best(all_folds(best=20))
     assert "cheng`, patient, all folds: 85.0" in said and "-15.0 (-" in said and "no difference" not in said
+
+
+def test_a_network_that_is_missing_on_a_fold_is_no_member_of_the_ensemble(put, tmp_path):
+    def table(names: list[str], p: float) -> pd.DataFrame:
+        chances = {"p_glioma": p, "p_meningioma": 1 - p, "p_pituitary": 0.0}
+        predicted = "glioma" if p > 0.5 else "meningioma"
+        return pd.DataFrame({"path": names, "label": "glioma", "group": names, "predicted": predicted}).assign(
+            **chances
+        )
+
+    members = (
+        {"model": "ResNet50-v2", "recipe": BEST_RECIPE, "image_size": 224, "pretrained": True},
+        PROBE,
+        {"model": "CustomCNN", "recipe": "s2"},
+        {"model": "OutlineClassifier", "recipe": "from-outline", "pretrained": True},
+    )
+
+    def write(which: dict, fold: int):
+        run = Run(dataset="cheng", split="patient", fold=fold, **which)
+        asked, validated = ([f"{fold}-{kind}-{i}" for i in range(20)] for kind in ("test", "val"))
+        metrics = {"accuracy": entry(0.9)}
+        put(run, table(asked, 0.9), validation=table(validated, 0.8), metrics=metrics, outline={}, **TRAINED)
+
+    for fold in range(5):
+        for which in members[: 3 + (fold < 4)]:
+            write(which, fold)
+    pool_folds(tmp_path, resamples=20)
+    (found,) = ensembles(load_evidence(tmp_path))
+    assert len(found["members"]) == 3 and {len(weights) for weights in found["weights"]} == {3}
+    write(members[3], 4)
+    pool_folds(tmp_path, resamples=20)
+    (found,) = ensembles(load_evidence(tmp_path))
+    assert len(found["members"]) == 4 and {len(weights) for weights in found["weights"]} == {4}
