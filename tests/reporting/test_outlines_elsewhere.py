@@ -64,7 +64,7 @@ def test_tumours_are_counted_at_each_seed_s_own_threshold(elsewhere_tested):
     assert claims.localisation_steps(evidence).endswith("not run yet.*"), "tumour or none is another question"
     said = claims.outlines_elsewhere(evidence)
     assert "fewer are found with outlines as well and no difference is shown when named from the outline" in said
-    assert "(50.0 to 60.0 over 2 seeds)" in said and "With 2 healthy test images" in said
+    assert "(50.0 to 60.0 over 2 seeds)" in said and "Of the test images 2 are healthy" in said
     assert "further than the steps" not in said, "the steps differ by 25 points, the seeds by 10"
 
 
@@ -73,12 +73,12 @@ def test_a_spread_of_seeds_beyond_that_of_the_steps_is_said(elsewhere_tested, pu
         elsewhere_tested("name-only", found, seed)
         evidence = elsewhere_tested("from-outline", found + 8, seed)
     said = claims.outlines_elsewhere(evidence)
-    assert "outlines are not shown to help: seeds lie up to 50.0 points apart, further than the steps" in said
+    assert "outlines are not shown to help, since seeds lie up to 50.0 points apart, further than the steps" in said
     assert "more are found" not in said and "of 70.0 to 70.0 %" not in said
     thresholds = {"tumour_or_none": {"specificity": entry(0.7)}, "metrics": {"accuracy": entry(0.6)}}
     home = {"dataset": "brain-tumor-mri", "split": "patient", "model": "OutlineClassifier", "recipe": "name-only"}
     at_home = put(Run(**home, pretrained=True), scored(20), **TRAINED, **thresholds, outline={})
-    assert "such thresholds have a specificity of 70.0 to 70.0 %" in claims.outlines_elsewhere(at_home)
+    assert "chosen in the same way have a specificity of 70.0 to 70.0 %" in claims.outlines_elsewhere(at_home)
 
 
 def test_seeds_that_tested_other_images_are_refused(elsewhere_tested):

@@ -15,7 +15,7 @@ from utils.reporting.claims.common import (
     percent,
 )
 from utils.reporting.records import BEST_RECIPE, Evidence
-from utils.reporting.tables.common import find_run, format_ci, tested
+from utils.reporting.tables.common import find_run, format_ci, mark, tested
 from utils.reporting.tables.localisation import PLAIN, by_pointing, localisation_budgets, network, sensitivities
 
 LOW = 0.9  # accuracy above which a network that does not look at the tumour is named
@@ -102,8 +102,8 @@ def localisation_steps(evidence: Evidence) -> str:
         return not_run("the ablation of outlines")
     first = "Accuracy, and its difference to the plain classifier of the same training, image by image:"
     last = (
-        "The intervals resample patients, not seeds, fold 0 is a part of all folds, and several differences are looked "
-        "at at once: one of a point or two is a hint."
+        "The intervals resample patients, not seeds; fold 0 is a part of all folds; and several differences stand here "
+        "side by side: one of a point or two is a hint."
     )
     return explained(f"{bullets(first, said)}\n\n{last}")
 
@@ -117,7 +117,7 @@ def outlines_elsewhere(evidence: Evidence) -> str:
         found = sensitivities(runs, evidence) if run["split"] == "external" else {}
         if len(found) < 2:
             continue
-        parts = [f"name only {share(found[PLAIN]['sensitivity'])} ({_by_seed(found[PLAIN]['seeds'])})"]
+        parts = [f"Name only {share(found[PLAIN]['sensitivity'])} ({_by_seed(found[PLAIN]['seeds'])})"]
         for name, words in WORDS.items():
             if name in found:
                 facts = f"{_by_seed(found[name]['seeds'])}; {found_or_none(found[name]['difference'])}"
@@ -127,16 +127,16 @@ def outlines_elsewhere(evidence: Evidence) -> str:
         verdict = _verdict(differences)
         if apart > max(abs(difference["value"]) for difference in differences.values()):
             spread = f"seeds lie up to {100 * apart:.1f} points apart, further than the steps"
-            verdict = f"outlines are not shown to help: {spread}"
+            verdict = f"outlines are not shown to help, since {spread}"
         said.append(
-            f"`{run['dataset']}`, {tested(record)}: {verdict}; {'; '.join(parts)}. With {found[PLAIN]['healthy']} "
-            "healthy test images, what specificity this costs there cannot be told" + _at_home(evidence, run)
+            f"trained on `{run['dataset']}`, tested on `{run['test_on']}`{mark(record)}: {verdict}. "
+            f"{'; '.join(parts)}. Of the test images {found[PLAIN]['healthy']} are healthy{_at_home(evidence, run)}"
         )
     if not said:
         return not_run("outlines on another data set")
     first = (
-        f"Tumours that are called one, at the threshold that validation chose for a specificity of "
-        f"{100 * SPECIFICITY:.0f} %:"
+        "Tumours that are recognised as tumours, whatever their kind, at the threshold that validation chose for a "
+        f"specificity of {100 * SPECIFICITY:.0f} %:"
     )
     return explained(bullets(first, said))
 
@@ -149,7 +149,7 @@ def _verdict(differences: dict[str, dict]) -> str:
 
 
 def _at_home(evidence: Evidence, run: dict) -> str:
-    """Which specificity thresholds chosen in this way have on test patients of the own data set, fold 0."""
+    """The specificity of thresholds that were chosen in the same way, on test patients of the own data set, fold 0."""
     reached = [
         record["tumour_or_none"]["specificity"]["value"]
         for record in evidence.localisation
@@ -161,8 +161,8 @@ def _at_home(evidence: Evidence, run: dict) -> str:
     if not reached:
         return ""
     return (
-        f". On test patients of `{run['dataset']}` (fold 0) such thresholds have a specificity of "
-        f"{100 * min(reached):.1f} to {100 * max(reached):.1f} %"
+        f"; on test patients of `{run['dataset']}` (fold 0) thresholds that were chosen in the same way have a "
+        f"specificity of {100 * min(reached):.1f} to {100 * max(reached):.1f} %"
     )
 
 

@@ -140,7 +140,7 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
 
 
 def sensitivities(runs: dict[str, dict[int, dict]], evidence: Evidence) -> dict[str, dict]:
-    """How many tumours of another data set each step calls one, at the threshold that its own validation images chose.
+    """How many tumours of another data set each step recognises, at the threshold that its own validation images chose.
 
     Args:
         runs: one of `localisation_budgets`, tested on another data set.
@@ -178,7 +178,7 @@ def sensitivities(runs: dict[str, dict[int, dict]], evidence: Evidence) -> dict[
 
 
 def tumours_elsewhere(evidence: Evidence) -> pd.DataFrame:
-    """A row a step: how many tumours of another data set it calls one, at the threshold that validation chose for a
+    """A row a step: how many tumours of another data set it recognises, at the threshold that validation chose for a
     specificity of `screening.SPECIFICITY`."""
     rows = []
     for runs in localisation_budgets(evidence):
