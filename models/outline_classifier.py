@@ -114,10 +114,10 @@ class InsideOutline(nn.Module):
 
     def forward(self, features: Tensor, outline: Tensor) -> Tensor:
         outline = outline.float()
-        tumour = 1 - outline.softmax(1)[:, :1]  # B×1×H×W
+        tumour = outline.softmax(1)[:, 1:].sum(1, keepdim=True)  # B×1×H×W; 1 minus the background would round to 0
         share = F.adaptive_avg_pool2d(tumour, features.shape[-2:])  # B×1×h×w
         inside = share / share.amax((2, 3), keepdim=True).clamp_min(1e-6)  # 1 at the most suspicious place
-        mean = (features * inside).sum((2, 3)) / inside.sum((2, 3))
+        mean = (features * inside).sum((2, 3)) / inside.sum((2, 3)).clamp_min(1e-6)
         most = (features * inside).amax((2, 3))
         strength = outline[:, 1:] - outline[:, :1]  # log odds of each kind against the background
         strength = strength.flatten(2).amax(2)

@@ -140,3 +140,10 @@ def test_what_it_cannot_take_is_named(bad, said):
         OutlineClassifier(**bad)
     with pytest.raises(ValueError, match="built for"):
         network("with-masks")(torch.rand(1, 1, 96, 96))
+
+
+def test_a_name_from_an_outline_that_is_certainly_empty_is_finite():
+    torch.manual_seed(0)
+    head, outline = InsideOutline(8, kinds=3, num_classes=4), torch.zeros(2, 4, 16, 16)
+    outline[:, 0] = 40.0  # 1 minus its share rounds to 0 in float32
+    assert head(torch.rand(2, 8, 4, 4), outline).isfinite().all()

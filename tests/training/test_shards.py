@@ -177,7 +177,9 @@ def test_memory_and_workers_are_shared_by_the_processes_of_a_node(roots, monkeyp
 def test_a_batch_that_cannot_be_shared_alike_is_refused_in_one_line(roots):
     with pytest.raises(DataError, match=r"a batch of 8 images .* 3 processes .* 1, 2, 4 or 8"):
         shared_alike(8, 3)
-    shared_alike(8, 4)
+    shared_alike(8, 4, least=2)
+    with pytest.raises(DataError, match=r"8 processes .* 1, 2 or 4 of them"):
+        shared_alike(8, 8, least=2)  # a batch norm over single vectors: one image has no variance
     for processes, refused in ((2, False), (3, True)):
         said = together(begin, processes, str(roots / str(processes)))
         assert ["cannot be shared" in answer for answer in said] == [refused] * processes

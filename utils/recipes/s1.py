@@ -19,5 +19,9 @@ CNN = Recipe(
 )
 
 RECIPES: dict[str, dict[str, Recipe]] = {
-    "s1": {ANY_BACKBONE: CNN, "ViT-B16": replace(CNN, optimizer="AdamW")},  # which ViT is not reported
+    "s1": {
+        ANY_BACKBONE: CNN,
+        # Which ViT, its frozen layers and its decay are not reported: the layers are the CNNs', the decay is torch's.
+        "ViT-B16": replace(CNN, optimizer="AdamW", weight_decay=1e-2),
+    },
 }

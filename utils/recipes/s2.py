@@ -47,6 +47,11 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "ViT": replace(CLASSIFIER, augmentation="s2"),
         **dict.fromkeys(UNETS, UNET),
     },
+    # As torchvision's jitter, which S2 used; runs named "s2" jitter more strongly, see `training/augmentation.py`.
+    "s2-jitter": {
+        "CustomCNN": replace(CLASSIFIER, name="s2-jitter", epochs=40, augmentation="s2-jitter"),
+        "ViT": replace(CLASSIFIER, name="s2-jitter", augmentation="s2-jitter"),
+    },
     "s2-dice": dict.fromkeys(UNETS, changed_unet("s2-dice", DICE)),
     "s2-adamw": dict.fromkeys(UNETS, changed_unet("s2-adamw", ADAMW)),
     "s2-dice-adamw": dict.fromkeys(UNETS, changed_unet("s2-dice-adamw", DICE | ADAMW)),

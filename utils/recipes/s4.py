@@ -19,7 +19,12 @@ FINETUNING = Recipe(
 RECIPES: dict[str, dict[str, Recipe]] = {
     "s4": {
         ANY_BACKBONE: FINETUNING,
-        "ResNet50": replace(FINETUNING, unfreeze=45 / 175, epochs=5),  # tumour or none
+        "ResNet50": replace(  # tumour or none
+            FINETUNING,
+            unfreeze=45 / 175,
+            epochs=5,
+            source=f"{FINETUNING.source}. For tumour or none S4 reports one dense layer of 256; here as for 44 classes",
+        ),
         "ResNetRS152": replace(FINETUNING, unfreeze=0.1),
         "EfficientNetV2-B1": replace(FINETUNING, unfreeze=14 / 334, epochs=80),
         "ConvNeXt-S": replace(

@@ -151,10 +151,13 @@ def load_weights(path: Path | str) -> nn.Module:
             raise DataError(f"{path.with_name(CARD)}: has no sha256, so {WEIGHTS} cannot be verified; train again.")
         if card["sha256"] != sha256(path):
             raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
-        pretrained = card["trained_on"].get("pretrained")
-        known = (BACKBONES if pretrained is not None else MODELS | SEGMENTERS | MULTITASK) | LOCALISERS
-        model = lookup(known, card["model"], "model")(**card["arguments"])
-        model.load_state_dict(load_file(path))
+        backbone = card["trained_on"].get("pretrained") is not None and card["model"] not in LOCALISERS
+        if backbone:  # the file itself shows which layout it has (`models/gluon.py`)
+            model = lookup(BACKBONES, card["model"], "model")(pretrained=path, **card["arguments"])
+        else:
+            known = MODELS | SEGMENTERS | MULTITASK | LOCALISERS
+            model = lookup(known, card["model"], "model")(**card["arguments"])
+            model.load_state_dict(load_file(path))
     except DataError:
         raise
     except Exception as error:

@@ -1,4 +1,9 @@
-"""Augmentations, random changes of training images, by the name that recipes use."""
+"""Augmentations, random changes of training images, by the name that recipes use.
+
+kornia's `RandomBrightness` adds to every pixel and its `RandomContrast` multiplies. The projects' libraries multiply
+for brightness and, for contrast, blend an image with its mean, which hardly changes a black background. So "s0", "s2"
+and "s3" jitter more strongly than their projects did; "s2-jitter" is S2's own, and `claims.jitter` compares the two.
+"""
 
 import kornia.augmentation as K
 
@@ -12,6 +17,12 @@ AUGMENTATIONS = {
         K.RandomRotation(10.0, p=1.0),
         K.RandomBrightness((0.8, 1.2), p=1.0),
         K.RandomContrast((0.8, 1.2), p=1.0),
+        data_keys=["input"],
+    ),
+    "s2-jitter": lambda: K.AugmentationSequential(
+        K.RandomHorizontalFlip(p=0.5),
+        K.RandomRotation(10.0, p=1.0),
+        K.ColorJitter(brightness=0.2, contrast=0.2, p=1.0),
         data_keys=["input"],
     ),
     "s0": lambda: K.AugmentationSequential(

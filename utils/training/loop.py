@@ -66,7 +66,8 @@ def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
     """Accelerator of a run: `precision` "no" or "bf16"; the recipe's batch is split among the processes."""
     loading = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=seed)
     # Without a GPU, Accelerate joins the processes that torchrun started only when it has to stay on the CPU.
-    cpu = not torch.accelerator.is_available()
+    # Apple's MPS has no float64, which the metrics of an epoch need.
+    cpu = not torch.accelerator.is_available() or torch.accelerator.current_accelerator().type == "mps"
     # Else DDP puts gradients into other buckets after its first step, a resumed training one step after its start:
     # sums of three processes and more would be rounded in another order, and the weights would differ.
     same_buckets = DistributedDataParallelKwargs(find_unused_parameters=True)
@@ -110,8 +111,9 @@ def fit(
     started, histories, stages, before, done = time.monotonic(), [], recipe.in_stages(), 0, None
     whose = identity_of(model, task, train, val, accelerator.mixed_precision)
     data = fingerprint(train.facts.name)
+    least = 2 if any(isinstance(module, nn.BatchNorm1d) for module in model.modules()) else 1  # one has no variance
     for stage in stages:
-        shared_alike(stage.batch_size, accelerator.num_processes)
+        shared_alike(stage.batch_size, accelerator.num_processes, least)
     with held(Path(folder), accelerator):
         for stage in stages:
             done = fit_stage(
@@ -136,10 +138,11 @@ def fit(
     return Fit(history, before + done.epoch, data, done.changes, done.conditions)
 
 
-def shared_alike(batch_size: int, processes: int) -> None:
-    """Raise `DataError` where a batch cannot be divided among the processes into shares of one size."""
-    if batch_size % processes:
-        *fewer, most = (str(n) for n in range(1, batch_size + 1) if batch_size % n == 0)
+def shared_alike(batch_size: int, processes: int, least: int = 1) -> None:
+    """Raise `DataError` where a batch cannot be divided among the processes into shares of one size, `least` images or
+    more."""
+    if batch_size % processes or batch_size // processes < least:
+        *fewer, most = (str(n) for n in range(1, batch_size // least + 1) if batch_size % n == 0)
         raise DataError(
             f"a batch of {batch_size} images cannot be shared by {processes} processes alike: "
             f"start {' or '.join(filter(None, (', '.join(fewer), most)))} of them, or change the recipe's batch_size"

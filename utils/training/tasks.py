@@ -55,8 +55,8 @@ class Classification(FromImage):
     Args:
         num_classes: number of labels.
         in_channels: channels that the model takes; a grey image is repeated to fill them.
-        augmentation: key of `AUGMENTATIONS`, used in training only. "s2" is S2's flip, ±10° and jitter .2;
-            S2 also jittered saturation and hue, which a grey image does not have.
+        augmentation: key of `AUGMENTATIONS`, used in training only. "s2" is S2's flip and ±10°, and a jitter of .2
+            that is stronger than S2's (`augmentation.py`); saturation and hue a grey image does not have.
         label_smoothing: share of a target that is spread over all classes.
         class_weights: what the loss of an image of each class counts, K; without them all count 1.
     """

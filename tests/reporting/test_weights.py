@@ -1,0 +1,29 @@
+"""Saved weights come back as the network that they were saved from."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from whole_records import whole
+
+from models.backbones import TIMM, build_backbone
+from models.gluon import SIGNS, build_gluon
+from utils.recipes import get_recipe
+from utils.reporting.runs import Run
+from utils.reporting.weights import load_weights, save_weights
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_a_backbone_that_began_with_weights_in_gluons_layout(name, roots):
+    """As ResNet50-v2 and MobileNetV2 from the ONNX model zoo: timm's networks of these names have other layers."""
+    torch.manual_seed(0)
+    file = roots / "imagenet.safetensors"
+    save_file(build_gluon(name, TIMM[name], None, 3).state_dict(), file)
+    recipe = get_recipe("probe-first", name)
+    net = build_backbone(name, pretrained=file, image_size=64, **recipe.model_args).eval()
+    run = Run(dataset="phantom", split="published", model=name, recipe="probe-first", image_size=64, pretrained=True)
+    names = ("name", "source", "epochs", "lr", "batch_size", "augmentation", "model_args")
+    record = whole(run, recipe={key: getattr(recipe, key) for key in names}, data={})
+    again = load_weights(save_weights(net, run, record))
+    x = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(x), net(x))
