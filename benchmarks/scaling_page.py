@@ -9,8 +9,8 @@ SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB"))
 START = """# Scaling: 2 processes measured, 8 and 64 GPUs on paper
 
 Made by `python benchmarks/scaling.py` from the catalogue, the recipes, the models and `saved_metrics/benchmarks/`; no
-result is typed. Two processes on two CPU cores were measured. No GPU was at hand: whatever is said of 8 and 64 GPUs is
-arithmetic, and its assumptions are listed. MB and GB are powers of ten."""
+result is typed. Two processes on two CPU cores were measured. At most one GPU was at hand: whatever is said of 8 and
+64 GPUs is arithmetic, and its assumptions are listed. MB and GB are powers of ten."""
 
 READING = """## What an epoch reads, and where it moves
 

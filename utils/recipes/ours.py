@@ -5,7 +5,8 @@ from dataclasses import replace
 from utils.recipes.recipe import ANY_BACKBONE, Recipe
 from utils.recipes.s2 import ADAMW, DICE, UNETS, changed_unet
 
-# Chosen among seventeen tries on validation patients of fold 0 of `brain-tumor-mri` (SqueezeNet, pretrained, 64 px).
+# Chosen among seventeen tries on validation patients of an earlier fold 0 of `brain-tumor-mri` (SqueezeNet, pretrained,
+# 64 px); some of them are test patients of the present one.
 TRANSFER = Recipe(
     name="ours",
     source="AdamW, warm-up and cosine, a slower backbone, S0's augmentation and balanced classes, "
