@@ -1,5 +1,9 @@
 """Fixtures of the tests of predictions."""
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import gdcm
 import numpy as np
 import pytest
@@ -10,12 +14,30 @@ from saved_model import save_model
 
 from utils.predict import shelf
 from utils.predict.model import SavedModel
+from utils.reporting.weights import CARD
 
 
 @pytest.fixture
-def classifier(roots) -> SavedModel:
-    """An untrained CustomCNN on the phantom's classes, in an empty `saved_models/`."""
-    save_model("phantom")
+def save_able(roots) -> Callable[..., Path]:
+    """Saves an untrained CustomCNN (of a seed) that may be asked by default; returns its folder.
+
+    Its card says so: it has the phantom's classes, and `changes` of what it was trained on, a real set before all.
+    """
+
+    def save(seed: int = 0, **changes: str | None) -> Path:
+        path = save_model("phantom", seed=seed).with_name(CARD)
+        card = json.loads(path.read_text())
+        card["trained_on"] |= {"dataset": "brain-tumor-mri"} | changes
+        path.write_text(json.dumps(card))
+        return path.parent
+
+    return save
+
+
+@pytest.fixture
+def classifier(save_able) -> SavedModel:
+    """An untrained CustomCNN that is asked by default, alone in `saved_models/`."""
+    save_able()
     return shelf.open_models("best")[0]
 
 

@@ -154,6 +154,24 @@ def test_a_model_of_earlier_folds_needs_its_own_images(trained, monkeypatch, cap
     assert "trained on earlier folds; name its own images with --parts" in capsys.readouterr().err
 
 
+def test_a_run_that_was_tested_on_another_set_is_refused(trained, roots, capsys):
+    """Its test images are others', and may not even have the model's classes."""
+    run = Run(dataset="phantom", split="external", test_on="sartaj", image_size=64)
+    folder = roots / "saved_metrics/classification/phantom"
+    record = json.loads((folder / trained.name / "metrics.json").read_text())
+    record |= {"id": run.id, "run": record["run"] | {"split": "external", "test_on": "sartaj"}}
+    (folder / run.id).mkdir()
+    (folder / run.id / "metrics.json").write_text(json.dumps(record))
+    (trained.folder / CARD).write_text(json.dumps(trained.card | {"trained_on": record["run"]}))
+    assert command.main([trained.name]) == 1
+    assert f"error: {trained.name}: tested on 'sartaj';" in capsys.readouterr().err
+
+
+def test_several_models_are_calibrated_one_after_the_other(trained, capsys):
+    assert command.main([f"{trained.name},{trained.name}"]) == 1
+    assert capsys.readouterr().err.endswith(": 2 models; calibrate one after the other\n")
+
+
 def test_the_committed_calibrations_are_those_of_their_cards():
     """Figures of saved_metrics/calibration/ and cards agree, and the command that made them is named."""
     paths = sorted((REPO / "saved_metrics/calibration").glob("*.json"))
@@ -188,7 +206,13 @@ def test_the_sentence_counts_the_models_that_flag_a_kind_of_image():
     ]
     text = evidence.summary(found)
     assert (
-        "How many of 2 models" in text and "noise 2; other 1" in text and "4 to 8 %" in text and "`d.s.m.r.2`" in text
+        "Of 2 models" in text
+        and "2 for noise, 1 for other" in text
+        and "the median model flags 6 %" in text
+        and "most does `d.s.m.r.2`, 8 %" in text
     )
     (axis,) = evidence.detections(found).axes
     assert [text.get_text() for text in axis.texts] == ["4", "100", "20", "8", "95", "96"]
+    fewer = [*found, record("d.s.m.r.3", test=0.05, noise=0.99), record("d.s.m.r.4", test=0.02)]
+    assert "Of 3 models" in (text := evidence.summary(fewer)), "the fourth was measured on none"
+    assert "3 for noise, 1 of 2 measured for other" in text and "flags 4 %" in text

@@ -2,8 +2,10 @@
 
 import shutil
 
+import httpx
 import pytest
 import torch
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 from own_images import head
 from PIL import Image
 
@@ -75,3 +77,29 @@ def test_publishing_says_first_what_it_would_do(classifier, monkeypatch, capsys)
     said = capsys.readouterr().out
     assert f"hf-hub:somebody/{classifier.name}: card.json, model.safetensors" in said and "MB" in said
     assert publish.main(["somebody", "nothing"]) == 1
+
+
+UNAUTHORIZED = httpx.Response(401, request=httpx.Request("POST", "https://hub.example"))
+REFUSALS = [
+    HfHubHTTPError("401 Client Error: Unauthorized\n\nmore lines", response=UNAUTHORIZED),
+    LocalTokenNotFoundError("Token is required"),
+    OfflineModeIsEnabled("Cannot reach the hub: offline mode is enabled"),
+    httpx.ConnectError("Name or service not known"),
+    RuntimeError("what uploads large files has stopped"),
+]
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("step", ["create_repo", "upload_folder"])
+def test_a_hub_that_refuses_is_one_line(step, refusal, classifier, hub, monkeypatch, capsys):
+    def refuse(*_, **__) -> None:
+        raise refusal
+
+    api = Api(hub)
+    setattr(api, step, refuse)
+    monkeypatch.setattr(publish, "HfApi", lambda: api)
+    assert publish.main(["somebody", classifier.name, "--upload"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    said = str(refusal).splitlines()[0]
+    assert line.startswith(f"error: hf-hub:somebody/{classifier.name}: cannot be published ({said})")
+    assert "hf auth login" in line

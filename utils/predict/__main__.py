@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.commands import NOTE
+from utils.commands import NOTE, errors_in_one_line
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -20,13 +20,15 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         nargs="+",
         metavar="[MODEL] FILE",
         help="MODEL: a name from the list, several with commas between, a folder (of one model, or of folds to "
-        "average), hf-hub:OWNER/NAME, or 'best', the default. FILE: an image, a DICOM file, a NIfTI volume or a folder",
+        "average), hf-hub:OWNER/NAME, or 'best', the default. FILE: an image, a NIfTI volume, a DICOM file (those of "
+        "one series are one scan) or a folder",
     )
     parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="answers as JSON, to FILE or the terminal")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="a figure of each answer, masks of volumes")
     return parser.parse_args(argv)
 
 
+@errors_in_one_line(OSError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     args = _arguments(argv)

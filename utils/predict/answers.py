@@ -24,7 +24,10 @@ class Answer:
     Attributes:
         file, kind: of the `Scan`; models: names of those that were asked; slices: number of slices that were looked at.
         classes: calibrated probability of each class, the mean over slices and models; empty for a segmenter.
-        answer: the class that the model's own rule takes; of a model of findings those that are called.
+        answer: the class that the rule of the first model takes for `classes`: the likeliest; of a hierarchical model
+            "no tumour" where p(tumour) is below .5, else the likeliest kind, see `decision.decide`. Evaluations decide
+            before calibration, which changes nothing where one model takes the likeliest class of one slice. Of a
+            model of findings those that are called.
         findings: of each finding its `threshold`, chosen on validation, and whether it is `found`; both None where
             there is none, empty for other models.
         tumour: `probability`, `threshold` and `found` (at the threshold that validation chose, None without one), and
@@ -117,13 +120,13 @@ def ask(models: Sequence[SavedModel], scan: Scan) -> Asked:
         masks = [np.mean(parts, axis=0) for parts in zip(*placed, strict=True)]
         scores = _describe_masks(answer, models[0].masks, masks)
     if models[0].classes:
-        raw = np.mean([prediction.probabilities for prediction in found], axis=0)
-        predicted = models[0].decide(raw)
-        scores = _describe_classes(answer, models, [prediction.probabilities for prediction in found], slices)
+        probabilities = np.mean([m.calibrated(p.probabilities) for m, p in zip(models, found, strict=True)], axis=0)
+        predicted = models[0].decide(probabilities)
+        scores = _describe_classes(answer, models, probabilities, slices)
         if models[0].findings:
             _call_findings(answer, models)
         else:
-            answer.answer = models[0].classes[models[0].decide(raw.mean(0, keepdims=True))[0]]
+            answer.answer = models[0].classes[models[0].decide(probabilities.mean(0, keepdims=True))[0]]
     distances = [(model.familiarity, prediction.features) for model, prediction in zip(models, found, strict=True)]
     _compare(answer, distances)
     _warn(answer, scan, slices)
@@ -131,10 +134,9 @@ def ask(models: Sequence[SavedModel], scan: Scan) -> Asked:
 
 
 def _describe_classes(
-    answer: Answer, models: Sequence[SavedModel], found: Sequence[np.ndarray], slices: Slices
+    answer: Answer, models: Sequence[SavedModel], probabilities: np.ndarray, slices: Slices
 ) -> np.ndarray:
-    """Fill in the classes; returns the score of each slice, by which some are shown first."""
-    probabilities = np.mean([m.calibrated(p) for m, p in zip(models, found, strict=True)], axis=0)
+    """Fill in the classes from probabilities N×K; returns the score of each slice, by which some are shown first."""
     answer.calibrated = all(model.temperature for model in models)
     mean = probabilities.mean(0)
     answer.classes = {name: round(float(p), 5) for name, p in zip(models[0].classes, mean, strict=True)}

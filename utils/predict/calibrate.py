@@ -59,7 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="image files below the data folder, beside photographs and noise, whose detection is measured",
     )
     args = parser.parse_args(argv)
-    (model,) = shelf.open_models(args.model)
+    model, *others = shelf.open_models(args.model)
+    if others:
+        raise DataError(f"{args.model}: {1 + len(others)} models; calibrate one after the other")
     named = dict(_pair(text) for text in args.strangers)
     path = calibrate(model, args.parts, named)
     print(path.read_text())
@@ -80,11 +82,16 @@ def calibrate(model: SavedModel, parts: Path | None = None, named: Mapping[str, 
         parts: see the command line; named: name → pattern of files, in addition to `strangers.GENERATED`.
 
     Raises:
-        DataError: the data set or the run's evidence is not here, or these are not the images that the model was
-            validated on, by its own record.
+        DataError: the data set or the run's evidence is not here, these are not the images that the model was
+            validated on, by its own record, or it was tested on another data set.
     """
     files = {name: strangers.named(pattern) for name, pattern in (named or {}).items()}
     run, record, folder = evidence_of(model)
+    if run.test_on:
+        raise DataError(
+            f"{model.name}: tested on '{run.test_on}'; what calibration is worth is measured on test images of the "
+            "model's own data set, so take a model of another split"
+        )
     data, rows = _rows(model, run, record, parts)
     _require_same(model, data, rows["val"], record, folder)
     rng = np.random.default_rng(0)

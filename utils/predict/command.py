@@ -34,6 +34,7 @@ def obey(given: Sequence[str], as_json: str | None, output: Path | None) -> int:
         models = shelf.open_models(name)
         require_alike(models)
         scans, notes = find(paths, models[0].preparation.channels)
+        _make_folders(as_json, output)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
@@ -54,6 +55,19 @@ def _model_and_files(given: Sequence[str]) -> tuple[str, list[Path]]:
     if not rest and not Path(first).exists():
         raise DataError(f"{first}: no such file or folder; name at least one FILE")
     return shelf.BEST, [Path(text) for text in given]
+
+
+def _make_folders(as_json: str | None, output: Path | None) -> None:
+    """Make the folders that are written to; raise `DataError` where that is impossible, before anything is computed."""
+    to = Path(as_json) if as_json and as_json != "-" else None
+    if to and to.is_dir():
+        raise DataError(f"--json {to}: a folder; name a file")
+    for option, folder in (("--json", to and to.parent), ("--output", output)):
+        try:
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{option}: {folder} cannot be made a folder ({error.strerror}); name another") from error
 
 
 def answer_all(

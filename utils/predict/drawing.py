@@ -100,16 +100,18 @@ def _outlined(image: np.ndarray, masks: np.ndarray) -> np.ndarray:
 
 
 def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> list[Path]:
-    """Write the figure, and of a volume each mask, to `folder`; returns the paths and notes them in the answer."""
-    stem = scan.name.replace("/", "_")
-    paths = [folder / f"{stem}.png"]
-    folder.mkdir(parents=True, exist_ok=True)
+    """Write the figure, and of a volume each mask, below `folder` by the name of the scan.
+
+    Returns the paths, and notes them in the answer.
+    """
+    paths = [folder / f"{scan.name}.png"]
+    paths[0].parent.mkdir(parents=True, exist_ok=True)
     figure = draw(model, asked)
     figure.savefig(paths[0], dpi=DPI, metadata={"Description": asked.answer.note})
     plt.close(figure)
     if asked.masks is not None and scan.kind in (VOLUME, SEQUENCES):
         for k, name in enumerate(model.masks):
-            paths.append(folder / f"{stem}-{name}.nii.gz")
+            paths.append(folder / f"{scan.name}-{name}.nii.gz")
             volume = as_volume(_all_slices(asked, k), scan)
             volume.header["descrip"] = asked.answer.note.encode()[:79]
             nib.save(volume, paths[-1])

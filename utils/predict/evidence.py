@@ -114,18 +114,26 @@ def distances(found: Mapping[str, np.ndarray], threshold: float) -> Figure:
 
 
 def summary(found: list[dict] | None = None) -> str:
-    """What the warning of the models detects, in a sentence; empty without records."""
+    """What the warning of the models detects, in a sentence; empty without records.
+
+    A kind of image counts among the models that were measured on it, which need not be all.
+    """
     everything = found if found is not None else records()
     found = [record for record in everything if record["familiarity"]["strangers"]]
     if not found:
         return ""
     kinds = list(dict.fromkeys(kind for record in found for kind in record["familiarity"]["strangers"]))
-    caught = {kind: [r["familiarity"]["strangers"][kind]["value"] >= ALWAYS for r in found] for kind in kinds}
-    said = [f"{kind} {sum(who)}" for kind, who in sorted(caught.items(), key=lambda item: -sum(item[1]))]
+    measured = [record["familiarity"]["strangers"] for record in found]
+    caught = {kind: [entry[kind]["value"] >= ALWAYS for entry in measured if kind in entry] for kind in kinds}
+    said = [
+        f"{sum(who)}{f' of {len(who)} measured' * (len(who) < len(found))} for {kind}"
+        for kind, who in sorted(caught.items(), key=lambda item: -sum(item[1]))
+    ]
     alarms = {record["model"]: 100 * record["familiarity"]["test"]["value"] for record in everything}
     worst = max(alarms, key=alarms.get)
     return (
-        f"How many of {len(found)} models flag at least {100 * ALWAYS:.0f} % of each kind of image: {'; '.join(said)}. "
-        f"Of its own test set, where whatever is flagged is a false alarm, a model flags {min(alarms.values()):.0f} to "
-        f"{alarms[worst]:.0f} % of the images, `{worst}` most."
+        f"Of {len(found)} models, so many flag at least {100 * ALWAYS:.0f} % of the images of a kind that they "
+        f"were not trained on: {', '.join(said)}. On its own test set, where every flag is a false alarm, the median "
+        f"model flags {np.median(list(alarms.values())):.0f} % of the images; most does `{worst}`, "
+        f"{alarms[worst]:.0f} %."
     )

@@ -7,6 +7,7 @@ listens on the loopback address only, answers no page of another site, and keeps
 import asyncio
 import base64
 import io
+import itertools
 import json
 import tempfile
 from collections.abc import Sequence
@@ -51,12 +52,9 @@ class Answering:
         """The answers about dropped files (name and content), with a figure each, ready for JSON."""
         models = self.open(name or self.default)
         with tempfile.TemporaryDirectory() as folder:
-            for number, (file, content) in enumerate(files):
-                path = Path(folder) / (Path(file.replace("\\", "/")).name or f"file {number}")
-                path.write_bytes(content)
-            several = len(models[0].preparation.channels) > 1
-            paths = [Path(folder)] if several else sorted(Path(folder).iterdir())
-            scans, _ = find(paths, models[0].preparation.channels)
+            dropped = [_put(Path(folder), file, content) for file, content in files]
+            channels = models[0].preparation.channels
+            scans, _ = find([Path(folder)] if len(channels) > 1 else dropped, channels)
             answers, errors = [], []
             for scan in scans:
                 try:
@@ -67,6 +65,19 @@ class Answering:
                 except DataError as error:
                     errors.append(str(error))
         return {"answers": answers, "errors": errors, "note": NOTE}
+
+
+def _put(folder: Path, file: str, content: bytes) -> Path:
+    """Write a dropped file where no other of its name lies, below `folder`; returns its path.
+
+    All lie in one folder as long as their names differ, so that the files of a DICOM series are found together.
+    """
+    name = Path(file.replace("\\", "/")).name
+    name = name if name.strip(".") else "file"
+    path = next(p for n in itertools.count(1) if not (p := folder / f"dropped {n}" / name).exists())
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 def _png(model: SavedModel, asked) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
+from datasets.catalog import DataError
+from datasets.reading import one_line
 from utils.commands import errors_in_one_line
 from utils.predict import shelf
 from utils.predict.model import SavedModel
@@ -23,16 +25,20 @@ def files_of(folder: Path) -> list[Path]:
 
 
 def publish(model: SavedModel, owner: str, api: HfApi) -> str:
-    """Upload a model, whose weights and card were found to be of one another; returns the name that fetches it."""
+    """Upload a model, whose weights and card were found to be of one another; returns the name that fetches it.
+
+    Raises:
+        DataError: the hub cannot be reached, or takes nothing from whoever is logged in.
+    """
     repository = f"{owner}/{model.name}"
-    api.create_repo(repository, exist_ok=True)
-    licence = model.card["licence_of_data"]
-    api.upload_folder(
-        repo_id=repository,
-        folder_path=model.folder,
-        allow_patterns=list(HUB_FILES),
-        commit_message=f"{model.name}. {NOTE} Licence of its data: {licence}",
-    )
+    message = f"{model.name}. {NOTE} Licence of its data: {model.card['licence_of_data']}"
+    files = {"folder_path": model.folder, "allow_patterns": list(HUB_FILES)}
+    try:
+        api.create_repo(repository, exist_ok=True)
+        api.upload_folder(repo_id=repository, commit_message=message, **files)
+    except Exception as error:  # of all kinds, as in `reading`: the hub's own, the network's, those of what uploads
+        reason = f"{HUB}{repository}: cannot be published ({one_line(error)})"
+        raise DataError(f"{reason}; log in with `hf auth login`, and check the name and the network") from error
     return HUB + repository
 
 

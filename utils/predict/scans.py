@@ -3,8 +3,10 @@
 Pixels are scaled exactly as `datasets/sources` scales those that models are trained on.
 """
 
+import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import nibabel as nib
@@ -24,7 +26,8 @@ class Scan:
     """One thing to answer about.
 
     Attributes:
-        name: as it is shown; kind: `IMAGE`, `SERIES`, `VOLUME` or `SEQUENCES`.
+        name: as it is shown, with so many of the folders that hold it that no other has the same.
+        kind: `IMAGE`, `SERIES`, `VOLUME` or `SEQUENCES`.
         files: one, or the slices of a series in order, or the folder in which each of `channels` has a volume.
     """
 
@@ -40,9 +43,13 @@ class Scan:
             DataError: one line that names the file, what is wrong and what to do.
         """
         try:
+            if any(file.is_file() and not file.stat().st_size for file in self.files):
+                raise DataError("an empty file")
             return _READERS[self.kind](self)
         except DataError as error:
-            said = str(error)
+            said, file = str(error), self.files[0].name
+            if file and self.name.endswith(file) and said.startswith(f"{file}:"):
+                said = self.name + said.removeprefix(file)  # with the folders that its name may have
             named = said.startswith((self.name, *(file.name for file in self.files)))
             raise DataError(said if named else f"{self.name}: {said}") from error
         except OSError as error:
@@ -70,17 +77,22 @@ class Slices:
 def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], list[str]]:
     """The scans in files and folders, for a model of these `channels`, and notes on files that are none.
 
-    A file is a scan. In a folder, below it too, every image and NIfTI volume is one, and the DICOM files of each series
-    are; for a model of several channels every folder with a NIfTI file of each is one.
+    A file is a scan; DICOM files of one series that lie in one folder are one together. In a folder, below it too,
+    every image and NIfTI volume is one, and the DICOM files of each series are; for a model of several channels every
+    folder with a NIfTI file of each is one. What is named twice is found once, and no two scans have the same name.
 
     Raises:
         DataError: a path that does not exist, or a folder without a scan.
     """
     scans: list[Scan] = []
     notes: list[str] = []
-    for path in paths:
+    together: dict[tuple, list[Path]] = {}  # what is named; DICOM files of one series are one entry
+    for path in {os.path.abspath(path): path for path in paths}.values():
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
+        dicom_file = path.is_file() and volumes.is_dicom(path)
+        together.setdefault((path.parent, _series(path)) if dicom_file else (path,), []).append(path)
+    for path, *others_of_series in together.values():
         if path.is_dir():
             found, others = _in_folder(path, channels)
             if not found:
@@ -90,8 +102,35 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
                 notes.append(f"{path}: {len(others)} files are no scans and were left out, {first} first")
             scans += found
         else:
-            scans.append(_of_file(path, channels))
-    return scans, notes
+            scans.append(_of_files([path, *others_of_series], channels))
+    return _told_apart(scans), notes
+
+
+def _told_apart(scans: Sequence[Scan]) -> list[Scan]:
+    """Every scan once, and where names repeat, with so many of the folders that hold it before its name that none does.
+
+    Of scans that begin with one file, such as a series and a file of it, the one with most files is kept.
+    """
+    found: dict[str, Scan] = {}
+    for scan in scans:
+        first = os.path.abspath(scan.files[0])
+        if first not in found or len(scan.files) > len(found[first].files):
+            found[first] = scan
+    once = list(found.values())
+    while repeated := {name for name, times in Counter(scan.name for scan in once).items() if times > 1}:
+        once = [replace(scan, name=_with_a_folder(scan)) if scan.name in repeated else scan for scan in once]
+    return once
+
+
+def _with_a_folder(scan: Scan) -> str:
+    """The name of a scan, the end of the path of its first file or its folder, with one more folder before it.
+
+    Paths differ, so names that are lengthened often enough do, too.
+    """
+    parts, known = Path(os.path.abspath(scan.files[0])).parts[1:], Path(scan.name).parts
+    if parts[-len(known) :] != known:
+        parts = parts[:-1]  # a series that is named for its folder
+    return "/".join(parts[-len(known) - 1 :])
 
 
 def _wanted(channels: Sequence[str]) -> str:
@@ -100,16 +139,19 @@ def _wanted(channels: Sequence[str]) -> str:
     return "image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume"
 
 
-def _of_file(path: Path, channels: Sequence[str]) -> Scan:
+def _of_files(files: Sequence[Path], channels: Sequence[str]) -> Scan:
+    """The scan of one file, or of several of one DICOM series."""
+    files = _ordered(files)
+    path = files[0]
     if len(channels) > 1:
         raise DataError(
             f"{path.name}: this model needs {', '.join(channels)} together; name the folder that holds them"
         )
-    if not path.stat().st_size:
-        raise DataError(f"{path.name}: an empty file")
     if volumes.is_nifti(path):
         return Scan(path.name, VOLUME, (path,))
-    return Scan(path.name, SERIES if volumes.is_dicom(path) else IMAGE, (path,))
+    if volumes.is_dicom(path):
+        return Scan(path.name, SERIES, tuple(files))
+    return Scan(path.name, IMAGE, (path,))
 
 
 def _in_folder(folder: Path, channels: Sequence[str]) -> tuple[list[Scan], list[Path]]:
@@ -133,14 +175,14 @@ def _in_folder(folder: Path, channels: Sequence[str]) -> tuple[list[Scan], list[
             others.append(path)
     for (home, _), members in series.items():
         alone = len(members) > 1 and sum(parent == home for parent, _ in series) == 1
-        name = _shown(home if alone else members[0], folder)
-        scans.append(Scan(name, SERIES, tuple(_ordered(members))))
+        ordered = _ordered(members)
+        scans.append(Scan(_shown(home if alone else ordered[0], folder), SERIES, tuple(ordered)))
     return scans, others
 
 
 def _shown(path: Path, folder: Path) -> str:
     inside = path.relative_to(folder).as_posix()
-    return folder.name if inside == "." else inside
+    return os.path.basename(os.path.abspath(folder)) if inside == "." else inside  # "." itself has no name
 
 
 def _series(path: Path) -> str:
@@ -151,7 +193,7 @@ def _series(path: Path) -> str:
         return str(path)
 
 
-def _ordered(files: list[Path]) -> list[Path]:
+def _ordered(files: Sequence[Path]) -> Sequence[Path]:
     """The files of a series from the lowest slice to the highest, or by their numbers where positions are unknown."""
     if len(files) == 1:
         return files
@@ -172,10 +214,9 @@ def as_volume(masks: np.ndarray, scan: Scan) -> nib.Nifti1Image:
 
 def _image(scan: Scan) -> Slices:
     (path,) = scan.files
-    content = path.read_bytes()
-    if not content:
-        raise DataError(f"{scan.name}: an empty file")
-    image, remarks = examine(content, look_for_colour=True)
+    image, remarks = examine(path.read_bytes(), look_for_colour=True)
+    if image.min() == image.max():
+        raise DataError(f"{scan.name}: an image of one grey value")
     return Slices([image], [0], 1, COLOUR in remarks)
 
 

@@ -1,10 +1,11 @@
 """The models in `saved_models/`: the table of them, which is taken by default, and how one is named."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from datasets.catalog import HEALTHY, DataError
+from datasets.catalog import CATALOG, HEALTHY, DataError
 from datasets.reading import read_json
 from datasets.store.index import folds_digest
 from utils.predict.model import SavedModel
@@ -13,20 +14,25 @@ from utils.reporting.weights import CARD, HUB, WEIGHTS, fetch, find_weights
 
 BEST = "best"
 NOTHING = "–"
+GENERATED = {name for name, facts in CATALOG.items() if facts.layout == "generated"}  # sets of no patients
+NEEDED = ("trained_on", "training", "test")  # entries of a card that are read here
 
 
 def cards(root: Path | None = None) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Folder and card of every model in `saved_models/`, by name."""
+    """Folder and card of every model in `saved_models/`, by name; `DataError` where a card is damaged."""
     root = root or output_root() / "saved_models"
     for path in sorted(root.glob(f"*/*/*/{CARD}"), key=lambda path: path.parent.name):
         if path.with_name(WEIGHTS).is_file():
-            yield path.parent, read_json(path)
+            yield path.parent, read_json(path, needs=NEEDED)
 
 
 def best(root: Path | None = None) -> Path:
-    """Folder of the model that is asked by default: of those split by patient that can say "no tumour", the one with
-    the highest accuracy on its own validation patients; models of the present folds go before those of earlier ones.
-    Test results decide nothing.
+    """Folder of the model that is asked by default.
+
+    Of the models of real patients that were split by patient, name the label, and can say "no tumour", it is the one
+    with the highest accuracy on validation patients. Each accuracy is of the validation patients of the model's own
+    data set and fold, so those of two data sets are compared although they are of other images. Models of the present
+    folds go before those of earlier ones. Test results decide nothing.
 
     Raises:
         DataError: no such model.
@@ -34,10 +40,10 @@ def best(root: Path | None = None) -> Path:
     able = [
         (not on_old_folds(card), card["training"].get("val_accuracy", 0.0), folder.name, folder)
         for folder, card in cards(root)
-        if card["trained_on"]["split"] == "patient" and HEALTHY in card.get("classes", ())
+        if _is_candidate(card)
     ]
     if not able:
-        raise DataError("saved_models/ holds no classifier that was split by patient; name a model")
+        raise DataError("saved_models/ holds no classifier of real patients that was split by patient; name a model")
     return max(able)[-1]
 
 
@@ -57,8 +63,11 @@ def folders_of(name: str) -> list[Path]:
     Raises:
         DataError: nothing there; `UnknownName` with the nearest name.
     """
-    if "," in name:
-        return [folder for part in name.split(",") if part.strip() for folder in folders_of(part.strip())]
+    if _is_list(name):
+        parts = [part.strip() for part in name.split(",") if part.strip()]
+        if not parts:
+            raise DataError(f"'{name}' names no model; take names from the list, with commas between")
+        return [folder for part in parts for folder in folders_of(part)]
     if name == BEST:
         return [best()]
     if name.startswith(HUB):
@@ -78,12 +87,17 @@ def folders_of(name: str) -> list[Path]:
 
 def names_a_model(text: str) -> bool:
     """Whether the first argument of a command is a model rather than a file to predict."""
-    if text == BEST or text.startswith(HUB) or "," in text:
+    if text == BEST or text.startswith(HUB) or _is_list(text):
         return True
     path = Path(text)
     if path.is_dir():
         return (path / CARD).is_file() or bool(list(path.glob(f"*/{CARD}")))
     return path.name == WEIGHTS or not path.exists()
+
+
+def _is_list(text: str) -> bool:
+    """Whether these are several names with commas between, and no file or folder with a comma in its name."""
+    return "," in text and not os.path.exists(text)  # also of a text that is too long for a path
 
 
 def open_models(name: str) -> list[SavedModel]:
@@ -115,7 +129,9 @@ def rows(root: Path | None = None) -> list[dict[str, str]]:
 
 
 def _is_candidate(card: dict[str, Any]) -> bool:
-    return card["trained_on"]["split"] == "patient" and HEALTHY in card.get("classes", ())
+    run = card["trained_on"]
+    by_label = run["split"] == "patient" and run.get("target") in (None, "label") and HEALTHY in card.get("classes", ())
+    return by_label and run["dataset"] not in GENERATED
 
 
 def _ci(entry: dict[str, float | None]) -> str:
