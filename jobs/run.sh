@@ -57,6 +57,7 @@ first=$(cat "$BRAIN_MRI_CODE" 2>/dev/null)
 
 if ((code == 75)) && [[ -e $BRAIN_MRI_STOP ]]; then
     echo "training paused: the job queues again"
-    scontrol requeue "$SLURM_JOB_ID"
+    # One task of an array has the number of the whole array, whose other tasks must be left alone.
+    scontrol requeue "${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}"
 fi
 exit "$code"

@@ -14,14 +14,14 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from datasets.catalog import REPO, DataError
 from utils.files import refusal
-from utils.parameters import Parameter, overrides, read_parameters, show
+from utils.parameters import Parameter, located, overrides, read_parameters, show
 
 DONE, FAILED, USAGE, PAUSED = 0, 1, 2, 75  # 75 = EX_TEMPFAIL: the same command resumes
 OUT_OF_MEMORY = "out of memory: try a smaller batch_size or image_size, or ask for more (`sbatch --mem`)"
@@ -29,7 +29,6 @@ NO_MEMORY = re.compile(
     r"MemoryError|out of memory|not enough memory|can't allocate memory|Cannot allocate memory", re.I
 )
 SOCKETS, PREFIX = Path("/tmp"), "honest-brain-mri-kernel-"  # not $TMPDIR: a socket's path must stay short
-_held: list[int] = []  # descriptors of locks, until the process ends
 PATHS = ("BRAIN_MRI_OUTPUT", "BRAIN_MRI_DATA", "BRAIN_MRI_STOP")
 
 
@@ -50,25 +49,25 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
     saved = output if first else None
     _prepare_process()
     cells = _CellLog(first)
-    sockets = _socket_folder()
     try:
         if saved:
             output.parent.mkdir(parents=True, exist_ok=True)
-        notebook = papermill.execute_notebook(
-            _braces(path),
-            _braces(output) if saved else None,
-            parameters=dict(values),
-            cwd=path.parent,
-            kernel_name="python3",
-            language="python",
-            kernel_manager_class=_kernel_manager(sockets),
-            on_cell_execute=cells,
-            progress_bar=False,
-            stdout_file=sys.stdout if first else None,
-            stderr_file=sys.stderr if first else None,
-            start_timeout=300,  # a cluster's shared disk reads Python slowly when many jobs start at once
-            iopub_timeout=60,  # so may the output of a cell arrive late
-        )
+        with _socket_folder() as sockets:
+            notebook = papermill.execute_notebook(
+                _braces(path),
+                _braces(output) if saved else None,
+                parameters=dict(values),
+                cwd=path.parent,
+                kernel_name="python3",
+                language="python",
+                kernel_manager_class=_kernel_manager(sockets),
+                on_cell_execute=cells,
+                progress_bar=False,
+                stdout_file=sys.stdout if first else None,
+                stderr_file=sys.stderr if first else None,
+                start_timeout=300,  # a cluster's shared disk reads Python slowly when many jobs start at once
+                iopub_timeout=60,  # so may the output of a cell arrive late
+            )
         if saved:
             _close(notebook, output, html)
         return DONE
@@ -80,25 +79,44 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
         return _fail(f"{path.name}: the kernel died {cells.where()}; often {OUT_OF_MEMORY}", saved)
     except (RuntimeError, TimeoutError) as error:
         return _fail(f"{path.name}: the kernel does not answer {cells.where()}: {error}", saved)
+    except DataError as error:
+        return _fail(str(error))
     except OSError as error:
         return _fail(refusal(output, error))
-    finally:
-        shutil.rmtree(sockets, ignore_errors=True)
 
 
-def _socket_folder() -> Path:
-    """A new folder for the sockets of a kernel; those that killed processes have left are taken away.
+@contextmanager
+def _socket_folder() -> Iterator[Path]:
+    """A new folder for the sockets of a kernel, removed at the end; those that killed processes left go first.
 
     Its owner holds a lock in it, which the system lifts with the process.
     """
     for left in SOCKETS.glob(f"{PREFIX}*"):
         with suppress(OSError):
             if left.stat().st_uid == os.getuid() and not left.is_symlink():
-                _locked(left)
-                shutil.rmtree(left)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=SOCKETS))
-    _held.append(_locked(folder))
-    return folder
+                lock = _locked(left)
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+    try:
+        folder, lock = _new_folder()
+    except OSError as error:
+        raise DataError(f"{SOCKETS}: no folder for a kernel's sockets can be made ({error.strerror})") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _new_folder() -> tuple[Path, int]:
+    """A new folder and its lock; another, where a process that starts at the same time takes it for one left behind."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=SOCKETS))
+        with suppress(FileNotFoundError, BlockingIOError):
+            lock = _locked(folder)
+            if folder.is_dir():
+                return folder, lock
+            os.close(lock)
 
 
 def _locked(folder: Path) -> int:
@@ -241,7 +259,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         default=[],
         dest="given",
         metavar=("NAME", "VALUE"),
-        help="set a parameter; VALUE is read as the type of its default (true, 3, 1e-3, ViT, '[1, 2]')",
+        help="set a parameter; VALUE is read as the type of its default (true, 3, 1e-3, ViT, '[1, 2]'); a path may be"
+        " relative to the folder in which this command runs",
     )
     parser.add_argument(
         "--output",
@@ -276,7 +295,7 @@ def main(argv: list[str] | None = None) -> int:
     args = _arguments(argv)
     try:
         parameters = read_parameters(args.notebook)
-        values = overrides(parameters, args.given)
+        values = located(parameters, overrides(parameters, args.given))
         output = _output_path(args)
     except (DataError, OSError) as error:
         return _fail(str(error), code=USAGE)

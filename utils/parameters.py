@@ -7,6 +7,7 @@ only warns of an unknown name (`tests/notebooks/test_headless.py`).
 import ast
 import io
 import json
+import re
 import tokenize
 from collections.abc import Mapping
 from pathlib import Path
@@ -100,3 +101,29 @@ def overrides(parameters: Mapping[str, Parameter], given: list[list[str]]) -> di
     Raises `DataError` for an unknown name (with the nearest) or a value of the wrong type.
     """
     return {name: typed(name, text, lookup(parameters, name, "parameter").default) for name, text in given}
+
+
+def path_kinds(name: str, help: str) -> list[str]:
+    """Whether a parameter is the path of a "file", a "folder", either, or none: its name and comment tell."""
+    return sorted(set(re.findall(r"(?<![a-z])(file|folder)s?(?![a-z])", f"{name} {help}")))
+
+
+def located(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> dict[str, Any]:
+    """`values` with absolute paths, since a kernel runs in the folder of its notebook and not in that of the caller.
+
+    No paths are "" and the words that the comment of a parameter quotes, such as "imagenet".
+
+    Raises `DataError` for a path where nothing is, so that a job ends before it trains.
+    """
+    made = dict(values)
+    for name, value in values.items():
+        kinds = path_kinds(name, parameters[name].help)
+        words = re.findall(r'"[^"\s]*"', parameters[name].help)
+        if not kinds or not isinstance(value, str) or not value or f'"{value}"' in words:
+            continue
+        path = Path(value).expanduser().absolute()
+        if not path.is_file() and not ("folder" in kinds and path.is_dir()):
+            other = f"; it also takes {', '.join(words)}" if words else ""
+            raise DataError(f"parameter '{name}': there is no {' or '.join(kinds)} {path}{other}")
+        made[name] = str(path)
+    return made

@@ -70,12 +70,21 @@ def test_a_paused_row_is_taken_up_again(roots):
 def test_nothing_starts_without_a_minute_left_or_with_a_stop_file(roots, monkeypatch, capsys):
     row = quick_row()
     for words in (["--budget", "0"], ["--minutes", "0.9"], ["--index", "0", "--minutes", "0"]):
-        assert main(["--run", *words], plan=[row]) == 75
-        assert "time is over, rows that wait: 1" in capsys.readouterr().out
+        assert main(["--run", *words], plan=[row]) == 3
+        assert "no row was started, rows that wait: 1" in capsys.readouterr().out
     monkeypatch.setenv("BRAIN_MRI_STOP", str(roots / "stop"))
     (roots / "stop").touch()
-    assert work([row], say=lambda line: None) == 75
+    assert work([row], say=lambda line: None) == 3
     assert not list((roots / "runs").glob("phantom*")) and not list(roots.glob("runs/notebooks/*"))
+
+
+def test_rows_that_wait_when_another_has_run_go_on_with_the_same_command(roots, monkeypatch):
+    """The first row leaves a STOP file, and no record."""
+    monkeypatch.setenv("BRAIN_MRI_STOP", str(roots / "stop"))
+    monkeypatch.setattr(Row, "command", lambda *words: ["-c", f"open({str(roots / 'stop')!r}, 'w'); exit(75)"])
+    lines = []
+    assert work([quick_row(), quick_row(seed=1)], say=lines.append) == 75
+    assert "paused after" in lines[0] and "time is over, rows that wait: 1" in lines[1]
 
 
 def test_a_row_that_another_ledger_runs_is_left_to_it(roots):

@@ -24,7 +24,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m utils.reporting.ledger",
         description=__doc__.split("`: ")[1],
         epilog="exit codes of --run: 0 all went well; 1 a row failed, or that of --index lacks something; 2 wrong "
-        "arguments; 75 time is over and the same command goes on; 130 stopped",
+        "arguments; 3 no time to start a row; 75 time is over and the same command goes on; 130 stopped",
     )
     parser.add_argument("--only", metavar="TEXT", default="", help="rows whose group or run has TEXT in it")
     parser.add_argument("--index", type=int, metavar="N", help="row N alone, as a task of jobs/ledger.job")

@@ -12,6 +12,10 @@ from utils.reporting.ledger.states import DONE, state_of
 from utils.reporting.tables.common import markdown as table
 
 NOT_MEASURED = "not measured"
+LEGEND = """States: *done*; *begun* (interrupted, or of a probe some splits); *fewer epochs* than the recipe states;
+*old folds* (made before the present patient folds, and marked † in tables); *missing*. `every-split` is one command
+that makes the probe on all splits of a data set. Costs are scaled from the runs under *measured from* to the images,
+pixels and epochs of the row."""
 
 
 def amount(value: Cost | None) -> str:
@@ -50,7 +54,8 @@ def markdown(found: Sequence[Entry]) -> str:
     """For the repository: by the committed records alone, so that every machine writes the same."""
     head = "# Ledger of runs\n\nMade by `make tables` from `saved_metrics/` and the plan in `utils/reporting/ledger/`; "
     head += "`python -m utils.reporting.ledger` shows the commands and what this machine lacks. "
-    parts = [head + "GPU-minutes are those of a run, also where several shared the GPU: `hardware.gpu` in its record."]
+    head += "GPU-minutes are those of a run, also where several shared the GPU: `hardware.gpu` in its record.\n\n"
+    parts = [head + LEGEND]
     for group, members in groupby(found, lambda entry: entry.row.group):
         parts += [f"## {group}", table(pd.DataFrame([_cells(entry) for entry in members]))]
     return "\n\n".join(parts) + "\n"

@@ -18,6 +18,7 @@ from utils.reporting.ledger.states import DONE, forget_finished, state_of, weigh
 from utils.reporting.runs import output_root
 
 WENT_WELL, FAILED, GOES_ON, STOPPED = 0, 1, os.EX_TEMPFAIL, 130  # as `utils.headless` has them
+NONE_STARTED = 3
 STOP = "BRAIN_MRI_STOP"
 MINUTE, POLL, PATIENCE = 60.0, 0.2, 60.0  # seconds: the shortest that is started for, between looks, until a kill
 # glibc would give every large feature map back to the system: on a CPU an epoch of a U-Net takes 1.7 times as long.
@@ -52,7 +53,8 @@ def work(
 
     Returns:
         0: all went well. 1: a row failed; its log is named, the others went on. 75: the time is over, or a STOP file is
-        there, and the same again goes on. 130: stopped by Ctrl-C or SIGTERM; trainings keep their last whole epoch.
+        there, and the same again goes on. 3: so it was before any row was started, and would be again. 130: stopped by
+        Ctrl-C or SIGTERM; trainings keep their last whole epoch.
     """
     ends = None if minutes is None else time.monotonic() + 60 * minutes
     waiting, running, codes = list(rows), [], []
@@ -73,6 +75,9 @@ def work(
         return STOPPED
     finally:
         signal.signal(signal.SIGTERM, previous)
+    if waiting and not codes:
+        say(f"no row was started, rows that wait: {len(waiting)}; no minute was left, or a STOP file was there")
+        return NONE_STARTED
     if waiting:
         say(f"time is over, rows that wait: {len(waiting)}; the same command goes on")
         codes.append(GOES_ON)
