@@ -14,8 +14,9 @@ from typing import Any
 from datasets import building, catalog, workplace
 from datasets.building import bar, counted, quiet, since
 from datasets.catalog import DataError, Dataset
-from datasets.reading import read_json
+from datasets.reading import one_line, read_json
 from datasets.sources import fetch, layouts, own, unpacking
+from datasets.sources.walking import require_utf8
 from datasets.store import manifest, packing, summary
 
 
@@ -86,8 +87,8 @@ def _given(source: str | Path | own.Given | None) -> own.Given | None:
     """What a reader gives, if it is there."""
     given = source if isinstance(source, own.Given) or not source else own.Given(Path(source))
     if given:
-        given.folder = given.folder.expanduser().resolve()
-        given.table = given.table and given.table.expanduser().resolve()
+        given.folder = _looked_at(given.folder)
+        given.table = given.table and _looked_at(given.table)
         if not given.folder.is_dir():
             raise DataError(f"{given.folder}: no such folder; --folder wants one with images in it")
     return given
@@ -97,13 +98,25 @@ def existing(archive: str | Path | None) -> Path | None:
     """The path of an archive or folder that is there and may be read."""
     if not archive:
         return None
-    path = Path(archive).expanduser().resolve()
+    path = _looked_at(archive)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder; --archive wants a zip archive, or what was unpacked from it")
+    return path
+
+
+def _looked_at(given: str | Path) -> Path:
+    """The whole path of a file or folder that a reader names; `DataError` where it may not be read or named so."""
+    path = Path(given)
+    require_utf8(path)
     try:
-        next(path.iterdir(), None) if path.is_dir() else path.open("rb").close()
-    except OSError as error:
+        path = path.expanduser().resolve()
+        require_utf8(path)
+        if path.exists():
+            next(path.iterdir(), None) if path.is_dir() else path.open("rb").close()
+    except PermissionError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); give yourself the right to read it") from error
+    except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle, the home of nobody
+        raise DataError(f"{path}: cannot be read ({one_line(error)}); name another file or folder") from error
     return path
 
 

@@ -21,7 +21,7 @@ from datasets.curation.duplicates import NEAR_CORRELATION
 from datasets.curation.thumbnails import SIDE, thumbnail
 from datasets.sources import layouts
 from datasets.store import index, manifest
-from datasets.store.masks import CARRIED, LINKS
+from datasets.store.masks import CARRIED, LINKS, check_carried
 from datasets.store.packing import CHECKSUM, COMPRESSION
 from datasets.store.preprocess import CROPS, Box, RawImage, crop_and_resize, decode, margin_box
 from datasets.transforms import TRANSFORMS, turn
@@ -69,10 +69,10 @@ def carry(name: str, source: str) -> Path:
         "version": VERSION,
     }
     path = home / CARRIED
-    if path.is_file() and _attrs(path) == facts:
+    if _is_whole(path, facts, len(table)):
         print(f"{name}: the masks of {source} are in {path}; nothing to do")
         return path
-    with workplace.locked(home), workplace.disk_errors(home):
+    with workplace.disk_errors(home), workplace.locked(home):
         masks, links = _carry_all(name, source, table, raw, slices_raw, log)
         _write(path, masks, links, facts)
     print(summary(name, source, links))
@@ -211,18 +211,37 @@ def _box(image: np.ndarray, crop: str) -> Box:
     return (0, image.shape[0], 0, image.shape[1]) if share is None else margin_box(image, share)
 
 
-def _attrs(path: Path) -> dict[str, object]:
-    with hdf5.opened(path) as store:
-        return {key: value.item() if isinstance(value, np.generic) else value for key, value in store.attrs.items()}
+def _is_whole(path: Path, facts: dict[str, object], images: int) -> bool:
+    """Whether masks of just these facts lie at `path`, every one of them as it was written."""
+    try:
+        with hdf5.opened(path) as store:
+            same = all(store.attrs.get(key) == value for key, value in facts.items())
+    except DataError:  # it is not there or damaged: it is made anew
+        return False
+    return same and not check_carried(path.parent, images, str(facts["images_sha256"]))[1]
 
 
 def _write(path: Path, masks: np.ndarray, links: pd.DataFrame, facts: dict[str, object]) -> None:
-    """Write the links, then the masks; the file appears when whole."""
-    links.to_csv(path.with_name(LINKS), index=False)
-    partial = path.with_name(f".{path.name}.partial")
-    with h5py.File(partial, "w") as store:
+    """Write the masks and their links, which appear when both are whole; where that fails, nothing is left of them."""
+    table = path.with_name(LINKS)
+    partial = {place: place.with_name(f".{place.name}.partial") for place in (path, table)}
+    try:
+        partial[path].write_bytes(_store(masks, links, facts))
+        links.to_csv(partial[table], index=False)
+        table.unlink(missing_ok=True)  # the masks of one time never lie beside the links of another
+        partial[path].replace(path)
+        partial[table].replace(table)
+    finally:
+        for left in partial.values():
+            left.unlink(missing_ok=True)
+
+
+def _store(masks: np.ndarray, links: pd.DataFrame, facts: dict[str, object]) -> bytes:
+    """The HDF5 file, made in memory, since HDF5 crashes where the disk is full."""
+    with h5py.File(CARRIED, "w", driver="core", backing_store=False) as store:
         chunk = (1, *masks.shape[1:])
         store.create_dataset("mask", data=masks, chunks=chunk, **COMPRESSION["mask"], **CHECKSUM)
         store["linked"] = links.slice.ne("").to_numpy(np.uint8)
         store.attrs.update(facts)
-    partial.replace(path)
+        store.flush()
+        return store.id.get_file_image()

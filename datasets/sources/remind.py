@@ -14,6 +14,7 @@ from datasets.catalog import DataError, Dataset
 from datasets.reading import one_line
 from datasets.sources.dicom import Header, read_header, read_pixels
 from datasets.sources.sample import BrokenArchive, Sample
+from datasets.store import manifest
 from datasets.store.preprocess import RawImage
 
 PATIENT = re.compile(r"ReMIND-(\d+)$")
@@ -94,7 +95,7 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
         DataError: naming file and reason, for a file that cannot be read, and a patient without an MR slice.
     """
     series: dict[str, list[tuple]] = {}
-    for file in sorted((raw / path).rglob("*.dcm")):
+    for file in (file for file in manifest.files(raw / path) if file.suffix.lower() == ".dcm"):
         header = read_header(file)
         if header.modality in (MODALITY, ""):
             series.setdefault(header.series or file.parent.name, []).append((_order(header, file), header.frames, file))

@@ -5,6 +5,7 @@
 
 import errno
 import hashlib
+import lzma
 import re
 import shutil
 import stat
@@ -20,13 +21,15 @@ from datasets.catalog import CATALOG, Dataset
 from datasets.reading import one_line
 from datasets.sources.layouts import target
 from datasets.sources.sample import BrokenArchive
+from datasets.sources.walking import files_below
 from datasets.store import manifest
 
 MIB = 2**20
 REFUSED = "nothing was unpacked; take the archive from its publisher"
 INNER_ZIP = re.compile(r"brainTumorDataPublic_[\d-]+\.zip$")
 # What the zip module makes of an archive that is no archive; what the disk refuses is not among it.
-DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, LookupError, struct.error, OverflowError)
+DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, LookupError)
+DAMAGE += (struct.error, OverflowError)
 
 
 def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int], Any] | None = None) -> list[str]:
@@ -79,18 +82,22 @@ def source_of(dataset: Dataset, archive: Path) -> dict[str, Any]:
 
 def _files(folder: Path) -> dict[str, Path]:
     """Path in the folder → file, of all files of a folder, sorted."""
-    next(folder.iterdir(), None)  # a folder that may not be read is an error, not an empty one
-    return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {path.relative_to(folder).as_posix(): path for path in files_below(folder)}
 
 
 @contextmanager
 def _whole(archive: Path) -> Iterator[None]:
     try:
         yield
+    except NotImplementedError as error:  # Deflate64, as Windows packs what is larger than 2 GB
+        raise BrokenArchive(
+            f"{archive}: packed in a way that is not read here ({one_line(error)}); unpack it and pass the folder: "
+            "--archive FOLDER"
+        ) from error
     except DAMAGE as error:
         raise BrokenArchive(f"{archive}: not a whole zip archive ({one_line(error)}); download it again") from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a place before the beginning, which an archive names
+        if error.errno not in (errno.EINVAL, None):  # a place before the beginning, which an archive names; bzip2's
             raise
         raise BrokenArchive(f"{archive}: not a whole zip archive ({one_line(error)}); download it again") from error
 
@@ -134,11 +141,15 @@ def _contents(source: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> Iterat
 
 
 def check_members(archive: Path, members: Iterable[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """The files among an archive's `members`; `BrokenArchive` if a name is unsafe or the content huge."""
+    """The files among an archive's `members`; `BrokenArchive` if a name is unsafe or the content huge.
+
+    Old programs on Windows write backslashes between folders: they become slashes in `filename`.
+    """
     members = list(members)
     for member in members:
+        member.filename = member.filename.replace("\\", "/")
         name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
-        parts = re.split(r"[/\\]", name)
+        parts = name.split("/")
         if parts[0] == "" or ".." in parts or re.match(r"[A-Za-z]:", name):
             raise BrokenArchive(f"{archive}: '{name}' would be written outside its folder; {REFUSED}")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -5,13 +5,11 @@ It changes nothing; `manifest.py` says what was written.
 
 from pathlib import Path
 
-import h5py
-
 from datasets import catalog, hdf5
 from datasets.catalog import DataError, Dataset
 from datasets.reading import read_json
 from datasets.sources import unpacking
-from datasets.store import manifest, summary
+from datasets.store import manifest, masks, summary
 
 MEND = "delete log.json and run without --check"
 Findings = tuple[list[str], list[str]]
@@ -32,6 +30,7 @@ def check(name: str, archive: Path | None = None) -> Findings:
     rows = manifest.read_rows(home / "manifest.csv")
     notes, problems = [f"{home}: {len(rows)} rows in manifest.csv"], []
     findings = [_check_log(home), _check_images(home, rows)]
+    findings += [masks.check_carried(home, len(rows), (manifest.read_log(home) or {}).get("images_sha256", ""))]
     if dataset.layout != "generated":
         findings += [([], manifest.count_differences(dataset, manifest.count(rows)))]
         findings += [_check_raw(home / "raw", rows), _check_publisher(dataset, rows)]
@@ -68,7 +67,7 @@ def _check_images(home: Path, rows: list[dict[str, str]]) -> Findings:
                     problems.append(f"images.h5: {name} should hold {len(rows)} of {size}×{size}")
                 elif not stored.fletcher32:
                     problems.append(f"images.h5: {name} has no checksums, an older version wrote it; {MEND}")
-                elif changed := [row for row in range(len(rows)) if not _readable(stored, row)]:
+                elif changed := [row for row in range(len(rows)) if not hdf5.readable(stored, row)]:
                     first = rows[changed[0]]["path"]
                     problems.append(
                         f"{len(changed)} {name}s of images.h5 changed on disk, that of {first} first; {MEND}"
@@ -78,15 +77,6 @@ def _check_images(home: Path, rows: list[dict[str, str]]) -> Findings:
     except DataError as error:
         return [], [str(error)]
     return notes, problems
-
-
-def _readable(stored: h5py.Dataset, row: int) -> bool:
-    """Whether one image or mask has its checksum, which HDF5 looks at where it reads."""
-    try:
-        stored[row]
-    except (OSError, RuntimeError, ValueError):
-        return False
-    return True
 
 
 def _check_raw(raw: Path, rows: list[dict[str, str]]) -> Findings:

@@ -177,7 +177,8 @@ class ImageDataset(TorchDataset):
         return {name: str(value) for name, value in found.items()}
 
     def _stamps_now(self) -> list[tuple[int, int, int]]:
-        return [stamp(path) for path in {*(self.path.with_name(file) for file in FILES), self.mask_path}]
+        # sorted: a set of paths has another order in a worker that was started anew
+        return [stamp(path) for path in sorted({*(self.path.with_name(file) for file in FILES), self.mask_path})]
 
     def _same_files(self) -> None:
         if self._stamps_now() != self._stamps:

@@ -9,9 +9,11 @@ import numpy as np
 
 from datasets import catalog, hdf5
 from datasets.catalog import HEALTHY, DataError
+from datasets.reading import read_table
 from datasets.store import index, manifest
 
 CARRIED, LINKS = "masks.h5", "masks.csv"  # the masks, and which slice each of them is from
+OTHER_IMAGES = "made for other images than those beside it"
 
 
 def with_masks() -> list[str]:
@@ -24,7 +26,7 @@ def mask_channels(name: str) -> tuple[str, ...]:
     if own := catalog.get(name).mask_channels:
         return own
     path = catalog.dataset_dir(name) / CARRIED
-    return tuple(_facts(path)["channels"].split(",")) if path.is_file() else ()
+    return tuple(_fact(path, "channels").split(",")) if path.is_file() else ()
 
 
 def mask_file(name: str) -> Path:
@@ -44,11 +46,8 @@ def mask_file(name: str) -> Path:
             f"Images that show slices of 'cheng' take its masks: python datasets/download.py {name} --masks-from cheng"
         )
     log = manifest.read_log(home)
-    if log is None or _facts(path)["images_sha256"] != log["images_sha256"]:
-        raise DataError(
-            f"{path}: made for other images than those beside it. "
-            f"Run: python datasets/download.py {name} --masks-from {_facts(path)['source']}"
-        )
+    if log is None or _fact(path, "images_sha256") != log["images_sha256"]:
+        raise DataError(f"{path}: {OTHER_IMAGES}. Run: {_command(name, _fact(path, 'source'))}")
     return path
 
 
@@ -64,6 +63,38 @@ def outlined(name: str) -> np.ndarray:
     return linked | (labels == HEALTHY)
 
 
-def _facts(path: Path) -> dict[str, str]:
-    with hdf5.opened(path) as store:
-        return dict(store.attrs)
+def check_carried(home: Path, images: int, images_sha256: str) -> tuple[list[str], list[str]]:
+    """What is in order and what is wrong with the masks in `home` that were carried over, in words; nothing of none.
+
+    Args:
+        images, images_sha256: how many images lie beside them, and the digest of their file, "" where unknown.
+    """
+    path, source, problems = home / CARRIED, "cheng", []
+    if not path.is_file():
+        return [], [f"{LINKS} is here without {CARRIED}; delete it"] if (home / LINKS).is_file() else []
+    try:
+        with hdf5.opened(path, what="cannot be read") as store:
+            source = str(store.attrs["source"])
+            masks, linked = hdf5.array(store, "mask", most=None), hdf5.read(store, "linked")
+            if images_sha256 and store.attrs["images_sha256"] != images_sha256:
+                problems.append(f"{CARRIED}: {OTHER_IMAGES}")
+            elif not len(masks) == len(linked) == images:
+                problems.append(f"{CARRIED}: holds {len(masks)} masks of {images} images")
+            elif changed := sum(not hdf5.readable(masks, row) for row in range(images)):
+                problems.append(f"{changed} masks of {CARRIED} changed on disk")
+        if not (home / LINKS).is_file() or len(read_table(home / LINKS, needs=["path", "slice"])) != images:
+            problems.append(f"{LINKS}: not a row an image of {CARRIED}")
+    except DataError as error:
+        problems.append(str(error))
+    if problems:
+        return [], [f"{problem}; run: {_command(home.name, source)}" for problem in problems]
+    return [f"{CARRIED}: {int(linked.sum())} of {images} images have a mask of {source}"], []
+
+
+def _command(name: str, source: str) -> str:
+    return f"python datasets/download.py {name} --masks-from {source}"
+
+
+def _fact(path: Path, name: str) -> str:
+    with hdf5.opened(path, index.check_command(path.parent.name)) as store:
+        return str(store.attrs[name])

@@ -10,8 +10,9 @@ import pytest
 from smooth_images import image, thumbnails_of
 
 from datasets.catalog import CATALOG, REPO
-from datasets.curation import __main__, split_table
+from datasets.curation import __main__, command, copies, duplicates, split_table
 from datasets.curation.split_table import curate
+from datasets.curation.thumbnails import join, look
 from datasets.splitting import FOLDS, grouped_folds, overlap_file
 from datasets.store import index
 from datasets.store.index import SPLITS, read_manifest
@@ -121,6 +122,107 @@ def test_curating_again_keeps_the_folds_of_groups_that_did_not_change():
     again = curate(thumbnails_of([*images[:-1], images[0]]), before=first)
     assert again.group[19] == again.group[0] == first.group[0], "the last image has become a copy of the first"
     assert (again.fold[:-1] == first.fold[:-1]).all() and again.fold[19] == first.fold[0]
+
+
+def test_the_listed_copies_lie_in_two_folds_and_show_no_tumour():
+    listed = pd.read_csv(SPLITS / copies.copies_file("brain-tumor-mri"), dtype=str)
+    table = pd.read_csv(SPLITS / "brain-tumor-mri.csv", dtype=str).set_index("path").loc
+    assert list(listed.columns) == copies.COLUMNS and not listed.duplicated().any()
+    for path, fold in (("path", "fold"), ("copy_path", "copy_fold")):
+        assert table[listed[path]].fold.tolist() == listed[fold].tolist()
+        assert set(table[listed[path]].label) == {"notumor"}
+    assert (listed.fold != listed.copy_fold).all()
+    assert copies.copy_facts(listed) == {copies.COPIED: 182, copies.COPIED_PAIRS: 347}
+    counted = {
+        name: {fact: facts[fact] for fact in copies.copy_facts(listed)}
+        for name, facts in FACTS.items()
+        if name in CATALOG
+    }
+    assert counted.pop("brain-tumor-mri") == copies.copy_facts(listed)
+    assert {count for counts in counted.values() for count in counts.values()} == {0}
+    assert [path.name for path in (SPLITS / "copies").iterdir()] == ["brain-tumor-mri.csv"]
+
+
+def test_images_left_in_an_external_test_with_a_copy_are_counted():
+    left = {(pair, entry): n for pair, facts in FACTS.items() for entry, n in facts.items() if copies.LEFT in entry}
+    of_mri = f"brain-tumor-mri: {copies.LEFT}"
+    some = {("brain-tumor-mri and sartaj", of_mri): 17, ("brain-tumor-mri and navoneel", of_mri): 22}
+    assert len(left) == 12 and {pair: n for pair, n in left.items() if n} == some
+
+
+@pytest.fixture
+def changed_copy():
+    """An image, a copy of it that correlates by .93 to .97, and another image; of different crops, as it were."""
+    original, noise = (image(seed).astype(float) for seed in (0, 7))
+    found = thumbnails_of([image(0), np.uint8(0.7 * original + 0.3 * noise), image(1)])
+    found.hashes[1] = found.hashes[0]
+    assert copies.COPY_CORRELATION < (found.thumbnails[0] * found.thumbnails[1]).sum() < duplicates.NEAR_CORRELATION
+    return found
+
+
+def test_a_changed_copy_is_listed_where_folds_separate_it(changed_copy):
+    assert duplicates.duplicate_pairs(changed_copy).empty
+    apart, together = ({"path": changed_copy.table.path, "fold": folds} for folds in ([3, 1, 3], [3, 3, 1]))
+    found = copies.copy_pairs(changed_copy, pd.DataFrame(apart))
+    assert found.to_numpy().tolist() == [["0.png", 3, "1.png", 1]]
+    assert copies.copy_facts(found) == {copies.COPIED: 2, copies.COPIED_PAIRS: 1}
+    assert copies.copy_pairs(changed_copy, pd.DataFrame(together)).empty
+
+
+def test_the_next_folds_keep_a_changed_copy_with_its_original(changed_copy, monkeypatch):
+    crops_differ = ("packed", 1.1)
+    assert curate(among_others(changed_copy), alike=crops_differ).group.nunique() == 7
+    monkeypatch.setattr(duplicates, "GROUPED_CORRELATION", duplicates.COPY_CORRELATION)
+    groups = curate(among_others(changed_copy), alike=crops_differ).group
+    assert groups.nunique() == 6 and groups[0] == groups[1]
+
+
+def among_others(few):
+    """These images, and as many others as folds need."""
+    more = thumbnails_of([image(seed) for seed in range(20, 24)])
+    more.table["path"] = "other " + more.table.path
+    more.table["sha256"] = more.table.path
+    return join(few, more)
+
+
+def test_an_image_that_an_external_test_leaves_is_counted_unless_it_is_shared(changed_copy):
+    ours, theirs = changed_copy.rows(np.array([0])), changed_copy.rows(np.array([1, 2, 2]))
+    theirs.table["dataset"] = "theirs"
+    shared = pd.DataFrame({"dataset": ["theirs"], "path": ["2.png"]})
+    counts = {f"made-up: {copies.LEFT}": 1, f"theirs: {copies.LEFT}": 1}
+    assert copies.copies_left(ours, theirs, shared) == counts
+    shared = pd.DataFrame({"dataset": ["theirs"], "path": ["1.png"]})
+    assert copies.copies_left(ours, theirs, shared) == counts | {f"theirs: {copies.LEFT}": 0}
+
+
+def test_the_command_writes_the_list_and_takes_an_old_one_away(roots, tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "SPLITS", tmp_path)
+    path = tmp_path / copies.copies_file("phantom")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            command, "curate", lambda *given, **how: curate(*given, **how).assign(fold=lambda t: t.index % FOLDS)
+        )
+        assert __main__.main(["phantom", "--write"]) == 0
+    counted = json.loads((tmp_path / "facts.json").read_text())["phantom"]
+    assert len(pd.read_csv(path)) == counted[copies.COPIED_PAIRS] > 0, "planted copies lie in any fold"
+    assert __main__.main(["phantom", "--write"]) == 0
+    assert not path.exists()
+    assert json.loads((tmp_path / "facts.json").read_text())["phantom"][copies.COPIED] == 0
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "brain-tumor-44c"])
+def test_the_images_give_the_committed_list_of_copies(name, real_sets, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(real_sets))
+    images = look(name)
+    table = pd.read_csv(SPLITS / f"{name}.csv", dtype=str).set_index("path").loc[images.table.path].reset_index()
+    found, path = copies.copy_pairs(images, table), SPLITS / copies.copies_file(name)
+    assert found.to_csv(index=False) == (path.read_text() if path.is_file() else f"{','.join(copies.COLUMNS)}\n")
+    if name == "brain-tumor-mri":
+        same = duplicates.identical_pairs(table.group)
+        joined = pd.concat([duplicates.near_pairs(images, correlation=duplicates.COPY_CORRELATION)[["i", "j"]], same])
+        sizes = np.bincount(duplicates.components(len(table), joined.i.to_numpy(), joined.j.to_numpy()))
+        assert (len(sizes), sizes.max()) == (650, 113), "the groups of the next drawing"
 
 
 @pytest.mark.real

@@ -1,6 +1,8 @@
 """`python -m datasets.curation` on the phantom and a second one, and the protocols that read its tables."""
 
+import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets.catalog import CATALOG, DataError, get
-from datasets.curation import __main__
+from datasets.catalog import CATALOG, REPO, DataError, get
+from datasets.curation import __main__, command, neighbours
 from datasets.curation.thumbnails import look
 from datasets.generator import phantom
 from datasets.splitting import make_split, overlap_file
 from datasets.store import index
 from datasets.store.images import ImageDataset
-from datasets.store.index import read_manifest
+from datasets.store.index import SPLITS, read_manifest
 
 
 @pytest.fixture
@@ -60,6 +62,47 @@ def test_one_command_writes_tables_that_the_protocols_read(two_sets, tmp_path, c
     hashes = look("phantom").hashes[:, 0]
     kept = np.setdiff1d(np.arange(len(hashes)), list(removed))
     assert removed and len(set(hashes[kept])) == len(kept) == len(set(hashes)), "one image a hash"
+
+
+def test_facts_are_those_of_the_table_just_made_and_ask_for_none_that_is_committed(
+    two_sets, tmp_path, monkeypatch, capsys
+):
+    """Of a set that names no patients, as br35h."""
+    monkeypatch.setattr(command, "REFERENCE", "twin")
+    two_sets.assign(patient="", published_split="").to_csv(tmp_path / "data/twin/manifest.csv", index=False)
+
+    def facts() -> dict[str, str]:
+        assert __main__.main(["twin"]) == 0
+        said = capsys.readouterr()
+        assert said.err == ""
+        return dict(re.findall(r"(.+?) +([\d.]+)\n", said.out + "\n"))
+
+    found = facts()
+    nearest = [f"1-NN on thumbnails, {protocol} split, accuracy" for protocol in ("patient", "random")]
+    assert set(nearest) < set(found) and found["images"] == str(len(two_sets))
+    assert not list((tmp_path / "splits").iterdir()), "nothing is written unasked"
+    assert __main__.main(["twin", "--write"]) == 0
+    capsys.readouterr()
+    table = (tmp_path / "splits/twin.csv").read_text()
+    (tmp_path / "splits/twin.csv").write_text("".join(table.splitlines(keepends=True)[:-3]))  # out of date
+    assert facts()[nearest[1]] == found[nearest[1]]
+
+
+@pytest.mark.parametrize("protocol", ["published", "random", "patient"])
+def test_the_nearest_neighbour_is_asked_under_the_splits_that_are_trained_on(protocol, two_sets):
+    assert __main__.main(["phantom", "--write"]) == 0
+    images, table = look("phantom"), pd.read_csv(index.SPLITS / "phantom.csv", keep_default_na=False)
+    labels = images.table.label.to_numpy()
+    right = [labels[split.test] == found for split, found in neighbours.nearest_labels(images, protocol)]
+    assert neighbours.accuracy(images, table, protocol) == np.concatenate(right).mean()
+
+
+def test_the_guide_says_what_s0_s_tables_hold():
+    text = (REPO / "datasets/README.md").read_text()
+    assert "| `splits/s0/NAME.csv` | the paths that S0's rule removes" in text
+    facts = json.loads((SPLITS / "facts.json").read_text())
+    for name in ("brain-tumor-mri", "sartaj"):
+        assert len(pd.read_csv(SPLITS / f"s0/{name}.csv")) == facts[name]["removed by S0's rule"]
 
 
 def test_external_leaves_out_every_relative_and_nobody_else(two_sets):

@@ -5,14 +5,16 @@ The slices are the phantom's, whose masks are known: as Cheng's files, and turne
 """
 
 import io
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from archives import bring, saved
+from archives import bring, run, saved
 from PIL import Image
 
 from datasets import catalog, download
@@ -184,6 +186,94 @@ def test_a_crop_that_cuts_the_tumour_and_a_slice_that_is_apart_are_measured():
         mask, slice_image, "transposed", turn(slice_image[..., None], "transposed")[..., 0], (0, 64, 0, 64), 32
     )
     assert whole.mask[10:20, 5:15].all() and whole.mask.sum() == 100
+
+
+def flip_a_byte_of_a_mask(path: Path, row: int) -> None:
+    with h5py.File(path) as store:
+        chunk = store["mask"].id.get_chunk_info_by_coord((row, 0, 0, 0))
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset + chunk.size // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE = {
+    "a mask": (lambda f: flip_a_byte_of_a_mask(f, 2), "1 masks of masks.h5 changed on disk"),
+    "cut short": (lambda f: f.write_bytes(f.read_bytes()[:3000]), "masks.h5: cannot be read ("),
+    "no HDF5": (lambda f: f.write_text("no"), "masks.h5: cannot be read ("),
+    "no links": (lambda f: f.with_name("masks.csv").unlink(), "masks.csv: not a row an image of masks.h5"),
+    "other links": (lambda f: f.with_name("masks.csv").write_text("path,slice\n"), "masks.csv: not a row an image"),
+}
+
+
+@pytest.mark.parametrize("linked", ["s2"], indirect=True)
+def test_damage_to_carried_masks_is_seen_and_mended_by_the_same_command(linked, capsys):
+    carry, check, file = [NAME, "--masks-from", "cheng"], [NAME, "--check"], catalog.dataset_dir(NAME) / "masks.h5"
+    assert download.main(carry) == 0
+    whole = read_masks(NAME, np.arange(len(linked)))
+
+    def problems() -> str:  # the archive is a small one: its counts are not the published ones
+        download.main(check)
+        return "".join(line for line in capsys.readouterr().err.splitlines() if "masks" in line)
+
+    assert problems() == ""
+    for kind, (damage, said) in DAMAGE.items():
+        damage(file)
+        assert said in problems(), kind
+        assert download.main(carry) == 0 and "images have the mask of their slice" in capsys.readouterr().out, kind
+        assert (read_masks(NAME, np.arange(len(linked))) == whole).all() and problems() == "", kind
+    with h5py.File(file, "a") as store:
+        store.attrs["images_sha256"] = "0" * 64
+    assert "masks.h5: made for other images than those beside it; run: python datasets/download.py" in problems()
+
+
+FULL = """
+import sys
+from pathlib import Path
+import numpy as np, pandas as pd
+from datasets import workplace
+from datasets.catalog import DataError
+from datasets.curation import masks
+home = Path(sys.argv[1])
+noise = np.random.default_rng(0).integers(0, 255, (60, 200, 200, 1), dtype=np.uint8)
+links = pd.DataFrame({"path": [f"{i}.jpg" for i in range(60)], "slice": "1.mat"})
+try:
+    with workplace.disk_errors(home):
+        masks._write(home / "masks.h5", noise, links, {"name": "x"})
+except DataError as error:
+    sys.exit(str(error))
+"""
+SMALL_DISK = """
+mount -t tmpfs -o size=1m tmpfs "$1" || exit 77
+echo "links of before" >"$1/masks.csv"
+python="$2"
+"$python" -c "$3" "$1"
+code=$?
+ls -A "$1" && cat "$1/masks.csv"
+exit $code
+"""
+
+
+def test_masks_on_a_full_disk_are_an_error_and_what_was_there_stays(tmp_path):
+    done = run(["unshare", "--mount", "sh", "-c", SMALL_DISK, "sh", str(tmp_path), sys.executable, FULL])
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("mounting a small disk is not allowed here")
+    assert done.returncode == 1, f"it ended with {done.returncode}"
+    assert "the disk is full" in done.stderr and done.stderr.count("\n") == 1
+    assert done.stdout == "masks.csv\nlinks of before\n"
+
+
+def test_the_masks_of_one_time_never_lie_beside_the_links_of_another(tmp_path, monkeypatch):
+    def interrupted(place: Path, target: Path) -> None:
+        if target.name == "masks.csv":
+            raise KeyboardInterrupt
+        rename(place, target)
+
+    rename = Path.replace
+    (tmp_path / "masks.csv").write_text("links of before\n")
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        masks._write(tmp_path / "masks.h5", np.zeros((1, 8, 8, 1), np.uint8), pd.DataFrame({"slice": ["1.mat"]}), {})
+    assert [path.name for path in tmp_path.iterdir()] == ["masks.h5"]
 
 
 @pytest.mark.real

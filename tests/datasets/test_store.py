@@ -1,9 +1,15 @@
 """Images are read alike from memory and disk, by several workers, at any size."""
 
+import os
+import pickle
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
 import torch
+from store_copies import copied
 from torch.utils.data import DataLoader
 
 from datasets.catalog import DataError
@@ -57,3 +63,33 @@ def test_a_manifest_of_another_length_is_refused(small_phantom, tmp_path, monkey
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path))
     with pytest.raises(DataError, match="manifest rows"):
         ImageDataset("phantom", [0])
+
+
+ORDER = """
+import sys
+from pathlib import Path
+print(*{Path(name) for name in sys.argv[1:]})
+"""
+READ = """
+import pickle, sys
+print(pickle.load(open(sys.argv[1], "rb")).batch([0])["row"].tolist())
+"""
+
+
+def test_a_worker_that_is_started_anew_knows_the_files_again(small_phantom, tmp_path, monkeypatch):
+    """Also where its hash seed, on which the order of a set of paths depends, is another one."""
+    home = copied(small_phantom, tmp_path, monkeypatch)
+    data = ImageDataset("phantom", [4, 7], image_size=64, in_memory=False)
+    files = [home / name for name in ("manifest.csv", "images.h5")]
+    (tmp_path / "data.pickle").write_bytes(pickle.dumps(data))
+
+    def told(code: str, seed: int, *words: object) -> subprocess.CompletedProcess:
+        command, env = [sys.executable, "-c", code, *map(str, words)], {**os.environ, "PYTHONHASHSEED": str(seed)}
+        return subprocess.run(command, capture_output=True, text=True, env=env)
+
+    here = " ".join(map(str, {*files}))
+    seed = next(seed for seed in range(100) if told(ORDER, seed, *files).stdout.strip() != here)
+    done = told(READ, seed, tmp_path / "data.pickle")
+    assert done.stdout == "[4]\n", done.stderr
+    os.utime(files[0], (0, 0))
+    assert "replaced since it was opened" in told(READ, seed, tmp_path / "data.pickle").stderr

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from real_archives import real_archive
@@ -98,6 +99,22 @@ def test_what_the_whole_set_takes_is_what_the_benchmark_measured():
     text = (REPO / "datasets/README.md").read_text()
     assert f"take {found['seconds']:.0f} seconds on two cores ({found['images a second']} a second)" in text
     assert f"at most {memory:.2f} GiB of memory" in text
+
+
+def test_the_guide_says_which_images_the_committed_results_are_of():
+    files = list((REPO / "saved_metrics/findings/chest-xray14").glob("*SqueezeNet*/predictions.csv.gz"))
+    table = pd.concat([pd.read_csv(file, usecols=["path", "group"]) for file in files])
+    names = sorted(path.rpartition("/")[2] for path in table.path)
+    assert len(set(names)) == len(names) == 1000 and table.group.nunique() == 264
+    numbers = {patient: [] for patient in range(1, 279)}
+    for name in names:
+        numbers[int(name[:8])].append(int(name[9:12]))
+    assert all(numbers[patient] == list(range(len(numbers[patient]))) for patient in range(1, 211))
+    first = sum(len(numbers[patient]) for patient in range(1, 211))
+    rest = sum(bool(numbers[patient]) for patient in range(211, 279))
+    text = (REPO / "datasets/README.md").read_text()
+    assert f"from `{names[0]}` to `{names[-1]}`: {first} images of patients 1 to 210" in text
+    assert f"and {1000 - first} of {rest} patients from 211 on" in text
 
 
 def test_findings_are_read_from_labels_or_masks(root, tmp_path):

@@ -1,0 +1,42 @@
+"""Lists the files of a folder that a reader brings: through links as well, and nothing is passed over in silence."""
+
+import os
+from pathlib import Path
+
+from datasets.catalog import DataError
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files in `folder` and in the folders below it, sorted.
+
+    Links to files and folders are followed, but for those to a folder that they lie in, which would never end.
+
+    Raises:
+        DataError: a link that leads nowhere (unless it is hidden), or a name that no text file can hold.
+        OSError: a folder that may not be read.
+    """
+    found: list[Path] = []
+    above = {str(folder): {os.path.realpath(place) for place in (folder, *Path(os.path.realpath(folder)).parents)}}
+    for where, folders, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(where, name)) for name in folders}
+        folders[:] = [name for name in folders if real[name] not in above[where]]
+        above |= {os.path.join(where, name): above[where] | {real[name]} for name in folders}
+        found += [Path(where, name) for name in names]
+    for path in found:
+        require_utf8(path.relative_to(folder), f"{folder}: holds ")
+        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+        if path.is_symlink() and not path.exists() and not hidden:
+            raise DataError(f"{path}: a link that leads nowhere; remove it, or bring back the file that it names")
+    return sorted(path for path in found if path.is_file())
+
+
+def require_utf8(path: Path, where: str = "") -> None:
+    """Raise `DataError` for a name that is not UTF-8, as archives made on Windows may leave: no table can name it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}{str(path)!r}, a name that is not UTF-8; rename it, and run again") from error
+
+
+def _refuse(error: OSError) -> None:
+    raise error
