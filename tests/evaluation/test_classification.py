@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from utils.evaluation.classification import evaluate, point_metrics
-from utils.evaluation.intervals import grouped_bootstrap_ci
 
 CLASSES = ("a", "b", "c")
 
@@ -42,8 +41,59 @@ def test_auc_by_hand():
 
 @pytest.mark.parametrize(("predicted", "accuracy"), [("abc", 1.0), ("bca", 0.0)])
 def test_perfect_and_always_wrong(predicted, accuracy):
+    """No draw differs, but 60 groups alike do not make a certainty: the limit is exact, per class that of 20 groups."""
     result = evaluate(table("abc" * 20, predicted * 20), CLASSES, resamples=50)
-    assert result["metrics"]["accuracy"] == {"value": accuracy, "low": accuracy, "high": accuracy}
+    limits = {60: 0.025 ** (1 / 60), 20: 0.025 ** (1 / 20)}
+    of_class = result["per_class"]["a"]
+    found = {60: [result["metrics"]["accuracy"]], 20: [of_class["recall"], of_class["precision"], of_class["f1"]]}
+    found[20].append(result["metrics"]["macro_recall"])
+    for groups, entries in found.items():
+        low, high = (limits[groups], 1) if accuracy else (0, 1 - limits[groups])
+        for entry in entries:
+            assert (entry["value"], entry["low"], entry["high"]) == pytest.approx((accuracy, low, high), abs=1e-6)
+    if accuracy:
+        assert of_class["auc"] == of_class["recall"], "20 pairs of an image of it and another that share no group"
+
+
+def rare_classes(number=20, groups=2):
+    """Many classes of two groups each, of which one is right and one is half right: most draws lack some class."""
+    classes = [f"c{k:02}" for k in range(number)]
+    label = np.repeat(classes, 4)
+    predicted = label.copy()
+    predicted[3::4] = np.roll(classes, 1)
+    p = np.where(predicted[:, None] == np.array(classes), 0.5, 0.5 / (number - 1))
+    p[np.arange(len(label)), np.repeat(np.arange(number), 4)] += 0.2
+    columns = {f"p_{c}": p[:, k] for k, c in enumerate(classes)}
+    group = np.arange(len(label)) // groups
+    return pd.DataFrame({"label": label, "predicted": predicted, "group": group, **columns}), classes
+
+
+def test_a_draw_without_a_class_says_nothing_of_it():
+    """A class that a draw misses counted 0 in macro means, so that they were too low, and left none for the AUC."""
+    predictions, classes = rare_classes()
+    result = evaluate(predictions, classes, resamples=300)
+    recall, auc = (result["metrics"][name] for name in ("macro_recall", "macro_auc"))
+    assert recall["value"] == 0.75 and 0.6 < recall["low"] < 0.7 and 0.8 < recall["high"] < 0.9
+    assert auc["low"] < auc["value"] < auc["high"] and auc["high"] - auc["low"] > 0.003
+    assert result["per_class"]["c00"]["recall"]["low"] == 0.5, "of draws that have the class, not 0 of the others"
+
+
+def test_an_absent_class_has_no_metric_and_no_part_in_the_mean():
+    result = evaluate(table("aaabbb", "aacbbb"), CLASSES, resamples=50)
+    assert result["per_class"]["c"]["precision"]["value"] is None
+    value = {name: entry["value"] for name, entry in result["metrics"].items()}
+    assert value["macro_recall"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-6)
+    assert value["macro_precision"] == 1 and value["weighted_recall"] == pytest.approx(5 / 6, abs=1e-6)
+    assert value["macro_auc"] is not None
+
+
+def test_the_calibration_error_has_no_limits():
+    """Resampling makes it larger: here the estimate lies below all draws."""
+    rng = np.random.default_rng(0)
+    truth = rng.choice(list(CLASSES), 90)
+    result = evaluate(table(truth, np.where(rng.random(90) < 0.9, truth, "a")), CLASSES, resamples=50)
+    entry = result["metrics"]["calibration_error"]
+    assert entry["value"] > 0 and entry["low"] is None and entry["high"] is None
 
 
 def test_intervals_resample_groups_not_images():
@@ -60,15 +110,8 @@ def test_intervals_resample_groups_not_images():
     assert as_images < 0.5 * single
 
 
-def test_interval_of_a_mean_is_the_textbook_one():
-    sample = np.random.default_rng(1).normal(size=400)
-    found = grouped_bootstrap_ci(np.arange(400), lambda rows: {"mean": sample[rows].mean()}, resamples=3000)["mean"]
-    half = 1.96 * sample.std() / 20
-    assert (found["low"], found["high"]) == pytest.approx((sample.mean() - half, sample.mean() + half), abs=0.01)
-
-
 def test_one_group_alone_has_no_interval_and_a_missing_class_no_auc():
     result = evaluate(table("aabb", "abab", group=["x"] * 4), CLASSES, resamples=20)
     assert result["metrics"]["accuracy"]["low"] is None
     assert result["per_class"]["c"]["auc"]["value"] is None
-    assert result["per_class"]["c"]["recall"]["value"] == 0
+    assert result["per_class"]["c"]["recall"]["value"] is None

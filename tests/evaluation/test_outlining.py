@@ -53,6 +53,9 @@ def test_a_network_that_outlines_the_mask_scores_one_everywhere(data):
     found = evaluate_outlines(table, resamples=20)
     assert found["outlined"] == marked.sum() and found["healthy"]["value"] == 1
     assert all(found[name]["value"] == 1 for name in ("dice", "dice_slices", "pointing"))
+    for name, images in (("healthy", table.label == HEALTHY), ("pointing", marked)):
+        exact = 0.025 ** (1 / table.patient[images].nunique())
+        assert found[name]["low"] == pytest.approx(exact, abs=1e-6) and found[name]["high"] == 1
     assert found["energy"]["value"] > 0.99 and found["area"]["value"] == pytest.approx(masks[marked].mean(), abs=1e-6)
 
 

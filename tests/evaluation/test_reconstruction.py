@@ -18,6 +18,8 @@ def test_reconstruction_errors_are_compared_with_those_of_the_healthy():
     found = anomaly(table, CLASSES, resamples=50)
     values = {name: entry["value"] for name, entry in found.items()}
     assert values == pytest.approx({"tumour": 11 / 12, "glioma": 1.0, "meningioma": None, "pituitary": 2 / 3}, abs=1e-6)
+    exact = pytest.approx(0.025 ** (1 / 3), abs=1e-6)
+    assert found["glioma"]["low"] == exact, "three pairs that share no group, all ranked right"
 
 
 def test_a_description_of_every_image_in_order(roots):

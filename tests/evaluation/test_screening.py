@@ -52,6 +52,7 @@ def test_screening_counts_tumours_found_and_healthy_left_alone():
     }
     assert values["S0"] == pytest.approx([2 / 3, 1 / 2, 2 / 5], abs=1e-6)
     assert values["validation"] == pytest.approx([1 / 3, 1.0, 3 / 5], abs=1e-6)
+    assert found["validation"]["specificity"]["low"] == pytest.approx(0.025 ** (1 / 2), abs=1e-6), "two of two patients"
     assert found["S0"]["sensitivity"]["low"] <= 2 / 3 <= found["S0"]["sensitivity"]["high"]
     assert set(screening(table.assign(screened=np.nan), resamples=5)) == {"S0"}, "no threshold, as read from a file"
     healthy = screening(table[3:], resamples=5)["S0"]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils.evaluation.classification import FEWEST
+from utils.evaluation.classification import FEWEST, evaluate
 from utils.evaluation.screening import tumour_or_none
 from utils.reporting.tables.classification import external_tests
 
@@ -27,6 +27,16 @@ def test_tumour_or_none_by_hand():
     assert found["auc"]["value"] == pytest.approx(pairs.mean(), abs=1e-6)
     assert all(found[n]["low"] < found[n]["value"] < found[n]["high"] for n in ("sensitivity", "specificity", "auc"))
     assert (found["tumours"], found["healthy"], found["threshold"]) == (40, 60, 0.5)
+
+
+def test_no_false_alarm_among_few_patients_is_no_certainty():
+    """74 images of 37 patients without a tumour, none called; the score separates them from 20 patients with one."""
+    table = predictions(40, 74).assign(p_notumor=np.repeat([0.1, 0.9], [40, 74]))
+    found = tumour_or_none(table, threshold=0.5, resamples=20)
+    for name, patients in {"sensitivity": 20, "specificity": 37, "auc": 20}.items():
+        assert found[name] == {"value": 1, "low": pytest.approx(0.025 ** (1 / patients), abs=1e-6), "high": 1}
+    entry = evaluate(table.assign(p_tumour=1 - table.p_notumor, predicted=table.label), ("notumor", "tumour"), 20)
+    assert entry["metrics"]["tumour_specificity"] == found["specificity"]
 
 
 def test_a_rate_on_two_images_is_not_reported():

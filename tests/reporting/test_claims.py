@@ -72,7 +72,9 @@ def test_words_of_intervals():
 def test_without_runs_nothing_is_claimed(name, tmp_path):
     said = getattr(claims, name)(load_evidence(tmp_path))
     if name == "untested_networks":
-        assert said == "CustomCNN, AlexNet, VGG16 and ViT have not been trained from scratch on `brain-tumor-mri` yet."
+        assert (
+            said == "CustomCNN, AlexNet, VGG16 and ViT have not been trained by S2's recipe on `brain-tumor-mri` yet."
+        )
     else:
         assert said.endswith(": not run yet.*") and "\n" not in said
 
@@ -129,7 +131,8 @@ def test_a_gain_by_pretraining_counts_comparisons_and_warns_of_one_seed(put_clas
         put_classifier(np.roll(first(0.5), 10), **of | {"pretrained": False})
         evidence = put_classifier(first(share), **of)
     said = claims.pretraining(evidence)
-    assert said.startswith("In 1 of 2 comparisons") and "between +2.0 and +30.0 points" in said and "one seed" in said
+    assert said.startswith("In 1 of 2 comparisons pretrained weights are shown to be better (paired test, p < 0.05")
+    assert "between +2.0 and +30.0 points" in said and "one seed" in said
 
 
 def test_ingredients_are_sorted_by_their_intervals(put_classifier):
@@ -143,13 +146,23 @@ def test_ingredients_are_sorted_by_their_intervals(put_classifier):
 
 
 def test_test_time_augmentation_names_what_it_lost(put, put_classifier):
-    gains = {"ours": (0.02, 0.01, 0.03), "s1": (-0.09, -0.15, -0.03), "ours-frozen": (-0.03, -0.08, 0.01)}
+    gains = {"ours": (0.02, 0.01, 0.03), "s1": (-0.09, -0.15, -0.03), "ours-frozen": (-0.03, -0.08, -0.01)}
+    gains["ours-top30"] = (-0.02, -0.05, 0.01)
     for recipe, gain in gains.items():
         run = Run(dataset="brain-tumor-mri", **transfer_run(recipe=recipe))
         evidence = put(run, NOTHING, tta={"gain": interval(*gain)})
+    elsewhere = transfer_run(model="MobileNetV2", recipe="ours")
+    evidence = put(Run(dataset="cheng", **elsewhere), NOTHING, tta={"gain": interval(0.5, 0.4, 0.6)})
     said = claims.test_time_augmentation(evidence)
-    assert "after 3 trainings" in said and "above 0 after 1 of them, below 0 after 1, and includes 0 after 1" in said
+    assert "after each of the 4 recipes of the table" in said, "not after every training there is"
+    assert "above 0 after 1 of them, below 0 after 2, and includes 0 after 1 (95 % intervals, not corrected" in said
     assert said.index("`s1` (-9.0") < said.index("`ours-frozen` (-3.0"), "the largest loss first"
+    assert "ours-top30" not in said, "its interval includes 0"
+    evidence = put(Run(dataset="brain-tumor-mri", **transfer_run(recipe="s3")), NOTHING)
+    assert "after 4 of the 5 recipes of the table" in claims.test_time_augmentation(evidence)
+    for recipe in ("ours", "s1", "s3"):
+        evidence = put(Run(dataset="cheng", **transfer_run(recipe=recipe)), NOTHING, tta={"gain": interval(0, -1, 1)})
+    assert "after 7 of the 8 recipes" in claims.test_time_augmentation(evidence), "of both data sets"
 
 
 def test_a_frozen_backbone_is_reported_at_both_ends(put):
@@ -182,8 +195,9 @@ def test_the_ablation_names_what_shows_a_difference(put_classifier):
             put_classifier(first(share), recipe=recipe, seed=seed, **of)
         evidence = put_classifier(np.roll(first(0.8), 2), recipe="s0-kendall", seed=seed, **of)
     said = claims.multitask_ablation(evidence)
-    assert "patient fold 0, mean of 2 seeds: less accurate than S0's own are `s0-flat` (-20.0 (" in said
-    assert "; more accurate `s0-fixed` (+15.0 (" in said and "no difference is shown for `s0-kendall`." in said
+    assert "patient fold 0, mean of 2 seeds: less accurate than S0's own: `s0-flat` (-20.0 (" in said
+    assert "; more accurate than S0's own: `s0-fixed` (+15.0 (" in said
+    assert "no difference to S0's own is shown for `s0-kendall`. Seeds of one method lie up to 0.0 points apart" in said
 
 
 def test_balances_state_the_share_of_the_gradient(put_classifier):
@@ -247,18 +261,26 @@ def test_a_fine_tuned_network_stands_beside_the_others_and_what_it_finds_elsewhe
     rate = {"value": 0.9, "low": 0.8, "high": 0.95}
     table = pd.DataFrame({"path": ["a"], "label": ["glioma"], "group": ["a"], "predicted": ["glioma"]})
 
-    def write(accuracy: float, sensitivity: float, **of):
+    def write(accuracy: float, sensitivity: float, images: dict[str, int], **of):
         entry = {"value": accuracy, "low": accuracy - 0.01, "high": accuracy + 0.01}
         found = rate | {"value": sensitivity}
         run = Run(dataset="brain-tumor-mri", model="ResNet50-v2", recipe=BEST_RECIPE, pretrained=True, **of)
         metrics = {"accuracy": entry, "tumour_sensitivity": found}
-        return put(run, table, metrics=metrics, recipe={"name": run.recipe}, images=1)
+        by_class = {name: {"images": count} for name, count in images.items()}
+        return put(run, table, metrics=metrics, recipe={"name": run.recipe}, images=1, per_class=by_class)
 
-    write(0.98, 0.99, image_size=224, split="published")
-    write(0.93, 0.98, image_size=224, split="patient", fold=None)
-    evidence = write(0.6, 0.5, image_size=224, split="external", test_on="navoneel")
+    own = {"glioma": 500, "meningioma": 400, "notumor": 600, "pituitary": 300}
+    write(0.98, 0.99, own, image_size=224, split="published")
+    write(0.93, 0.98, own, image_size=224, split="patient", fold=None)
+    other = dict.fromkeys(own, 0) | {"glioma": 31, "notumor": 368}
+    evidence = write(0.6, 0.5, other, image_size=224, split="external", test_on="navoneel")
     said = claims.split_effect(evidence)
     assert "fine-tuned ResNet50-v2 reaches 98.0 (97.0–99.0) % on the published split and 93.0 (92.0–94.0) %" in said
     assert "do not overlap" in said
-    assert f"fine-tuned ResNet50-v2 (`{BEST_RECIPE}`), trained on `brain-tumor-mri`: 50.0" in claims.elsewhere(evidence)
-    assert "98.0" in claims.elsewhere(evidence)
+    said = claims.elsewhere(evidence)
+    assert f"fine-tuned ResNet50-v2 (`{BEST_RECIPE}`), 224 pixels, trained on `brain-tumor-mri`: 50.0" in said
+    assert "% of 31 test images with a tumour (31 glioma) from `navoneel`, by patient 98.0" in said
+    assert said.endswith("% of 1,200 test images with a tumour of its own data set") and "OutlineClassifier" not in said
+    outlined = {"split": "external", "test_on": "navoneel", "model": "OutlineClassifier", "recipe": "name-only"}
+    evidence = put(Run(dataset="brain-tumor-mri", pretrained=True, **outlined), table)
+    assert "any kind (without OutlineClassifier, which chapter 6 tests):" in claims.elsewhere(evidence)

@@ -266,3 +266,9 @@ def test_a_result_on_old_folds_is_marked_in_the_figure_too(old):
     axis = figures.against_patients([published, patient]).axes[0]
     assert [text.get_text().endswith("†") for text in axis.texts] == [False, old]
     assert ("†" in axis.get_xlabel()) is old
+    reported = published | {"published": {"accuracy": 0.99}}
+    axis = figures.against_patients([reported, patient]).axes[0]
+    assert axis.get_xlabel().startswith("accuracy on brain-tumor-mri, %")
+    drawn = [bars.lines[0].get_xdata()[0] for bars in axis.containers]
+    assert drawn == pytest.approx([90, 90]) and min(axis.get_xlim()) > 80, "in percent, as the axis says"
+    assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "D"] == [99]

@@ -64,6 +64,7 @@ def test_tumours_are_counted_at_each_seed_s_own_threshold(elsewhere_tested):
     assert claims.localisation_steps(evidence).endswith("not run yet.*"), "tumour or none is another question"
     said = claims.outlines_elsewhere(evidence)
     assert "fewer are found with outlines as well and no difference is shown when named from the outline" in said
+    assert "(paired test, p < 0.05 after correction for the number of comparisons; one sign for every seed):" in said
     assert "(50.0 to 60.0 over 2 seeds)" in said and "Of the test images 2 are healthy" in said
     assert "further than the steps" not in said, "the steps differ by 25 points, the seeds by 10"
 
@@ -79,6 +80,19 @@ def test_a_spread_of_seeds_beyond_that_of_the_steps_is_said(elsewhere_tested, pu
     home = {"dataset": "brain-tumor-mri", "split": "patient", "model": "OutlineClassifier", "recipe": "name-only"}
     at_home = put(Run(**home, pretrained=True), scored(20), **TRAINED, **thresholds, outline={})
     assert "chosen in the same way have a specificity of 70.0 to 70.0 %" in claims.outlines_elsewhere(at_home)
+
+
+def test_more_tumours_are_found_only_where_every_seed_and_the_corrected_test_say_so(elsewhere_tested):
+    """Five tumours of forty, at every seed: the interval lies above 0, and p is 2 / 2⁵."""
+    elsewhere_tested("name-only", 20)
+    evidence = elsewhere_tested("from-outline", 25)
+    said = claims.outlines_elsewhere(evidence)
+    assert "`navoneel`: no difference is shown when named from the outline" in said and "p = 0.062 after" in said
+    for seed, found in enumerate((20, 21)):
+        elsewhere_tested("name-only", found, seed)
+        evidence = elsewhere_tested("from-outline", (38, 20)[seed], seed)
+    said = claims.outlines_elsewhere(evidence)
+    assert "points, not of one sign for every seed: no difference is shown" in said
 
 
 def test_seeds_that_tested_other_images_are_refused(elsewhere_tested):

@@ -72,6 +72,17 @@ def test_a_fold_that_was_run_again_is_pooled_again(folds):
     assert [path.parent.name for path in pool_folds(folds, resamples=20)] == ["phantom.patient.majority.none.seed0"]
 
 
+def test_the_epochs_of_folds_that_stopped_early(roots):
+    """Tables show one number, that of the longest training; the record has all of them."""
+    for fold, epochs in enumerate((8, 15, 6, 16, 12)):
+        _, path, _ = segmented(fold)
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"training": record["training"] | {"epochs": epochs}}))
+    (path,) = pool_folds(roots / "saved_metrics", resamples=20)
+    training = json.loads(path.read_text())["training"]
+    assert training == {"epochs": 16, "seconds": pytest.approx(12.5), "epochs_by_fold": [8, 15, 6, 16, 12]}
+
+
 def test_the_headline_sets_published_against_patients(folds):
     pool_folds(folds, resamples=20)
     records = load_evidence(folds).classification

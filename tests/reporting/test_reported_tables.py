@@ -72,6 +72,9 @@ def test_s1s_table_shows_its_protocol_on_another_set_with_decisions_of_patients(
     assert (row["macro F2 %: ours"], row.remark, row.split) == ("50.0 (40.0–60.0) †", "–", "patient fold 0 †")
     assert shown.loc[("1-NN", "cheng"), "accuracy %: ours"] == "50.0 (40.0–60.0)"
     assert shown.loc[("ResNet50", "remind"), "validation loss: reported"] == "0.253"
+    folds = ours | {"pooled": dict.fromkeys("abcde", ""), "training": training | {"seconds": 5 * 90}}
+    shown = BLOCKS["s1"](Evidence(Path(), [folds], [])).set_index(["network", "data set"])
+    assert shown.loc[("SqueezeNet (not in the report)", "cheng"), "minutes of training: ours"] == "1.5", "of one fold"
 
 
 def test_s4s_table_takes_the_two_factors_apart():

@@ -76,7 +76,8 @@ def test_tables_set_pretrained_beside_scratch_and_recipes_beside_ours(roots):
     pretrained = rows.loc[("pretrained", "ours")]
     assert pretrained["published split"] == tables.format_ci(published["metrics"]["accuracy"])
     assert pretrained["by patient"] == tables.format_ci(records["pretrained ours"]["metrics"]["accuracy"])
-    assert pretrained["minutes"] == "2 / 2" and rows.loc[("from scratch", "ours")]["minutes"] == "– / 2"
+    assert pretrained["minutes a training"] == "2 / 2"
+    assert rows.loc[("from scratch", "ours")]["minutes a training"] == "– / 2"
 
     assert [pair.keys() for pair in tables.pretraining_pairs(evidence)] == [{"pretrained", "scratch"}]
 
@@ -102,4 +103,8 @@ def test_folds_of_backbones_are_pooled_by_their_weights(roots):
         "the folds stand in it, not beside it"
     )
     rows = tables.backbone_runs(evidence)
-    assert rows.tested.tolist() == ["patient, all folds"] * 2 and set(rows["minutes"]) == {"– / 8"}, "five times 90 s"
+    assert rows.tested.tolist() == ["patient, all folds"] * 2
+    assert set(rows["minutes a training"]) == {"– / 2"}, "90 s, not five times as many"
+    pooled = [record for record in evidence.transfer if record.get("pooled")]
+    *_, pace = figures.cost(pooled).axes
+    assert [line.get_xdata()[0] for line in pace.lines] == [90, 90], "an epoch of one training"

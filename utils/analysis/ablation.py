@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.catalog import DataError
+from utils.analysis.paired import corrected, paired_difference
 from utils.evaluation.intervals import mean_interval
 from utils.recipes import RECIPES
 
@@ -55,31 +56,60 @@ def compare(
         runs: one of `budgets`, or any runs of that form; predictions: record → its table (`Evidence.predictions`).
 
     Returns:
-        recipe → `accuracy` and `difference` {value, low, high} with 95 % intervals over groups of test images (the
-        spread between seeds is not in them: it is `seeds`, the accuracy of each), and `validation`, the mean accuracy
-        on validation images (NaN of pooled folds, which have one validation set each).
+        recipe → `accuracy` {value, low, high} with a 95 % interval over groups of test images (the spread between seeds
+        is not in it: it is `seeds`, the accuracy of each), `difference` (`mean_difference`; those of all recipes are
+        one family, see `as_family`), and `validation`, the mean accuracy on validation images (NaN of pooled folds,
+        which have one validation set each).
 
     Raises:
-        DataError: a run that tested other images, from another split table.
+        DataError: a run that tested other images, from another split table, or was asked for other labels of them.
     """
-    right, paths = {}, None
+    tables, asked = {}, None
     for name, seeds in runs.items():
-        tables = [predictions(record).sort_values("path") for record in seeds.values()]
-        for record, table in zip(seeds.values(), tables, strict=True):
-            paths = table.path.tolist() if paths is None else paths
-            if table.path.tolist() != paths:
+        tables[name] = [predictions(record).sort_values("path") for record in seeds.values()]
+        for record, table in zip(seeds.values(), tables[name], strict=True):
+            images = table[["path", "label"]].to_numpy().tolist()
+            asked = images if asked is None else asked
+            if images != asked:
                 raise DataError(f"{record['id']}: its test images are not those of the runs beside it; run it again")
-        right[name] = np.mean([table.label.to_numpy() == table.predicted.to_numpy() for table in tables], axis=0)
-    groups = tables[0].group
+    joined = {name: pd.concat(of_seeds, ignore_index=True) for name, of_seeds in tables.items()}
+    differences = {name: mean_difference(tables[name], tables[reference], resamples) for name in runs}
+    others = [name for name in runs if name != reference]
+    differences |= zip(others, as_family([differences[name] for name in others]), strict=True)
     return {
         name: {
-            "accuracy": mean_interval(right[name], groups, resamples),
-            "difference": mean_interval(right[name] - right[reference], groups, resamples),
+            "accuracy": mean_interval(joined[name].label == joined[name].predicted, joined[name].group, resamples),
+            "difference": differences[name],
             "seeds": [record["metrics"]["accuracy"]["value"] for record in seeds.values()],
             "validation": float(np.mean([record["training"].get("val_accuracy", np.nan) for record in seeds.values()])),
         }
         for name, seeds in runs.items()
     }
+
+
+def mean_difference(
+    tables: Sequence[pd.DataFrame], references: Sequence[pd.DataFrame], resamples: int = 1000
+) -> dict | None:
+    """`paired_difference` of two methods, the mean over their seeds, and of each seed alone.
+
+    Args:
+        tables, references: the predictions of each seed on the same test images, seeds in the same order.
+
+    Returns:
+        {value, low, high, p, by_seed}; None where other images were tested, or other labels were asked for.
+    """
+    # Every image stands in the tables once a seed, in the same group: the mean over rows is that over seeds.
+    joined = (pd.concat(each, ignore_index=True) for each in (tables, references))
+    found = paired_difference(*joined, resamples)
+    right = [[(t.label == t.predicted).mean() for t in each] for each in (tables, references)]
+    gains = [round(float(one - other), 6) for one, other in zip(*right, strict=True)]
+    return found and found | {"by_seed": gains}
+
+
+def as_family(differences: Sequence[dict]) -> list[dict]:
+    """Differences that are looked at together, each with `p_corrected`: its `p`, corrected for their number."""
+    p = corrected([difference["p"] for difference in differences])
+    return [difference | {"p_corrected": float(one)} for difference, one in zip(differences, p, strict=True)]
 
 
 def gradient_histories(

@@ -20,10 +20,10 @@ def paired_difference(
     Returns:
         {value, low, high, p}: a 95 % interval by resampling groups, and the two-sided p of a test that exchanges the
         two models in whole groups at random (a sign-flip test): slices of one patient are not independent. None where
-        the two tested different images.
+        the two tested different images, or were asked for different labels of them.
     """
     one, other = (t.sort_values("path") for t in (table, reference))
-    if one.path.tolist() != other.path.tolist():
+    if one.path.tolist() != other.path.tolist() or one.label.tolist() != other.label.tolist():
         return None
     gain = (one.label == one.predicted).to_numpy(float) - (other.label == other.predicted).to_numpy(float)
     _, member = np.unique(one.group, return_inverse=True)

@@ -14,7 +14,7 @@ from torchmetrics.functional import classification as F
 from datasets.catalog import HEALTHY
 from datasets.labels import viewed
 from datasets.store.index import read_manifest
-from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
+from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with, mean_interval, without_limits
 from utils.training.data import RunData
 
 CALIBRATION_BINS = 15
@@ -92,8 +92,9 @@ def point_metrics(
         accuracy, mean confidence, calibration_error (15 equal bins; Guo et al. 2017, arXiv:1706.04599), macro_ and
         weighted_ precision P, recall R, f1 and f2, with F_β = (1 + β²)·P·R / (β²·P + R), macro_auc (one against the
         rest), top3_ and top5_accuracy where there are more than five classes, and `CLASS_INDEX.metric` for each class.
-        An AUC without both kinds is NaN; precision or recall of
-        something that does not occur counts 0.
+        A class without an image has no metric (NaN), and macro_ is the mean of the others: a draw that misses a rare
+        class says nothing of it. Precision of a class that is there and never predicted counts 0; an AUC without both
+        kinds is NaN.
     """
     scores, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(truth)
     predicted = torch.tensor(predicted)
@@ -114,12 +115,14 @@ def point_metrics(
         "f2": F.multiclass_fbeta_score(predicted, target, beta=2.0, average=None, **settings),
     }
     support = torch.bincount(target, minlength=len(scores[0])) / len(target)
+    there = support > 0
     for metric, values in each.items():
-        out |= {f"macro_{metric}": values.mean(), f"weighted_{metric}": (values * support).sum()}
+        out |= {f"macro_{metric}": values[there].mean(), f"weighted_{metric}": (values * support)[there].sum()}
     each["auc"] = F.multiclass_auroc(scores, target, average=None, **settings)
-    each["auc"][(support == 0) | (support == 1)] = torch.nan
-    out["macro_auc"] = each["auc"].mean()
+    each["auc"][support == 1] = torch.nan
+    out["macro_auc"] = each["auc"][there].mean()
     for metric, values in each.items():
+        values[~there] = torch.nan
         out |= {f"{k}.{metric}": value for k, value in enumerate(values)}
     if healthy is not None:
         tumour = target != healthy
@@ -133,6 +136,10 @@ def point_metrics(
 
 def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int = 1000, seed: int = 0) -> dict:
     """Every metric of a prediction table with its interval.
+
+    The calibration error has no limits. It is a mean of absolute differences, so chance alone makes it larger, and
+    resampling adds chance: the draws lie above the value, often all of them. The percentile interval then misses the
+    value, and the reversed one (2·value − limits) misses it as well, on the other side.
 
     Args:
         predictions: from `prediction_table`, or read back from `predictions.csv.gz`.
@@ -151,7 +158,10 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
     def statistic(rows: np.ndarray) -> dict[str, float]:
         return point_metrics(truth[rows], probabilities[rows], predicted[rows], healthy)
 
-    full = grouped_bootstrap_ci(predictions.group, statistic, resamples, seed)
+    groups = predictions.group.to_numpy()
+    trials = _trials(groups, truth, predicted, len(classes), healthy)
+    full = grouped_bootstrap_ci(groups, statistic, resamples, seed, trials=trials)
+    full["calibration_error"] = without_limits(full["calibration_error"]["value"])
     if healthy is not None:
         sick = int((truth != healthy).sum())
         full |= {f"tumour_{name}": NOTHING for name in too_few(sick, len(truth) - sick)}
@@ -168,6 +178,29 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
         "groups": int(predictions.group.nunique()),
         "resamples": resamples,
     }
+
+
+def _trials(
+    groups: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: int, healthy: int | None
+) -> dict[str, int]:
+    """In how many groups each of the `point_metrics` is counted, for `intervals.of_share`.
+
+    An AUC is a share of pairs of one image of each kind: as many of them share no group as the rarer kind has groups.
+    Where F of a class is 1 or 0, so is its recall. Of a macro mean the class with the fewest groups decides.
+    """
+    every = len(np.unique(groups))
+    found = dict.fromkeys(("accuracy", *(f"top{k}_accuracy" for k in TOP_K)), every)
+    of_classes = [groups_with(groups, truth == k) for k in range(classes)]
+    for k, count in enumerate(of_classes):
+        found |= dict.fromkeys((f"{k}.recall", f"{k}.f1", f"{k}.f2"), count)
+        found |= {f"{k}.precision": groups_with(groups, predicted == k)}
+        found |= {f"{k}.auc": min(count, groups_with(groups, truth != k))}
+    for metric in ("precision", "recall", "f1", "f2", "auc"):
+        found |= {f"macro_{metric}": min(filter(None, of_classes)), f"weighted_{metric}": every}
+    if healthy is not None:
+        sick, fine = (groups_with(groups, rows) for rows in (truth != healthy, truth == healthy))
+        found |= {"tumour_sensitivity": sick, "tumour_specificity": fine, "tumour_auc": min(sick, fine)}
+    return found
 
 
 def by_patient(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:

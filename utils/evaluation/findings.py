@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from datasets.store.index import read_manifest
-from utils.evaluation.intervals import grouped_bootstrap_ci
+from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with
 from utils.training.data import RunData
 
 RANKED = ("auc", "average_precision")
@@ -49,11 +49,21 @@ def thresholds_for(probs: np.ndarray, shown: np.ndarray) -> np.ndarray:
     return found
 
 
-def evaluate_findings(predictions: pd.DataFrame, findings: Sequence[str], resamples: int = 1000, seed: int = 0) -> dict:
+def evaluate_findings(
+    predictions: pd.DataFrame,
+    findings: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    fold: Sequence[int] | None = None,
+) -> dict:
     """Every metric of each finding, and their means over the findings that the test set can judge.
 
     Args:
         predictions: from `findings_table`, or read back from `predictions.csv.gz`.
+        fold: of each row, where folds are joined. Each fold has its own network, so the AUC ranks within folds only: it
+            is the mean of theirs, weighted by their pairs of an image that shows the finding and one that does not
+            (Forman and Scholz 2010, doi:10.1145/1882471.1882479), and groups are drawn within folds. The average
+            precision stays that of all images: within a fold with few of them, a random order exceeds their share.
 
     Returns:
         `per_class` {finding: {auc, average_precision, sensitivity, specificity, precision, f1: {value, low, high},
@@ -63,9 +73,13 @@ def evaluate_findings(predictions: pd.DataFrame, findings: Sequence[str], resamp
     shown = predictions[[f"y_{f}" for f in findings]].to_numpy()
     probs = predictions[[f"p_{f}" for f in findings]].to_numpy()
     called = predictions[[f"called_{f}" for f in findings]].to_numpy(dtype=float, na_value=np.nan)
-    full = grouped_bootstrap_ci(
-        predictions.group, lambda rows: _metrics(shown[rows], probs[rows], called[rows]), resamples, seed
-    )
+    groups, fold = predictions.group.to_numpy(), np.zeros(len(shown)) if fold is None else np.asarray(fold)
+
+    def statistic(rows: np.ndarray) -> dict[str, float]:
+        return _metrics(shown[rows], probs[rows], called[rows], fold[rows])
+
+    trials = _trials(groups, shown, called, fold)
+    full = grouped_bootstrap_ci(groups, statistic, resamples, seed, trials=trials, strata=fold)
     per_class = {
         f: {metric: full[f"{k}.{metric}"] for metric in (*RANKED, *DECIDED)} | {"images": int(shown[:, k].sum())}
         for k, f in enumerate(findings)
@@ -79,9 +93,9 @@ def evaluate_findings(predictions: pd.DataFrame, findings: Sequence[str], resamp
     }
 
 
-def _metrics(shown: np.ndarray, probs: np.ndarray, called: np.ndarray) -> dict[str, float]:
+def _metrics(shown: np.ndarray, probs: np.ndarray, called: np.ndarray, fold: np.ndarray) -> dict[str, float]:
     """`K.METRIC` of each finding and `macro_METRIC`, the mean of what is not NaN."""
-    each = [_of_one(shown[:, k], probs[:, k], called[:, k]) for k in range(shown.shape[1])]
+    each = [_of_one(shown[:, k], probs[:, k], called[:, k], fold) for k in range(shown.shape[1])]
     means = {}
     for metric in (*RANKED, *DECIDED):
         values = np.array([found[metric] for found in each])
@@ -89,12 +103,12 @@ def _metrics(shown: np.ndarray, probs: np.ndarray, called: np.ndarray) -> dict[s
     return means | {f"{k}.{metric}": value for k, found in enumerate(each) for metric, value in found.items()}
 
 
-def _of_one(shown: np.ndarray, probs: np.ndarray, called: np.ndarray) -> dict[str, float]:
+def _of_one(shown: np.ndarray, probs: np.ndarray, called: np.ndarray, fold: np.ndarray) -> dict[str, float]:
     """The metrics of one finding; NaN where no image or every image shows it, or no threshold is known."""
     positive = shown == 1
     if not 0 < positive.sum() < len(shown):
         return dict.fromkeys((*RANKED, *DECIDED), np.nan)
-    found = {"auc": roc_auc_score(shown, probs), "average_precision": average_precision_score(shown, probs)}
+    found = {"auc": _auc(positive, probs, fold), "average_precision": average_precision_score(shown, probs)}
     if np.isnan(called).any():
         return found | dict.fromkeys(DECIDED, np.nan)
     hits, alarms = (called * positive).sum(), called.sum()
@@ -105,3 +119,24 @@ def _of_one(shown: np.ndarray, probs: np.ndarray, called: np.ndarray) -> dict[st
         "precision": precision,
         "f1": 2 * hits / (alarms + positive.sum()),
     }
+
+
+def _auc(positive: np.ndarray, probs: np.ndarray, fold: np.ndarray) -> float:
+    """Share of the pairs of a positive and a negative image of one fold that are ranked right; NaN without a pair."""
+    inside = [fold == one for one in np.unique(fold)]
+    pairs = [int(positive[rows].sum()) * int((~positive[rows]).sum()) for rows in inside]
+    parts = [n * roc_auc_score(positive[rows], probs[rows]) for rows, n in zip(inside, pairs, strict=True) if n]
+    return sum(parts) / sum(pairs) if parts else np.nan
+
+
+def _trials(groups: np.ndarray, shown: np.ndarray, called: np.ndarray, fold: np.ndarray) -> dict[str, int]:
+    """In how many groups each metric that is a share is counted, for `intervals.of_share`; an AUC in as many as there
+    are pairs of one fold that share no group."""
+    found = {}
+    for k in range(shown.shape[1]):
+        positive, alarm = shown[:, k] == 1, called[:, k] == 1
+        masks = {"sensitivity": positive, "specificity": ~positive, "precision": alarm, "f1": positive}
+        found |= {f"{k}.{metric}": groups_with(groups, rows) for metric, rows in masks.items()}
+        sides = [[groups_with(groups, (fold == f) & side) for side in (positive, ~positive)] for f in np.unique(fold)]
+        found[f"{k}.auc"] = sum(map(min, sides))
+    return found

@@ -13,7 +13,7 @@ from datasets.store.index import read_manifest, read_splits
 from datasets.store.masks import mask_channels, outlined
 from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
 from utils.evaluation.mask_predictions import stored_size
-from utils.evaluation.pointing import point, widened
+from utils.evaluation.pointing import SHARES, point, widened
 from utils.evaluation.predict import outputs
 
 COUNTS = ("tp", "fp", "fn")
@@ -92,7 +92,8 @@ def evaluate_outlines(table: pd.DataFrame, resamples: int = 1000) -> dict:
         by_patient = _dice(sums).to_numpy()
         whole = grouped_bootstrap_ci(np.arange(len(sums)), lambda rows: {"dice": by_patient[rows].mean()}, resamples)
         measured = {"dice_slices": _dice(there), **{name: there[name] for name in POINTED}}
-        found |= whole | {name: mean_interval(v, there.patient, resamples) for name, v in measured.items()}
+        of_patients = {n: mean_interval(v, there.patient, resamples, share=n in SHARES) for n, v in measured.items()}
+        found |= whole | of_patients
     healthy = table[table.label == HEALTHY]
     if len(healthy):
         found["healthy"] = mean_interval(healthy.found == 0, healthy.patient, resamples)

@@ -25,6 +25,7 @@ from utils.training.loading import make_loader
 # of Cheng's slices each.
 TOLERANCE = 15  # pixels of the stored image by which the maximum may miss the outline
 SIZES = {"small": (0.0, 0.015), "medium": (0.015, 0.035), "large": (0.035, 1.01)}
+SHARES = ("pointing", "near", "bright_pointing", "bright_near")  # of images, whose limits at 0 and 1 are exact
 MEASURED = ("pointing", "near", "energy", "area", "near_area", "bright_pointing", "bright_near", "bright_energy")
 
 
@@ -129,4 +130,5 @@ def _of(table: pd.DataFrame, resamples: int) -> dict:
     found: dict = {"images": len(table), "patients": int(table.patient.nunique()), "blank": int(table.blank.sum())}
     measured = {name: table[name] for name in MEASURED}
     measured |= {"gain": table.near - table.near_area, "gain_bright": table.near - table.bright_near}
-    return found | {name: mean_interval(values, table.patient, resamples) for name, values in measured.items()}
+    share = {name: name in SHARES for name in measured}
+    return found | {n: mean_interval(v, table.patient, resamples, share=share[n]) for n, v in measured.items()}

@@ -13,7 +13,7 @@ from torchmetrics.functional.classification import binary_auroc
 
 from datasets.catalog import HEALTHY
 from datasets.store.images import ImageDataset
-from utils.evaluation.intervals import grouped_bootstrap_ci
+from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with
 from utils.evaluation.predict import outputs
 
 
@@ -66,4 +66,6 @@ def anomaly(predictions: pd.DataFrame, classes: Sequence[str], resamples: int = 
             found[name] = np.nan if one_kind else float(binary_auroc(error[of_both], target, validate_args=False))
         return found
 
-    return grouped_bootstrap_ci(predictions.group, statistic, resamples, seed)
+    groups = predictions.group.to_numpy()
+    trials = {name: min(groups_with(groups, sick), groups_with(groups, fine)) for name, sick in sets.items()}
+    return grouped_bootstrap_ci(groups, statistic, resamples, seed, trials=trials)

@@ -8,7 +8,7 @@ from torchmetrics.functional.classification import binary_sensitivity_at_specifi
 
 from datasets.catalog import HEALTHY, DataError
 from utils.evaluation.classification import NOTHING, too_few
-from utils.evaluation.intervals import grouped_bootstrap_ci, number
+from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with, number
 
 SPECIFICITY = 0.95  # one false alarm among 20 healthy people
 
@@ -49,7 +49,8 @@ def screening(predictions: pd.DataFrame, resamples: int = 1000, seed: int = 0) -
         {value, low, high}; None for what cannot be computed.
     """
     label = predictions.label.to_numpy()
-    tumour, found = label != HEALTHY, {}
+    tumour, groups, found = label != HEALTHY, predictions.group.to_numpy(), {}
+    trials = _trials(groups, tumour) | {"accuracy": len(np.unique(groups))}
     for name, column in (("S0", "predicted"), ("validation", "screened")):
         decided = predictions[column].astype(object).fillna("").to_numpy()
         if (decided == "").any():  # no threshold could be chosen; read back from a file it is NaN
@@ -61,7 +62,7 @@ def screening(predictions: pd.DataFrame, resamples: int = 1000, seed: int = 0) -
             rates = {"sensitivity": called[sick], "specificity": ~called[fine], "accuracy": right[rows]}
             return {metric: _mean(values) for metric, values in rates.items()}
 
-        found[name] = grouped_bootstrap_ci(predictions.group, statistic, resamples, seed)
+        found[name] = grouped_bootstrap_ci(groups, statistic, resamples, seed, trials=trials)
     return found
 
 
@@ -86,7 +87,8 @@ def tumour_or_none(predictions: pd.DataFrame, threshold: float, resamples: int =
         auc = roc_auc_score(tumour[rows], score[rows]) if both else np.nan
         return {"sensitivity": _mean(called[sick]), "specificity": _mean(1 - called[fine]), "auc": auc}
 
-    found = grouped_bootstrap_ci(predictions.group, statistic, resamples, seed)
+    groups = predictions.group.to_numpy()
+    found = grouped_bootstrap_ci(groups, statistic, resamples, seed, trials=_trials(groups, tumour))
     counts = {"tumours": int(tumour.sum()), "healthy": int((~tumour).sum())}
     found |= dict.fromkeys(too_few(**counts), NOTHING)
     return {"threshold": number(threshold)} | counts | found
@@ -94,3 +96,9 @@ def tumour_or_none(predictions: pd.DataFrame, threshold: float, resamples: int =
 
 def _mean(values: np.ndarray) -> float:
     return values.mean() if len(values) else np.nan
+
+
+def _trials(groups: np.ndarray, tumour: np.ndarray) -> dict[str, int]:
+    """In how many groups sensitivity, specificity and AUC are counted, for `intervals.of_share`."""
+    sick, fine = groups_with(groups, tumour), groups_with(groups, ~tumour)
+    return {"sensitivity": sick, "specificity": fine, "auc": min(sick, fine)}

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from datasets import catalog
@@ -25,9 +26,10 @@ from utils.reporting.runs import TASKS, Run
 def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
     """Write the pooled record of every run whose folds all lie in `folder`; returns the paths written.
 
-    A pooled record has the metrics of the folds' joined predictions, intervals over all groups, the accuracy of each
-    fold (`folds`; of a segmentation its Dice) and the ids it was made of (`pooled`). One that is there already and made
-    of the same is kept; one whose folds are no longer all there, or were made anew in part, is taken away.
+    A pooled record has the metrics of the folds' joined predictions, intervals over all groups, the main metric of each
+    fold (`folds`), the ids it was made of (`pooled`), and the epochs of the longest training (`epochs_by_fold` has all
+    of them, where they differ). One that is there already and made of the same is kept; one whose folds are no longer
+    all there, or were made anew in part, is taken away.
     """
     folds = defaultdict(dict)
     evidence = load_evidence(folder)
@@ -63,7 +65,8 @@ def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) ->
     if run.task == "segmentation":
         result = evaluate_masks(table, facts.mask_channels, list(facts.regions), resamples)
     elif run.task == "findings":
-        result = evaluate_findings(table, classes_of(run.dataset, run.target), resamples)
+        fold = np.repeat(range(len(tables)), [len(part) for part in tables])
+        result = evaluate_findings(table, classes_of(run.dataset, run.target), resamples, fold=fold)
     else:
         result = evaluate(table, classes_of(run.dataset, run.target), resamples)
         if "screened" in table:
@@ -80,7 +83,9 @@ def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) ->
     first, trained = records[0], [record["training"] for record in records if record["training"]]
     training = None
     if trained:
-        training = {"epochs": trained[0]["epochs"], "seconds": sum(t["seconds"] for t in trained)}
+        epochs = [t["epochs"] for t in trained]
+        training = {"epochs": max(epochs), "seconds": sum(t["seconds"] for t in trained)}
+        training |= {"epochs_by_fold": epochs} if len(set(epochs)) > 1 else {}
     return {
         "id": run.id,
         "task": run.task,

@@ -9,10 +9,12 @@ from utils.reporting.claims.classification import (
     cleaning,
     elsewhere,
     glioma_gap,
+    jitter,
     sources,
     split_effect,
     untested_networks,
 )
+from utils.reporting.claims.copies import copies_across_folds
 from utils.reporting.claims.curation import patients_on_both_sides
 from utils.reporting.claims.findings import findings_ranked
 from utils.reporting.claims.localisation import (
@@ -45,6 +47,7 @@ __all__ = [
     "above_nearest_neighbour",
     "balances",
     "cleaning",
+    "copies_across_folds",
     "dice_loss",
     "elsewhere",
     "ensemble",
@@ -55,6 +58,7 @@ __all__ = [
     "gate_states",
     "glioma_gap",
     "ingredients",
+    "jitter",
     "linear_probe",
     "localisation_steps",
     "looks_at_tumour",

@@ -1,13 +1,18 @@
 """Sentences on classifiers from scratch and on what curation found."""
 
+from datasets import catalog
+from datasets.catalog import HEALTHY
+from utils.analysis.ablation import as_family, compare
 from utils.recipes import RECIPES
 from utils.recipes.published import published
 from utils.reporting.claims.common import (
+    TEST,
     accuracy_difference,
     apart,
     bullets,
     direction,
     explained,
+    found_or_none,
     listed,
     not_run,
     percent,
@@ -50,25 +55,31 @@ def above_nearest_neighbour(evidence: Evidence, dataset: str = DATASET, split: s
     if not nearest or not any(networks):
         return not_run(f"networks from scratch beside the nearest neighbour on `{dataset}`")
     words = {1: "more accurate than", 0: "not distinguishable from", -1: "less accurate than"}
-    said = []
-    for record in filter(None, networks):
-        difference = accuracy_difference(evidence, record, nearest)
-        if difference:
-            said.append(f"{record['run']['model']} is {words[direction(difference)]} it ({points(difference)})")
+    compared = [
+        (record["run"]["model"], difference)
+        for record in filter(None, networks)
+        if (difference := accuracy_difference(evidence, record, nearest))
+    ]
+    family = as_family([difference for _, difference in compared])
+    said = [
+        f"{model} is {words[direction(difference)]} it ({points(difference)})"
+        for (model, _), difference in zip(compared, family, strict=True)
+    ]
     return explained(
         f"On the {split} split of `{dataset}` the nearest neighbour, which learns nothing, reaches "
-        f"{percent(nearest)}. Image by image, {listed(said)}."
+        f"{percent(nearest)}. Image by image ({TEST}), {listed(said)}."
     )
 
 
 def untested_networks(evidence: Evidence, dataset: str = DATASET) -> str:
-    """Which of S2's classifiers have no run at full size on a real data set."""
-    run = {r["run"]["model"] for r in evidence.classification if r["run"]["dataset"] == dataset and r["recipe"]}
+    """Which of S2's classifiers were not trained by its recipe on a real data set."""
+    of = {"dataset": dataset, "recipe": "s2"}
+    run = {r["run"]["model"] for r in evidence.classification if of.items() <= r["run"].items()}
     missing = [model for model in SCRATCH if model not in run]
     if not missing:
-        return f"All {len(SCRATCH)} networks of S2 have been trained from scratch on `{dataset}`."
+        return f"All {len(SCRATCH)} networks of S2 have been trained by its recipe on `{dataset}`."
     verb = "has" if len(missing) == 1 else "have"
-    return f"{listed(missing)} {verb} not been trained from scratch on `{dataset}` yet."
+    return f"{listed(missing)} {verb} not been trained by S2's recipe on `{dataset}` yet."
 
 
 def cleaning(evidence: Evidence, model: str = "CustomCNN") -> str:
@@ -97,7 +108,8 @@ def cleaning(evidence: Evidence, model: str = "CustomCNN") -> str:
 
 
 def elsewhere(evidence: Evidence) -> str:
-    """How many tumours a network finds in another collection, beside what it finds by patient in its own."""
+    """How many tumours a network finds in another collection, beside what it finds by patient in its own; not those
+    that outline first, of which `outlines_elsewhere` speaks."""
     said, networks = [], evidence.classifiers + evidence.transfer
     for record in networks:
         run, found = record["run"], record["metrics"].get("tumour_sensitivity")
@@ -105,15 +117,26 @@ def elsewhere(evidence: Evidence) -> str:
         at_home = find_run(networks, **of, split="patient", fold=None)
         if run["split"] != "external" or not found or not at_home or not record["recipe"]:
             continue
-        own = format_ci(at_home["metrics"]["tumour_sensitivity"])
+        own, there, here = format_ci(at_home["metrics"]["tumour_sensitivity"]), _tumours(record), _tumours(at_home)
         name = f"{FINE_TUNED} {run['model']} (`{run['recipe']}`)" if run["pretrained"] else run["model"]
         said.append(
-            f"{name}, trained on `{run['dataset']}`: {format_ci(found)} % of the tumours of "
-            f"`{run['test_on']}`{mark(record)}, by patient {own} % of those of its own data set{mark(at_home)}"
+            f"{name}, {run['image_size']} pixels, trained on `{run['dataset']}`: {format_ci(found)} % of {there} from "
+            f"`{run['test_on']}`{mark(record)}, by patient {own} % of {here} of its own data set{mark(at_home)}"
         )
     if not said:
         return not_run("networks on another data set than their own")
-    return explained(bullets("Named a tumour, of whatever kind, by the likeliest class:", said))
+    intro = "Share of the images with a tumour whose most probable class is a tumour of any kind"
+    left_out = sorted({r["run"]["model"] for r in evidence.localisation if r["run"]["split"] == "external"})
+    intro += f" (without {listed(left_out)}, which chapter 6 tests)" if left_out else ""
+    return explained(bullets(f"{intro}:", said))
+
+
+def _tumours(record: dict) -> str:
+    """How many test images show a tumour, and of which kinds where some kinds of the data set are not there."""
+    images = {name: entry["images"] for name, entry in record["per_class"].items() if name != HEALTHY}
+    kinds = [f"{count:,} {name}" for name, count in images.items() if count]
+    some = f" ({listed(kinds)})" if len(kinds) < len(images) else ""
+    return f"{sum(images.values()):,} test images with a tumour{some}"
 
 
 def sources(evidence: Evidence) -> str:
@@ -140,8 +163,30 @@ def glioma_gap(evidence: Evidence, dataset: str = "sartaj") -> str:
     share = {part: values.get("glioma", 0) for part, values in found["linked share"].items()}
     recall = {part: values.get("glioma", 0) for part, values in found["1-NN recall"].items()}
     share, recall = ({part: 100 * value for part, value in values.items()} for values in (share, recall))
+    images = {part: f"{counts['glioma']:,}" for part, counts in catalog.get(dataset).counts.items()}
     return (
-        f"In `{dataset}`, {share['train']:.0f} % of the training gliomas are slices of Cheng's collection, and "
-        f"{share['test']:.0f} % of the test gliomas. The nearest neighbour finds {recall['val']:.0f} % of the "
-        f"validation gliomas and {recall['test']:.0f} % of the test gliomas."
+        f"In `{dataset}`, {share['train']:.0f} % of the {images['train']} training gliomas are slices of Cheng's "
+        f"collection, and {share['test']:.0f} % of the {images['test']} test gliomas. The nearest neighbour finds "
+        f"{recall['val']:.0f} % of the validation gliomas and {recall['test']:.0f} % of the test gliomas."
+    )
+
+
+def jitter(evidence: Evidence, dataset: str = DATASET) -> str:
+    """What S2's own jitter changes beside the stronger one that stands in for it (`training/augmentation.py`)."""
+    same = {"dataset": dataset, "split": "patient", "fold": 0, "model": "CustomCNN", "image_size": STEPS_AT}
+    runs: dict[str, dict[int, dict]] = {"s2": {}, "s2-jitter": {}}
+    for record in evidence.classification:
+        run = record["run"]
+        if (same | {"view": "stored"}).items() <= run.items() and run["recipe"] in runs and not record["old_folds"]:
+            runs[run["recipe"]][run["seed"]] = record
+    seeds = sorted(runs["s2"].keys() & runs["s2-jitter"].keys())
+    if not seeds:
+        return not_run("S2's own jitter beside the stronger one")
+    both = {name: {seed: of[seed] for seed in seeds} for name, of in runs.items()}
+    found, epochs = compare(both, evidence.predictions, reference="s2"), both["s2"][seeds[0]]["training"]["epochs"]
+    own, stronger = (f"{format_ci(found[name]['accuracy'])} %" for name in ("s2-jitter", "s2"))
+    return (
+        f"CustomCNN on `{dataset}`, patient fold 0, {STEPS_AT} pixels, {epochs} epochs, mean of {len(seeds)} "
+        f"seed{'s' * (len(seeds) > 1)}: {stronger} with the stronger jitter, {own} with S2's own, "
+        f"{found_or_none(found['s2-jitter']['difference'])}."
     )

@@ -1,17 +1,21 @@
 """Shared by all sentences: differences image by image, and the wording of an interval."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from datasets import catalog
+from utils.analysis.ablation import as_family
 from utils.analysis.paired import paired_difference
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.segmentation import by_patient
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import OLD_FOLDS, format_ci, mark
+from utils.reporting.tables.common import OLD_FOLDS, format_ci, mark, same_folds
 
 LEVEL = 0.05  # of a paired test
+TEST = f"paired test, p < {LEVEL} after correction for the number of comparisons"
+UNCORRECTED = "95 % intervals, not corrected for their number"  # of what has no paired test
+OPEN, MISSING = "an interval that includes 0", "without an interval"
 
 
 def not_run(what: str) -> str:
@@ -50,21 +54,38 @@ def points(entry: dict) -> str:
 
 
 def direction(entry: dict) -> int:
-    """1 where the interval of a difference lies above 0, -1 below, 0 where it includes 0 or could not be drawn.
+    """1 where a difference is shown to lie above 0, -1 below, 0 where none is shown.
 
-    One of many comparisons carries `p_corrected`, a p-value corrected for their number: 0 unless it is below `LEVEL`.
+    Shown: its interval does not include 0, its p is below `LEVEL` (`p_corrected` of one of many comparisons, `p` of a
+    single one; a difference without a test is judged by its interval), and it has one sign for every seed (`by_seed`).
     """
-    if entry["low"] is None or entry.get("p_corrected", 0) >= LEVEL:
-        return 0
-    return int(entry["low"] > 0) - int(entry["high"] < 0)
+    return 0 if why_none(entry) else 1 if entry["low"] > 0 else -1
+
+
+def why_none(entry: dict) -> str:
+    """What keeps a difference from being shown; "" where it is shown."""
+    if entry["low"] is None:
+        return MISSING
+    if entry["low"] <= 0 <= entry["high"]:
+        return OPEN
+    p, seeds = entry.get("p_corrected", entry.get("p", 0)), entry.get("by_seed", ())
+    corrected = " after correction" if "p_corrected" in entry else ""
+    reasons = [f"p = {p:.3f}{corrected}"] if p >= LEVEL else []
+    reasons += ["not of one sign for every seed"] if len({np.sign(value) for value in seeds}) > 1 else []
+    return " and ".join(reasons)
 
 
 def by_direction(differences: dict[str, dict]) -> dict[int, list[str]]:
-    """The names of differences whose interval lies above 0 (1), below (-1) or includes it (0)."""
+    """The names of differences by `direction`: above 0 (1), below (-1), none shown (0)."""
     found: dict[int, list[str]] = {1: [], 0: [], -1: []}
     for name, entry in differences.items():
         found[direction(entry)].append(name)
     return found
+
+
+def seeds_apart(found: dict[str, dict]) -> float:
+    """How far two seeds of one method lie apart at most; `found` as of `ablation.compare`."""
+    return max(max(entry["seeds"]) - min(entry["seeds"]) for entry in found.values())
 
 
 def apart(a: dict, b: dict) -> bool:
@@ -72,14 +93,25 @@ def apart(a: dict, b: dict) -> bool:
     return a["low"] > b["high"] or b["low"] > a["high"]
 
 
+def named(name: str, entry: dict) -> str:
+    """A method and its difference, which is left out where the interval alone says that none is shown."""
+    why = why_none(entry)
+    return f"`{name}`" if why in (OPEN, MISSING) else f"`{name}` ({points(entry)}{why and f', {why}'})"
+
+
 def accuracy_difference(evidence: Evidence, record: dict, reference: dict) -> dict | None:
-    """Accuracy of a run minus that of another on the same test images, image by image, {value, low, high}; None where
-    they tested different images."""
+    """Accuracy of a run minus that of another on the same test images, image by image, {value, low, high, p}; None
+    where they tested different images, or one of them was split by earlier folds."""
+    if not same_folds(record, reference):
+        return None
     return paired_difference(evidence.predictions(record), evidence.predictions(reference))
 
 
 def dice_difference(evidence: Evidence, record: dict, reference: dict) -> dict | None:
-    """Dice of a run minus that of another on the same patients, patient by patient; None for different patients."""
+    """Dice of a run minus that of another on the same patients, patient by patient; None for different patients, and
+    where one of them was split by earlier folds."""
+    if not same_folds(record, reference):
+        return None
     channels = catalog.get(record["run"]["dataset"]).mask_channels
     first, second = (by_patient(evidence.predictions(r), channels) for r in (record, reference))
     if first.patient.tolist() != second.patient.tolist():
@@ -88,8 +120,15 @@ def dice_difference(evidence: Evidence, record: dict, reference: dict) -> dict |
     return mean_interval(dice[0] - dice[1], first.group)
 
 
+def verdicts(differences: Sequence[dict | None]) -> list[str]:
+    """`found_or_none` of each of the differences of one sentence, whose p are corrected for their number."""
+    family = iter(as_family([difference for difference in differences if difference]))
+    return [found_or_none(next(family) if difference else None) for difference in differences]
+
+
 def found_or_none(value: dict | None) -> str:
     """A difference in words, with what is to be made of it."""
     if value is None:
-        return "tested on different images, so their difference is not taken"
-    return points(value) + ("" if direction(value) else ", an interval that includes 0: no difference is shown")
+        return "tested on different images or split by other folds, so their difference is not taken"
+    why = why_none(value)
+    return points(value) + (f", {why}: no difference is shown" if why else "")

@@ -1,18 +1,21 @@
 """Sentences on where networks look, and on the network that outlines first."""
 
-from utils.analysis.ablation import compare
+from utils.analysis.ablation import as_family, compare
 from utils.evaluation.pointing import TOLERANCE
 from utils.evaluation.screening import SPECIFICITY
 from utils.reporting.claims.common import (
+    TEST,
+    UNCORRECTED,
     accuracy_difference,
     bullets,
     by_direction,
-    direction,
     explained,
     found_or_none,
     listed,
     not_run,
     percent,
+    seeds_apart,
+    verdicts,
 )
 from utils.reporting.records import BEST_RECIPE, Evidence
 from utils.reporting.tables.common import find_run, format_ci, mark, tested
@@ -28,16 +31,14 @@ def looks_at_tumour(evidence: Evidence) -> str:
     every = by_pointing(evidence)
     if not every:
         return not_run("the pointing game of committed classifiers")
-    verdicts: dict[int, list[str]] = {1: [], 0: [], -1: []}
-    for found in every:
-        verdicts[direction(found["groups"]["all"]["gain"])].append(found["id"])
+    groups = by_direction({found["id"]: found["groups"]["all"]["gain"] for found in every})
     accuracy = {record["id"]: record["metrics"].get("accuracy") for record in evidence.records}
     best = max(every, key=lambda found: found["groups"]["all"]["near"]["value"])
     whole = best["groups"]["all"]
     first = (
-        f"Of {len(every)} committed classifiers {len(verdicts[1])} have the maximum of Grad-CAM in the tumour (inside "
+        f"Of {len(every)} committed classifiers {len(groups[1])} have the maximum of Grad-CAM in the tumour (inside "
         f"its outline or within {TOLERANCE} pixels) more often than a point at random would lie there, "
-        f"{len(verdicts[-1])} less often; for {len(verdicts[0])} no difference is shown. The best of them, "
+        f"{len(groups[-1])} less often; for {len(groups[0])} no difference is shown ({UNCORRECTED}). The best of them, "
         f"{_name(best)}, has it there in {share(whole['near'])} of the images whose tumour is outlined, a point at "
         f"random in {share(whole['near_area'])}; inside the outline it lies in {share(whole['pointing'])}."
     )
@@ -79,18 +80,21 @@ def share(entry: dict) -> str:
 
 def localisation_steps(evidence: Evidence) -> str:
     """What outlines contribute to the name, and how good they are."""
+    budgets = [
+        (runs, compare(runs, evidence.predictions, reference=PLAIN))
+        for runs in localisation_budgets(evidence)
+        if next(iter(runs[PLAIN].values()))["run"]["split"] != "external"  # tumour or none: `outlines_elsewhere`
+    ]
+    texts = iter(verdicts([found[name]["difference"] for _, found in budgets for name in WORDS if name in found]))
     said = []
-    for runs in localisation_budgets(evidence):
+    for runs, found in budgets:
         first, seeds = next(iter(runs[PLAIN].values())), len(runs[PLAIN])
-        if first["run"]["split"] == "external":
-            continue  # tumour or none: `outlines_elsewhere`
-        found = compare(runs, evidence.predictions, reference=PLAIN)
         where = f"`{first['run']['dataset']}`, {tested(first)}, {seeds} seed{'s' * (seeds > 1)}"
         parts = [f"name only {share(found[PLAIN]['accuracy'])}"]
         for name, words in WORDS.items():
             if name in runs:
                 outline = next(iter(runs[name].values()))["outline"]
-                facts, of = [found_or_none(found[name]["difference"])], "first seed: " * (seeds > 1)
+                facts, of = [next(texts)], "first seed: " * (seeds > 1)
                 if "dice" in outline:
                     facts.append(
                         f"{of}Dice {share(outline['dice'])}, the outline's maximum inside the tumour in "
@@ -100,31 +104,30 @@ def localisation_steps(evidence: Evidence) -> str:
         said.append(f"{where}: {'; '.join(parts)}")
     if not said:
         return not_run("the ablation of outlines")
-    first = "Accuracy, and its difference to the plain classifier of the same training, image by image:"
+    first = f"Accuracy, and its difference to the plain classifier of the same training, image by image ({TEST}):"
     last = (
-        "The intervals resample patients, not seeds; fold 0 is a part of all folds; and several differences stand here "
-        "side by side: one of a point or two is a hint."
+        "Of several seeds a difference is stated only where it has one sign for every seed. The intervals resample "
+        "patients, not seeds, and fold 0 is a part of all folds."
     )
     return explained(f"{bullets(first, said)}\n\n{last}")
 
 
 def outlines_elsewhere(evidence: Evidence) -> str:
     """Whether outlines make a network find more tumours of another data set."""
-    said = []
+    tested_elsewhere = []
     for runs in localisation_budgets(evidence):
         record = next(iter(runs[PLAIN].values()))
-        run = record["run"]
-        found = sensitivities(runs, evidence) if run["split"] == "external" else {}
-        if len(found) < 2:
-            continue
+        found = sensitivities(runs, evidence) if record["run"]["split"] == "external" else {}
+        tested_elsewhere += [(record, found)] if len(found) > 1 else []
+    family = iter(as_family([found[n]["difference"] for _, found in tested_elsewhere for n in WORDS if n in found]))
+    said = []
+    for record, found in tested_elsewhere:
+        run, differences = record["run"], {name: next(family) for name in WORDS if name in found}
         parts = [f"Name only {share(found[PLAIN]['sensitivity'])} ({_by_seed(found[PLAIN]['seeds'])})"]
-        for name, words in WORDS.items():
-            if name in found:
-                facts = f"{_by_seed(found[name]['seeds'])}; {found_or_none(found[name]['difference'])}"
-                parts.append(f"{words} {share(found[name]['sensitivity'])} ({facts})")
-        differences = {name: found[name]["difference"] for name in WORDS if name in found}
-        apart = max(max(one["seeds"]) - min(one["seeds"]) for one in found.values())
-        verdict = _verdict(differences)
+        for name, difference in differences.items():
+            facts = f"{_by_seed(found[name]['seeds'])}; {found_or_none(difference)}"
+            parts.append(f"{WORDS[name]} {share(found[name]['sensitivity'])} ({facts})")
+        verdict, apart = _verdict(differences), seeds_apart(found)
         if apart > max(abs(difference["value"]) for difference in differences.values()):
             spread = f"seeds lie up to {100 * apart:.1f} points apart, further than the steps"
             verdict = f"outlines are not shown to help, since {spread}"
@@ -136,7 +139,7 @@ def outlines_elsewhere(evidence: Evidence) -> str:
         return not_run("outlines on another data set")
     first = (
         "Tumours that are recognised as tumours, whatever their kind, at the threshold that validation chose for a "
-        f"specificity of {100 * SPECIFICITY:.0f} %:"
+        f"specificity of {100 * SPECIFICITY:.0f} % ({TEST}; one sign for every seed):"
     )
     return explained(bullets(first, said))
 
@@ -191,10 +194,11 @@ def outline_against_best(evidence: Evidence) -> str:
         compared += [(record, best, difference)] if difference else []
     if not compared:
         return not_run("the network named from its outline, on all folds")
+    texts = verdicts([difference for _, _, difference in compared])
     said = [
         f"`{record['run']['dataset']}`, {tested(record)}: {percent(record)}; ResNet50-v2, fine-tuned (`{BEST_RECIPE}`, "
-        f"{best['run']['image_size']} pixels), {percent(best)}; {found_or_none(difference)}"
-        for record, best, difference in compared
+        f"{best['run']['image_size']} pixels), {percent(best)}; {text}"
+        for (record, best, _), text in zip(compared, texts, strict=True)
     ]
-    first = "Named from the outline (128 pixels), against the best plain classifier, image by image, one seed each:"
-    return explained(bullets(first, said))
+    first = "Named from the outline (128 pixels), against the best plain classifier, image by image, one seed each"
+    return explained(bullets(f"{first} ({TEST}):", said))

@@ -3,6 +3,7 @@
 from datasets import catalog
 from utils.evaluation.segmentation import size_correlation
 from utils.reporting.claims.common import (
+    UNCORRECTED,
     apart,
     bullets,
     dice_difference,
@@ -31,15 +32,15 @@ def dice_loss(evidence: Evidence) -> str:
         before, after = (find_run(evidence.segmentation, **OF_CHENG, recipe=name) for name in (plain, with_dice))
         if not before or not after:
             continue
-        validation = [100 * record["training"]["val_dice"] for record in (before, after)]
+        validation = [f"{100 * record['training']['val_dice']:.1f}{mark(record)}" for record in (before, after)]
         change = found_or_none(dice_difference(evidence, after, before))
         said.append(
-            f"with {optimiser}{mark(after)}, the validation Dice goes from {validation[0]:.1f} to "
-            f"{validation[1]:.1f} %, and the test Dice changes by {change}"
+            f"with {optimiser}, the validation Dice goes from {validation[0]} to {validation[1]} %, and the test Dice "
+            f"changes by {change}"
         )
     if not said:
         return not_run("the Dice loss beside binary cross-entropy")
-    return explained(bullets(f"The Dice loss added to binary cross-entropy ({WHERE}):", said))
+    return explained(bullets(f"The Dice loss added to binary cross-entropy ({WHERE}; {UNCORRECTED}):", said))
 
 
 def resolution(evidence: Evidence) -> str:
@@ -131,7 +132,8 @@ def gate_overlaps(evidence: Evidence) -> str:
         said.append(f"`{record['id']}`{mark(record)}: {'; '.join(words)}")
     if not said:
         return not_run("the gates' values inside and outside the tumour on real data")
-    return explained(bullets("Mean gate value inside the true mask minus outside it, on validation images:", said))
+    intro = f"Mean gate value inside the true mask minus outside it, on validation images ({UNCORRECTED}):"
+    return explained(bullets(intro, said))
 
 
 def tumour_size(evidence: Evidence) -> str:

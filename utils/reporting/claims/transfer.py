@@ -1,8 +1,10 @@
 """Sentences on transfer learning."""
 
-from utils.analysis.ablation import compare
+from utils.analysis.ablation import as_family, compare
 from utils.reporting.claims.common import (
     LEVEL,
+    TEST,
+    UNCORRECTED,
     accuracy_difference,
     bullets,
     by_direction,
@@ -10,14 +12,16 @@ from utils.reporting.claims.common import (
     explained,
     found_or_none,
     listed,
+    named,
     not_run,
     percent,
     points,
+    verdicts,
 )
 from utils.reporting.records import PROBE, Evidence
 from utils.reporting.tables.common import BEST_PROBE, find_run, format_ci, is_pooled_elsewhere, mark, tested
 from utils.reporting.tables.ensemble import ensembles
-from utils.reporting.tables.paired import differences_to_probe
+from utils.reporting.tables.paired import asked_for, differences_to_probe
 from utils.reporting.tables.seeds import by_seed
 from utils.reporting.tables.transfer import fine_tunings, mean_validation, on_one_budget, pretraining_pairs
 
@@ -36,11 +40,11 @@ def pretraining(evidence: Evidence) -> str:
         gains.append(compare(runs, evidence.predictions, reference="scratch")["pretrained"]["difference"])
     if not gains:
         return not_run("pretrained against from scratch")
-    above = sum(direction(gain) == 1 for gain in gains)
+    above = sum(direction(gain) == 1 for gain in as_family(gains))
     low, high = (100 * pick(gain["value"] for gain in gains) for pick in (min, max))
     return explained(
-        f"In {above} of {len(gains)} comparisons{old} the interval of the gain lies above 0; the gain is between "
-        f"{low:+.1f} and {high:+.1f} points. All of it is {listed(sorted(networks))}, from one seed and at one "
+        f"In {above} of {len(gains)} comparisons{old} pretrained weights are shown to be better ({TEST}); the gain is "
+        f"between {low:+.1f} and {high:+.1f} points. All of it is {listed(sorted(networks))}, from one seed and at one "
         "number of epochs: a network from scratch may catch up with longer training."
     )
 
@@ -53,7 +57,8 @@ def linear_probe(evidence: Evidence) -> str:
     groups: dict[int, list[str]] = {1: [], 0: [], -1: []}
     for record, found in of_networks:
         run = record["run"]
-        where = f"{run['model']} ({run['recipe']}, {run['image_size']} pixels) on `{run['dataset']}`, {tested(record)}"
+        where = f"`{run['dataset']}`{asked_for(run)}, {tested(record)}"
+        where = f"{run['model']} ({run['recipe']}, {run['image_size']} pixels) on {where}"
         groups[direction(found)].append(f"{where}: {points(found)}")
     backbone = BEST_PROBE.removeprefix(PROBE).strip()
     intro = (
@@ -95,7 +100,7 @@ def fine_tuning_choice(evidence: Evidence) -> str:
         f"of fold 0 of {listed(f'`{name}`' for name in runs[best])}: {means[0]:.1f} % on average, the others "
         f"{means[-1]:.1f} to {means[1]:.1f} % (one seed each). "
     )
-    said = []
+    compared = []
     for record in evidence.transfer:
         run = record["run"]
         if run["recipe"] != best or run["seed"] or is_pooled_elsewhere(record, evidence.transfer):
@@ -104,15 +109,19 @@ def fine_tuning_choice(evidence: Evidence) -> str:
         before = find_run(evidence.transfer, **same, recipe=FIRST)
         found = before and accuracy_difference(evidence, record, before)
         if found and best != FIRST:
-            said.append(f"`{run['dataset']}`, {tested(record)}: {percent(record)}, {found_or_none(found)}")
-    said += _from_seeds(evidence, best) if best != FIRST else []
-    if not said:
+            compared.append((f"`{run['dataset']}`, {tested(record)}: {percent(record)}", found))
+    compared += _from_seeds(evidence, best) if best != FIRST else []
+    if not compared:
         return intro.strip()
-    return bullets(f"{intro}On test images, and its difference to `{FIRST}`:", said)
+    texts = verdicts([difference for _, difference in compared])
+    said = [f"{where}, {text}" for (where, _), text in zip(compared, texts, strict=True)]
+    intro += f"On test images, and its difference to `{FIRST}` ({TEST}; one sign for every seed):"
+    return explained(bullets(intro, said))
 
 
-def _from_seeds(evidence: Evidence, best: str) -> list[str]:
-    """The same on one fold of each data set, from all seeds that both were trained from, where there are several."""
+def _from_seeds(evidence: Evidence, best: str) -> list[tuple[str, dict]]:
+    """The same on one fold of each data set, from all seeds that both were trained from, where there are several: its
+    accuracy in words, and its difference."""
     by_set: dict[str, dict[str, dict[int, dict]]] = {}
     for record in evidence.transfer:
         run = record["run"]
@@ -125,8 +134,8 @@ def _from_seeds(evidence: Evidence, best: str) -> list[str]:
         if len(seeds) > 1:
             both = {name: {seed: of[seed] for seed in seeds} for name, of in runs.items()}
             found = compare(both, evidence.predictions, reference=FIRST)[best]
-            accuracy, gain = f"{format_ci(found['accuracy'])} %", found_or_none(found["difference"])
-            said.append(f"`{dataset}`, patient fold 0, mean of {len(seeds)} seeds: {accuracy}, {gain}")
+            where = f"`{dataset}`, patient fold 0, mean of {len(seeds)} seeds"
+            said.append((f"{where}: {format_ci(found['accuracy'])} %", found["difference"]))
     return said
 
 
@@ -134,15 +143,20 @@ def ensemble(evidence: Evidence) -> str:
     """What an ensemble, chosen on validation, gains over the fine-tuned network alone."""
     said = []
     for entry in ensembles(evidence):
-        record, (before, after) = entry["members"][0], (100 * error for error in entry["calibration"])
+        record, errors = entry["members"][0], [100 * error for error in entry["calibration"]]
         where = f"`{record['run']['dataset']}`, {tested(record)}"
+        alone = f"the fine-tuned network at its own temperature {errors[1]:.1f} % (as trained {errors[0]:.1f} %)"
         said.append(
-            f"{where}: {format_ci(entry['accuracy'])} %, {found_or_none(entry['gained'])}; the calibration error is "
-            f"{after:.1f} %, of the fine-tuned network {before:.1f} %"
+            f"{where}: {format_ci(entry['accuracy'])} %, {found_or_none(entry['gained'])}; its calibration error is "
+            f"{errors[2]:.1f} %, that of {alone}"
         )
     if not said:
         return not_run("an ensemble of networks that kept their predictions of validation images")
-    return bullets("The ensemble, and its difference to the fine-tuned network alone:", said)
+    return bullets(
+        "The ensemble, and its difference to the fine-tuned network alone at its own temperature, which changes its "
+        f"calibration and no decision ({TEST}; one seed):",
+        said,
+    )
 
 
 def ingredients(evidence: Evidence) -> str:
@@ -163,40 +177,43 @@ def ingredients(evidence: Evidence) -> str:
         }
         sentences = []
         for sign, words in parts.items():
-            names = groups[sign]
-            values = [f"`{name}` ({points(changed[name])})" if sign else f"`{name}`" for name in names]
-            sentences += [words.format(listed(values))] if names else []
-        said.append(where + "; ".join(sentences) + ".")
+            names = [named(name, changed[name]) for name in groups[sign]]
+            sentences += [words.format(listed(names))] if names else []
+        said.append(f"{where}{'; '.join(sentences)}.")
     if not said:
         return not_run("the ingredients of our recipe, changed alone")
     return explained(
-        " ".join(said) + " One seed each: another seed may move a value by a few points, so only the largest "
-        "differences are to be relied on."
+        f"{' '.join(said)} A difference is stated where the paired test shows one (p < {LEVEL} after correction for "
+        f"the number of recipes that the table compares with `{OURS}`). One seed each: another seed may move a value "
+        "by a few points."
     )
 
 
 def test_time_augmentation(evidence: Evidence) -> str:
     """Where averaging over changed copies helped, and where it lost."""
-    gains = {
-        name + mark(record): record["tta"]["gain"]
-        for runs in on_one_budget(evidence)
+    budgets = on_one_budget(evidence)
+    tried = {
+        name + f" on {record['run']['dataset']}" * (len(budgets) > 1) + mark(record): record
+        for runs in budgets
         for name, seeds in runs.items()
         for record in seeds.values()
-        if record.get("tta")
     }
+    gains = {name: record["tta"]["gain"] for name, record in tried.items() if record.get("tta")}
     if not gains:
         return not_run("test-time augmentation under every recipe")
     groups = by_direction(gains)
-    lost = sorted((name for name, gain in gains.items() if gain["value"] < 0), key=lambda name: gains[name]["value"])
+    lost = sorted(groups[-1], key=lambda name: gains[name]["value"])
     best = max(gains, key=lambda name: gains[name]["value"])
+    every = f"each of the {len(tried)}" if len(gains) == len(tried) else f"{len(gains)} of the {len(tried)}"
     said = (
-        f"Test-time augmentation was tried after {len(gains)} trainings. The interval of its gain lies above 0 after "
-        f"{len(groups[1])} of them, below 0 after {len(groups[-1])}, and includes 0 after {len(groups[0])}. It gained "
-        f"most after `{best}` ({points(gains[best])})"
+        f"Test-time augmentation was tried after {every} recipes of the table. The interval of its gain lies above 0 "
+        f"after {len(groups[1])} of them, below 0 after {len(groups[-1])}, and includes 0 after {len(groups[0])} "
+        f"({UNCORRECTED}). The largest gain is that after `{best}` ({points(gains[best])})"
     )
     if not lost:
         return explained(said + ".")
-    return explained(f"{said} and lost after {listed(f'`{name}` ({points(gains[name])})' for name in lost)}.")
+    losses = listed(f"`{name}` ({points(gains[name])})" for name in lost)
+    return explained(f"{said}; the interval lies below 0 after {losses}.")
 
 
 test_time_augmentation.__test__ = False  # its name begins like a test's

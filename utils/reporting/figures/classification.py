@@ -205,23 +205,22 @@ def against_patients(records: Sequence[dict], dataset: str = "brain-tumor-mri") 
     for y, model in enumerate(order):
         values = [record["metrics"]["accuracy"] for record in pairs[model]]
         marks = [mark(record) for record in pairs[model]]
-        axis.plot([v["value"] for v in values], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
+        axis.plot([100 * v["value"] for v in values], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
         for value, old, colour, label, side in zip(
             values, marks, PALETTE[:2], ("published split", "patient folds"), (6, -13), strict=True
         ):
-            spread = [[value["value"] - value["low"]], [value["high"] - value["value"]]]
-            axis.errorbar(
-                value["value"], y, xerr=spread, fmt="o", capsize=3, color=colour, label=label if not y else None
-            )
+            middle, low, high = (100 * value[limit] for limit in ("value", "low", "high"))
+            spread, known = [[middle - low], [high - middle]], label if not y else None
+            axis.errorbar(middle, y, xerr=spread, fmt="o", capsize=3, color=colour, label=known)
             where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": LETTERS}
-            axis.annotate(format_ci(value) + old, (value["value"], y), color=colour, **where)
+            axis.annotate(format_ci(value) + old, (middle, y), color=colour, **where)
         if pairs[model][0]["published"]:
-            axis.plot(pairs[model][0]["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
+            axis.plot(100 * pairs[model][0]["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
     axis.set_yticks(range(len(order)), order)
     axis.margins(x=0.15)  # room for the numbers
     note = f"; {OLD_FOLDS}: on earlier folds" if any(mark(record) for pair in pairs.values() for record in pair) else ""
     axis.set(
-        xlabel=f"accuracy on {dataset}\n(95 % CI; diamond: as reported by S2{note})", ylim=(-0.7, len(order) - 0.3)
+        xlabel=f"accuracy on {dataset}, %\n(95 % CI; diamond: as reported by S2{note})", ylim=(-0.7, len(order) - 0.3)
     )
     below(figure, axis)
     return figure

@@ -10,12 +10,14 @@ from utils.reporting.claims.common import direction
 from utils.reporting.figures.common import LETTERS, PAGE, PALETTE, PUBLISHED_COLOUR, below, plain
 from utils.reporting.tables.common import format_ci
 
-COLOURS = {1: PALETTE[0], 0: PUBLISHED_COLOUR, -1: PALETTE[1]}  # above the line, not distinguishable from it, below
+COLOURS = {1: PALETTE[0], 0: PUBLISHED_COLOUR, -1: PALETTE[1]}  # shown above the line, no difference shown, below
 WRAPPED = 44  # characters a line of a name beside the axis
 
 
 def forest(entries: Mapping[str, dict], label: str, line: float | None = 0.0) -> Figure:
-    """One row a name: its value and 95 % CI in percent or points, the interval's text on the right.
+    """One row a name: its value and 95 % CI in percent or points, the interval's text on the right. The colour of a
+    difference is what a sentence says of it, by `claims.common.direction`: grey where none is shown, be it by the
+    interval, the corrected test or its seeds.
 
     Args:
         entries: name → {value, low, high} as shares; a limit may be None.

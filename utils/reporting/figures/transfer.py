@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from utils.reporting.figures.common import PAGE, PALETTE, SETS, below, plain
-from utils.reporting.tables.common import mark
+from utils.reporting.tables.common import mark, seconds_of_one
 
 
 def convergence(histories: Mapping[str, pd.DataFrame], metric: str = "accuracy") -> Figure:
@@ -73,7 +73,7 @@ def cost(records: Sequence[dict]) -> Figure:
 
 
 def _pace(record: dict) -> float:
-    return record["training"]["seconds"] / record["training"]["epochs"]
+    return seconds_of_one(record) / record["training"]["epochs"]
 
 
 def _network(record: dict) -> str:

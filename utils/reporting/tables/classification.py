@@ -12,6 +12,8 @@ from utils.reporting.tables.common import (
     find_run,
     format_ci,
     in_table_order,
+    mark,
+    same_folds,
     sensitivity_specificity,
     shown_size,
     tested,
@@ -43,7 +45,7 @@ def results_table(records: Sequence[dict]) -> pd.DataFrame:
 
 
 def published_or_patient(records: Sequence[dict]) -> pd.DataFrame:
-    """Published split against patient folds, a row a data set and model."""
+    """Published split against patient folds, a row a data set and model; no difference to a run on earlier folds."""
     rows = []
     for dataset, model in in_table_order(records, lambda run: (run["dataset"], run["model"])):
         of = {"dataset": dataset, "model": model, "image_size": shown_size(model, records)}
@@ -53,7 +55,9 @@ def published_or_patient(records: Sequence[dict]) -> pd.DataFrame:
             continue
         unseen = published and published.get("unseen")
         reported = published and published["published"]
-        lost = published and 100 * (patient["metrics"]["accuracy"]["value"] - published["metrics"]["accuracy"]["value"])
+        lost = None
+        if published and same_folds(published, patient):
+            lost = 100 * (patient["metrics"]["accuracy"]["value"] - published["metrics"]["accuracy"]["value"])
         rows.append(
             {
                 "data set": dataset,
@@ -63,8 +67,9 @@ def published_or_patient(records: Sequence[dict]) -> pd.DataFrame:
                 "published split": cell(published),
                 "unseen images only": format_ci(unseen["accuracy"]) if unseen else NONE,
                 "patient folds": cell(patient),
-                "difference, points": f"{lost:+.1f}" if published else NONE,
-                "lowest – highest fold": f"{100 * min(patient['folds']):.1f} – {100 * max(patient['folds']):.1f}",
+                "difference, points": NONE if lost is None else f"{lost:+.1f}",
+                "lowest – highest fold": f"{100 * min(patient['folds']):.1f} – {100 * max(patient['folds']):.1f}"
+                + mark(patient),
             }
         )
     return pd.DataFrame(rows)
@@ -114,6 +119,7 @@ def external_tests(records: Sequence[dict]) -> pd.DataFrame:
             {
                 "trained on → tested on": f"{run['dataset']} → {run['test_on']}",
                 "model": f"{run['model']}{how}",
+                "pixels": run["image_size"],
                 "test images": classes,
                 "accuracy": cell(record),
                 "tumour: sensitivity": format_ci(rate["sensitivity"]),

@@ -56,6 +56,16 @@ def mark(record: dict) -> str:
     return f" {OLD_FOLDS}" if record.get("old_folds") else ""
 
 
+def same_folds(record: dict, other: dict) -> bool:
+    """Whether two runs may be compared: both were split by the present folds, or both by earlier ones."""
+    return bool(record.get("old_folds")) == bool(other.get("old_folds"))
+
+
+def beside(record: dict | None, baseline: dict | None) -> dict | None:
+    """A baseline that may stand in the row of a record; None where the two were not split by the same folds."""
+    return baseline if not (record and baseline) or same_folds(record, baseline) else None
+
+
 def find_run(records: Sequence[dict], **wanted: object) -> dict | None:
     """The one record whose `run` has the values `wanted`, among runs on images as stored, asked for their
     label, unless another `view` or `target` is wanted.
@@ -106,8 +116,14 @@ def sensitivity_specificity(found: dict | None) -> str:
     return f"{format_ci(found['sensitivity'])} / {format_ci(found['specificity'])}" if found else NONE
 
 
+def seconds_of_one(record: dict) -> float:
+    """Seconds of one training; a record of pooled folds has the sum of all of theirs."""
+    return record["training"]["seconds"] / len(record.get("pooled") or [record])
+
+
 def minutes(record: dict | None) -> str:
-    return f"{record['training']['seconds'] / 60:.0f}" if record else NONE
+    """Minutes of one training; "–" without a record."""
+    return f"{seconds_of_one(record) / 60:.0f}" if record else NONE
 
 
 def markdown(table: pd.DataFrame) -> str:

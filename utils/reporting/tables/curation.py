@@ -68,9 +68,11 @@ def patient_folds() -> pd.DataFrame:
                 "images": facts["images"],
                 "groups": facts["groups"],
                 "largest group": facts["largest group"],
-                "images alike one in another fold": alike,
-                "rows that move when a group splits": facts["most rows that move when a group splits in two"],
-                "the same without the former table": facts["most rows that move then without the table made before"],
+                "images with a similar image in another fold": alike,
+                "images that change fold when a group is divided": facts[
+                    "most rows that move when a group splits in two"
+                ],
+                "the same if all folds are drawn anew": facts["most rows that move then without the table made before"],
                 **{f"{c} a fold": f"{min(n)}–{max(n)}" for c, n in of_class.items() if n},
             }
         )

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from utils.analysis.ablation import as_family
 from utils.analysis.ensembling import choose
 from utils.analysis.paired import paired_difference
-from utils.evaluation.calibration import calibration_error
+from utils.evaluation.calibration import calibrated, calibration_error
 from utils.evaluation.intervals import mean_interval
 from utils.reporting.records import BEST_RECIPE, Evidence
 from utils.reporting.tables.common import (
@@ -28,13 +29,15 @@ from utils.reporting.tables.common import (
 FINE_TUNED = {"model": "ResNet50-v2", "recipe": BEST_RECIPE, "image_size": 224, "seed": 0}
 OTHERS = ({"model": BEST_PROBE}, {"model": "CustomCNN", "recipe": "s2", "seed": 0})
 OUTLINED = {"model": "OutlineClassifier", "recipe": "from-outline", "seed": 0}  # where it was trained on the split
+ASKED = ("alone", "scaled", "all")  # the test images of a fold, asked of the fine-tuned network and of the ensemble
 PARTS = ("dataset", "split", "fold", "test_on")
 
 
 def ensembles(evidence: Evidence) -> list[dict]:
     """A data set and split each: the records of the `members` (fine-tuned first), the `weights` of each by fold, the
-    `accuracy` of the ensemble, what it `gained` over the fine-tuned one alone, and the `calibration` error of the
-    fine-tuned one and of the ensemble.
+    `accuracy` of the ensemble, what it `gained` over the fine-tuned one alone (all of them one family, see
+    `ablation.as_family`), and the `calibration` error of the fine-tuned one, of the same at its own temperature, and of
+    the ensemble, whose members all have one: what scaling alone does is no merit of the ensemble.
 
     Only where all members kept their predictions of the same validation images and tested the same images. The network
     that is named from its outline joins where it was trained on all the same folds.
@@ -50,17 +53,18 @@ def ensembles(evidence: Evidence) -> list[dict]:
         folds = [_one_fold(evidence, one, others) for one in parts]
         if not all(folds):
             continue
-        alone, together = (pd.concat([fold[name] for fold in folds], ignore_index=True) for name in ("alone", "all"))
+        alone, scaled, together = (pd.concat([fold[name] for fold in folds], ignore_index=True) for name in ASKED)
         found.append(
             {
                 "members": [record, *(_beside(evidence, record, who) for who in others)],
                 "weights": [fold["ensemble"].weights for fold in folds],
                 "accuracy": mean_interval(together.predicted == together.label, together.group),
                 "gained": paired_difference(together, alone),
-                "calibration": (_error(alone), _error(together)),
+                "calibration": tuple(map(_error, (alone, scaled, together))),
             }
         )
-    return found
+    family = as_family([entry["gained"] for entry in found])
+    return [entry | {"gained": gained} for entry, gained in zip(found, family, strict=True)]
 
 
 def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
@@ -81,7 +85,7 @@ def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
                 "named from the outline": cell(outlined[0]) if outlined else NONE,
                 "mean weights": " / ".join(f"{weight:.2f}" for weight in weights),
                 "ensemble minus fine-tuned, points": format_ci(entry["gained"], sign=True),
-                "calibration error %, fine-tuned → ensemble": errors,
+                "calibration error %, fine-tuned → at its temperature → ensemble": errors,
             }
         )
     return pd.DataFrame(rows)
@@ -95,8 +99,8 @@ def _beside(evidence: Evidence, record: dict, who: dict) -> dict | None:
 
 
 def _one_fold(evidence: Evidence, record: dict, others: Sequence[dict]) -> dict | None:
-    """The members of one split, their ensemble, and the test images asked of the first and of all; None where a member
-    is missing, or was validated or tested on other images."""
+    """The members of one split, their ensemble, and the test images asked of the first as it is, of the first at its
+    temperature, and of all; None where a member is missing, or was validated or tested on other images."""
     members = [record, *(_beside(evidence, record, who) for who in others)]
     if None in members:
         return None
@@ -114,9 +118,10 @@ def _one_fold(evidence: Evidence, record: dict, others: Sequence[dict]) -> dict 
     truth = pd.Categorical(validated[0].label, classes).codes
     ensemble = choose([table[columns].to_numpy() for table in validated], truth)
     probabilities = ensemble([table[columns].to_numpy() for table in asked])
-    together = asked[0].assign(predicted=classes[probabilities.argmax(1)])
+    together, scaled = asked[0].assign(predicted=classes[probabilities.argmax(1)]), asked[0].copy()
     together[columns] = probabilities
-    return {"members": members, "ensemble": ensemble, "alone": asked[0], "all": together}
+    scaled[columns] = calibrated(asked[0][columns].to_numpy(), ensemble.temperatures[0])
+    return {"members": members, "ensemble": ensemble, "alone": asked[0], "scaled": scaled, "all": together}
 
 
 def _error(table: pd.DataFrame) -> float:

@@ -1,16 +1,15 @@
 """Tables of where networks look: committed classifiers against the outlines, and the network that outlines first."""
 
-import numpy as np
 import pandas as pd
 
 from datasets.catalog import CLASSES, HEALTHY, DataError
 from models import LOCALISERS
-from utils.analysis.ablation import budgets, compare
+from utils.analysis.ablation import as_family, budgets, compare, mean_difference
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.pointing import SIZES, TOLERANCE
 from utils.recipes.localisation import STEPS
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import NONE, WEIGHTS, cell, find_run, format_ci, mark, tested
+from utils.reporting.tables.common import NONE, WEIGHTS, beside, cell, find_run, format_ci, mark, tested
 
 PLAIN = "name-only"  # what the other steps of the ablation are compared with
 
@@ -111,6 +110,8 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
             record, entry = next(iter(seeds.values())), found[name]
             run, outline = record["run"], record.get("outline") or {}
             looked = (record.get("grad_cam") or {}).get("all")
+            same = {key: run[key] for key in ("dataset", "split", "fold", "test_on")}
+            nearest = find_run(evidence.classification, **same, model="1-NN")
             rows.append(
                 {
                     "data set": run["dataset"],
@@ -119,21 +120,17 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
                     "pixels": run["image_size"],
                     "epochs": record["training"]["epochs"],
                     "seeds": len(seeds),
-                    "validation %": NONE if record.get("pooled") else f"{100 * entry['validation']:.1f}",
+                    "validation %": NONE if record.get("pooled") else f"{100 * entry['validation']:.1f}{mark(record)}",
                     "accuracy": format_ci(entry["accuracy"]) + mark(record),
-                    "minus name-only, points": NONE if name == reference else format_ci(entry["difference"], sign=True),
+                    "minus name-only, points": NONE
+                    if name == reference
+                    else format_ci(entry["difference"], sign=True) + mark(record),
                     "Dice": format_ci(outline["dice"]) if outline else NONE,
                     "the outline points": format_ci(outline["pointing"]) if outline else NONE,
                     "Grad-CAM points": format_ci(looked["pointing"]) if looked else NONE,
                     f"within {TOLERANCE} pixels": format_ci(looked["near"]) if looked else NONE,
                     "so by chance": format_ci(looked["near_area"]) if looked else NONE,
-                    "1-NN": cell(
-                        find_run(
-                            evidence.classification,
-                            **{k: run[k] for k in ("dataset", "split", "fold", "test_on")},
-                            model="1-NN",
-                        )
-                    ),
+                    "1-NN": cell(beside(record, nearest)),
                 }
             )
     return pd.DataFrame(rows)
@@ -146,34 +143,40 @@ def sensitivities(runs: dict[str, dict[int, dict]], evidence: Evidence) -> dict[
         runs: one of `localisation_budgets`, tested on another data set.
 
     Returns:
-        step → `sensitivity`, the mean over the seeds, and `difference` to the plain classifier's, tumour by tumour,
-        each {value, low, high} over groups; `seeds`, the sensitivity of each; `healthy`, how many images show none.
-        Empty where a seed has no threshold.
+        step → `sensitivity` {value, low, high}, the mean over the seeds, with a 95 % interval over groups;
+        `difference` to the plain classifier's, tumour by tumour, as of `ablation.compare`; `seeds`, the sensitivity of
+        each; `healthy`, how many images show none. Empty where a seed has no threshold.
 
     Raises:
         DataError: a run that tested other images than those beside it.
     """
-    called, table, paths = {}, None, []
+    called: dict[str, list[pd.DataFrame]] = {}
+    paths, healthy = None, 0
     for step, seeds in runs.items():
-        thresholds = [(record.get("tumour_or_none") or {}).get("threshold") for record in seeds.values()]
-        if None in thresholds:
-            return {}
-        tables = [evidence.predictions(record).sort_values("path") for record in seeds.values()]
-        paths = tables[0].path.tolist() if table is None else paths
-        if any(one.path.tolist() != paths for one in tables):
-            raise DataError(f"{next(iter(seeds.values()))['id']}: its seeds tested other images; run them again")
-        table = tables[0]
-        sick = table.label.ne(HEALTHY).to_numpy()
-        scores = [1 - one[f"p_{HEALTHY}"].to_numpy()[sick] for one in tables]
-        called[step] = np.array([score >= threshold for score, threshold in zip(scores, thresholds, strict=True)])
+        called[step] = []
+        for record in seeds.values():
+            threshold = (record.get("tumour_or_none") or {}).get("threshold")
+            if threshold is None:
+                return {}
+            table = evidence.predictions(record).sort_values("path")
+            paths = table.path.tolist() if paths is None else paths
+            if table.path.tolist() != paths:
+                raise DataError(f"{record['id']}: its seeds tested other images; run them again")
+            sick, found = table.label.ne(HEALTHY), table[f"p_{HEALTHY}"].rsub(1).ge(threshold)
+            healthy = int((~sick).sum())
+            called[step].append(table.assign(label=True, predicted=found)[sick])
+    others = [step for step in called if step != PLAIN]
+    differences = {step: mean_difference(called[step], called[PLAIN]) for step in called}
+    differences |= zip(others, as_family([differences[step] for step in others]), strict=True)
+    shown = {step: pd.concat(tables) for step, tables in called.items()}
     return {
         step: {
-            "sensitivity": mean_interval(found.mean(axis=0), table.group[sick]),
-            "difference": mean_interval(found.mean(axis=0) - called[PLAIN].mean(axis=0), table.group[sick]),
-            "seeds": found.mean(axis=1).tolist(),
-            "healthy": int((~sick).sum()),
+            "sensitivity": mean_interval(table.predicted, table.group),
+            "difference": differences[step],
+            "seeds": [float(one.predicted.mean()) for one in called[step]],
+            "healthy": healthy,
         }
-        for step, found in called.items()
+        for step, table in shown.items()
     }
 
 
@@ -191,9 +194,11 @@ def tumours_elsewhere(evidence: Evidence) -> pd.DataFrame:
                     "trained on": record["run"]["dataset"],
                     "tested on": record["run"]["test_on"],
                     "step": step,
-                    "sensitivity": format_ci(found["sensitivity"]),
+                    "sensitivity": format_ci(found["sensitivity"]) + mark(record),
                     "by seed": ", ".join(f"{100 * value:.1f}" for value in found["seeds"]),
-                    "minus name-only, points": NONE if step == PLAIN else format_ci(found["difference"], sign=True),
+                    "minus name-only, points": NONE
+                    if step == PLAIN
+                    else format_ci(found["difference"], sign=True) + mark(record),
                 }
             )
     return pd.DataFrame(rows)

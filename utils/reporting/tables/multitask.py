@@ -9,6 +9,7 @@ from utils.reporting.tables.common import (
     BEST_PROBE,
     NONE,
     SPLIT_ORDER,
+    beside,
     cell,
     find_run,
     format_ci,
@@ -24,7 +25,7 @@ from utils.reporting.tables.common import (
 def multitask_runs(evidence: Evidence) -> pd.DataFrame:
     """One row a run of S0's own method, whole folds pooled: tumour type, tumour or none, and the nearest neighbour.
 
-    Runs at `STEPS_AT` pixels are in `ablation`.
+    A baseline stands beside a run that was split by the same folds only. Runs at `STEPS_AT` pixels are in `ablation`.
     """
     rows = []
     for record in sorted(evidence.multitask, key=lambda r: (r["run"]["dataset"], SPLIT_ORDER[r["run"]["split"]])):
@@ -33,6 +34,8 @@ def multitask_runs(evidence: Evidence) -> pd.DataFrame:
             continue
         reported = published(REFERENCE, run["model"], run["dataset"], run["split"])
         same = {key: run[key] for key in ("dataset", "split", "fold")}
+        probe = find_run(evidence.classifiers, **same, model=BEST_PROBE)
+        nearest = find_run(evidence.classification, **same, model="1-NN")
         half, chosen_on_val = (record["screening"].get(name) for name in ("S0", "validation"))
         rows.append(
             {
@@ -40,8 +43,8 @@ def multitask_runs(evidence: Evidence) -> pd.DataFrame:
                 "split": tested(record),
                 "reported by S0": f"{100 * reported['accuracy']:.1f}" if reported else NONE,
                 "accuracy": format_ci(metrics["accuracy"]),
-                "linear probe": cell(find_run(evidence.classifiers, **same, model=BEST_PROBE)),
-                "1-NN": cell(find_run(evidence.classification, **same, model="1-NN")),
+                "linear probe": cell(beside(record, probe)),
+                "1-NN": cell(beside(record, nearest)),
                 "macro F1": format_ci(metrics["macro_f1"]),
                 "tumour AUC": format_ci(metrics["tumour_auc"], percent=False),
                 "sensitivity / specificity at .5": sensitivity_specificity(half),
@@ -70,11 +73,11 @@ def ablation_runs(evidence: Evidence) -> pd.DataFrame:
                     "reconstruction": "yes" if both else "no",
                     "heads": "two" if recipe["model_args"].get("hierarchical", True) else "one",
                     "balance": recipe["balance"] if both else NONE,
-                    "validation %": f"{100 * entry['validation']:.1f}",
-                    "test accuracy %": format_ci(entry["accuracy"]),
+                    "validation %": f"{100 * entry['validation']:.1f}{mark(record)}",
+                    "test accuracy %": format_ci(entry["accuracy"]) + mark(record),
                     "difference to S0's, points": ""
                     if name == REFERENCE
-                    else format_ci(entry["difference"], sign=True),
+                    else format_ci(entry["difference"], sign=True) + mark(record),
                     "seeds from – to": f"{100 * min(entry['seeds']):.1f} – {100 * max(entry['seeds']):.1f}",
                     "seeds": len(entry["seeds"]),
                     **training_columns(record),

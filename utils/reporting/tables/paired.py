@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from utils.analysis.paired import corrected, paired_difference
+from utils.analysis.ablation import as_family
+from utils.analysis.paired import paired_difference
 from utils.reporting.records import Evidence
 from utils.reporting.tables.common import (
     BEST_PROBE,
@@ -13,6 +14,7 @@ from utils.reporting.tables.common import (
     is_pooled_elsewhere,
     tested,
 )
+from utils.reporting.tables.reported import ASKED
 
 COMPARED = ("published", "cleaned", "patient", "random")
 
@@ -25,6 +27,7 @@ def against_the_probe(evidence: Evidence) -> pd.DataFrame:
         rows.append(
             {
                 "data set": run["dataset"],
+                "target": run.get("target", "label"),
                 "split": tested(record),
                 "model": run["model"],
                 "recipe": f"{run['recipe']}, {WEIGHTS[bool(run['pretrained'])]}" if record["recipe"] else "baseline",
@@ -41,7 +44,13 @@ def run_name(record: dict) -> str:
     """A run in a few words, for a figure."""
     run = record["run"]
     how = f"{run['recipe']}, {WEIGHTS[bool(run['pretrained'])]}, {run['image_size']} px"
-    return f"{run['model']} ({how}) on {run['dataset']}, {tested(record)}"
+    return f"{run['model']} ({how}) on {run['dataset']}{asked_for(run)}, {tested(record)}"
+
+
+def asked_for(run: dict) -> str:
+    """What a network was asked for, behind the name of its data set; "" for the label of the data set."""
+    target = run.get("target", "label")
+    return "" if target == "label" else f" ({ASKED[target]})"
 
 
 def differences_to_probe(evidence: Evidence) -> list[tuple[dict, dict]]:
@@ -54,7 +63,7 @@ def differences_to_probe(evidence: Evidence) -> list[tuple[dict, dict]]:
     compared: list[tuple[dict, dict]] = []
     for record in sorted(every, key=_order):
         run = record["run"]
-        same = {key: run[key] for key in ("dataset", "split", "fold")}
+        same = {key: run[key] for key in ("dataset", "split", "fold")} | {"target": run.get("target", "label")}
         probe = find_run(evidence.classifiers, **same, model=BEST_PROBE)
         if run["split"] not in COMPARED or run["seed"] or run["fold"] or run["view"] != "stored" or record["old_folds"]:
             continue
@@ -62,8 +71,8 @@ def differences_to_probe(evidence: Evidence) -> list[tuple[dict, dict]]:
             continue
         found = paired_difference(evidence.predictions(record), evidence.predictions(probe))
         compared += [(record, found)] if found else []  # none where a table was replaced and other images were tested
-    p = corrected([found["p"] for _, found in compared])
-    return [(record, found | {"p_corrected": float(one)}) for (record, found), one in zip(compared, p, strict=True)]
+    family = as_family([found for _, found in compared])
+    return [(record, found) for (record, _), found in zip(compared, family, strict=True)]
 
 
 def _order(record: dict) -> tuple:

@@ -6,7 +6,7 @@ from utils.recipes.projects import PROJECTS, Project
 from utils.recipes.published import published
 from utils.reporting.records import Evidence
 from utils.reporting.runs import FULL_SIZE
-from utils.reporting.tables.common import BEST_PROBE, NONE, cell, find_run, split_words
+from utils.reporting.tables.common import BEST_PROBE, NONE, beside, cell, find_run, split_words
 
 BASELINES = {"linear probe, both": BEST_PROBE, "1-NN, both": "1-NN"}
 
@@ -24,21 +24,23 @@ def _row(project: Project, evidence: Evidence) -> dict[str, str]:
         "task and data": f"{project.task}; {project.data}",
         "reported %": f"{project.model} {100 * reported[project.metric]:.1f}",
     }
-    same, patient = f"{NONE} ({project.missing})", NONE
+    same, patient, ours = f"{NONE} ({project.missing})", NONE, (None, None)
     if not project.missing:
         of = {"dataset": project.dataset, "model": project.model, "recipe": project.recipe, "image_size": FULL_SIZE}
-        same = cell(find_run(evidence.records, **of, split=project.protocol), project.metric)
-        found = _by_patient(evidence, **of)
-        patient = f"{cell(found, project.metric)}, {split_words(found['run'])}" if found else NONE
-    baselines = {column: _both(evidence, project, model) for column, model in BASELINES.items()}
+        ours = find_run(evidence.records, **of, split=project.protocol), _by_patient(evidence, **of)
+        same = cell(ours[0], project.metric)
+        patient = f"{cell(ours[1], project.metric)}, {split_words(ours[1]['run'])}" if ours[1] else NONE
+    baselines = {column: _both(evidence, project, model, *ours) for column, model in BASELINES.items()}
     return row | {"ours, same split": same, "ours, by patient": patient} | baselines
 
 
-def _both(evidence: Evidence, project: Project, model: str) -> str:
-    """A baseline on the same split, and by patient."""
+def _both(evidence: Evidence, project: Project, model: str, same: dict | None, patient: dict | None) -> str:
+    """A baseline on the same split, and by patient: on the fold of our run `patient`, or all of them; "–" where our run
+    is on earlier folds and the baseline is not."""
     of = {"dataset": project.dataset, "model": model}
-    found = find_run(evidence.classifiers, **of, split=project.protocol), _by_patient(evidence, **of)
-    return " / ".join(cell(record, project.metric) for record in found)
+    on_same = find_run(evidence.classifiers, **of, split=project.protocol)
+    by_patient = find_run(evidence.classifiers, **of, split="patient", fold=patient["run"]["fold"] if patient else None)
+    return " / ".join(cell(beside(*pair), project.metric) for pair in ((same, on_same), (patient, by_patient)))
 
 
 def _by_patient(evidence: Evidence, **of: object) -> dict | None:

@@ -9,7 +9,7 @@ from utils.recipes.projects import PROJECTS
 from utils.recipes.published import published, published_table
 from utils.reporting.ledger.rows import Row
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import BEST_PROBE, NONE, cell, format_ci, mark, split_words
+from utils.reporting.tables.common import BEST_PROBE, NONE, beside, cell, format_ci, mark, same_folds, split_words
 from utils.reporting.tables.reported import BINARY
 
 CLASSIFIED, SEGMENTED = "accuracy", "dice"
@@ -21,8 +21,10 @@ FROM_SCRATCH = "s2"  # the one project that pretrained nothing
 
 def reported_results(evidence: Evidence) -> pd.DataFrame:
     """A row a network and protocol that a project reported: its result, ours under the same protocol, ours by patient,
-    the difference of these two, and the baselines on both. A difference is taken between runs of one length of training
-    and one size of images only; "epochs, pixels" names both where they differ."""
+    the difference of these two, and the baselines on both, by patient on the folds of our run. A difference is taken
+    between runs of one length of training and one size of images only; "epochs, pixels" names both where they differ.
+    Neither a difference nor a baseline is shown of a run on earlier folds and another on the present ones.
+    """
     return pd.DataFrame([_row(evidence, *key) for key in _reported()])
 
 
@@ -67,14 +69,17 @@ def _row(evidence: Evidence, source: str, model: str, dataset: str, protocol: st
     row |= {"reported %": f"{100 * reported[metric]:.1f}", "ours, same split %": cell(same, metric)}
     by_patient = f"{cell(patient, metric)}, {split_words(patient['run'])}" if patient else NONE
     lengths = list(dict.fromkeys(_length(record) for record in (same, patient) if record))
-    comparable = same and patient and same is not patient and len(lengths) == 1
+    comparable = same and patient and same is not patient and len(lengths) == 1 and same_folds(same, patient)
     row |= {"ours, by patient %": by_patient, "difference, points": NONE, "epochs, pixels": " / ".join(lengths) or NONE}
     if comparable:
         values = [record["metrics"][metric]["value"] for record in (patient, same)]
-        row["difference, points"] = f"{100 * (values[0] - values[1]):+.1f}"
+        row["difference, points"] = f"{100 * (values[0] - values[1]):+.1f}{mark(patient)}"
+    fold = patient["run"]["fold"] if patient else None
     for column, name in BASELINES.items():
-        both = [_baseline(evidence, name, dataset, protocol, by_patient) for by_patient in (False, True)]
-        row[f"{column}, both %"] = " / ".join(cell(record) for record in both) if metric == CLASSIFIED else NONE
+        both = {"same": {}, "patient": {"split": "patient", "fold": fold}}
+        found = [_baseline(evidence, name, dataset, protocol, **of) for of in both.values()]
+        cells = [cell(beside(ours, record)) for ours, record in zip((same, patient), found, strict=True)]
+        row[f"{column}, both %"] = " / ".join(cells) if metric == CLASSIFIED else NONE
     return row
 
 
@@ -111,9 +116,8 @@ def _both(evidence: Evidence, source: str, model: str, dataset: str, protocol: s
     return (patient if protocol == "patient" else same), patient
 
 
-def _baseline(evidence: Evidence, name: str, dataset: str, protocol: str, by_patient: bool) -> dict | None:
-    of = _question(protocol) | ({"split": "patient", "fold": None} if by_patient else {})
-    return _largest(evidence.classifiers, name, dataset, **of)
+def _baseline(evidence: Evidence, name: str, dataset: str, protocol: str, **of: object) -> dict | None:
+    return _largest(evidence.classifiers, name, dataset, **_question(protocol) | of)
 
 
 def _largest(records: Sequence[dict], model: str, dataset: str, **wanted: object) -> dict | None:

@@ -6,7 +6,7 @@ from datasets.labels import CLASS_TARGETS
 from utils.recipes.projects import PROJECTS
 from utils.recipes.published import published, published_table
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import BEST_PROBE, NONE, cell, format_ci, mark, tested
+from utils.reporting.tables.common import BEST_PROBE, NONE, cell, format_ci, mark, seconds_of_one, tested
 
 BINARY = ", binary"  # behind a protocol of `published.csv`: tumour or none was asked
 ASKED = {"label": "all classes", "tumour": "tumour or none", "type": "type of tumour", "sequence": "MR sequence"}
@@ -78,7 +78,7 @@ def _row(
     trained = (same and same["training"]) or {}
     for column, value, theirs in (
         ("validation loss", trained.get("val_loss"), reported.get("val_loss")),
-        ("minutes of training", _minutes(trained.get("seconds")), _minutes(reported.get("train_seconds"))),
+        ("minutes of training", _minutes(trained and seconds_of_one(same)), _minutes(reported.get("train_seconds"))),
     ):
         row[f"{column}: reported"], row[f"{column}: ours"] = (
             NONE if v is None else f"{v:.3g}" for v in (theirs, value)
@@ -88,8 +88,8 @@ def _row(
     return row
 
 
-def _minutes(seconds: float | None) -> float | None:
-    return None if seconds is None else seconds / 60
+def _minutes(seconds: float | dict | None) -> float | None:
+    return seconds / 60 if seconds else None
 
 
 def _find(records: list[dict], model: str, dataset: str, split: str, target: str, recipe: str = "") -> dict | None:

@@ -12,12 +12,14 @@ from utils.reporting.tables.common import (
     NONE,
     SPLIT_ORDER,
     WEIGHTS,
+    beside,
     cell,
     find_run,
     format_ci,
     is_pooled_elsewhere,
     mark,
     minutes,
+    split_words,
     tested,
 )
 
@@ -50,7 +52,7 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
             "epochs": max(r["training"]["epochs"] for r in pair.values()),
             "parameters": f"{next(iter(pair.values()))['parameters'] / 1e6:.1f} M",
             "unfrozen": f"{next(iter(pair.values()))['trainable'] / 1e6:.1f} M",
-            "minutes": " / ".join(minutes(pair.get(split)) for split in ("published", "patient")),
+            "minutes a training": " / ".join(minutes(pair.get(split)) for split in ("published", "patient")),
             "published split": cell(pair.get("published")),
             "macro F2, AUC there": _f2_and_auc(pair.get("published")),
             "by patient": cell(pair.get("patient")),
@@ -63,25 +65,27 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
 
 
 def probe_runs(evidence: Evidence) -> pd.DataFrame:
-    """Linear probes, a row a data set, backbone and input size: accuracy under each protocol, and 1-NN by patient."""
+    """Linear probes, a row a data set, target, backbone and input size: accuracy under each protocol, and 1-NN by
+    patient, where the probe was split by the same folds."""
     rows: dict[tuple, dict[str, str]] = {}
+    by_patient: dict[tuple, dict] = {}
     for record in sorted(evidence.probes, key=lambda r: SPLIT_ORDER[r["run"]["split"]]):
         run = record["run"]
         if is_pooled_elsewhere(record, evidence.probes):
             continue
-        row = rows.setdefault((run["dataset"], run["model"], run["image_size"]), {})
-        row[tested(record).removesuffix(mark(record))] = cell(record)
+        key = (run["dataset"], run.get("target", "label"), run["model"], run["image_size"])
+        rows.setdefault(key, {})[split_words(run)] = cell(record)
+        by_patient |= {key: record} if run["split"] == "patient" else {}
     columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    table = [
-        {"data set": dataset, "backbone": model, "pixels": pixels}
-        | {name: row.get(name, NONE) for name in columns}
-        | {
-            "1-NN by patient": cell(
-                find_run(evidence.classification, dataset=dataset, split="patient", fold=None, model="1-NN")
-            )
-        }
-        for (dataset, model, pixels), row in sorted(rows.items())
-    ]
+    table = []
+    for (dataset, target, model, pixels), row in sorted(rows.items()):
+        of = {"dataset": dataset, "target": target, "split": "patient", "fold": None, "model": "1-NN"}
+        nearest = beside(by_patient.get((dataset, target, model, pixels)), find_run(evidence.classification, **of))
+        table.append(
+            {"data set": dataset, "target": target, "backbone": model, "pixels": pixels}
+            | {name: row.get(name, NONE) for name in columns}
+            | {"1-NN by patient": cell(nearest)}
+        )
     return pd.DataFrame(table)
 
 
@@ -101,16 +105,14 @@ def _reported(pair: dict[str, dict]) -> str:
 
 
 def pretraining_pairs(evidence: Evidence) -> list[dict[str, dict]]:
-    """Runs that differ in their initial weights alone, as {"scratch": record, "pretrained": record}; folds pooled where
-    all are there."""
+    """Runs that differ in their initial weights alone, on the same folds, as {"scratch": record, "pretrained": record};
+    folds pooled where all are there."""
     found: dict[tuple, dict[str, dict]] = {}
     for record in evidence.transfer:
         run = record["run"]
         same = tuple(run[k] for k in ("dataset", "split", "fold", "model", "recipe", "image_size", "seed"))
-        same += (run.get("target", "label"), run["test_on"])
-        found.setdefault((*same, record["training"]["epochs"]), {})[
-            "pretrained" if run["pretrained"] else "scratch"
-        ] = record
+        same += (run.get("target", "label"), run["test_on"], record["training"]["epochs"], mark(record))
+        found.setdefault(same, {})["pretrained" if run["pretrained"] else "scratch"] = record
     return [pair for pair in found.values() if len(pair) == 2]
 
 
@@ -125,6 +127,10 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
             {start: {0: record} for start, record in pair.items()}, evidence.predictions, reference="scratch"
         )
         same = {key: run[key] for key in ("dataset", "split", "fold", "test_on")}
+        same["target"] = run.get("target", "label")
+        probe = find_run(evidence.classifiers, model=f"{PROBE} {run['model']}", **same)
+        nearest = find_run(evidence.classification, model="1-NN", **same)
+        old = mark(pair["pretrained"])
         rows.append(
             {
                 "data set": run["dataset"],
@@ -133,23 +139,24 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
                 "recipe": run["recipe"],
                 "pixels": run["image_size"],
                 "epochs": pair["pretrained"]["training"]["epochs"],
-                "from scratch": format_ci(found["scratch"]["accuracy"]),
-                "pretrained": format_ci(found["pretrained"]["accuracy"]),
-                "gain by pretraining, points": format_ci(found["pretrained"]["difference"], sign=True),
-                "linear probe": cell(find_run(evidence.classifiers, model=f"{PROBE} {run['model']}", **same)),
-                "1-NN": cell(find_run(evidence.classification, model="1-NN", **same)),
+                "from scratch": format_ci(found["scratch"]["accuracy"]) + old,
+                "pretrained": format_ci(found["pretrained"]["accuracy"]) + old,
+                "gain by pretraining, points": format_ci(found["pretrained"]["difference"], sign=True) + old,
+                "linear probe": cell(beside(pair["pretrained"], probe)),
+                "1-NN": cell(beside(pair["pretrained"], nearest)),
             }
         )
     return pd.DataFrame(rows)
 
 
 def on_one_budget(evidence: Evidence) -> list[dict[str, dict[int, dict]]]:
-    """Pretrained runs that differ in the recipe alone, `ours` among them, on a patient fold: recipe → seed → record."""
+    """Pretrained runs that differ in the recipe alone, `ours` among them, on one patient fold, the present or the
+    earlier one: recipe → seed → record."""
     found: dict[tuple, dict[str, dict[int, dict]]] = {}
     for record in evidence.transfer:
         run = record["run"]
         if run["split"] == "patient" and run["fold"] is not None and run["pretrained"] and run["seed"] == 0:
-            key = (run["dataset"], run["fold"], run["model"], run["image_size"])
+            key = (run["dataset"], run["fold"], run["model"], run["image_size"], mark(record))
             found.setdefault(key, {})[run["recipe"]] = {run["seed"]: record}
     return [
         {name: runs[name] for name in RECIPES if name in runs}
@@ -215,10 +222,12 @@ def recipe_runs(evidence: Evidence) -> pd.DataFrame:
                     "pixels": run["image_size"],
                     "epochs": record["training"]["epochs"],
                     "unfrozen": f"{record['trainable']:,}",
-                    "validation %": f"{100 * entry['validation']:.1f}",
-                    "test accuracy %": format_ci(entry["accuracy"]),
-                    "difference to ours, points": "" if name == "ours" else format_ci(entry["difference"], sign=True),
-                    "gain by TTA, points": format_ci(tta["gain"], sign=True) if tta else NONE,
+                    "validation %": f"{100 * entry['validation']:.1f}{mark(record)}",
+                    "test accuracy %": format_ci(entry["accuracy"]) + mark(record),
+                    "difference to ours, points": ""
+                    if name == "ours"
+                    else format_ci(entry["difference"], sign=True) + mark(record),
+                    "gain by TTA, points": format_ci(tta["gain"], sign=True) + mark(record) if tta else NONE,
                 }
             )
     return pd.DataFrame(rows)
