@@ -87,7 +87,9 @@ def test_the_ablation_compares_what_ran_with_the_same_budget_and_seeds(roots):
     found, n = ablation.compare(runs, evidence.predictions, resamples=50), len(make_split("phantom", "patient", 0).test)
     assert found["s0"]["accuracy"]["value"] == pytest.approx(1 - 2 / n, abs=1e-6)
     assert found["s0-flat"]["difference"]["value"] == pytest.approx(1 / n, abs=1e-6)
-    assert found["s0"]["difference"] == {"value": 0.0, "low": 0.0, "high": 0.0}
+    none = {"value": 0.0, "low": 0.0, "high": 0.0, "p": 1.0, "by_seed": [0.0, 0.0]}
+    assert found["s0"]["difference"] == none
+    assert found["s0-flat"]["difference"]["by_seed"] == pytest.approx([1 / n, 1 / n], abs=1e-6)
     assert found["s0-flat"]["validation"] == pytest.approx(0.55)
     file = predictions_file(roots, "phantom.patient-f0.MultiTaskUNet.s0-flat-n2-64px.seed0")
     write_predictions(file, pd.read_csv(file).sample(frac=1, random_state=0))

@@ -165,7 +165,7 @@ def recipe_steps(records: Sequence[dict], dataset: str = "cheng") -> pd.DataFram
     of_fold = [r for r in records if r["run"]["dataset"] == dataset and r["run"]["split"] == "patient"]
     tried = [r for r in of_fold if r["training"] and r["run"]["fold"] == 0]
     rows = []
-    for record in sorted(tried, key=lambda r: (not r["old_folds"], r["training"]["val_dice"])):
+    for record in sorted(tried, key=lambda r: (not mark(r), r["training"]["val_dice"])):
         recipe = record["recipe"]
         rows.append(
             {
