@@ -53,12 +53,12 @@ def test_a_rate_on_two_images_is_not_reported():
 def test_the_table_of_external_tests_hides_what_two_images_say():
     rate = {"value": 0.5, "low": 0.2, "high": 0.8}
     record = {
-        "run": {"dataset": "a", "test_on": "b", "split": "external", "model": "CustomCNN", "seed": 0},
+        "run": {"dataset": "a", "test_on": "b", "split": "external", "model": "CustomCNN", "seed": 0, "image_size": 64},
         "metrics": {f"tumour_{n}": rate for n in ("sensitivity", "specificity", "auc")} | {"accuracy": rate},
         "per_class": {"tumour": {"images": 134}, "notumor": {"images": 2}},
     }
     shown = external_tests([record]).iloc[0]
-    assert shown["test images"] == "134 tumour, 2 notumor"
+    assert shown["test images"] == "134 tumour, 2 notumor" and shown["pixels"] == 64
     assert shown["tumour: sensitivity"] == "50.0 (20.0–80.0)"
     assert shown["tumour: specificity"] == shown["tumour: AUC"] == "–" and shown["model"] == "CustomCNN"
     outlines = {"task": "localisation", "run": record["run"] | {"recipe": "name-only", "seed": 1}}
