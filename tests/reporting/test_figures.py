@@ -95,6 +95,10 @@ def test_recall_of_a_class_stands_in_its_row():
     assert [t.get_text() for t in recall.get_yticklabels()] == ["c", "b", "a"]
     first = recall.containers[0].lines[0].get_xydata()
     assert first[0] == pytest.approx([80, 2.3]) and first[-1] == pytest.approx([90, 0.3])
+    nothing = {"value": None, "low": None, "high": None}  # of a class without an image in the test set
+    record["per_class"][CLASSES[0]] = {"recall": nothing, "f2": entry | {"low": None, "high": None}}
+    _, f2 = figures.per_class({"a": record}, CLASSES).axes
+    assert f2.containers[0].lines[0].get_xdata()[0] == 90, "without limits it is a point"
 
 
 def test_networks_are_compared_within_one_number_of_epochs():
@@ -140,7 +144,7 @@ def test_published_numbers_stand_beside_ours():
         "published": {"accuracy": 0.99},
     }
     axis = figures.compared([record, record | {"published": None}]).axes[0]
-    assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "D"] == [0.99]
+    assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "D"] == [99]
 
 
 def test_masks_lie_in_their_colour_on_the_image():

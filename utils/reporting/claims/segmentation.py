@@ -33,10 +33,14 @@ def dice_loss(evidence: Evidence) -> str:
         if not before or not after:
             continue
         validation = [f"{100 * record['training']['val_dice']:.1f}{mark(record)}" for record in (before, after)]
-        change = found_or_none(dice_difference(evidence, after, before))
+        change = dice_difference(evidence, after, before)
+        if change is None:
+            waits = f"the comparison waits for both on the present folds (validation Dice {' and '.join(validation)} %)"
+            said.append(f"with {optimiser}, {waits}")
+            continue
         said.append(
             f"with {optimiser}, the validation Dice goes from {validation[0]} to {validation[1]} %, and the test Dice "
-            f"changes by {change}"
+            f"changes by {found_or_none(change)}"
         )
     if not said:
         return not_run("the Dice loss beside binary cross-entropy")

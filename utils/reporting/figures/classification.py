@@ -154,6 +154,11 @@ def confidences(
     return figure
 
 
+def in_percent(entry: Mapping[str, float | None]) -> tuple[float, float, float]:
+    """Value and limits of {value, low, high} in percent; NaN, which is not drawn, for None."""
+    return tuple(np.nan if entry[name] is None else 100 * entry[name] for name in ("value", "low", "high"))
+
+
 def per_class(records: Mapping[str, dict], classes: Sequence[str], metrics: Sequence[str] = ("recall", "f2")) -> Figure:
     """`metrics` of each class with 95 % CIs, a panel a metric and a colour a run (four at most)."""
     names = {"recall": "recall", "precision": "precision", "f1": "$F_1$", "f2": "$F_2$", "auc": "AUC"}
@@ -161,9 +166,8 @@ def per_class(records: Mapping[str, dict], classes: Sequence[str], metrics: Sequ
     figure, axes = plt.subplots(1, len(metrics), **shape)
     for axis, metric in zip(axes[0], metrics, strict=True):
         for k, (name, record) in enumerate(records.items()):
-            found = [record["per_class"][c][metric] for c in classes]
+            value, low, high = np.transpose([in_percent(record["per_class"][c][metric]) for c in classes])
             places = np.arange(len(classes))[::-1] + 0.3 - 0.6 * k / max(len(records) - 1, 1)
-            value, low, high = (np.array([100 * entry[key] for entry in found]) for key in ("value", "low", "high"))
             style = {"fmt": "osD^"[k % 4], "capsize": 2, "markersize": 4, "color": PALETTE[k % LINES]}
             axis.errorbar(value, places, xerr=[value - low, high - value], label=plain(name), **style)
         axis.set(title=names.get(metric, metric), xlabel="percent (95 % CI)")
@@ -179,14 +183,14 @@ def compared(records: Sequence[dict], metric: str = "accuracy") -> Figure:
     figure, axis = plt.subplots(figsize=(PAGE, 0.8 + 0.32 * len(records)))
     for y, record in enumerate(reversed(records)):
         entry = record["metrics"][metric]
-        spread = [[entry["value"] - entry["low"]], [entry["high"] - entry["value"]]]
-        axis.errorbar(entry["value"], y, xerr=spread, fmt="o", capsize=3, color="C0")
+        value, low, high = in_percent(entry)
+        axis.errorbar(value, y, xerr=[[value - low], [high - value]], fmt="o", capsize=3, color="C0")
         axis.text(1.02, y, format_ci(entry), transform=axis.get_yaxis_transform(), va="center")
         if record["published"] and metric in record["published"]:
-            axis.plot(record["published"][metric], y, "D", color=PUBLISHED_COLOUR)
+            axis.plot(100 * record["published"][metric], y, "D", color=PUBLISHED_COLOUR)
     names = [f"{r['run']['model']} · {r['run']['split']}" for r in reversed(records)]
     axis.set_yticks(range(len(records)), names)
-    axis.set(xlabel=f"{metric} on the test set (95 % CI; diamond: as reported)", ylim=(-0.6, len(records) - 0.4))
+    axis.set(xlabel=f"{metric} on the test set, % (95 % CI; diamond: as reported)", ylim=(-0.6, len(records) - 0.4))
     figure.tight_layout()
     return figure
 
@@ -209,7 +213,7 @@ def against_patients(records: Sequence[dict], dataset: str = "brain-tumor-mri") 
         for value, old, colour, label, side in zip(
             values, marks, PALETTE[:2], ("published split", "patient folds"), (6, -13), strict=True
         ):
-            middle, low, high = (100 * value[limit] for limit in ("value", "low", "high"))
+            middle, low, high = in_percent(value)
             spread, known = [[middle - low], [high - middle]], label if not y else None
             axis.errorbar(middle, y, xerr=spread, fmt="o", capsize=3, color=colour, label=known)
             where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": LETTERS}
