@@ -2,6 +2,7 @@
 
 import html
 import re
+from functools import cache
 
 import nbformat
 import pytest
@@ -21,6 +22,12 @@ def evidence():
     return load_evidence(REPO / "saved_metrics")
 
 
+@pytest.fixture(scope="module")
+def sentence(evidence):
+    """Name of a claim → what it says; several chapters show the same one."""
+    return cache(lambda name: getattr(claims, name)(evidence))
+
+
 def shown(path, pattern: re.Pattern, kind: str):
     """Name and output of each code cell whose source ends as `pattern` says."""
     for cell in nbformat.read(path, as_version=4).cells:
@@ -31,9 +38,9 @@ def shown(path, pattern: re.Pattern, kind: str):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_sentences_are_those_of_the_present_records(path, evidence):
+def test_sentences_are_those_of_the_present_records(path, sentence):
     for name, output in shown(path, SENTENCE, "text/markdown"):
-        assert output == getattr(claims, name)(evidence), f"execute it again: python -m utils.chapters {path.name}"
+        assert output == sentence(name), f"execute it again: python -m utils.chapters {path.name}"
 
 
 def test_tables_are_those_of_the_present_records(evidence):
