@@ -209,7 +209,7 @@ def test_the_sentence_counts_the_models_that_flag_a_kind_of_image():
         "Of 2 models" in text
         and "2 for noise, 1 for other" in text
         and "the median model flags 6 %" in text
-        and "most does `d.s.m.r.2`, 8 %" in text
+        and "and `d.s.m.r.2` the most, 8 %" in text
     )
     (axis,) = evidence.detections(found).axes
     assert [text.get_text() for text in axis.texts] == ["4", "100", "20", "8", "95", "96"]

@@ -6,9 +6,9 @@ import pytest
 from datasets.catalog import REPO
 from datasets.store.index import SPLITS
 from utils.reporting import claims
-from utils.reporting.claims import copies
 from utils.reporting.records import load_evidence
 from utils.reporting.runs import Run
+from utils.reporting.tables import copies
 
 NAME = "brain-tumor-mri"
 PATIENT = {"dataset": NAME, "split": "patient", "fold": None}
@@ -64,7 +64,8 @@ def test_earlier_folds_single_folds_and_the_commonest_class_are_left_out(put_cop
 
 
 def test_a_tumour_with_a_copy_would_be_named(put_copied, monkeypatch):
-    monkeypatch.setattr(copies, "_copied", lambda dataset: set(TABLE.path[[0, 5000]]))
+    for module in ("tables", "claims"):
+        monkeypatch.setattr(f"utils.reporting.{module}.copies.copied", lambda dataset: set(TABLE.path[[0, 5000]]))
     assert set(TABLE.label[[0, 5000]]) == {"glioma", "notumor"}
     said = claims.copies_across_folds(put_copied(model="1-NN", recipe="none"))
     assert "at least 2 have a copy" in said and "all without a tumour" not in said

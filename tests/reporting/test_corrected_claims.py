@@ -168,3 +168,23 @@ def test_the_network_named_from_its_outline_is_compared_on_all_data_sets_at_once
     assert second.endswith("an interval that includes 0: no difference is shown")
     evidence = put_right(BASE - 20, model="OutlineClassifier", recipe="from-outline", **of)
     assert said(evidence).splitlines()[3].endswith("points"), "twenty images of a hundred are a difference"
+
+
+def test_the_jitter_is_compared_seed_by_seed_after_as_many_epochs(put):
+    def trained(recipe: str, seed: int, share: float, epochs: int = 15) -> Evidence:
+        run = Run(
+            dataset="brain-tumor-mri", split="patient", model="CustomCNN", recipe=recipe, seed=seed, image_size=64
+        )
+        predicted = ["glioma" if i < 100 * share else "notumor" for i in range(100)]
+        table = pd.DataFrame({"path": IMAGES, "label": "glioma", "group": IMAGES, "predicted": predicted})
+        metrics = {"accuracy": {"value": share, "low": share, "high": share}}
+        return put(run, table, recipe={"name": recipe}, training={"epochs": epochs}, metrics=metrics, images=100)
+
+    for seed, share in enumerate((0.5, 0.7)):
+        trained("s2", seed, share)
+        trained("s2-jitter", seed, share + 0.2)
+    trained("s2", 2, 0.1)
+    evidence = trained("s2-jitter", 2, 0.9, epochs=40)  # another training
+    said = claims.jitter(evidence)
+    assert "15 epochs, mean of 2 seeds: 60.0 (" in said and "% with the stronger jitter, 80.0 (" in said
+    assert "+20.0 (" in said and "no difference" not in said

@@ -134,6 +134,6 @@ def summary(found: list[dict] | None = None) -> str:
     return (
         f"Of {len(found)} models, so many flag at least {100 * ALWAYS:.0f} % of the images of a kind that they "
         f"were not trained on: {', '.join(said)}. On its own test set, where every flag is a false alarm, the median "
-        f"model flags {np.median(list(alarms.values())):.0f} % of the images; most does `{worst}`, "
+        f"model flags {np.median(list(alarms.values())):.0f} % of the images, and `{worst}` the most, "
         f"{alarms[worst]:.0f} %."
     )

@@ -179,7 +179,8 @@ def jitter(evidence: Evidence, dataset: str = DATASET) -> str:
         run = record["run"]
         if (same | {"view": "stored"}).items() <= run.items() and run["recipe"] in runs and not record["old_folds"]:
             runs[run["recipe"]][run["seed"]] = record
-    seeds = sorted(runs["s2"].keys() & runs["s2-jitter"].keys())
+    trained = {name: {seed: record["training"]["epochs"] for seed, record in of.items()} for name, of in runs.items()}
+    seeds = sorted(seed for seed, epochs in trained["s2"].items() if trained["s2-jitter"].get(seed) == epochs)
     if not seeds:
         return not_run("S2's own jitter beside the stronger one")
     both = {name: {seed: of[seed] for seed in seeds} for name, of in runs.items()}

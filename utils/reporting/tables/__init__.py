@@ -16,6 +16,7 @@ from utils.reporting.tables.classification import (
     undone_shortcuts,
 )
 from utils.reporting.tables.common import find_run, format_ci
+from utils.reporting.tables.copies import results_without_copies
 from utils.reporting.tables.curation import class_shift, nearest_neighbour, patient_folds, shortcut_accuracy
 from utils.reporting.tables.ensemble import ensemble_runs
 from utils.reporting.tables.findings import by_finding, findings_runs
@@ -109,6 +110,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "external": lambda evidence: external_tests(evidence.classifiers + evidence.transfer + evidence.localisation),
     "views": lambda evidence: undone_shortcuts(evidence.classifiers),
     "folds": lambda evidence: patient_folds(),
+    "copies": results_without_copies,
     "shortcuts": lambda evidence: shortcut_accuracy(evidence.findings),
     "nearest": lambda evidence: nearest_neighbour(evidence.findings),
     "gap": lambda evidence: pd.concat(
