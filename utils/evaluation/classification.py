@@ -1,6 +1,6 @@
 """Evaluates a classifier on the test set: its predictions as a table, and every metric with a 95 % CI.
 
-Metrics are torchmetrics', intervals those of `intervals.py`.
+Metrics are torchmetrics', but the AUC (`ranking.py`); intervals are those of `intervals.py`.
 """
 
 from collections.abc import Sequence
@@ -15,6 +15,7 @@ from datasets.catalog import HEALTHY
 from datasets.labels import viewed
 from datasets.store.index import read_manifest
 from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with, mean_interval, without_limits
+from utils.evaluation.ranking import area_under_roc, groups_ranked
 from utils.training.data import RunData
 
 CALIBRATION_BINS = 15
@@ -79,7 +80,11 @@ def validation_table(data: RunData, probabilities: np.ndarray) -> pd.DataFrame:
 
 
 def point_metrics(
-    truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, healthy: int | None = None
+    truth: np.ndarray,
+    probabilities: np.ndarray,
+    predicted: np.ndarray,
+    healthy: int | None = None,
+    fold: np.ndarray | None = None,
 ) -> dict[str, float]:
     """All metrics of one sample of images.
 
@@ -87,6 +92,7 @@ def point_metrics(
         truth: N class indices; probabilities: N×K, of which AUC, confidence and calibration are taken; predicted: N
             class indices, of which all others are.
         healthy: index of the class without tumour; adds `tumour_` sensitivity, specificity and auc, tumour or none.
+        fold: of each image, where folds are joined: an AUC ranks within folds only (`ranking.py`).
 
     Returns:
         accuracy, mean confidence, calibration_error (15 equal bins; Guo et al. 2017, arXiv:1706.04599), macro_ and
@@ -118,8 +124,8 @@ def point_metrics(
     there = support > 0
     for metric, values in each.items():
         out |= {f"macro_{metric}": values[there].mean(), f"weighted_{metric}": (values * support)[there].sum()}
-    each["auc"] = F.multiclass_auroc(scores, target, average=None, **settings)
-    each["auc"][support == 1] = torch.nan
+    of_class = truth[:, None] == np.arange(scores.shape[1])
+    each["auc"] = torch.from_numpy(area_under_roc(of_class, probabilities, fold))
     out["macro_auc"] = each["auc"][there].mean()
     for metric, values in each.items():
         values[~there] = torch.nan
@@ -129,12 +135,17 @@ def point_metrics(
         called = predicted != healthy
         out["tumour_sensitivity"] = called[tumour].double().mean()  # NaN where there is no tumour
         out["tumour_specificity"] = (~called[~tumour]).double().mean()
-        auc = F.binary_auroc(1 - scores[:, healthy], tumour.long())
-        out["tumour_auc"] = auc if 0 < tumour.sum() < len(tumour) else torch.nan
+        out["tumour_auc"] = area_under_roc(~of_class[:, [healthy]], -probabilities[:, [healthy]], fold).item()
     return {name: float(value) for name, value in out.items()}
 
 
-def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int = 1000, seed: int = 0) -> dict:
+def evaluate(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    fold: Sequence[int] | None = None,
+) -> dict:
     """Every metric of a prediction table with its interval.
 
     The calibration error has no limits. It is a mean of absolute differences, so chance alone makes it larger, and
@@ -143,6 +154,7 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
 
     Args:
         predictions: from `prediction_table`, or read back from `predictions.csv.gz`.
+        fold: of each row, where folds are joined, each of which has a network of its own.
 
     Returns:
         `metrics` {name: {value, low, high}} with None for what cannot be computed, and for the specificity and AUC of
@@ -156,10 +168,10 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
     healthy = code.get(HEALTHY)
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
-        return point_metrics(truth[rows], probabilities[rows], predicted[rows], healthy)
+        return point_metrics(truth[rows], probabilities[rows], predicted[rows], healthy, fold[rows])
 
-    groups = predictions.group.to_numpy()
-    trials = _trials(groups, truth, predicted, len(classes), healthy)
+    groups, fold = predictions.group.to_numpy(), np.zeros(len(truth)) if fold is None else np.asarray(fold)
+    trials = _trials(groups, truth, predicted, len(classes), healthy, fold)
     full = grouped_bootstrap_ci(groups, statistic, resamples, seed, trials=trials)
     full["calibration_error"] = without_limits(full["calibration_error"]["value"])
     if healthy is not None:
@@ -181,11 +193,10 @@ def evaluate(predictions: pd.DataFrame, classes: Sequence[str], resamples: int =
 
 
 def _trials(
-    groups: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: int, healthy: int | None
+    groups: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: int, healthy: int | None, fold: np.ndarray
 ) -> dict[str, int]:
     """In how many groups each of the `point_metrics` is counted, for `intervals.of_share`.
 
-    An AUC is a share of pairs of one image of each kind: as many of them share no group as the rarer kind has groups.
     Where F of a class is 1 or 0, so is its recall. Of a macro mean the class with the fewest groups decides.
     """
     every = len(np.unique(groups))
@@ -194,12 +205,13 @@ def _trials(
     for k, count in enumerate(of_classes):
         found |= dict.fromkeys((f"{k}.recall", f"{k}.f1", f"{k}.f2"), count)
         found |= {f"{k}.precision": groups_with(groups, predicted == k)}
-        found |= {f"{k}.auc": min(count, groups_with(groups, truth != k))}
+        found |= {f"{k}.auc": groups_ranked(groups, truth == k, fold)}
     for metric in ("precision", "recall", "f1", "f2", "auc"):
         found |= {f"macro_{metric}": min(filter(None, of_classes)), f"weighted_{metric}": every}
     if healthy is not None:
         sick, fine = (groups_with(groups, rows) for rows in (truth != healthy, truth == healthy))
-        found |= {"tumour_sensitivity": sick, "tumour_specificity": fine, "tumour_auc": min(sick, fine)}
+        ranked = groups_ranked(groups, truth != healthy, fold)
+        found |= {"tumour_sensitivity": sick, "tumour_specificity": fine, "tumour_auc": ranked}
     return found
 
 

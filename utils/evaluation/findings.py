@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from datasets.store.index import read_manifest
 from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with
+from utils.evaluation.ranking import area_under_roc, groups_ranked
 from utils.training.data import RunData
 
 RANKED = ("auc", "average_precision")
@@ -60,10 +61,9 @@ def evaluate_findings(
 
     Args:
         predictions: from `findings_table`, or read back from `predictions.csv.gz`.
-        fold: of each row, where folds are joined. Each fold has its own network, so the AUC ranks within folds only: it
-            is the mean of theirs, weighted by their pairs of an image that shows the finding and one that does not
-            (Forman and Scholz 2010, doi:10.1145/1882471.1882479), and groups are drawn within folds. The average
-            precision stays that of all images: within a fold with few of them, a random order exceeds their share.
+        fold: of each row, where folds are joined. The AUC then ranks within folds only (`ranking.py`), and groups are
+            drawn within folds. The average precision stays that of all images: within a fold with few of them, a random
+            order exceeds their share.
 
     Returns:
         `per_class` {finding: {auc, average_precision, sensitivity, specificity, precision, f1: {value, low, high},
@@ -108,7 +108,8 @@ def _of_one(shown: np.ndarray, probs: np.ndarray, called: np.ndarray, fold: np.n
     positive = shown == 1
     if not 0 < positive.sum() < len(shown):
         return dict.fromkeys((*RANKED, *DECIDED), np.nan)
-    found = {"auc": _auc(positive, probs, fold), "average_precision": average_precision_score(shown, probs)}
+    auc = area_under_roc(positive[:, None], probs[:, None], fold).item()
+    found = {"auc": auc, "average_precision": average_precision_score(shown, probs)}
     if np.isnan(called).any():
         return found | dict.fromkeys(DECIDED, np.nan)
     hits, alarms = (called * positive).sum(), called.sum()
@@ -121,22 +122,12 @@ def _of_one(shown: np.ndarray, probs: np.ndarray, called: np.ndarray, fold: np.n
     }
 
 
-def _auc(positive: np.ndarray, probs: np.ndarray, fold: np.ndarray) -> float:
-    """Share of the pairs of a positive and a negative image of one fold that are ranked right; NaN without a pair."""
-    inside = [fold == one for one in np.unique(fold)]
-    pairs = [int(positive[rows].sum()) * int((~positive[rows]).sum()) for rows in inside]
-    parts = [n * roc_auc_score(positive[rows], probs[rows]) for rows, n in zip(inside, pairs, strict=True) if n]
-    return sum(parts) / sum(pairs) if parts else np.nan
-
-
 def _trials(groups: np.ndarray, shown: np.ndarray, called: np.ndarray, fold: np.ndarray) -> dict[str, int]:
-    """In how many groups each metric that is a share is counted, for `intervals.of_share`; an AUC in as many as there
-    are pairs of one fold that share no group."""
+    """In how many groups each metric that is a share is counted, for `intervals.of_share`."""
     found = {}
     for k in range(shown.shape[1]):
         positive, alarm = shown[:, k] == 1, called[:, k] == 1
         masks = {"sensitivity": positive, "specificity": ~positive, "precision": alarm, "f1": positive}
         found |= {f"{k}.{metric}": groups_with(groups, rows) for metric, rows in masks.items()}
-        sides = [[groups_with(groups, (fold == f) & side) for side in (positive, ~positive)] for f in np.unique(fold)]
-        found[f"{k}.auc"] = sum(map(min, sides))
+        found[f"{k}.auc"] = groups_ranked(groups, positive, fold)
     return found

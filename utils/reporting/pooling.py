@@ -62,13 +62,13 @@ def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) ->
     """The record of all folds together, from the predictions beside their records."""
     tables = [evidence.predictions(record) for record in records]
     table, facts = pd.concat(tables, ignore_index=True), catalog.get(run.dataset)
+    fold = np.repeat(range(len(tables)), [len(part) for part in tables])
     if run.task == "segmentation":
         result = evaluate_masks(table, facts.mask_channels, list(facts.regions), resamples)
     elif run.task == "findings":
-        fold = np.repeat(range(len(tables)), [len(part) for part in tables])
         result = evaluate_findings(table, classes_of(run.dataset, run.target), resamples, fold=fold)
     else:
-        result = evaluate(table, classes_of(run.dataset, run.target), resamples)
+        result = evaluate(table, classes_of(run.dataset, run.target), resamples, fold=fold)
         if "screened" in table:
             result["screening"] = screening(table, resamples)
         if run.task == "localisation":
