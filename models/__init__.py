@@ -6,6 +6,7 @@ from models.backbones import BACKBONES, build_backbone
 from models.classic_unet import ClassicUNet
 from models.custom_cnn import CustomCNN
 from models.improved_unet import ImprovedUNet
+from models.mobilenet_unet import MobileNetUNet
 from models.multitask_unet import MultiTaskUNet
 from models.outline_classifier import OutlineClassifier
 from models.residual_unet import ResidualUNet
@@ -14,15 +15,17 @@ from models.vit import ViT
 
 # Classifiers trained from scratch, segmenters, and what does several things, by the name that notebooks and jobs use.
 MODELS = {model.__name__: model for model in (CustomCNN, AlexNet, VGG16, ViT)}
-SEGMENTERS = {model.__name__: model for model in (ClassicUNet, ImprovedUNet, AttentionUNet, ResidualUNet)}
+SEGMENTERS = {model.__name__: model for model in (ClassicUNet, ImprovedUNet, AttentionUNet, ResidualUNet, MobileNetUNet)}
 MULTITASK = {model.__name__: model for model in (MultiTaskUNet,)}
 LOCALISERS = {model.__name__: model for model in (OutlineClassifier,)}
+PRETRAINABLE = {**BACKBONES, **LOCALISERS, MobileNetUNet.__name__: MobileNetUNet}  # those that ImageNet weights fit
 
 __all__ = [
     "BACKBONES",
     "LOCALISERS",
     "MODELS",
     "MULTITASK",
+    "PRETRAINABLE",
     "SEGMENTERS",
     "VGG16",
     "AlexNet",
@@ -30,6 +33,7 @@ __all__ = [
     "ClassicUNet",
     "CustomCNN",
     "ImprovedUNet",
+    "MobileNetUNet",
     "MultiTaskUNet",
     "OutlineClassifier",
     "ResidualUNet",

@@ -138,7 +138,7 @@ def build_backbone(
     """
     check_name(name, BACKBONES, "backbone")
     check_name(head, HEADS, "head")
-    make = _squeezenet if name == SQUEEZENET else partial(_of_timm, name)
+    make = _squeezenet if name == SQUEEZENET else partial(timm_backbone, name)
     image_size = image_size or _own_size(name)
     check_arguments(num_classes, in_channels, image_size, MULTIPLE.get(name, 1))
     if image_size < SMALLEST.get(name, 0):
@@ -171,7 +171,18 @@ def _own_size(name: str) -> int:
     return 224 if name == SQUEEZENET else timm.get_pretrained_cfg(TIMM[name]).input_size[1]
 
 
-def _of_timm(name: str, state: dict | bool, channels: int, image_size: int, gluon: bool) -> tuple:
+def timm_backbone(name: str, state: dict | bool, channels: int, image_size: int, gluon: bool) -> tuple:
+    """timm's network `name` without classifier, the number of its features, and its mean and std on images in [0, 1].
+
+    Args:
+        state: tensors of a weight file; True: those of the hub or its cache; False: random ones.
+        image_size: side of the input of a network that can take one size only.
+        gluon: the layout that `models/gluon.py` explains.
+
+    Raises:
+        RuntimeError, KeyError: tensors of another network.
+        WeightsError: weights that are not in the cache and cannot be fetched.
+    """
     import timm
 
     tag = TIMM[name]

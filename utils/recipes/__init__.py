@@ -21,7 +21,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 # Quick mode shows every step in a minute or two; its numbers are no evidence. The learning rate is raised, so that a
 # few epochs suffice to learn something.
 QUICK = {"epochs": 6, "lr": 5e-4}
-QUICK_SEGMENTATION = {"epochs": 6, "batch_size": 16, "lr": 4e-3}
+QUICK_SEGMENTATION = {"epochs": 6, "batch_size": 16, "lr": 4e-3, "unfreeze": "all", "backbone_lr_mult": 1.0}
 QUICK_TRANSFER = {"epochs": 4, "batch_size": 16}
 QUICK_LOCALISATION = {
     "epochs": 3,

@@ -83,6 +83,22 @@ LONGER: dict[str, dict[str, object]] = {
 AUGMENTED = DICE | ADAMW | {"augmentation": "s2"}
 NORMALISED_GATES = {"n_filters": 32, "normalised": True}
 
+# S2's rate is spent after twenty epochs of its exponential decay, and "turned" images are more than "s2" turns out. The
+# encoder's first groups of blocks, whose edges and spots serve as they are, stay as ImageNet left them.
+UNET_CYCLE = replace(
+    changed_unet("onecycle", AUGMENTED),
+    source="AdamW, Dice and BCE, one cycle (Smith & Topin 2017, arXiv:1708.07120) of short batches, turned images; of a "
+    "pretrained encoder the last three groups of blocks unfrozen at a fifth of the decoder's rate",
+    batch_size=16,
+    lr=3e-3,
+    schedule_args={"total_steps": "steps", "pct_start": 0.1},
+    schedule="OneCycleLR",
+    schedule_step="batch",
+    augmentation="turned",
+)
+ENCODER_LAYERS = 60  # of MobileNetV2's third to fifth group of blocks, convolutions and norms
+MOBILENET_CYCLE = replace(UNET_CYCLE, unfreeze=ENCODER_LAYERS, backbone_lr_mult=0.2, model_args={"n_filters": 8})
+
 
 def _unets(name: str, changes: dict[str, object]) -> dict[str, Recipe]:
     recipe = changed_unet(name, changes)
@@ -95,7 +111,15 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "ResidualUNet": changed_unet("ours", AUGMENTED),
         ANY_BACKBONE: TRANSFER,
     },
-    "onecycle": {ANY_BACKBONE: ONE_CYCLE},
+    "onecycle": {
+        ANY_BACKBONE: ONE_CYCLE,
+        **dict.fromkeys((*UNETS, "ResidualUNet"), UNET_CYCLE),
+        "MobileNetUNet": MOBILENET_CYCLE,
+    },
+    # Nothing frozen, one rate: the same for random weights.
+    "onecycle-unfrozen": {
+        "MobileNetUNet": replace(MOBILENET_CYCLE, name="onecycle-unfrozen", unfreeze="all", backbone_lr_mult=1.0)
+    },
     "probe-first": {ANY_BACKBONE: PROBE_FIRST},
     **{
         name: {ANY_BACKBONE: replace(PROBE_FIRST, name=name, source=f"probe-first, with {changes}", **changes)}

@@ -9,7 +9,7 @@ from datasets.catalog import lookup
 from datasets.labels import TARGETS
 from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
-from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
+from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
 from utils.evaluation.baselines import BASELINES, NEAREST_MASK, PIXELS
 
 NO_RECIPE = "none"
@@ -35,7 +35,7 @@ class Run:
         view: what was done to every image, a key of `datasets.transforms.VIEWS`.
         n_filters: of U-Nets, 0 for others.
         selection: of the slices of volumes, one of `datasets.splitting.SELECTIONS`.
-        pretrained: of backbones and what has one; None for other networks.
+        pretrained: of `models.PRETRAINABLE`; None for other networks.
         target: what is asked of an image, a key of `datasets.labels.TARGETS`.
         task: a key of `TASKS`; where none is given, the one that the model is made for.
 
@@ -64,9 +64,8 @@ class Run:
             catalog.get(name)
         lookup(PROTOCOLS, self.split, "split")
         models = MODELS | SEGMENTERS | MULTITASK
-        with_backbone = BACKBONES | LOCALISERS
         lookup(
-            (models if self.pretrained is None else with_backbone) | BASELINES | {NEAREST_MASK: None},
+            (models if self.pretrained is None else PRETRAINABLE) | BASELINES | {NEAREST_MASK: None},
             self.model,
             "model",
         )
@@ -80,11 +79,11 @@ class Run:
             return "findings"
         if self.model in LOCALISERS:
             return "localisation"
+        if self.model in (*SEGMENTERS, NEAREST_MASK):
+            return "segmentation"
         if self.pretrained is not None:
             return "transfer"
-        if self.model in MULTITASK:
-            return "multitask"
-        return "segmentation" if self.model in (*SEGMENTERS, NEAREST_MASK) else "classification"
+        return "multitask" if self.model in MULTITASK else "classification"
 
     @property
     def id(self) -> str:

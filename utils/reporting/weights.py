@@ -12,7 +12,7 @@ from datasets.labels import classes_of
 from datasets.store.images import packed_by
 from datasets.store.inputs import MINMAX, UNIT, Preparation
 from datasets.store.manifest import sha256
-from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
+from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
 from utils.commands import NOTE
 from utils.files import replacing, write_atomically
 from utils.reporting.runs import TASKS, Run, output_root
@@ -151,9 +151,9 @@ def load_weights(path: Path | str) -> nn.Module:
             raise DataError(f"{path.with_name(CARD)}: has no sha256, so {WEIGHTS} cannot be verified; train again.")
         if card["sha256"] != sha256(path):
             raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
-        backbone = card["trained_on"].get("pretrained") is not None and card["model"] not in LOCALISERS
-        if backbone:  # the file itself shows which layout it has (`models/gluon.py`)
-            model = lookup(BACKBONES, card["model"], "model")(pretrained=path, **card["arguments"])
+        own_file = card["trained_on"].get("pretrained") is not None and card["model"] not in LOCALISERS
+        if own_file:  # the file itself shows which layout it has (`models/gluon.py`)
+            model = lookup(PRETRAINABLE, card["model"], "model")(pretrained=path, **card["arguments"])
         else:
             known = MODELS | SEGMENTERS | MULTITASK | LOCALISERS
             model = lookup(known, card["model"], "model")(**card["arguments"])

@@ -64,6 +64,10 @@ def _segmented() -> Iterator[Row]:
         for fold in FOLDS:
             run = {"dataset": "cheng", "split": "patient", "fold": fold, "model": model, "recipe": "ours"}
             yield Row(group=SEGMENTED, run=run | {"n_filters": 16, "image_size": image_size}, epochs=40)
+    encoded = {"dataset": "cheng", "split": "patient", "image_size": 128, "model": "MobileNetUNet", "n_filters": 8}
+    for fold in FOLDS:
+        pretrained = encoded | {"fold": fold, "recipe": "onecycle", "pretrained": True}
+        yield Row(group=SEGMENTED, run=pretrained, precision="bf16")
 
 
 def _s0() -> Iterator[Row]:

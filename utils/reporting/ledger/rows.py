@@ -82,9 +82,11 @@ class Row:
             return XRAYS
         if self["model"] in LOCALISERS:
             return LOCALISATION
+        if self["model"] in SEGMENTERS:
+            return SEGMENTATION
         if self["pretrained"] is not None:
             return TRANSFER
-        return MULTI if self["model"] in MULTITASK else SEGMENTATION if self["model"] in SEGMENTERS else CLASSIFICATION
+        return MULTI if self["model"] in MULTITASK else CLASSIFICATION
 
     def parameters(self, weights: str = "imagenet", minutes: int = 0) -> dict[str, str]:
         """Parameters of the chapter as `utils.headless` takes them; `weights` where the network is pretrained."""

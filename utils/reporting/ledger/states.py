@@ -12,9 +12,8 @@ from datasets import catalog
 from datasets.catalog import REPO, DataError, UnknownName
 from datasets.splitting import overlap_file
 from datasets.store import index
-from models import LOCALISERS
+from models import LOCALISERS, mobilenet_unet, outline_classifier
 from models.backbones import SQUEEZENET, TIMM
-from models.outline_classifier import BACKBONE
 from utils.parameters import read_parameters
 from utils.recipes import get_recipe
 from utils.reporting.intact import read_record
@@ -24,6 +23,7 @@ from utils.reporting.runs import Run
 
 DONE, OLD_FOLDS, SHORT, BEGUN, ABSENT = "done", "old folds", "fewer epochs", "begun", "missing"
 WEIGHTS = "BRAIN_MRI_WEIGHTS"
+ENCODERS = {"OutlineClassifier": outline_classifier.BACKBONE, "MobileNetUNet": mobilenet_unet.BACKBONE}
 COMMITTED = REPO / "saved_metrics"
 
 
@@ -113,8 +113,9 @@ def lacks(row: Row) -> str:
         except DataError:
             return f"data set '{name}' is not here: python datasets/download.py {name}"
     if row["pretrained"] and not weights_of(row["model"]):
+        backbone = ENCODERS.get(row["model"], row["model"])
         return (
-            f"ImageNet weights of {row['model']} are not here: make weights BACKBONE={row['model']}, "
+            f"ImageNet weights of {backbone} are not here: make weights BACKBONE={backbone}, "
             f"or a folder with their file in ${WEIGHTS}"
         )
     return ""
@@ -123,9 +124,9 @@ def lacks(row: Row) -> str:
 def weights_of(backbone: str) -> str:
     """Where a backbone's ImageNet weights are: a file in `$BRAIN_MRI_WEIGHTS`, "imagenet" in the cache, else "".
 
-    Those of a network that outlines are its encoder's, which it takes from a file alone.
+    Those of a network with an encoder are the encoder's, which `OutlineClassifier` takes from a file alone.
     """
-    from_file, backbone = backbone in LOCALISERS, BACKBONE if backbone in LOCALISERS else backbone
+    from_file, backbone = backbone in LOCALISERS, ENCODERS.get(backbone, backbone)
     folder = os.environ.get(WEIGHTS)
     if folder:
         files = [
