@@ -15,7 +15,8 @@ from models.vit import ViT
 
 # Classifiers trained from scratch, segmenters, and what does several things, by the name that notebooks and jobs use.
 MODELS = {model.__name__: model for model in (CustomCNN, AlexNet, VGG16, ViT)}
-SEGMENTERS = {model.__name__: model for model in (ClassicUNet, ImprovedUNet, AttentionUNet, ResidualUNet, MobileNetUNet)}
+UNETS = (ClassicUNet, ImprovedUNet, AttentionUNet, ResidualUNet, MobileNetUNet)
+SEGMENTERS = {model.__name__: model for model in UNETS}
 MULTITASK = {model.__name__: model for model in (MultiTaskUNet,)}
 LOCALISERS = {model.__name__: model for model in (OutlineClassifier,)}
 PRETRAINABLE = {**BACKBONES, **LOCALISERS, MobileNetUNet.__name__: MobileNetUNet}  # those that ImageNet weights fit

@@ -11,7 +11,7 @@ from ledger_rows import published_row, quick_row, record, write
 
 from datasets.catalog import CATALOG, REPO
 from datasets.store.index import folds_digest
-from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
+from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
 from utils.parameters import overrides, read_parameters
 from utils.recipes import RECIPES
 from utils.reporting.ledger import states
@@ -19,7 +19,7 @@ from utils.reporting.ledger.__main__ import main
 from utils.reporting.ledger.costs import cost
 from utils.reporting.ledger.entries import entries
 from utils.reporting.ledger.plan import PLAN, PROBES
-from utils.reporting.ledger.rows import CALLED, EVERY_SPLIT, LOCALISATION, TRANSFER, XRAYS, Row, row_of
+from utils.reporting.ledger.rows import CALLED, EVERY_SPLIT, XRAYS, Row, row_of
 from utils.reporting.ledger.states import lacks, state_of, unknown, weights_of
 from utils.reporting.runs import Run
 
@@ -47,7 +47,7 @@ def test_the_command_of_a_row_makes_the_run_of_its_name(row):
     given = {name: parameter.default for name, parameter in defaults.items()} | overrides(defaults, pairs)
     fields = {f: given.get(CALLED[row.chapter].get(f, f)) for f in Run.__dataclass_fields__}
     fields = {f: v for f, v in fields.items() if v is not None and f != "pretrained"}
-    if row.chapter in (TRANSFER, LOCALISATION, XRAYS):
+    if "weights" in defaults and row["model"] in PRETRAINABLE:
         fields["pretrained"] = bool(given["weights"])
         assert given.get("trials", 0) == 0
     if row.chapter == XRAYS:

@@ -87,8 +87,8 @@ NORMALISED_GATES = {"n_filters": 32, "normalised": True}
 # encoder's first groups of blocks, whose edges and spots serve as they are, stay as ImageNet left them.
 UNET_CYCLE = replace(
     changed_unet("onecycle", AUGMENTED),
-    source="AdamW, Dice and BCE, one cycle (Smith & Topin 2017, arXiv:1708.07120) of short batches, turned images; of a "
-    "pretrained encoder the last three groups of blocks unfrozen at a fifth of the decoder's rate",
+    source="AdamW, Dice and BCE, one cycle (Smith & Topin 2017, arXiv:1708.07120) of small batches, turned images; of "
+    "a pretrained encoder the last three groups of blocks unfrozen at a fifth of the decoder's rate",
     batch_size=16,
     lr=3e-3,
     schedule_args={"total_steps": "steps", "pct_start": 0.1},
