@@ -66,6 +66,20 @@ def test_resolution_and_slice_wise_split_claim_no_more_than_their_intervals(put_
     assert "Folds differ, too: at 128 pixels AttentionUNet reaches" in claims.slice_wise_split(evidence)
 
 
+def test_a_pretrained_encoder_is_compared_on_the_same_folds_only(put_segmenter):
+    encoded = {"model": "MobileNetUNet", "recipe": "onecycle", "pretrained": True, "image_size": 192, "n_filters": 8}
+    evidence = put_segmenter(masks(0.7 + NOISE, SIZE), **encoded, epochs=12)
+    assert claims.pretrained_encoder(evidence).endswith("not run yet.*"), "nothing to compare it with"
+    evidence = put_segmenter(masks(0.6 + NOISE, SIZE), recipe="ours", image_size=128, epochs=40)
+    said = claims.pretrained_encoder(evidence)
+    assert "patient fold 0: AttentionUNet (" in said and "192 pixels, 12 epochs) reaches" in said
+    assert "Patient by patient, +" in said and "no difference" not in said
+    evidence = put_segmenter(masks(0.7 + NOISE[::-1], SIZE), recipe="ours", image_size=128, fold=None)
+    assert claims.pretrained_encoder(evidence).endswith("not run yet.*"), "all folds beside one alone"
+    evidence = put_segmenter(masks(0.7 + NOISE, SIZE), **encoded, fold=None)
+    assert "all patient folds" in (said := claims.pretrained_encoder(evidence)) and "no difference is shown" in said
+
+
 def test_gates_are_named_as_they_are(put_segmenter):
     columns = [f"gate{g}_{value}" for g in range(1, 5) for value in ("mean", "spread", "saturated")]
     states = {

@@ -19,7 +19,7 @@ from utils.reporting.runs import FULL_SIZE
 from utils.reporting.tables.common import STEPS_AT, find_run, format_ci, mark
 from utils.reporting.tables.segmentation import gate_histories, patients_by_size, whole_run
 
-DATASET, MODEL = "cheng", "AttentionUNet"
+DATASET, MODEL, ENCODED = "cheng", "AttentionUNet", "MobileNetUNet"
 OF_CHENG = {"dataset": DATASET, "model": MODEL, "split": "patient", "image_size": STEPS_AT}
 WHERE = f"{MODEL}, `{DATASET}`, patient fold 0, {STEPS_AT} pixels, one seed"
 FLAT, MOSTLY = 0.01, 0.5  # a spread below the first is none; a saturated share above the second is most of a gate
@@ -63,6 +63,27 @@ def resolution(evidence: Evidence) -> str:
         f"{MODEL} reaches a Dice of {dice[0]} at {STEPS_AT} pixels ({epochs[0]} epochs) and {dice[1]} at {FULL_SIZE} "
         f"({epochs[1]} epochs); patient by patient, {found_or_none(found)}.{both} "
         "One seed."
+    )
+
+
+def pretrained_encoder(evidence: Evidence) -> str:
+    """How a U-Net whose encoder starts from ImageNet's weights compares with S2's best on the same patients."""
+    reference = whole_run(evidence, DATASET, MODEL)
+    of = {"dataset": DATASET, "model": ENCODED, "split": "patient", "recipe": "onecycle", "pretrained": True}
+    tried = [r for r in evidence.segmentation if all(r["run"].get(name) == value for name, value in of.items())]
+    tried = [r for r in tried if reference and r["run"]["fold"] == reference["run"]["fold"]]
+    if not tried:
+        return not_run(f"{ENCODED} with a pretrained encoder on all folds of `{DATASET}`")
+    said = []
+    for record in (reference, *tried):
+        size, epochs = record["run"]["image_size"], record["training"]["epochs"]
+        how = f"{record['parameters']:,} parameters, {size} pixels, {epochs} epochs"
+        said.append(f"{record['run']['model']} ({how}) reaches {percent(record, 'dice')}")
+    found = [found_or_none(dice_difference(evidence, record, reference)) for record in tried]
+    where = "all patient folds" if reference["run"]["fold"] is None else "patient fold 0"
+    return explained(
+        f"Dice on `{DATASET}`, {where}: {'; '.join(said)}. Patient by patient, {' and '.join(found)}. The two differ "
+        "in recipe, size and epochs as well, and each fold has one seed."
     )
 
 
