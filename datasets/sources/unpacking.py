@@ -25,6 +25,7 @@ from datasets.sources.walking import files_below
 from datasets.store import manifest
 
 MIB = 2**20
+ENCRYPTED = 1  # the bit of a member's flags
 REFUSED = "nothing was unpacked; take the archive from its publisher"
 INNER_ZIP = re.compile(r"brainTumorDataPublic_[\d-]+\.zip$")
 # What the zip module makes of an archive that is no archive; what the disk refuses is not among it.
@@ -141,7 +142,7 @@ def _contents(source: zipfile.ZipFile, members: list[zipfile.ZipInfo]) -> Iterat
 
 
 def check_members(archive: Path, members: Iterable[zipfile.ZipInfo]) -> list[zipfile.ZipInfo]:
-    """The files among an archive's `members`; `BrokenArchive` if a name is unsafe or the content huge.
+    """The files among an archive's `members`; `BrokenArchive` if a name is unsafe, the content huge or encrypted.
 
     Old programs on Windows write backslashes between folders: they become slashes in `filename`.
     """
@@ -154,6 +155,10 @@ def check_members(archive: Path, members: Iterable[zipfile.ZipInfo]) -> list[zip
             raise BrokenArchive(f"{archive}: '{name}' would be written outside its folder; {REFUSED}")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise BrokenArchive(f"{archive}: '{name}' is a link or device, not a file; {REFUSED}")
+        if member.flag_bits & ENCRYPTED:
+            raise BrokenArchive(
+                f"{archive}: '{name}' is encrypted; unpack it with its password and pass the folder: --archive FOLDER"
+            )
     packed, content = sum(m.compress_size for m in members), sum(m.file_size for m in members)
     if content > max(64 * MIB, 100 * packed):
         raise BrokenArchive(f"{archive}: {packed} bytes claim to hold {content} (a zip bomb?); {REFUSED}")

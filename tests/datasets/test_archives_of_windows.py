@@ -46,23 +46,30 @@ def test_backslashes_do_not_lead_out_of_the_folder(evil, root, tmp_path, capsys)
     assert {path.name for path in tmp_path.iterdir()} == {"archive.zip", "data"}
 
 
-def deflate64(content: bytes) -> bytes:
-    """The same archive, said to be packed by method 9."""
+def said_to_be(content: bytes, local: int, central: int, value: int) -> bytes:
+    """The same archive, whose members have another number at a place of their local and their central header."""
     changed = bytearray(content)
-    for signature, place in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+    for signature, place in ((b"PK\x03\x04", local), (b"PK\x01\x02", central)):
         start = content.find(signature)
         while start >= 0:
-            changed[start + place : start + place + 2] = struct.pack("<H", 9)
+            changed[start + place : start + place + 2] = struct.pack("<H", value)
             start = content.find(signature, start + 4)
     return bytes(changed)
 
 
-def test_an_archive_in_deflate64_is_to_be_unpacked_by_hand(root, tmp_path, capsys):
-    archive = saved(tmp_path, deflate64(zipped(folders("sartaj"))))
+@pytest.mark.parametrize(
+    ("header", "reason"),
+    [
+        ((8, 10, 9), "packed in a way that is not read here"),  # method 9, Deflate64
+        ((6, 8, 1), "is encrypted"),  # the first of the flags
+    ],
+)
+def test_what_is_to_be_unpacked_by_hand(header, reason, root, tmp_path, capsys):
+    archive = saved(tmp_path, said_to_be(zipped(folders("sartaj")), *header))
     assert bring("sartaj", archive) == 1
     error = capsys.readouterr().err
-    assert f"{archive}: packed in a way that is not read here" in error and "deflate64" in error
-    assert "unpack it and pass the folder: --archive FOLDER" in error and "download" not in error
+    assert error.startswith(f"error: {archive}: ") and reason in error
+    assert "pass the folder: --archive FOLDER" in error and "download" not in error
     assert left(root) == []
 
 
