@@ -15,13 +15,25 @@ def content(path, seed: int) -> bytes:
     return path.read_bytes()
 
 
-def test_a_dropped_series_is_one_scan(classifier, tmp_path):
-    place = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2.3"}
+def series(folder, uid: str, slices: int) -> list[tuple[str, bytes]]:
+    """The files of a DICOM series, `0.dcm` and on, as they are dropped."""
+    folder.mkdir()
+    place = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": uid}
     files = [
-        dicom(tmp_path / f"{k}.dcm", head(k, 96).astype(np.int16), ImagePositionPatient=[0, 0, -k], **place)
-        for k in range(3)
+        dicom(folder / f"{k}.dcm", head(k, 96).astype(np.int16), ImagePositionPatient=[0, 0, -k], **place)
+        for k in range(slices)
     ]
-    dropped = [(path.name, path.read_bytes()) for path in files]
+    return [(path.name, path.read_bytes()) for path in files]
+
+
+def test_dropped_series_whose_files_share_names_are_a_scan_each(classifier, tmp_path):
+    dropped = series(tmp_path / "a", "1.2.3", 2) + series(tmp_path / "b", "1.2.4", 4)
+    found = Answering("best").answer("", dropped)
+    assert sorted(answer["slices"] for answer in found["answers"]) == [2, 4] and found["errors"] == []
+
+
+def test_a_dropped_series_is_one_scan(classifier, tmp_path):
+    dropped = series(tmp_path / "series", "1.2.3", 3)
     found = Answering("best").answer("", [*dropped, ("a.png", content(tmp_path / "a.png", 1))])
     assert [(answer["file"], answer["slices"]) for answer in found["answers"]] == [("2.dcm", 3), ("a.png", 1)]
     assert found["errors"] == []

@@ -54,7 +54,7 @@ class Answering:
         with tempfile.TemporaryDirectory() as folder:
             dropped = [_put(Path(folder), file, content) for file, content in files]
             channels = models[0].preparation.channels
-            scans, _ = find([Path(folder)] if len(channels) > 1 else dropped, channels)
+            scans, _ = find([Path(folder)] if len(channels) > 1 else dropped, channels, by_folder=False)
             answers, errors = [], []
             for scan in scans:
                 try:
@@ -70,7 +70,7 @@ class Answering:
 def _put(folder: Path, file: str, content: bytes) -> Path:
     """Write a dropped file where no other of its name lies, below `folder`; returns its path.
 
-    All lie in one folder as long as their names differ, so that the files of a DICOM series are found together.
+    All lie in one folder as long as their names differ: the sequences of a patient are found together.
     """
     name = Path(file.replace("\\", "/")).name
     name = name if name.strip(".") else "file"

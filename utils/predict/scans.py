@@ -74,12 +74,15 @@ class Slices:
         object.__setattr__(self, "raws", [RawImage(image) for image in self.images])
 
 
-def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], list[str]]:
+def find(paths: Sequence[Path], channels: Sequence[str], by_folder: bool = True) -> tuple[list[Scan], list[str]]:
     """The scans in files and folders, for a model of these `channels`, and notes on files that are none.
 
     A file is a scan; DICOM files of one series that lie in one folder are one together. In a folder, below it too,
     every image and NIfTI volume is one, and the DICOM files of each series are; for a model of several channels every
     folder with a NIfTI file of each is one. What is named twice is found once, and no two scans have the same name.
+
+    Args:
+        by_folder: False where the folders of files say nothing: those of one series are one scan wherever they lie.
 
     Raises:
         DataError: a path that does not exist, or a folder without a scan.
@@ -91,7 +94,8 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
         dicom_file = path.is_file() and volumes.is_dicom(path)
-        together.setdefault((path.parent, _series(path)) if dicom_file else (path,), []).append(path)
+        home = path.parent if by_folder else None
+        together.setdefault((home, _series(path)) if dicom_file else (path,), []).append(path)
     for path, *others_of_series in together.values():
         if path.is_dir():
             found, others = _in_folder(path, channels)
