@@ -59,15 +59,16 @@ def _from_scratch() -> Iterator[Row]:
 
 
 def _segmented() -> Iterator[Row]:
-    """Which U-Net is best at 128 pixels is not known before: the one with gates is taken to 256."""
+    """Which U-Net is best at 128 pixels is not known before: the one with gates is taken to 256. Last the one that is
+    pretrained."""
     for model, image_size in [*((model, 128) for model in UNETS), ("AttentionUNet", 256)]:
         for fold in FOLDS:
             run = {"dataset": "cheng", "split": "patient", "fold": fold, "model": model, "recipe": "ours"}
             yield Row(group=SEGMENTED, run=run | {"n_filters": 16, "image_size": image_size}, epochs=40)
-    encoded = {"dataset": "cheng", "split": "patient", "image_size": 128, "model": "MobileNetUNet", "n_filters": 8}
+    encoded = {"dataset": "cheng", "split": "patient", "image_size": 192, "model": "MobileNetUNet", "n_filters": 8}
     for fold in FOLDS:
         pretrained = encoded | {"fold": fold, "recipe": "onecycle", "pretrained": True}
-        yield Row(group=SEGMENTED, run=pretrained, precision="bf16")
+        yield Row(group=SEGMENTED, run=pretrained, epochs=12, precision="bf16")
 
 
 def _s0() -> Iterator[Row]:
