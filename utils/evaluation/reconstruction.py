@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torchmetrics.functional.classification import binary_auroc
 
 from datasets.catalog import HEALTHY
 from datasets.store.images import ImageDataset
-from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with
+from utils.evaluation.intervals import grouped_bootstrap_ci
 from utils.evaluation.predict import outputs
+from utils.evaluation.ranking import area_under_roc, groups_ranked
 
 
 def describe(model: nn.Module, task, data: ImageDataset, batch_size: int = 64) -> dict[str, np.ndarray]:
@@ -46,26 +46,36 @@ def reconstructions(
     return x[:, 0].cpu().numpy(), drawn[:, 0].float().cpu().numpy()
 
 
-def anomaly(predictions: pd.DataFrame, classes: Sequence[str], resamples: int = 1000, seed: int = 0) -> dict[str, dict]:
+def anomaly(
+    predictions: pd.DataFrame,
+    classes: Sequence[str],
+    resamples: int = 1000,
+    seed: int = 0,
+    fold: np.ndarray | None = None,
+) -> dict[str, dict]:
     """How well the reconstruction error predicts a tumour: AUC of the column `error`, each tumour against the healthy.
+
+    Args:
+        fold: of each row, where folds are joined: an AUC ranks within folds only (`ranking.py`).
 
     Returns:
         {"tumour": {value, low, high}, CLASS: …}: .5 is chance, and below .5 tumours are reconstructed *better*. None
         for a class that does not occur.
     """
-    error = torch.tensor(predictions.error.to_numpy())
+    error, groups = predictions.error.to_numpy()[:, None], predictions.group.to_numpy()
     label, fine = predictions.label.to_numpy(), (predictions.label == HEALTHY).to_numpy()
+    fold = np.zeros(len(error)) if fold is None else fold
     sets = {"tumour": ~fine} | {c: label == c for c in classes if c != HEALTHY}
+    both = {name: sick | fine for name, sick in sets.items()}
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
         found = {}
         for name, sick in sets.items():
-            of_both = rows[sick[rows] | fine[rows]]
-            target = torch.tensor(sick[of_both]).long()
-            one_kind = target.unique().numel() < 2
-            found[name] = np.nan if one_kind else float(binary_auroc(error[of_both], target, validate_args=False))
+            of_both = rows[both[name][rows]]
+            found[name] = area_under_roc(sick[of_both, None], error[of_both], fold[of_both]).item()
         return found
 
-    groups = predictions.group.to_numpy()
-    trials = {name: min(groups_with(groups, sick), groups_with(groups, fine)) for name, sick in sets.items()}
+    trials = {
+        name: groups_ranked(groups[both[name]], sick[both[name]], fold[both[name]]) for name, sick in sets.items()
+    }
     return grouped_bootstrap_ci(groups, statistic, resamples, seed, trials=trials)

@@ -14,8 +14,8 @@ from datasets import catalog
 from datasets.labels import classes_of
 from utils.evaluation.classification import evaluate
 from utils.evaluation.findings import evaluate_findings
-from utils.evaluation.intervals import number
 from utils.evaluation.outlining import evaluate_outlines
+from utils.evaluation.reconstruction import anomaly
 from utils.evaluation.screening import screening
 from utils.evaluation.segmentation import evaluate_masks
 from utils.reporting.intact import read_record
@@ -74,11 +74,7 @@ def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) ->
         if run.task == "localisation":
             result["outline"] = evaluate_outlines(table, resamples)
         if all("anomaly" in record for record in records):
-            # Each fold has its own network, so errors are not ranked across folds: the mean of their AUCs.
-            found = pd.DataFrame(
-                [{name: e["value"] for name, e in r["anomaly"].items()} for r in records], dtype=float
-            ).mean()
-            result["anomaly"] = {name: {"value": number(v), "low": None, "high": None} for name, v in found.items()}
+            result["anomaly"] = anomaly(table, classes_of(run.dataset, run.target), resamples, fold=fold)
     main = TASKS[run.task][0]
     first, trained = records[0], [record["training"] for record in records if record["training"]]
     training = None
