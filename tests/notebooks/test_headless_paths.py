@@ -88,6 +88,7 @@ def test_which_parameters_of_the_chapters_are_paths():
     assert {key: kinds for key, kinds in found.items() if kinds} == {
         ("3", "weights"): ["file"],
         ("6", "weights"): ["file"],
+        ("5", "weights"): ["file"],
         ("7", "weights"): ["file"],
         ("8", "evidence_folder"): ["folder"],
         ("9", "files"): ["file", "folder"],
