@@ -18,8 +18,8 @@ CHANNELS = (16, 24, 32, 96)  # of the encoder's maps at 1/2, 1/4, 1/8 and 1/16 o
 
 
 class Encoder(nn.Module):
-    """Stem and the first five of MobileNetV2's seven groups of blocks, 542,688 parameters; the last two, at 1/32, have
-    three quarters of all.
+    """Stem and the first five of MobileNetV2's seven groups of blocks. What follows them works at 1/32 of the input's
+    sides and has three quarters of the parameters.
 
     Shape:
         input B×C×H×W, normalised; output: four maps, 16 × H/2, 24 × H/4, 32 × H/8, 96 × H/16.
@@ -73,8 +73,8 @@ def _convolved(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class MobileNetUNet(Transfer):
-    """Encoder with ImageNet weights, decoder with random ones; 701,121 parameters with one channel, one mask and 8
-    filters.
+    """An encoder that ImageNet weights fit, and a decoder; 699,185 parameters with one channel, one mask and 8 filters,
+    1,088 more in Gluon's layout (`gluon.py`).
 
     ```
     in ─ stem ─┬─ 16 × H/2 ─┬─ 24 × H/4 ─┬─ 32 × H/8 ─ 96 × H/16 ┐

@@ -1,16 +1,22 @@
 """MobileNetUNet: a file's tensors arrive in the encoder, in either layout, and come back; what is frozen stays."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 
+from datasets.store.manifest import sha256
 from models import MobileNetUNet, build_backbone
 from models.backbones import TIMM, WeightsError
 from models.gluon import build_gluon
 from models.mobilenet_unet import CHANNELS
 from utils.recipes import get_recipe
 from utils.recipes.ours import ENCODER_LAYERS
+from utils.reporting.runs import Run
+from utils.reporting.weights import CARD, WEIGHTS, load_weights
 from utils.training.finetuning import freeze, layers, parameter_groups
 
 LAYOUTS = ("timm", "gluon")
@@ -95,3 +101,19 @@ def test_weights_of_another_network_are_refused(tmp_path):
     save_file(build_backbone("SqueezeNet").backbone.state_dict(), whole)
     with pytest.raises(WeightsError, match="not the weights of MobileNetV2"):
         unet(pretrained=whole)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_saved_run_is_loaded_in_the_layout_that_it_was_trained_in(layout, roots, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    save_file(mobilenet(layout).state_dict(), path)
+    net, recipe = unet(pretrained=path).eval(), get_recipe("onecycle", "MobileNetUNet")
+    run = Run(dataset="cheng", split="patient", model="MobileNetUNet", recipe="onecycle", n_filters=8, pretrained=True)
+    folder = roots / "model"
+    folder.mkdir()
+    save_file(net.state_dict(), folder / WEIGHTS)
+    arguments = {"in_channels": 1, "out_channels": 1} | recipe.model_args
+    card = {"model": run.model, "arguments": arguments, "trained_on": asdict(run), "sha256": sha256(folder / WEIGHTS)}
+    (folder / CARD).write_text(json.dumps(card))
+    x = torch.rand(1, 1, 32, 32)
+    assert torch.equal(load_weights(folder)(x), net(x))

@@ -65,6 +65,13 @@ def test_folds_are_pooled_once_all_are_there(folds):
     assert pool_folds(folds, resamples=20) == [], "nothing is computed twice"
 
 
+def test_networks_of_two_folds_are_not_ranked_against_each_other(folds):
+    """Each fold's majority baseline says the shares of its own training set: within a fold, the same of all images."""
+    pool_folds(folds, resamples=20)
+    record = json.loads(record_of(folds, "phantom.patient.majority.none.seed0").read_text())
+    assert record["metrics"]["macro_auc"]["value"] == record["metrics"]["tumour_auc"]["value"] == 0.5
+
+
 def test_a_fold_that_was_run_again_is_pooled_again(folds):
     pool_folds(folds, resamples=20)
     one = record_of(folds, "phantom.patient-f2.majority.none.seed0")

@@ -83,8 +83,8 @@ LONGER: dict[str, dict[str, object]] = {
 AUGMENTED = DICE | ADAMW | {"augmentation": "s2"}
 NORMALISED_GATES = {"n_filters": 32, "normalised": True}
 
-# S2's rate is spent after twenty epochs of its exponential decay, and "turned" images are more than "s2" turns out. The
-# encoder's first groups of blocks, whose edges and spots serve as they are, stay as ImageNet left them.
+# S2's learning rate decays to an eighth in twenty epochs; one cycle fits itself to any number of epochs. The
+# encoder's first groups of blocks find edges and spots, as an MRI has them too: they stay as ImageNet left them.
 UNET_CYCLE = replace(
     changed_unet("onecycle", AUGMENTED),
     source="AdamW, Dice and BCE, one cycle (Smith & Topin 2017, arXiv:1708.07120) of small batches, turned images; of "

@@ -67,7 +67,7 @@ def resolution(evidence: Evidence) -> str:
 
 
 def pretrained_encoder(evidence: Evidence) -> str:
-    """How a U-Net whose encoder starts from ImageNet's weights compares with S2's best on the same patients."""
+    """How a U-Net whose encoder starts from ImageNet's weights compares with `AttentionUNet` on the same patients."""
     reference = whole_run(evidence, DATASET, MODEL)
     of = {"dataset": DATASET, "model": ENCODED, "split": "patient", "recipe": "onecycle", "pretrained": True}
     tried = [r for r in evidence.segmentation if all(r["run"].get(name) == value for name, value in of.items())]

@@ -59,8 +59,8 @@ def _from_scratch() -> Iterator[Row]:
 
 
 def _segmented() -> Iterator[Row]:
-    """Which U-Net is best at 128 pixels is not known before: the one with gates is taken to 256. Last the one that is
-    pretrained."""
+    """Which U-Net is best at 128 pixels is not known before: the one with gates is taken to 256. Then the U-Net
+    with a pretrained encoder, at the size that it was tried at."""
     for model, image_size in [*((model, 128) for model in UNETS), ("AttentionUNet", 256)]:
         for fold in FOLDS:
             run = {"dataset": "cheng", "split": "patient", "fold": fold, "model": model, "recipe": "ours"}
