@@ -1,5 +1,7 @@
 """The sentences about segmentation follow from the runs: losses, resolution, gates, and the size of a tumour."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -78,6 +80,29 @@ def test_a_pretrained_encoder_is_compared_on_the_same_folds_only(put_segmenter):
     assert claims.pretrained_encoder(evidence).endswith("not run yet.*"), "all folds beside one alone"
     evidence = put_segmenter(masks(0.7 + NOISE, SIZE), **encoded, fold=None)
     assert "all patient folds" in (said := claims.pretrained_encoder(evidence)) and "no difference is shown" in said
+
+
+def test_what_pretrained_weights_contribute_waits_for_three_seeds_of_both(put_segmenter):
+    encoded = {"model": "MobileNetUNet", "image_size": 128, "n_filters": 8, "epochs": 12}
+    for seed, dice in enumerate((0.7, 0.5, 0.72)):
+        put_segmenter(masks(dice + NOISE, SIZE), **encoded, recipe="onecycle", pretrained=True, seed=seed)
+    for seed, dice in ((0, 0.6), (1, 0.6)):
+        evidence = put_segmenter(
+            masks(dice + NOISE / 2, SIZE), **encoded, recipe="onecycle-unfrozen", pretrained=False, seed=seed
+        )
+    assert claims.encoder_weights(evidence).endswith("3 seeds each: not run yet.*")
+    evidence = put_segmenter(
+        masks(0.3 + NOISE / 2, SIZE), **encoded, recipe="onecycle-unfrozen", pretrained=False, seed=2
+    )
+    said = claims.encoder_weights(evidence)
+    values = r"69\.\d, 49\.\d, 71\.\d % from pretrained weights and 59\.\d, 59\.\d, 29\.\d % from random weights"
+    assert re.search(f"12 epochs, seeds 0, 1 and 2: Dice {values}", said)
+    assert "not of one sign for every seed: no difference is shown" in said
+    evidence = put_segmenter(
+        masks(0.4 + NOISE / 2, SIZE), **encoded, recipe="onecycle-unfrozen", pretrained=False, seed=1
+    )
+    said = claims.encoder_weights(evidence)
+    assert "no difference" not in said and "on average over the seeds: +20." in said
 
 
 def test_gates_are_named_as_they_are(put_segmenter):

@@ -26,6 +26,7 @@ from utils.reporting.claims.localisation import (
 from utils.reporting.claims.multitask import balances, multitask_ablation, multitask_by_split, reconstruction_error
 from utils.reporting.claims.segmentation import (
     dice_loss,
+    encoder_weights,
     gate_overlaps,
     gate_states,
     pretrained_encoder,
@@ -51,6 +52,7 @@ __all__ = [
     "copies_across_folds",
     "dice_loss",
     "elsewhere",
+    "encoder_weights",
     "ensemble",
     "findings_ranked",
     "fine_tuning_choice",

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 
 from datasets import catalog
 from utils.analysis.ablation import as_family
@@ -110,6 +111,23 @@ def accuracy_difference(evidence: Evidence, record: dict, reference: dict) -> di
 def dice_difference(evidence: Evidence, record: dict, reference: dict) -> dict | None:
     """Dice of a run minus that of another on the same patients, patient by patient; None for different patients, and
     where one of them was split by earlier folds."""
+    gains = _gains(evidence, record, reference)
+    return None if gains is None else mean_interval(gains.gain, gains.group)
+
+
+def dice_difference_by_seed(evidence: Evidence, records: Sequence[dict], references: Sequence[dict]) -> dict | None:
+    """`dice_difference` of two methods, the mean over their seeds and `by_seed` that of each; None where one of these
+    is. Both lists are in the order of the seeds."""
+    gains = [_gains(evidence, *pair) for pair in zip(records, references, strict=True)]
+    if any(table is None for table in gains):
+        return None
+    # Every patient stands in the table once a seed, in the same group: the mean over rows is that over seeds.
+    joined = pd.concat(gains, ignore_index=True)
+    return mean_interval(joined.gain, joined.group) | {"by_seed": [float(table.gain.mean()) for table in gains]}
+
+
+def _gains(evidence: Evidence, record: dict, reference: dict) -> pd.DataFrame | None:
+    """`group` of each patient and `gain`, the Dice by one run minus that by another."""
     if not same_folds(record, reference):
         return None
     channels = catalog.get(record["run"]["dataset"]).mask_channels
@@ -117,7 +135,7 @@ def dice_difference(evidence: Evidence, record: dict, reference: dict) -> dict |
     if first.patient.tolist() != second.patient.tolist():
         return None
     dice = [np.mean([table[f"{name}.dice"] for name in channels], axis=0) for table in (first, second)]
-    return mean_interval(dice[0] - dice[1], first.group)
+    return pd.DataFrame({"group": first.group, "gain": dice[0] - dice[1]})
 
 
 def verdicts(differences: Sequence[dict | None]) -> list[str]:

@@ -7,6 +7,7 @@ from utils.reporting.claims.common import (
     apart,
     bullets,
     dice_difference,
+    dice_difference_by_seed,
     direction,
     explained,
     found_or_none,
@@ -17,6 +18,7 @@ from utils.reporting.claims.common import (
 from utils.reporting.records import Evidence
 from utils.reporting.runs import FULL_SIZE
 from utils.reporting.tables.common import STEPS_AT, find_run, format_ci, mark
+from utils.reporting.tables.seeds import FEWEST
 from utils.reporting.tables.segmentation import gate_histories, patients_by_size, whole_run
 
 DATASET, MODEL, ENCODED = "cheng", "AttentionUNet", "MobileNetUNet"
@@ -84,6 +86,33 @@ def pretrained_encoder(evidence: Evidence) -> str:
     return explained(
         f"Dice on `{DATASET}`, {where}: {'; '.join(said)}. Patient by patient, {' and '.join(found)}. The two differ "
         "in recipe, size and epochs as well, and each fold has one seed."
+    )
+
+
+def encoder_weights(evidence: Evidence) -> str:
+    """What ImageNet's weights contribute to that U-Net: the same training from random ones, seed by seed."""
+    of = {"dataset": DATASET, "model": ENCODED, "split": "patient", "fold": 0, "image_size": FULL_SIZE}
+    starts = {
+        "pretrained": {"recipe": "onecycle", "pretrained": True},
+        "random": {"recipe": "onecycle-unfrozen", "pretrained": False},
+    }
+    runs = {
+        name: {r["run"]["seed"]: r for r in evidence.segmentation if (of | start).items() <= r["run"].items()}
+        for name, start in starts.items()
+    }
+    seeds = sorted(runs["pretrained"].keys() & runs["random"].keys())
+    if len(seeds) < FEWEST:
+        return not_run(f"{ENCODED} from pretrained and from random weights, {FEWEST} seeds each")
+    both = [[runs[name][seed] for seed in seeds] for name in starts]
+    epochs = sorted({record["training"]["epochs"] for records in both for record in records})
+    dice = [[f"{100 * record['metrics']['dice']['value']:.1f}" for record in records] for records in both]
+    said = [f"{', '.join(values)} % from {name} weights" for name, values in zip(starts, dice, strict=True)]
+    return explained(
+        f"{ENCODED} on `{DATASET}`, patient fold 0, {FULL_SIZE} pixels, {listed(map(str, epochs))} epochs, seeds "
+        f"{listed(map(str, seeds))}: Dice {' and '.join(said)}. Patient by patient, on average over the seeds: "
+        f"{found_or_none(dice_difference_by_seed(evidence, *both))}. The first layers of the pretrained encoder stay "
+        "as they are and its others learn at a fifth of the rate; random ones learn all, at the full rate. A network "
+        "from scratch may catch up with longer training."
     )
 
 

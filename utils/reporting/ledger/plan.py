@@ -60,7 +60,7 @@ def _from_scratch() -> Iterator[Row]:
 
 def _segmented() -> Iterator[Row]:
     """Which U-Net is best at 128 pixels is not known before: the one with gates is taken to 256. Then the U-Net
-    with a pretrained encoder, at the size that it was tried at."""
+    with a pretrained encoder, at the size that it was tried at, and what its weights contribute, at 128."""
     for model, image_size in [*((model, 128) for model in UNETS), ("AttentionUNet", 256)]:
         for fold in FOLDS:
             run = {"dataset": "cheng", "split": "patient", "fold": fold, "model": model, "recipe": "ours"}
@@ -69,6 +69,10 @@ def _segmented() -> Iterator[Row]:
     for fold in FOLDS:
         pretrained = encoded | {"fold": fold, "recipe": "onecycle", "pretrained": True}
         yield Row(group=SEGMENTED, run=pretrained, epochs=12, precision="bf16")
+    for seed in range(3):
+        for start in ({"recipe": "onecycle", "pretrained": True}, {"recipe": "onecycle-unfrozen", "pretrained": False}):
+            run = encoded | {"fold": 0, "image_size": 128, "seed": seed} | start
+            yield Row(group=SEGMENTED, run=run, epochs=12, precision="bf16")
 
 
 def _s0() -> Iterator[Row]:
