@@ -11,7 +11,7 @@ from datasets.catalog import DataError
 
 NOTE = "Trained for research and teaching. Not a medical device."
 
-Main = Callable[[Sequence[str] | None], int]
+Main = Callable[..., int]
 
 
 def errors_in_one_line(*kinds: type[Exception]) -> Callable[[Main], Main]:
@@ -19,9 +19,9 @@ def errors_in_one_line(*kinds: type[Exception]) -> Callable[[Main], Main]:
 
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
-        def guarded(argv: Sequence[str] | None = None) -> int:
+        def guarded(argv: Sequence[str] | None = None, **how: object) -> int:
             try:
-                return main(argv)
+                return main(argv, **how)
             except (DataError, *kinds) as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 1

@@ -171,6 +171,8 @@ def eight_bits(model: SavedModel, path: Path) -> dict[str, dict[str, float]]:
     if not model.classes or model.findings:
         raise DataError(f"{model.name}: 8 bits are measured for classifiers; leave --int8 out")
     run_of, _, folder = evidence_of(model)
+    if run_of.test_on:
+        raise DataError(f"{model.name}: tested on '{run_of.test_on}', another set than its own; leave --int8 out")
     tested = read_predictions(folder / PREDICTIONS)
     place = {name: row for row, name in enumerate(read_manifest(run_of.dataset).path)}
     test = np.array([place[name] for name in tested.path])
@@ -180,6 +182,7 @@ def eight_bits(model: SavedModel, path: Path) -> dict[str, dict[str, float]]:
 
     def pixels(rows: np.ndarray) -> Tensor:
         how = {"image_size": model.preparation.size, "view": model.preparation.view, "classes": model.classes}
+        how |= {"target": run_of.target}
         return ImageDataset(run_of.dataset, rows, **how).batch(range(len(rows)))["image"]
 
     small = quantise(path, pixels(np.sort(rng.permutation(others)[:RANGES_FROM])))

@@ -73,7 +73,9 @@ def curate_sets(names: Sequence[str], to_write: bool) -> int:
         tables, alike = {}, {name: get(name).alike for name in names}
         for name in names:
             reference = images[REFERENCE] if name in linked else None
-            tables[name] = curate(images[name], reference, before=_before(name), alike=alike[name])
+            tables[name] = curate(
+                images[name], reference, before=_before(name), alike=alike[name], folds=get(name).folds
+            )
             published = tables[name].published_split.eq("test").any()
             if to_write:
                 write(tables[name], f"{name}.csv")

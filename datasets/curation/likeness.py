@@ -41,7 +41,7 @@ def pairs_alike(a: np.ndarray, b: np.ndarray | None, correlation: float) -> Alik
         a, b: float32 N×S×S and M×S×S of unit length (or 0); without `b`, pairs i < j of `a`.
 
     Returns a pair once for every transform under which it correlates, transform by transform. Time grows with N·M:
-    benchmarks/likeness.py says how long it takes.
+    benchmarks/speed/pairs.py says how long it takes.
     """
     within, b = b is None, a if b is None else b
     found = []

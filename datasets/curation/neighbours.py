@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from datasets import catalog
 from datasets.curation.thumbnails import Thumbnails
-from datasets.splitting import DRAWN, FOLDS, Split, make_split
+from datasets.splitting import DRAWN, Split, make_split
 
 BLOCK = 512
 
@@ -23,7 +24,7 @@ def nearest_labels(thumbnails: Thumbnails, protocol: str) -> Iterator[tuple[Spli
         each split, and the labels in the order of its test rows.
     """
     name = thumbnails.table.dataset.iloc[0]
-    for fold in range(FOLDS) if protocol == "patient" else (0,):
+    for fold in range(catalog.get(name).folds) if protocol == "patient" else (0,):
         split = make_split(name, protocol, fold)
         yield split, _nearest(thumbnails, split.train_val, split.test)
 
@@ -53,7 +54,7 @@ def accuracy(thumbnails: Thumbnails, table: pd.DataFrame, protocol: str) -> floa
 def _test_sets(table: pd.DataFrame, protocol: str) -> Iterator[np.ndarray]:
     """Whether each row is tested, as `make_split` has it: of "patient" for one fold after the other."""
     if protocol == "patient":
-        yield from (table.fold.eq(fold).to_numpy() for fold in range(FOLDS))
+        yield from (table.fold.eq(fold).to_numpy() for fold in sorted(table.fold.unique()))
     elif protocol == "published":
         yield table.published_split.eq("test").to_numpy()
     else:

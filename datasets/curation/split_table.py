@@ -29,6 +29,7 @@ def curate(
     seed: int = 0,
     before: pd.DataFrame | None = None,
     alike: tuple[str, float] = ALIKE,
+    folds: int = FOLDS,
 ) -> pd.DataFrame:
     """The split table of one data set, in manifest order, with `SPLIT_COLUMNS`.
 
@@ -40,7 +41,8 @@ def curate(
     fold: what is found later moves the rows of the groups that it changes and no other.
 
     Args:
-        alike: which thumbnails, and from which correlation of them on two images stay together, `Dataset.alike`.
+        alike: which thumbnails, and from which correlation of them on two images stay together, `Dataset.alike`;
+            folds: how many, `Dataset.folds`.
     """
     table, pairs = images.table, duplicate_pairs(images)
     patient, transform = table.patient.to_numpy(dtype=object), np.full(len(table), "", object)
@@ -63,7 +65,7 @@ def curate(
         group=group,
         transform=transform,
         label_conflict=(conflict | (labels > 1)).astype(int),
-        fold=grouped_folds(table.label.to_numpy(), group, FOLDS, seed, kept_folds(before)),
+        fold=grouped_folds(table.label.to_numpy(), group, folds, seed, kept_folds(before)),
     )
     return out[SPLIT_COLUMNS]
 
@@ -132,7 +134,7 @@ def most_moved(table: pd.DataFrame, kept: dict[str, int], tries: int = 40) -> in
     for name in table.group.value_counts().index[:tries]:
         halved, rows = groups.copy(), np.flatnonzero(groups == name)
         halved[rows[len(rows) // 2 :]] = f"{name}, second half"
-        most = max(most, int((grouped_folds(labels, halved, FOLDS, 0, kept) != fold).sum()))
+        most = max(most, int((grouped_folds(labels, halved, table.fold.nunique(), 0, kept) != fold).sum()))
     return most
 
 

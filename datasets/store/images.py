@@ -73,6 +73,11 @@ def _resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
     return np.rint(resize(mask.astype(np.float32), side) + 1e-6).astype(np.uint8)
 
 
+def scaled(images: torch.Tensor) -> torch.Tensor:
+    """Stored grey values, of 8 or 16 bits, as float in [0, 1]."""
+    return images.float() / torch.iinfo(images.dtype).max
+
+
 class ImageDataset(TorchDataset):
     """Images, labels and masks of some rows of one data set.
 

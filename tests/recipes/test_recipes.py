@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.catalog import CLASSES, UnknownName
+from datasets.catalog import CLASSES, DataError, UnknownName
 from models import MODELS
 from utils.recipes import get_recipe
 from utils.recipes.published import published
@@ -111,3 +111,8 @@ def test_the_ablation_changes_one_thing_at_a_time():
         "s0-flat": {"model_args"},
         "s0-flat-classify": {"balance", "model_args"},
     }
+
+
+def test_a_negative_number_of_epochs_is_refused():
+    with pytest.raises(DataError, match="-1 epochs: at least one is wanted"):
+        get_recipe("s2", "CustomCNN", epochs=-1)

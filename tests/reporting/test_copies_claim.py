@@ -71,6 +71,14 @@ def test_a_tumour_with_a_copy_would_be_named(put_copied, monkeypatch):
     assert "at least 2 have a copy" in said and "all without a tumour" not in said
 
 
+def test_a_drawing_of_folds_without_copies_has_no_table_of_them(put_copied, monkeypatch):
+    evidence = put_copied(model="1-NN", recipe="none")
+    monkeypatch.setattr("utils.reporting.tables.copies.copies_file", lambda name: "copies/none.csv")
+    assert claims.copies_across_folds(evidence) == f"No image of `{NAME}` is known to have a copy in another fold."
+    row = copies.results_without_copies(evidence).iloc[0]
+    assert row["accuracy %"].split()[0] == row["accuracy, without copies %"].split()[0]
+
+
 def test_intervals_are_those_of_the_records():
     evidence = load_evidence(REPO / "saved_metrics")
     record = next(r for r in evidence.classification if r["id"] == f"{NAME}.patient.CustomCNN.s2.seed0")

@@ -80,6 +80,14 @@ def test_roc_of_several_runs_gives_their_mean_area(predictions):
     assert len(axes[1].lines) == len(CLASSES) + 1 and not axes[2].axison, "chance; a place without a run is empty"
 
 
+def test_roc_of_joined_folds_ranks_within_each(predictions):
+    scaled = predictions.assign(**{f"p_{c}": predictions[f"p_{c}"] / 1000 for c in CLASSES})
+    joined = pd.concat([predictions.assign(fold=0), scaled.assign(fold=1)], ignore_index=True)
+    alone, both = (figures.rocs({"": table, "ours": table}, CLASSES).axes[1] for table in (predictions, joined))
+    assert both.get_title() == alone.get_title(), "two networks of one quality, on scales of their own"
+    assert len(both.lines) == 2 * len(CLASSES) + 1 and len(alone.lines) == len(CLASSES) + 1
+
+
 def test_confidence_is_shown_for_correct_and_wrong_predictions(predictions):
     axis = figures.confidences({"test": predictions}, CLASSES, {"test": 0.99}).axes[0]
     bars = [bar.get_height() for bar in axis.patches if bar.get_facecolor()[:3] == to_rgb(figures.PALETTE[1])]

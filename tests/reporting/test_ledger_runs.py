@@ -17,6 +17,7 @@ from torchvision.models import squeezenet1_1
 
 from datasets.catalog import REPO
 from utils.reporting import probes, records
+from utils.reporting.ledger import work as jobs
 from utils.reporting.ledger.__main__ import main
 from utils.reporting.ledger.plan import PLAN
 from utils.reporting.ledger.rows import EVERY_SPLIT, Row
@@ -129,6 +130,27 @@ sys.exit(main(["--run"], plan=[Row(group="", run={dict(row.run)!r}, epochs=40)])
     left = subprocess.run(["pgrep", "-f", str(roots)], capture_output=True, text=True).stdout
     assert not left, "a process was left behind"
     assert state_of(row) == "begun"
+
+
+def test_an_error_while_a_row_starts_leaves_no_other_running(roots, monkeypatch):
+    monkeypatch.setattr(Row, "command", lambda *words: ["-c", "import time; time.sleep(60)"])
+    real, started = jobs._start, []
+
+    def start(row, *how):
+        if started:
+            raise OSError("no space left on device")
+        started.append(real(row, *how))
+        return started[0]
+
+    monkeypatch.setattr(jobs, "_start", start)
+    with pytest.raises(OSError, match="no space left"):
+        work([quick_row(), quick_row(seed=1)], workers=2)
+    assert started[0].process.poll() is not None, "it would go on, and the next ledger start it again"
+
+
+def test_a_list_that_cannot_be_written_is_one_line(elsewhere, capsys):
+    assert main(["--markdown", "/proc/nowhere/ledger.md"], plan=[]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_index_list_and_filter(elsewhere, capsys):

@@ -21,7 +21,8 @@ from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.predict import predict
 from utils.recipes import get_recipe
 from utils.reporting import records
-from utils.reporting.records import load_evidence, save_run
+from utils.reporting.intact import read_predictions
+from utils.reporting.records import load_evidence, save_run, write_predictions
 from utils.reporting.runs import TASKS, Run
 from utils.reporting.tables.classification import results_table
 from utils.reporting.tables.common import format_ci
@@ -62,6 +63,19 @@ def test_ids_say_it_all():
         Run(dataset="sartaj", target="tumor")
     with pytest.raises(UnknownName, match="did you mean 'CustomCNN'"):
         Run(dataset="phantom", model="CustomCN")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_is_none_is_refused_in_one_line(seed):
+    with pytest.raises(DataError, match=rf"seed {seed}: a whole number from 0 to 4294967295 is wanted"):
+        Run(dataset="phantom", seed=seed)
+
+
+def test_a_class_may_be_called_none(tmp_path):
+    table = pd.DataFrame({"path": ["a", "b"], "label": ["None", "NA"], "group": ["1", "2"], "predicted": ["NA", ""]})
+    write_predictions(tmp_path / "predictions.csv.gz", table)
+    read = read_predictions(tmp_path / "predictions.csv.gz")
+    assert read.label.tolist() == ["None", "NA"] and read.predicted[0] == "NA" and pd.isna(read.predicted[1])
 
 
 def test_a_run_takes_keywords_only():

@@ -95,6 +95,13 @@ def test_seed_decides_order_and_weights(roots):
     assert not same(one, other)
 
 
+@pytest.mark.parametrize("seed", [42_949, 20_240_101, 2**32 - 1])
+def test_every_seed_that_numpy_takes_has_seeds_for_its_epochs(seed):
+    drawn = [loading.epoch_seed(seed, epoch) for epoch in range(3)]
+    assert len(set(drawn)) == 3 and all(0 <= one < 2**32 for one in drawn)
+    assert loading.epoch_seed(2, 5) == 200_011, "those of committed runs stay"
+
+
 def test_validation_counts_each_image_once(roots):
     split = make_split("phantom", "patient")
     data = ImageDataset("phantom", split.train[:13], image_size=64)

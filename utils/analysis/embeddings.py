@@ -5,13 +5,13 @@ import pandas as pd
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from datasets.store.images import ImageDataset
+from datasets.store.images import ImageDataset, scaled
 from utils.analysis.shift import NEIGHBOURS
 
 
 def pixel_features(data: ImageDataset) -> np.ndarray:
     """Grey values of each image of `data`, N×(S·S), in [0, 1]."""
-    return data.batch(range(len(data)))["image"].flatten(1).numpy().astype(np.float32) / 255
+    return scaled(data.batch(range(len(data)))["image"]).flatten(1).numpy()
 
 
 def umap_of(val: np.ndarray, test: np.ndarray, seed: int = 42) -> tuple[np.ndarray, np.ndarray]:

@@ -24,7 +24,7 @@ from datasets.reading import reading
 from datasets.store.images import ImageDataset
 from utils.recipes.recipe import Recipe
 from utils.training.identity import Identity, identity_of, recipe_facts
-from utils.training.loop import fit, make_accelerator
+from utils.training.loop import TrainingDiverged, fit, make_accelerator
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-2, log=True),
@@ -59,6 +59,9 @@ def on_validation(
     return accuracy
 
 
+DIVERGED = "diverged"  # of a trial: what its training said
+
+
 def search(
     accuracy: Callable[[dict[str, object], Path], float], budget: int, folder: Path, seed: int = 0
 ) -> pd.DataFrame:
@@ -71,11 +74,14 @@ def search(
         folder: keeps the journal; with a larger `budget` the search continues.
 
     Returns:
-        A row a trial: trial, lr, unfreeze, accuracy.
+        A row a trial that did not diverge: trial, lr, unfreeze, accuracy.
 
     Raises:
-        DataError: the journal is not readable, or of another search: other data, model, recipe or seed.
+        DataError: a budget of no trial, or all trials diverged; the journal is not readable, or of another search:
+            other data, model, recipe or seed.
     """
+    if budget < 1:
+        raise DataError(f"{budget} trials: at least one is wanted")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     journal = folder / "search.journal"
@@ -90,12 +96,23 @@ def search(
     for trial in study.get_trials(states=(TrialState.RUNNING,)):  # a kill left it: the same point is tried again
         study.tell(trial.number, state=TrialState.FAIL)
         study.enqueue_trial(trial.params)
-    while len(done := study.get_trials(states=(TrialState.COMPLETE,))) < budget:
+    while len(done := study.get_trials(states=(TrialState.COMPLETE,))) + len(_diverged(study)) < budget:
         trial = study.ask(SPACE)
-        name = "-".join(f"{value:.3g}" if isinstance(value, float) else value for value in trial.params.values())
-        study.tell(trial, accuracy(trial.params, folder / name))
+        try:  # each in the folder of its own values, all digits of them
+            study.tell(trial, accuracy(trial.params, folder / "-".join(map(str, trial.params.values()))))
+        except TrainingDiverged as error:  # as it would again, from the same seed
+            trial.set_user_attr(DIVERGED, str(error))
+            study.tell(trial, state=TrialState.FAIL)
+    if not done:
+        raise DataError(f"{journal}: none of {budget} trials came to an end; the first: {_diverged(study)[0]}")
     rows = [{"trial": t.number, **t.params, "accuracy": t.value} for t in done]
     return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+
+
+def _diverged(study: optuna.Study) -> list[str]:
+    """Of each trial that diverged, what its training said."""
+    failed = study.get_trials(states=(TrialState.FAIL,))
+    return [trial.user_attrs[DIVERGED] for trial in failed if DIVERGED in trial.user_attrs]
 
 
 def _whole_lines(journal: Path) -> None:

@@ -79,6 +79,7 @@ def _pixels(data: ImageDataset) -> tuple[np.ndarray, np.ndarray]:
 
 
 NEAREST_MASK = "1-NN mask"
+NEAREST_FINDINGS = f"{NEIGHBOURS}-NN"
 BASELINES = {
     "majority": lambda: DummyClassifier(strategy="prior"),
     "1-NN": lambda: KNeighborsClassifier(n_neighbors=1, algorithm="brute"),

@@ -51,8 +51,8 @@ def prediction_table(
             "predicted": np.asarray(classes)[predicted],
         }
     )
-    # Five digits keep the file small; ranks within them decide nothing that a table shows.
-    return table.assign(**{f"p_{c}": probabilities[:, i].round(5) for i, c in enumerate(classes)})
+    # Single precision, as the networks compute: rounded further, calibration and thresholds near 0 and 1 would differ.
+    return table.assign(**{f"p_{c}": probabilities[:, i].astype(np.float32) for i, c in enumerate(classes)})
 
 
 def run_table(data: RunData, probabilities: np.ndarray, predicted: np.ndarray | None = None) -> pd.DataFrame:

@@ -29,7 +29,7 @@ def findings_table(data: RunData, probs: np.ndarray, thresholds: np.ndarray) -> 
     table = {"path": read_manifest(split.test_set).path.iloc[split.test].to_numpy(), "group": split.test_groups}
     for k, finding in enumerate(data.test_classes):
         called = np.where(np.isnan(thresholds[k]), np.nan, probs[:, k] >= thresholds[k])
-        table |= {f"y_{finding}": shown[:, k], f"p_{finding}": probs[:, k].round(5)}
+        table |= {f"y_{finding}": shown[:, k], f"p_{finding}": probs[:, k].astype(np.float32)}
         table[f"called_{finding}"] = pd.array(called, dtype="Int64")
     return pd.DataFrame(table)
 

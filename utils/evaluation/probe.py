@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from datasets.catalog import DataError
-from datasets.store.images import ImageDataset
+from datasets.store.images import ImageDataset, scaled
 from models.backbones import Transfer
 from models.heads import Standardised
 from utils.evaluation.predict import outputs
@@ -38,7 +38,7 @@ def frozen_features(model: Transfer, data: ImageDataset, batch_size: int = 32, p
 
     handle = model.map.register_forward_hook(pool)
     try:
-        for _ in outputs(model, lambda batch: batch["image"].float() / 255, data, batch_size, precision):
+        for _ in outputs(model, lambda batch: scaled(batch["image"]), data, batch_size, precision):
             pass
     finally:
         handle.remove()

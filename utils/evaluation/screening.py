@@ -8,7 +8,7 @@ from torchmetrics.functional.classification import binary_sensitivity_at_specifi
 
 from datasets.catalog import HEALTHY, DataError
 from utils.evaluation.classification import NOTHING, too_few
-from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with, number
+from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with
 
 SPECIFICITY = 0.95  # one false alarm among 20 healthy people
 
@@ -91,7 +91,7 @@ def tumour_or_none(predictions: pd.DataFrame, threshold: float, resamples: int =
     found = grouped_bootstrap_ci(groups, statistic, resamples, seed, trials=_trials(groups, tumour))
     counts = {"tumours": int(tumour.sum()), "healthy": int((~tumour).sum())}
     found |= dict.fromkeys(too_few(**counts), NOTHING)
-    return {"threshold": number(threshold)} | counts | found
+    return {"threshold": None if np.isnan(threshold) else float(threshold)} | counts | found
 
 
 def _mean(values: np.ndarray) -> float:

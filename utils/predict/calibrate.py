@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from datasets.catalog import REPO, DataError
 from datasets.reading import read_table
@@ -21,6 +22,7 @@ from datasets.store.index import read_manifest
 from datasets.store.preprocess import RawImage
 from utils.commands import errors_in_one_line
 from utils.evaluation.calibration import calibrated, calibration_error, fit_temperature
+from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
 from utils.evaluation.screening import SPECIFICITY, threshold_for
 from utils.files import write_atomically
@@ -102,7 +104,8 @@ def calibrate(model: SavedModel, parts: Path | None = None, named: Mapping[str, 
     found |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "validation_images": len(rows["val"])}
     if model.classes and not model.findings:  # whose thresholds its chapter chose on validation
         truth = data.read(rows["val"]).labels.numpy()
-        found["calibration"] = _calibration(model, validation.probabilities, truth, folder)
+        tested = _tested(model, data, folder)
+        found["calibration"] = _calibration(model, validation.probabilities, truth, *tested)
     familiarity = Familiarity.fit(training.features, validation.features)
     test = np.sort(rng.permutation(rows["test"])[: MOST // 4])
     found["familiarity"] = {
@@ -133,11 +136,13 @@ def _rows(model: SavedModel, run: Run, record: dict, parts: Path | None) -> tupl
     data = load_data(run, record["recipe"]["val_fraction"])
     if parts is None:
         return data, {name: getattr(data.split, name) for name in ("train", "val", "test")}
-    table = read_table(parts, dtype=str)
+    table = read_table(parts, needs=["path", "set"], dtype=str)
     place = {path: row for row, path in enumerate(read_manifest(run.dataset).path)}
     if missing := table.path[~table.path.isin(place)].tolist():
         raise DataError(f"{parts}: {len(missing)} images are not in '{run.dataset}', first {missing[0]}")
-    rows = {name: np.array([place[path] for path in table.path[table.set == name]]) for name in ("train", "val")}
+    rows = {name: np.array([place[path] for path in table.path[table.set == name]], int) for name in ("train", "val")}
+    if empty := [name for name, of_set in rows.items() if not len(of_set)]:
+        raise DataError(f"{parts}: names no image of the set '{empty[0]}'")
     rows["test"] = np.setdiff1d(np.arange(len(place)), np.concatenate([rows["train"], rows["val"]]))
     return data, rows
 
@@ -186,7 +191,19 @@ def _predict(model: SavedModel, data: RunData, rows: np.ndarray) -> Prediction:
     return Prediction(probabilities, None, np.concatenate([part.features for part in found]))
 
 
-def _calibration(model: SavedModel, probabilities: np.ndarray, truth: np.ndarray, folder: Path) -> dict[str, Any]:
+def _tested(model: SavedModel, data: RunData, folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
+    """Probabilities of the images that the run was tested on, and its table of them. They are computed again: tables of
+    earlier versions hold five digits, too few for a calibration error."""
+    table, paths = read_predictions(folder / PREDICTIONS), read_manifest(data.run.dataset).path
+    place = {path: row for row, path in enumerate(paths)}
+    if missing := table.path[~table.path.isin(place)].tolist():
+        raise DataError(f"{folder / PREDICTIONS}: {len(missing)} images are not in '{data.run.dataset}'")
+    return _predict(model, data, table.path.map(place).to_numpy()).probabilities, table
+
+
+def _calibration(
+    model: SavedModel, probabilities: np.ndarray, truth: np.ndarray, tested: np.ndarray, table: pd.DataFrame
+) -> dict[str, Any]:
     """Temperature and threshold, and the calibration error before and after on validation and test images."""
     temperature = fit_temperature(probabilities, truth)
     after = calibrated(probabilities, temperature)
@@ -194,8 +211,6 @@ def _calibration(model: SavedModel, probabilities: np.ndarray, truth: np.ndarray
         "temperature": temperature,
         "ece": {"validation": _before_after(probabilities, after, truth)},
     }
-    table = read_predictions(folder / PREDICTIONS)
-    tested = table[[f"p_{name}" for name in model.classes]].to_numpy()
     labels = table.label.map({name: k for k, name in enumerate(model.classes)}).to_numpy()
     tested_after = calibrated(tested, temperature)
     found["ece"]["test"] = _before_after(tested, tested_after, labels)
@@ -203,9 +218,10 @@ def _calibration(model: SavedModel, probabilities: np.ndarray, truth: np.ndarray
     if np.isfinite(threshold):  # validation images with a tumour and without one
         called, sick = 1 - tested_after[:, model.healthy] >= threshold, labels != model.healthy
         found |= {"threshold": threshold, "specificity_on_validation": SPECIFICITY}
+        groups = table.group.to_numpy()
         found["at_threshold_on_test"] = {
-            "sensitivity": share(int(called[sick].sum()), int(sick.sum())),
-            "specificity": share(int((~called[~sick]).sum()), int((~sick).sum())),
+            "sensitivity": mean_interval(called[sick], groups[sick]) | {"images": int(sick.sum())},
+            "specificity": mean_interval(~called[~sick], groups[~sick]) | {"images": int((~sick).sum())},
         }
     return found
 

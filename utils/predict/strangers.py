@@ -57,8 +57,10 @@ def named(pattern: str) -> list[Path]:
     """At most `MOST` image files that a pattern below `catalog.data_root` names, drawn by a fixed seed.
 
     Raises:
-        DataError: no such file.
+        DataError: no such file, or a pattern that begins at the root.
     """
+    if Path(pattern).is_absolute():
+        raise DataError(f"{pattern}: a pattern of files is relative to the data folder, {catalog.data_root()}")
     paths = sorted(path for path in catalog.data_root().glob(pattern) if path.is_file())
     if not paths:
         raise DataError(f"{catalog.data_root() / pattern}: no file is named so")

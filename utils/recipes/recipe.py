@@ -7,6 +7,8 @@ A recipe knows neither models nor data and loads no network; `training/loop.py` 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from datasets.catalog import DataError
+
 ANY_BACKBONE = "any backbone"  # in a table of recipes: for every backbone without a line of its own
 
 
@@ -77,6 +79,10 @@ class Recipe:
     select: str = "last"
     val_fraction: float = 0.1
     accumulate: int = 1
+
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise DataError(f"{self.epochs} epochs: at least one is wanted, or 0 as a chapter's parameter for its own")
 
     def in_stages(self) -> list["Recipe"]:
         """This recipe itself, or a recipe for each of its stages, in order."""

@@ -108,5 +108,6 @@ def read_history(path: Path) -> pd.DataFrame:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """The test images of a run, a row each."""
-    return read_table(path, REMEDY, ["path", "group"], dtype={"group": str, "patient": str})
+    """The test images of a run, a row each. A class may be called "None" or "NA": only an empty cell is missing."""
+    how = {"dtype": {"group": str, "patient": str}, "keep_default_na": False, "na_values": [""]}
+    return read_table(path, REMEDY, ["path", "group"], **how)

@@ -44,7 +44,7 @@ def measure(record: dict, weights: Path, folder: Path) -> Path:
     probabilities = predict(model, Classification(len(data.classes), model.in_channels), data.train)
     classes = np.array(data.classes)
     found = {"label": classes[data.train.labels], "predicted": classes[probabilities.argmax(1)]}
-    found |= {f"p_{c}": probabilities[:, k].round(5) for k, c in enumerate(classes)}
+    found |= {f"p_{c}": probabilities[:, k].astype(np.float32) for k, c in enumerate(classes)}
     table = pd.DataFrame(found)
     path = run_folder(folder, record) / TRAINING
     write_predictions(path, table.sort_values(list(table), ignore_index=True))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from datasets.catalog import HEALTHY, DataError
 from datasets.reading import read_json
-from datasets.store.images import ImageDataset
+from datasets.store.images import ImageDataset, scaled
 from datasets.store.index import fingerprint, read_manifest, read_splits
 from datasets.store.masks import mask_file
 from utils.evaluation.pointing import pointing_table, summarise
@@ -87,7 +87,7 @@ def reading(model: nn.Module, card: dict) -> tuple[Callable[[dict], Tensor], Cal
     channels = card["arguments"]["in_channels"]
 
     def inputs(batch: dict[str, Tensor]) -> Tensor:
-        return (batch["image"].float() / 255).expand(-1, channels, -1, -1)
+        return scaled(batch["image"]).expand(-1, channels, -1, -1)
 
     def scores(outputs: object) -> Tensor:
         if not isinstance(outputs, dict):

@@ -202,9 +202,12 @@ class Evidence:
         return read_history(run_folder(self.folder, record) / HISTORY)
 
     def predictions(self, record: dict) -> pd.DataFrame:
-        """The test images of a run, a row each; of pooled folds, those of all folds."""
-        folders = [run_folder(self.folder, record | {"id": one}) for one in record.get("pooled") or [record["id"]]]
-        return pd.concat([read_predictions(f / PREDICTIONS) for f in folders], ignore_index=True)
+        """The test images of a run, a row each; of pooled folds, those of all folds, and `fold` of each."""
+        if "pooled" not in record:
+            return read_predictions(run_folder(self.folder, record) / PREDICTIONS)
+        folders = [run_folder(self.folder, record | {"id": one}) for one in record["pooled"]]
+        tables = [read_predictions(f / PREDICTIONS).assign(fold=fold) for fold, f in enumerate(folders)]
+        return pd.concat(tables, ignore_index=True)
 
     def validation(self, record: dict) -> pd.DataFrame | None:
         """The validation images of a run, a row each; None where its predictions of them were not kept."""

@@ -41,7 +41,7 @@ def draw(evidence: Evidence, source: str, folder: Path) -> list[Path]:
     return made
 
 
-@errors_in_one_line()
+@errors_in_one_line(OSError)
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: print the table, or write it with its figures."""
     parser = argparse.ArgumentParser(prog="python -m utils.reporting.reported", description=main.__doc__)

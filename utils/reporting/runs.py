@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from datasets import catalog
-from datasets.catalog import lookup
+from datasets.catalog import DataError, lookup
 from datasets.labels import TARGETS
 from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
-from utils.evaluation.baselines import BASELINES, NEAREST_MASK, PIXELS
+from utils.evaluation.baselines import BASELINES, NEAREST_FINDINGS, NEAREST_MASK, PIXELS
 
+SEEDS = 2**32  # numpy takes as many
 NO_RECIPE = "none"
 FULL_SIZE = 128  # pixels of S2's input; smaller runs are tries and answer no published number
 # Task → the metrics on the cards of its weights, the main one first. A run's evidence lies in the folder of its task.
@@ -40,6 +41,7 @@ class Run:
         task: a key of `TASKS`; where none is given, the one that the model is made for.
 
     Raises:
+        DataError: a seed that is none.
         UnknownName: data set, split, model, view, target or task that does not exist, with the nearest name.
     """
 
@@ -62,10 +64,14 @@ class Run:
     def __post_init__(self):
         for name in filter(None, (self.dataset, self.test_on)):
             catalog.get(name)
+        if not 0 <= self.seed < SEEDS:
+            raise DataError(f"seed {self.seed}: a whole number from 0 to {SEEDS - 1} is wanted")
         lookup(PROTOCOLS, self.split, "split")
         models = MODELS | SEGMENTERS | MULTITASK
         lookup(
-            (models if self.pretrained is None else PRETRAINABLE) | BASELINES | {NEAREST_MASK: None},
+            (models if self.pretrained is None else PRETRAINABLE)
+            | BASELINES
+            | dict.fromkeys((NEAREST_MASK, NEAREST_FINDINGS)),
             self.model,
             "model",
         )

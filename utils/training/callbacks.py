@@ -5,6 +5,7 @@ several losses at a shared encoder.
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ class GateWatch:
 
     Args:
         inputs: model inputs B×C×S×S, always the same, none of them from the test set.
-        folder: receives `epoch-NN.npz` with the maps `gate1` (deepest) to `gate4` of the first `KEPT` inputs.
+        folder: receives `epoch-NNNN.npz` with the maps `gate1` (deepest) to `gate4` of the first `KEPT` inputs.
     """
 
     def __init__(self, inputs: Tensor, folder: Path):
@@ -57,9 +58,11 @@ class GateWatch:
         device = next(model.parameters()).device
         maps = model(self.inputs.to(device), return_attention=True)[1]
         if not int(os.environ.get("RANK", 0)):
+            if epoch == 1:  # what an earlier training left
+                shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
             kept = {f"gate{i}": m[:KEPT, 0].cpu().numpy().astype(np.float16) for i, m in enumerate(maps, start=1)}
-            np.savez_compressed(self.folder / f"epoch-{epoch:02d}.npz", **kept)
+            np.savez_compressed(self.folder / f"epoch-{epoch:04d}.npz", **kept)
         return {f"gate{i}_{k}": v for i, m in enumerate(maps, start=1) for k, v in gate_statistics(m).items()}
 
     def maps(self) -> list[dict[str, np.ndarray]]:

@@ -7,6 +7,7 @@ from datasets.store.images import ImageDataset
 from datasets.store.parallel import cores, processes_here
 
 MOST_WORKERS = 4  # reading a slice of BraTS takes 0.4 ms: more would wait
+SEEDS = 2**32  # numpy takes as many
 EPOCH_SEEDS = 100_003  # seeds of neighbouring runs must not share the seeds of their epochs
 
 
@@ -41,5 +42,5 @@ def make_loader(
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
-    """The seed of everything that is random in an epoch."""
-    return seed * EPOCH_SEEDS + epoch
+    """The seed of everything that is random in an epoch, at most what numpy takes."""
+    return (seed * EPOCH_SEEDS + epoch) % SEEDS

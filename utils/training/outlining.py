@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchmetrics.wrappers import LambdaInputTransformer
 
 from datasets.catalog import lookup
+from datasets.store.images import scaled
 from utils.training.augmentation import AUGMENTATIONS
 from utils.training.balancing import BALANCES
 from utils.training.metrics import PerImage, RawLosses
@@ -52,8 +53,8 @@ class Outlining(nn.Module):
         self.balance = lookup(BALANCES, balance, "balance")(["outline"] * outline + ["name"])
 
     def inputs(self, batch: dict[str, Tensor]) -> Tensor:
-        """`batch["image"]` uint8 B×1×S×S → float in [0, 1]; the model repeats the channel."""
-        return (batch["image"].float() / 255).contiguous(memory_format=torch.channels_last)
+        """`batch["image"]` of 8 or 16 bits, B×1×S×S → float in [0, 1]; the model repeats the channel."""
+        return scaled(batch["image"]).contiguous(memory_format=torch.channels_last)
 
     def targets(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """`label` int64 B; `tumour` B×1×S×S of 0 and 1, what any channel of the mask marks; `outlined` bool B, whether

@@ -10,6 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 from torchmetrics.wrappers import LambdaInputTransformer
 
 from datasets.catalog import lookup
+from datasets.store.images import scaled
 from utils.training.augmentation import AUGMENTATIONS
 from utils.training.balancing import BALANCES
 from utils.training.decision import decide, joint_probabilities
@@ -34,8 +35,8 @@ class FromImage(nn.Module):
         self.augment = lookup(AUGMENTATIONS, augmentation, "augmentation")()
 
     def inputs(self, batch: dict[str, Tensor], training: bool = False) -> Tensor:
-        """`batch["image"]` uint8 B×C×S×S → float B×in_channels×S×S in [0, 1], augmented when training."""
-        x = batch["image"].float() / 255
+        """`batch["image"]` of 8 or 16 bits, B×C×S×S → float B×in_channels×S×S in [0, 1], augmented when training."""
+        x = scaled(batch["image"])
         if training and self.augment is not None:
             x = self.augment(x)
         return x.expand(-1, self.in_channels, -1, -1)
@@ -187,8 +188,8 @@ class MultiTask(nn.Module):
         self.balance = lookup(BALANCES, balance, "balance")(names)
 
     def inputs(self, batch: dict[str, Tensor], training: bool = False) -> Tensor:
-        """`batch["image"]` uint8 B×C×S×S → float in [0, 1], augmented when training."""
-        x = batch["image"].float() / 255
+        """`batch["image"]` of 8 or 16 bits, B×C×S×S → float in [0, 1], augmented when training."""
+        x = scaled(batch["image"])
         if training and self.augment is not None:
             x = self.augment(x)
         return x.contiguous(memory_format=torch.channels_last)

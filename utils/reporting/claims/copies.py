@@ -32,6 +32,8 @@ def copies_across_folds(evidence: Evidence, dataset: str = DATASET) -> str:
         return not_run(f"all patient folds of `{dataset}`")
     table = read_table(index.SPLITS / f"{dataset}.csv", needs=["path", "label", "group", "fold"])
     found = table[table.path.isin(copied(dataset))]
+    if found.empty:
+        return f"No image of `{dataset}` is known to have a copy in another fold."
     kind = ", all without a tumour," if set(found.label) == {HEALTHY} else ""
     intro = (
         f"Of {len(table):,} images of `{dataset}` at least {len(found)}{kind} have a copy (turned, sharpened or "

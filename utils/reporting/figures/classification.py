@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from sklearn.metrics import ConfusionMatrixDisplay, roc_auc_score, roc_curve
+from sklearn.metrics import ConfusionMatrixDisplay, roc_curve
 
+from utils.evaluation.ranking import area_under_roc
 from utils.reporting.figures.common import (
     LETTERS,
     LINES,
@@ -86,17 +87,24 @@ def rocs(tables: Mapping[str, pd.DataFrame], classes: Sequence[str], columns: in
 
 
 def _draw_roc(axis: plt.Axes, table: pd.DataFrame, classes: Sequence[str]) -> list[float]:
-    """The curves of one table, named in the legend of a single panel; returns the area below each."""
+    """The curves of one table, named in the legend of a single panel; returns the area below each. Of joined folds
+    each is a curve of its own: their networks rank on scales of their own."""
     areas, single = [], axis.figure.axes == [axis]
+    thin = {"linewidth": 0.6} if "fold" in table else {}
     for c, colour in colours_of(classes).items():
         truth = table.label == c
         if not 0 < truth.sum() < len(table):
             continue
-        areas.append(roc_auc_score(truth, table[f"p_{c}"]))
+        scores, fold = table[f"p_{c}"], table.get("fold", pd.Series(0, table.index))
+        areas.append(area_under_roc(truth.to_numpy()[:, None], scores.to_numpy()[:, None], fold.to_numpy())[0])
         many = len(classes) > MANY
         style = {"color": "C0", "alpha": 0.3} if many else {"color": colour}
         label = f"{plain(c)} (AUC {areas[-1]:.3f})" if single and not many else None
-        axis.plot(*roc_curve(truth, table[f"p_{c}"])[:2], label=label, **style)
+        for one in fold.unique():
+            mine = fold == one
+            if 0 < truth[mine].sum() < mine.sum():
+                axis.plot(*roc_curve(truth[mine], scores[mine])[:2], label=label, **style, **thin)
+                label = None
     axis.plot([0, 1], [0, 1], color=PUBLISHED_COLOUR, linestyle=":")
     return areas
 

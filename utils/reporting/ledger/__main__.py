@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from utils.commands import errors_in_one_line
+
 if TYPE_CHECKING:
     from utils.reporting.ledger.rows import Row
 
@@ -40,6 +42,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
+@errors_in_one_line(OSError)
 def main(argv: Sequence[str] | None = None, plan: "Sequence[Row] | None" = None) -> int:
     """Command line; returns the exit code. `plan`: rows of a ledger other than ours."""
     args = arguments(argv)

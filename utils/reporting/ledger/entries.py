@@ -36,14 +36,7 @@ class Entry:
 
     @cached_property
     def obstacle(self) -> str:
-        """What no record had yet, by the committed records alone: the files of the data set, or the weights."""
-        runs = [record["run"] for record in self.records]
-        for name in filter(None, (self.row["dataset"], self.row["test_on"])):
-            if not any(name in (run["dataset"], run["test_on"]) for run in runs):
-                return f"the files of `{name}` were not at hand"
-        if self.row["pretrained"] and not any(r["model"] == self.row["model"] and r["pretrained"] for r in runs):
-            return f"ImageNet weights of {self.row['model']} were not at hand"
-        return "computing time"
+        return obstacle(self.row, self.records)
 
     def cost(self, gpu: bool) -> Cost | None:
         return None if self.unknown else cost(self.row, self.records, gpu)
@@ -59,6 +52,17 @@ class Entry:
             value = self.cost(gpu)
             found |= {unit: value and value.value, f"{unit}_source": value and value.source}
         return found
+
+
+def obstacle(row: Row, records: Sequence[dict]) -> str:
+    """What no record had yet, by the committed records alone: the files of the data set, or the weights."""
+    runs = [record["run"] for record in records]
+    for name in filter(None, (row["dataset"], row["test_on"])):
+        if not any(name in (run["dataset"], run["test_on"]) for run in runs):
+            return f"the files of `{name}` were not at hand"
+    if row["pretrained"] and not any(run["model"] == row["model"] and run["pretrained"] for run in runs):
+        return f"ImageNet weights of {row['model']} were not at hand"
+    return "computing time"
 
 
 def evidence_of(*folders: Path) -> list[dict]:

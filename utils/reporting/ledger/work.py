@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from datasets.catalog import REPO
 from datasets.lock import Held, acquire
+from datasets.store.parallel import cores
 from utils.reporting.ledger.rows import Row, file_name
 from utils.reporting.ledger.states import DONE, forget_finished, state_of, weights_of
 from utils.reporting.runs import output_root
@@ -34,11 +35,6 @@ class Job:
     log: Path
     lock: FileLock
     started: float
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def work(
@@ -73,6 +69,9 @@ def work(
     except KeyboardInterrupt:
         _stop(running, say)
         return STOPPED
+    except BaseException:  # those that run in sessions of their own would go on, and a next ledger start them twice
+        _stop(running, say)
+        raise
     finally:
         signal.signal(signal.SIGTERM, previous)
     if waiting and not codes:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.catalog import HEALTHY
+from datasets.curation.copies import copies_file
 from datasets.reading import read_table
 from datasets.store import index
 from utils.evaluation.intervals import grouped_bootstrap_ci
@@ -44,8 +45,11 @@ def over_all_folds(evidence: Evidence, dataset: str) -> list[dict]:
 
 
 def copied(dataset: str) -> set[str]:
-    """Paths of the images that have a copy in another fold."""
-    pairs = read_table(index.SPLITS / "copies" / f"{dataset}.csv", needs=["path", "copy_path"])
+    """Paths of the images that have a copy in another fold; without a table of them there is none."""
+    listed = index.SPLITS / copies_file(dataset)
+    if not listed.is_file():
+        return set()
+    pairs = read_table(listed, needs=["path", "copy_path"])
     return {*pairs.path, *pairs.copy_path}
 
 
