@@ -126,8 +126,16 @@ def test_other_images_than_those_of_its_validation_are_refused(trained, roots, t
     capsys.readouterr()
     assert command.main([trained.name, "--parts", str(parts)]) == 1
     assert "1 images are not in 'phantom', first elsewhere" in capsys.readouterr().err
-    assert command.main([trained.name, "--strangers", "X=nowhere/*.png"]) == 1
-    assert "no file is named so" in capsys.readouterr().err
+    for text, fault in {
+        "image,part\na,val\n": "its column 'path' is missing",
+        f"path,set\n{manifest.path[0]},train\n": "names no image of the set 'val'",
+    }.items():
+        parts.write_text(text)
+        assert command.main([trained.name, "--parts", str(parts)]) == 1
+        assert fault in capsys.readouterr().err
+    for pattern, fault in {"nowhere/*.png": "no file is named so", "/nowhere/*.png": "relative to the data"}.items():
+        assert command.main([trained.name, "--strangers", f"X={pattern}"]) == 1
+        assert fault in capsys.readouterr().err
 
 
 def test_kept_predictions_of_validation_images_say_whether_images_and_weights_are_the_run_s(trained, roots, capsys):
@@ -206,13 +214,23 @@ def test_the_sentence_counts_the_models_that_flag_a_kind_of_image():
     ]
     text = evidence.summary(found)
     assert (
-        "Of 2 models" in text
-        and "2 for noise, 1 for other" in text
-        and "the median model flags 6 %" in text
-        and "and `d.s.m.r.2` the most, 8 %" in text
+        "How many of 2 models" in text
+        and "noise 2, other 1" in text
+        and "the median of these models flags 6 %" in text
+        and text.endswith("and the worst 8 %.")
     )
     (axis,) = evidence.detections(found).axes
     assert [text.get_text() for text in axis.texts] == ["4", "100", "20", "8", "95", "96"]
     fewer = [*found, record("d.s.m.r.3", test=0.05, noise=0.99), record("d.s.m.r.4", test=0.02)]
-    assert "Of 3 models" in (text := evidence.summary(fewer)), "the fourth was measured on none"
-    assert "3 for noise, 1 of 2 measured for other" in text and "flags 4 %" in text
+    assert "How many of 3 models" in (text := evidence.summary(fewer)), "the fourth was measured on none"
+    assert "noise 3, other 1 of 2 measured" in text and "the median of these models flags 5 %" in text
+    assert text.endswith("`d.s.m.r.4`, measured on its own test set alone, flags 2 % of it.")
+
+
+def test_the_sentence_on_calibration_counts_test_sets_on_which_it_helped():
+    def record(before: float, after: float) -> dict:
+        return {"calibration": {"ece": {"test": {"before": before, "after": after}}}}
+
+    found = [record(0.1, 0.05), record(0.02, 0.03), record(0.02, 0.02), {"model": "a U-Net"}]
+    assert "with the temperature than without it for 1 of 3 classifiers" in evidence.calibration_summary(found)
+    assert evidence.calibration_summary([{"model": "a U-Net"}]) == ""

@@ -46,7 +46,11 @@ def test_who_is_on_both_sides_is_counted_by_what_curation_found(tmp_path):
     }
     evidence = Evidence(tmp_path, [], findings(**facts))
     said = claims.patients_on_both_sides(evidence)
-    assert "`sartaj` the patient of 28 test images" in said and "27 of them" in said and "251 test images" in said
+    assert (
+        "`sartaj` the patient of 28 of the 394 test images" in said
+        and "27 of these" in said
+        and "251 test images" in said
+    )
     (axis,) = figures.leaks(evidence.findings).axes
     assert [text.get_text() for text in axis.texts] == ["28", "27", "251"]
     assert "not run yet" in claims.patients_on_both_sides(Evidence(tmp_path, [], findings()))

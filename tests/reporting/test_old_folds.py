@@ -102,7 +102,7 @@ def test_no_sentence_about_a_run_on_earlier_folds_is_without_the_mark():
     said = {name: getattr(claims, name)(evidence) for name in claims.__all__ if name not in OF_IMAGES}
     unmarked = [name for name, text in said.items() if OLD_FOLDS not in text and "not run yet" not in text]
     assert unmarked == [] and sum(OLD_FOLDS in text for text in said.values()) > 15
-    assert all("on earlier folds, in which" in text for text in said.values() if OLD_FOLDS in text)
+    assert all("with earlier groups of images: its folds" in text for text in said.values() if OLD_FOLDS in text)
 
 
 def test_runs_on_other_folds_are_no_part_of_an_ablation():

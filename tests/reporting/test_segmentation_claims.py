@@ -124,12 +124,14 @@ def test_gates_are_named_as_they_are(put_segmenter):
 
 def test_the_overlap_of_gates_is_told_by_its_interval(put):
     sides = {"gate1": (0.2, 0.1, 0.3), "gate2": (-0.2, -0.3, -0.1), "gate3": (0.0, -0.1, 0.1)}
+    sides |= {"gate4": (-0.004, -0.005, -0.003)}
     gates = {g: {"difference": interval(*v)} for g, v in sides.items()}
     run = Run(dataset="cheng", split="patient", model="AttentionUNet", recipe="ours")
     nothing = pd.DataFrame({"path": [], "group": []})
     said = claims.gate_overlaps(put(run, nothing, gates=gates))
-    assert "gate1 +0.20 (+0.10 to +0.30), further open inside" in said
-    assert "gate2 -0.20 (-0.30 to -0.10), further shut inside; gate3 +0.00 (-0.10 to +0.10), no difference" in said
+    assert "gate 1 +0.20 (+0.10 to +0.30), further open inside" in said
+    assert "gate 2 -0.20 (-0.30 to -0.10), further shut inside; gate 3 +0.00 (-0.10 to +0.10), no difference" in said
+    assert said.endswith("gate 4 the same inside and outside") and "`ours`, `cheng`, patient fold 0, 128 pixels" in said
 
 
 @pytest.mark.parametrize(("dice", "words"), [

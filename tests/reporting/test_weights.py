@@ -9,7 +9,7 @@ from models.backbones import TIMM, build_backbone
 from models.gluon import SIGNS, build_gluon
 from utils.recipes import get_recipe
 from utils.reporting.runs import Run
-from utils.reporting.weights import load_weights, save_weights
+from utils.reporting.weights import PATIENT_LIMIT, SPLIT_LIMIT, completed, load_weights, save_weights
 
 
 @pytest.mark.parametrize("name", SIGNS)
@@ -27,3 +27,18 @@ def test_a_backbone_that_began_with_weights_in_gluons_layout(name, roots):
     x = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
         assert torch.equal(again(x), net(x))
+
+
+@pytest.mark.parametrize(("task", "split", "shares"), [
+    ("classification", "published", True),
+    ("classification", "cleaned", True),
+    ("classification", "patient", False),
+    ("classification", "external", False),
+    ("findings", "published", False),
+])  # fmt: skip
+def test_a_card_says_of_which_split_the_patients_are_on_both_sides(task, split, shares):
+    recipe = dict.fromkeys(("name", "source", "epochs", "lr", "batch_size", "augmentation"))
+    card = {"task": task, "trained_on": {"split": split}}
+    assert (SPLIT_LIMIT in completed(card, {"recipe": recipe, "groups": 40})["limits"]) == shares
+    assert PATIENT_LIMIT not in completed(card, {"recipe": recipe})["limits"]
+    assert PATIENT_LIMIT in completed(card, {"recipe": recipe, "groups": 1})["limits"]

@@ -9,6 +9,7 @@ from torch import nn
 from datasets import catalog
 from datasets.catalog import HEALTHY, DataError, lookup
 from datasets.labels import classes_of
+from datasets.reading import one_line
 from datasets.store.images import packed_by
 from datasets.store.inputs import MINMAX, UNIT, Preparation
 from datasets.store.manifest import sha256
@@ -21,7 +22,9 @@ WEIGHTS, CARD = "model.safetensors", "card.json"
 HEALTHY_LIMIT = (
     "Images without a tumour come from other sources than those with one, so the model may tell sources apart."
 )
+BY_PATIENT = ("patient", "external")  # and both lists of chest X-rays, whatever the split
 SPLIT_LIMIT = "Its test set holds images of patients that it was trained on, so its test results are optimistic."
+PATIENT_LIMIT = "Its test set is one patient, so nothing is known of others."
 HUB = "hf-hub:"  # before the name of a model on Hugging Face's hub, as timm has it
 HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
 
@@ -78,9 +81,10 @@ def completed(card: dict, record: dict) -> dict:
         "recipe": {name: recipe[name] for name in ("name", "source", "epochs", "lr", "batch_size", "augmentation")},
         "intended_use": "Research and teaching on slices like those of its training set. Never for a patient.",
         "limits": [
-            "Tested on this data set alone, once; on images of other scanners and hospitals it does worse.",
+            "Its test results are of one data set alone; on images of other scanners and hospitals expect worse.",
+            *[PATIENT_LIMIT] * (record.get("groups") == 1),
             *[HEALTHY_LIMIT] * (HEALTHY in card.get("classes", ())),
-            *[SPLIT_LIMIT] * (card["trained_on"]["split"] != "patient"),
+            *[SPLIT_LIMIT] * (card["trained_on"]["split"] not in BY_PATIENT and card["task"] != "findings"),
         ],
     }
 
@@ -120,7 +124,7 @@ def fetch(name: str) -> Path:
     try:
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(HUB_FILES)))
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        reason = one_line(error)
         raise DataError(f"{name}: cannot be fetched ({reason}); check the name and the network") from error
     if missing := [file for file in (CARD, WEIGHTS) if not (folder / file).is_file()]:
         raise DataError(f"{name}: holds no {' and no '.join(missing)}; it was not made by this project")

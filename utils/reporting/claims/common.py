@@ -43,7 +43,7 @@ def percent(record: dict, metric: str = "accuracy") -> str:
 def explained(text: str) -> str:
     """A text with the meaning of `OLD_FOLDS` behind it, where a run in it has that mark."""
     meaning = (
-        f"{OLD_FOLDS} on earlier folds, in which some images still resembled one in another fold; "
+        f"{OLD_FOLDS} with earlier groups of images: its folds, or what cleaning kept, are not the present ones; "
         "to be run again on the present ones."
     )
     return f"{text}\n\n{meaning}" if OLD_FOLDS in text else text

@@ -1,5 +1,6 @@
 """Sentences on what curation found in the published splits."""
 
+from datasets import catalog
 from utils.reporting.claims.common import not_run
 from utils.reporting.records import Evidence
 
@@ -12,10 +13,11 @@ def patients_on_both_sides(evidence: Evidence) -> str:
         known, there = (facts.get(f"linked test images{rest}", 0) for rest in ("", " with their patient in training"))
         if known:
             twins = facts["test images with a pixel-identical training twin"]
+            images = sum(catalog.get(found["dataset"]).counts["test"].values())
             said.append(
-                f"in `{found['dataset']}` the patient of {known:,} test images is known, and {there:,} of them have "
-                f"other slices of that patient in the training set; {twins:,} test images have a copy there, identical "
-                "in every pixel"
+                f"in `{found['dataset']}` the patient of {known:,} of the {images:,} test images is known, and "
+                f"{there:,} of these have other slices of that patient in the training set; {twins:,} test images have "
+                "a copy there, identical in every pixel"
             )
     if not said:
         return not_run("curation of a published split")

@@ -1,5 +1,6 @@
 """Sentences on several findings an image."""
 
+from utils.evaluation.baselines import NEAREST_FINDINGS
 from utils.reporting.claims.common import bullets, explained, listed, not_run
 from utils.reporting.records import Evidence
 from utils.reporting.tables.common import format_ci, is_pooled_elsewhere, tested
@@ -31,9 +32,11 @@ def findings_ranked(evidence: Evidence) -> str:
         )
     if not said:
         return not_run("several findings an image on real data")
-    return explained(
-        bullets("With 95 % intervals over patients, which are not corrected for the number of findings:", said)
+    intro = (
+        f"With 95 % intervals over patients, which are not corrected for the number of findings ({NEAREST_FINDINGS}: "
+        "the findings of the most similar training images, pixel by pixel, as a baseline):"
     )
+    return explained(bullets(intro, said))
 
 
 def _side(auc: dict) -> str:

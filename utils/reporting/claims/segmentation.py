@@ -17,14 +17,14 @@ from utils.reporting.claims.common import (
 )
 from utils.reporting.records import Evidence
 from utils.reporting.runs import FULL_SIZE
-from utils.reporting.tables.common import STEPS_AT, find_run, format_ci, mark
+from utils.reporting.tables.common import STEPS_AT, find_run, format_ci, mark, split_words
 from utils.reporting.tables.seeds import FEWEST
 from utils.reporting.tables.segmentation import gate_histories, patients_by_size, whole_run
 
 DATASET, MODEL, ENCODED = "cheng", "AttentionUNet", "MobileNetUNet"
 OF_CHENG = {"dataset": DATASET, "model": MODEL, "split": "patient", "image_size": STEPS_AT}
 WHERE = f"{MODEL}, `{DATASET}`, patient fold 0, {STEPS_AT} pixels, one seed"
-FLAT, MOSTLY = 0.01, 0.5  # a spread below the first is none; a saturated share above the second is most of a gate
+FLAT, MOSTLY = 0.01, 0.5  # a difference or spread below the first is none; a saturated share above the second, most
 
 
 def dice_loss(evidence: Evidence) -> str:
@@ -180,13 +180,22 @@ def gate_overlaps(evidence: Evidence) -> str:
             continue
         words = []
         for gate, sides in record["gates"].items():
-            value = format_ci(sides["difference"], percent=False, digits=2, sign=True)
-            shown = {1: "further open inside", -1: "further shut inside", 0: "no difference shown"}
-            words.append(f"{gate} {value}, {shown[direction(sides['difference'])]}")
-        said.append(f"`{record['id']}`{mark(record)}: {'; '.join(words)}")
+            difference, number = sides["difference"], gate.removeprefix("gate")
+            value = format_ci(difference, percent=False, digits=2, sign=True)
+            shown = {1: "further open inside", -1: "further shut inside", 0: "no difference shown"}[
+                direction(difference)
+            ]
+            same = difference["low"] is not None and max(-difference["low"], difference["high"]) < FLAT
+            words.append(f"gate {number} {'the same inside and outside' if same else f'{value}, {shown}'}")
+        run = record["run"]
+        of = f"`{run['recipe']}`, `{run['dataset']}`, {split_words(run)}, {run['image_size']} pixels"
+        said.append(f"{of}{mark(record)}: {'; '.join(words)}")
     if not said:
         return not_run("the gates' values inside and outside the tumour on real data")
-    intro = f"Mean gate value inside the true mask minus outside it, on validation images ({UNCORRECTED}):"
+    intro = (
+        f"Mean gate value inside the true mask minus outside it, on validation images (the same: less than "
+        f"{FLAT} apart; {UNCORRECTED}):"
+    )
     return explained(bullets(intro, said))
 
 

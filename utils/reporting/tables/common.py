@@ -11,6 +11,7 @@ from utils.reporting.runs import FULL_SIZE
 NONE = "–"
 BEST_PROBE = f"{PROBE} ResNet50-v2"  # of the pretrained networks at hand the largest
 OLD_FOLDS = "†"  # of a run that was split by groups and folds which have been made anew since
+CLEANED = "cleaned"  # the published folders after S0's rule
 WEIGHTS = {True: "pretrained", False: "from scratch"}
 STEPS_AT = 64  # pixels at which changes of a method are tried
 
@@ -34,10 +35,12 @@ def format_ci(entry: dict, percent: bool = True, digits: int | None = None, sign
     return f"{value} ({low} to {high})" if sign else f"{value} ({low}–{high})"
 
 
-def split_words(run: dict) -> str:
-    """The protocol of a record's run in a table's words."""
+def split_words(run: dict, beside: str = "") -> str:
+    """The protocol of a record's run in a table's words; `beside`: the one that it is compared with, named where that
+    one leaves out images which this one has."""
     if run["split"] == "patient":
-        return "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
+        folds = "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
+        return folds + ", not cleaned" * (beside == CLEANED)
     return f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
 
 

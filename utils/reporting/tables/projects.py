@@ -29,7 +29,9 @@ def _row(project: Project, evidence: Evidence) -> dict[str, str]:
         of = {"dataset": project.dataset, "model": project.model, "recipe": project.recipe, "image_size": FULL_SIZE}
         ours = find_run(evidence.records, **of, split=project.protocol), _by_patient(evidence, **of)
         same = cell(ours[0], project.metric)
-        patient = f"{cell(ours[1], project.metric)}, {split_words(ours[1]['run'])}" if ours[1] else NONE
+        if ours[1]:
+            folds = split_words(ours[1]["run"], beside=project.protocol)
+            patient = f"{cell(ours[1], project.metric)}, {folds}"
     baselines = {column: _both(evidence, project, model, *ours) for column, model in BASELINES.items()}
     return row | {"ours, same split": same, "ours, by patient": patient} | baselines
 

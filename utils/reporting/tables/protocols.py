@@ -5,11 +5,21 @@ from collections.abc import Sequence
 import pandas as pd
 
 from models import BACKBONES
-from utils.recipes.projects import PROJECTS
 from utils.recipes.published import published, published_table
+from utils.reporting.ledger.entries import obstacle
 from utils.reporting.ledger.rows import Row
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import BEST_PROBE, NONE, beside, cell, format_ci, mark, same_folds, split_words
+from utils.reporting.tables.common import (
+    BEST_PROBE,
+    CLEANED,
+    NONE,
+    beside,
+    cell,
+    format_ci,
+    mark,
+    same_folds,
+    split_words,
+)
 from utils.reporting.tables.reported import BINARY
 
 CLASSIFIED, SEGMENTED = "accuracy", "dice"
@@ -22,7 +32,8 @@ FROM_SCRATCH = "s2"  # the one project that pretrained nothing
 def reported_results(evidence: Evidence) -> pd.DataFrame:
     """A row a network and protocol that a project reported: its result, ours under the same protocol, ours by patient,
     the difference of these two, and the baselines on both, by patient on the folds of our run. A difference is taken
-    between runs of one length of training and one size of images only; "epochs, pixels" names both where they differ.
+    between runs of one length of training and one size of images only ("epochs, pixels" names both where they differ),
+    and not to a cleaned set, which lacks images that patient folds have.
     Neither a difference nor a baseline is shown of a run on earlier folds and another on the present ones.
     """
     return pd.DataFrame([_row(evidence, *key) for key in _reported()])
@@ -35,7 +46,7 @@ def not_run(evidence: Evidence) -> pd.DataFrame:
         if _ours(evidence, source, model, dataset, protocol):
             continue
         row = {"project": source.upper(), "network": model, "data set": dataset, "split": protocol}
-        rows.append(row | _why(source, model, dataset, protocol))
+        rows.append(row | _why(evidence, source, model, dataset, protocol))
     return pd.DataFrame(rows)
 
 
@@ -67,9 +78,10 @@ def _row(evidence: Evidence, source: str, model: str, dataset: str, protocol: st
     same, patient = _both(evidence, source, model, dataset, protocol)
     row = {"project": source.upper(), "network": model, "data set": dataset, "split": protocol, "metric": metric}
     row |= {"reported %": f"{100 * reported[metric]:.1f}", "ours, same split %": cell(same, metric)}
-    by_patient = f"{cell(patient, metric)}, {split_words(patient['run'])}" if patient else NONE
+    by_patient = f"{cell(patient, metric)}, {split_words(patient['run'], beside=protocol)}" if patient else NONE
     lengths = list(dict.fromkeys(_length(record) for record in (same, patient) if record))
     comparable = same and patient and same is not patient and len(lengths) == 1 and same_folds(same, patient)
+    comparable = comparable and protocol != CLEANED
     row |= {"ours, by patient %": by_patient, "difference, points": NONE, "epochs, pixels": " / ".join(lengths) or NONE}
     if comparable:
         values = [record["metrics"][metric]["value"] for record in (patient, same)]
@@ -127,8 +139,7 @@ def _largest(records: Sequence[dict], model: str, dataset: str, **wanted: object
     return max(found, key=lambda r: (r["run"]["image_size"], -r["run"]["seed"]), default=None)
 
 
-def _why(source: str, model: str, dataset: str, protocol: str) -> dict[str, str]:
-    reason = next(project.missing for project in PROJECTS if project.source == source) or "not run yet"
+def _why(evidence: Evidence, source: str, model: str, dataset: str, protocol: str) -> dict[str, str]:
     if protocol == FOLDS_OF_CLEANED:
         return {"why": "no split here draws its folds without regard to patients", "command": NONE}
     pretrained = source != FROM_SCRATCH and model in BACKBONES
@@ -137,4 +148,4 @@ def _why(source: str, model: str, dataset: str, protocol: str) -> dict[str, str]
     run |= {"n_filters": 16} if dataset.startswith("brats") else {}
     run = {name: value for name, value in run.items() if (name, value) != ("target", "label")}
     row = Row(group="", run=run, epochs=LONGER * protocol.endswith(EPOCHS))
-    return {"why": reason, "command": f"`python {' '.join(row.command())}`"}
+    return {"why": obstacle(row, evidence.records), "command": f"`python {' '.join(row.command())}`"}
