@@ -13,7 +13,7 @@ from store_copies import copied
 from torch.utils.data import DataLoader
 
 from datasets.catalog import DataError
-from datasets.store.images import ImageDataset, read_masks
+from datasets.store.images import ImageDataset, read_masks, scaled
 from datasets.store.index import read_manifest, require
 
 
@@ -44,6 +44,11 @@ def test_a_mask_s_pixel_belongs_to_what_covers_half_of_it(roots, in_memory):
     wanted = stored[row].reshape(3, 32, 2, 32, 2).mean(axis=(2, 4)) >= 0.5
     small = ImageDataset("phantom", [row], image_size=32, masks=True, in_memory=in_memory)[0]["mask"]
     assert np.array_equal(small.numpy().astype(bool), wanted) and wanted.any()
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16])
+def test_grey_values_of_8_and_16_bits_lie_between_0_and_1(kind):
+    assert scaled(torch.tensor([0, torch.iinfo(kind).max], dtype=kind)).tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("size", [32, 64, 100])

@@ -10,6 +10,7 @@ from findings_scores import predictions
 
 from datasets.store.index import read_manifest
 from models import build_backbone
+from utils.evaluation.baselines import NEAREST_FINDINGS
 from utils.evaluation.findings import evaluate_findings, findings_table, thresholds_for
 from utils.evaluation.predict import predict
 from utils.recipes import get_recipe
@@ -101,6 +102,10 @@ def test_a_finding_is_ranked_better_only_where_its_interval_says_so(put, tmp_pat
     said = claims.findings_ranked(evidence)
     assert "better than a random order for good one, worse for poor; for 2 of 4 findings no difference" in said
     assert "100 images of 7 patients" in said and "random order reaches 0.100" in said
+    nearest = run.baseline(NEAREST_FINDINGS)
+    assert nearest.task == "findings" and nearest.id == "chest-xray14.published.25-NN.none-findings.seed0"
+    evidence = put(nearest, pd.DataFrame({"path": ["a"], "group": ["p"]}), per_class=per_class, images=9, groups=7)
+    assert "- 25-NN on `chest-xray14`" in claims.findings_ranked(evidence)
     assert (
         claims.findings_ranked(load_evidence(tmp_path / "empty"))
         == "*Several findings an image on real data: not run yet.*"

@@ -126,6 +126,21 @@ def test_every_reported_result_is_shown_or_named_with_its_command():
         assert overrides(read_parameters(REPO / notebook), pairs), "the chapter knows all its parameters"
 
 
+def test_why_a_network_was_not_run_is_said_of_itself_not_of_its_project():
+    missing = BLOCKS["not_run"](load_evidence(REPO / "saved_metrics")).set_index(["project", "network"]).why
+    assert missing["S0", "Swin-B"] == "ImageNet weights of Swin-B were not at hand"
+    assert missing["S0", "MobileNetV2"] == "computing time", "its weights were"
+    assert set(missing["S1"]) == {"the files of `remind` were not at hand"}
+
+
+def test_a_cleaned_set_is_not_subtracted_from_one_that_has_more_images():
+    evidence = load_evidence(REPO / "saved_metrics")
+    shown = BLOCKS["reported"](evidence).set_index(["project", "split"])
+    row = shown.loc[[("S0", "cleaned")]].iloc[0]
+    assert row["difference, points"] == "–" and row["ours, by patient %"].endswith("patient, all folds, not cleaned")
+    assert ", not cleaned" not in shown.loc[[("S2", "published")]].iloc[0]["ours, by patient %"]
+
+
 def test_what_is_lost_by_patient_is_the_difference_of_the_two():
     shown = BLOCKS["reported"](load_evidence(REPO / "saved_metrics"))
     row = shown[(shown.network == "CustomCNN") & (shown.project == "S2")].iloc[0]

@@ -200,5 +200,9 @@ def outline_against_best(evidence: Evidence) -> str:
         f"{best['run']['image_size']} pixels), {percent(best)}; {text}"
         for (record, best, _), text in zip(compared, texts, strict=True)
     ]
-    first = "Named from the outline (128 pixels), against the best plain classifier, image by image, one seed each"
+    sides = sorted({record["run"]["image_size"] for record, _, _ in compared})
+    first = (
+        f"Named from the outline ({listed(map(str, sides))} pixels), against the best plain classifier, which sees "
+        f"larger images and trains all of its layers, image by image, one seed each"
+    )
     return explained(bullets(f"{first} ({TEST}):", said))
