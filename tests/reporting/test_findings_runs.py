@@ -98,14 +98,18 @@ def test_a_finding_is_ranked_better_only_where_its_interval_says_so(put, tmp_pat
     per_class = {
         name: {"auc": {"value": low, "low": low, "high": high}, "images": 10} for name, (low, high) in limits.items()
     }
-    evidence = put(run, pd.DataFrame({"path": ["a"], "group": ["p"]}), per_class=per_class, images=100, groups=7)
+    area = {"value": 0.6, "low": 0.5, "high": 0.7}
+    of = {"per_class": per_class, "groups": 7, "metrics": {"macro_auc": area, "macro_average_precision": area}}
+    nobody = pd.DataFrame({"path": ["a"], "group": ["p"]})
+    evidence = put(run, nobody, images=100, **of)
     said = claims.findings_ranked(evidence)
     assert "better than a random order for good one, worse for poor; for 2 of 4 findings no difference" in said
     assert "100 images of 7 patients" in said and "random order reaches 0.100" in said
     nearest = run.baseline(NEAREST_FINDINGS)
     assert nearest.task == "findings" and nearest.id == "chest-xray14.published.25-NN.none-findings.seed0"
-    evidence = put(nearest, pd.DataFrame({"path": ["a"], "group": ["p"]}), per_class=per_class, images=9, groups=7)
-    assert "- 25-NN on `chest-xray14`" in claims.findings_ranked(evidence)
+    evidence = put(nearest, nobody, images=9, recipe=None, **of)
+    assert "- 25-NN on `chest-xray14`" in (said := claims.findings_ranked(evidence))
+    assert said.count("that of 25-NN overlap") == 1, "of the network alone"
     assert (
         claims.findings_ranked(load_evidence(tmp_path / "empty"))
         == "*Several findings an image on real data: not run yet.*"

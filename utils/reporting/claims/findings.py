@@ -1,9 +1,11 @@
 """Sentences on several findings an image."""
 
+from collections.abc import Sequence
+
 from utils.evaluation.baselines import NEAREST_FINDINGS
-from utils.reporting.claims.common import bullets, explained, listed, not_run
+from utils.reporting.claims.common import apart, bullets, explained, listed, not_run
 from utils.reporting.records import Evidence
-from utils.reporting.tables.common import format_ci, is_pooled_elsewhere, tested
+from utils.reporting.tables.common import find_run, format_ci, is_pooled_elsewhere, tested
 
 CHANCE = 0.5  # the AUC of a random order
 
@@ -28,7 +30,7 @@ def findings_ranked(evidence: Evidence) -> str:
             f"{run['model']} on `{run['dataset']}` ({tested(record)}, {images} of {patients}): mean AUC {mean}. The "
             f"ranking is better than a random order for {listed(names['above'])}{worse}; for {len(names['open'])} of "
             f"{len(shares)} findings no difference is shown. Mean average precision {precise}, where a random order "
-            f"reaches {sum(shares) / len(shares):.3f}"
+            f"reaches {sum(shares) / len(shares):.3f}{_beside_nearest(records, record)}"
         )
     if not said:
         return not_run("several findings an image on real data")
@@ -37,6 +39,19 @@ def findings_ranked(evidence: Evidence) -> str:
         "the findings of the most similar training images, pixel by pixel, as a baseline):"
     )
     return explained(bullets(intro, said))
+
+
+def _beside_nearest(records: Sequence[dict], record: dict) -> str:
+    """Whether the mean AUC of a network is told apart from that of the baseline on the same images."""
+    alike = {name: record["run"][name] for name in ("dataset", "split", "fold", "test_on", "target")}
+    nearest = find_run(records, **alike, model=NEAREST_FINDINGS)
+    if not nearest or nearest is record or record["run"]["model"] == NEAREST_FINDINGS:
+        return ""
+    areas = [found["metrics"]["macro_auc"] for found in (record, nearest)]
+    if any(area["low"] is None for area in areas):
+        return ""
+    there = apart(*areas)
+    return f". The intervals of its mean AUC and that of {NEAREST_FINDINGS} {'do not overlap' if there else 'overlap'}"
 
 
 def _side(auc: dict) -> str:
