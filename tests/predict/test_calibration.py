@@ -215,7 +215,7 @@ def test_the_sentence_counts_the_models_that_flag_a_kind_of_image():
     text = evidence.summary(found)
     assert (
         "How many of 2 models" in text
-        and "noise 2, other 1" in text
+        and "noise: 2; other: 1." in text
         and "the median of these models flags 6 %" in text
         and text.endswith("and the worst 8 %.")
     )
@@ -223,7 +223,7 @@ def test_the_sentence_counts_the_models_that_flag_a_kind_of_image():
     assert [text.get_text() for text in axis.texts] == ["4", "100", "20", "8", "95", "96"]
     fewer = [*found, record("d.s.m.r.3", test=0.05, noise=0.99), record("d.s.m.r.4", test=0.02)]
     assert "How many of 3 models" in (text := evidence.summary(fewer)), "the fourth was measured on none"
-    assert "noise 3, other 1 of 2 measured" in text and "the median of these models flags 5 %" in text
+    assert "noise: 3; other: 1 of 2 measured" in text and "the median of these models flags 5 %" in text
     assert text.endswith("`d.s.m.r.4`, measured on its own test set alone, flags 2 % of it.")
 
 

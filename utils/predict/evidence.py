@@ -127,7 +127,7 @@ def summary(found: list[dict] | None = None) -> str:
     measured = [record["familiarity"]["strangers"] for record in found]
     caught = {kind: [entry[kind]["value"] >= ALWAYS for entry in measured if kind in entry] for kind in kinds}
     said = [
-        f"{_images_of(kind)} {sum(who)}{f' of {len(who)} measured' * (len(who) < len(found))}"
+        f"{_images_of(kind)}: {sum(who)}{f' of {len(who)} measured' * (len(who) < len(found))}"
         for kind, who in sorted(caught.items(), key=lambda item: -sum(item[1]))
     ]
     alarms = {record["model"]: 100 * record["familiarity"]["test"]["value"] for record in everything}
@@ -138,7 +138,7 @@ def summary(found: list[dict] | None = None) -> str:
     )
     return (
         f"How many of {len(found)} models flag at least {100 * ALWAYS:.0f} % of the images of a kind that they were "
-        f"not trained on: {', '.join(said)}. On its own test set, where every flag is a false alarm, the median of "
+        f"not trained on? {'; '.join(said)}. On its own test set, where every flag is a false alarm, the median of "
         f"these models flags {np.median(of_these):.0f} % of the images, and the worst {max(of_these):.0f} %.{apart}"
     )
 
