@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -15,6 +16,7 @@ from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils import export as module
 from utils.export import AGREES, differences, export, main, run
 from utils.predict.model import SavedModel
+from utils.reporting.runs import Run
 
 OURS = ("CustomCNN", "MultiTaskUNet", "AttentionUNet")
 
@@ -74,3 +76,11 @@ def test_the_command_of_the_8_bit_record_starts_from_anywhere(tmp_path):
     script = REPO / "benchmarks/onnx_int8.py"
     ran = subprocess.run([sys.executable, script, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0 and "8-bit" in ran.stdout, ran.stderr
+
+
+def test_8_bits_of_a_model_that_was_tested_on_another_set_are_refused(monkeypatch, tmp_path):
+    run_of = Run(dataset="phantom", split="external", test_on="navoneel")
+    monkeypatch.setattr(module, "evidence_of", lambda model: (run_of, {}, tmp_path))
+    model = SimpleNamespace(name="model", classes=("glioma", "notumor"), findings=False)
+    with pytest.raises(DataError, match="model: tested on 'navoneel', another set than its own; leave --int8 out"):
+        module.eight_bits(model, tmp_path / "model.onnx")

@@ -3,17 +3,19 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from saved_model import save_model
 from small_training import run_fit
 
-from datasets.catalog import REPO, DataError
+from datasets.catalog import HEALTHY, REPO, DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 from utils.evaluation.calibration import calibrated, calibration_error, fit_temperature
 from utils.evaluation.classification import evaluate, prediction_table
+from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import predict
 from utils.predict import calibrate as command
 from utils.predict import evidence, strangers
@@ -107,6 +109,27 @@ def test_a_model_is_calibrated_on_its_validation_images(trained, capsys):
     assert record["command"] == f"python -m utils.predict.calibrate {trained.name}"
     entry = record["familiarity"]["strangers"]["white noise"]
     assert entry["low"] <= entry["value"] <= entry["high"] and entry["images"] == strangers.NOISE
+
+
+def test_what_calibration_gives_on_the_test_set_is_asked_of_the_network_and_counted_by_groups(trained, roots, capsys):
+    def calibration() -> dict:
+        assert command.main([trained.name]) == 0
+        return json.loads(capsys.readouterr().out)["calibration"]
+
+    found, path = calibration(), roots / "saved_metrics/classification/phantom" / trained.name / "predictions.csv.gz"
+    table, kept = pd.read_csv(path, dtype={"group": str}), path.read_bytes()
+    model = SavedModel(trained.folder)
+    place = {name: row for row, name in enumerate(read_manifest("phantom").path)}
+    test = ImageDataset("phantom", table.path.map(place).to_numpy(), image_size=64)
+    after = model.calibrated(model.predict(test.batch(range(len(test)))["image"]).probabilities)
+    fine = table.label.eq(HEALTHY).to_numpy()
+    passed = 1 - after[fine, model.healthy] < model.threshold
+    by_group = mean_interval(passed, table.group[fine])
+    assert found["at_threshold_on_test"]["specificity"] == by_group | {"images": int(fine.sum())}
+    probabilities = [name for name in table if name.startswith("p_")]
+    table.assign(**dict.fromkeys(probabilities, 0.25)).to_csv(path, index=False)
+    assert calibration() == found, "the rounded table decides nothing"
+    path.write_bytes(kept)
 
 
 def test_other_images_than_those_of_its_validation_are_refused(trained, roots, tmp_path, capsys):

@@ -45,6 +45,8 @@ def train(watched, folder, **changes):
 
 
 def test_every_epoch_leaves_statistics_and_maps(watched, tmp_path):
+    (tmp_path / "a/gates").mkdir(parents=True)
+    np.savez_compressed(tmp_path / "a/gates/epoch-0007.npz", gate1=np.zeros(1))  # of an earlier, longer training
     _, watch, trained = train(watched, tmp_path / "a")
     for gate, side in enumerate((4, 8, 16, 32), start=1):
         assert trained.history[f"gate{gate}_spread"].between(0.01, 0.5).all()
