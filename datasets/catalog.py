@@ -223,3 +223,9 @@ def data_root() -> Path:
 def dataset_dir(name: str) -> Path:
     """Folder of data set `name`, whether or not it exists yet."""
     return data_root() / lookup(CATALOG, name, "data set").name
+
+
+def require_masks(name: str) -> None:
+    """Raise `DataError` unless data set `name` has masks that `download.py --masks-from` can carry to another."""
+    if not get(name).mask_channels:
+        raise DataError(f"--masks-from {name}: '{name}' has no masks; 'cheng' has")

@@ -132,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if fault := _usage_fault(args):
             parser.error(fault)
+        if args.masks_from:
+            catalog.require_masks(args.masks_from)  # before images are packed
         from datasets.intake import existing, prepare
 
         if args.check:

@@ -14,6 +14,7 @@ from datasets.curation.duplicates import s0_cleaning
 from datasets.curation.links import REFERENCE, names_patients, overlap
 from datasets.curation.split_table import curate, facts
 from datasets.curation.thumbnails import look
+from datasets.reading import read_json
 from datasets.splitting import overlap_file
 from datasets.store import index, manifest, summary
 
@@ -55,7 +56,7 @@ def curate_sets(names: Sequence[str], to_write: bool) -> int:
     Returns the exit code.
     """
     path = index.SPLITS / "facts.json"
-    known = json.loads(path.read_text()) if path.is_file() else {}
+    known = read_json(path, "restore it from git") if path.is_file() else {}
     try:
         linked = [name for name in names if name != REFERENCE and not names_patients(name)]
         linked = [] if any(get(name).layout == "own" for name in names) else linked

@@ -52,7 +52,7 @@ def carry(name: str, source: str) -> Path:
     Raises:
         DataError: one of the sets is not here or without its publisher's files, has no masks, or is not linked.
     """
-    _require_masks(source)
+    catalog.require_masks(source)
     home, slices_home = index.require(name), index.require(source)
     table = _links(name, source)
     raw, slices_raw = (_require_raw(of) for of in (name, source))
@@ -131,11 +131,6 @@ def _places(ends: tuple[int, int], of: int, length: int, size: int) -> np.ndarra
 def _dice(a: np.ndarray, b: np.ndarray) -> float:
     total = int(a.sum()) + int(b.sum())
     return 2 * int((a & b).sum()) / total if total else 1.0
-
-
-def _require_masks(source: str) -> None:
-    if not catalog.get(source).mask_channels:
-        raise DataError(f"--masks-from {source}: '{source}' has no masks; 'cheng' has")
 
 
 def _links(name: str, source: str) -> pd.DataFrame:

@@ -165,6 +165,7 @@ def test_what_is_missing_is_named_with_what_to_do(linked, capsys):
 
     assert "no table in" in error("cheng", "--masks-from", "cheng")
     assert "has no masks; 'cheng' has" in error("cheng", "--masks-from", NAME)
+    assert "has no masks; 'cheng' has" in error("br35h", "--masks-from", NAME), "before anything of it is asked for"
     (catalog.dataset_dir(NAME) / "raw").rename(catalog.dataset_dir(NAME) / "elsewhere")
     assert "the publisher's files are needed" in error(NAME, "--masks-from", "cheng")
     (catalog.dataset_dir(NAME) / "elsewhere").rename(catalog.dataset_dir(NAME) / "raw")
