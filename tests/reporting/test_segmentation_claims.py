@@ -13,7 +13,7 @@ from utils.reporting.records import (
     Evidence,
 )
 from utils.reporting.runs import Run
-from utils.reporting.tables.segmentation import three_unets
+from utils.reporting.tables.segmentation import dice_by_patient, three_unets
 
 
 def masks(dice: np.ndarray, size: np.ndarray) -> pd.DataFrame:
@@ -164,3 +164,13 @@ def test_networks_are_compared_on_one_budget_and_the_same_folds():
     assert list(three_unets([classic, record("ImprovedUNet", 10), attention])) == ["ClassicUNet", "AttentionUNet"]
     assert list(three_unets([record("ClassicUNet", 10), record("ImprovedUNet", 50, old_folds=True)])) == ["ClassicUNet"]
     assert three_unets([]) == {}
+
+
+def test_a_network_that_may_be_pretrained_stands_there_with_its_start_and_seed(put_segmenter):
+    encoded = {"model": "MobileNetUNet", "image_size": 128, "n_filters": 8}
+    put_segmenter(masks(0.7 + NOISE, SIZE), **encoded, recipe="onecycle", pretrained=True, seed=1)
+    put_segmenter(masks(0.6 + NOISE, SIZE), **encoded, recipe="onecycle", pretrained=False, seed=2)
+    evidence = put_segmenter(masks(0.5 + NOISE, SIZE), recipe="ours", image_size=128)
+    shown = dice_by_patient(evidence.segmentation)
+    started = dict(zip(shown.recipe, shown.seed, strict=True))
+    assert started == {"onecycle, pretrained": 1, "onecycle, from scratch": 2, "ours": 0}

@@ -12,6 +12,7 @@ from utils.reporting.records import Evidence
 from utils.reporting.tables.common import (
     NONE,
     STEPS_AT,
+    WEIGHTS,
     cell,
     find_run,
     format_ci,
@@ -96,7 +97,8 @@ def dice_by_patient(records: Sequence[dict]) -> pd.DataFrame:
                 "data set": run["dataset"] + (", middle slices" if run.get("selection") == "middle" else ""),
                 "tested": tested(record),
                 "model": run["model"],
-                "recipe": run["recipe"] if training else NONE,
+                "recipe": _recipe_words(run) if training else NONE,
+                "seed": run["seed"] if training else NONE,
                 "pixels": run["image_size"],
                 "epochs": training["epochs"] if training else NONE,
                 "Dice %": cell(record, "dice"),
@@ -108,6 +110,11 @@ def dice_by_patient(records: Sequence[dict]) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows)
+
+
+def _recipe_words(run: dict) -> str:
+    """The recipe, and of a network that may be pretrained its initial weights."""
+    return run["recipe"] if run["pretrained"] is None else f"{run['recipe']}, {WEIGHTS[run['pretrained']]}"
 
 
 def regions(records: Sequence[dict]) -> pd.DataFrame:
@@ -169,7 +176,8 @@ def recipe_steps(records: Sequence[dict], dataset: str = "cheng") -> pd.DataFram
         recipe = record["recipe"]
         rows.append(
             {
-                "recipe": record["run"]["recipe"],
+                "recipe": _recipe_words(record["run"]),
+                "seed": record["run"]["seed"],
                 "model": record["run"]["model"],
                 "loss": recipe["loss"],
                 "optimiser": recipe["optimizer"],
