@@ -224,6 +224,11 @@ def _external_test(name: str, test_on: str, target: str) -> tuple[np.ndarray, np
     return rows, groups_of(test_on, manifest)[rows]
 
 
+def copies_file(name: str) -> str:
+    """Path under `splits/` of the list of copies in two folds of data set `name`."""
+    return f"copies/{name}.csv"
+
+
 def overlap_file(a: str, b: str) -> str:
     """Path under `splits/` of the table of images that two sets share; the order of the two does not matter."""
     return f"overlap/{'+'.join(sorted((a, b)))}.csv"

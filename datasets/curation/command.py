@@ -15,7 +15,7 @@ from datasets.curation.links import REFERENCE, names_patients, overlap
 from datasets.curation.split_table import curate, facts
 from datasets.curation.thumbnails import look
 from datasets.reading import read_json
-from datasets.splitting import overlap_file
+from datasets.splitting import copies_file, overlap_file
 from datasets.store import index, manifest, summary
 
 
@@ -84,9 +84,9 @@ def curate_sets(names: Sequence[str], to_write: bool) -> int:
                     write(tables[name][["path"]].drop(index=s0_cleaning(images[name])), f"s0/{name}.csv")
             missed = copies.copy_pairs(images[name], tables[name])
             if to_write and len(missed):
-                write(missed, copies.copies_file(name))
+                write(missed, copies_file(name))
             elif to_write:
-                (index.SPLITS / copies.copies_file(name)).unlink(missing_ok=True)  # of folds made before
+                (index.SPLITS / copies_file(name)).unlink(missing_ok=True)  # of folds made before
             known[name] = facts(images[name], tables[name], alike[name]) | copies.copy_facts(missed)
             for protocol in _protocols(name, published):
                 share = neighbours.accuracy(images[name], tables[name], protocol)

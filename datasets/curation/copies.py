@@ -16,11 +16,6 @@ COPIED_PAIRS = f"pairs of copies in two folds (correlation {COPY_CORRELATION})"
 LEFT = f"left in an external test, with a copy in the other set (correlation {COPY_CORRELATION})"
 
 
-def copies_file(name: str) -> str:
-    """Path under `splits/` of the list of copies in two folds of data set `name`."""
-    return f"copies/{name}.csv"
-
-
 def copy_pairs(images: Thumbnails, table: pd.DataFrame) -> pd.DataFrame:
     """Copies that lie in two folds, a row a pair with `COLUMNS`, in manifest order.
 

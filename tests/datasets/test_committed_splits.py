@@ -13,7 +13,7 @@ from datasets.catalog import CATALOG, REPO
 from datasets.curation import __main__, command, copies, duplicates, split_table
 from datasets.curation.split_table import curate
 from datasets.curation.thumbnails import join, look
-from datasets.splitting import FOLDS, grouped_folds, overlap_file
+from datasets.splitting import FOLDS, copies_file, grouped_folds, overlap_file
 from datasets.store import index
 from datasets.store.index import SPLITS, read_manifest
 
@@ -125,7 +125,7 @@ def test_curating_again_keeps_the_folds_of_groups_that_did_not_change():
 
 
 def test_the_listed_copies_lie_in_two_folds_and_show_no_tumour():
-    listed = pd.read_csv(SPLITS / copies.copies_file("brain-tumor-mri"), dtype=str)
+    listed = pd.read_csv(SPLITS / copies_file("brain-tumor-mri"), dtype=str)
     table = pd.read_csv(SPLITS / "brain-tumor-mri.csv", dtype=str).set_index("path").loc
     assert list(listed.columns) == copies.COLUMNS and not listed.duplicated().any()
     for path, fold in (("path", "fold"), ("copy_path", "copy_fold")):
@@ -197,7 +197,7 @@ def test_an_image_that_an_external_test_leaves_is_counted_unless_it_is_shared(ch
 
 def test_the_command_writes_the_list_and_takes_an_old_one_away(roots, tmp_path, monkeypatch):
     monkeypatch.setattr(index, "SPLITS", tmp_path)
-    path = tmp_path / copies.copies_file("phantom")
+    path = tmp_path / copies_file("phantom")
     with monkeypatch.context() as patch:
         patch.setattr(
             command, "curate", lambda *given, **how: curate(*given, **how).assign(fold=lambda t: t.index % FOLDS)
@@ -216,7 +216,7 @@ def test_the_images_give_the_committed_list_of_copies(name, real_sets, monkeypat
     monkeypatch.setenv("BRAIN_MRI_DATA", str(real_sets))
     images = look(name)
     table = pd.read_csv(SPLITS / f"{name}.csv", dtype=str).set_index("path").loc[images.table.path].reset_index()
-    found, path = copies.copy_pairs(images, table), SPLITS / copies.copies_file(name)
+    found, path = copies.copy_pairs(images, table), SPLITS / copies_file(name)
     assert found.to_csv(index=False) == (path.read_text() if path.is_file() else f"{','.join(copies.COLUMNS)}\n")
     if name == "brain-tumor-mri":
         same = duplicates.identical_pairs(table.group)

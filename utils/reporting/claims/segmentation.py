@@ -105,7 +105,7 @@ def encoder_weights(evidence: Evidence) -> str:
         return not_run(f"{ENCODED} from pretrained and from random weights, {FEWEST} seeds each")
     both = [[runs[name][seed] for seed in seeds] for name in starts]
     epochs = sorted({record["training"]["epochs"] for records in both for record in records})
-    dice = [[f"{100 * record['metrics']['dice']['value']:.1f}" for record in records] for records in both]
+    dice = [[f"{100 * record['metrics']['dice']['value']:.1f}{mark(record)}" for record in records] for records in both]
     said = [f"{', '.join(values)} % from {name} weights" for name, values in zip(starts, dice, strict=True)]
     return explained(
         f"{ENCODED} on `{DATASET}`, patient fold 0, {FULL_SIZE} pixels, {listed(map(str, epochs))} epochs, seeds "

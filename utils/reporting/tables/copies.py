@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from datasets.catalog import HEALTHY
-from datasets.curation.copies import copies_file
 from datasets.reading import read_table
+from datasets.splitting import copies_file
 from datasets.store import index
 from utils.evaluation.intervals import grouped_bootstrap_ci
 from utils.reporting.records import Evidence
