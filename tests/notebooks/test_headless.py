@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,9 +26,12 @@ def command(*arguments: object) -> list[str]:
 def run(tmp_path: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
     """Run headless in `tmp_path`, with its output root there."""
     env = os.environ | {"BRAIN_MRI_OUTPUT": str(tmp_path)} | environment
-    return subprocess.run(
+    done = subprocess.run(
         command(*arguments), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
     )
+    # A kernel that closes its sockets may end in this line, after all is done (github.com/zeromq/libzmq/issues/2343).
+    done.stderr = re.sub(r"Assertion failed: pfd\.revents & POLLIN \(src/signaler\.cpp:\d+\)\n", "", done.stderr)
+    return done
 
 
 def executed(tmp_path: Path) -> nbformat.NotebookNode:
@@ -246,7 +250,8 @@ def test_an_output_that_cannot_be_written_is_said(tmp_path):
 
 
 def test_an_output_folder_that_was_removed_meanwhile_is_no_full_disk(tmp_path):
-    path = small_notebook(tmp_path / "small.ipynb", f"import shutil\nshutil.rmtree({str(tmp_path / 'runs')!r})", "1")
+    gone = f"import shutil, time\ntime.sleep(1)\nshutil.rmtree({str(tmp_path / 'runs')!r})"  # nothing is written now
+    path = small_notebook(tmp_path / "small.ipynb", gone, "1")
     result = run(tmp_path, path)
     assert result.returncode == 1
     assert "its folder was removed meanwhile" in result.stderr and "space" not in result.stderr
