@@ -11,8 +11,8 @@ from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
 from utils.evaluation.baselines import BASELINES, NEAREST_FINDINGS, NEAREST_MASK, PIXELS
+from utils.training.loading import SEEDS
 
-SEEDS = 2**32  # numpy takes as many
 NO_RECIPE = "none"
 FULL_SIZE = 128  # pixels of S2's input; smaller runs are tries and answer no published number
 # Task → the metrics on the cards of its weights, the main one first. A run's evidence lies in the folder of its task.

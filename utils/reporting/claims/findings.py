@@ -45,7 +45,7 @@ def _beside_nearest(records: Sequence[dict], record: dict) -> str:
     """Whether the mean AUC of a network is told apart from that of the baseline on the same images."""
     alike = {name: record["run"][name] for name in ("dataset", "split", "fold", "test_on", "target")}
     nearest = find_run(records, **alike, model=NEAREST_FINDINGS)
-    if not nearest or nearest is record or record["run"]["model"] == NEAREST_FINDINGS:
+    if not nearest or nearest is record:
         return ""
     areas = [found["metrics"]["macro_auc"] for found in (record, nearest)]
     if any(area["low"] is None for area in areas):

@@ -203,6 +203,6 @@ def outline_against_best(evidence: Evidence) -> str:
     sides = sorted({record["run"]["image_size"] for record, _, _ in compared})
     first = (
         f"Named from the outline ({listed(map(str, sides))} pixels), against the best plain classifier, which sees "
-        f"larger images and trains all of its layers, image by image, one seed each"
+        "larger images and trains all of its layers, image by image, one seed each"
     )
     return explained(bullets(f"{first} ({TEST}):", said))

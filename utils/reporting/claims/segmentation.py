@@ -90,7 +90,7 @@ def pretrained_encoder(evidence: Evidence) -> str:
 
 
 def encoder_weights(evidence: Evidence) -> str:
-    """What ImageNet's weights contribute to that U-Net: the same training from random ones, seed by seed."""
+    """What ImageNet's weights contribute to that U-Net, seed by seed, each start trained in the way that suits it."""
     of = {"dataset": DATASET, "model": ENCODED, "split": "patient", "fold": 0, "image_size": FULL_SIZE}
     starts = {
         "pretrained": {"recipe": "onecycle", "pretrained": True},
