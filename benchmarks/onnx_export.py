@@ -16,7 +16,7 @@ from datasets.store.inputs import MINMAX, UNIT, Preparation
 from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.export import AGREES, Exported, differences, example_pixels, latency, write
 from utils.files import write_atomically
-from utils.reporting.runs import output_root
+from utils.run import output_root
 from utils.training.environment import hardware, versions
 from utils.training.outlining import Outlining
 from utils.training.tasks import Classification, MultiTask, Segmentation

@@ -24,7 +24,7 @@ from PIL import Image
 
 from datasets.catalog import REPO, get
 from utils.files import write_atomically
-from utils.reporting.records import git_revision, hardware
+from utils.report.records import git_revision, hardware
 
 DISTINCT = 64
 PER_PATIENT = 4

@@ -107,10 +107,10 @@ def _given(args: argparse.Namespace) -> "Given | None":
 
 
 def _report(name: str, archive: Path | None) -> int:
-    from datasets import workplace
+    from datasets import data_folder
     from datasets.store import check
 
-    with workplace.disk_errors(catalog.dataset_dir(name)):
+    with data_folder.disk_errors(catalog.dataset_dir(name)):
         notes, problems = check.check(name, archive)
     for note in notes:
         print(note)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import building, catalog, workplace
+from datasets import building, catalog, data_folder
 from datasets.building import bar, counted, quiet, since
 from datasets.catalog import DataError, Dataset
 from datasets.reading import one_line, read_json
@@ -53,12 +53,12 @@ def prepare(
     dataset, home = catalog.lookup(catalog.CATALOG, name, "data set"), catalog.dataset_dir(name)
     archive = _given(archive) if dataset.layout == "own" else existing(archive)
     wanted = {"size": size, "crop": crop, "seed": seed, "bits": bits, "channels": list(channels) or None}
-    work = workplace.work_of(home)
-    with workplace.disk_errors(home):
+    work = data_folder.work_of(home)
+    with data_folder.disk_errors(home):
         source = _source(dataset, archive) if archive else None
         if not replace and _is_there(dataset, home, wanted, source) and not work.exists():
             return home
-        with workplace.locked(home), workplace.workplace(work):
+        with data_folder.locked(home), data_folder.working_folder(work):
             if not replace and _is_there(dataset, home, wanted, source, say=False):
                 return home
             stored = manifest.read_log(home) or {}
@@ -74,7 +74,7 @@ def prepare(
                     dataset = own.facts(dataset, raw, channels or (stored.get("channels", ()) if kept else ()))
                 building.build(dataset, raw, work, how, workers)
             log = json.loads((work / "log.json").read_text(encoding="utf-8"))
-            workplace.publish(work, home)
+            data_folder.publish(work, home)
     if "partial" in log:
         print(f"note: {name} is a part of it, {log['partial']} images: the committed splits refuse it", file=sys.stderr)
     print(f"{name}: {log['images']} images of {size}×{size} written to {home}")
@@ -183,7 +183,7 @@ def _unpack(
     if raw := _kept_raw(work, source):
         print(f"{dataset.name}: {source['name']} was unpacked before; going on from there")
         return raw
-    workplace.clean(work, keep=("download",))
+    data_folder.clean(work, keep=("download",))
     left_out, notes = [], []
     if isinstance(archive, own.Given):
         fetch.require_space(work.parent, source["bytes"])

@@ -42,7 +42,7 @@ def level(image: np.ndarray) -> np.ndarray:
     """Remove from a grey image H×W what reveals its source and shows no anatomy.
 
     The background becomes 0, the head's grey values are spread evenly, and a 5×5 blur hides sharpness and JPEG
-    blocks. `utils/analysis/shortcuts.py` measures what is left of the source.
+    blocks. `utils/evaluation/shortcuts.py` measures what is left of the source.
     """
     smooth = cv2.GaussianBlur(np.ascontiguousarray(image), (5, 5), 0)
     inside = head_mask(smooth)

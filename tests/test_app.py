@@ -21,7 +21,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from utils.app import main
 from utils.predict.page import LOOPBACK, PORT, make_server
-from utils.reporting.weights import NOTE
+from utils.report.weights import NOTE
 
 
 @pytest.fixture

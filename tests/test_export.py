@@ -16,7 +16,7 @@ from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils import export as module
 from utils.export import AGREES, differences, export, main, run
 from utils.predict.model import SavedModel
-from utils.reporting.runs import Run
+from utils.run import Run
 
 OURS = ("CustomCNN", "MultiTaskUNet", "AttentionUNet")
 

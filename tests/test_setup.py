@@ -115,8 +115,8 @@ def test_what_the_makefile_runs_exists():
         "utils.app",
         "utils.headless",
         "utils.chapters",
-        "utils.reporting.readme",
-        "utils.reporting.ledger",
+        "utils.report.readme",
+        "utils.report.ledger",
         "models.backbones",
     } == modules
     assert not [name for name in modules if importlib.util.find_spec(name) is None]
@@ -131,7 +131,7 @@ def test_every_target_of_the_makefile_is_listed_with_help():
     assert sorted(phony.split()) == sorted(explained)
     recipes = re.findall(r"^([a-z]+):[^\n]*\n((?:\t.*\n)+)", text, re.MULTILINE)
     tables = dict(recipes)["tables"]
-    assert tables.index("utils.reporting.readme") < tables.index("utils.chapters notebooks/8_results.ipynb")
+    assert tables.index("utils.report.readme") < tables.index("utils.chapters notebooks/8_results.ipynb")
 
 
 def test_our_datasets_stands_beside_timm_accelerate_and_torchmetrics_from_any_folder(tmp_path):

@@ -15,7 +15,7 @@ COMMANDS = (
     "utils.headless",
     "utils.chapters",
     "utils.predict",
-    "utils.reporting.ledger",
+    "utils.report.ledger",
     "utils.app",
 )
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from datasets import catalog, hdf5, workplace
+from datasets import catalog, data_folder, hdf5
 from datasets.building import bar
 from datasets.catalog import DataError
 from datasets.curation.duplicates import NEAR_CORRELATION
@@ -72,7 +72,7 @@ def carry(name: str, source: str) -> Path:
     if _is_whole(path, facts, len(table)):
         print(f"{name}: the masks of {source} are in {path}; nothing to do")
         return path
-    with workplace.disk_errors(home), workplace.locked(home):
+    with data_folder.disk_errors(home), data_folder.locked(home):
         masks, links = _carry_all(name, source, table, raw, slices_raw, log)
         _write(path, masks, links, facts)
     print(summary(name, source, links))

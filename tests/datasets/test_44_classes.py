@@ -16,7 +16,7 @@ from datasets.labels import classes_of, external_target, viewed
 from datasets.splitting import make_split, overlap_file
 from datasets.store import manifest
 from datasets.store.index import SPLITS, read_manifest
-from utils.reporting import probes
+from utils.report import probes
 
 DATA = (REPO / "datasets/README.md").read_text()
 

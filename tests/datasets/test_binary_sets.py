@@ -15,7 +15,7 @@ from datasets.splitting import make_split, overlap_file
 from datasets.store import index, manifest
 from datasets.store.index import SPLITS, read_manifest
 from utils.evaluation.classification import evaluate, run_table
-from utils.reporting.runs import Run
+from utils.run import Run
 from utils.training.data import load_data
 
 DATA = (REPO / "datasets/README.md").read_text()

@@ -231,14 +231,14 @@ FULL = """
 import sys
 from pathlib import Path
 import numpy as np, pandas as pd
-from datasets import workplace
+from datasets import data_folder
 from datasets.catalog import DataError
 from datasets.curation import masks
 home = Path(sys.argv[1])
 noise = np.random.default_rng(0).integers(0, 255, (60, 200, 200, 1), dtype=np.uint8)
 links = pd.DataFrame({"path": [f"{i}.jpg" for i in range(60)], "slice": "1.mat"})
 try:
-    with workplace.disk_errors(home):
+    with data_folder.disk_errors(home):
         masks._write(home / "masks.h5", noise, links, {"name": "x"})
 except DataError as error:
     sys.exit(str(error))

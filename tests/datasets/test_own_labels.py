@@ -13,7 +13,7 @@ from datasets.splitting import make_split
 from datasets.store.images import read_masks
 from datasets.store.index import read_manifest, read_splits
 from datasets.store.masks import with_masks
-from utils.reporting.runs import Run
+from utils.run import Run
 from utils.training.data import load_data
 
 pytestmark = pytest.mark.usefixtures("data")

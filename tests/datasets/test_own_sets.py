@@ -25,8 +25,8 @@ from models import SEGMENTERS
 from utils.evaluation.mask_predictions import mask_table, predict_masks
 from utils.evaluation.segmentation import evaluate_masks
 from utils.recipes import QUICK_SEGMENTATION, get_recipe
-from utils.reporting.records import save_run
-from utils.reporting.runs import Run
+from utils.report.records import save_run
+from utils.run import Run
 from utils.training.data import load_data
 from utils.training.loop import fit
 from utils.training.tasks import Segmentation

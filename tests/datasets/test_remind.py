@@ -13,7 +13,7 @@ from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 from utils.evaluation.classification import by_patient, evaluate, run_table
-from utils.reporting.runs import Run
+from utils.run import Run
 from utils.training.data import load_data
 
 

@@ -7,7 +7,7 @@ from datasets.catalog import DataError, UnknownName
 from datasets.splitting import grouped_folds, make_split
 from datasets.store import index
 from datasets.store.index import read_manifest
-from utils.reporting.runs import Run
+from utils.run import Run
 
 
 @pytest.mark.parametrize(("protocol", "fold"), [("published", 0), *(("patient", f) for f in range(5))])

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from utils.evaluation.classification import evaluate
-from utils.reporting import figures
+from utils.report import figures
 
 
 def test_top_k_of_many_classes_by_hand():

@@ -14,8 +14,8 @@ from datasets.store.images import ImageDataset
 from models import build_backbone
 from utils.evaluation.predict import predict
 from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities, start_from_probe
-from utils.reporting import baselines, probes
-from utils.reporting.records import load_evidence
+from utils.report import baselines, probes
+from utils.report.records import load_evidence
 from utils.training.tasks import Classification
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from utils.evaluation.classification import FEWEST, evaluate
 from utils.evaluation.screening import tumour_or_none
-from utils.reporting.tables.classification import external_tests
+from utils.report.tables.classification import external_tests
 
 
 def predictions(tumours: int, healthy: int, seed: int = 0) -> pd.DataFrame:

@@ -54,7 +54,7 @@ TESTED = {
     "killed for memory (a control group's limit)": ("tests/faults/test_memory.py", ""),
     "memory short within a notebook; sockets left": ("tests/notebooks/test_headless_faults.py", ""),
     "HDF5 that leads elsewhere, and other hostile files": ("tests/datasets/test_hostile_files.py", ""),
-    "evidence damaged": ("tests/reporting/test_damaged_evidence.py", ""),
+    "evidence damaged": ("tests/report/test_damaged_evidence.py", ""),
     "SLURM: warning, requeue, kill, a failing node": ("tests/jobs", "pauses or second or failure or failing"),
     "SLURM's configuration laid by others": ("tests/jobs/test_slurm_script.py", ""),
 }

@@ -5,7 +5,7 @@ import json
 from whole_records import whole
 
 from datasets.store.index import folds_digest
-from utils.reporting.ledger.rows import Row
+from utils.report.ledger.rows import Row
 
 
 def quick_row(**changes: object) -> Row:

@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from utils.reporting.figures import PAGE
+from utils.report.figures import PAGE
 
 
 def letters(figure: Figure) -> dict[str, float]:

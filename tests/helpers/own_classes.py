@@ -13,9 +13,9 @@ from utils.evaluation.baselines import baseline
 from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.predict import predict
 from utils.recipes import QUICK, get_recipe
-from utils.reporting import figures
-from utils.reporting.records import save_run
-from utils.reporting.runs import Run
+from utils.report import figures
+from utils.report.records import save_run
+from utils.run import Run
 from utils.training.data import load_data
 from utils.training.loop import fit
 from utils.training.tasks import Classification

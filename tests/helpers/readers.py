@@ -31,12 +31,12 @@ from datasets.store import check, manifest
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest, read_splits
 from models.backbones import WeightsError, read_weights
-from utils.analysis.search import search
+from utils.evaluation.search import search
 from utils.files import damage, seal
 from utils.parameters import read_parameters
-from utils.reporting.records import load_evidence
-from utils.reporting.tables import all_runs
-from utils.reporting.weights import load_weights
+from utils.report.records import load_evidence
+from utils.report.tables import all_runs
+from utils.report.weights import load_weights
 
 REFUSED = (DataError, WeightsError)  # one line that says what is wrong; anything else is a fault of ours
 

@@ -14,8 +14,8 @@ from utils.evaluation.calibration import fit_temperature
 from utils.predict.familiarity import FAMILIARITY, Familiarity
 from utils.predict.model import SavedModel
 from utils.recipes import get_recipe
-from utils.reporting.runs import TASKS, Run
-from utils.reporting.weights import CARD, save_weights
+from utils.report.weights import CARD, save_weights
+from utils.run import TASKS, Run
 
 ARGUMENTS = {
     "CustomCNN": {"in_channels": 3, "image_size": 64},

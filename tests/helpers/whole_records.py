@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from utils.reporting.runs import TASKS, Run
+from utils.run import TASKS, Run
 
 
 def without_task(run: Run) -> dict:

@@ -13,8 +13,8 @@ from torchvision.models import squeezenet1_1
 
 from datasets.catalog import REPO
 from models import BACKBONES
-from utils.reporting.ledger.plan import PLAN
-from utils.reporting.ledger.states import DONE, state_of
+from utils.report.ledger.plan import PLAN
+from utils.report.ledger.states import DONE, state_of
 
 pytestmark = pytest.mark.slurm
 
@@ -82,13 +82,13 @@ def test_the_ledger_job_pauses_when_warned_queues_again_and_goes_on(submit, tmp_
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
     run = {"dataset": "phantom", "model": "CustomCNN", "recipe": "s2", "image_size": 64, "quick": True}
     (tmp_path / "plan.py").write_text(
-        "import sys\nfrom utils.reporting.ledger.__main__ import main\nfrom utils.reporting.ledger.rows import Row\n"
+        "import sys\nfrom utils.report.ledger.__main__ import main\nfrom utils.report.ledger.rows import Row\n"
         f"sys.exit(main(plan=[Row(group='', run={run}, epochs=4)]))\n"
     )
     text = (REPO / "jobs/ledger.job").read_text()
-    assert "python -m utils.reporting.ledger --run" in text
+    assert "python -m utils.report.ledger --run" in text
     small = tmp_path / "ledger.job"
-    small.write_text(text.replace("python -m utils.reporting.ledger --run", f"python {tmp_path}/plan.py --run"))
+    small.write_text(text.replace("python -m utils.report.ledger --run", f"python {tmp_path}/plan.py --run"))
     options = ("--array=0", f"--output={tmp_path}/task-%a.log")
     task = Job(f"{submit(small, options=options).number}_0", tmp_path / "task-0.log")
 

@@ -15,8 +15,8 @@ from models.gluon import build_gluon
 from models.mobilenet_unet import CHANNELS
 from utils.recipes import get_recipe
 from utils.recipes.ours import ENCODER_LAYERS
-from utils.reporting.runs import Run
-from utils.reporting.weights import CARD, WEIGHTS, load_weights
+from utils.report.weights import CARD, WEIGHTS, load_weights
+from utils.run import Run
 from utils.training.finetuning import freeze, layers, parameter_groups
 
 LAYOUTS = ("timm", "gluon")

@@ -8,9 +8,9 @@ import nbformat
 import pytest
 
 from datasets.catalog import REPO
-from utils.reporting import claims
-from utils.reporting.records import load_evidence
-from utils.reporting.tables import BLOCKS
+from utils.report import claims
+from utils.report.records import load_evidence
+from utils.report.tables import BLOCKS
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
 SENTENCE = re.compile(r"Markdown\(claims\.(\w+)\(evidence\)\)$")

@@ -12,9 +12,9 @@ from own_images import head
 from PIL import Image
 from saved_model import save_model
 
-from utils.predict import shelf
+from utils.predict import saved_models
 from utils.predict.model import SavedModel
-from utils.reporting.weights import CARD
+from utils.report.weights import CARD
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def save_able(roots) -> Callable[..., Path]:
 def classifier(save_able) -> SavedModel:
     """An untrained CustomCNN that is asked by default, alone in `saved_models/`."""
     save_able()
-    return shelf.open_models("best")[0]
+    return saved_models.open_models("best")[0]
 
 
 @pytest.fixture

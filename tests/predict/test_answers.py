@@ -11,7 +11,7 @@ from saved_model import save_model
 from utils.predict.answers import ask
 from utils.predict.model import Prediction, SavedModel
 from utils.predict.scans import Scan, find
-from utils.reporting.weights import CARD
+from utils.report.weights import CARD
 
 
 @pytest.fixture

@@ -18,13 +18,13 @@ from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import predict
 from utils.predict import calibrate as command
-from utils.predict import evidence, strangers
+from utils.predict import evidence, out_of_distribution
 from utils.predict.familiarity import FAMILIARITY, Familiarity
 from utils.predict.model import SavedModel
 from utils.recipes import get_recipe
-from utils.reporting.records import VALIDATION, save_run, write_predictions
-from utils.reporting.runs import Run
-from utils.reporting.weights import CARD, WEIGHTS
+from utils.report.records import VALIDATION, save_run, write_predictions
+from utils.report.weights import CARD, WEIGHTS
+from utils.run import Run
 from utils.training.data import load_data
 from utils.training.tasks import Classification
 
@@ -105,10 +105,10 @@ def test_a_model_is_calibrated_on_its_validation_images(trained, capsys):
     healthy = val.labels.numpy() == model.healthy
     called = 1 - after[:, model.healthy] >= model.threshold
     assert (~called[healthy]).mean() >= 0.95, "the specificity that the threshold was chosen for"
-    assert set(record["familiarity"]["strangers"]) == set(strangers.GENERATED)
+    assert set(record["familiarity"]["strangers"]) == set(out_of_distribution.GENERATED)
     assert record["command"] == f"python -m utils.predict.calibrate {trained.name}"
     entry = record["familiarity"]["strangers"]["white noise"]
-    assert entry["low"] <= entry["value"] <= entry["high"] and entry["images"] == strangers.NOISE
+    assert entry["low"] <= entry["value"] <= entry["high"] and entry["images"] == out_of_distribution.NOISE
 
 
 def test_what_calibration_gives_on_the_test_set_is_asked_of_the_network_and_counted_by_groups(trained, roots, capsys):
@@ -180,7 +180,7 @@ def test_kept_predictions_of_validation_images_say_whether_images_and_weights_ar
 
 
 def test_a_model_of_earlier_folds_needs_its_own_images(trained, monkeypatch, capsys):
-    monkeypatch.setattr("utils.predict.shelf.folds_digest", lambda name: "other")
+    monkeypatch.setattr("utils.predict.saved_models.folds_digest", lambda name: "other")
     assert command.main([trained.name]) == 1
     assert "trained on earlier folds; name its own images with --parts" in capsys.readouterr().err
 

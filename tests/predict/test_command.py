@@ -14,13 +14,13 @@ from PIL import Image
 from saved_model import save_model, with_calibration
 
 from datasets.sources import brats, volumes
-from utils.predict import shelf
+from utils.predict import saved_models
 from utils.predict.__main__ import main
 from utils.predict.answers import ask
 from utils.predict.command import DONE, NOTHING, SOME, USAGE
 from utils.predict.model import SavedModel
 from utils.predict.scans import find
-from utils.reporting.weights import CARD, NOTE, WEIGHTS
+from utils.report.weights import CARD, NOTE, WEIGHTS
 
 
 def answers(capsys, *args) -> dict:
@@ -182,7 +182,7 @@ def test_a_patient_of_brats_is_outlined_without_a_segmentation(names, roots, tmp
     for k, name in enumerate(names):
         volume(tmp_path / "patients/P1" / f"P1{'_' if 't2' in names else '-'}{name}.nii.gz", seed=k)
     volume(tmp_path / "patients/P2" / f"P2_{names[0]}.nii.gz")
-    (model,) = shelf.open_models("phantom.patient-f0.AttentionUNet.s2-64px.seed0")
+    (model,) = saved_models.open_models("phantom.patient-f0.AttentionUNet.s2-64px.seed0")
     folder = tmp_path / "out"
     assert (
         main([model.name, str(tmp_path / "patients"), "--output", str(folder), "--json", str(folder / "a.json")])

@@ -13,7 +13,7 @@ from datasets.catalog import DataError
 from utils.predict import publish
 from utils.predict.__main__ import main
 from utils.predict.command import DONE, USAGE
-from utils.reporting.weights import CARD, HUB_FILES, WEIGHTS, load_weights
+from utils.report.weights import CARD, HUB_FILES, WEIGHTS, load_weights
 
 
 @pytest.fixture

@@ -23,8 +23,8 @@ from datasets.store.preprocess import RawImage
 from utils.evaluation.predict import predict
 from utils.predict.model import SavedModel
 from utils.predict.scans import find
-from utils.reporting.runs import Run
-from utils.reporting.weights import expected_input
+from utils.report.weights import expected_input
+from utils.run import Run
 
 
 def own_set(folder: Path) -> None:

@@ -14,12 +14,12 @@ from datasets.splitting import make_split
 from datasets.store import images
 from datasets.store.images import ImageDataset
 from models import SEGMENTERS, CustomCNN
-from utils.analysis.search import on_validation, search
 from utils.evaluation.mask_predictions import mask_table, predict_masks
+from utils.evaluation.search import on_validation, search
 from utils.evaluation.segmentation import evaluate_masks
 from utils.recipes import get_recipe
-from utils.reporting.records import save_run
-from utils.reporting.runs import Run
+from utils.report.records import save_run
+from utils.run import Run
 from utils.training.checkpoint import TrainingPaused
 from utils.training.data import load_data
 from utils.training.loop import fit, make_accelerator

@@ -5,7 +5,7 @@ import os
 import pytest
 from small_training import run_fit
 
-from utils.reporting.records import training_facts
+from utils.report.records import training_facts
 from utils.training import environment
 
 CONDITIONS = {"processes": "2", "threads": "64", "code": "0123abc", "torch": "2.0.0", "cpu": "another"}

@@ -1,6 +1,6 @@
 """Evaluates the latent and the reconstruction of a multi-task network, image by image.
 
-The map of the latent and the list of outliers are in `analysis/embeddings.py`.
+The map of the latent and the list of outliers are in `evaluation/embeddings.py`.
 """
 
 from collections.abc import Sequence

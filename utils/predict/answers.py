@@ -11,7 +11,7 @@ from datasets.catalog import DataError
 from datasets.store.preprocess import crop_box, looks_inverted
 from utils.predict.model import Prediction, SavedModel
 from utils.predict.scans import IMAGE, Scan, Slices
-from utils.reporting.weights import NOTE
+from utils.report.weights import NOTE
 
 LIKELIEST = 3  # findings in a line of a table
 MASK_FROM = 0.5  # probability from which a pixel belongs to a mask, as in every evaluation

@@ -26,14 +26,14 @@ from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
 from utils.evaluation.screening import SPECIFICITY, threshold_for
 from utils.files import write_atomically
-from utils.predict import shelf, strangers
+from utils.predict import out_of_distribution, saved_models
 from utils.predict.familiarity import FALSE_ALARMS, FAMILIARITY, Familiarity
 from utils.predict.model import BATCH, Prediction, SavedModel
-from utils.predict.strangers import share
-from utils.reporting.intact import read_history, read_predictions, read_record
-from utils.reporting.records import HISTORY, METRICS, PREDICTIONS, VALIDATION, write_record
-from utils.reporting.runs import Run, output_root
-from utils.reporting.weights import CARD, completed
+from utils.predict.out_of_distribution import share
+from utils.report.records import HISTORY, METRICS, PREDICTIONS, VALIDATION, write_record
+from utils.report.validate import read_history, read_predictions, read_record
+from utils.report.weights import CARD, completed
+from utils.run import Run, output_root
 from utils.training.data import RunData, load_data
 from utils.training.environment import git_revision, hardware
 
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="image files below the data folder, beside photographs and noise, whose detection is measured",
     )
     args = parser.parse_args(argv)
-    model, *others = shelf.open_models(args.model)
+    model, *others = saved_models.open_models(args.model)
     if others:
         raise DataError(f"{args.model}: {1 + len(others)} models; calibrate one after the other")
     named = dict(_pair(text) for text in args.strangers)
@@ -81,13 +81,13 @@ def calibrate(model: SavedModel, parts: Path | None = None, named: Mapping[str, 
     """Calibrate `model` on the images that it was validated on; returns the path of the record.
 
     Args:
-        parts: see the command line; named: name → pattern of files, in addition to `strangers.GENERATED`.
+        parts: see the command line; named: name → pattern of files, in addition to `out_of_distribution.GENERATED`.
 
     Raises:
         DataError: the data set or the run's evidence is not here, these are not the images that the model was
             validated on, by its own record, or it was tested on another data set.
     """
-    files = {name: strangers.named(pattern) for name, pattern in (named or {}).items()}
+    files = {name: out_of_distribution.named(pattern) for name, pattern in (named or {}).items()}
     run, record, folder = evidence_of(model)
     if run.test_on:
         raise DataError(
@@ -131,7 +131,7 @@ def evidence_of(model: SavedModel) -> tuple[Run, dict, Path]:
 
 def _rows(model: SavedModel, run: Run, record: dict, parts: Path | None) -> tuple[RunData, dict[str, np.ndarray]]:
     """The run's data, and the manifest rows of its training, validation and test set."""
-    if parts is None and run.split == "patient" and shelf.on_old_folds(model.card):
+    if parts is None and run.split == "patient" and saved_models.on_old_folds(model.card):
         raise DataError(f"{model.name}: trained on earlier folds; name its own images with --parts")
     data = load_data(run, record["recipe"]["val_fraction"])
     if parts is None:
@@ -242,8 +242,8 @@ def _strangers(model: SavedModel, familiarity: Familiarity, files: Mapping[str, 
     def features(raws: list[RawImage]) -> np.ndarray:
         return model.predict(model.prepare(raws)).features
 
-    found = {name: _alarms(familiarity, [features(make())]) for name, make in strangers.GENERATED.items()}
-    return found | {name: _alarms(familiarity, map(features, strangers.read(p))) for name, p in files.items()}
+    found = {name: _alarms(familiarity, [features(make())]) for name, make in out_of_distribution.GENERATED.items()}
+    return found | {name: _alarms(familiarity, map(features, out_of_distribution.read(p))) for name, p in files.items()}
 
 
 def note(

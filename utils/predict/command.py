@@ -8,12 +8,12 @@ from pathlib import Path
 from datasets.building import bar
 from datasets.catalog import DataError
 from utils.files import write_atomically
-from utils.predict import shelf
+from utils.predict import saved_models
 from utils.predict.answers import Answer, Asked, ask, require_alike
 from utils.predict.drawing import table, write
 from utils.predict.model import SavedModel
 from utils.predict.scans import Scan, find
-from utils.reporting.weights import NOTE
+from utils.report.weights import NOTE
 
 DONE, NOTHING, USAGE, SOME = 0, 1, 2, 3
 LIST = "list"
@@ -27,11 +27,11 @@ def obey(given: Sequence[str], as_json: str | None, output: Path | None) -> int:
         output: folder for figures and masks.
     """
     if given == [LIST]:
-        print(f"{table(shelf.rows())}\n\n* asked by default: the best on its validation patients. {NOTE}")
+        print(f"{table(saved_models.rows())}\n\n* asked by default: the best on its validation patients. {NOTE}")
         return DONE
     try:
         name, paths = _model_and_files(given)
-        models = shelf.open_models(name)
+        models = saved_models.open_models(name)
         require_alike(models)
         scans, notes = find(paths, models[0].preparation.channels)
         _make_folders(as_json, output)
@@ -50,11 +50,11 @@ def obey(given: Sequence[str], as_json: str | None, output: Path | None) -> int:
 def _model_and_files(given: Sequence[str]) -> tuple[str, list[Path]]:
     """The name of the model, and the files; the first argument is a model where no file has its name."""
     first, *rest = given
-    if rest and shelf.names_a_model(first):
+    if rest and saved_models.names_a_model(first):
         return first, [Path(text) for text in rest]
     if not rest and not Path(first).exists():
         raise DataError(f"{first}: no such file or folder; name at least one FILE")
-    return shelf.BEST, [Path(text) for text in given]
+    return saved_models.BEST, [Path(text) for text in given]
 
 
 def _make_folders(as_json: str | None, output: Path | None) -> None:

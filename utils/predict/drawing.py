@@ -16,7 +16,7 @@ from utils.evaluation.saliency import grad_cam
 from utils.predict.answers import MASK_FROM, Asked
 from utils.predict.model import SavedModel
 from utils.predict.scans import SEQUENCES, VOLUME, Scan, as_volume
-from utils.reporting.figures.common import heat_on_image
+from utils.report.figures.common import heat_on_image
 from utils.training.tasks import MultiTask
 
 SHOWN = 6  # slices of a scan

@@ -9,9 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from datasets.reading import read_json
-from utils.reporting.figures.common import PAGE
-from utils.reporting.runs import output_root
-from utils.reporting.tables.common import NONE, format_ci
+from utils.report.figures.common import PAGE
+from utils.report.tables.common import NONE, format_ci
+from utils.run import output_root
 
 TEST = "test set (false alarms)"
 BARS = 45  # bins of a distance

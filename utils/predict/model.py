@@ -17,7 +17,7 @@ from datasets.store.preprocess import RawImage
 from utils.evaluation.calibration import calibrated
 from utils.evaluation.mask_predictions import Padded
 from utils.predict.familiarity import FAMILIARITY, Familiarity, FeatureTap
-from utils.reporting.weights import CARD, load_weights
+from utils.report.weights import CARD, load_weights
 from utils.training.multilabel import MultiLabel
 from utils.training.outlining import Outlining
 from utils.training.tasks import Classification, MultiTask, Segmentation

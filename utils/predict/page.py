@@ -20,12 +20,12 @@ import tornado.netutil
 import tornado.web
 
 from datasets.catalog import DataError
-from utils.predict import shelf
+from utils.predict import saved_models
 from utils.predict.answers import ask, require_alike
 from utils.predict.drawing import DPI, draw
 from utils.predict.model import SavedModel
 from utils.predict.scans import find
-from utils.reporting.weights import NOTE
+from utils.report.weights import NOTE
 
 LOOPBACK = "127.0.0.1"
 PORT = 7860
@@ -43,7 +43,7 @@ class Answering:
 
     def open(self, name: str) -> list[SavedModel]:
         if name not in self.models:
-            models = shelf.open_models(name)
+            models = saved_models.open_models(name)
             require_alike(models)
             self.models[name] = models
         return self.models[name]
@@ -109,7 +109,7 @@ class Page(Handler):
     """The page itself."""
 
     def get(self) -> None:
-        names = [folder.name for folder, _ in shelf.cards()]
+        names = [folder.name for folder, _ in saved_models.cards()]
         options = "".join(f"<option>{tornado.escape.xhtml_escape(name)}</option>" for name in names)
         page = PAGE.read_text(encoding="utf-8").replace("<!-- models -->", options)
         default = self.answering.open(self.answering.default)[0].name
@@ -135,7 +135,7 @@ class Predict(Handler):
         self.write(json.dumps(found))
 
 
-def make_server(default: str = shelf.BEST, port: int = PORT) -> tuple[tornado.httpserver.HTTPServer, int]:
+def make_server(default: str = saved_models.BEST, port: int = PORT) -> tuple[tornado.httpserver.HTTPServer, int]:
     """A server that listens on the loopback address, and its port (of 0: a free one).
 
     Raises:
@@ -156,7 +156,7 @@ def make_server(default: str = shelf.BEST, port: int = PORT) -> tuple[tornado.ht
 
 async def serve(default: str | None, port: int | None) -> None:
     """Serve the page until the process is stopped; None: the best model, and the usual port."""
-    server, port = make_server(default or shelf.BEST, PORT if port is None else port)
+    server, port = make_server(default or saved_models.BEST, PORT if port is None else port)
     print(f"http://{LOOPBACK}:{port} (Ctrl-C ends it). {NOTE}", flush=True)
     try:
         await asyncio.Event().wait()

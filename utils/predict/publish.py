@@ -14,9 +14,9 @@ from huggingface_hub import HfApi
 from datasets.catalog import DataError
 from datasets.reading import one_line
 from utils.commands import errors_in_one_line
-from utils.predict import shelf
+from utils.predict import saved_models
 from utils.predict.model import SavedModel
-from utils.reporting.weights import HUB, HUB_FILES, NOTE
+from utils.report.weights import HUB, HUB_FILES, NOTE
 
 
 def files_of(folder: Path) -> list[Path]:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("models", nargs="+", help="names of saved models, or folders of them")
     parser.add_argument("--upload", action="store_true", help="do it; without, say only what would be done")
     args = parser.parse_args(argv)
-    for model in [model for name in args.models for model in shelf.open_models(name)]:
+    for model in [model for name in args.models for model in saved_models.open_models(name)]:
         size = sum(path.stat().st_size for path in files_of(model.folder)) / 1e6
         names = ", ".join(path.name for path in files_of(model.folder))
         print(f"{HUB}{args.owner}/{model.name}: {names}, {size:.1f} MB; {model.card['licence_of_data']}")

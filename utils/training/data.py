@@ -15,7 +15,7 @@ from datasets.store.index import read_manifest, same_crop, short_digest
 from datasets.store.masks import mask_channels, with_masks
 
 if TYPE_CHECKING:
-    from utils.reporting.runs import Run
+    from utils.run import Run
 
 
 class RunData:

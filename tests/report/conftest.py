@@ -1,0 +1,51 @@
+"""Fixtures of the tests of reporting."""
+
+import pandas as pd
+import pytest
+from whole_records import whole
+
+from datasets.store.index import folds_digest
+from utils.report.ledger import states
+from utils.report.records import (
+    HISTORY,
+    METRICS,
+    PREDICTIONS,
+    VALIDATION,
+    Evidence,
+    load_evidence,
+    run_folder,
+    write_predictions,
+    write_record,
+)
+from utils.run import Run
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Writes a run to an empty folder of evidence and returns what is in it so far."""
+
+    def write(run: Run, table: pd.DataFrame, history: pd.DataFrame | None = None, **record) -> Evidence:
+        validation = record.pop("validation", None)
+        record = whole(run, **{"data": {"folds": folds_digest(run.dataset)}} | record)
+        folder = run_folder(tmp_path, record)
+        write_record(folder / METRICS, record)
+        write_predictions(folder / PREDICTIONS, table)
+        if validation is not None:
+            write_predictions(folder / VALIDATION, validation)
+        if history is not None:
+            numbered = {"epoch": range(1, len(history) + 1), "seconds": 1.0}  # what every history has
+            history.assign(**numbered).to_csv(folder / HISTORY, index=False)
+        return load_evidence(tmp_path)
+
+    return write
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Neither data nor records nor weights: what is committed does not count."""
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("BRAIN_MRI_WEIGHTS", raising=False)
+    monkeypatch.delenv("BRAIN_MRI_STOP", raising=False)
+    monkeypatch.setattr(states, "COMMITTED", tmp_path / "no records")
+    return tmp_path

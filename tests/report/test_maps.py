@@ -1,0 +1,47 @@
+"""The map of a data set: coordinates and labels alone, of two splits, with the outliers by number."""
+
+import pandas as pd
+import pytest
+
+from datasets import catalog
+from datasets.catalog import DataError
+from utils.report import figures, maps
+
+
+@pytest.fixture
+def quick_map(monkeypatch):
+    """Without UMAP, which compiles for seconds and is tested in `tests/analysis`."""
+    monkeypatch.setattr(maps, "umap_of", lambda val, test: (val[:, :2], test[:, :2]))
+
+
+def test_a_map_holds_no_image_and_numbers_the_outliers(roots, quick_map):
+    assert maps.main(["phantom"]) == 0
+    table = maps.read_map(roots / "saved_metrics", "phantom")
+    assert tuple(table) == maps.COLUMNS and set(table.split) == set(maps.SPLITS)
+    for _, of_split in table.groupby("split"):
+        ranked = of_split[of_split.outlier > 0]
+        assert sorted(ranked.outlier) == list(range(1, len(ranked) + 1)) and len(ranked)
+        assert set(ranked["set"]) == {"test"} and set(ranked.label) == {maps.KIND}
+    figure = figures.committed_map(table, maps.SPLITS, catalog.get("phantom").classes, "phantom")
+    assert (
+        len(figure.axes) == 2 and len(figure.axes[0].texts) == (table.query("split == 'published'").outlier > 0).sum()
+    )
+
+
+def test_rows_are_sorted_so_that_their_order_leads_to_no_image(roots, quick_map):
+    table = maps.map_of("phantom", "published")
+    assert table.equals(table.sort_values(["set", "label", "x", "y"], ignore_index=True))
+
+
+def test_a_set_without_gliomas_is_refused(roots, capsys):
+    assert maps.main(["chest-xray14"]) == 1
+    assert "'chest-xray14' has no class 'glioma'" in capsys.readouterr().err
+
+
+def test_a_damaged_map_is_named(tmp_path):
+    path = maps.map_path(tmp_path, "phantom")
+    path.parent.mkdir()
+    maps.write_predictions(path, pd.DataFrame({"x": [1.0]}))
+    with pytest.raises(DataError, match=r"phantom\.map\.csv\.gz: its column 'split' is missing"):
+        maps.read_map(tmp_path, "phantom")
+    assert maps.read_map(tmp_path, "sartaj") is None

@@ -1,0 +1,198 @@
+"""Five folds become one record, made again when a fold is; the tables show what the records hold."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from datasets.splitting import FOLDS, make_split
+from datasets.store.images import ImageDataset
+from models import SEGMENTERS
+from utils.evaluation.baselines import BASELINES, baseline
+from utils.evaluation.classification import evaluate, prediction_table, unseen
+from utils.evaluation.mask_predictions import mask_table, predict_masks
+from utils.evaluation.segmentation import evaluate_masks
+from utils.recipes import get_recipe
+from utils.report import tables
+from utils.report.pooling import pool_folds
+from utils.report.records import load_evidence, save_run
+from utils.report.weights import find_weights, load_weights
+from utils.run import Run
+from utils.training.loop import Fit
+from utils.training.tasks import Segmentation
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+
+
+def run_baselines(split, fold=0):
+    parts = make_split("phantom", split, fold)
+    train_val, test = (ImageDataset("phantom", rows, image_size=64) for rows in (parts.train_val, parts.test))
+    for kind in BASELINES:
+        table = prediction_table("phantom", parts.test, parts.test_groups, CLASSES, baseline(kind, train_val, test))
+        result = evaluate(table, CLASSES, 20) | {"unseen": unseen(table, parts.seen, 20)}
+        save_run(Run(dataset="phantom", split=split, fold=fold).baseline(kind), result, table)
+
+
+@pytest.fixture
+def folds(roots):
+    for fold in range(FOLDS):
+        run_baselines("patient", fold)
+    run_baselines("published")
+    return roots / "saved_metrics"
+
+
+def record_of(folds, name, task="classification"):
+    return folds / task / "phantom" / name / "metrics.json"
+
+
+def test_folds_are_pooled_once_all_are_there(folds):
+    last = record_of(folds, "phantom.patient-f4.1-NN.none.seed0")
+    kept = last.rename(last.with_suffix(".away"))
+    assert [path.parent.name for path in pool_folds(folds, resamples=20)] == ["phantom.patient.majority.none.seed0"]
+    kept.rename(last)
+    (path,) = pool_folds(folds, resamples=20)
+    record = json.loads(path.read_text())
+    assert record["id"] == path.parent.name == "phantom.patient.1-NN.none.seed0"
+    files = [
+        record_of(folds, f"phantom.patient-f{f}.1-NN.none.seed0").with_name("predictions.csv.gz") for f in range(FOLDS)
+    ]
+    everyone = pd.concat([pd.read_csv(file) for file in files])
+    assert everyone.path.is_unique and record["images"] == len(everyone)
+    right = (everyone.label == everyone.predicted).mean()
+    assert record["metrics"]["accuracy"]["value"] == pytest.approx(right, abs=1e-6)
+    assert min(record["folds"]) <= right <= max(record["folds"]) and len(record["pooled"]) == FOLDS
+    assert pool_folds(folds, resamples=20) == [], "nothing is computed twice"
+
+
+def test_networks_of_two_folds_are_not_ranked_against_each_other(folds):
+    """Each fold's majority baseline says the shares of its own training set: within a fold, the same of all images."""
+    pool_folds(folds, resamples=20)
+    record = json.loads(record_of(folds, "phantom.patient.majority.none.seed0").read_text())
+    assert record["metrics"]["macro_auc"]["value"] == record["metrics"]["tumour_auc"]["value"] == 0.5
+
+
+def test_a_fold_that_was_run_again_is_pooled_again(folds):
+    pool_folds(folds, resamples=20)
+    one = record_of(folds, "phantom.patient-f2.majority.none.seed0")
+    one.write_text(json.dumps(json.loads(one.read_text()) | {"finished": "later"}))
+    assert [path.parent.name for path in pool_folds(folds, resamples=20)] == ["phantom.patient.majority.none.seed0"]
+
+
+def test_the_epochs_of_folds_that_stopped_early(roots):
+    """Tables show one number, that of the longest training; the record has all of them."""
+    for fold, epochs in enumerate((8, 15, 6, 16, 12)):
+        _, path, _ = segmented(fold)
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(record | {"training": record["training"] | {"epochs": epochs}}))
+    (path,) = pool_folds(roots / "saved_metrics", resamples=20)
+    training = json.loads(path.read_text())["training"]
+    assert training == {"epochs": 16, "seconds": pytest.approx(12.5), "epochs_by_fold": [8, 15, 6, 16, 12]}
+
+
+def test_the_headline_sets_published_against_patients(folds):
+    pool_folds(folds, resamples=20)
+    records = load_evidence(folds).classification
+    table = tables.published_or_patient(records)
+    assert table[["data set", "model"]].to_numpy().tolist() == [["phantom", "1-NN"], ["phantom", "majority"]]
+    nearest = table.iloc[0]
+    published = tables.find_run(records, dataset="phantom", model="1-NN", split="published")
+    assert nearest["published split"] == tables.format_ci(published["metrics"]["accuracy"])
+    assert nearest["unseen images only"] == tables.format_ci(published["unseen"]["accuracy"])
+    pooled = tables.find_run(records, dataset="phantom", model="1-NN", split="patient", fold=None)
+    lost = pooled["metrics"]["accuracy"]["value"] - published["metrics"]["accuracy"]["value"]
+    assert nearest["difference, points"] == f"{100 * lost:+.1f}"
+    assert tables.cleaned(records).empty and tables.external_tests(records).empty
+    shown = tables.undone_shortcuts(records, "phantom")
+    first_fold = tables.find_run(records, dataset="phantom", model="1-NN", split="patient")
+    first_fold = tables.format_ci(first_fold["metrics"]["accuracy"])
+    assert shown.to_numpy().tolist() == [["1-NN", "stored", nearest["published split"], first_fold]]
+
+
+def test_unseen_is_the_rest_of_the_test_set(roots):
+    table = pd.DataFrame({"label": list("aab"), "predicted": list("abb"), "group": ["x", "y", "z"]})
+    found = unseen(table, (table.group == "x").to_numpy(), resamples=20)
+    assert found["accuracy"]["value"] == 0.5 and found["classes"] == {"a": 1, "b": 1} and found["images"] == 2
+    assert unseen(table, table.group.eq("none").to_numpy()) is None
+    assert unseen(table, table.group.ne("none").to_numpy()) is None
+
+
+def segmented(fold, model="ClassicUNet"):
+    """A saved segmentation run of an untrained network on a patient fold: its record."""
+    run = Run(dataset="phantom", split="patient", fold=fold, model=model, image_size=32, n_filters=4)
+    parts = make_split("phantom", "patient", fold)
+    torch.manual_seed(fold)
+    net = SEGMENTERS[model](n_filters=4)
+    data = ImageDataset("phantom", parts.test, image_size=32, channels="all", masks=True)
+    predictions = predict_masks(net, Segmentation(3), data)
+    table = mask_table("phantom", parts.test, parts.test_groups, predictions)
+    result = evaluate_masks(table, ["NCR", "ED", "ET"], ["WT", "TC"], 20)
+    recipe = get_recipe("s2", model, model_args={"n_filters": 4})
+    fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5], "val_dice": [0.25]}), 1)
+    path = save_run(run, result, table, model=net, recipe=recipe, fit=fit)
+    return json.loads(path.read_text()), path, net
+
+
+def test_folds_of_a_segmentation_are_pooled_by_patient(roots):
+    records = [segmented(fold)[0] for fold in range(FOLDS)]
+    (path,) = pool_folds(roots / "saved_metrics", resamples=20)
+    record = json.loads(path.read_text())
+    assert record["id"] == "phantom.patient.ClassicUNet.s2-n4-32px.seed0" and record["task"] == "segmentation"
+    assert record["patients"] == 24 and record["folds"] == [r["metrics"]["dice"]["value"] for r in records]
+    total = sum(r["metrics"]["dice"]["value"] * r["patients"] for r in records) / 24
+    assert record["metrics"]["dice"]["value"] == pytest.approx(total, abs=2e-6)  # of rounded numbers
+    assert pool_folds(roots / "saved_metrics") == []
+    table = tables.dice_by_patient(load_evidence(roots / "saved_metrics").segmentation)
+    assert table.tested.tolist() == ["patient, all folds"], "the folds stand in it, not beside it"
+
+
+def test_a_segmentation_can_be_computed_again_and_its_weights_loaded(roots):
+    record, path, net = segmented(0, "AttentionUNet")
+    table = pd.read_csv(path.with_name("predictions.csv.gz"), dtype={"patient": str, "group": str})
+    again = evaluate_masks(table, ["NCR", "ED", "ET"], ["WT", "TC"], 20)
+    assert json.loads(json.dumps(again)) == {key: record[key] for key in again}
+    assert record["training"]["val_dice"] == 0.25 and record["published"] is None
+    loaded = load_weights(find_weights(record["id"]))
+    x = torch.rand(1, 4, 32, 32)
+    assert torch.equal(loaded(x), net.eval()(x))
+
+
+def test_classification_and_segmentation_do_not_meet_in_a_table(folds):
+    segmented(0)
+    assert {r["run"]["model"] for r in load_evidence(folds).classification} == set(BASELINES)
+    assert {r["run"]["model"] for r in load_evidence(folds).segmentation} == {"ClassicUNet"}
+    assert tables.regions(load_evidence(folds).segmentation).columns.tolist()[3:] == ["NCR", "ED", "ET", "WT", "TC"]
+
+
+def test_the_split_by_slice_stands_beside_the_split_by_patient(roots):
+    record = segmented(0)[0]
+    other = record | {"id": "x", "run": record["run"] | {"split": "slices"}}
+    assert tables.slices_or_patients([record]).empty
+    (row,) = tables.slices_or_patients([other, record]).to_dict("records")
+    assert row["by slice"] == row["by patient (fold 0)"] == tables.format_ci(record["metrics"]["dice"])
+    (step,) = tables.recipe_steps([record | {"recipe": record["recipe"]}, other], "phantom").to_dict("records")
+    assert step["validation Dice %"] == "25.0" and step["parameters"] == f"{record['parameters']:,}"
+
+
+def test_what_s2_reported_for_its_unets():
+    assert tables.s2_segmentation().dice.tolist() == ["86.1", "91.7", "91.8"]
+
+
+def test_a_linear_probe_is_one_of_the_models_that_a_network_has_to_beat(folds):
+    """Beside 1-NN, as a model of its own, whatever its input size; a record of a fine-tuned network is none."""
+    template = json.loads(record_of(folds, "phantom.patient-f0.1-NN.none.seed0").read_text())
+    for split, fold in (("published", None), ("patient", None)):
+        for recipe in ("probe", "onecycle"):
+            run = (
+                template["run"]
+                | {"model": "SqueezeNet", "pretrained": True}
+                | {"recipe": recipe, "split": split, "fold": fold, "image_size": 224}
+            )
+            record = template | {"id": Run(**run).id, "task": "transfer", "recipe": {"name": recipe}}
+            path = folds / f"transfer/phantom/{record['id']}/metrics.json"
+            path.parent.mkdir(parents=True)
+            path.write_text(json.dumps(record | {"run": run, "folds": [0.5, 0.7]}))
+    pool_folds(folds, resamples=20)
+    shown = tables.BLOCKS["headline"](load_evidence(folds))
+    assert shown.model.tolist() == ["probe of SqueezeNet", "1-NN", "majority"]
+    assert shown.iloc[0]["patient folds"] == tables.format_ci(template["metrics"]["accuracy"])

@@ -1,0 +1,87 @@
+"""README, chapters and `runs.csv` show what saved_metrics/ holds, and links lead somewhere."""
+
+import json
+import re
+
+import pandas as pd
+import pytest
+
+from datasets.catalog import CATALOG, REPO
+from datasets.store.index import SPLITS
+from utils.recipes.projects import PROJECTS
+from utils.report import claims
+from utils.report.readme import filled, runs_csv
+from utils.report.records import load_evidence
+from utils.report.tables import BLOCKS
+
+TEXT = (REPO / "README.md").read_text()
+DATA = (REPO / "datasets/README.md").read_text()
+GUIDES = [path for path in REPO.glob("*/README.md") if ".venv" not in path.parts] + [REPO / "README.md"]
+
+
+def test_the_table_is_generated_from_the_runs():
+    evidence = load_evidence(REPO / "saved_metrics")
+    assert evidence.classification and evidence.segmentation and evidence.multitask, "no run is committed"
+    assert filled(TEXT, evidence) == TEXT, "run: make tables"
+    assert runs_csv(evidence) == (REPO / "saved_metrics/runs.csv").read_text(), "run: make tables"
+
+
+def test_every_table_is_shown_in_the_chapter_of_results():
+    chapter = json.loads((REPO / "notebooks/8_results.ipynb").read_text())
+    code = "".join("".join(cell["source"]) for cell in chapter["cells"] if cell["cell_type"] == "code")
+    assert set(re.findall(r'BLOCKS\["(\w+)"\]', code)) == set(BLOCKS)
+
+
+def test_the_readme_is_one_screen_and_a_table():
+    assert len(TEXT.splitlines()) <= 150
+    assert all(project.title in TEXT and project.authors in TEXT and project.url in TEXT for project in PROJECTS)
+
+
+def test_numbers_in_the_text_are_the_measured_ones():
+    facts = json.loads((SPLITS / "facts.json").read_text())["brain-tumor-mri"]
+    assert facts["linked test images"] == facts["linked test images with their patient in training"]
+    assert facts["images alike one in another fold (correlation 0.93)"] == 0, "no image has such a relative elsewhere"
+    assert "No image has one in another fold that is alike by the rule above" in DATA
+    table = pd.read_csv(SPLITS / "brain-tumor-mri.csv", dtype=str, keep_default_na=False)
+    unlinked = table.label[table.patient == ""].value_counts()
+    assert f"{unlinked.meningioma} meningiomas" in DATA and f"{unlinked.pituitary} pituitar" in DATA
+
+
+def test_limits_follow_from_the_runs():
+    evidence = load_evidence(REPO / "saved_metrics")
+    (limit,) = [line for line in TEXT.splitlines() if line.startswith("2. **")]
+    missing = claims.untested_networks(evidence)
+    for model in ("CustomCNN", "AlexNet", "VGG16", "ViT"):
+        assert (model in limit) == (model in missing and "yet" in missing), model
+    pretrained = {record["run"]["model"] for record in evidence.transfer if record["run"]["pretrained"]}
+    pretrained |= {record["run"]["model"] for record in evidence.probes}
+    (said,) = re.findall(r"Pretrained weights were at hand for (.*?) alone", limit)
+    assert set(re.split(", | and ", said)) == pretrained
+
+
+def test_what_brats_takes_is_what_the_benchmark_measured():
+    found = json.loads((REPO / "saved_metrics/benchmarks/volumes.json").read_text())
+    eight, sixteen = found["8 bits"], found["16 bits"]
+    size, time = "GiB of BraTS 2020", "ms a slice"
+    assert f"{eight['gzip-1'][size]:.1f} GiB with 8 bits and {sixteen['gzip-1'][size]:.1f} GiB with 16" in DATA
+    assert f"read in {eight['gzip-1'][time]:.1f} and {sixteen['gzip-1'][time]:.1f} ms" in DATA
+    assert f"by {eight['rms against 16 bits']:.4f} of its range" in DATA and f"{eight['largest']:.2f} at most" in DATA
+
+
+@pytest.mark.parametrize("path", GUIDES, ids=lambda path: str(path.relative_to(REPO)))
+def test_every_relative_link_exists(path):
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", path.read_text()) if "://" not in link]
+    assert all((path.parent / link).exists() for link in links if link), path
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_links_between_chapters_exist(path):
+    cells = json.loads(path.read_text())["cells"]
+    text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
+    assert all((path.parent / link).exists() for link in links), links
+
+
+def test_every_data_set_and_notebook_is_named():
+    assert all(f"`{name}`" in DATA for name in CATALOG)
+    assert all(f"notebooks/{path.name}" in TEXT for path in (REPO / "notebooks").glob("*.ipynb"))

@@ -1,0 +1,288 @@
+"""The evidence of a run can be read back and computed again, and is written completely or not at all."""
+
+import hashlib
+import json
+import re
+from dataclasses import asdict, replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from mutations import mutations
+
+from datasets import catalog
+from datasets.catalog import DataError, UnknownName
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
+from models import CustomCNN
+from utils.evaluation.baselines import BASELINES, NEAREST_MASK, baseline
+from utils.evaluation.classification import evaluate, prediction_table
+from utils.evaluation.predict import predict
+from utils.recipes import get_recipe
+from utils.report import records
+from utils.report.records import load_evidence, save_run, write_predictions
+from utils.report.tables.classification import results_table
+from utils.report.tables.common import format_ci
+from utils.report.validate import read_predictions
+from utils.report.weights import CARD, WEIGHTS, find_weights, load_weights
+from utils.run import TASKS, Run
+from utils.training.loop import Fit
+from utils.training.tasks import Classification
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+
+
+@pytest.fixture
+def finished(roots):
+    """A saved run of an untrained CustomCNN on the small phantom: (run, model, data, result, path)."""
+    run, split = Run(dataset="phantom", image_size=64), make_split("phantom")
+    model, data = CustomCNN(image_size=64), ImageDataset("phantom", split.test, image_size=64)
+    table = prediction_table("phantom", split.test, split.test_groups, CLASSES, predict(model, Classification(4), data))
+    result = evaluate(table, CLASSES, resamples=20)
+    fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5]}), 1)
+    path = save_run(run, result, table, model=model, recipe=get_recipe("s2", "CustomCNN"), fit=fit)
+    return run, model, data, result, path
+
+
+def test_ids_say_it_all():
+    assert (
+        Run(dataset="brain-tumor-mri", split="patient", fold=3, model="ViT", seed=7).id
+        == "brain-tumor-mri.patient-f3.ViT.s2.seed7"
+    )
+    assert Run(dataset="sartaj").id == "sartaj.published.CustomCNN.s2.seed0"
+    assert Run(dataset="sartaj").baseline("1-NN").id == "sartaj.published.1-NN.none.seed0"
+    assert Run(dataset="sartaj", split="patient", fold=None).id == "sartaj.patient.CustomCNN.s2.seed0"
+    assert (
+        Run(dataset="sartaj", split="external", test_on="cheng", image_size=64).id
+        == "sartaj.external-cheng.CustomCNN.s2-64px.seed0"
+    )
+    assert Run(dataset="sartaj", view="upright", quick=True).id == "sartaj.published.CustomCNN.s2-upright-quick.seed0"
+    assert Run(dataset="sartaj", target="tumour", quick=True).id == "sartaj.published.CustomCNN.s2-tumour-quick.seed0"
+    with pytest.raises(UnknownName, match="did you mean 'tumour'"):
+        Run(dataset="sartaj", target="tumor")
+    with pytest.raises(UnknownName, match="did you mean 'CustomCNN'"):
+        Run(dataset="phantom", model="CustomCN")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_that_is_none_is_refused_in_one_line(seed):
+    with pytest.raises(DataError, match=rf"seed {seed}: a whole number from 0 to 4294967295 is wanted"):
+        Run(dataset="phantom", seed=seed)
+
+
+def test_a_class_may_be_called_none(tmp_path):
+    table = pd.DataFrame({"path": ["a", "b"], "label": ["None", "NA"], "group": ["1", "2"], "predicted": ["NA", ""]})
+    write_predictions(tmp_path / "predictions.csv.gz", table)
+    read = read_predictions(tmp_path / "predictions.csv.gz")
+    assert read.label.tolist() == ["None", "NA"] and read.predicted[0] == "NA" and pd.isna(read.predicted[1])
+
+
+def test_a_run_takes_keywords_only():
+    with pytest.raises(TypeError, match="positional"):
+        Run("phantom", "patient")
+
+
+TASK_OF = {
+    "classification": {"model": "ViT"},
+    "transfer": {"model": "ResNet50", "pretrained": False},
+    "multitask": {"model": "MultiTaskUNet"},
+    "segmentation": {"model": "AttentionUNet"},
+    "findings": {"model": "DenseNet121", "pretrained": False, "target": "findings"},
+    "localisation": {"model": "OutlineClassifier", "pretrained": True},
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_run_stores_its_task_and_its_folders_follow(task):
+    run = Run(dataset="phantom", **TASK_OF[task])
+    assert asdict(run)["task"] == task and replace(run, fold=3).task == task
+    assert run.metrics_folder.parts[-3] == run.weights_folder.parts[-3] == task
+    usual = ("findings", "findings") if task == "findings" else ("classification", "segmentation")
+    assert (run.baseline("1-NN").task, run.baseline(NEAREST_MASK).task) == usual
+
+
+def test_a_task_that_is_given_counts_and_is_checked():
+    run = Run(dataset="phantom", model="ResNet50", pretrained=True, task="segmentation")
+    assert run.task == "segmentation" and run.metrics_folder.parts[-3] == "segmentation"
+    assert replace(run, seed=1).task == "segmentation"
+    with pytest.raises(UnknownName, match="did you mean 'multitask'"):
+        Run(dataset="phantom", task="multi-task")
+
+
+def test_a_run_comes_back_from_its_record(finished):
+    run, *_, path = finished
+    record = json.loads(path.read_text())
+    assert "task" not in record["run"], "the record says it once"
+    assert Run(**record["run"], task=record["task"]) == run
+
+
+def test_metrics_can_be_computed_again_from_the_predictions(finished):
+    *_, result, path = finished
+    again = evaluate(pd.read_csv(path.with_name("predictions.csv.gz")), CLASSES, resamples=20)
+    assert json.dumps(again) == json.dumps(result)
+
+
+def test_the_record_says_what_was_run(finished):
+    run, model, *_, path = finished
+    record = json.loads(path.read_text())
+    assert record["parameters"] == sum(p.numel() for p in model.parameters())
+    assert record["recipe"]["lr"] == 1e-4
+    assert record["training"] == {"epochs": 1, "epoch_kept": 1, "seconds": 2.5}
+    assert {"torch", "python"} <= record["versions"].keys()
+    assert len(record["data"]["images.h5"]) == 64
+    assert record["hardware"]["cores"] >= 1
+    assert record["published"] is None, "S2's number is for brain-tumor-mri, not for the phantom"
+    assert record["id"] == run.id == path.parent.name and path.name == "metrics.json"
+
+
+@pytest.mark.parametrize(
+    ("size", "split", "reported"), [(128, "published", 0.99), (64, "published", None), (128, "patient", None)]
+)
+def test_the_published_number_stands_beside_a_full_run_on_its_own_images_only(
+    finished, size, split, reported, monkeypatch
+):
+    _, model, _, result, path = finished
+    table = pd.read_csv(path.with_name("predictions.csv.gz"))
+    recipe = get_recipe("s2", "CustomCNN")
+    found = {("s2", "CustomCNN", "phantom", "published"): {"accuracy": 0.99}}
+    monkeypatch.setattr(records, "published", lambda *place: found.get(place))
+    fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5]}), 1)
+    path = save_run(
+        Run(dataset="phantom", split=split, image_size=size), result, table, model=model, recipe=recipe, fit=fit
+    )
+    published = json.loads(path.read_text())["published"]
+    assert (published and published["accuracy"]) == reported
+
+
+def test_weights_come_back_with_their_card(finished, roots):
+    run, model, *_ = finished
+    path = find_weights(run.id)
+    assert path == run.weights_folder / "model.safetensors"
+    loaded = load_weights(path)
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
+    )
+    for place in (run.id, str(path), path.parent):
+        again = load_weights(place)
+        assert torch.equal(next(iter(again.state_dict().values())), next(iter(model.state_dict().values())))
+    with pytest.raises(UnknownName, match=f"unknown model '.*'; did you mean '{re.escape(run.id)}'"):
+        load_weights(run.id.replace("seed0", "seed1"))
+    with pytest.raises(DataError, match=r"nowhere/model.safetensors: not there"):
+        load_weights(path.parent / "nowhere" / "model.safetensors")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match="SHA-256 is not that of the card beside it"):
+        load_weights(path)
+    assert not list(roots.rglob("*.tmp"))
+
+
+def test_quick_runs_are_no_evidence():
+    assert Run(dataset="phantom", quick=True).metrics_folder == Run(dataset="phantom", quick=True).folder
+    assert Run(dataset="phantom").metrics_folder.parts[-4:] == (
+        "saved_metrics",
+        "classification",
+        "phantom",
+        Run(dataset="phantom").id,
+    )
+
+
+def test_only_the_first_process_writes(finished, monkeypatch):
+    *_, result, path = finished
+    before = path.read_bytes()
+    monkeypatch.setenv("RANK", "1")
+    path.unlink()
+    save_run(Run(dataset="phantom", image_size=64), result, pd.DataFrame())
+    assert not path.exists()
+    path.write_bytes(before)
+
+
+def test_the_table_is_made_of_the_files(finished):
+    row = results_table(load_evidence().classification).iloc[0]
+    *_, result, _ = finished
+    assert row["accuracy %"] == format_ci(result["metrics"]["accuracy"])
+    assert row["reported accuracy %"] == "–"
+    assert row["epochs"] == 1
+
+
+def test_the_committed_evidence_agrees_with_its_own_predictions():
+    """Every number of saved_metrics/ follows from the predictions beside it."""
+    folder = catalog.REPO / "saved_metrics"
+    evidence = load_evidence(folder)
+    for record in evidence.classification + evidence.transfer:
+        table = evidence.predictions(record)
+        assert record["metrics"]["accuracy"]["value"] == pytest.approx(
+            (table.label == table.predicted).mean(), abs=1e-6
+        )
+        assert np.sum(record["confusion"]) == len(table) == record["images"]
+        assert record["metrics"]["accuracy"]["low"] <= record["metrics"]["accuracy"]["value"]
+
+
+def test_the_committed_screening_agrees_with_the_decisions_in_the_predictions():
+    """Sensitivity and specificity, at S0's threshold and at validation's, counted again."""
+    folder = catalog.REPO / "saved_metrics"
+    evidence = load_evidence(folder)
+    assert evidence.multitask, "no multi-task run is committed"
+    for record in evidence.multitask:
+        table = evidence.predictions(record)
+        assert record["metrics"]["accuracy"]["value"] == pytest.approx(
+            (table.label == table.predicted).mean(), abs=1e-6
+        )
+        sick = table.label != "notumor"
+        for rule, column in (("S0", "predicted"), ("validation", "screened")):
+            called, found = table[column] != "notumor", record["screening"][rule]
+            counted = {"sensitivity": called[sick].mean(), "specificity": (~called[~sick]).mean()}
+            for metric, value in counted.items():  # the cleaned test set of sartaj shows nobody healthy: NaN
+                entry = found[metric]["value"]
+                assert np.isnan(value) if entry is None else entry == pytest.approx(value, abs=1e-6)
+        assert len(table) == record["images"]
+
+
+def test_the_committed_masks_agree_with_their_own_counts():
+    """The same for segmentation: pixel counts by slice, added by patient."""
+    folder = catalog.REPO / "saved_metrics"
+    evidence = load_evidence(folder)
+    assert evidence.segmentation, "no segmentation is committed"
+    for record in evidence.segmentation:
+        table = evidence.predictions(record)
+        by_patient = table.drop(columns=["path", "group"]).groupby("patient").sum()
+        for name, entry in record["per_class"].items():
+            tp, fp, fn = (by_patient[f"{name}.{count}"] for count in ("tp", "fp", "fn"))
+            dice = (2 * tp / (2 * tp + fp + fn)).fillna(1)  # empty in both
+            assert entry["dice"]["value"] == pytest.approx(dice.mean(), abs=1e-6)
+        assert len(by_patient) == record["patients"] and len(table) == record["images"]
+
+
+@pytest.mark.parametrize(("kind", "least"), [("majority", 0.15), ("1-NN", 0.99)])
+def test_baselines_on_their_own_training_set(roots, kind, least):
+    split = make_split("phantom")
+    data = ImageDataset("phantom", split.train, image_size=64)
+    table = prediction_table("phantom", split.train, split.groups[split.train], CLASSES, baseline(kind, data, data))
+    assert kind in BASELINES
+    assert (table.label == table.predicted).mean() > least
+    assert (kind != "majority") or table.predicted.nunique() == 1
+
+
+def test_no_mutated_weight_file_is_loaded(finished):
+    path = find_weights(finished[0].id)
+    load_weights(path)
+    for content in mutations(path.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"model\.safetensors: its SHA-256 is not that of the card"):
+            load_weights(path)
+
+
+def test_a_card_without_a_checksum_is_refused(finished):
+    path = find_weights(finished[0].id)
+    card = json.loads(path.with_name(CARD).read_text())
+    assert card.pop("sha256") == hashlib.sha256(path.read_bytes()).hexdigest()
+    path.with_name(CARD).write_text(json.dumps(card))
+    with pytest.raises(DataError, match=r"card\.json: has no sha256"):
+        load_weights(path)
+
+
+def test_the_committed_weights_are_those_of_their_cards():
+    paths = sorted((catalog.REPO / "saved_models").glob(f"*/*/*/{WEIGHTS}"))
+    assert paths, "no weights are committed"
+    for path in paths:
+        wanted = json.loads(path.with_name(CARD).read_text())["sha256"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == wanted, path

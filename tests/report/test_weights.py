@@ -1,0 +1,44 @@
+"""Saved weights come back as the network that they were saved from."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from whole_records import whole
+
+from models.backbones import TIMM, build_backbone
+from models.gluon import SIGNS, build_gluon
+from utils.recipes import get_recipe
+from utils.report.weights import PATIENT_LIMIT, SPLIT_LIMIT, completed, load_weights, save_weights
+from utils.run import Run
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_a_backbone_that_began_with_weights_in_gluons_layout(name, roots):
+    """As ResNet50-v2 and MobileNetV2 from the ONNX model zoo: timm's networks of these names have other layers."""
+    torch.manual_seed(0)
+    file = roots / "imagenet.safetensors"
+    save_file(build_gluon(name, TIMM[name], None, 3).state_dict(), file)
+    recipe = get_recipe("probe-first", name)
+    net = build_backbone(name, pretrained=file, image_size=64, **recipe.model_args).eval()
+    run = Run(dataset="phantom", split="published", model=name, recipe="probe-first", image_size=64, pretrained=True)
+    names = ("name", "source", "epochs", "lr", "batch_size", "augmentation", "model_args")
+    record = whole(run, recipe={key: getattr(recipe, key) for key in names}, data={})
+    again = load_weights(save_weights(net, run, record))
+    x = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(x), net(x))
+
+
+@pytest.mark.parametrize(("task", "split", "shares"), [
+    ("classification", "published", True),
+    ("classification", "cleaned", True),
+    ("classification", "patient", False),
+    ("classification", "external", False),
+    ("findings", "published", False),
+])  # fmt: skip
+def test_a_card_says_of_which_split_the_patients_are_on_both_sides(task, split, shares):
+    recipe = dict.fromkeys(("name", "source", "epochs", "lr", "batch_size", "augmentation"))
+    card = {"task": task, "trained_on": {"split": split}}
+    assert (SPLIT_LIMIT in completed(card, {"recipe": recipe, "groups": 40})["limits"]) == shares
+    assert PATIENT_LIMIT not in completed(card, {"recipe": recipe})["limits"]
+    assert PATIENT_LIMIT in completed(card, {"recipe": recipe, "groups": 1})["limits"]

@@ -1,1 +1,0 @@
-"""Analyses beyond a single score: shortcuts, distribution shift, embeddings, ablation, hyperparameter search."""

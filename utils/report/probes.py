@@ -1,0 +1,144 @@
+"""`python -m utils.report.probes DATASET --backbone NAME --weights FILE`: linear probes of a data set, every split.
+
+The features of a data set are computed once; the splits differ only in the logistic regression behind them.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from datasets import catalog
+from datasets.catalog import HEALTHY, DataError
+from datasets.labels import CLASS_TARGETS
+from datasets.store import index
+from datasets.store.images import ImageDataset
+from datasets.store.index import read_manifest
+from models import build_backbone
+from models.backbones import WeightsError
+from utils.commands import errors_in_one_line
+from utils.evaluation.classification import evaluate, run_table, unseen, validation_table
+from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities
+from utils.evaluation.screening import threshold_for, tumour_or_none
+from utils.report.records import METRICS, on_old_folds, save_run
+from utils.report.validate import read_record
+from utils.run import Run
+from utils.training.data import load_data
+from utils.training.loop import make_accelerator
+
+RECIPE = "probe"
+
+
+def splits_of(name: str) -> list[dict[str, object]]:
+    """The protocols of a data set that a probe is made for: as published, cleaned, and every patient fold; at random
+    where it was published without a test set and without patients.
+    """
+    try:
+        manifest = read_manifest(name)
+        tested, named = manifest.published_split.eq("test").any(), manifest.patient.ne("").any()
+    except DataError:  # not here yet: the catalogue says it, too
+        tested, named = "test" in catalog.get(name).counts, True
+    whole = [{"split": "published"}] if tested else [] if named else [{"split": "random"}]
+    whole += [{"split": "cleaned"}] if tested and (index.SPLITS / f"s0/{name}.csv").is_file() else []
+    return whole + [{"split": "patient", "fold": fold} for fold in range(catalog.get(name).folds)]
+
+
+def probe_data_set(
+    name: str,
+    backbone: str,
+    weights: str | bool,
+    image_size: int,
+    precision: str = "no",
+    test_on: Sequence[str] = (),
+    targets: Sequence[str] = ("label",),
+) -> list[Run]:
+    """Probe one backbone under every split of data set `name`, and write the evidence; runs that have it on
+    the committed folds are kept.
+
+    Args:
+        weights: path of a weight file, or True for those of the hub.
+        image_size: side of the input in pixels.
+        precision: "bf16" or "no", see `evaluation.predict.outputs`.
+        test_on: other data sets that a probe of all images of this one is tested on, split `external`.
+        targets: what is asked of an image, of `labels.CLASS_TARGETS`; the features are the same for all.
+
+    Returns:
+        The runs that were made.
+    """
+    splits = splits_of(name) + [{"split": "external", "test_on": other} for other in test_on]
+    same = {"dataset": name, "model": backbone, "recipe": RECIPE, "image_size": image_size, "pretrained": True}
+    runs = [Run(**same, **split, target=target) for target in targets for split in splits]
+    for needed in (name, *test_on):
+        index.require(needed)
+    missing = [run for run in runs if not _made(run)]
+    if not missing:
+        return []
+    network = build_backbone(backbone, pretrained=weights, image_size=image_size).to(make_accelerator().device)
+    network = network.to(memory_format=torch.channels_last)
+    features = {}
+    for each in dict.fromkeys([name, *(run.test_on for run in missing if run.test_on)]):
+        started = time.monotonic()
+        every = ImageDataset(each, np.arange(len(read_manifest(each))), image_size=image_size)
+        found = frozen_features(network, every, precision=precision)
+        features[each] = found, time.monotonic() - started
+        print(f"{each}: features of {len(every)} images in {features[each][1]:.0f} s", flush=True)
+    for run in missing:
+        _probe_run(run, features)
+    return missing
+
+
+def _made(run: Run) -> bool:
+    """Whether a run has its record, on the folds that are committed now."""
+    path = run.metrics_folder / METRICS
+    return path.is_file() and not on_old_folds(read_record(path))
+
+
+def _probe_run(run: Run, features: dict[str, tuple[np.ndarray, float]]) -> None:
+    data = load_data(run)
+    split, started = data.split, time.monotonic()
+    (known, seconds), (tested, _) = features[run.dataset], features[split.test_set]
+    labels = pd.Categorical(pd.concat([data.labels["train"], data.labels["val"]]), data.classes).codes
+    labels, val_labels = labels[: len(split.train)], labels[len(split.train) :]
+    probe, alone, accuracy = fit_probe(known[split.train], labels, known[split.val], val_labels)
+    table = run_table(data, probe_probabilities(probe, tested[split.test], len(data.classes)))
+    validated = probe_probabilities(alone, known[split.val], len(data.classes))
+    result = evaluate(table, data.test_classes) | {"unseen": unseen(table, split.seen)}
+    if HEALTHY in data.classes:
+        threshold = threshold_for(validated, val_labels, data.classes.index(HEALTHY))
+        result["tumour_or_none"] = tumour_or_none(table, threshold)
+    chosen = max(accuracy.values())
+    result["probe"] = {"validation": {str(c): value for c, value in accuracy.items()}, "val_accuracy": chosen}
+    result["probe"]["seconds"] = time.monotonic() - started
+    result["probe"]["features"] = {"images": len(known), "seconds": seconds}  # once for all splits
+    save_run(run, result, table, sizes=data.sizes, validation=validation_table(data, validated))
+    print(f"{run.id}: accuracy {100 * result['metrics']['accuracy']['value']:.1f} %", flush=True)
+
+
+@errors_in_one_line(WeightsError, ValueError)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: probe a pretrained backbone on a data set, under every split that the set has."""
+    parser = argparse.ArgumentParser(prog="python -m utils.report.probes", description=main.__doc__)
+    parser.add_argument("datasets", nargs="+", metavar="DATASET", help="brain-tumor-mri, sartaj, cheng, …")
+    parser.add_argument("--backbone", default="ResNet50-v2", help="a name in models/backbones.py (ResNet50-v2)")
+    parser.add_argument("--weights", default="imagenet", help="a weight file, or 'imagenet' for the hub (imagenet)")
+    parser.add_argument("--image-size", type=int, default=224, metavar="N", help="side of the input in pixels (224)")
+    parser.add_argument("--test-on", nargs="*", default=[], metavar="OTHER", help="also test on these data sets")
+    parser.add_argument("--precision", choices=("no", "bf16"), default="no", help="bf16 on hardware that has it (no)")
+    parser.add_argument(
+        "--target", nargs="+", choices=CLASS_TARGETS, default=["label"], help="what is asked of an image (label)"
+    )
+    args = parser.parse_args(argv)
+    weights = args.weights == "imagenet" or args.weights
+    for name in args.datasets:
+        given = (args.image_size, args.precision, args.test_on, args.target)
+        if not probe_data_set(name, args.backbone, weights, *given):
+            print(f"{name}: every probe has its record in saved_metrics/; nothing to do")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,169 @@
+"""Saves and loads weights with a card beside them, which says what a model is, what it expects and how it scored."""
+
+import json
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from datasets import catalog
+from datasets.catalog import HEALTHY, DataError, lookup
+from datasets.labels import classes_of
+from datasets.reading import one_line
+from datasets.store.images import packed_by
+from datasets.store.inputs import MINMAX, UNIT, Preparation
+from datasets.store.manifest import sha256
+from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
+from utils.commands import NOTE
+from utils.files import replacing, write_atomically
+from utils.run import TASKS, Run, output_root
+
+WEIGHTS, CARD = "model.safetensors", "card.json"
+HEALTHY_LIMIT = (
+    "Images without a tumour come from other sources than those with one, so the model may tell sources apart."
+)
+BY_PATIENT = ("patient", "external")  # and both lists of chest X-rays, whatever the split
+SPLIT_LIMIT = "Its test set holds images of patients that it was trained on, so its test results are optimistic."
+PATIENT_LIMIT = "Its test set is one patient, so nothing is known of others."
+HUB = "hf-hub:"  # before the name of a model on Hugging Face's hub, as timm has it
+HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
+
+
+def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
+    """Write `model.safetensors` and `card.json` (what it is, what it expects, what it scored); the weights' path."""
+    path = run.weights_folder / WEIGHTS
+    with replacing(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
+        digest = sha256(temporary)
+    card = card_of(model, run, record) | {"sha256": digest}
+    write_atomically(path.with_name(CARD), json.dumps(card, indent=1) + "\n")
+    return path
+
+
+def card_of(model: nn.Module, run: Run, record: dict) -> dict:
+    """The card of a model: all that is needed to build it, to feed it and to know its results."""
+    facts = catalog.get(run.dataset)
+    if run.task == "segmentation":
+        arguments = {"in_channels": len(facts.channels), "out_channels": len(facts.mask_channels)}
+        outputs = {"masks": list(facts.mask_channels)}
+    elif run.task == "multitask":
+        arguments, outputs = {"in_channels": model.in_channels}, {"classes": list(facts.classes)}
+    else:
+        classes = classes_of(run.dataset, run.target)
+        arguments = {
+            "num_classes": len(classes),
+            "in_channels": model.in_channels,
+            "image_size": run.image_size,
+        }
+        if run.task == "localisation":
+            arguments["healthy"] = classes.index(HEALTHY) if HEALTHY in classes else None
+        outputs = {"classes": list(classes)}
+    card = {
+        "model": run.model,
+        "task": run.task,
+        "arguments": arguments | record["recipe"]["model_args"],
+        **outputs,
+        "input": expected_input(run),
+        "trained_on": record["run"] | {"data": record["data"]},
+        "training": record["training"],
+        "test": {name: record["metrics"][name] for name in TASKS[run.task]},
+        "licence_of_data": facts.licence,
+        "note": NOTE,
+    }
+    card |= {"thresholds": record["thresholds"]} if run.task == "findings" and "thresholds" in record else {}
+    return completed(card, record)
+
+
+def completed(card: dict, record: dict) -> dict:
+    """A card with what cards of earlier versions lack: recipe, intended use and limits."""
+    recipe = record["recipe"]
+    return card | {
+        "recipe": {name: recipe[name] for name in ("name", "source", "epochs", "lr", "batch_size", "augmentation")},
+        "intended_use": "Research and teaching on slices like those of its training set. Never for a patient.",
+        "limits": [
+            "Its test results are of one data set alone; on images of other scanners and hospitals expect worse.",
+            *[PATIENT_LIMIT] * (record.get("groups") == 1),
+            *[HEALTHY_LIMIT] * (HEALTHY in card.get("classes", ())),
+            *[SPLIT_LIMIT] * (card["trained_on"]["split"] not in BY_PATIENT and card["task"] != "findings"),
+        ],
+    }
+
+
+def expected_input(run: Run) -> dict:
+    """The input that a model expects, as data: how a publisher's image is prepared before it is predicted.
+
+    `Preparation.of_card` reads it and prepares an image by it.
+    """
+    facts, masks = catalog.get(run.dataset), run.task == "segmentation"
+    crop, stored_size = packed_by(run.dataset)
+    return Preparation(
+        channels=facts.channels if masks else (facts.channels[facts.grey],),
+        crop=crop,
+        stored_size=stored_size,
+        view=run.view,
+        size=run.image_size,
+        scaling=MINMAX if masks else UNIT,
+    ).as_card()
+
+
+def find_weights(name: str, root: Path | None = None) -> Path:
+    """The weights of run `name` in `saved_models/`; raises `UnknownName` with the nearest name."""
+    root = root or output_root() / "saved_models"
+    return lookup({path.parent.name: path for path in sorted(root.glob(f"*/*/*/{WEIGHTS}"))}, name, "model")
+
+
+def fetch(name: str) -> Path:
+    """Folder of the model `hf-hub:OWNER/NAME` or `hf-hub:OWNER/NAME@REVISION`, downloaded or from the hub's cache.
+
+    Raises:
+        DataError: no such model, no network, or a model without card or weights.
+    """
+    from huggingface_hub import snapshot_download  # brings httpx and more, for this alone
+
+    repository, _, revision = name.removeprefix(HUB).partition("@")
+    try:
+        folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(HUB_FILES)))
+    except Exception as error:
+        reason = one_line(error)
+        raise DataError(f"{name}: cannot be fetched ({reason}); check the name and the network") from error
+    if missing := [file for file in (CARD, WEIGHTS) if not (folder / file).is_file()]:
+        raise DataError(f"{name}: holds no {' and no '.join(missing)}; it was not made by this project")
+    return folder
+
+
+def load_weights(path: Path | str) -> nn.Module:
+    """The model that the card beside `path` describes, with its weights, ready to predict.
+
+    Args:
+        path: of `model.safetensors` or its folder, the name of a run in `saved_models/` (see `find_weights`), or
+            `hf-hub:OWNER/NAME` (see `fetch`). Nothing is ever unpickled.
+
+    Raises:
+        DataError: card or weights missing, unreadable, damaged, or not of one another.
+        UnknownName: no run of that name has weights; with the nearest name.
+    """
+    path = fetch(path) if str(path).startswith(HUB) else Path(path)
+    if path.is_dir():
+        path /= WEIGHTS
+    elif len(path.parts) == 1 and not path.exists() and path.suffix != Path(WEIGHTS).suffix:
+        path = find_weights(str(path))
+    if not path.is_file():
+        raise DataError(f"{path}: not there; take the path of {WEIGHTS}, or the name of a run in saved_models/")
+    try:
+        card = json.loads(path.with_name(CARD).read_text())
+        if "sha256" not in card:
+            raise DataError(f"{path.with_name(CARD)}: has no sha256, so {WEIGHTS} cannot be verified; train again.")
+        if card["sha256"] != sha256(path):
+            raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
+        own_file = card["trained_on"].get("pretrained") is not None and card["model"] not in LOCALISERS
+        if own_file:  # the file itself shows which layout it has (`models/gluon.py`)
+            model = lookup(PRETRAINABLE, card["model"], "model")(pretrained=path, **card["arguments"])
+        else:
+            known = MODELS | SEGMENTERS | MULTITASK | LOCALISERS
+            model = lookup(known, card["model"], "model")(**card["arguments"])
+            model.load_state_dict(load_file(path))
+    except DataError:
+        raise
+    except Exception as error:
+        raise DataError(f"{path}: cannot be loaded with the card beside it ({error}). Fetch both again.") from error
+    return model.eval()
