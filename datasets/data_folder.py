@@ -6,9 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from datasets.catalog import DataError
+from datasets.catalog import BrokenArchive, DataError
 from datasets.lock import Held, acquire
-from datasets.sources.sample import BrokenArchive
 
 RESUMABLE = ("download", "raw", "raw.json")  # what a later run takes up
 ELSEWHERE = "set BRAIN_MRI_DATA to a folder on another disk"
@@ -21,12 +20,9 @@ def publish(work: Path, home: Path) -> None:
         work.rename(home)
         return
     (home / "log.json").unlink(missing_ok=True)  # until the new one is in place nothing vouches for the files
-    shutil.rmtree(home / "overlap", ignore_errors=True)  # of `own`: what other sets shared with what was here
-    for name in ("masks.h5", "masks.csv"):  # carried over to the images that were here
-        (home / name).unlink(missing_ok=True)
-    if (work / "raw").exists():
-        (home / "raw.json").unlink(missing_ok=True)  # nor for raw/
-        shutil.rmtree(home / "raw", ignore_errors=True)
+    gone = ["overlap", "masks.h5", "masks.csv"]  # what was found for the images that were here
+    for name in [*gone, "raw.json", "raw"] if (work / "raw").exists() else gone:
+        _remove(home / name)
     for name in ("raw", "raw.json", "images.h5", "manifest.csv", "groups.csv", "log.json"):
         if (work / name).exists():
             (work / name).replace(home / name)
@@ -55,13 +51,11 @@ def working_folder(work: Path) -> Iterator[None]:
     keep: Sequence[str] = ()
     try:
         yield
-    except BrokenArchive:
-        raise
-    except Exception:
-        keep = ("download",)
-        raise
-    except KeyboardInterrupt:
-        keep = RESUMABLE
+    except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, KeyboardInterrupt):
+            keep = RESUMABLE
+        elif not isinstance(error, BrokenArchive):
+            keep = ("download",)
         raise
     finally:
         if work.exists():
@@ -72,9 +66,14 @@ def working_folder(work: Path) -> Iterator[None]:
 
 
 def clean(folder: Path, keep: Sequence[str]) -> None:
+    """Empty a folder of everything but what is named."""
     for item in folder.iterdir():
         if item.name not in keep:
-            shutil.rmtree(item) if item.is_dir() else item.unlink()
+            _remove(item)
+
+
+def _remove(item: Path) -> None:
+    shutil.rmtree(item) if item.is_dir() else item.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -83,19 +82,25 @@ def disk_errors(home: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        where = Path(error.filename or home)
+        where, reason = Path(error.filename or home), error.strerror or error
         ours = where.resolve().is_relative_to(home.parent)
-        if ours:
-            where = home if work_of(home).name in where.parts else where  # the reader knows no folder but that
+        if ours and work_of(home).name in where.parts:
+            where = home  # the reader knows no folder but that
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(f"{where}: the disk is full; free some space or {ELSEWHERE}, then run again") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) and ours:
-            raise DataError(f"{where}: cannot be written ({error.strerror}); {ELSEWHERE}") from error
-        if error.errno in (errno.EACCES, errno.EPERM):
-            raise DataError(
-                f"{where}: cannot be read ({error.strerror}); give yourself the right to read it"
-            ) from error
-        raise DataError(f"{where}: {error.strerror or error}; mend that or {ELSEWHERE}") from error
+            text = f"the disk is full; free some space or {ELSEWHERE}, then run again"
+        elif ours:
+            text = f"cannot be written ({reason}); {ELSEWHERE}"
+        else:
+            text = f"cannot be read ({reason}); give yourself the right to read it"
+        raise DataError(f"{where}: {text}") from error
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raise `DataError` unless the disk of `folder` has `needed` bytes free."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        missing = f"{needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free"
+        raise DataError(f"{folder}: {missing}; free some space or {ELSEWHERE}")
 
 
 def work_of(home: Path) -> Path:

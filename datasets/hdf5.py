@@ -4,7 +4,6 @@ HDF5 lets a file point at other files: links, virtual data sets, and external st
 may read becomes an image.
 """
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,13 +23,6 @@ def opened(path: Path, remedy: str = "", what: str = "not a whole HDF5 file") ->
         yield file
 
 
-@contextmanager
-def opened_bytes(content: bytes) -> Iterator[h5py.File]:
-    """The same for a file's bytes, whose reader names it."""
-    with h5py.File(io.BytesIO(content), "r") as file:
-        yield file
-
-
 def array(group: h5py.Group, path: str, most: int | None = MOST_BYTES) -> h5py.Dataset:
     """The array of numbers at `path` (names between slashes) below `group`, not read yet.
 
@@ -43,9 +35,7 @@ def array(group: h5py.Group, path: str, most: int | None = MOST_BYTES) -> h5py.D
         KeyError: it is not there.
     """
     for name in path.split("/"):
-        if not isinstance(group, h5py.Group):
-            raise KeyError(path)
-        link = group.get(name, getlink=True)
+        link = group.get(name, getlink=True) if isinstance(group, h5py.Group) else None
         if link is None:
             raise KeyError(path)
         if not isinstance(link, h5py.HardLink):

@@ -24,17 +24,13 @@ TARGETS = {
 CLASS_TARGETS = tuple(target for target in TARGETS if target != "findings")  # of these an image has one class
 
 
-def parts(label: str) -> tuple[str, str]:
-    """Type and sequence of a label; a label that names no sequence is a type."""
-    kind, _, last = label.rpartition(" ")
-    return (kind, last) if kind and last in SEQUENCES else (label, "")
-
-
 def view(label: str, target: str) -> str:
-    """A label as a target sees it; "" where it says nothing of that."""
-    kind, sequence = parts(label)
+    """A label as a target sees it; "" where it says nothing of that. A label that names no sequence is a type."""
     if target in ("label", "findings"):
         return label
+    kind, _, sequence = label.rpartition(" ")
+    if not kind or sequence not in SEQUENCES:
+        kind, sequence = label, ""
     if target == "tumour":
         return HEALTHY if kind == HEALTHY else TUMOUR
     return kind if target == "type" else sequence
@@ -76,9 +72,9 @@ def external_target(name: str, test_on: str, target: str = "label") -> str:
     """
     if name == test_on:
         return target
-    if target == "findings" and classes_of(name, target) != classes_of(test_on, target):
-        raise DataError(f"test_on='{test_on}': its findings are not those of '{name}'")
     mine, other = classes_of(name, target), classes_of(test_on, target)
+    if target == "findings" and mine != other:
+        raise DataError(f"test_on='{test_on}': its findings are not those of '{name}'")
     if (set(mine) & set(other)) - {HEALTHY}:
         return target
     for known in (name, test_on):

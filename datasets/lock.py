@@ -17,18 +17,11 @@ class Held(Exception):
 
 
 def acquire(path: Path, does: str, patience: float = 0) -> FileLock:
-    """Take the lock file `path`; `release()` of what is returned gives it back.
+    """Take the lock file `path` for one that `does` something; `release()` of what is returned gives it back.
 
     It is a lock of the kernel (`flock`): where the holder is killed, nothing is left to be removed. It holds between
-    nodes where the shared disk carries locks (NFS, GPFS, Lustre mounted with `flock`); a warning says so where it has
-    none.
-
-    Args:
-        does: what the holder does, such as "trains this run", for those that wait.
-        patience: seconds to wait for another holder.
-
-    Raises:
-        Held: another process holds it.
+    nodes where the shared disk carries locks (NFS, GPFS, Lustre mounted with `flock`); a warning says where it has
+    none.  Raises `Held` where another process holds it for longer than `patience` seconds.
     """
 
     def sign(descriptor: int) -> None:
@@ -47,7 +40,6 @@ def acquire(path: Path, does: str, patience: float = 0) -> FileLock:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        warnings.warn(
-            f"{path}: this disk knows no locks ({error.strerror}). Check that no other process {does}.", stacklevel=2
-        )
+        text = f"{path}: this disk knows no locks ({error.strerror}). Check that no other process {does}."
+        warnings.warn(text, stacklevel=2)
     return lock

@@ -31,7 +31,11 @@ def reading(path: Path | str, remedy: str = "", what: str = "cannot be read") ->
     except DataError:
         raise
     except Exception as error:
-        raise DataError(f"{path}: {what} ({one_line(error)}){'; ' * bool(remedy)}{remedy}") from error
+        raise _fault(path, f"{what} ({one_line(error)})", remedy) from error
+
+
+def _fault(path: Path | str, what: str, remedy: str) -> DataError:
+    return DataError(f"{path}: {what}; {remedy}" if remedy else f"{path}: {what}")
 
 
 def one_line(error: BaseException) -> str:
@@ -49,20 +53,19 @@ def read_json(path: Path, remedy: str = "", needs: Iterable[str] = ()) -> dict[s
     with reading(path, remedy, "not readable as JSON"):
         content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise DataError(f"{path}: holds a {type(content).__name__}, not a JSON object{'; ' * bool(remedy)}{remedy}")
+        raise _fault(path, f"holds a {type(content).__name__}, not a JSON object", remedy)
     if missing := [name for name in needs if name not in content]:
-        raise DataError(f"{path}: '{missing[0]}' is missing{'; ' * bool(remedy)}{remedy}")
+        raise _fault(path, f"'{missing[0]}' is missing", remedy)
     return content
 
 
 def read_table(path: Path, remedy: str = "", needs: Iterable[str] = (), **how: Any) -> pd.DataFrame:
     """The table in a CSV file (also compressed); `DataError` where it is none or lacks one of the columns `needs`.
 
-    Args:
-        how: of `pandas.read_csv`; by default all values are text, "" where nothing stands.
+    `how` is passed to `pandas.read_csv`; by default all values are text, "" where nothing stands.
     """
     with reading(path, remedy, "not readable as a table"):
         table = pd.read_csv(path, **(how or {"dtype": str, "keep_default_na": False}))
     if missing := [name for name in needs if name not in table]:
-        raise DataError(f"{path}: its column '{missing[0]}' is missing{'; ' * bool(remedy)}{remedy}")
+        raise _fault(path, f"its column '{missing[0]}' is missing", remedy)
     return table

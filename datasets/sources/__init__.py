@@ -1,1 +1,56 @@
-"""Brings publishers' files into `raw/`: fetching, unpacking, and one layout a publisher. Start at `layouts.py`."""
+"""One publisher a file, and what they share: `Sample`, an image that a layout lists, and the files of a folder."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets.catalog import DataError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of `raw/`, or one patient's folder of volumes: path there, label ("" where only the file holds it)
+    and published split, and what else a table says of it, for its manifest row.
+    """
+
+    path: str
+    label: str = ""
+    split: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+def files_below(folder: Path) -> list[Path]:
+    """All files in `folder` and in the folders below it, sorted; nothing is passed over in silence.
+
+    Links to files and folders are followed, but for those to a folder that they lie in, which would never end.
+
+    Raises:
+        DataError: a link that leads nowhere (unless it is hidden), or a name that no text file can hold.
+        OSError: a folder that may not be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    found: list[Path] = []
+    above = {str(folder): {os.path.realpath(place) for place in (folder, *Path(os.path.realpath(folder)).parents)}}
+    for where, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = {name: os.path.realpath(os.path.join(where, name)) for name in folders}
+        folders[:] = [name for name in folders if real[name] not in above[where]]
+        above |= {os.path.join(where, name): above[where] | {real[name]} for name in folders}
+        found += [Path(where, name) for name in names]
+    for path in found:
+        inside = path.relative_to(folder)
+        require_utf8(inside, f"{folder}: holds ")
+        if path.is_symlink() and not path.exists() and not any(part.startswith(".") for part in inside.parts):
+            raise DataError(f"{path}: a link that leads nowhere; remove it, or bring back the file that it names")
+    return sorted(path for path in found if path.is_file())
+
+
+def require_utf8(path: Path, where: str = "") -> None:
+    """Raise `DataError` for a name that is not UTF-8, as archives made on Windows may leave: no table can name it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}{str(path)!r}, a name that is not UTF-8; rename it, and run again") from error

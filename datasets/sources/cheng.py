@@ -1,14 +1,16 @@
 """Reads Cheng's figshare set: one MATLAB file a slice, with tumour mask, class and patient code."""
 
+import io
 import re
 from pathlib import Path, PurePosixPath
 
+import h5py
 import numpy as np
 
 from datasets import hdf5
 from datasets.catalog import DataError, Dataset
 from datasets.reading import one_line
-from datasets.sources.sample import Sample
+from datasets.sources import Sample
 from datasets.store.preprocess import RawImage, to_uint8
 
 LONGEST_PID = 64
@@ -16,19 +18,19 @@ LONGEST_PID = 64
 
 def target(dataset: Dataset, member: str) -> str | None:
     """FILE of an archive's member: the slices are numbered, in no folder that matters."""
-    path = PurePosixPath(member)
-    return path.name if re.fullmatch(r"\d+\.mat", path.name) else None
+    name = PurePosixPath(member).name
+    return name if re.fullmatch(r"\d+\.mat", name) else None
 
 
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """All slices; their class and patient stand in the files."""
-    return [Sample(path.name, "", "") for path in sorted(raw.glob("*.mat"))]
+    return [Sample(path.name) for path in sorted(raw.glob("*.mat"))]
 
 
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
     """The slice of one file: MATLAB v7.3 = HDF5, arrays transposed; `PID` is the patient's code in characters."""
     try:
-        with hdf5.opened_bytes((raw / path).read_bytes()) as file:
+        with h5py.File(io.BytesIO((raw / path).read_bytes()), "r") as file:
             pixels, mask = (hdf5.read(file, f"cjdata/{name}").T for name in ("image", "tumorMask"))
             pid = _text(hdf5.read(file, "cjdata/PID"))
             label = dataset.folders[str(int(hdf5.read(file, "cjdata/label").item()))]

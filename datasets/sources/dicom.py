@@ -15,6 +15,7 @@ from datasets.catalog import DataError
 from datasets.reading import reading
 
 NEEDED = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
+NOT_WHOLE = "not a whole DICOM file"
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ def read_header(path: Path) -> Header:
     Raises:
         DataError: not a whole DICOM file; the message names it.
     """
-    data = _tags(path, stop_before_pixels=True)
-    with reading(path.name, what="not a whole DICOM file"):  # values are decoded when they are asked for
+    data = _tags(path, pixels=False)
+    with reading(path.name, what=NOT_WHOLE):  # values are decoded when they are asked for
         return Header(
             str(data.get("Modality") or ""),
             str(data.get("SeriesInstanceUID") or ""),
@@ -57,8 +58,8 @@ def read_pixels(path: Path) -> np.ndarray:
         DataError: no DICOM file, a tag that is needed is missing, no image in it (a report, a plan), or pixels that
             cannot be decoded; the message names the file.
     """
-    data = _tags(path)
-    with reading(path.name, what="not a whole DICOM file"):
+    data = _tags(path, pixels=True)
+    with reading(path.name, what=NOT_WHOLE):
         missing = [name for name in NEEDED if data.get(name) in (None, "")]
     if missing or "PixelData" not in data:
         lacking = ", ".join(missing) if missing and len(missing) < len(NEEDED) else "image"
@@ -70,26 +71,24 @@ def read_pixels(path: Path) -> np.ndarray:
     return pixels
 
 
-def _tags(path: Path, **how: bool) -> pydicom.Dataset:
-    try:
-        with reading(path.name, what="not a whole DICOM file"):
-            return pydicom.dcmread(path, **how)
-    except DataError as error:
-        if isinstance(error.__cause__, InvalidDicomError):
+def _tags(path: Path, pixels: bool) -> pydicom.Dataset:
+    with reading(path.name, what=NOT_WHOLE):
+        try:
+            return pydicom.dcmread(path, stop_before_pixels=not pixels)
+        except InvalidDicomError as error:
             raise DataError(f"{path.name}: not a DICOM file") from error
-        raise
 
 
 def _grey(data: pydicom.Dataset) -> np.ndarray:
-    kind, samples = str(data.PhotometricInterpretation), _whole(data.get("SamplesPerPixel"), 1)
-    pixels = data.pixel_array
-    several = _whole(data.get("NumberOfFrames"), 1) > 1
-    if samples > 1:
+    kind, pixels = str(data.PhotometricInterpretation), data.pixel_array
+    colour = _whole(data.get("SamplesPerPixel"), 1) > 1
+    if colour:
         if kind.startswith("YBR") and not data.file_meta.TransferSyntaxUID.is_compressed:
             pixels = convert_color_space(pixels, kind, "RGB")
         pixels = pixels[..., :3] @ np.array([0.299, 0.587, 0.114])  # BT.601, as `preprocess.decode` has it
-    pixels = pixels if several else pixels[None]
-    if samples == 1:
+    if _whole(data.get("NumberOfFrames"), 1) <= 1:
+        pixels = pixels[None]
+    if not colour:
         pixels = apply_rescale(pixels, data)
     with np.errstate(over="ignore"):  # the caller looks for infinite values
         pixels = np.asarray(pixels, np.float32)

@@ -5,7 +5,6 @@
 
 import contextlib
 import io
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ import requests
 import urllib3
 
 from datasets.catalog import DataError, Dataset
+from datasets.data_folder import require_space
 
 if TYPE_CHECKING:
     from kaggle.api.kaggle_api_extended import KaggleApi
@@ -22,7 +22,7 @@ TOKENS = (Path("~/.kaggle/kaggle.json"), Path("~/.config/kaggle/kaggle.json"), P
 TOKEN_PAGE = "https://www.kaggle.com/settings/api"
 
 
-def fetch(dataset: Dataset, folder: Path, quiet: bool = False) -> Path:
+def fetch(dataset: Dataset, folder: Path, quiet: bool) -> Path:
     """Download the archive of `dataset` into `folder` and return its path; an archive that is whole is kept.
 
     A download that was cut off resumes where it stopped, as long as the remote file is the same (the client
@@ -83,19 +83,7 @@ def _refusal(dataset: Dataset, error: requests.HTTPError, by_hand: str) -> str:
     status = error.response.status_code if error.response is not None else 0
     if status == 401:
         return f"Kaggle refused the token (401): make a new one at {TOKEN_PAGE} in place of it. Or {by_hand}"
+    what = f"'{dataset.kaggle}' ({status or error})"
     if status in (403, 404):
-        return (
-            f"Kaggle does not give '{dataset.kaggle}' out ({status}): it was renamed or withdrawn, or its "
-            f"terms must be accepted on {dataset.url} first"
-        )
-    return f"Kaggle answered {status or error} for '{dataset.kaggle}'; try again later, or {by_hand}"
-
-
-def require_space(folder: Path, needed: int) -> None:
-    """Raise `DataError` unless the disk of `folder` has `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise DataError(
-            f"{folder}: {needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free; "
-            "free some space or set BRAIN_MRI_DATA to a folder on another disk"
-        )
+        return f"Kaggle refuses {what}: it was renamed or withdrawn, or its terms must be accepted on {dataset.url}"
+    return f"Kaggle does not answer for {what}; try again later, or {by_hand}"

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path, PurePosixPath
 
-from datasets.catalog import Dataset
-from datasets.sources.sample import BrokenArchive, Sample
+from datasets.catalog import BrokenArchive, Dataset
+from datasets.sources import Sample
 from datasets.store.preprocess import RawImage, examine
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -24,8 +24,8 @@ def target(dataset: Dataset, member: str) -> str | None:
 def overlooked(dataset: Dataset, member: str) -> bool:
     """Whether a member of an archive lies among the images and is none that can be read."""
     path = PurePosixPath(member)
-    known = target(dataset, str(path.with_suffix(IMAGE_SUFFIXES[0]))) is not None
-    return known and target(dataset, member) is None and path.name.lower() not in NO_IMAGES
+    among = target(dataset, str(path.with_suffix(IMAGE_SUFFIXES[0]))) is not None
+    return among and target(dataset, member) is None and path.name.lower() not in NO_IMAGES
 
 
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
@@ -36,9 +36,7 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
             where = PurePosixPath(split, folder)
             files = [p for p in (raw / where).glob("*") if p.suffix.lower() in IMAGE_SUFFIXES]
             if not files:
-                raise BrokenArchive(
-                    f"{dataset.name}: class folder {where} holds no image; take {dataset.archive} from {dataset.url}"
-                )
+                raise BrokenArchive(f"{dataset.name}: class folder {where} holds no image; {dataset.again}")
             found += [Sample(f"{where}/{p.name}", label, published) for p in files]
     return sorted(found, key=lambda sample: sample.path)
 

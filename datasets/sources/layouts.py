@@ -1,18 +1,15 @@
 """Selects the layout of a data set: where each member of an archive goes, which samples there are, how one is read.
 
-A layout is one file here with `target`, `samples` and `read`: `folders.py`, `cheng.py`, `brats.py`, `nih.py`, `own.py`,
-`remind.py`.
-`catalog.py` names each set's.
+A layout is one file here with `target`, `samples` and `read`; `facts.py` names each set's.
 """
 
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from datasets.catalog import Dataset
+from datasets.catalog import BrokenArchive, DataError, Dataset
 from datasets.reading import reading
-from datasets.sources import brats, cheng, folders, nih, own, remind
-from datasets.sources.sample import Sample
+from datasets.sources import Sample, brats, cheng, folders, nih, own, remind
 from datasets.store import manifest
 from datasets.store.preprocess import RawImage
 
@@ -31,22 +28,13 @@ def target(dataset: Dataset, member: str) -> str | None:
     return LAYOUTS[dataset.layout].target(dataset, member)
 
 
-def overlooked(dataset: Dataset, member: str) -> bool:
-    """Whether a member that was left out lies where only images lie, so that someone may miss it."""
-    layout = LAYOUTS[dataset.layout]
-    return hasattr(layout, "overlooked") and layout.overlooked(dataset, member)
-
-
-def published_images(dataset: Dataset, raw: Path) -> int:
-    """How many images the files of `raw` should be; 0 where any number is right, as of a sample of the whole set."""
-    layout = LAYOUTS[dataset.layout]
-    return 0 if hasattr(layout, "is_sample") and layout.is_sample(raw) else dataset.images
-
-
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
-    """The images of `raw`, sorted by path; `BrokenArchive` names a class folder that is missing or empty."""
-    with reading(raw, f"take {dataset.archive or dataset.name} again"):
-        return LAYOUTS[dataset.layout].samples(dataset, raw)
+    """The images of `raw`, sorted by path; `BrokenArchive` where a folder or table that lists them is not whole."""
+    try:
+        with reading(raw, dataset.again):
+            return LAYOUTS[dataset.layout].samples(dataset, raw)
+    except DataError as error:
+        raise BrokenArchive(error) from error
 
 
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:

@@ -7,17 +7,17 @@ The whole set has `Data_Entry_2017.csv`, `train_val_list.txt` and `test_list.txt
 import re
 from pathlib import Path, PurePosixPath
 
-from datasets.catalog import DataError, Dataset
-from datasets.further_sets import NO_FINDING
-from datasets.sources.sample import BrokenArchive, Sample
-from datasets.store.manifest import read_rows
+from datasets.catalog import BrokenArchive, Dataset
+from datasets.facts import NO_FINDING
+from datasets.reading import read_table
+from datasets.sources import Sample
 from datasets.store.preprocess import RawImage, decode
 
 IMAGE = re.compile(r"\d{8}_\d{3}\.png")
 SAMPLE = "sample_labels.csv"
 TABLES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv", SAMPLE)
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
-COLUMNS = ("Image Index", "Finding Labels", "Patient ID")
+INDEX, FINDINGS, PATIENT = "Image Index", "Finding Labels", "Patient ID"
 FURTHER = {  # column of a manifest → column of the publisher's table, "" in a table without it
     "follow_up": "Follow-up #",
     "age": "Patient Age",
@@ -46,65 +46,46 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
         BrokenArchive: no table, a table without its columns, an image without a row, a row twice, an unknown finding,
             one list without the other, or an image in none of them.
     """
-    rows = _rows(dataset, raw)
-    split = _split(raw)
+    rows, split = _rows(dataset, raw), _split(dataset, raw)
     found = []
     for path in sorted(raw.glob("images/*/*.png")):
         row = rows.get(path.name)
         if row is None:
-            raise BrokenArchive(f"{dataset.name}: {path.name} has no row in the table of findings; {_again(dataset)}")
+            raise BrokenArchive(f"{dataset.name}: {path.name} has no row in the table of findings; {dataset.again}")
         if split and path.name not in split:
-            raise BrokenArchive(f"{dataset.name}: {path.name} is in neither of {' and '.join(LISTS.values())}")
-        facts = {"patient": row["Patient ID"]} | {name: row.get(column) or "" for name, column in FURTHER.items()}
-        where = f"images/{path.parent.name}/{path.name}"
-        found.append(Sample(where, _findings(dataset, row), split.get(path.name, ""), facts))
+            raise BrokenArchive(f"{dataset.name}: {path.name} is in neither of the lists of the split; {dataset.again}")
+        names = row[FINDINGS].split("|")
+        if names != [NO_FINDING] and not (set(names) <= set(dataset.findings) and len(set(names)) == len(names)):
+            raise BrokenArchive(f"{path.name}: '{row[FINDINGS]}' is not of the known findings; {dataset.again}")
+        facts = {"patient": row[PATIENT]} | {name: row.get(column, "") for name, column in FURTHER.items()}
+        where = path.relative_to(raw).as_posix()
+        found.append(Sample(where, "|".join(sorted(names)), split.get(path.name, ""), facts))
     if not found:
-        raise BrokenArchive(f"{dataset.name}: holds no X-ray; {_again(dataset)}")
+        raise BrokenArchive(f"{dataset.name}: holds no X-ray; {dataset.again}")
     return found
 
 
 def _rows(dataset: Dataset, raw: Path) -> dict[str, dict[str, str]]:
+    """Image → its row in the table of findings."""
     table = next((raw / name for name in TABLES if (raw / name).is_file()), None)
     if table is None:
-        raise BrokenArchive(f"{dataset.name}: neither {' nor '.join(TABLES)} is there; {_again(dataset)}")
-    rows, by_image = read_rows(table), {}
-    if not rows or not set(COLUMNS) <= set(rows[0]):
-        raise BrokenArchive(f"{table.name}: its columns should be {', '.join(COLUMNS)}, …; {_again(dataset)}")
-    for line, row in enumerate(rows, start=2):
-        if row["Image Index"] in by_image:
-            raise BrokenArchive(f"{table.name}, line {line}: {row['Image Index']} stands in the table twice")
-        if not row["Patient ID"]:
-            raise BrokenArchive(f"{table.name}, line {line}: {row['Image Index']} has no patient")
-        by_image[row["Image Index"]] = row
-    return by_image
+        raise BrokenArchive(f"{dataset.name}: no table of findings ({', '.join(TABLES)}); {dataset.again}")
+    rows = read_table(table, dataset.again, needs=(INDEX, FINDINGS, PATIENT))
+    for what, wrong in (("stands there twice", rows[INDEX].duplicated()), ("has no patient", rows[PATIENT] == "")):
+        for line in rows.index[wrong]:
+            raise BrokenArchive(f"{table.name}, line {line + 2}: {rows[INDEX][line]} {what}; {dataset.again}")
+    return rows.set_index(INDEX).to_dict("index")
 
 
-def _findings(dataset: Dataset, row: dict[str, str]) -> str:
-    names = row["Finding Labels"].split("|")
-    known = names == [NO_FINDING] or (set(names) <= set(dataset.findings) and len(set(names)) == len(names))
-    if not known:
-        raise BrokenArchive(
-            f"{row['Image Index']}: '{row['Finding Labels']}' is not of the {len(dataset.findings)} findings"
-        )
-    return "|".join(sorted(names))
-
-
-def _split(raw: Path) -> dict[str, str]:
+def _split(dataset: Dataset, raw: Path) -> dict[str, str]:
     """Image → "train" or "test"; nothing where there are no lists."""
     here = {split: raw / name for split, name in LISTS.items() if (raw / name).is_file()}
     if len(here) == 1:
-        raise BrokenArchive(f"{next(iter(here.values())).name} is there without the other list of the split")
-    names = {split: path.read_text(encoding="utf-8").split() for split, path in here.items()}
-    return {name: split for split, listed in names.items() for name in listed}
-
-
-def _again(dataset: Dataset) -> str:
-    return f"take {dataset.archive} from {dataset.url}"
+        (alone,) = here.values()
+        raise BrokenArchive(f"{alone.name} is there without the other list of the split; {dataset.again}")
+    return {name: split for split, path in here.items() for name in path.read_text(encoding="utf-8").split()}
 
 
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
     """The one image of a file."""
-    try:
-        return [RawImage(decode((raw / path).read_bytes()))]
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})") from error
+    return [RawImage(decode((raw / path).read_bytes()))]

@@ -10,10 +10,10 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pandas as pd
 
-from datasets.catalog import DataError, Dataset
-from datasets.reading import one_line
+from datasets.catalog import BrokenArchive, DataError, Dataset
+from datasets.reading import reading
+from datasets.sources import Sample
 from datasets.sources.dicom import Header, read_header, read_pixels
-from datasets.sources.sample import BrokenArchive, Sample
 from datasets.store import manifest
 from datasets.store.preprocess import RawImage
 
@@ -44,46 +44,24 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     Raises:
         BrokenArchive: no table or patients, a table without its columns, a patient twice or without a diagnosis.
     """
-    folders = {int(PATIENT.match(path.name)[1]): path.name for path in raw.iterdir() if PATIENT.match(path.name)}
-    if not folders:
-        raise BrokenArchive(f"{dataset.name}: holds no folder ReMIND-NUMBER with DICOM files; {_again(dataset)}")
-    known = _diagnoses(dataset, raw)
-    if unknown := [name for number, name in sorted(folders.items()) if not known.get(number)]:
-        raise BrokenArchive(
-            f"{dataset.name}: {len(unknown)} patients have no diagnosis in the table, {unknown[0]} first"
-        )
-    often = pd.Series({name: known[number] for number, name in folders.items()})
-    kept = often[often.groupby(often).transform("size") >= FEWEST]
-    if kept.empty:
-        raise BrokenArchive(
-            f"{dataset.name}: no diagnosis has {FEWEST} patients, so that nothing can be split by patient"
-        )
-    return [Sample(name, label, "") for name, label in sorted(kept.items())]
-
-
-def _diagnoses(dataset: Dataset, raw: Path) -> dict[int, str]:
+    folders = sorted(path.name for path in raw.iterdir() if PATIENT.match(path.name))
     table = next((path for path in sorted(raw.iterdir()) if TABLE.match(path.name)), None)
-    if table is None:
-        raise BrokenArchive(
-            f"{dataset.name}: the table of diagnoses (…Clinical-Data….xlsx) is missing; {_again(dataset)}"
-        )
-    try:
+    if not folders or table is None:
+        missing = "the clinical table (.xlsx or .csv) is missing" if folders else "no folder ReMIND-NUMBER is in it"
+        raise BrokenArchive(f"{dataset.name}: {missing}; {dataset.again}")
+    with reading(table.name, dataset.again, f"no table with the columns {CASE} and {DIAGNOSIS}"):
         rows = pd.read_excel(table) if table.suffix.lower() == ".xlsx" else pd.read_csv(table)
-        numbers = rows[CASE].astype(str).str.extract(r"(\d+)(?:\.0)?$")[0].astype(int)
-    except Exception as error:  # of all kinds, as in `reading`
-        raise BrokenArchive(
-            f"{table.name}: no table with the columns {CASE} and {DIAGNOSIS} ({one_line(error)})"
-        ) from error
-    if DIAGNOSIS not in rows:
-        raise BrokenArchive(f"{table.name}: no table with the columns {CASE} and {DIAGNOSIS}")
-    if numbers.duplicated().any():
-        raise BrokenArchive(f"{table.name}: case {numbers[numbers.duplicated()].iloc[0]} stands in the table twice")
-    labels = rows[DIAGNOSIS].fillna("").astype(str).str.strip().str.lower()
-    return dict(zip(numbers, labels, strict=True))
-
-
-def _again(dataset: Dataset) -> str:
-    return f"take images and table from {dataset.url} and zip them together"
+        cases = rows[CASE].astype(str).str.extract(r"(\d+)(?:\.0)?$")[0].astype(int)
+        diagnoses = rows[DIAGNOSIS].fillna("").astype(str).str.strip().str.lower().set_axis(cases)
+    if len(twice := cases[cases.duplicated()]):
+        raise BrokenArchive(f"{table.name}: case {twice.iloc[0]} stands in the table twice; {dataset.again}")
+    known = pd.Series({name: diagnoses.get(int(PATIENT.match(name)[1]), "") for name in folders})
+    if len(unknown := known.index[known == ""]):
+        raise BrokenArchive(f"{table.name}: no diagnosis of {', '.join(unknown[:3])}; {dataset.again}")
+    kept = known[known.groupby(known).transform("size") >= FEWEST]
+    if kept.empty:
+        raise BrokenArchive(f"{table.name}: no diagnosis has {FEWEST} patients, as a split needs; {dataset.again}")
+    return [Sample(name, label) for name, label in kept.items()]
 
 
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:

@@ -10,14 +10,17 @@ semicolons or tabs between the values, capitals in the first line and backslashe
 is named with its line.
 """
 
-import csv
 import difflib
 import io
+import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+import pandas as pd
+
 from datasets.catalog import DataError, lookup
+from datasets.reading import reading
 
 # Column → names under which a table may hide it. They are not taken for it unasked, but asked about.
 COLUMNS = {
@@ -29,9 +32,10 @@ COLUMNS = {
 FILES = ("image", "mask")
 SEPARATORS = ",;\t|"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")  # what Excel calls "Unicode text"
+A_ROW = "write a row an image: image,mask,patient"
 
 
-def read(table: Path, folder: Path, columns: Mapping[str, str] | None = None) -> tuple[list[dict[str, str]], list[str]]:
+def read(table: Path, folder: Path, columns: Mapping[str, str]) -> tuple[list[dict[str, str]], list[str]]:
     """The rows of `table`, with those of `COLUMNS` that it has, and the names of its columns that are not used.
 
     Args:
@@ -44,104 +48,90 @@ def read(table: Path, folder: Path, columns: Mapping[str, str] | None = None) ->
             another name.
     """
     if not table.is_file():
-        raise DataError(f"{table}: not there; write a row an image: image,mask,patient")
-    lines = _lines(table, _text(table))
-    header = [name.strip().casefold() for name in next(lines, (0, []))[1]]
-    places = _places(table, header, columns or {})
-    rows, seen = [], {}
-    for line, values in lines:
-        where = f"{table}, line {line}"
-        if len(values) != len(header):
-            raise DataError(f"{where}: {len(values)} values, but the first line has {len(header)}")
-        row = {name: values[place] for name, place in places.items()}
-        for name, value in row.items():
-            if not value.strip():
-                raise DataError(f"{where}: no {name}")
-        row |= {name: located(folder, row[name].strip(), where) for name in FILES if name in row}
-        if row["image"] in seen:
-            raise DataError(f"{where}: '{row['image']}' stands in the table twice, first in line {seen[row['image']]}")
-        seen[row["image"]] = line
-        rows.append(row)
-    if not rows:
-        raise DataError(f"{table}: no image follows its first line")
-    return rows, [name for place, name in enumerate(header) if name and place not in places.values()]
+        raise DataError(f"{table}: not there; {A_ROW}")
+    lines = _lines(table)
+    header = [name.strip().casefold() for name in lines.iloc[0]] if len(lines) else []
+    places = _places(table, header, columns)
+    rows = lines.iloc[1:, list(places.values())].set_axis(list(places), axis=1)
+    if rows.empty:
+        raise DataError(f"{table}: no image follows its first line; {A_ROW}")
+    for name, values in rows.items():
+        if len(blank := rows.index[values.str.strip() == ""]):
+            raise DataError(f"{table}, line {blank[0]}: no {name}; fill it in, or remove the line")
+        if name in FILES:
+            rows[name] = [located(folder, text.strip(), f"{table}, line {line}") for line, text in values.items()]
+    if len(twice := rows.index[rows.image.duplicated()]):
+        raise DataError(f"{table}, line {twice[0]}: '{rows.image[twice[0]]}' stands in the table twice; remove one")
+    return rows.to_dict("records"), [n for place, n in enumerate(header) if n and place not in places.values()]
 
 
-def _places(table: Path, header: list[str], columns: Mapping[str, str]) -> dict[str, int]:
+def _lines(table: Path) -> pd.DataFrame:
+    """The lines of a table that are not empty, all text, under their numbers; the first of them is the header.
+
+    The separator is that of `SEPARATORS` which the first line holds most of (pandas' own guess takes a letter where
+    there is one column), unless Excel names it in a line of its own.
+    """
+    content = table.read_bytes()
+    with reading(table, "save it as 'CSV UTF-8'", "not a text file in UTF-8"):
+        text = content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
+    body = text.lstrip("\r\n ")
+    above = text[: len(text) - len(body)].count("\n")
+    first, _, rest = body.partition("\n")
+    separator = max(SEPARATORS, key=first.count)
+    if said := re.fullmatch(r"sep=(.)\r?", first, re.IGNORECASE):
+        separator, body, above = said[1], rest, above + 1
+    how = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
+    with reading(table, "give each line as many values as the first has", "not a table"):
+        lines = pd.read_csv(io.StringIO(body), sep=separator, **how)
+    lines.index += above + 1
+    return lines[lines.apply(lambda values: values.str.strip() != "").any(axis=1)]
+
+
+def _places(table: Path, header: Sequence[str], columns: Mapping[str, str]) -> dict[str, int]:
     """Name of `COLUMNS` → place in the first line of a table."""
     for name in columns:
         lookup(COLUMNS, name, "column")
-    if columns.get("image") == "":
-        raise DataError(f"{table}: the column image is needed; name it with --columns image=NAME")
     wanted = {name: columns.get(name, name).strip().casefold() for name in COLUMNS}
-    names = f"it names {', '.join(filter(None, header)) or 'nothing'}"
-    if doubled := sorted(name for name in filter(None, wanted.values()) if header.count(name) > 1):
-        raise DataError(f"{table}: its first line names {', '.join(doubled)} twice")
+    places = {}
     for name, its in wanted.items():
-        if its and its not in header and (name in columns or name == "image"):
-            hint = "" if name in columns else "; say which column it is: --columns image=NAME"
-            raise DataError(f"{table}: its first line has no '{its}', {names}{hint}")
-    for name, its in wanted.items():
-        unused = [] if its in header or not its else [other for other in header if other not in wanted.values()]
-        if near := next((other for other in unused if _may_be(other, name)), ""):
+        if its and header.count(its) > 1:
+            raise DataError(f"{table}: its first line names {its} twice; rename one of both")
+        if its and its in header:
+            places[name] = header.index(its)
+        elif name == "image" or columns.get(name):
+            names = ", ".join(filter(None, header)) or "nothing"
             raise DataError(
-                f"{table}: its first line has no '{name}', but '{near}': say --columns {name}={near} if it is that, "
-                f"--columns {name}= if it is not"
+                f"{table}: its first line has no '{its or name}', it names {names}; say which column it is: --columns "
+                f"{name}=NAME"
             )
-    return {name: header.index(its) for name, its in wanted.items() if its in header and its}
+    for name, its in wanted.items():
+        for other in header if its and name not in places else ():
+            if other not in wanted.values() and _may_be(other, name):
+                raise DataError(
+                    f"{table}: its first line has no '{name}', but '{other}': say --columns {name}={other} if it is "
+                    f"that, --columns {name}= if it is not"
+                )
+    return places
 
 
 def _may_be(found: str, name: str) -> bool:
     """Whether a column of a table may be the one that is called `name` here."""
-    nearly = difflib.get_close_matches(found, [name], cutoff=0.75)
-    return bool(nearly) or name in found or found in COLUMNS[name]
-
-
-def _text(table: Path) -> str:
-    content = table.read_bytes()
-    try:
-        return content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{table}: not a text file in UTF-8 ({error}); save it as 'CSV UTF-8'") from error
-
-
-def _lines(table: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Number and values of each line that is not empty."""
-    first = text.lstrip().partition("\n")[0].strip()
-    skipped = 0
-    if first.lower().startswith("sep=") and len(first) == 5:  # Excel's own line
-        separator, skipped = first[4], 1
-        text = text.lstrip().partition("\n")[2]
-    else:
-        separator = max(SEPARATORS, key=first.count)  # the first of them where there is none
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    try:
-        for values in reader:
-            if any(value.strip() for value in values):
-                yield reader.line_num + skipped, values
-    except csv.Error as error:
-        raise DataError(f"{table}, line {reader.line_num + skipped}: not a table ({error})") from error
+    return bool(difflib.get_close_matches(found, [name], cutoff=0.75)) or name in found or found in COLUMNS[name]
 
 
 def located(folder: Path, text: str, where: str) -> str:
     """Path in `folder` of the file or folder that a table names, backslashes and composed letters as they come."""
     path = PurePosixPath(text)
-    if not (folder / path).exists() and "\\" in text:
+    if "\\" in text and not (folder / path).exists():
         path = PurePosixPath(*PureWindowsPath(text).parts)
     if path.is_absolute() or PureWindowsPath(text).drive or ".." in path.parts:
         raise DataError(f"{where}: '{text}' should lie in the folder {folder}")
-    for form in ("NFC", "NFD"):  # macOS decomposes letters in names
-        if not (folder / path).exists() and (folder / unicodedata.normalize(form, str(path))).exists():
-            path = PurePosixPath(unicodedata.normalize(form, str(path)))
-    if (folder / path).exists():
-        return str(path)
-    near = _nearest(folder, path)
-    raise DataError(f"{where}: {folder / path} does not exist{f'; did you mean {near!r}?' if near else ''}")
-
-
-def _nearest(folder: Path, path: PurePosixPath) -> str:
-    """The file beside a missing one whose name is most like its own: another suffix, or capitals."""
-    beside = folder / path.parent
-    names: Mapping[str, str] = {f.name.lower(): f.name for f in beside.iterdir()} if beside.is_dir() else {}
-    found = difflib.get_close_matches(path.name.lower(), names, n=1, cutoff=0.8)
-    return str(path.parent / names[found[0]]) if found else ""
+    name = str(path)
+    for spelt in (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))):  # macOS decomposes letters
+        if (folder / spelt).exists():
+            return spelt
+    beside = folder / path.parent  # another suffix, or capitals
+    names = {file.name.lower(): file.name for file in beside.iterdir()} if beside.is_dir() else {}
+    near = difflib.get_close_matches(path.name.lower(), names, n=1, cutoff=0.8)
+    hint = f"; did you mean '{path.parent / names[near[0]]}'?" if near else "; name a file that is there"
+    raise DataError(f"{where}: {folder / path} does not exist{hint}")

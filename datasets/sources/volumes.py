@@ -1,6 +1,7 @@
 """Files that hold more than an image: NIfTI volumes and DICOM files, as slices scaled to 8 bits."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -18,6 +19,8 @@ RANGE = (1, 99)  # percentiles of a file that become black and white
 MOST_VOXELS = 2**29  # a thousand slices of 732 × 732
 PERSON = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 
+Volume = nib.spatialimages.SpatialImage
+
 
 def is_nifti(path: Path) -> bool:
     """Whether the name of a file is that of a NIfTI volume."""
@@ -27,9 +30,9 @@ def is_nifti(path: Path) -> bool:
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its suffix, or by its first bytes where it has none or one of digits."""
     suffix = path.suffix.lower()
-    if suffix in DICOM or path.name.upper() == "DICOMDIR":
-        return suffix in DICOM
-    if suffix and not suffix[1:].isdigit():
+    if suffix in DICOM:
+        return True
+    if path.name.upper() == "DICOMDIR" or (suffix and not suffix[1:].isdigit()):
         return False
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
@@ -39,9 +42,9 @@ def count(path: Path) -> int:
     """Number of slices of a file, without reading its pixels."""
     if is_dicom(path):
         return max(1, dicom.read_header(path).frames)
+    image = load(path)
     with reading(path.name, what="not a NIfTI volume"):
-        _, axis, shape = _slicing(_load(path))
-    return shape[axis]
+        return slicing(image)[1]
 
 
 def person(path: Path) -> dict[str, str]:
@@ -72,12 +75,22 @@ def read_mask(path: Path, image: Path) -> np.ndarray:
     """The slices of a mask with the values that it holds, N×H×W; `image` is the volume that it must lie on."""
     if is_dicom(path):
         return dicom.read_pixels(path)
-    if is_nifti(image) and not np.allclose(_load(path).affine, _load(image).affine, atol=1e-3):
+    if is_nifti(image) and not np.allclose(load(path).affine, load(image).affine, atol=1e-3):
         raise DataError(f"{path.name}: lies elsewhere than {image.name} (another affine)")
     return _planes(path)
 
 
-def _load(path: Path) -> nib.spatialimages.SpatialImage:
+def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
+    """Slices N×H×W, as `read` gives those of a NIfTI file, as a volume that lies on that file, uint8."""
+    image = load(path)
+    return placed(slices, image, lambda voxels: _laid(voxels, image))
+
+
+# ---- NIfTI, also for BraTS -----------------------------------------------------------------------------
+
+
+def load(path: Path) -> Volume:
+    """A NIfTI volume of three dimensions, its voxels not read yet; `DataError` names the file."""
     with reading(path.name, what="not a NIfTI volume"):
         image = nib.squeeze_image(nib.load(path))
     if len(image.shape) != 3:
@@ -87,39 +100,46 @@ def _load(path: Path) -> nib.spatialimages.SpatialImage:
     return image
 
 
-def _slicing(image: nib.spatialimages.SpatialImage) -> tuple[np.ndarray, int, tuple[int, ...]]:
-    """How to turn a volume to left, back, top; the axis across which it is sliced; its shape when turned."""
-    turn = nib.orientations.ornt_transform(
-        nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(("L", "P", "S"))
-    )
-    order = np.argsort(turn[:, 0])
-    lengths = np.array(image.header.get_zooms()[:3])[order]
-    longest = int(np.argmax(lengths))
-    axis = longest if lengths[longest] >= THICK * np.sort(lengths)[1] else 2
-    return turn, axis, tuple(np.array(image.shape)[order].tolist())
-
-
-def _planes(path: Path) -> np.ndarray:
-    image = _load(path)
+def voxels_of(image: Volume, path: Path) -> np.ndarray:
+    """The voxels of a volume in the order of its file; `DataError` names the file."""
     with reading(path.name, what="the file ends early or is damaged"):
-        _slicing(image)  # also where it is turned by no number
-        voxels = np.asanyarray(image.dataobj)
-    if voxels.dtype.kind not in "iufb" or not np.isfinite(voxels).all():
-        raise DataError(f"{path.name}: holds NaN, infinite or compound values")
-    return _laid(voxels, image).astype(np.float32)
+        return np.asanyarray(image.dataobj)
 
 
-def _laid(voxels: np.ndarray, image: nib.spatialimages.SpatialImage) -> np.ndarray:
-    """Voxels in the order of their file → slices N×H×W as a radiologist looks at them."""
-    turn, axis, _ = _slicing(image)
-    planes = np.moveaxis(nib.orientations.apply_orientation(voxels, turn), axis, 0).transpose(0, 2, 1)
-    return planes if axis == 2 else planes[:, ::-1]  # the top of the head up
+def turn_of(image: Volume) -> np.ndarray:
+    """How to turn a volume so that its axes go to the patient's left, to the back and up."""
+    wanted = nib.orientations.axcodes2ornt(("L", "P", "S"))
+    return nib.orientations.ornt_transform(nib.io_orientation(image.affine), wanted)
 
 
-def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
-    """Slices N×H×W, as `read` gives those of a NIfTI file, as a volume that lies on that file, uint8."""
-    image = _load(path)
-    places = _laid(np.arange(np.prod(image.shape), dtype=np.int64).reshape(image.shape), image)
+def placed(slices: np.ndarray, image: Volume, lay: Callable[[np.ndarray], np.ndarray]) -> nib.Nifti1Image:
+    """Slices back on the volume they were made of, uint8; `lay` is what makes slices of voxels in the file's order."""
+    places = lay(np.arange(np.prod(image.shape), dtype=np.int64).reshape(image.shape))
     voxels = np.zeros(image.shape, np.uint8)
     voxels.reshape(-1)[places.ravel()] = slices.ravel()
     return nib.Nifti1Image(voxels, image.affine)
+
+
+def slicing(image: Volume) -> tuple[int, int]:
+    """The axis of a turned volume across which it is sliced, and the number of its slices."""
+    order = np.argsort(turn_of(image)[:, 0])
+    lengths = np.array(image.header.get_zooms()[:3])[order]
+    longest = int(np.argmax(lengths))
+    axis = longest if lengths[longest] >= THICK * np.sort(lengths)[1] else 2
+    return axis, image.shape[order[axis]]
+
+
+def _planes(path: Path) -> np.ndarray:
+    image = load(path)
+    voxels = voxels_of(image, path)
+    if voxels.dtype.kind not in "iufb" or not np.isfinite(voxels).all():
+        raise DataError(f"{path.name}: holds NaN, infinite or compound values")
+    with reading(path.name, what="the file ends early or is damaged"):  # also where it is turned by no number
+        return _laid(voxels, image).astype(np.float32)
+
+
+def _laid(voxels: np.ndarray, image: Volume) -> np.ndarray:
+    """Voxels in the order of their file → slices N×H×W as a radiologist looks at them."""
+    axis, _ = slicing(image)
+    planes = np.moveaxis(nib.orientations.apply_orientation(voxels, turn_of(image)), axis, 0).transpose(0, 2, 1)
+    return planes if axis == 2 else planes[:, ::-1]  # the top of the head up

@@ -15,8 +15,8 @@ from PIL import Image
 from datasets import download
 from datasets.catalog import DataError
 from datasets.curation import __main__ as curation
-from datasets.sources.given import Given
-from datasets.sources.walking import files_below
+from datasets.sources import files_below
+from datasets.sources.own import Given
 from datasets.store.index import read_manifest
 
 pytestmark = pytest.mark.usefixtures("data")
