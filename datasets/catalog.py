@@ -1,8 +1,4 @@
-"""Looks up what is known of a data set, shows it as a card, and says where its data lie.
-
-The facts themselves are in `facts.py`. `download.py` brings a set in, `store/images.py` reads it, `splitting.py`
-splits it.
-"""
+"""Looks up what is known of a data set (`facts.py`), shows it as a card, and says where its data lie."""
 
 import difflib
 import json
@@ -12,13 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from datasets.facts import CLASSES, HEALTHY, SETS, TUMOUR, Dataset
 
 __all__ = ["CATALOG", "CLASSES", "HEALTHY", "REPO", "TUMOUR", "DataError", "Dataset", "UnknownName", "get", "lookup"]
-
-T = TypeVar("T")
 
 REPO = Path(__file__).resolve().parent.parent
 CATALOG: dict[str, Dataset] = {facts.name: facts for facts in SETS}
@@ -42,7 +36,7 @@ class UnknownName(DataError):
     """A data set, model, recipe or parameter that does not exist; the message suggests the nearest."""
 
 
-def lookup(table: Mapping[str, T], name: str, what: str) -> T:
+def lookup(table: Mapping[str, Any], name: str, what: str) -> Any:
     """Return `table[name]`, or raise `UnknownName` with the nearest known name.
 
     `what` is the kind of thing in words ("data set", "model"), for the message.
@@ -56,10 +50,9 @@ def lookup(table: Mapping[str, T], name: str, what: str) -> T:
 
 
 def get(name: str) -> Dataset:
-    """The facts of data set `name`; raises `UnknownName` with the nearest name otherwise.
+    """The facts of data set `name`, or `UnknownName` with the nearest name.
 
-    Of `own`, whose classes and channels are the reader's, and of a set whose classes only its data tell, they are those
-    of what was brought in.
+    Of `own`, and of a set whose classes only its data tell, classes and channels are those of what was brought in.
     """
     facts = lookup(CATALOG, name, "data set")
     log = data_root() / name / "log.json"
@@ -102,8 +95,7 @@ def card(name: str) -> str:
     """
     facts = get(name)
     stored = f"{facts.size}×{facts.size} pixels, {', '.join(facts.channels)}, crop '{facts.crop}'"
-    if facts.mask_channels:
-        stored += f"; masks {', '.join(facts.mask_channels)}"
+    masks = f"; masks {', '.join(facts.mask_channels)}" if facts.mask_channels else ""
     entries = [
         ("origin", facts.url or "generated or brought by you, not downloaded"),
         ("Kaggle", facts.kaggle),
@@ -111,7 +103,7 @@ def card(name: str) -> str:
         ("licence", facts.licence),
         ("citation", facts.citation),
         ("use", "for testing only: nothing is trained or chosen on it" if facts.test_only else "training and test"),
-        ("stored", stored),
+        ("stored", stored + masks),
         ("images", f"{facts.images:,} as published" if facts.counts else "as many as you make or bring"),
     ]
     for split, labels in facts.counts.items():

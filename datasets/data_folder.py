@@ -48,14 +48,15 @@ def working_folder(work: Path) -> Iterator[None]:
     """Folder `work`, freed of leftovers before; after a failure only what can be taken up again is left."""
     work.mkdir(exist_ok=True)
     clean(work, keep=RESUMABLE)
-    keep: Sequence[str] = ()
+    keep: Sequence[str] = ("download",)
     try:
         yield
-    except (Exception, KeyboardInterrupt) as error:
-        if isinstance(error, KeyboardInterrupt):
-            keep = RESUMABLE
-        elif not isinstance(error, BrokenArchive):
-            keep = ("download",)
+        keep = ()
+    except KeyboardInterrupt:
+        keep = RESUMABLE
+        raise
+    except BrokenArchive:
+        keep = ()
         raise
     finally:
         if work.exists():
@@ -67,9 +68,8 @@ def working_folder(work: Path) -> Iterator[None]:
 
 def clean(folder: Path, keep: Sequence[str]) -> None:
     """Empty a folder of everything but what is named."""
-    for item in folder.iterdir():
-        if item.name not in keep:
-            _remove(item)
+    for item in (item for item in folder.iterdir() if item.name not in keep):
+        _remove(item)
 
 
 def _remove(item: Path) -> None:
@@ -84,8 +84,7 @@ def disk_errors(home: Path) -> Iterator[None]:
     except OSError as error:
         where, reason = Path(error.filename or home), error.strerror or error
         ours = where.resolve().is_relative_to(home.parent)
-        if ours and work_of(home).name in where.parts:
-            where = home  # the reader knows no folder but that
+        where = home if ours and work_of(home).name in where.parts else where  # the reader knows no folder but that
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             text = f"the disk is full; free some space or {ELSEWHERE}, then run again"
         elif ours:
@@ -99,8 +98,8 @@ def require_space(folder: Path, needed: int) -> None:
     """Raise `DataError` unless the disk of `folder` has `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
-        missing = f"{needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free"
-        raise DataError(f"{folder}: {missing}; free some space or {ELSEWHERE}")
+        lacking = f"{needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free"
+        raise DataError(f"{folder}: {lacking}; free some space or {ELSEWHERE}")
 
 
 def work_of(home: Path) -> Path:

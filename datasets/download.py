@@ -1,21 +1,18 @@
 """The only way in: `python datasets/download.py NAME` fetches or takes an archive and turns it into a data set.
 
-The command line; `intake.py` does the work and `check.py` verifies it. Both are imported where they are called: with
-them come pandas, HDF5 and OpenCV, for which `--help` and a wrong argument need not wait.
+`intake.py` does the work and `check.py` verifies it. Both are imported where they are called: with them come pandas,
+HDF5 and OpenCV, for which `--help` and a wrong argument need not wait.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from datasets import catalog
 from datasets.catalog import DataError, UnknownName
 from datasets.facts import CROPS, OWN_TABLE
-
-if TYPE_CHECKING:
-    from datasets.sources.own import Given
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,8 +78,8 @@ def _usage_fault(args: argparse.Namespace) -> str:
     return next((fault for is_wrong, fault in rules if is_wrong), "")
 
 
-def _source(args: argparse.Namespace) -> "Path | Given | None":
-    """The archive or what a reader gives of his own; a table alone lies in the folder of its images."""
+def _source(args: argparse.Namespace) -> Any:
+    """The archive, or what a reader gives (`own.Given`): a table alone lies in the folder of its images."""
     from datasets.intake import at_hand
 
     if args.archive:
@@ -99,10 +96,10 @@ def _source(args: argparse.Namespace) -> "Path | Given | None":
 
 
 def _report(name: str, archive: Path | None) -> int:
-    from datasets import data_folder
+    from datasets.data_folder import disk_errors
     from datasets.store import check
 
-    with data_folder.disk_errors(catalog.dataset_dir(name)):
+    with disk_errors(catalog.dataset_dir(name)):
         notes, problems = check.check(name, archive)
     print(*notes, f"{name}: {f'{len(problems)} problems' if problems else 'in order'}", sep="\n")
     for problem in problems:

@@ -94,7 +94,5 @@ def _read(name: str, facts: dict[str, Any]) -> Dataset:
     return Dataset(name, **{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
 
 
-SETS = [
-    _read(name, facts)
-    for name, facts in tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8")).items()
-]
+TABLES = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+SETS = [_read(name, facts) for name, facts in TABLES.items()]

@@ -1,7 +1,7 @@
 """Opens HDF5 files that others wrote: what leads out of a file, or claims a size it cannot have, is refused unread.
 
-HDF5 lets a file point at other files: links, virtual data sets, and external storage, by which any file that the reader
-may read becomes an image.
+HDF5 lets a file point at other files (links, virtual data sets, external storage): any file that the reader may read
+would become an image.
 """
 
 from collections.abc import Iterator
@@ -26,13 +26,8 @@ def opened(path: Path, remedy: str = "", what: str = "not a whole HDF5 file") ->
 def array(group: h5py.Group, path: str, most: int | None = MOST_BYTES) -> h5py.Dataset:
     """The array of numbers at `path` (names between slashes) below `group`, not read yet.
 
-    Args:
-        most: bytes that it may declare; None where it is not read at once.
-
-    Raises:
-        ValueError: it leads out of the file, or holds something else than numbers, or too many; `opened` names the
-            file.
-        KeyError: it is not there.
+    Raises `KeyError` where it is not there, and `ValueError` where it leads out of the file, holds no numbers, or
+    declares more bytes than `most` (None where it is not read at once); `opened` names the file.
     """
     for name in path.split("/"):
         link = group.get(name, getlink=True) if isinstance(group, h5py.Group) else None

@@ -1,30 +1,35 @@
 """Bringing a set in: its archive, fetched or at hand, becomes `images.h5`, `manifest.csv`, `log.json` and `raw/`.
 
-`download.py` is the command; each step has its file: `fetch.py` downloads, `unpacking.py` unpacks, `building.py` makes
-the set of the files in `raw/`.  The folder appears when whole.
+`download.py` is the command, `fetch.py` downloads, `unpacking.py` unpacks, `packing.py` stores the images.  The folder
+appears when whole.
 """
 
+import functools
+import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from datasets import building, catalog, data_folder
-from datasets.building import bar, counted, quiet
-from datasets.catalog import DataError, Dataset
+from tqdm import tqdm
+
+from datasets import catalog, data_folder
+from datasets.catalog import BrokenArchive, DataError, Dataset
 from datasets.reading import one_line, read_json
-from datasets.sources import folders, own, require_utf8, unpacking
-from datasets.store import manifest, packing, summary
+from datasets.sources import folders, layouts, nih, own, require_utf8, unpacking
+from datasets.store import index, manifest, packing, preprocess, spelling, summary
+
+MAX_BROKEN = 0.01  # share of broken images above which the archive, not the image, is at fault
 
 
 def prepare(
     name: str, source: Path | own.Given | None, *, workers: int | None, partial: bool, replace: bool, **wanted: Any
 ) -> None:
-    """Bring data set `name` in, unless it is there already.
+    """Bring data set `name` in, unless it is there already; what an interrupted run finished is taken up by the next.
 
     Args:
-        source: the publisher's archive, downloaded by hand, or the folder that it was unpacked to; of `own`, what the
-            reader gives; None fetches it.
+        source: the publisher's archive, or the folder that it was unpacked to; what a reader gives; None fetches it.
         workers: processes for the preprocessing, all cores by default.
         partial: take an archive that holds only a part of the published images, and mark it so.
         replace: pack `source` anew in place of what is there.
@@ -32,15 +37,16 @@ def prepare(
             (of the phantom), `bits` (8 or 16 for each pixel of a volume), `channels` (their names, of `own`).  None
             takes what is stored, or the catalogue's.  Other images are made from `raw/`.
 
-    Raises `DataError` with file and remedy, also where the set that is there came from another archive.  What an
-    interrupted run finished is taken up by the next.
+    Raises `DataError` with file and remedy, also where the set that is there came from another archive.
     """
     dataset, home = catalog.lookup(catalog.CATALOG, name, "data set"), catalog.dataset_dir(name)
     work = data_folder.work_of(home)
     with data_folder.disk_errors(home):
-        origin = _origin(dataset, source) if source else None
+        origin = None
+        if source:  # name, bytes, sha256 and path of what is brought in
+            origin = own.source_of(source) if dataset.layout == "own" else unpacking.source_of(dataset, source)
         if not replace and _is_there(dataset, home, wanted, origin) and not work.exists():
-            print(f"{name}: {_held(home)} are in {home}; nothing to do")
+            print(f"{name}: lies in {home} as it is wanted; nothing to do")
             return
         with data_folder.locked(home), data_folder.working_folder(work):
             if not replace and _is_there(dataset, home, wanted, origin):  # another process made it meanwhile
@@ -55,19 +61,14 @@ def prepare(
                 raw = kept or _unpack(dataset, source, origin, work, how["size"])
                 if dataset.layout == "own":
                     dataset = own.facts(dataset, raw, wanted["channels"] or (stored.get("channels") if kept else None))
-                building.build(dataset, raw, work, how, whole=not (partial or kept), workers=workers)
+                _build(dataset, raw, work, how, whole=not (partial or kept), workers=workers)
             data_folder.publish(work, home)
     log = read_json(home / "log.json")
     if "partial" in log:
         print(f"note: {name} is a part of it, {log['partial']} images: the committed splits refuse it", file=sys.stderr)
-    print(f"{name}: {_held(home)} written to {home}")
+    print(f"{name}: {log['images']} images of {log['size']}×{log['size']} written to {home}")
     if "holds" in log:
         print(f"{name} holds {summary.sentence(log['holds'])}\n{log['relatives']}")
-
-
-def _held(home: Path) -> str:
-    log = read_json(home / "log.json")
-    return f"{log['images']} images of {log['size']}×{log['size']}"
 
 
 def at_hand(given: str | Path) -> Path:
@@ -110,12 +111,7 @@ def _generate(name: str, work: Path, size: int, seed: int) -> None:
     phantom.generate(work, seed=seed, size=size, progress=not quiet())
     log = {"name": name, "version": packing.VERSION, "size": size, "crop": "none", "seed": seed}
     log |= {"images": len(manifest.read_rows(work / "manifest.csv")), "broken": []}
-    manifest.write_log(work, log | {"seconds": building.since(started)})
-
-
-def _origin(dataset: Dataset, source: Path | own.Given) -> dict[str, Any]:
-    """Name, bytes, sha256 and path of what is brought in."""
-    return own.source_of(source) if isinstance(source, own.Given) else unpacking.source_of(dataset, source)
+    manifest.write_log(work, log | {"seconds": round(time.monotonic() - started, 1)})
 
 
 def _kept_raw(folder: Path, origin: dict[str, Any] | None) -> Path | None:
@@ -149,13 +145,112 @@ def _unpack(
             if notes := own.copy(source, work / "unpacking", progress.update):
                 known["notes"] = notes
     else:
-        packed = building.store_bytes(dataset, dataset.images, size, bits=8)
+        packed = _store_bytes(dataset, dataset.images, size, bits=8)
         data_folder.require_space(work.parent, unpacking.content_bytes(source) + packed)
         with bar(0 if dataset.slices > 1 else dataset.images, "unpacking", "files") as progress:
             known["left_out"] = unpacking.unpack(dataset, source, work / "unpacking", progress.update)
-        beside = [m for m in known["left_out"] if dataset.layout == "folders" and folders.overlooked(dataset, m)]
-        if beside:
-            files = f"{counted(len(beside), 'file')} beside the images, {', '.join(beside[:3])}"
-            print(f"note: left out {files}: no image that can be read; log.json lists all", file=sys.stderr)
+        if beside := [m for m in known["left_out"] if dataset.layout == "folders" and folders.overlooked(dataset, m)]:
+            first = f"{', '.join(beside[:3])} ({len(beside)} files)"
+            print(f"note: left out {first}: no image that can be read; log.json lists all", file=sys.stderr)
     manifest.write_json(work / "raw.json", known)
     return (work / "unpacking").rename(work / "raw")
+
+
+def _store_bytes(dataset: Dataset, images: int, size: int, bits: int) -> int:
+    """What `images` take in the store; of a volume compression leaves less than a third, masks included."""
+    planes = len(dataset.channels) * bits // 8 + len(dataset.mask_channels)
+    return images * planes * size * size // (3 if dataset.slices > 1 else 1)
+
+
+def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], whole: bool, workers: int | None) -> None:
+    """Write images.h5, manifest.csv and log.json into `work` from the files of `raw`.
+
+    `how`: size, crop and bits of the stored images.  `whole`: whether a part of the published images is refused.
+    """
+    started = time.monotonic()
+    samples = {sample.path: sample for sample in layouts.samples(dataset, raw)}
+    source = read_json(raw.parent / "raw.json", f"delete {raw.parent}", needs=["archive"])
+    archive = source["archive"].get("path", dataset.name)
+    images = own.count(raw) if dataset.layout == "own" else len(samples) * dataset.slices
+    published = 0 if dataset.layout == "nih" and nih.is_sample(raw) else dataset.images
+    is_part = images < (1 - MAX_BROKEN) * published
+    if is_part and whole:
+        raise BrokenArchive(
+            f"{archive}: {images:,} of the {published:,} images that {dataset.name} was published with; "
+            f"{dataset.again}, or add --partial to take this part of it"
+        )
+    with bar(images, "preprocessing", "images") as progress:
+        stored, broken = packing.pack(
+            functools.partial(layouts.read, dataset, raw, bits=how["bits"]),
+            list(samples),
+            work / "images.h5",
+            size=how["size"],
+            crop=how["crop"],
+            attrs={"name": dataset.name},
+            needed=_store_bytes(dataset, images, how["size"], how["bits"]),
+            slices=max(dataset.slices, -(-images // max(len(samples), 1))),
+            workers=workers,
+            progress=progress.update,
+        )
+    reasons = [f"{image['path']}: {image['reason']}" for image in broken]
+    if len(broken) > MAX_BROKEN * len(samples):
+        several, first = f"{len(broken)} of {len(samples)} images are broken", "; ".join(reasons[:3])
+        raise BrokenArchive(f"{archive}: {several} ({first}); {dataset.again}")
+    for reason in reasons[:5]:
+        print(f"warning: left out {reason}", file=sys.stderr)
+    if len(broken) > 5:
+        print(f"warning: and {len(broken) - 5} more, all listed in log.json", file=sys.stderr)
+    mark = {"partial": f"{len(stored)} of {published}"} if is_part else {}
+    known, rows, remarks = manifest.originals(dataset.name), [], Counter()
+    for facts in stored:
+        remarks.update(facts.pop("remarks"))
+        sample = samples[facts["path"].rpartition("/")[0] if "slice" in facts else facts["path"]]  # of the volume
+        rows.append(manifest.row(sample.label, sample.split, {**sample.facts, **facts}, known) | mark)
+    notes = source.pop("notes", [])
+    names, several = spelling.one_spelling([row["patient"] for row in rows])
+    rows = [row | {"patient": name} for row, name in zip(rows, names, strict=True)]
+    if several:
+        first = ", ".join(several[:5])
+        notes.append(f"patients spelt in several ways, each taken to be one person ({len(several)}): {first}")
+    labels = {row["label"] for row in rows}
+    if absent := sorted(set(dataset.classes) - set(dataset.findings) - labels):
+        raise BrokenArchive(f"{archive}: no image of {', '.join(absent)}; {dataset.again}")
+    manifest.write_manifest(work / "manifest.csv", rows)
+    extra = _of_own(dataset, rows, remarks, work, raw) if dataset.layout == "own" else {}
+    if not dataset.classes:  # only the data at hand name them, see `catalog.get`
+        extra = {"classes": sorted(labels), "channels": list(dataset.channels), "mask_channels": []}
+    counts = manifest.count(rows)
+    if remarks[preprocess.NO_END]:
+        notes.append(f"{preprocess.NO_END}: {remarks[preprocess.NO_END]} images, taken as they are")
+    for note in manifest.count_differences(dataset, counts) + notes:
+        print(f"note: {note}", file=sys.stderr)
+    log = {"name": dataset.name, "version": packing.VERSION, "size": how["size"], "crop": how["crop"], **mark}
+    log |= {"bits": how["bits"]} if dataset.slices > 1 else {}
+    log |= {"notes": notes} if notes else {}
+    log |= {"images": len(rows), "broken": broken, "counts": counts, "seconds": round(time.monotonic() - started, 1)}
+    manifest.write_log(work, log | source | extra)
+
+
+def _of_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, raw: Path) -> dict[str, Any]:
+    """Find the groups of `own`, write them to `work`, and return what its log says more than that of other sets."""
+    from datasets.curation import relatives, thumbnails  # brings torch, which no other set needs here
+
+    table, how = relatives.find_groups(thumbnails.look_into(dataset, work, raw, progress=not quiet()))
+    table.to_csv(work / index.GROUPS, index=False)
+    said = f"Groups stay on one side of a split: {how}."
+    if (table.patient != "").any():
+        several = table[table.patient != ""].groupby("group").patient.nunique().gt(1).sum()
+        said += f" Groups that join images of several patients: {several}."
+    facts = {name: list(getattr(dataset, name)) for name in ("classes", "channels", "mask_channels")}
+    holds = summary.summary(rows, remarks, table, bool(dataset.mask_channels))
+    return facts | {"holds": holds, "relatives": said, "groups_sha256": manifest.sha256(work / index.GROUPS)}
+
+
+def quiet() -> bool:
+    """Whether nobody watches, so that progress is not shown."""
+    return os.environ.get("BRAIN_MRI_HEADLESS") == "1" or not sys.stderr.isatty()
+
+
+def bar(total: int, what: str, unit: str) -> tqdm:
+    """A progress bar for somebody who watches."""
+    return tqdm(total=total, desc=what, unit=f" {unit}", disable=quiet())

@@ -42,10 +42,8 @@ def viewed(labels: pd.Series, target: str) -> pd.Series:
 
 
 def classes_of(name: str, target: str = "label") -> tuple[str, ...]:
-    """The classes of data set `name` under a target, in the order of their numbers.
-
-    Raises:
-        DataError: not a target, or the labels of the set do not tell it.
+    """The classes of data set `name` under a target, in the order of their numbers; `DataError` where its labels do
+    not tell it.
     """
     lookup(TARGETS, target, "target")
     facts = catalog.get(name)
@@ -65,10 +63,8 @@ def classes_of(name: str, target: str = "label") -> tuple[str, ...]:
 
 
 def external_target(name: str, test_on: str, target: str = "label") -> str:
-    """Under which target a model of `name` is tested on `test_on`: its own where they share classes, else "tumour".
-
-    Raises:
-        DataError: they share none, and one of them has no images without a tumour.
+    """Under which target a model of `name` is tested on `test_on`: its own where they share classes, else "tumour";
+    `DataError` where they share none, and one of them has no images without a tumour.
     """
     if name == test_on:
         return target
@@ -79,10 +75,8 @@ def external_target(name: str, test_on: str, target: str = "label") -> str:
         return target
     for known in (name, test_on):
         if HEALTHY not in {view(label, "type") for label in catalog.get(known).classes}:
-            raise DataError(
-                f"test_on='{test_on}': it shares no class with '{name}', and '{known}' has no images without a tumour, "
-                "so that tumour or none cannot be asked either"
-            )
+            shared = f"it shares no class with '{name}', and '{known}' has no images without a tumour"
+            raise DataError(f"test_on='{test_on}': {shared}; test it on another set")
     return "tumour"
 
 

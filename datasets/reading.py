@@ -1,7 +1,6 @@
 """Reads files that may be damaged or hostile: whatever is wrong with one becomes one clear line.
 
-Every reader of the project goes through `reading`, so that no file, whatever is in it, ends in a traceback of the
-library that reads it. `hdf5.py` does so for HDF5.
+Every reader of the project goes through `reading`, so that no file ends in a traceback; `hdf5.py` does for HDF5.
 """
 
 import json
@@ -20,11 +19,8 @@ def reading(path: Path | str, remedy: str = "", what: str = "cannot be read") ->
     """Turn what reading `path` raises into a `DataError` of one line: the file, what is wrong, what to do.
 
     All kinds of errors, since a library raises what a damaged file happens to make it raise (`KeyError`, `TypeError`,
-    `OverflowError`, `MemoryError`, …): keep the block to reading alone. A `DataError` passes as it is.
-
-    Args:
-        path: the file, or its name where its folder says nothing to the reader.
-        what: what is wrong in general; the error itself follows in brackets.
+    `OverflowError`, `MemoryError`, …): keep the block to reading alone. A `DataError` passes as it is. `path` may be
+    the name alone where its folder says nothing to the reader.
     """
     try:
         yield

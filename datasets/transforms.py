@@ -39,10 +39,8 @@ def undo(image: np.ndarray, transform: str) -> np.ndarray:
 
 
 def level(image: np.ndarray) -> np.ndarray:
-    """Remove from a grey image H×W what reveals its source and shows no anatomy.
-
-    The background becomes 0, the head's grey values are spread evenly, and a 5×5 blur hides sharpness and JPEG
-    blocks. `utils/evaluation/shortcuts.py` measures what is left of the source.
+    """Remove from a grey image H×W what reveals its source and shows no anatomy: the background becomes 0, the head's
+    grey values are spread evenly, and a 5×5 blur hides sharpness and JPEG blocks.
     """
     smooth = cv2.GaussianBlur(np.ascontiguousarray(image), (5, 5), 0)
     inside = head_mask(smooth)

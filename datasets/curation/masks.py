@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from datasets import catalog, data_folder, hdf5
-from datasets.building import bar
 from datasets.catalog import DataError
 from datasets.curation.duplicates import NEAR_CORRELATION
 from datasets.curation.thumbnails import SIDE, thumbnail
+from datasets.intake import bar
 from datasets.sources import layouts
 from datasets.store import index, manifest
 from datasets.store.masks import CARRIED, LINKS, check_carried

@@ -23,11 +23,9 @@ class Sample:
 def files_below(folder: Path) -> list[Path]:
     """All files in `folder` and in the folders below it, sorted; nothing is passed over in silence.
 
-    Links to files and folders are followed, but for those to a folder that they lie in, which would never end.
-
-    Raises:
-        DataError: a link that leads nowhere (unless it is hidden), or a name that no text file can hold.
-        OSError: a folder that may not be read.
+    Links to files and folders are followed, but for those to a folder that they lie in, which would never end.  Raises
+    `DataError` for a link that leads nowhere (unless it is hidden) or a name that no text file can hold, and `OSError`
+    for a folder that may not be read.
     """
 
     def refuse(error: OSError) -> None:

@@ -1,10 +1,7 @@
-"""Reads BraTS 2020 as its two publishers ship it: NIfTI volumes (CBICA, or a mirror), or Kaggle's HDF5 slices.
-
-`read` turns one patient's files into 155 images with masks, the same from either form. `layouts.py` calls it.
-"""
+"""Reads BraTS 2020 as its two publishers ship it: NIfTI volumes (CBICA, or a mirror), or Kaggle's HDF5 slices."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 import nibabel as nib
@@ -15,13 +12,12 @@ from datasets.catalog import DataError, Dataset
 from datasets.sources import Sample, volumes
 from datasets.store.preprocess import RawImage
 
-# Channel → endings of its file: BraTS 2020's, those since 2023 and those of converters. In Kaggle's order of channels.
-SEQUENCES = {"T1": "t1|t1n", "T1c": "t1ce|t1c|t1gd", "T2": "t2|t2w", "FLAIR": "flair|t2f"}
+# Channel, in Kaggle's order → endings of its file: BraTS 2020's, those since 2023 and those of converters. The official
+# training set holds one segmentation by another name: BraTS20_Training_355/W39_1998.09.19_Segm.nii
+ENDINGS = {"T1": "t1|t1n", "T1c": "t1ce|t1c|t1gd", "T2": "t2|t2w", "FLAIR": "flair|t2f", "segmentation": "seg[a-z]*"}
 LABELS = {"NCR": 1, "ED": 2, "ET": 4}  # coding of the segmentation; 0 is background
 SLICES = 155
 SLICE = re.compile(r"volume_(\d+)_slice_(\d+)\.h5$")
-# The official training set holds one segmentation by another name: BraTS20_Training_355/W39_1998.09.19_Segm.nii
-SEGMENTATION = re.compile(r"seg[a-z]*\.nii(\.gz)?$", re.IGNORECASE)
 
 
 def target(dataset: Dataset, member: str) -> str | None:
@@ -50,65 +46,49 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
     Each sequence is scaled over the whole volume to `bits` bits, background to 0 where it is the darkest value.
     Slices lie as a radiologist looks at them: forehead up, the patient's left on the right.
 
-    Returns:
-        `SLICES` images, image H×W×C of `dataset.channels`, mask H×W×3 (NCR, ED, ET).
-
-    Raises:
-        DataError: naming the file, for a missing sequence or slice, damage, NaN, no brain, shapes or positions that
-            differ, a rotated volume, and masks with values outside the coding.
+    Returns `SLICES` images, image H×W×C of `dataset.channels`, mask H×W×3 (NCR, ED, ET).  Raises `DataError`, which
+    names the file, for a missing sequence or slice, damage, NaN, no brain, shapes or positions that differ, a rotated
+    volume, and masks with values outside the coding.
     """
     folder = raw / path
     slices = any(SLICE.match(file.name) for file in folder.iterdir())
     images, mask = (_read_slices if slices else _read_volumes)(dataset, folder)
-    names = [f"{folder.name}, {channel}" for channel in dataset.channels]
-    stored = np.stack([_quantised(image, bits, name) for image, name in zip(images, names, strict=True)], axis=-1)
-    facts = {"patient": folder.name, "label": "glioma"}
-    return [
-        RawImage(stored[z], mask[z], {"path": f"{folder.name}/{z:03d}", "slice": z} | facts) for z in range(SLICES)
-    ]
+    stored = _quantised(images, [f"{path}, {channel}" for channel in dataset.channels], bits)
+    places = [{"path": f"{path}/{z:03d}", "patient": path, "slice": z, "label": "glioma"} for z in range(SLICES)]
+    return [RawImage(*of) for of in zip(stored, mask, places, strict=True)]
 
 
-def _quantised(volume: np.ndarray, bits: int, what: str) -> np.ndarray:
-    """A volume scaled to 0 … 2^bits − 1. S2's scaling of each slice by its own range does not see the difference,
-    but for rounding (measured in benchmarks/volumes.py).
+def _quantised(images: Sequence[np.ndarray], names: Sequence[str], bits: int) -> np.ndarray:
+    """Volumes z × y × x, each scaled to 0 … 2^bits − 1, side by side: z × y × x × C. S2's scaling of each slice by its
+    own range does not see the difference, but for rounding (measured in benchmarks/volumes.py).
     """
-    if not np.isfinite(volume).all():
-        raise DataError(f"{what}: {int((~np.isfinite(volume)).sum())} voxels are NaN or infinite")
-    low, high = float(volume.min()), float(volume.max())
-    if low == high:
-        raise DataError(f"{what}: all voxels are {low:g}, there is no brain in it")
-    return np.rint((volume - low) * ((2**bits - 1) / (high - low))).astype(np.uint8 if bits == 8 else np.uint16)
+    stored = np.empty((*images[0].shape, len(images)), np.uint8 if bits == 8 else np.uint16)
+    for channel, (volume, name) in enumerate(zip(images, names, strict=True)):
+        if not np.isfinite(volume).all():
+            raise DataError(f"{name}: {int((~np.isfinite(volume)).sum())} voxels are NaN or infinite")
+        low, high = float(volume.min()), float(volume.max())
+        if low == high:
+            raise DataError(f"{name}: all voxels are {low:g}, there is no brain in it")
+        stored[..., channel] = np.rint((volume - low) * ((2**bits - 1) / (high - low)))
+    return stored
 
 
 # ---- NIfTI -------------------------------------------------------------------------------------------
 
 
 def sequences(folder: Path, channels: Sequence[str]) -> tuple[Path, ...]:
-    """The NIfTI file of each channel in `folder`, by old or new names; no segmentation is needed.
-
-    Raises:
-        DataError: naming the folder and the channels that it has no file for.
-    """
-    endings = {c: re.compile(rf"(^|[_-])({SEQUENCES[c]})\.nii(\.gz)?$", re.IGNORECASE) for c in channels}
-    return _found(folder, endings)
-
-
-def _found(folder: Path, names: Mapping[str, re.Pattern]) -> tuple[Path, ...]:
-    files = sorted(path for path in folder.iterdir() if volumes.is_nifti(path))
-    found = {what: next((path for path in files if name.search(path.name)), None) for what, name in names.items()}
-    if missing := [what for what, path in found.items() if path is None]:
-        raise DataError(f"{folder.name}: no file for {', '.join(missing)} among {[path.name for path in files]}")
-    return tuple(found.values())
+    """The NIfTI file of each channel in `folder`, by old or new names; `DataError` names channels without a file."""
+    names = sorted(path.name for path in folder.iterdir() if volumes.is_nifti(path))
+    endings = [re.compile(rf"(^|[_-])({ENDINGS[channel]})\.nii(\.gz)?$", re.IGNORECASE) for channel in channels]
+    found = [next(filter(ending.search, names), "") for ending in endings]
+    if missing := [channel for channel, name in zip(channels, found, strict=True) if not name]:
+        raise DataError(f"{folder.name}: no file for {', '.join(missing)} among {names}")
+    return tuple(folder / name for name in found)
 
 
 def read_sequences(paths: Sequence[Path]) -> np.ndarray:
-    """The slices of one patient's files, uint8 N×H×W×C, C in the order of `paths`, scaled and laid as by `read`.
-
-    Raises:
-        DataError: as `read`.
-    """
-    pixels = _voxels(paths)
-    return np.stack([_quantised(voxels, 8, path.name) for voxels, path in zip(pixels, paths, strict=True)], axis=-1)
+    """The slices of one patient's files, uint8 N×H×W×C, C in the order of `paths`, scaled and laid as by `read`."""
+    return _quantised(_voxels(paths), [path.name for path in paths], bits=8)
 
 
 def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
@@ -119,7 +99,7 @@ def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
 
 def _read_volumes(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
     """Sequences and mask, z × y × x [× 3]."""
-    files = (*sequences(folder, dataset.channels), *_found(folder, {"segmentation": SEGMENTATION}))
+    files = sequences(folder, (*dataset.channels, "segmentation"))
     *images, segmentation = _voxels(files)
     if len(segmentation) != SLICES:
         raise DataError(f"{files[-1].name}: {segmentation.shape} voxels; a volume of BraTS has {SLICES} slices")
@@ -132,13 +112,9 @@ def _read_volumes(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.
 def _voxels(paths: Sequence[Path]) -> list[np.ndarray]:
     """The voxels of files that lie in one place, each z × y × x."""
     images = [volumes.load(path) for path in paths]
-    first = images[0]
     for image, path in zip(images, paths, strict=True):
-        if image.shape != first.shape or not np.allclose(image.affine, first.affine, atol=1e-3):
-            raise DataError(
-                f"{path.name}: {image.shape} voxels do not lie on those of {paths[0].name} {first.shape} (another "
-                "shape or affine); register them"
-            )
+        if image.shape != images[0].shape or not np.allclose(image.affine, images[0].affine, atol=1e-3):
+            raise DataError(f"{path.name}: does not lie on {paths[0].name} (another shape or affine); register them")
     return [_laid(volumes.voxels_of(image, path), image, path) for image, path in zip(images, paths, strict=True)]
 
 
@@ -168,15 +144,14 @@ def _read_slices(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.n
     if len({image.shape for image in images}) > 1:
         raise DataError(f"{folder.name}: its slices differ in shape")
     volume = np.stack(images).transpose(3, 0, 2, 1)  # 4 × z × y × x
-    wanted = [list(SEQUENCES).index(channel) for channel in dataset.channels]
-    return [volume[c] for c in wanted], np.stack(masks).transpose(0, 2, 1, 3)
+    return [volume[list(ENDINGS).index(channel)] for channel in dataset.channels], np.stack(masks).transpose(0, 2, 1, 3)
 
 
 def read_slice(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Image x × y × 4 float32 and mask x × y × 3 uint8 of one of Kaggle's files; `DataError` names the file."""
     with hdf5.opened(path, what="not one of Kaggle's slices") as file:
         image, mask = hdf5.read(file, "image").astype(np.float32), hdf5.read(file, "mask")
-    if image.ndim != 3 or image.shape[2] != len(SEQUENCES) or mask.shape != (*image.shape[:2], len(LABELS)):
+    if image.ndim != 3 or image.shape[2] != 4 or mask.shape != (*image.shape[:2], len(LABELS)):
         raise DataError(f"{path.name}: image {image.shape} and mask {mask.shape} should be H×W×4 and H×W×3")
     if strange := sorted(set(np.unique(mask).tolist()) - {0, 1}):
         raise DataError(f"{path.name}: mask with values {strange[:5]}, it should hold 0 and 1")

@@ -32,7 +32,10 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
     try:
         with h5py.File(io.BytesIO((raw / path).read_bytes()), "r") as file:
             pixels, mask = (hdf5.read(file, f"cjdata/{name}").T for name in ("image", "tumorMask"))
-            pid = _text(hdf5.read(file, "cjdata/PID"))
+            codes = hdf5.read(file, "cjdata/PID").ravel()
+            pid = "".join(chr(int(code)) for code in codes[:LONGEST_PID])
+            if codes.size > LONGEST_PID or not pid.strip().isprintable():  # no table holds half a surrogate pair
+                raise ValueError("its PID is no printable text")
             label = dataset.folders[str(int(hdf5.read(file, "cjdata/label").item()))]
             scaled = to_uint8(pixels)
     except Exception as error:  # of all kinds, as in `reading`; whoever lists broken files names this one
@@ -43,18 +46,8 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
     return [RawImage(scaled, (mask != 0).astype(np.uint8)[..., None], facts)]
 
 
-def _text(codes: np.ndarray) -> str:
-    """The characters of a `PID`; `DataError` for what no table can hold, such as half a surrogate pair."""
-    text = "".join(chr(int(code)) for code in codes.ravel()[:LONGEST_PID])
-    if codes.size > LONGEST_PID or not text.strip().isprintable():
-        raise DataError("its PID is no printable text")
-    return text
-
-
 def patient(pid: str) -> str:
-    """Cheng's patient of a `PID`: without the letter that ends some (MR040240, MR040240B), 209 of 233 ids.
-
-    The letters are assumed to number examinations. Should they distinguish patients after all, the folds by patient
-    are only a little coarser.
+    """Cheng's patient of a `PID`: without the letter that ends some (MR040240, MR040240B), 209 of 233 ids. The letters
+    are assumed to number examinations; should they tell patients apart after all, the folds are only a little coarser.
     """
     return re.sub(r"(?<=\d)[A-Za-z]$", "", pid.strip())

@@ -3,8 +3,8 @@
 pydicom reads the tags, and decodes with gdcm, Pillow or its own code whatever the transfer syntax asks for.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pydicom
@@ -18,11 +18,9 @@ NEEDED = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
 NOT_WHOLE = "not a whole DICOM file"
 
 
-@dataclass(frozen=True)
-class Header:
+class Header(NamedTuple):
     """What the tags of a file say: `modality` and `series` "" and `position` (of the slice along its normal, in mm) NaN
-    where they do not; `number` of the file in its series; `frames` in it.
-    """
+    where they do not; `number` of the file in its series; `frames` in it."""
 
     modality: str
     series: str
@@ -32,11 +30,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The tags of a file, without its pixels.
-
-    Raises:
-        DataError: not a whole DICOM file; the message names it.
-    """
+    """The tags of a file, without its pixels; `DataError` names a file that is not whole."""
     data = _tags(path, pixels=False)
     with reading(path.name, what=NOT_WHOLE):  # values are decoded when they are asked for
         return Header(
@@ -52,11 +46,8 @@ def read_pixels(path: Path) -> np.ndarray:
     """The frames of a file, float32 N×H×W; a larger value is brighter.
 
     Rescale slope and intercept are applied, MONOCHROME1 is turned round (there the lowest value is white), colour
-    becomes luminance.
-
-    Raises:
-        DataError: no DICOM file, a tag that is needed is missing, no image in it (a report, a plan), or pixels that
-            cannot be decoded; the message names the file.
+    becomes luminance.  Raises `DataError`, which names the file: no DICOM file, a tag that is needed is missing, no
+    image in it (a report, a plan), or pixels that cannot be decoded.
     """
     data = _tags(path, pixels=True)
     with reading(path.name, what=NOT_WHOLE):
@@ -97,10 +88,8 @@ def _grey(data: pydicom.Dataset) -> np.ndarray:
 
 def _whole(value: object, otherwise: int) -> int:
     """A number that a tag holds as text, or what is taken where it is missing or none."""
-    try:
-        return int(str(value))
-    except ValueError:
-        return otherwise
+    text = str(value).strip()
+    return int(text) if text.isdecimal() else otherwise
 
 
 def _position(data: pydicom.Dataset) -> float:

@@ -1,22 +1,16 @@
-"""Fetches an archive from Kaggle through Kaggle's own client, and resumes where it was cut off.
-
-`download.py` calls `fetch` where no `--archive` is given.
-"""
+"""Fetches an archive from Kaggle through Kaggle's own client, and resumes where it was cut off."""
 
 import contextlib
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import requests
 import urllib3
 
 from datasets.catalog import DataError, Dataset
 from datasets.data_folder import require_space
-
-if TYPE_CHECKING:
-    from kaggle.api.kaggle_api_extended import KaggleApi
 
 TOKENS = (Path("~/.kaggle/kaggle.json"), Path("~/.config/kaggle/kaggle.json"), Path("~/.kaggle/access_token"))
 TOKEN_PAGE = "https://www.kaggle.com/settings/api"
@@ -40,14 +34,20 @@ def fetch(dataset: Dataset, folder: Path, quiet: bool) -> Path:
     try:
         _download(_client(by_hand), dataset.kaggle, part, quiet)
     except requests.HTTPError as error:
-        raise DataError(_refusal(dataset, error, by_hand)) from error
+        status = error.response.status_code if error.response is not None else 0
+        remedy = f"try again later, or {by_hand}"
+        if status == 401:
+            remedy = f"it refused the token: make a new one at {TOKEN_PAGE} in place of it. Or {by_hand}"
+        elif status in (403, 404):
+            remedy = f"it was renamed or withdrawn, or its terms must be accepted on {dataset.url}"
+        raise DataError(f"Kaggle does not give out '{dataset.kaggle}' ({status or error}); {remedy}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         reason = f"Kaggle was not reached or the download cut off ({type(error).__name__})"
         raise DataError(f"{part}: {reason}; run again to go on, or {by_hand}") from error
     return part.rename(archive)
 
 
-def _client(by_hand: str) -> "KaggleApi":
+def _client(by_hand: str) -> Any:
     """Kaggle's client, logged in.  Its mere import looks for a token and, without one, prints a page."""
     for token in TOKENS:
         if token.expanduser().is_file() and token.expanduser().stat().st_mode & 0o077:
@@ -58,15 +58,14 @@ def _client(by_hand: str) -> "KaggleApi":
         try:
             kaggle.api.authenticate()
         except SystemExit:
+            places = "save it as ~/.kaggle/kaggle.json or set KAGGLE_USERNAME and KAGGLE_KEY (or KAGGLE_API_TOKEN)"
             raise DataError(
-                f"Kaggle wants a token and none was accepted: make one at {TOKEN_PAGE}, then save it as "
-                "~/.kaggle/kaggle.json or set KAGGLE_USERNAME and KAGGLE_KEY (or KAGGLE_API_TOKEN). "
-                f"Or {by_hand}"
+                f"Kaggle wants a token and none was accepted: make one at {TOKEN_PAGE}, then {places}. Or {by_hand}"
             ) from None
     return kaggle.api
 
 
-def _download(api: "KaggleApi", handle: str, part: Path, quiet: bool) -> None:
+def _download(api: Any, handle: str, part: Path, quiet: bool) -> None:
     from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
 
     request = ApiDownloadDatasetRequest()
@@ -77,13 +76,3 @@ def _download(api: "KaggleApi", handle: str, part: Path, quiet: bool) -> None:
         here = part.stat().st_size if part.is_file() else 0
         require_space(part.parent, int(response.headers.get("Content-Length", 0)) - here)
         api.download_file(response, str(part), kaggle.http_client(), quiet=quiet, resume=True)
-
-
-def _refusal(dataset: Dataset, error: requests.HTTPError, by_hand: str) -> str:
-    status = error.response.status_code if error.response is not None else 0
-    if status == 401:
-        return f"Kaggle refused the token (401): make a new one at {TOKEN_PAGE} in place of it. Or {by_hand}"
-    what = f"'{dataset.kaggle}' ({status or error})"
-    if status in (403, 404):
-        return f"Kaggle refuses {what}: it was renamed or withdrawn, or its terms must be accepted on {dataset.url}"
-    return f"Kaggle does not answer for {what}; try again later, or {by_hand}"

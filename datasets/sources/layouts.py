@@ -1,11 +1,10 @@
 """Selects the layout of a data set: where each member of an archive goes, which samples there are, how one is read.
 
-A layout is one file here with `target`, `samples` and `read`; `facts.py` names each set's.
+A layout is one file here with `target` (but for `own`, which has no archive), `samples` and `read`.
 """
 
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 from datasets.catalog import BrokenArchive, DataError, Dataset
 from datasets.reading import reading
@@ -13,14 +12,7 @@ from datasets.sources import Sample, brats, cheng, folders, nih, own, remind
 from datasets.store import manifest
 from datasets.store.preprocess import RawImage
 
-LAYOUTS: dict[str, ModuleType] = {
-    "folders": folders,
-    "matlab": cheng,
-    "brats": brats,
-    "nih": nih,
-    "own": own,
-    "remind": remind,
-}
+LAYOUTS = {"folders": folders, "matlab": cheng, "brats": brats, "nih": nih, "own": own, "remind": remind}
 
 
 def target(dataset: Dataset, member: str) -> str | None:

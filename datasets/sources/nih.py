@@ -1,7 +1,6 @@
 """ChestX-ray14 as it is published: X-rays in twelve folders or one, a table of findings, and two lists of a split.
 
-The whole set has `Data_Entry_2017.csv`, `train_val_list.txt` and `test_list.txt`; Kaggle's sample of it has
-`sample_labels.csv` and no lists. `layouts.py` calls this.
+Kaggle's sample of it has `sample_labels.csv` and no lists.
 """
 
 import re
@@ -18,12 +17,8 @@ SAMPLE = "sample_labels.csv"
 TABLES = ("Data_Entry_2017.csv", "Data_Entry_2017_v2020.csv", SAMPLE)
 LISTS = {"train": "train_val_list.txt", "test": "test_list.txt"}
 INDEX, FINDINGS, PATIENT = "Image Index", "Finding Labels", "Patient ID"
-FURTHER = {  # column of a manifest → column of the publisher's table, "" in a table without it
-    "follow_up": "Follow-up #",
-    "age": "Patient Age",
-    "sex": "Patient Gender",
-    "position": "View Position",
-}
+# Column of a manifest → column of the publisher's table, "" in a table without it.
+FURTHER = {"follow_up": "Follow-up #", "age": "Patient Age", "sex": "Patient Gender", "position": "View Position"}
 
 
 def target(dataset: Dataset, member: str) -> str | None:
@@ -42,12 +37,14 @@ def is_sample(raw: Path) -> bool:
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """The images that are there, sorted, with findings ("Mass|Nodule", or "No Finding") and published split.
 
-    Raises:
-        BrokenArchive: no table, a table without its columns, an image without a row, a row twice, an unknown finding,
-            one list without the other, or an image in none of them.
+    Raises `BrokenArchive`: no table, a table without its columns, an image without a row, a row twice, an unknown
+    finding, one list without the other, or an image in none of them.
     """
-    rows, split = _rows(dataset, raw), _split(dataset, raw)
-    found = []
+    rows, found = _rows(dataset, raw), []
+    lists = {split: raw / name for split, name in LISTS.items() if (raw / name).is_file()}
+    if len(lists) == 1:
+        raise BrokenArchive(f"{dataset.name}: one list of the split is there without the other; {dataset.again}")
+    split = {name: split for split, path in lists.items() for name in path.read_text(encoding="utf-8").split()}
     for path in sorted(raw.glob("images/*/*.png")):
         row = rows.get(path.name)
         if row is None:
@@ -67,23 +64,15 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
 
 def _rows(dataset: Dataset, raw: Path) -> dict[str, dict[str, str]]:
     """Image → its row in the table of findings."""
-    table = next((raw / name for name in TABLES if (raw / name).is_file()), None)
-    if table is None:
+    tables = [raw / name for name in TABLES if (raw / name).is_file()]
+    if not tables:
         raise BrokenArchive(f"{dataset.name}: no table of findings ({', '.join(TABLES)}); {dataset.again}")
+    table = tables[0]
     rows = read_table(table, dataset.again, needs=(INDEX, FINDINGS, PATIENT))
     for what, wrong in (("stands there twice", rows[INDEX].duplicated()), ("has no patient", rows[PATIENT] == "")):
         for line in rows.index[wrong]:
             raise BrokenArchive(f"{table.name}, line {line + 2}: {rows[INDEX][line]} {what}; {dataset.again}")
     return rows.set_index(INDEX).to_dict("index")
-
-
-def _split(dataset: Dataset, raw: Path) -> dict[str, str]:
-    """Image → "train" or "test"; nothing where there are no lists."""
-    here = {split: raw / name for split, name in LISTS.items() if (raw / name).is_file()}
-    if len(here) == 1:
-        (alone,) = here.values()
-        raise BrokenArchive(f"{alone.name} is there without the other list of the split; {dataset.again}")
-    return {name: split for split, path in here.items() for name in path.read_text(encoding="utf-8").split()}
 
 
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:

@@ -1,36 +1,54 @@
 """Reads a reader's own images: 2-D files, NIfTI volumes and DICOM files, with masks or not.
 
-They are listed by a table (`table.py`) or lie in folders of classes. Masks have one channel, 0 and 1 or 0 and 255.
+They lie in folders of classes, or a table lists them: a CSV file with a row an image, as spreadsheets write it.
+```
+image,mask,patient,label
+images/a1.png,masks/a1.png,anna,glioma
+```
+Of its columns `image` is needed, the others are taken where they are. Masks have one channel, 0 and 1 or 0 and 255.
 In `raw/` lies what was listed, beside the list, `samples.csv`.
 """
 
+import difflib
 import hashlib
+import io
 import json
 import re
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from datasets.catalog import DataError, Dataset
+from datasets.catalog import DataError, Dataset, lookup
 from datasets.facts import OWN_TABLE
-from datasets.sources import Sample, files_below, table, volumes
+from datasets.reading import reading
+from datasets.sources import Sample, files_below, volumes
 from datasets.sources.folders import IMAGE_SUFFIXES, NO_IMAGES
 from datasets.store.manifest import read_rows, sha256
 from datasets.store.preprocess import RawImage, decode, examine
 from datasets.store.spelling import one_spelling
 
+# Column → names under which a table may hide it. They are not taken for it unasked, but asked about.
+COLUMNS = {
+    "image": ("file", "filename", "path", "slice", "scan"),
+    "mask": ("segmentation", "seg", "annotation"),
+    "patient": ("subject", "person", "case", "pid"),
+    "label": ("class", "diagnosis", "target", "category", "finding", "tumor_type", "tumour_type"),
+}
+FILES = ("image", "mask")
+UTF16 = (b"\xff\xfe", b"\xfe\xff")  # what Excel calls "Unicode text"
+A_ROW = "write a row an image: image,mask,patient"
 LABEL = "unlabelled"
 SPLITS = dict.fromkeys(("train", "training", "val", "validation", "valid"), "train")
 SPLITS |= dict.fromkeys(("test", "testing"), "test")
-# Folders that are no classes: only a table says whose masks they hold.
-MASKS = ("mask", "masks", "segmentation", "segmentations", "annotations")
+MASKS = ("mask", "masks", "segmentation", "segmentations", "annotations")  # folders that are no classes
 MASK = re.compile(r"(.+)_(?:mask|seg|segmentation)(?:_\d+)?", re.IGNORECASE)  # name of a mask, less its suffix
 HEALTHY = ("notumor", "notumour", "no", "none", "normal", "healthy", "negative")  # letters of such labels
 
@@ -49,92 +67,168 @@ class Given:
     table: Path | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def path(self) -> Path:
-        """What the reader named, for messages."""
-        return self.table or self.folder
-
     @cached_property
     def listing(self) -> tuple[Rows, list[str]]:
         """Rows (`image` and, where known, `mask`, `patient`, `label`, `split`) and notes on what was understood.
 
-        Raises `DataError` where there is nothing to read, or `table.read` finds a fault.
+        Raises `DataError` where there is nothing to read, or `read_table` finds a fault.
         """
         named = self.table or self.folder / OWN_TABLE
-        rows, notes = self._of_table(named) if self.table or named.is_file() else self._of_classes()
+        if self.table or named.is_file():
+            rows, notes = _of_table(named, self.folder, self.columns)
+        else:
+            rows, notes = _of_classes(self.folder)
         if "patient" not in rows[0]:
-            self._name_patients(rows)
+            _name_patients(self.folder, rows)
         if "label" in rows[0]:
             labels, several = one_spelling([row["label"] for row in rows])
+            rows = [row | {"label": label} for row, label in zip(rows, labels, strict=True)]
             if several:
                 notes.append(f"labels spelt in several ways, each taken to be one: {', '.join(several)}")
             for label in sorted(set(labels) - {"notumor"}):
                 if "".join(filter(str.isalpha, label.casefold())) in HEALTHY:
-                    notes.append(
-                        f"'{label}' is a class like any other here; other sets call images without a tumour 'notumor': "
-                        "name it so to test on them or to ask for tumour or none"
-                    )
-            rows = [row | {"label": label} for row, label in zip(rows, labels, strict=True)]
+                    remedy = "to test on other sets or ask for tumour or none, name it 'notumor' as they do"
+                    notes.append(f"'{label}' is a class like any other here; {remedy}")
         return rows, notes
 
     def files(self) -> list[str]:
         """Images and masks, each once."""
-        return list(dict.fromkeys(row[name] for row in self.listing[0] for name in table.FILES if name in row))
+        return list(dict.fromkeys(row[name] for row in self.listing[0] for name in FILES if name in row))
 
-    def _of_table(self, named: Path) -> tuple[Rows, list[str]]:
-        """A row an image, also where a row of the table names a folder of DICOM files."""
-        listed, unused = table.read(named, self.folder, self.columns)
-        rows: Rows = []
-        for row in listed:
-            series = self.folder / row["image"]
-            if not series.is_dir():
-                rows.append(row)
-                continue
-            files = [file for file in files_below(series) if file.parent == series and volumes.is_dicom(file)]
-            if not files or "mask" in row:
-                wrong = "has a mask, which only a file can have" if files else "holds no DICOM file"
-                raise DataError(f"{named}: the folder {row['image']} {wrong}; name its files")
-            rows += [row | {"image": file.relative_to(self.folder).as_posix()} for file in files]
-        (image, times), *_ = Counter(row["image"] for row in rows).most_common(1)
-        if times > 1:
-            raise DataError(f"{named}: '{image}' stands in the table twice, by itself and in its folder; remove one")
-        return rows, [f"columns of {named.name} that are not used: {', '.join(unused)}"] if unused else []
 
-    def _of_classes(self) -> tuple[Rows, list[str]]:
-        """A row an image of a folder of classes, by class and path, and notes on what was left out."""
-        classes, no_classes = _classes(self.folder)
-        rows, left_out, depth = [], [], len(next(iter(classes), Path()).parts)
-        for file in files_below(self.folder):
-            path = file.relative_to(self.folder)
-            kind = Path(*path.parts[:depth])
-            if any(_is_hidden(part) for part in path.parts) or file.name.lower() in NO_IMAGES:
-                continue
-            if kind in classes and (file.suffix.lower() in IMAGE_SUFFIXES or _is_volume(file)):
-                split = {"split": classes[kind]} if classes[kind] else {}
-                rows.append({"image": path.as_posix(), "label": kind.name} | split)
-            elif len(path.parts) == 1 or path.parts[0] not in no_classes:
-                left_out.append(path)
-        notes = [f"left out {', '.join(no_classes)}: no split with classes in it"] if no_classes else []
-        if not rows:
-            raise DataError(
-                f"{self.folder}: neither a table {OWN_TABLE} nor folders of classes with images in them"
-                f"{''.join(f' ({note})' for note in notes)}; name a table with --labels"
-            )
-        _refuse_masks(self.folder, [Path(row["image"]) for row in rows])
-        if left_out:
-            first = ", ".join(map(str, sorted(left_out, key=lambda path: len(path.parts))[:3]))
-            notes.append(f"{len(left_out)} files are no images in a class and were left out, {first} first")
-        return rows, notes
+# ---- a table -----------------------------------------------------------------------------------------
 
-    def _name_patients(self, rows: Rows) -> None:
-        """Where no table names patients, DICOM files do, or at least their studies."""
-        paths = {row["image"]: self.folder / row["image"] for row in rows}
-        tags = {image: volumes.person(path) for image, path in paths.items() if volumes.is_dicom(path)}
-        several = len({of["PatientID"] for of in tags.values()}) > 1  # one for all is no name, but what was left of one
-        order = volumes.PERSON if several else volumes.PERSON[1:]
-        for row in rows:
-            of = tags.get(row["image"], {})
-            row["patient"] = next((of[name] for name in order if of.get(name)), "")
+
+def _of_table(named: Path, folder: Path, columns: Mapping[str, str]) -> tuple[Rows, list[str]]:
+    """A row an image, also where a row of the table names a folder of DICOM files."""
+    listed, unused = read_table(named, folder, columns)
+    rows: Rows = []
+    for row in listed:
+        series = folder / row["image"]
+        found = files_below(series) if series.is_dir() else [series]
+        images = [file for file in found if file == series or (file.parent == series and volumes.is_dicom(file))]
+        if not images or (series.is_dir() and "mask" in row):
+            wrong = "has a mask, which only a file can have" if images else "holds no DICOM file"
+            raise DataError(f"{named}: the folder {row['image']} {wrong}; name its files")
+        rows += [row | {"image": image.relative_to(folder).as_posix()} for image in images]
+    ((image, times),) = Counter(row["image"] for row in rows).most_common(1)
+    if times > 1:
+        raise DataError(f"{named}: '{image}' stands in the table twice, by itself and in its folder; remove one")
+    return rows, [f"columns of {named.name} that are not used: {', '.join(unused)}"] if unused else []
+
+
+def read_table(table: Path, folder: Path, columns: Mapping[str, str]) -> tuple[Rows, list[str]]:
+    """The rows of `table`, with those of `COLUMNS` that it has, and the names of its columns that are not used.
+
+    Image and mask are paths in `folder`.  `columns`: name of `COLUMNS` → name in the table where it is another, or ""
+    where a column is not to be used.  Raises `DataError`, which names file and line, for a table that is missing or no
+    table, a missing column, value or file, an image named twice, a path that leads out of the folder, and a column that
+    may be one of `COLUMNS` by another name.
+    """
+    if not table.is_file():
+        raise DataError(f"{table}: not there; {A_ROW}")
+    lines = _lines(table)
+    header = [name.strip().casefold() for name in lines.iloc[0]] if len(lines) else []
+    places = {name: header.index(its) for name, its in _names(table, header, columns).items()}
+    rows = lines.iloc[1:, list(places.values())].set_axis(list(places), axis=1)
+    if rows.empty:
+        raise DataError(f"{table}: no image follows its first line; {A_ROW}")
+    for name, values in rows.items():
+        for line in rows.index[values.str.strip() == ""]:
+            raise DataError(f"{table}, line {line}: no {name}; fill it in, or remove the line")
+        if name in FILES:
+            rows[name] = [located(folder, text.strip(), f"{table}, line {line}") for line, text in values.items()]
+    for line in rows.index[rows.image.duplicated()]:
+        raise DataError(f"{table}, line {line}: '{rows.image[line]}' stands in the table twice; remove one")
+    return rows.to_dict("records"), [n for place, n in enumerate(header) if n and place not in places.values()]
+
+
+def _lines(table: Path) -> pd.DataFrame:
+    """The lines of a table that are not empty, all text, under their numbers; the first of them is the header.
+
+    The separator is what the first line holds most of (pandas' own guess takes a letter where there is one column),
+    unless Excel names it in a line of its own.
+    """
+    content = table.read_bytes()
+    with reading(table, "save it as 'CSV UTF-8'", "not a text file in UTF-8"):
+        text = content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
+    body = text.lstrip("\r\n ")
+    first, _, rest = body.partition("\n")
+    separator = max(",;\t|", key=first.count)
+    if said := re.fullmatch(r"sep=(.)\r?", first, re.IGNORECASE):
+        separator, body = said[1], rest
+    with reading(table, "give each line as many values as the first has", "not a table"):
+        how = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
+        lines = pd.read_csv(io.StringIO(body), sep=separator, **how)
+    lines.index += 1 + text[: len(text) - len(body)].count("\n")
+    return lines[lines.apply(lambda values: values.str.strip() != "").any(axis=1)]
+
+
+def _names(table: Path, header: list[str], columns: Mapping[str, str]) -> dict[str, str]:
+    """Name of `COLUMNS` → name in the first line of a table, of those that are there."""
+    for name in columns:
+        lookup(COLUMNS, name, "column")
+    wanted = {name: columns.get(name, name).strip().casefold() for name in COLUMNS}
+    for name, its in wanted.items():
+        if its and header.count(its) > 1:
+            raise DataError(f"{table}: its first line names {its} twice; rename one of both")
+        if (not its or its not in header) and (name == "image" or columns.get(name)):
+            names = ", ".join(filter(None, header)) or "nothing"
+            ask = f"say which column it is: --columns {name}=NAME"
+            raise DataError(f"{table}: its first line has no '{its or name}', it names {names}; {ask}")
+    for name, its in wanted.items():
+        for other in sorted(set(header) - set(wanted.values())) if its and its not in header else ():
+            alike = difflib.get_close_matches(other, [name], cutoff=0.75)
+            if alike or name in other or other in COLUMNS[name]:
+                ask = f"say --columns {name}={other} if it is that, --columns {name}= if it is not"
+                raise DataError(f"{table}: its first line has no '{name}', but '{other}': {ask}")
+    return {name: its for name, its in wanted.items() if its and its in header}
+
+
+def located(folder: Path, text: str, where: str) -> str:
+    """Path in `folder` of the file or folder that a table names, backslashes and composed letters as they come."""
+    path = PurePosixPath(text)
+    if "\\" in text and not (folder / path).exists():
+        path = PurePosixPath(*PureWindowsPath(text).parts)
+    if path.is_absolute() or PureWindowsPath(text).drive or ".." in path.parts:
+        raise DataError(f"{where}: '{text}' should lie in the folder {folder}")
+    name = str(path)
+    for spelt in (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))):  # macOS decomposes letters
+        if (folder / spelt).exists():
+            return spelt
+    beside = folder / path.parent  # another suffix, or capitals
+    names = {file.name.lower(): file.name for file in beside.iterdir()} if beside.is_dir() else {}
+    near = difflib.get_close_matches(path.name.lower(), names, n=1, cutoff=0.8)
+    hint = f"did you mean '{path.parent / names[near[0]]}'?" if near else "name a file that is there"
+    raise DataError(f"{where}: {folder / path} does not exist; {hint}")
+
+
+# ---- folders of classes ------------------------------------------------------------------------------
+
+
+def _of_classes(folder: Path) -> tuple[Rows, list[str]]:
+    """A row an image of a folder of classes, by class and path, and notes on what was left out."""
+    classes, no_classes = _classes(folder)
+    rows, left_out, depth = [], [], len(next(iter(classes), Path()).parts)
+    for file in files_below(folder):
+        path = file.relative_to(folder)
+        kind = Path(*path.parts[:depth])
+        if any(_is_hidden(part) for part in path.parts) or file.name.lower() in NO_IMAGES:
+            continue
+        if kind in classes and (file.suffix.lower() in IMAGE_SUFFIXES or _is_volume(file)):
+            split = {"split": classes[kind]} if classes[kind] else {}
+            rows.append({"image": path.as_posix(), "label": kind.name} | split)
+        elif len(path.parts) == 1 or path.parts[0] not in no_classes:
+            left_out.append(path)
+    notes = [f"left out {', '.join(no_classes)}: no split with classes in it"] if no_classes else []
+    if not rows:
+        nothing = "; ".join([f"neither a table {OWN_TABLE} nor folders of classes with images in them", *notes])
+        raise DataError(f"{folder}: {nothing}; name a table with --labels")
+    _refuse_masks(folder, [Path(row["image"]) for row in rows])
+    if left_out:
+        first = ", ".join(map(str, sorted(left_out, key=lambda path: len(path.parts))[:3]))
+        notes.append(f"{len(left_out)} files are no images in a class and were left out, {first} first")
+    return rows, notes
 
 
 def _classes(folder: Path) -> tuple[dict[Path, str], list[str]]:
@@ -148,9 +242,9 @@ def _classes(folder: Path) -> tuple[dict[Path, str], list[str]]:
     classes = {kind: split_of[top] for top in divided for kind in _subfolders(top)}
     classes = classes or {top: "" for top in tops if top not in split_of}
     if masks := [place.name for place in (*tops, *classes) if place.name.casefold() in MASKS]:
-        raise DataError(f"{folder / OWN_TABLE}: not there, and '{masks[0]}' is no class; {table.A_ROW}")
-    if split := next((kind for kind in classes if kind.name.casefold() in SPLITS), None):
-        raise DataError(f"{split}: a split, where a class should be; put its folders into {split.parent}")
+        raise DataError(f"{folder / OWN_TABLE}: not there, and '{masks[0]}' is no class; {A_ROW}")
+    if splits := [kind for kind in classes if kind.name.casefold() in SPLITS]:
+        raise DataError(f"{splits[0]}: a split, where a class should be; put its folders into {splits[0].parent}")
     known = {kind.relative_to(folder): split for kind, split in classes.items()}
     return known, [top.name for top in tops if top not in divided and top not in classes]
 
@@ -159,13 +253,25 @@ def _refuse_masks(folder: Path, images: Sequence[Path]) -> None:
     """Raise `DataError` where an image is a mask, by its folder's name or by its own beside that of an image."""
     stem_of = {image: re.sub(r"\.nii$", "", image.stem.casefold()) for image in images}
     masks = {image: found[1] for image, stem in stem_of.items() if (found := MASK.fullmatch(stem))}
-    others = [image for image in images if image not in masks]
-    known = {(image.parent, stem_of[image]) for image in others}
-    known |= {(image.parent, stem_of[image].rpartition("_")[0]) for image in others}  # of p_flair the mask is p_seg
+    known = set()
+    for image in images:
+        if image not in masks:  # of p_flair the mask is p_seg
+            known |= {(image.parent, name) for name in (stem_of[image], stem_of[image].rpartition("_")[0])}
     for image in images:
         inside = any(part.casefold() in MASKS for part in image.parent.parts)
         if inside or (image.parent, masks.get(image)) in known:
-            raise DataError(f"{folder / OWN_TABLE}: not there, and {image} is a mask by its name; {table.A_ROW}")
+            raise DataError(f"{folder / OWN_TABLE}: not there, and {image} is a mask by its name; {A_ROW}")
+
+
+def _name_patients(folder: Path, rows: Rows) -> None:
+    """Where no table names patients, DICOM files do, or at least their studies."""
+    paths = {row["image"]: folder / row["image"] for row in rows}
+    tags = {image: volumes.person(path) for image, path in paths.items() if volumes.is_dicom(path)}
+    several = len({of["PatientID"] for of in tags.values()}) > 1  # one for all is no name, but what was left of one
+    order = volumes.PERSON if several else volumes.PERSON[1:]
+    for row in rows:
+        of = tags.get(row["image"], {})
+        row["patient"] = next((of[name] for name in order if of.get(name)), "")
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -185,11 +291,11 @@ def _is_volume(path: Path) -> bool:
 
 def source_of(given: Given) -> dict[str, Any]:
     """Name, bytes, sha256 and path of what a reader brings: of the list, and of the files in it."""
-    paths = [given.folder / name for name in given.files()]
-    parts = [json.dumps(given.listing[0], sort_keys=True), *(sha256(path) for path in paths)]
+    named, paths = given.table or given.folder, [given.folder / name for name in given.files()]
+    parts = [json.dumps(given.listing[0], sort_keys=True), *map(sha256, paths)]
     digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()
     size = sum(path.stat().st_size for path in paths)
-    return {"name": given.path.name, "bytes": size, "sha256": digest, "path": str(given.path)}
+    return {"name": named.name, "bytes": size, "sha256": digest, "path": str(named)}
 
 
 def copy(given: Given, raw: Path, progress: Callable[[int], Any]) -> list[str]:
@@ -203,62 +309,55 @@ def copy(given: Given, raw: Path, progress: Callable[[int], Any]) -> list[str]:
     return notes
 
 
+@cache
+def _read_list(listed: Path, changed: int) -> dict[str, dict[str, str]]:
+    return {row["image"]: row for row in read_rows(listed)}
+
+
+def _listed(raw: Path) -> dict[str, dict[str, str]]:
+    """Image → row of the list, read again where it changed."""
+    return _read_list(raw / OWN_TABLE, (raw / OWN_TABLE).stat().st_mtime_ns)
+
+
 def facts(dataset: Dataset, raw: Path, channels: Sequence[str] | None) -> Dataset:
     """What the catalogue cannot know of `own`: its classes, the channels that are kept, whether there are masks."""
-    rows = read_rows(raw / OWN_TABLE)
-    classes = tuple(sorted({row.get("label", LABEL) for row in rows}))
-    masks = dataset.mask_channels if "mask" in rows[0] else ()
+    classes = tuple(sorted({sample.label for sample in samples(dataset, raw)}))
+    masks = dataset.mask_channels if "mask" in next(iter(_listed(raw).values())) else ()
     return replace(dataset, classes=classes, channels=tuple(channels or dataset.channels), mask_channels=masks)
 
 
 def count(raw: Path) -> int:
     """Number of images in `raw`, slices of volumes counted."""
-    paths = [raw / row["image"] for row in read_rows(raw / OWN_TABLE)]
-    return sum(volumes.count(path) if _is_volume(path) else 1 for path in paths)
-
-
-@cache
-def _by_image(raw: Path, changed: int) -> dict[str, dict[str, str]]:
-    """Image → row; `changed` is the list's time, since the same path may hold another list later."""
-    return {row["image"]: row for row in read_rows(raw / OWN_TABLE)}
-
-
-def target(dataset: Dataset, member: str) -> str | None:
-    """Nothing: a folder is copied, no archive is unpacked."""
-    return None
+    return sum(volumes.count(raw / image) if _is_volume(raw / image) else 1 for image in _listed(raw))
 
 
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """All files of the list, in its order."""
-    return [Sample(row["image"], row.get("label", LABEL), row.get("split", "")) for row in read_rows(raw / OWN_TABLE)]
+    return [Sample(path, row.get("label", LABEL), row.get("split", "")) for path, row in _listed(raw).items()]
 
 
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
-    """The images of file `path` with their masks; slices of one grey value and without a mask are left out.
-
-    Raises:
-        DataError: with the reason, where the file cannot be read or its mask does not fit.
+    """The images of file `path` with their masks; slices of one grey value and without a mask are left out.  Raises
+    `DataError` with the reason, where the file cannot be read or its mask does not fit.
     """
-    row = _by_image(raw, (raw / OWN_TABLE).stat().st_mtime_ns)[path]
-    known = {"patient": row.get("patient", "")}
-    if "mask" in row:
-        known |= {"mask": row["mask"], "mask_sha256": sha256(raw / row["mask"])}
-    channels = len(dataset.channels)
+    row, channels, remarks = _listed(raw)[path], len(dataset.channels), ()
+    known, places = {"patient": row.get("patient", "")}, [{}]
     if not _is_volume(raw / path):
         image, remarks = examine((raw / path).read_bytes(), channels, look_for_colour=channels == 1)
-        mask = _masks(raw, row, image[None])[0] if "mask" in row else None
-        return [RawImage(image, mask, known, remarks)]
-    if channels > 1:
+        planes = image[None]
+    elif channels > 1:
         raise DataError(f"holds 1 channel, not {channels}")
-    planes = volumes.read(raw / path)
-    masks = _masks(raw, row, planes) if "mask" in row else [None] * len(planes)
-    places: list[dict] = [{"path": f"{path}/{z:03d}", "slice": z} for z in range(len(planes))]
-    if volumes.is_nifti(raw / path) or len(planes) > 1:
-        known["patient"] = known["patient"] or path  # who it is, nobody says, but it is one
     else:
-        places = [{}]
+        planes = volumes.read(raw / path)
+        if volumes.is_nifti(raw / path) or len(planes) > 1:
+            known["patient"] = known["patient"] or path  # who it is, nobody says, but it is one
+            places = [{"path": f"{path}/{z:03d}", "slice": z} for z in range(len(planes))]
+    masks = [None] * len(planes)
+    if "mask" in row:
+        known |= {"mask": row["mask"], "mask_sha256": sha256(raw / row["mask"])}
+        masks = _masks(raw, row, planes)
     found = [
-        RawImage(plane, mask, known | place)
+        RawImage(plane, mask, known | place, remarks)
         for plane, mask, place in zip(planes, masks, places, strict=True)
         if len(planes) == 1 or plane.min() < plane.max() or (mask is not None and mask.any())
     ]
@@ -269,17 +368,15 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
 
 def _masks(raw: Path, row: dict[str, str], images: np.ndarray) -> list[np.ndarray]:
     """The masks of a row, each H×W×1 of 0 and 1, that fit its images N×H×W[×C]."""
-    name = row["mask"]
+    path, what = raw / row["mask"], f"mask {row['mask']}"
     try:
-        if _is_volume(raw / name):
-            masks = volumes.read_mask(raw / name, raw / row["image"])
-        else:
-            masks = decode((raw / name).read_bytes())[None]
+        is_volume = _is_volume(path)
+        masks = volumes.read_mask(path, raw / row["image"]) if is_volume else decode(path.read_bytes())[None]
     except DataError as error:
-        raise DataError(f"mask {name}: {error}") from error
+        raise DataError(f"{what}: {error}") from error
+    values = np.unique(masks).tolist()
     if masks.shape != images.shape[:3]:
-        raise DataError(f"image {images.shape[:3]} and mask {name} {masks.shape} should have one shape")
-    values = set(np.unique(masks).tolist())
-    if not values <= {0, 255} and not values <= {0, 1}:
-        raise DataError(f"mask {name} holds {sorted(values)[:5]}; 0 and 1, or 0 and 255, are taken (PNG, no JPEG)")
+        raise DataError(f"image {images.shape[:3]} and {what} {masks.shape} should have one shape")
+    if not set(values) <= {0, 255} and not set(values) <= {0, 1}:
+        raise DataError(f"{what} holds {values[:5]}; 0 and 1, or 0 and 255, are taken (PNG, no JPEG)")
     return list((masks > 0).astype(np.uint8)[..., None])

@@ -5,6 +5,7 @@ it (`.xlsx` as published, or saved as `.csv`). MR series are read; ultrasound an
 """
 
 import re
+from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -12,8 +13,8 @@ import pandas as pd
 
 from datasets.catalog import BrokenArchive, DataError, Dataset
 from datasets.reading import reading
-from datasets.sources import Sample
-from datasets.sources.dicom import Header, read_header, read_pixels
+from datasets.sources import Sample, volumes
+from datasets.sources.dicom import read_header, read_pixels
 from datasets.store import manifest
 from datasets.store.preprocess import RawImage
 
@@ -67,40 +68,27 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
 def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
     """At most `SLICES` slices of a patient, evenly spaced over all of its MR series one after the other.
 
-    A series is scaled as a whole, from its 1st to its 99th percentile; slices of different size keep theirs.
-
-    Raises:
-        DataError: naming file and reason, for a file that cannot be read, and a patient without an MR slice.
+    A series is scaled as a whole, from its 1st to its 99th percentile; slices of different size keep theirs.  Raises
+    `DataError` for a file that cannot be read, which it names, and a patient without an MR slice.
     """
-    series: dict[str, list[tuple]] = {}
+    series, total = defaultdict(list), 0
     for file in (file for file in manifest.files(raw / path) if file.suffix.lower() == ".dcm"):
         header = read_header(file)
-        if header.modality in (MODALITY, ""):
-            series.setdefault(header.series or file.parent.name, []).append((_order(header, file), header.frames, file))
-    total = sum(frames for files in series.values() for _, frames, _ in files)
+        if header.modality in (MODALITY, ""):  # by position where it is known, otherwise by number, then by name
+            place = (True, 0.0) if np.isnan(header.position) else (False, header.position)
+            series[header.series or file.parent.name].append((place, header.number, file.name, file))
+            total += header.frames
     if not total:
         raise DataError(f"{path}: no slice of an {MODALITY} series")
     chosen = set(np.linspace(0, total - 1, min(SLICES, total)).round().astype(int).tolist())
     images, passed = [], 0
     for files in series.values():  # one series in memory at a time
-        planes = [plane for _, _, file in sorted(files) for plane in read_pixels(file)]
-        low, high = np.percentile(np.concatenate([plane.ravel()[::SPARSE] for plane in planes]), (1, 99))
+        planes = [plane for *_, file in sorted(files) for plane in read_pixels(file)]
+        low, high = np.percentile(np.concatenate([plane.ravel()[::SPARSE] for plane in planes]), volumes.RANGE)
         for plane in planes:
             if passed in chosen:
-                images.append(_image(path, len(images), plane, low, high))
+                facts = {"path": f"{path}/{len(images):03d}", "patient": path, "slice": len(images)}
+                facts |= {"width": plane.shape[1], "height": plane.shape[0]}
+                images.append(RawImage(volumes.scaled(plane, low, high), facts=facts))
             passed += 1
     return images
-
-
-def _order(header: Header, file: Path) -> tuple:
-    """By position where it is known, otherwise by number, then by name."""
-    unknown = np.isnan(header.position)
-    return unknown, 0.0 if unknown else header.position, header.number, file.name
-
-
-def _image(patient: str, index: int, plane: np.ndarray, low: float, high: float) -> RawImage:
-    """A slice scaled to uint8 from `low` to `high`, which are its series's; a series of one value becomes black."""
-    scaled = (plane - low) * (255 / (high - low) if high > low else 0)
-    height, width = plane.shape
-    facts = {"path": f"{patient}/{index:03d}", "patient": patient, "slice": index, "width": width, "height": height}
-    return RawImage(np.rint(scaled.clip(0, 255)).astype(np.uint8), facts=facts)

@@ -1,7 +1,4 @@
-"""Unpacks an archive safely: whole, within its folder, and no larger than it says; or takes the folder it was in.
-
-`layouts.py` says where each member goes.
-"""
+"""Unpacks an archive safely: whole, within its folder, and no larger than it says; or takes the folder it was in."""
 
 import errno
 import hashlib
@@ -24,7 +21,6 @@ from datasets.sources.layouts import target
 from datasets.store import manifest
 
 MIB = 2**20
-ENCRYPTED = 1  # the bit of a member's flags
 REFUSED = "nothing was unpacked; take the archive from its publisher"
 BY_HAND = "unpack it by hand and pass the folder: --archive FOLDER"
 INNER_ZIP = re.compile(r"brainTumorDataPublic_[\d-]+\.zip$")
@@ -34,7 +30,7 @@ DAMAGE += (struct.error, OverflowError)
 NO_PLACE = (errno.EINVAL, None)  # a place before the beginning, which an archive names; bzip2's
 
 
-def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int], Any] | None = None) -> list[str]:
+def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int], Any] = int) -> list[str]:
     """Unpack the images of `archive` into the new folder `raw`; return the members that were left out.
 
     A folder is taken like an archive: what its publisher packed, unpacked by hand, inner zips or not; it is left as it
@@ -52,8 +48,7 @@ def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int],
                 (raw / path).parent.mkdir(parents=True, exist_ok=True)
                 with (raw / path).open("wb") as file:
                     shutil.copyfileobj(content, file, MIB)
-                if progress:
-                    progress(1)
+                progress(1)
             elif content.read() == (raw / path).read_bytes():  # some publishers ship a folder twice
                 left_out.append(member)
             else:
@@ -71,13 +66,13 @@ def content_bytes(archive: Path) -> int:
 
 def source_of(dataset: Dataset, archive: Path) -> dict[str, Any]:
     """Name, bytes, sha256 and path of an archive; of a folder, sha256 of the paths and contents that matter."""
-    size, digest = manifest.size, manifest.sha256
+    source = {"name": archive.name, "path": str(archive)}
     if not archive.is_dir():
-        return {"name": archive.name, "bytes": size(archive), "sha256": digest(archive), "path": str(archive)}
+        return source | {"bytes": manifest.size(archive), "sha256": manifest.sha256(archive)}
     kept = {name: path for name, path in _files(archive).items() if _belongs(dataset, name)}
-    parts = sorted(f"{target(dataset, name) or name} {digest(path)}\n" for name, path in kept.items())
-    whole = hashlib.sha256("".join(parts).encode()).hexdigest()
-    return {"name": archive.name, "bytes": sum(map(size, kept.values())), "sha256": whole, "path": str(archive)}
+    parts = sorted(f"{target(dataset, name) or name} {manifest.sha256(path)}\n" for name, path in kept.items())
+    digest = hashlib.sha256("".join(parts).encode()).hexdigest()
+    return source | {"bytes": sum(map(manifest.size, kept.values())), "sha256": digest}
 
 
 def _files(folder: Path) -> dict[str, Path]:
@@ -99,71 +94,62 @@ def _whole(archive: Path) -> Iterator[None]:
 
 def _members(dataset: Dataset, archive: Path, spill: Path) -> Iterator[tuple[str, IO[bytes]]]:
     """Name and content of each file of `archive` and of the zips inside it, these by way of the file `spill`."""
-    if archive.is_dir():
-        files = _files(archive)
-        _require_member(dataset, archive, list(files))
-        for name, path in files.items():
-            if _is_part(dataset, name):
-                yield from _of_zip(path, path)
-                continue
-            with path.open("rb") as content:
-                yield name, content
-        return
-    with zipfile.ZipFile(archive) as outer:
-        members = checked_members(archive, outer)
-        _require_member(dataset, archive, [member.filename for member in members])
-        for member in members:
-            with outer.open(member) as content:  # gives no more than the declared size, and checks the CRC
-                if not _is_part(dataset, member.filename):
-                    yield member.filename, content
-                    continue
-                with spill.open("wb") as file:
-                    shutil.copyfileobj(content, file, MIB)  # within the outer zip it cannot be read at random places
-            yield from _of_zip(spill, archive / member.filename)
+    found = _of_folder(dataset, archive) if archive.is_dir() else _of_zip(dataset, archive, archive)
+    for name, content in found:
+        if _is_part(dataset, name):
+            with spill.open("wb") as file:
+                shutil.copyfileobj(content, file, MIB)  # within another zip it cannot be read at random places
+            yield from _of_zip(dataset, spill, archive / name)
             spill.unlink()
+        else:
+            yield name, content
 
 
-def _of_zip(path: Path, name: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with zipfile.ZipFile(path) as inner:
-        for member in checked_members(name, inner):
-            with inner.open(member) as content:
-                yield member.filename, content
+def _of_folder(dataset: Dataset, folder: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    files = _files(folder)
+    _require_member(dataset, folder, list(files))
+    for name, path in files.items():
+        with path.open("rb") as content:
+            yield name, content
 
 
-def checked_members(archive: Path, source: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """The files in an archive; `BrokenArchive` if a name is unsafe, the content huge or encrypted.
+def _of_zip(dataset: Dataset, path: Path, name: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """The files in the zip archive `path`, which is called `name`.
 
-    Old programs on Windows write backslashes between folders: they become slashes in `filename`.
+    Raises `BrokenArchive` if the name of one is unsafe, the content huge or encrypted, and where none is of `dataset`.
+    Old programs on Windows write backslashes between folders: they become slashes.
     """
-    members = source.infolist()
-    for member in members:
-        member.filename = member.filename.replace("\\", "/")
-        name, kind = member.filename, stat.S_IFMT(member.external_attr >> 16)
-        parts = name.split("/")
-        if parts[0] == "" or ".." in parts or re.match(r"[A-Za-z]:", name):
-            raise BrokenArchive(f"{archive}: '{name}' would be written outside its folder; {REFUSED}")
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise BrokenArchive(f"{archive}: '{name}' is a link or device, not a file; {REFUSED}")
-        if member.flag_bits & ENCRYPTED:
-            raise BrokenArchive(f"{archive}: '{name}' is encrypted; {BY_HAND}")
-    packed, content = sum(m.compress_size for m in members), sum(m.file_size for m in members)
-    if content > max(64 * MIB, 100 * packed):
-        raise BrokenArchive(f"{archive}: {packed} bytes claim to hold {content} (a zip bomb?); {REFUSED}")
-    return [member for member in members if not member.is_dir()]
+    with zipfile.ZipFile(path) as source:
+        members = source.infolist()
+        for member in members:
+            member.filename = file = member.filename.replace("\\", "/")
+            kind, parts = stat.S_IFMT(member.external_attr >> 16), file.split("/")
+            if parts[0] == "" or ".." in parts or re.match(r"[A-Za-z]:", file):
+                raise BrokenArchive(f"{name}: '{file}' would be written outside its folder; {REFUSED}")
+            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise BrokenArchive(f"{name}: '{file}' is a link or device, not a file; {REFUSED}")
+            if member.flag_bits & 1:
+                raise BrokenArchive(f"{name}: '{file}' is encrypted; {BY_HAND}")
+        packed, content = sum(m.compress_size for m in members), sum(m.file_size for m in members)
+        if content > max(64 * MIB, 100 * packed):
+            raise BrokenArchive(f"{name}: {packed} bytes claim to hold {content} (a zip bomb?); {REFUSED}")
+        files = [member for member in members if not member.is_dir()]
+        _require_member(dataset, name, [member.filename for member in files])
+        for member in files:
+            with source.open(member) as stream:  # gives no more than the declared size, and checks the CRC
+                yield member.filename, stream
 
 
 def _require_member(dataset: Dataset, archive: Path, names: list[str]) -> None:
     """Raise `BrokenArchive` unless one of the `names` in an archive is of `dataset`; it says of which set they look."""
-    if any(_belongs(dataset, name) for name in names):
-        return
-    for other in CATALOG.values():
-        if other.layout != "generated" and any(_belongs(other, name) for name in names):
-            raise BrokenArchive(
-                f"{archive}: this is not {dataset.name}, it looks like {other.name}. For that: "
-                f"python datasets/download.py {other.name} --archive {archive}"
-            )
-    found = ", ".join(names[:2]) or "nothing"
-    raise BrokenArchive(f"{archive}: this is not {dataset.name} (it holds {found}); {dataset.again}")
+    sets = [facts for facts in (dataset, *CATALOG.values()) if facts.layout not in ("generated", "own")]
+    it = next((facts for facts in sets if any(_belongs(facts, name) for name in names)), None)
+    if it is None:
+        found = ", ".join(names[:2]) or "nothing"
+        raise BrokenArchive(f"{archive}: this is not {dataset.name} (it holds {found}); {dataset.again}")
+    if it is not dataset:
+        command = f"python datasets/download.py {it.name} --archive {archive}"
+        raise BrokenArchive(f"{archive}: this is not {dataset.name}, it looks like {it.name}. For that: {command}")
 
 
 def _belongs(dataset: Dataset, member: str) -> bool:

@@ -30,10 +30,8 @@ def is_nifti(path: Path) -> bool:
 def is_dicom(path: Path) -> bool:
     """Whether a file is DICOM, by its suffix, or by its first bytes where it has none or one of digits."""
     suffix = path.suffix.lower()
-    if suffix in DICOM:
-        return True
-    if path.name.upper() == "DICOMDIR" or (suffix and not suffix[1:].isdigit()):
-        return False
+    if suffix in DICOM or path.name.upper() == "DICOMDIR" or (suffix and not suffix[1:].isdigit()):
+        return suffix in DICOM
     with path.open("rb") as file:
         return file.read(132)[128:] == b"DICM"
 
@@ -60,15 +58,17 @@ def read(path: Path) -> np.ndarray:
     """The slices of a file, uint8 N×H×W, scaled as a whole from its 1st to its 99th percentile.
 
     A NIfTI volume is sliced across the direction in which its voxels are longest, or from bottom to top where none
-    stands out, and lies as a radiologist looks at it.
-
-    Raises:
-        DataError: naming the file, for damage, NaN, and more than three dimensions.
+    stands out, and lies as a radiologist looks at it.  Raises `DataError`, which names the file, for damage, NaN, and
+    more than three dimensions.
     """
     planes = dicom.read_pixels(path) if is_dicom(path) else _planes(path)
-    low, high = np.percentile(planes, RANGE)
-    scaled = (planes - low) * (255 / (high - low) if high > low else 0)
-    return np.rint(scaled.clip(0, 255)).astype(np.uint8)
+    return scaled(planes, *np.percentile(planes, RANGE))
+
+
+def scaled(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Pixels as uint8, from `low` (black) to `high` (white); where both are one value, all become black."""
+    stretched = (pixels - low) * (255 / (high - low) if high > low else 0)
+    return np.rint(stretched.clip(0, 255)).astype(np.uint8)
 
 
 def read_mask(path: Path, image: Path) -> np.ndarray:
@@ -124,8 +124,7 @@ def slicing(image: Volume) -> tuple[int, int]:
     """The axis of a turned volume across which it is sliced, and the number of its slices."""
     order = np.argsort(turn_of(image)[:, 0])
     lengths = np.array(image.header.get_zooms()[:3])[order]
-    longest = int(np.argmax(lengths))
-    axis = longest if lengths[longest] >= THICK * np.sort(lengths)[1] else 2
+    axis = int(np.argmax(lengths)) if max(lengths) >= THICK * np.sort(lengths)[1] else 2
     return axis, image.shape[order[axis]]
 
 

@@ -24,7 +24,7 @@ from datasets import catalog
 from datasets.catalog import REPO, DataError
 from datasets.facts import NO_FINDING
 from datasets.generator import phantom
-from datasets.sources import brats, layouts, own, table, unpacking
+from datasets.sources import brats, layouts, own, unpacking
 from datasets.sources.own import Given
 from datasets.splitting import make_split
 from datasets.store import check, manifest
@@ -251,7 +251,7 @@ READERS = {
     "dicom": _of_own("a.dcm", _dicom),
     "slice of Kaggle": Reader(_kaggle_slice, lambda folder: brats.read_slice(folder / "volume_1_slice_0.h5")),
     "table of a reader": Reader(
-        _table, lambda folder: (table.read(folder / "samples.csv", folder, {}), Given(folder).listing)
+        _table, lambda folder: (own.read_table(folder / "samples.csv", folder, {}), Given(folder).listing)
     ),
     "archive": Reader(lambda folder: archives.saved(folder, archives.folders("sartaj", 1, 16)), _unpack),
     "table of ChestX-ray14": Reader(_xrays, lambda folder: layouts.samples(catalog.get("chest-xray14"), folder)),

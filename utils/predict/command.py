@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.building import bar
 from datasets.catalog import DataError
+from datasets.intake import bar
 from utils.files import write_atomically
 from utils.predict import saved_models
 from utils.predict.answers import Answer, Asked, ask, require_alike
