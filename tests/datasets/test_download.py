@@ -1,84 +1,89 @@
-"""`download.py` from an archive to a data set, another size, `--check`, and the real archives."""
+"""`download.py` from an archive to a data set: another size or archive, a part of one, `--check`, interruptions."""
 
+import fcntl
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from archives import bring, cheng, folders, image, left, saved
+from archives import BR35H, SCRIPT, TWICE, bring, cheng, folders, image, left, mat, saved, until
+from real_archives import real_archive
 
 from datasets import catalog, download
 from datasets.catalog import DataError
 from datasets.generator import phantom
-from datasets.store import manifest
+from datasets.splitting import make_split
+from datasets.store import index, manifest
 from datasets.store.images import ImageDataset, read_masks
+from datasets.store.index import read_manifest
 
 pytestmark = pytest.mark.usefixtures("root")
 
-SETS = ("brain-tumor-mri", "sartaj")
+SETS = {
+    "sartaj": ("sartaj", folders("sartaj", inside="download (1)/") | {"__MACOSX/x.txt": b""}, 16),
+    "cheng": ("cheng", cheng(), 12),
+    "cheng, inner zips unpacked": ("cheng", cheng(nested=False), 12),
+    "44 classes": ("brain-tumor-44c", folders("brain-tumor-44c"), 88),
+    "navoneel, twice in its archive": ("navoneel", TWICE, 7),
+    "br35h": ("br35h", BR35H, 6),
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "files", "images"),
-    [
-        ("brain-tumor-mri", folders("brain-tumor-mri"), 16),
-        ("sartaj", folders("sartaj", inside="download (1)/") | {"__MACOSX/x.txt": b""}, 16),
-        ("cheng", cheng(), 12),
-        ("cheng", cheng(nested=False), 12),
-    ],
-    ids=["brain-tumor-mri", "sartaj in a folder", "cheng", "cheng, inner zips unpacked"],
-)
-def test_an_archive_becomes_a_data_set_and_a_second_run_does_nothing(name, files, images, root, tmp_path, capsys):
-    archive = saved(tmp_path, files)
+@pytest.mark.parametrize("case", SETS)
+def test_an_archive_becomes_a_data_set_and_a_second_run_does_nothing(case, root, tmp_path, capsys):
+    name, files, images = SETS[case]
+    archive, facts, home = saved(tmp_path, files), catalog.get(name), root / name
     assert bring(name, archive, "--size", "64") == 0
-    home = root / name
     assert sorted(p.name for p in home.iterdir()) == ["images.h5", "log.json", "manifest.csv", "raw", "raw.json"]
     rows = manifest.read_rows(home / "manifest.csv")
-    dataset = catalog.get(name)
-    assert len(rows) == images
-    assert [row["path"] for row in rows] == sorted(row["path"] for row in rows)
-    assert {row["label"] for row in rows} == set(dataset.classes)
-    assert {row["published_split"] for row in rows} == set(dataset.counts)
-    for row in rows:
-        assert manifest.sha256(home / "raw" / row["path"]) == row["file_sha256"]
+    assert len(rows) == images and [row["path"] for row in rows] == sorted(row["path"] for row in rows)
+    assert {row["label"] for row in rows} == set(facts.classes)
+    assert {row["published_split"] for row in rows} == set(facts.counts)
+    assert all(manifest.sha256(home / "raw" / row["path"]) == row["file_sha256"] for row in rows)
+    if facts.layout == "folders":
+        assert all(facts.folders[Path(row["path"]).parent.name] == row["label"] for row in rows)
     with h5py.File(home / "images.h5") as store:
         assert store["image"].shape == (images, 64, 64)
-        assert (store.attrs["name"], store.attrs["size"], store.attrs["crop"]) == (name, 64, dataset.crop)
+        assert (store.attrs["name"], store.attrs["size"], store.attrs["crop"]) == (name, 64, facts.crop)
     before = {p: p.stat().st_mtime_ns for p in home.rglob("*")}
     capsys.readouterr()
-    assert bring(name, archive) == 0
-    assert "nothing to do" in capsys.readouterr().out
-    assert {p: p.stat().st_mtime_ns for p in home.rglob("*")} == before
-    assert left(root) == [name]
+    assert bring(name, archive) == 0 and "nothing to do" in capsys.readouterr().out
+    assert {p: p.stat().st_mtime_ns for p in home.rglob("*")} == before and left(root) == [name]
 
 
-def test_cheng_keeps_masks_patients_and_the_way_up(root, tmp_path):
-    assert bring("cheng", saved(tmp_path, cheng()), "--crop", "none", "--size", "60") == 0
-    rows = manifest.read_rows(root / "cheng" / "manifest.csv")
-    assert [(row["path"], row["label"], row["pid"], row["patient"]) for row in rows[:1] + rows[-2:]] == [
-        ("1.mat", "meningioma", "100360", "100360"),
-        ("8.mat", "glioma", "MR040240", "MR040240"),
-        ("9.mat", "pituitary", "MR040240B", "MR040240"),
+def test_cheng_keeps_masks_patients_and_the_way_up(root, tmp_path, capsys):
+    files = cheng(nested=False) | {"13.mat": mat(1, "mr040240 ", 5)}
+    assert bring("cheng", saved(tmp_path, files), "--crop", "none", "--size", "60") == 0
+    rows = {row["path"]: row for row in manifest.read_rows(root / "cheng/manifest.csv")}
+    assert [tuple(rows[f"{i}.mat"][name] for name in ("label", "pid", "patient")) for i in (1, 8, 9, 13)] == [
+        ("meningioma", "100360", "100360"),
+        ("glioma", "MR040240", "MR040240"),
+        ("pituitary", "MR040240B", "MR040240"),
+        ("meningioma", "mr040240 ", "MR040240"),
     ]
-    assert (rows[0]["width"], rows[0]["height"]) == ("60", "40")
+    assert "each taken to be one person (1): 'MR040240' = 'mr040240'" in capsys.readouterr().err
+    assert (rows["1.mat"]["width"], rows["1.mat"]["height"]) == ("60", "40")
     with h5py.File(root / "cheng" / "images.h5") as store:
-        assert store["image"][0].min() < 10
-        assert store["image"][0].max() > 245  # 16 bits by the image's own range, then enlarged
-        top, left_ = np.argwhere(store["mask"][0, ..., 0]).min(axis=0)
-        assert (top, left_) == (8, 20)  # row 5 of 40, column 20 of 60, on 60×60
+        assert store["image"][0].min() < 10 and store["image"][0].max() > 245, "16 bits by the image's own range"
+        assert np.argwhere(store["mask"][0, ..., 0]).min(axis=0).tolist() == [8, 20], "row 5 of 40, on 60×60"
 
 
 def test_the_manifest_names_the_publishers_file_where_it_is_known(root, tmp_path, capsys):
     original = "Training/glioma/Tr-gl_0010.jpg"
     assert bring("brain-tumor-mri", saved(tmp_path, folders("brain-tumor-mri") | {original: image(99)})) == 0
-    row = next(r for r in manifest.read_rows(root / "brain-tumor-mri" / "manifest.csv") if r["path"] == original)
+    row = next(r for r in manifest.read_rows(root / "brain-tumor-mri/manifest.csv") if r["path"] == original)
     own = manifest.originals("brain-tumor-mri")[original]
     assert {key: row[key] for key in own} == own
-    assert row["file_sha256"] == manifest.sha256(root / "brain-tumor-mri" / "raw" / original) != row["sha256"]
-    assert download.main(["brain-tumor-mri", "--check"]) == 1  # 17 images are not the published 7,023
+    assert row["file_sha256"] == manifest.sha256(root / "brain-tumor-mri/raw" / original) != row["sha256"]
+    assert download.main(["brain-tumor-mri", "--check"]) == 1, "17 images are not the published 7,023"
     output = capsys.readouterr()
     assert "0 of 17 files have the publisher's own bytes" in output.out
     assert "train glioma: 3 images, published are 1321" in output.err
@@ -88,38 +93,86 @@ def test_another_size_is_made_from_raw_without_the_archive(root, tmp_path):
     archive = saved(tmp_path, folders("sartaj"))
     assert bring("sartaj", archive, "--size", "64") == 0
     archive.unlink()
-    raw = {p: p.stat().st_mtime_ns for p in (root / "sartaj" / "raw").rglob("*")}
-    assert bring("sartaj", None, "--size", "32", "--crop", "none") == 0
-    with h5py.File(root / "sartaj" / "images.h5") as store:
-        assert (store["image"].shape, store.attrs["crop"]) == ((16, 32, 32), "none")
-    assert bring("sartaj", None, "--crop", "margin") == 0  # the size stays
-    with h5py.File(root / "sartaj" / "images.h5") as store:
-        assert (store["image"].shape, store.attrs["crop"]) == ((16, 32, 32), "margin")
-    assert {p: p.stat().st_mtime_ns for p in (root / "sartaj" / "raw").rglob("*")} == raw
-    assert left(root) == ["sartaj"]
-
-
-def test_a_spoilt_set_is_mended_by_another_archive(root, tmp_path):
-    assert bring("sartaj", saved(tmp_path, folders("sartaj"))) == 0
-    (root / "sartaj" / "log.json").unlink()
-    for path in (root / "sartaj" / "raw").rglob("*.jpg"):
-        path.write_text("spoilt")
-    assert bring("sartaj") == 1
-    assert bring("sartaj", saved(tmp_path, folders("sartaj", each=3))) == 0
-    assert len(manifest.read_rows(root / "sartaj" / "manifest.csv")) == 24
-    assert left(root) == ["sartaj"]
+    raw = {p: p.stat().st_mtime_ns for p in (root / "sartaj/raw").rglob("*")}
+    for options, crop in ((("--size", "32", "--crop", "none"), "none"), (("--crop", "margin"), "margin")):
+        assert bring("sartaj", None, *options) == 0, "the size stays"
+        with h5py.File(root / "sartaj/images.h5") as store:
+            assert (store["image"].shape, store.attrs["crop"]) == ((16, 32, 32), crop)
+    assert {p: p.stat().st_mtime_ns for p in (root / "sartaj/raw").rglob("*")} == raw and left(root) == ["sartaj"]
 
 
 def test_the_phantom_comes_the_same_way(root, monkeypatch, capsys):
     monkeypatch.setattr(phantom, "generate", partial(phantom.generate, patients=24, slices=2))
-    assert download.main(["phantom", "--size", "64"]) == 0
-    assert left(root) == ["phantom"]
-    assert download.main(["phantom"]) == 0
-    assert "nothing to do" in capsys.readouterr().out
-    first = manifest.sha256(root / "phantom" / "images.h5")
+    assert download.main(["phantom", "--size", "64"]) == 0 and left(root) == ["phantom"]
+    assert download.main(["phantom"]) == 0 and "nothing to do" in capsys.readouterr().out
+    first = manifest.sha256(root / "phantom/images.h5")
     assert download.main(["phantom", "--size", "64", "--seed", "1"]) == 0
-    assert manifest.sha256(root / "phantom" / "images.h5") != first
-    assert download.main(["phantom", "--check"]) == 0
+    assert manifest.sha256(root / "phantom/images.h5") != first and download.main(["phantom", "--check"]) == 0
+
+
+# ---- another archive, a part of one --------------------------------------------------------------------
+
+
+@pytest.fixture
+def whole(monkeypatch):
+    """Sartaj's set as though its publisher shipped two images a class folder."""
+    facts = catalog.get("sartaj")
+    counts = {split: dict.fromkeys(facts.classes, 2) for split in ("train", "test")}
+    monkeypatch.setitem(catalog.CATALOG, "sartaj", replace(facts, counts=counts))
+
+
+def test_another_archive_is_packed_only_in_place_of_the_first(whole, root, tmp_path, capsys):
+    first, second = saved(tmp_path, folders("sartaj")), saved(tmp_path, folders("sartaj", side=50), "second.zip")
+    assert bring("sartaj", first) == 0
+    pixels = manifest.sha256(root / "sartaj/images.h5")
+    assert bring("sartaj", shutil.copy(first, tmp_path / "renamed.zip")) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    for options in ((), ("--crop", "none")):
+        assert bring("sartaj", second, *options) == 1
+        error = capsys.readouterr().err
+        assert f"{second}: another archive" in error and "archive.zip" in error and "--replace" in error
+        assert manifest.sha256(root / "sartaj/images.h5") == pixels and error.count("\n") == 1
+    assert bring("sartaj", second, "--replace") == 0 and manifest.sha256(root / "sartaj/images.h5") != pixels
+    spoilt = root / "sartaj/raw/Training/glioma_tumor/0.jpg"
+    spoilt.write_bytes(b"spoilt")
+    assert bring("sartaj", second, "--replace") == 0, "the same archive anew"
+    assert spoilt.read_bytes() != b"spoilt" and download.main(["sartaj", "--check"]) == 0
+
+
+def test_a_part_of_an_archive_is_refused_with_counts_or_taken_and_marked(root, tmp_path, capsys):
+    archive = saved(tmp_path, folders("sartaj"))
+    assert download.main(["sartaj", "--archive", str(archive)]) == 1
+    error = capsys.readouterr().err
+    assert f"{archive}: 16 of the 3,264 images" in error and "--partial" in error and error.count("\n") == 1
+    assert left(root) == []
+    assert bring("sartaj", archive) == 0 and "a part of it, 16 of 3264" in capsys.readouterr().err
+    assert bring("sartaj", None, "--crop", "none") == 0, "another crop of the part that is here"
+    assert set(read_manifest("sartaj").partial) == {"16 of 3264"}
+
+
+def test_the_whole_takes_the_place_of_a_part(whole, root, tmp_path):
+    part = {name: content for name, content in folders("sartaj").items() if "1.jpg" not in name}
+    assert bring("sartaj", saved(tmp_path, part)) == 0
+    assert bring("sartaj", saved(tmp_path, folders("sartaj"), "whole.zip"), "--replace") == 0
+    assert "partial" not in read_manifest("sartaj") and "partial" not in (root / "sartaj/log.json").read_text()
+
+
+def test_the_committed_splits_refuse_a_part(small_phantom, root, tmp_path, monkeypatch):
+    assert bring("sartaj", saved(tmp_path, folders("sartaj"))) == 0
+    shutil.copytree(small_phantom / "phantom", root / "phantom")
+    monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
+    (tmp_path / "splits/overlap").mkdir(parents=True)
+    (tmp_path / "splits/overlap/phantom+sartaj.csv").write_text("dataset,path,kind\n")
+    table = read_manifest("sartaj")[["path", "label"]].assign(group="g", fold="0")
+    table.to_csv(tmp_path / "splits/sartaj.csv", index=False)  # it names all of the images that are here
+    splits = [("sartaj", "published", ""), ("sartaj", "cleaned", ""), ("sartaj", "patient", "")]
+    splits += [("sartaj", "external", "cheng"), ("phantom", "external", "sartaj"), ("sartaj", "external", "phantom")]
+    for name, protocol, test_on in splits:
+        with pytest.raises(DataError, match=r"16 of 3264 images of 'sartaj' .*--archive FILE --replace"):
+            make_split(name, protocol, test_on=test_on)
+
+
+# ---- --check -------------------------------------------------------------------------------------------
 
 
 def flip(path: Path) -> None:
@@ -128,24 +181,19 @@ def flip(path: Path) -> None:
     path.write_bytes(content)
 
 
-def spoil(home: Path, name: str, row: int) -> None:
-    """Damage the pixels of one stored image or mask, and let the log vouch for the file as it is now."""
-    with h5py.File(home / "images.h5") as store:
-        data = store[name]
-        offset = data.id.get_chunk_info_by_coord((row, *[0] * (data.ndim - 1))).byte_offset
-    content = bytearray((home / "images.h5").read_bytes())
-    content[offset + 7] ^= 1
-    (home / "images.h5").write_bytes(content)
-    manifest.write_log(home, json.loads((home / "log.json").read_text()))
-
-
 @pytest.mark.parametrize("name", ["image", "mask"])
 def test_check_and_training_see_one_changed_pixel(name, root, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(manifest, "count_differences", lambda *_: [])  # tiny by intent
     bring("cheng", saved(tmp_path, cheng()))
     assert download.main(["cheng", "--check"]) == 0
-    spoil(root / "cheng", name, 5)
-    path = manifest.read_rows(root / "cheng" / "manifest.csv")[5]["path"]
+    home = root / "cheng"
+    with h5py.File(home / "images.h5") as store:
+        offset = store[name].id.get_chunk_info_by_coord((5, *[0] * (store[name].ndim - 1))).byte_offset
+    content = bytearray((home / "images.h5").read_bytes())
+    content[offset + 7] ^= 1
+    (home / "images.h5").write_bytes(content)
+    manifest.write_log(home, json.loads((home / "log.json").read_text()))  # it vouches for the file as it is now
+    path = manifest.read_rows(home / "manifest.csv")[5]["path"]
     assert download.main(["cheng", "--check"]) == 1
     assert f"1 {name}s of images.h5 changed on disk, that of {path} first" in capsys.readouterr().err
     with pytest.raises(DataError, match=f"{name} 5 changed on disk"):
@@ -155,45 +203,99 @@ def test_check_and_training_see_one_changed_pixel(name, root, tmp_path, capsys, 
             read_masks("cheng", np.arange(12))
 
 
-@pytest.mark.parametrize(
-    ("harm", "said"),
-    [
-        (lambda home: flip(home / "raw/Training/glioma_tumor/0.jpg"), "Training/glioma_tumor/0.jpg"),
-        (lambda home: (home / "raw/Training/glioma_tumor/0.jpg").unlink(), "1 files are missing"),
-        (lambda home: flip(home / "images.h5"), "images.h5 has other bytes"),
-        (lambda home: (home / "images.h5").write_bytes(b"x"), "images.h5: cannot be read"),
-        (lambda home: (home / "log.json").unlink(), "log.json"),
-    ],
-    ids=["raw changed", "raw missing", "images changed", "images cut", "no log"],
-)
-def test_check_finds_the_harm(harm, said, root, tmp_path, capsys, monkeypatch):
+HARM = {
+    "raw changed": (lambda home: flip(home / "raw/Training/glioma_tumor/0.jpg"), "Training/glioma_tumor/0.jpg"),
+    "raw missing": (lambda home: (home / "raw/Training/glioma_tumor/0.jpg").unlink(), "1 files are missing"),
+    "images changed": (lambda home: flip(home / "images.h5"), "images.h5 has other bytes"),
+    "images cut": (lambda home: (home / "images.h5").write_bytes(b"x"), "images.h5: cannot be read"),
+    "no log": (lambda home: (home / "log.json").unlink(), "log.json"),
+}
+
+
+@pytest.mark.parametrize("case", HARM)
+def test_check_finds_the_harm(case, root, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(manifest, "count_differences", lambda *_: [])  # tiny by intent
-    archive = saved(tmp_path, folders("sartaj"))
+    archive, (harm, said) = saved(tmp_path, folders("sartaj")), HARM[case]
     bring("sartaj", archive)
     assert download.main(["sartaj", "--check", "--archive", str(archive)]) == 0
     assert "in order" in capsys.readouterr().out
     harm(root / "sartaj")
-    assert download.main(["sartaj", "--check"]) == 1
-    assert said in capsys.readouterr().err
+    assert download.main(["sartaj", "--check"]) == 1 and said in capsys.readouterr().err
+
+
+# ---- interrupted, or started twice ---------------------------------------------------------------------
+
+
+def test_two_at_once_the_second_names_the_first(root, tmp_path, capsys):
+    root.mkdir()
+    with (root / ".sartaj.lock").open("w") as lock:
+        lock.write("process 4711 prepares it")
+        lock.flush()
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert bring("sartaj", saved(tmp_path, folders("sartaj"))) == 1
+        assert "process 4711" in capsys.readouterr().err
+    assert bring("sartaj", tmp_path / "archive.zip") == 0
+
+
+def children(pid: int) -> list[int]:
+    return [int(c) for task in Path(f"/proc/{pid}/task").iterdir() for c in (task / "children").read_text().split()]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["killed", "Ctrl-C"])
+def test_an_interrupted_run_is_taken_up_after_its_finished_unpacking(number, root, tmp_path):
+    archive = saved(tmp_path, folders("sartaj", each=60, side=300))
+    command = [sys.executable, str(SCRIPT), "sartaj", "--archive", str(archive), "--partial", "--workers", "2"]
+    command += ["--size", "1024"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    until(lambda: len(children(run.pid)) == 3)  # two workers and multiprocessing's resource tracker
+    workers = children(run.pid)
+    if number == signal.SIGINT:
+        os.killpg(run.pid, number)  # as the terminal does: to the workers, too
+    else:
+        run.send_signal(number)
+    _, error = run.communicate(timeout=30)
+    assert left(root) == [".sartaj.partial"]
+    until(lambda: not any(alive(pid) for pid in workers))
+    if number == signal.SIGINT:
+        assert run.returncode == 130 and error == "interrupted; run the same command again to go on\n"
+    again = subprocess.run([*command[:-1], "64"], capture_output=True, text=True)
+    assert (again.returncode, left(root)) == (0, ["sartaj"])
+    assert "was unpacked before; going on from there" in again.stdout
+    assert len(manifest.read_rows(root / "sartaj/manifest.csv")) == 480
+
+
+def test_leftovers_and_another_archive_start_anew(root, tmp_path, capsys):
+    work = root / ".sartaj.partial"
+    (work / "raw/Training").mkdir(parents=True)
+    (work / "raw.json").write_text('{"archive": {"name": "archive.zip", "sha256": "other"}}')
+    (work / "unpacking").mkdir()
+    (work / "images.h5").write_bytes(b"half")
+    assert bring("sartaj", saved(tmp_path, folders("sartaj"))) == 0
+    assert "unpacked before" not in capsys.readouterr().out and left(root) == ["sartaj"]
+
+
+# ---- the real archives ---------------------------------------------------------------------------------
 
 
 @pytest.mark.real
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", [*SETS, "cheng"])
+@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng", "navoneel", "brain-tumor-44c"])
 def test_the_real_archives(name, root, capsys):
-    archives = os.environ.get("BRAIN_MRI_ARCHIVES")
-    if not archives:
-        pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")
-    dataset = catalog.get(name)
-    assert download.main([name, "--archive", str(Path(archives) / dataset.archive)]) == 0
-    assert capsys.readouterr().err == ""  # no broken image, no count that differs
+    assert download.main([name, "--archive", str(real_archive(name))]) == 0
+    assert capsys.readouterr().err == "", "no broken image, no count that differs"
     assert download.main([name, "--check"]) == 0
-    rows = manifest.read_rows(root / name / "manifest.csv")
-    assert manifest.count(rows) == {s: dict(sorted(labels.items())) for s, labels in dataset.counts.items()}
+    rows, facts = manifest.read_rows(root / name / "manifest.csv"), catalog.get(name)
+    assert manifest.count(rows) == {s: dict(sorted(labels.items())) for s, labels in facts.counts.items()}
     if name == "cheng":
-        assert len({row["pid"] for row in rows}) == 233
-        assert len({row["patient"] for row in rows}) == 209
+        assert (len({row["pid"] for row in rows}), len({row["patient"] for row in rows})) == (233, 209)
     else:
         originals = manifest.originals(name)
-        assert len(originals) == dataset.images
+        assert len(originals) == facts.images
         assert all(row["sha256"] == originals[row["path"]]["sha256"] for row in rows)

@@ -1,7 +1,6 @@
 """Files made to do harm: HDF5 that leads to other files, sizes that are not there, text that no table can hold."""
 
 import io
-import json
 import struct
 import time
 import zlib
@@ -9,7 +8,7 @@ import zlib
 import h5py
 import numpy as np
 import pytest
-from archives import bring, mat, saved, zipped
+from archives import bring, mat, saved
 from store_copies import copied
 
 from datasets import catalog, hdf5
@@ -19,8 +18,6 @@ from datasets.sources import brats, cheng
 from datasets.store import manifest, preprocess
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import fingerprint, read_manifest
-
-SECRET = b"what only its owner may read" * 100
 
 
 def external(file: h5py.File, name: str, secret) -> None:
@@ -49,52 +46,37 @@ def compound(file: h5py.File, name: str, secret) -> None:
     file[name] = np.zeros((40, 60), [("a", "i4"), ("b", "f8")])
 
 
-def objects(file: h5py.File, name: str, secret) -> None:
-    file.create_dataset(name, (40, 60), h5py.string_dtype())
-
-
 def huge(file: h5py.File, name: str, secret) -> None:
     """Declared, never written: read, it would fill the memory with zeros."""
     file.create_dataset(name, (2**20, 2**20), np.uint8, chunks=(2**10, 2**10), compression="gzip")
-
-
-HOSTILE = [external, virtual, linked, soft, compound, objects, huge]
 
 
 @pytest.fixture
 def secret(tmp_path):
     path = tmp_path / "secret.h5"
     with h5py.File(path, "w") as file:
-        file["image"] = np.frombuffer(SECRET[: 40 * 60], np.uint8).reshape(40, 60)
+        file["image"] = np.frombuffer(b"what only its owner may read" * 86, np.uint8)[: 40 * 60].reshape(40, 60)
     return path
 
 
-@pytest.mark.parametrize("make", HOSTILE)
-@pytest.mark.parametrize("name", ["image", "tumorMask"])
-def test_a_mat_file_that_leads_elsewhere_is_refused_unread(tmp_path, secret, make, name):
-    path = tmp_path / "1.mat"
-    path.write_bytes(mat(1, "100360", 0))
-    with h5py.File(path, "a") as file:
-        del file["cjdata"][name]
-        make(file, f"cjdata/{name}", secret)
-    began = time.monotonic()
-    with pytest.raises(DataError, match=r"figshare's \.mat files \('cjdata/\w+' (lies|is a link|holds|claims)"):
-        cheng.read(catalog.get("cheng"), tmp_path, "1.mat")
-    assert time.monotonic() - began < 5
-
-
-@pytest.mark.parametrize("make", HOSTILE)
-def test_a_slice_of_brats_that_leads_elsewhere_is_refused_unread(tmp_path, secret, make):
-    path = tmp_path / "volume_1_slice_0.h5"
-    with h5py.File(path, "w") as file:
+@pytest.mark.parametrize("make", [external, virtual, linked, soft, compound, huge])
+def test_hdf5_that_leads_elsewhere_is_refused_unread(small_phantom, tmp_path, monkeypatch, secret, make):
+    for name in ("image", "tumorMask"):
+        (tmp_path / "1.mat").write_bytes(mat(1, "100360", 0))
+        with h5py.File(tmp_path / "1.mat", "a") as file:
+            del file["cjdata"][name]
+            make(file, f"cjdata/{name}", secret)
+        began = time.monotonic()
+        with pytest.raises(DataError, match=r"figshare's \.mat files \('cjdata/\w+' (lies|is a link|holds|claims)"):
+            cheng.read(catalog.get("cheng"), tmp_path, "1.mat")
+        assert time.monotonic() - began < 5
+    with h5py.File(tmp_path / "volume_1_slice_0.h5", "w") as file:
         make(file, "image", secret)
         file["mask"] = np.zeros((40, 60, 3), np.uint8)
     with pytest.raises(DataError, match=r"volume_1_slice_0\.h5: .*'image' (lies|is a link|holds|claims)"):
-        brats.read_slice(path)
-
-
-@pytest.mark.parametrize("make", [external, virtual, linked, soft])
-def test_a_store_that_leads_elsewhere_is_refused_unread(small_phantom, tmp_path, monkeypatch, secret, make):
+        brats.read_slice(tmp_path / "volume_1_slice_0.h5")
+    if make in (compound, huge):
+        return  # of a store, shape and type are looked at, and images are read one by one
     home = copied(small_phantom, tmp_path, monkeypatch)
     with h5py.File(home / "images.h5", "a") as file:
         del file["image"], file["mask"]
@@ -107,34 +89,30 @@ def test_a_store_that_leads_elsewhere_is_refused_unread(small_phantom, tmp_path,
 
 def test_an_array_inside_a_file_is_read(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        file["group/array"] = np.arange(6)
+        file["group/array"], file["text"] = np.arange(6), "text"
     with hdf5.opened(tmp_path / "a.h5") as file:
         assert hdf5.read(file, "group/array").tolist() == list(range(6))
         with pytest.raises(KeyError):
             hdf5.read(file, "group/other")
+        for name, said in (("text", "not numbers"), ("group", "is no array")):
+            with pytest.raises(ValueError, match=said):
+                hdf5.read(file, name)
 
 
-ODD_PIDS = {
-    "half a surrogate pair": [0xD800, 65],
-    "no character": [0x110000],
-    "infinite": [np.inf],
-    "a bell": [7, 65],
-    "endless": [65] * 1000,
-}
-
-
-@pytest.mark.parametrize("codes", ODD_PIDS.values(), ids=ODD_PIDS)
-def test_one_odd_mat_is_left_out_and_the_others_are_brought_in(tmp_path, monkeypatch, codes, capsys):
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    mats = {f"{i + 1}.mat": mat(i % 3 + 1, f"1{i // 3:05}", seed=i) for i in range(120)}
-    buffer = io.BytesIO(mats["7.mat"])
-    with h5py.File(buffer, "a") as file:
-        del file["cjdata"]["PID"]
-        file["cjdata/PID"] = np.array(codes)
-    archive = saved(tmp_path, zipped(mats | {"7.mat": buffer.getvalue()}))
-    assert bring("cheng", archive, "--size", "32") == 0
-    assert "left out 7.mat: not one of figshare's .mat files" in capsys.readouterr().err
-    assert len(manifest.read_rows(tmp_path / "data/cheng/manifest.csv")) == 119
+def test_odd_patient_codes_are_left_out_and_the_others_are_brought_in(root, tmp_path, capsys):
+    """Half a surrogate pair, no character, an infinite one, a bell, and an endless code."""
+    odd = [[0xD800, 65], [0x110000], [np.inf], [7, 65], [65] * 1000]
+    mats = {f"{i + 1}.mat": mat(i % 3 + 1, f"1{i // 3:05}", seed=i) for i in range(500)}
+    for number, codes in enumerate(odd, start=1):
+        buffer = io.BytesIO(mats[f"{number}.mat"])
+        with h5py.File(buffer, "a") as file:
+            del file["cjdata"]["PID"]
+            file["cjdata/PID"] = np.array(codes)
+        mats[f"{number}.mat"] = buffer.getvalue()
+    assert bring("cheng", saved(tmp_path, mats), "--size", "32") == 0
+    error = capsys.readouterr().err
+    assert all(f"left out {i}.mat: not one of figshare's .mat files" in error for i in range(1, 6))
+    assert len(manifest.read_rows(root / "cheng/manifest.csv")) == 495
 
 
 def test_a_line_of_99_million_pixels_is_refused_at_once():
@@ -149,16 +127,13 @@ def test_a_line_of_99_million_pixels_is_refused_at_once():
     assert time.monotonic() - began < 2
 
 
-def test_brackets_50_000_deep_are_one_line(tmp_path):
+def test_a_message_is_one_line_whatever_the_file_holds(tmp_path):
+    assert str(DataError("a.csv: '\x1b[31mred\nblue\u2028'")) == "a.csv: ' [31mred blue '"
     path = tmp_path / "log.json"
     path.write_text("[" * 50_000)
     with pytest.raises(DataError, match=r"log\.json: not readable as JSON \(.*\)$"):
         read_json(path)
     assert manifest.read_log(tmp_path) is None
-
-
-def test_a_message_is_one_line_whatever_the_file_holds():
-    assert str(DataError("a.csv: '\x1b[31mred\nblue\u2028'")) == "a.csv: ' [31mred blue '"
 
 
 @pytest.mark.parametrize("victim", ["manifest.csv", "images.h5"])
@@ -170,10 +145,8 @@ def test_a_set_that_is_not_what_its_log_vouches_for_is_not_trained_on(small_phan
     content = bytearray((home / victim).read_bytes())
     content[-2] ^= 1
     (home / victim).write_bytes(content)
-    with pytest.raises(DataError, match=rf"{victim}: has other bytes than were written.*download\.py phantom --check"):
-        fingerprint("phantom")
-    if victim == "manifest.csv":
-        with pytest.raises(DataError, match="other bytes than were written"):
-            read_manifest("phantom")
+    for read in (fingerprint, *[read_manifest] * (victim == "manifest.csv")):
+        with pytest.raises(DataError, match=rf"{victim}: has other bytes than were written.*download\.py phantom"):
+            read("phantom")
     (home / victim).write_bytes((small_phantom / "phantom" / victim).read_bytes())
-    assert fingerprint("phantom") == whole and json.loads((home / "log.json").read_text())["images_sha256"]
+    assert fingerprint("phantom") == whole

@@ -1,61 +1,37 @@
-"""What a reader's own set holds: no tumour is cut, relatives stay together, channels are kept, and a chapter runs."""
+"""What a reader's own set holds: no tumour is cut, relatives stay together, channels, volumes; and chapters on it."""
 
 import json
-from dataclasses import replace
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
 import h5py
+import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
-import torch
-from accelerate.utils import set_seed
-from own_images import SIDE, blob, head
+from dicom_files import dicom
+from own_images import SIDE, blob, classes, head, own, people, tabled
 from PIL import Image
 
 from datasets import catalog, download
-from datasets.catalog import DataError
+from datasets.catalog import REPO, DataError
+from datasets.curation import __main__ as curation
 from datasets.curation import relatives
+from datasets.sources import volumes
 from datasets.splitting import make_split
 from datasets.store import manifest
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest, read_splits, turns
-from datasets.store.masks import with_masks
-from models import SEGMENTERS
-from utils.evaluation.mask_predictions import mask_table, predict_masks
-from utils.evaluation.segmentation import evaluate_masks
-from utils.recipes import QUICK_SEGMENTATION, get_recipe
-from utils.report.records import save_run
+from datasets.transforms import TRANSFORMS
 from utils.run import Run
 from utils.training.data import load_data
-from utils.training.loop import fit
-from utils.training.tasks import Segmentation
 
 pytestmark = pytest.mark.usefixtures("data")
-
-
-def write(folder: Path, cases: list[tuple[str, np.ndarray, np.ndarray]]) -> Path:
-    """A folder with a table of patients, images and masks."""
-    (folder / "images").mkdir(parents=True)
-    (folder / "masks").mkdir()
-    lines = ["image,mask,patient"]
-    for i, (patient, image, mask) in enumerate(cases):
-        Image.fromarray(image).save(folder / f"images/{i:03}.png")
-        Image.fromarray(mask).save(folder / f"masks/{i:03}.png")
-        lines.append(f"images/{i:03}.png,masks/{i:03}.png,{patient}")
-    (folder / "samples.csv").write_text("\n".join(lines) + "\n")
-    return folder
-
-
-def people(number: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    return [(f"p{i}", head(i), blob(30, 30)) for i in range(number)]
-
-
-def bring(folder: Path, *options: str) -> int:
-    return download.main(["own", "--folder", str(folder), "--size", "64", "--workers", "1", *options])
-
-
-# ---- what it holds -------------------------------------------------------------------------------------
+ODD = ["_NORMAL T1", "Meningioma T1C+", "glioma, low grade", "Tumeur épithéliale", "脑膜瘤", "a=b", "100 %", "x'y\"z"]
 
 
 def test_no_tumour_is_cut_and_what_the_set_holds_is_said(data, tmp_path, capsys):
@@ -65,14 +41,11 @@ def test_no_tumour_is_cut_and_what_the_set_holds_is_said(data, tmp_path, capsys)
     cases[3] = ("p3", cases[3][1], np.zeros_like(cases[3][2]))
     cases[4] = ("p4", 255 - cases[4][1], cases[4][2])
     cases[5] = ("p5", np.stack([cases[5][1], cases[5][1] // 2, cases[5][1]], axis=2), cases[5][2])
-    assert bring(write(tmp_path / "mine", cases)) == 0
+    assert own("--folder", tabled(tmp_path / "mine", cases)) == 0
     masks = read_masks("own", np.arange(12))[:, 0]
     assert [bool(mask.any()) for mask in masks] == [i != 3 for i in range(12)]
-    corner, half = masks[1], masks[2]
-    assert corner[:10, :10].any() and corner.sum() >= (cases[1][2] > 0).sum(), "whole, and enlarged with the head"
-    assert half.sum() >= (cases[2][2] > 0).sum()
-    holds = json.loads((data / "own/log.json").read_text())["holds"]
-    assert holds == {
+    assert masks[1][:10, :10].any() and all(masks[i].sum() >= (cases[i][2] > 0).sum() for i in (1, 2)), "whole"
+    assert json.loads((data / "own/log.json").read_text())["holds"] == {
         "images": 12,
         "patients": 12,
         "groups": 12,
@@ -84,27 +57,33 @@ def test_no_tumour_is_cut_and_what_the_set_holds_is_said(data, tmp_path, capsys)
         "colour made grey": 1,
     }
     said = capsys.readouterr().out
-    for text in (
-        "12 images of 12 patients in 12 groups",
-        "11 with a tumour, 1 with an empty mask",
-        "11 cropped to the head, of these 2 less tightly, so that no tumour is cut",
-        "1 looks inverted",
-        "1 of colours made grey; --channels NAME,NAME,NAME keeps them",
-    ):
-        assert text in said
-    assert download.main(["own", "--check"]) == 0
-    assert "11 with a tumour, 1 with an empty mask" in capsys.readouterr().out
+    assert "12 images of 12 patients in 12 groups" in said and "of these 2 less tightly" in said
+    assert download.main(["own", "--check"]) == 0 and "11 with a tumour, 1 with" in capsys.readouterr().out
 
 
 def test_check_sees_a_changed_mask_and_a_changed_table_of_groups(data, tmp_path, capsys):
-    bring(write(tmp_path / "mine", people(6)))
-    assert download.main(["own", "--check"]) == 0
-    Image.fromarray(blob(9, 9)).save(data / "own/raw/masks/004.png")
+    own("--folder", tabled(tmp_path / "mine", people(6)))
+    Image.fromarray(blob(9, 9)).save(data / "own/raw/masks/04.png")
     (data / "own/groups.csv").write_text("path,group\n")
     assert download.main(["own", "--check"]) == 1
     error = capsys.readouterr().err
-    assert "1 files are not those of the manifest, masks/004.png first" in error
-    assert "groups.csv has other bytes than were written" in error
+    assert "masks/04.png first" in error and "groups.csv has other bytes than were written" in error
+    (data / "own/groups.csv").unlink()
+    with pytest.raises(DataError, match=r"groups.csv: not there.*download.py own"):
+        make_split("own", "patient")
+    own("--folder", tmp_path / "mine", "--replace")
+    with pytest.raises(DataError, match="no split table says how the images of 'own' were turned"):
+        turns("own", read_manifest("own"))
+
+
+def test_own_is_what_the_catalogue_says_until_it_is_brought_in(data, tmp_path):
+    assert catalog.get("own") == catalog.CATALOG["own"]
+    own("--folder", tabled(tmp_path / "mine", people(6)), "--crop", "none")
+    assert (catalog.get("own").crop, catalog.get("own").size) == ("none", 64)
+    with pytest.raises(DataError, match=r"'own' holds one class, 'unlabelled'.*5_segmentation"):
+        load_data(Run(dataset="own", split="patient", model="CustomCNN"))
+    (data / "own/log.json").write_text("{")
+    assert catalog.get("own") == catalog.CATALOG["own"] and manifest.read_log(data / "own") is None
 
 
 # ---- relatives -----------------------------------------------------------------------------------------
@@ -118,182 +97,198 @@ def test_relatives_of_two_patients_are_never_on_both_sides(tmp_path, capsys):
     cases[9] = ("p9", np.clip(noisy, 0, 255).astype(np.uint8), cases[5][2])
     black = np.zeros((SIDE, SIDE), np.uint8)
     cases += [("p10", black, black), ("p11", black, black)]  # black slices are no relatives
-    assert bring(write(tmp_path / "mine", cases)) == 0
-    table = read_splits("own", read_manifest("own"))
-    group = table.set_index("path").group
-    names = [f"images/{i:03}.png" for i in range(22)]
+    assert own("--folder", tabled(tmp_path / "mine", cases)) == 0
+    group = read_splits("own", read_manifest("own")).group
     together = [(3, 7), (4, 8), (5, 9), (10, 20), (11, 21)]
-    assert all(group[names[a]] == group[names[b]] for a, b in together)
-    assert group.nunique() == 22 - len(together)
+    assert all(group[a] == group[b] for a, b in together) and group.nunique() == 22 - len(together)
     for fold in range(5):
         parts = make_split("own", "patient", fold)
         sides = [set(parts.groups[parts.train]), set(parts.groups[parts.val]), set(parts.groups[parts.test])]
         assert not any(a & b for i, a in enumerate(sides) for b in sides[i + 1 :])
-    said = capsys.readouterr().out
-    assert "22 images of 20 patients in 17 groups" in said
-    assert "3 groups join images of several patients" in said
+    assert "Groups that join images of several patients: 3." in capsys.readouterr().out
+
+
+def test_images_that_are_all_alike_do_not_run_together_into_one_group(tmp_path, capsys):
+    rng, common = np.random.default_rng(0), head(0).astype(float)
+    cases = []
+    for i in range(20):  # skull-stripped brains of different people look like this: all alike, none a copy
+        pixels = 0.6 * common + 0.4 * head(i + 1) + rng.normal(0, 14, common.shape)
+        cases.append((f"p{i}", np.clip(pixels, 0, 255).astype(np.uint8), blob(30, 30)))
+    assert own("--folder", tabled(tmp_path / "mine", cases)) == 0
+    assert read_splits("own", read_manifest("own")).group.nunique() == 20
+    assert "at 0.95 they would run together" in capsys.readouterr().out and len(make_split("own", "patient", 0).test)
 
 
 def test_of_many_images_copies_alone_are_joined(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(relatives, "MOST", 10)
-    cases = people(20)
-    cases[7] = ("p7", cases[3][1], cases[3][2])
-    cases[8] = ("p8", cases[4][1][:, ::-1], cases[4][2])
-    small = np.zeros((SIDE, SIDE), np.uint8)
+    cases, small = people(20), np.zeros((SIDE, SIDE), np.uint8)
+    cases[7], cases[8] = ("p7", *cases[3][1:]), ("p8", cases[4][1][:, ::-1], cases[4][2])
     small[20:44, 20:44] = cv2.resize(head(5), (24, 24))
     cases[5], cases[9] = ("p5", small, blob(30, 30)), ("p9", small, blob(3, 3, 2))  # cropped otherwise, for its mask
-    folder = write(tmp_path / "mine", cases)
-    Image.fromarray(small).save(folder / "images/009.png", compress_level=0)  # other bytes, the same pixels
-    assert bring(folder) == 0
+    folder = tabled(tmp_path / "mine", cases)
+    Image.fromarray(small).save(folder / "images/09.png", compress_level=0)  # other bytes, the same pixels
+    assert own("--folder", folder) == 0
     group = read_splits("own", read_manifest("own")).group
     assert group[3] == group[7] and group[4] == group[8] and group[5] == group[9] and group.nunique() == 17
     assert "copies alone were looked for, of 20 images" in capsys.readouterr().out
 
 
-def test_images_that_are_all_alike_do_not_run_together_into_one_group(tmp_path, capsys):
-    rng = np.random.default_rng(0)
-    common = head(0).astype(float)
-    cases = []
-    for i in range(20):  # skull-stripped brains of different people look like this: all alike, none a copy
-        own = 0.6 * common + 0.4 * head(i + 1)
-        cases.append((f"p{i}", np.clip(own + rng.normal(0, 14, own.shape), 0, 255).astype(np.uint8), blob(30, 30)))
-    assert bring(write(tmp_path / "mine", cases)) == 0
-    table = read_splits("own", read_manifest("own"))
-    assert table.group.nunique() == 20
-    said = capsys.readouterr().out
-    assert "images alike (correlation of at least 0.97) are joined; at 0.95 they would run together" in said
-    assert "0 groups join images of several patients" in said
-    assert len(make_split("own", "patient", 0).test)
+def test_copies_across_classes_stay_together_and_are_marked(tmp_path, capsys):
+    folder = classes(tmp_path / "mine", ["a", "b"], each=10)
+    shutil.copy(folder / "a/1.png", folder / "b/again.png")
+    Image.fromarray(np.asarray(Image.open(folder / "a/3.png"))[:, ::-1]).save(folder / "a/flipped.png")
+    assert own("--folder", folder) == 0
+    groups = read_splits("own", read_manifest("own")).set_index("path")
+    assert groups.group["a/1.png"] == groups.group["b/again.png"]
+    assert groups.group["a/3.png"] == groups.group["a/flipped.png"]
+    assert groups.label_conflict[["a/1.png", "b/again.png", "a/3.png"]].tolist() == ["1", "1", "0"]
+    assert "2 images have a copy with another label" in capsys.readouterr().out
 
 
-def test_a_set_packed_before_groups_were_kept_is_packed_anew(data, tmp_path):
-    bring(write(tmp_path / "mine", people(6)))
-    (data / "own/groups.csv").unlink()
-    with pytest.raises(DataError, match=r"groups.csv: not there.*download.py own"):
-        make_split("own", "patient")
-    with pytest.raises(DataError, match="no split table says how the images of 'own' were turned"):
-        bring(tmp_path / "mine", "--replace")
-        turns("own", read_manifest("own"))
+# ---- channels and volumes ------------------------------------------------------------------------------
 
 
-# ---- channels, and LGG's layout ------------------------------------------------------------------------
+def coloured(number: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    return [(f"p{i}", np.stack([head(100 * i + c) for c in range(3)], axis=2), blob(30, 30)) for i in range(number)]
 
 
-def lgg(folder: Path, patients: int = 110, slices: int = 3) -> int:
-    """A tree as Kaggle's `lgg-mri-segmentation` has it, small; returns the number of slices with a tumour."""
-    lines, tumours = ["image,mask,patient"], 0
-    for i in range(patients):
-        name = f"TCGA_{('CS', 'DU', 'EZ', 'FG', 'HT')[i % 5]}_{4940 + i}_{19960909 + i}"
-        (folder / "kaggle_3m" / name).mkdir(parents=True)
-        for s in range(1, slices + 1):
-            pre, flair, post = (head(1000 * i + s + 300 * c) for c in range(3))
-            mask = (
-                blob(*((2, 60) if i % 10 == 0 else (20 + s, 30)), 2)
-                if (i + s) % 3
-                else np.zeros((SIDE, SIDE), np.uint8)
-            )
-            tumours += bool(mask.any())
-            path = f"kaggle_3m/{name}/{name}_{s}"
-            Image.fromarray(np.stack([pre, flair, post], axis=2)).save(folder / f"{path}.tif")
-            Image.fromarray(mask).save(folder / f"{path}_mask.tif")
-            lines.append(f"{path}.tif,{path}_mask.tif,{name[:12]}")
-    (folder / "samples.csv").write_text("\n".join(lines) + "\n")
-    return tumours
-
-
-def test_lgg_s_layout_passes_from_the_door_to_an_epoch_of_the_chapter_on_segmentation(data, tmp_path, capsys):
-    tumours = lgg(tmp_path / "lgg")
-    assert bring(tmp_path / "lgg", "--channels", "pre,FLAIR,post") == 0
-    assert "330 images of 110 patients" in capsys.readouterr().out
-    with h5py.File(data / "own/images.h5") as file:
-        assert file["image"].shape == (330, 64, 64, 3) and file["mask"].shape == (330, 64, 64, 1)
-    assert int(read_masks("own", np.arange(330)).any(axis=(1, 2, 3)).sum()) == tumours, "no tumour is lost"
-    facts = catalog.get("own")
-    assert (facts.channels, facts.mask_channels, facts.classes) == (
-        ("pre", "FLAIR", "post"),
-        ("tumour",),
-        ("unlabelled",),
-    )
-    assert "own" in with_masks()
-    tested = np.concatenate([make_split("own", "patient", fold).test for fold in range(5)])
-    assert sorted(tested) == list(range(330))
-
-    size = {"image_size": 32, "n_filters": 4}
-    run = Run(dataset="own", split="patient", model="AttentionUNet", recipe="ours", quick=True, **size)
-    args = dict(get_recipe("ours", "AttentionUNet").model_args) | {"n_filters": 4}
-    recipe = get_recipe("ours", "AttentionUNet", **QUICK_SEGMENTATION | {"epochs": 1}, model_args=args)
-    loaded = load_data(run, recipe.val_fraction)
-    patients = read_manifest("own").patient.to_numpy()
-    assert not set(patients[loaded.split.test]) & set(patients[loaded.split.train_val])
-    set_seed(0)
-    net = SEGMENTERS["AttentionUNet"](in_channels=3, out_channels=len(facts.mask_channels), **recipe.model_args)
-    task = Segmentation(1, recipe.loss, recipe.augmentation)
-    fitted = fit(net, task, loaded.train, loaded.val, recipe, folder=run.folder, seed=0)
-    assert len(fitted.history) == 1 and np.isfinite(fitted.history.train_loss).all()
-    table = mask_table("own", loaded.split.test, loaded.split.test_groups, predict_masks(net, task, loaded.test))
-    result = evaluate_masks(table, facts.mask_channels, [], 20)
-    save_run(run, result, table, model=net, recipe=recipe, fit=fitted, sizes=loaded.sizes)
-    card = json.loads((run.weights_folder / "card.json").read_text())
-    assert card["arguments"]["in_channels"] == 3 and card["input"]["channels"] == ["pre", "FLAIR", "post"]
-    assert card["input"]["stored_size"] == 64
-
-
-def test_without_channels_colours_become_grey_and_with_others_the_set_is_packed_anew(data, tmp_path, capsys):
-    lgg(tmp_path / "lgg", patients=6)
-    assert bring(tmp_path / "lgg") == 0
-    assert "18 of colours made grey" in capsys.readouterr().out
-    assert catalog.get("own").channels == ("grey",)
-    assert bring(tmp_path / "lgg", "--channels", "pre,FLAIR,post") == 0
-    assert catalog.get("own").channels == ("pre", "FLAIR", "post")
-    batch = ImageDataset("own", np.arange(2), image_size=64, channels="all").batch([0])["image"]
-    assert batch.shape == (1, 3, 64, 64) and not torch.equal(batch[0, 0], batch[0, 1])
-    assert bring(tmp_path / "lgg") == 0 and "nothing to do" in capsys.readouterr().out.splitlines()[-1]
+def test_channels_become_grey_or_are_kept(data, tmp_path, capsys):
+    folder = tabled(tmp_path / "lgg", coloured(10))
+    assert own("--folder", folder) == 0
+    assert "10 of colours made grey" in capsys.readouterr().out and catalog.get("own").channels == ("grey",)
+    assert own("--folder", folder, "--channels", "pre,FLAIR,post") == 0
+    assert own("--folder", folder) == 0 and "nothing to do" in capsys.readouterr().out.splitlines()[-1]
     assert download.main(["own", "--size", "32"]) == 0, "from raw/, channels and all"
-    assert catalog.get("own").channels == ("pre", "FLAIR", "post") and catalog.get("own").size == 32
-    assert bring(tmp_path / "lgg", "--channels", "a,b") == 1
-    error = capsys.readouterr().err
-    assert "holds 3 channels, not 2" in error and str(tmp_path / "lgg") in error
+    facts = catalog.get("own")
+    assert (facts.channels, facts.size, facts.classes) == (("pre", "FLAIR", "post"), 32, ("unlabelled",))
+    batch = ImageDataset("own", np.arange(2), image_size=32, channels="all").batch([0])["image"]
+    assert batch.shape == (1, 3, 32, 32) and not batch[0, 0].equal(batch[0, 1])
+    with h5py.File(data / "own/images.h5") as file:
+        assert file["image"].shape == (10, 32, 32, 3) and file["mask"].shape == (10, 32, 32, 1)
+    assert own("--folder", folder, "--channels", "a,b") == 1
+    assert "holds 3 channels, not 2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["sartaj", "--channels", "a,b"], "--channels is for 'own' alone"),
-        (["own", "--channels", "a,,b"], "names of channels, with commas between"),
-        (["own", "--channels", "a,a"], "names of channels, with commas between"),
-    ],
-)
-def test_wrong_words_for_channels_are_usage_errors(words, message, capsys):
-    with pytest.raises(SystemExit):
-        download.main(words)
-    assert message in capsys.readouterr().err
+@pytest.mark.parametrize(("ids", "patients"), [(True, 8), (False, 16)], ids=["named", "anonymised alike"])
+@pytest.mark.parametrize("by", ["folders", "table"])
+def test_dicom_series_pass_as_folders_of_classes_or_by_a_table(by, ids, patients, tmp_path, capsys):
+    lines = ["image,label"]
+    for visit in range(16):
+        series, label = f"mine/{'ab'[visit // 8]}/visit{visit}", "ab"[visit // 8]
+        lines.append(f"{series},{label}")
+        for s in range(3):
+            name = f"slice{s}.dcm" if visit % 2 else f"1.2.{s}"
+            tags = {"PatientID": f"p{visit % 4}{label}" if ids else "ANON", "StudyInstanceUID": f"1.{visit}"}
+            dicom(tmp_path / series / name, head(10 * visit + s).astype(np.uint16) * 15, bits=12, **tags)
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    assert own(*(("--folder", tmp_path / "mine") if by == "folders" else ("--labels", tmp_path / "t.csv"))) == 0
+    table = read_manifest("own")
+    assert len(table) == 48 and table.patient.nunique() == patients
+    assert table.groupby("patient").label.nunique().max() == 1
+    image = ImageDataset("own", np.arange(48), image_size=64).batch([0])["image"]
+    assert image.max() > 240 and image.float().std() > 20
+    tags = pydicom.dcmread(tmp_path / "mine/a/visit1/slice0.dcm")
+    del tags.PixelData
+    tags.save_as(tmp_path / "mine/a/visit1/slice0.dcm")
+    assert own("--folder", tmp_path / "mine") == 1
+    assert "a/visit1/slice0.dcm: slice0.dcm: a DICOM file without image" in capsys.readouterr().err
 
 
-def test_own_is_what_the_catalogue_says_until_it_is_brought_in(data, tmp_path):
-    assert catalog.get("own") == catalog.CATALOG["own"]
-    bring(write(tmp_path / "mine", people(6)), "--crop", "none")
-    assert (catalog.get("own").crop, catalog.get("own").size) == ("none", 64)
-    (data / "own/log.json").write_text("{")
-    assert catalog.get("own") == catalog.CATALOG["own"]
-    assert manifest.read_log(data / "own") is None
+def volume(path: Path, seed: int, mask: bool = False, zooms: tuple = (1.0, 1.0, 5.0), slices: int = 6) -> None:
+    """A NIfTI volume of `slices` slices, the first of them black, or its mask."""
+    planes = [blob(30, 20) if mask else head(seed + z) for z in range(slices)]
+    voxels = np.stack([planes[0] * 0, *planes[1:]]).transpose(2, 1, 0).astype(np.float32) * 40
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = (voxels > 0).astype(np.float32) if mask else voxels
+    nib.save(nib.Nifti1Image(voxels, np.diag([-zooms[0], -zooms[1], zooms[2], 1])), path)
 
 
-# ---- chapters that do not fit --------------------------------------------------------------------------
+def test_nifti_volumes_pass_with_and_without_masks(tmp_path, capsys):
+    lines = ["image,mask,label"]
+    for i in range(6):
+        volume(tmp_path / f"v{i}.nii.gz", 100 * i, slices=6 + i % 2)
+        volume(tmp_path / f"m{i}.nii.gz", 0, mask=True, slices=6 + i % 2)
+        lines.append(f"v{i}.nii.gz,m{i}.nii.gz,{'ab'[i % 2]}")
+    (tmp_path / "samples.csv").write_text("\n".join(lines))
+    assert own("--folder", tmp_path) == 0 and download.main(["own", "--check"]) == 0
+    table = read_manifest("own")
+    assert table.path[:5].tolist() == [f"v0.nii.gz/{z:03}" for z in range(1, 6)], "black slices are left out"
+    assert len(table) == 6 * 5 + 3 and table.patient.nunique() == 6 and table.label.nunique() == 2
+    assert read_masks("own", np.arange(len(table))).any(axis=(1, 2, 3)).all()
+    seen = ImageDataset("own", np.arange(5), image_size=64).batch([0])["image"][0, 0].numpy()
+    left, top, width, height = cv2.boundingRect(head(1))
+    wanted = cv2.resize(head(1)[top : top + height, left : left + width], (64, 64))
+    alike = {name: np.corrcoef(turn(seen).ravel(), wanted.ravel())[0, 1] for name, turn in TRANSFORMS.items()}
+    assert max(alike, key=alike.get) == "upright" and alike["upright"] > 0.9, "it lies as it was written"
+    with pytest.raises(DataError, match="holds no volumes"):
+        make_split("own", "patient", selection="middle")
+    volume(tmp_path / "m1.nii.gz", 0, mask=True, slices=5)
+    assert own("--folder", tmp_path) == 1
+    assert "image (7, 64, 64) and mask m1.nii.gz (5, 64, 64) should have one shape" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("model", "values"),
-    [("CustomCNN", {}), ("1-NN", {}), ("SqueezeNet", {"pretrained": False}), ("MultiTaskUNet", {"recipe": "s0"})],
-)
-def test_a_chapter_that_tells_classes_apart_says_that_own_has_none(model, values, tmp_path):
-    bring(write(tmp_path / "mine", people(6)))
-    with pytest.raises(DataError) as error:
-        load_data(Run(dataset="own", split="patient", model=model, **values))
-    assert "'own' holds one class, 'unlabelled'" in str(error.value) and "5_segmentation" in str(error.value)
-    assert "\n" not in str(error.value)
+def test_a_volume_is_sliced_across_its_thickest_direction(tmp_path):
+    for i in range(6):
+        volume(tmp_path / f"mine/{'ab'[i % 2]}/v{i}.nii", 100 * i, zooms=(6.0, 1.0, 1.0), slices=32)
+    assert own("--folder", tmp_path / "mine") == 0
+    assert read_manifest("own").path.str.split("/").str[1].value_counts().max() > 40, "across its 64 columns"
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4)), tmp_path / "4d.nii")
+    with pytest.raises(DataError, match=r"4d\.nii: 4 dimensions"):
+        volumes.count(tmp_path / "4d.nii")
 
 
-def test_a_set_without_masks_is_not_segmented(roots, monkeypatch):
-    monkeypatch.setitem(catalog.CATALOG, "phantom", replace(catalog.get("phantom"), mask_channels=()))
-    with pytest.raises(DataError, match="'phantom' has no masks; sets with masks: cheng, "):
-        load_data(Run(dataset="phantom", split="patient", model="AttentionUNet"))
+# ---- external tests, and the chapters --------------------------------------------------------------------
+
+
+def test_external_tests_from_and_to_own_leave_relatives_out(small_phantom, data, tmp_path, capsys):
+    shutil.copytree(small_phantom / "phantom", data / "phantom")
+    folder = classes(tmp_path / "mine", ["glioma", "notumor"], each=20)
+    shown = ImageDataset("phantom", np.arange(6), image_size=64).batch(range(6))["image"][:, 0].numpy()
+    for i, image in enumerate(shown):
+        Image.fromarray(image).save(folder / f"glioma/copy{i}.png")
+    assert own("--folder", folder, "--crop", "none") == 0
+    pairs = (("phantom", "own"), ("own", "phantom"))
+    for name, test_on in pairs:
+        with pytest.raises(DataError, match="make it with: python -m datasets"):
+            make_split(name, "external", test_on=test_on)
+    assert curation.main(["own", "phantom"]) == 0 and (data / "own/overlap/own+phantom.csv").is_file()
+    to_own, from_own = (make_split(name, "external", test_on=test_on) for name, test_on in pairs)
+    tested, phantom = read_manifest("own").path.iloc[to_own.test], read_manifest("phantom")
+    assert len(tested) == 40 and not tested.str.contains("copy").any()
+    assert not set(phantom.patient.iloc[from_own.test]) & set(phantom.patient[:6])
+    assert set(phantom.label.iloc[from_own.test]) <= {"glioma", "notumor"}
+    for name, test_on in pairs:
+        assert len(load_data(Run(dataset=name, split="external", test_on=test_on, image_size=64)).test)
+    (folder / "glioma/copy0.png").unlink()
+    assert own("--folder", folder, "--crop", "none") == 0
+    with pytest.raises(DataError, match=r"not there; make it with: python -m datasets.curation phantom own$"):
+        make_split("phantom", "external", test_on="own")
+
+
+def headless(chapter: str, *parameters: str) -> tuple[int, str]:
+    words = [word for value in parameters for word in ("-p", *value.split("="))]
+    command = [sys.executable, "-m", "utils.headless", str(REPO / f"notebooks/{chapter}.ipynb"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPO)})
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_chapter_2_runs_on_a_folder_of_classes_of_odd_names_some_of_them_rare(tmp_path):
+    folder = classes(tmp_path / "mine", ODD)
+    for i in range(5):
+        next((folder / ODD[0]).glob(f"{i}.*")).unlink()
+    assert own("--folder", folder) == 0 and catalog.get("own").classes == tuple(sorted(ODD))
+    code, text = headless("2_classification", "dataset=own", "split=patient", "image_size=64")
+    assert code == 0 and "own.patient-f0.CustomCNN.s2-64px-quick.seed0" in text, text[-2000:]
+    code, text = headless("1_data_curation", "dataset=own")
+    error = next(line for line in text.splitlines() if line.startswith("error: "))
+    assert code == 1 and "DataError: " in error and "'own' was curated when it was brought in" in error
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_chapter_5_runs_on_channels_and_masks(tmp_path):
+    assert own("--folder", tabled(tmp_path / "mine", coloured(24)), "--channels", "pre,FLAIR,post") == 0
+    code, text = headless("5_segmentation", "dataset=own", "split=patient", "image_size=32")
+    assert code == 0, text[-2000:]

@@ -11,28 +11,30 @@ import numpy as np
 from PIL import Image
 
 from datasets import catalog, download
+from datasets.store import manifest
 
 SCRIPT = Path(download.__file__)
 PIDS = ("100360", "MR040240", "MR040240B")  # two patients
 
 
-def image(seed: int, side: int = 48, kind: str = "JPEG") -> bytes:
+def image(seed: int, side: int = 48, kind: str = "JPEG", mode: str = "L") -> bytes:
     buffer = io.BytesIO()
     noise = np.random.default_rng(seed).integers(60, 255, (side, side), dtype=np.uint8)
-    Image.fromarray(noise).save(buffer, kind)
+    Image.fromarray(noise).convert(mode).save(buffer, kind)
     return buffer.getvalue()
 
 
 def folders(name: str, each: int = 2, side: int = 48, kind: str = "JPEG", inside: str = "") -> dict[str, bytes]:
     """The files of a Kaggle set with `each` images in every class folder."""
-    dataset = catalog.get(name)
-    paths = [f"{split}/{folder}/{i}.jpg" for split in dataset.splits for folder in dataset.folders for i in range(each)]
+    facts = catalog.get(name)
+    places = [f"{split}/{folder}" for split in facts.splits or ("",) for folder in facts.folders]
+    paths = [f"{place}/{i}.jpg".lstrip("/") for place in places for i in range(each)]
     return {inside + path: image(seed, side, kind) for seed, path in enumerate(paths)}
 
 
 def mat(label: int, pid: str, seed: int) -> bytes:
     """One figshare file: HDF5 behind 512 bytes, transposed, 16 bits; the tumour is a box above the middle."""
-    image = np.random.default_rng(seed).integers(500, 4000, (40, 60), dtype=np.int16)
+    pixels = np.random.default_rng(seed).integers(500, 4000, (40, 60), dtype=np.int16)
     mask = np.zeros((40, 60), np.uint8)
     mask[5:15, 20:40] = 1
     buffer = io.BytesIO()
@@ -40,7 +42,7 @@ def mat(label: int, pid: str, seed: int) -> bytes:
         group = file.create_group("cjdata")
         group["label"] = np.array([[float(label)]])
         group["PID"] = np.array([[ord(character)] for character in pid], np.uint16)
-        group["image"], group["tumorMask"] = image.T, mask.T
+        group["image"], group["tumorMask"] = pixels.T, mask.T
     return buffer.getvalue()
 
 
@@ -50,6 +52,23 @@ def cheng(nested: bool = True) -> dict[str, bytes]:
         return mats
     inner = {f"brainTumorDataPublic_{i + 1}-{i + 6}.zip": dict(list(mats.items())[i : i + 6]) for i in (0, 6)}
     return {name: zipped(files) for name, files in inner.items()} | {"README.txt": b"Cheng", "cvind.mat": b"folds"}
+
+
+NAVONEEL = {
+    "yes/Y1.jpg": image(0),
+    "yes/Y10.JPG": image(1, mode="RGB"),
+    "yes/Y3.png": image(2, kind="PNG", mode="RGBA"),
+    **{f"no/{name}": image(3 + i) for i, name in enumerate(("1 no.jpeg", "no 4.jpg", "N15.jpg", "no.jpg"))},
+}
+TWICE = NAVONEEL | {f"brain_tumor_dataset/{path}": content for path, content in NAVONEEL.items()}
+BR35H = {f"{folder}/{stem}{i}.jpg": image(10 * i) for folder, stem in (("yes", "y"), ("no", "no")) for i in range(3)}
+BR35H |= {"pred/pred0.jpg": image(7), "Br35H-Mask-RCNN/TRAIN/y1.jpg": image(8)}
+
+
+def under_their_names(name: str) -> dict[str, bytes]:
+    """Images made here under the publisher's names: the committed tables then say who is related to whom."""
+    kinds, paths = {".png": "PNG", ".webp": "WEBP"}, manifest.originals(name)
+    return {path: image(i, kind=kinds.get(Path(path).suffix, "JPEG")) for i, path in enumerate(paths)}
 
 
 def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> bytes:
