@@ -14,7 +14,7 @@ from datasets.catalog import Dataset
 from datasets.reading import read_json
 from datasets.sources import layouts, own
 from datasets.sources.sample import BrokenArchive, Sample
-from datasets.store import index, manifest, packing, preprocess, spelling, summary
+from datasets.store import index, manifest, packing, preprocess
 
 MAX_BROKEN = 0.01  # share of broken images above which the archive, not the image, is at fault
 
@@ -86,21 +86,21 @@ def build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], workers:
 
 def _reader_s_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, raw: Path) -> dict[str, Any]:
     """Find the groups of `own`, write them to `work`, and return what its log says more than that of other sets."""
-    from datasets.curation import relatives, thumbnails  # brings torch, which no other set needs here
+    from datasets.curation import split_table, thumbnails  # brings torch, which no other set needs here
 
-    table, how = relatives.find_groups(thumbnails.look_into(dataset, work, raw, progress=not quiet()))
+    table, how = split_table.find_groups(thumbnails.look_into(dataset, work, raw, progress=not quiet()))
     table.to_csv(work / index.GROUPS, index=False)
     several = table[table.patient.ne("")].groupby("group").patient.nunique().gt(1).sum()
     joined = f"{counted(int(several), 'group')} {'joins' if several == 1 else 'join'} images of several patients"
     said = f"Groups stay on one side of a split: {how}." + f" {joined}." * bool(table.patient.ne("").any())
     facts = {name: list(getattr(dataset, name)) for name in ("classes", "channels", "mask_channels")}
-    holds = summary.summary(rows, remarks, table, bool(dataset.mask_channels))
+    holds = manifest.summary(rows, remarks, table, bool(dataset.mask_channels))
     return facts | {"holds": holds, "relatives": said, "groups_sha256": manifest.sha256(work / index.GROUPS)}
 
 
 def _one_spelling(rows: list[dict[str, Any]], column: str, taken: str) -> list[str]:
     """Spell what differs in case or spaces alone in one way; notes on what was."""
-    names, several = spelling.one_spelling([row[column] for row in rows])
+    names, several = manifest.one_spelling([row[column] for row in rows])
     for row, name in zip(rows, names, strict=True):
         row[column] = name
     more = f" and {len(several) - 5} more" * (len(several) > 5)

@@ -17,7 +17,7 @@ from datasets.catalog import DataError, Dataset
 from datasets.reading import one_line, read_json
 from datasets.sources import fetch, layouts, own, unpacking
 from datasets.sources.walking import require_utf8
-from datasets.store import manifest, packing, summary
+from datasets.store import manifest, packing
 
 
 def prepare(
@@ -79,7 +79,7 @@ def prepare(
         print(f"note: {name} is a part of it, {log['partial']} images: the committed splits refuse it", file=sys.stderr)
     print(f"{name}: {log['images']} images of {size}×{size} written to {home}")
     if "holds" in log:
-        print(f"{name} holds {summary.sentence(log['holds'])}\n{log['relatives']}")
+        print(f"{name} holds {manifest.sentence(log['holds'])}\n{log['relatives']}")
     return home
 
 

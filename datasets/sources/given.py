@@ -12,7 +12,7 @@ from datasets.facts import OWN_TABLE
 from datasets.sources import table, volumes
 from datasets.sources.folders import IMAGE_SUFFIXES, NO_IMAGES
 from datasets.sources.walking import files_below
-from datasets.store.spelling import one_spelling
+from datasets.store.manifest import one_spelling
 
 SPLITS = {"train": "train", "training": "train", "val": "train", "validation": "train", "valid": "train"}
 SPLITS |= {"test": "test", "testing": "test"}

@@ -21,9 +21,8 @@ from datasets import catalog, download
 from datasets.catalog import DataError
 from datasets.curation import masks
 from datasets.store import index
-from datasets.store.images import ImageDataset, read_masks
+from datasets.store.images import ImageDataset, mask_file, outlined, read_masks
 from datasets.store.index import read_manifest
-from datasets.store.masks import mask_file, outlined
 from datasets.store.preprocess import CROPS, crop_and_resize, decode, margin_box
 from datasets.transforms import TRANSFORMS, turn
 

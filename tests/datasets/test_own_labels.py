@@ -10,9 +10,8 @@ from PIL import Image
 
 from datasets import catalog, download
 from datasets.splitting import make_split
-from datasets.store.images import read_masks
+from datasets.store.images import read_masks, with_masks
 from datasets.store.index import read_manifest, read_splits
-from datasets.store.masks import with_masks
 from utils.run import Run
 from utils.training.data import load_data
 

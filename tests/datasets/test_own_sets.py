@@ -15,12 +15,11 @@ from PIL import Image
 
 from datasets import catalog, download
 from datasets.catalog import DataError
-from datasets.curation import relatives
+from datasets.curation import split_table
 from datasets.splitting import make_split
 from datasets.store import manifest
-from datasets.store.images import ImageDataset, read_masks
+from datasets.store.images import ImageDataset, read_masks, with_masks
 from datasets.store.index import read_manifest, read_splits, turns
-from datasets.store.masks import with_masks
 from models import SEGMENTERS
 from utils.evaluation.mask_predictions import mask_table, predict_masks
 from utils.evaluation.segmentation import evaluate_masks
@@ -135,7 +134,7 @@ def test_relatives_of_two_patients_are_never_on_both_sides(tmp_path, capsys):
 
 
 def test_of_many_images_copies_alone_are_joined(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(relatives, "MOST", 10)
+    monkeypatch.setattr(split_table, "MOST", 10)
     cases = people(20)
     cases[7] = ("p7", cases[3][1], cases[3][2])
     cases[8] = ("p8", cases[4][1][:, ::-1], cases[4][2])

@@ -102,11 +102,9 @@ def test_masks_show_what_each_class_is(made):
 def tumour_places(label, number):
     """Template points (3, n) and depth below the dura (n,) of the solid tumour in the slice through its centre."""
     rng = np.random.default_rng(number)
-    head = anatomy.draw_head(rng)
-    tumour = tumours.draw_tumour(label, head, rng)
-    points = anatomy.plane(head, tumours.height(head, tumour), 96, np.zeros(3))
-    _, mask = scanner.draw_slice(head, tumour, scanner.draw_scanner(rng), points)
-    at = anatomy.to_template(head, points)[:, mask[..., [0, 2]].any(-1)]
+    visit = scanner.Visit(label, rng)
+    points = anatomy.plane(visit.head, tumours.height(visit.head, visit.tumour), 96, np.zeros(3))
+    at = anatomy.to_template(visit.head, points)[:, visit.draw(points)[1][..., [0, 2]].any(-1)]
     return at, -anatomy.brain_distance(at)
 
 
