@@ -141,7 +141,7 @@ def duplicate_pairs(images: Thumbnails) -> pd.DataFrame:
 
 
 def components(size: int, *pairs: pd.DataFrame) -> np.ndarray:
-    """Number of the connected component of each of `size` rows when the rows `i` and `j` of all pairs belong together."""
+    """Number of the connected component of each of `size` rows when rows `i` and `j` of all pairs belong together."""
     i, j = pd.concat([p[["i", "j"]] for p in pairs]).to_numpy(dtype=int).T
     return connected_components(coo_array((np.ones(len(i), bool), (i, j)), shape=(size, size)), directed=False)[1]
 

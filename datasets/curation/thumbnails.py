@@ -96,8 +96,9 @@ def look(*names: str, progress: bool = False) -> Thumbnails:
 def look_into(facts: Dataset, home: Path, raw: Path | None = None, progress: bool = False) -> Thumbnails:
     """The same of one set whose store and manifest are in `home`, in place yet or not; `raw`: the publisher's files."""
     manifest = read_manifest(facts.name, home).assign(dataset=facts.name)
-    has_files = facts.layout != "generated" and facts.slices == 1
-    is_file = manifest["slice"].eq("") & has_files if "slice" in manifest else has_files
+    is_file = np.full(len(manifest), facts.layout != "generated" and facts.slices == 1)
+    if "slice" in manifest:  # of a volume
+        is_file &= manifest["slice"].eq("").to_numpy()
     whole, packed = partial(_whole, facts, raw or home / "raw"), partial(thumbnail, side=PACKED_SIDE)
     paths, images, small = manifest.path.where(is_file, "").to_numpy(), [], []
     with hdf5.opened(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:

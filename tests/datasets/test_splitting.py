@@ -64,10 +64,14 @@ def test_errors_say_what_to_do(roots, args, message):
 
 def test_a_committed_table_decides_and_must_cover_every_image(roots, tmp_path, monkeypatch):
     manifest = read_manifest("phantom")
-    table = manifest[["path", "label"]].assign(group=manifest.patient, fold=(np.arange(len(manifest)) % 5).astype(str))
+    fold = manifest.patient.rank(method="dense").astype(int) % 5
+    table = manifest[["path", "label"]].assign(group=manifest.patient, fold=fold)
     monkeypatch.setattr(index, "SPLITS", tmp_path)
     table.iloc[::-1].to_csv(tmp_path / "phantom.csv", index=False)  # keyed by path, whatever the order
-    assert np.array_equal(make_split("phantom", "patient", 2).test, np.flatnonzero(np.arange(len(table)) % 5 == 2))
+    assert np.array_equal(make_split("phantom", "patient", 2).test, np.flatnonzero(fold == 2))
+    table.assign(fold=table.index % 5).to_csv(tmp_path / "phantom.csv", index=False)
+    with pytest.raises(DataError, match="a group is on two sides"):
+        make_split("phantom", "patient", 2)
     table.iloc[1:].to_csv(tmp_path / "phantom.csv", index=False)
     with pytest.raises(DataError, match=f"1 images of 'phantom' are not in it, first {manifest.path[0]}"):
         make_split("phantom", "patient")
