@@ -40,7 +40,7 @@ class Split:
 
     Attributes:
         train, val: rows of the manifest; groups: the group of every row of it.
-        test: rows of the manifest of `test_set`, the same set except under `external`; test_groups: their groups.
+        test: rows of the manifest of `test_set`, another set only under `external`; test_groups: their groups.
     """
 
     train: np.ndarray
@@ -123,8 +123,7 @@ def make_split(
     """Rows of data set `name` under a protocol.
 
     Args:
-        name: data set, see `catalog.CATALOG`.
-        protocol: key of `PROTOCOLS`.
+        name: data set, see `catalog.CATALOG`; protocol: key of `PROTOCOLS`.
         fold: which of the patient folds (`Dataset.folds`, mostly 5) is the test set; ignored by the other protocols.
         test_on: the data set that `external` tests on. Its images whose group is also in `name`, and those of a class
             that `name` does not have, are left out.
@@ -190,9 +189,8 @@ def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.
     if table is not None and "fold" in table:
         return table.fold.astype(int).to_numpy()
     if table is None and (manifest.patient == "").any():
-        raise DataError(
-            f"{index.SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed"
-        )
+        committed = index.SPLITS / f"{name}.csv"
+        raise DataError(f"{committed}: '{name}' names no patients, and no patient split is committed")
     return grouped_folds(strata(name, manifest), groups, catalog.get(name).folds, seed=0)
 
 

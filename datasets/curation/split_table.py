@@ -47,9 +47,9 @@ def curate(
     conflict = _conflicts(out, copies)
     if reference is not None:
         links = link(images, reference)
-        known = links.reference >= 0
-        slices = reference.table.iloc[links.reference[known]].set_axis(known.index[known])
-        out.loc[known, ["patient", "transform"]] = slices[["patient"]].assign(transform=links["transform"])
+        known = links.index[links.reference >= 0]
+        slices = reference.table.iloc[links.reference[known]].set_axis(known)
+        out = out.assign(patient=slices.patient.reindex(out.index).fillna(out.patient), transform=links["transform"])
         conflict[known] |= slices.label != out.label[known]
     member = components(len(out), copies, identical_pairs(out.patient), alike_pairs(images, alike))
     out = out.assign(group=_names(out.path, member), label_conflict=conflict.astype(int))

@@ -23,9 +23,7 @@ from datasets.store.packing import processes_here
 from datasets.store.preprocess import as_input, crop_and_resize
 from datasets.transforms import VIEWS
 
-# Larger selections are read from disk image by image. Each process of a node keeps a copy of its own: where all of
-# them together are larger, each reads its share of every batch.
-IN_MEMORY_BYTES = 2 * 2**30
+IN_MEMORY_BYTES = 2 * 2**30  # more, for all processes of a node together, is read from disk image by image
 CARRIED = "masks.h5"  # masks of another set on these images
 OTHER_IMAGES = "made for other images than those beside it"
 
@@ -73,10 +71,7 @@ def mask_file(name: str) -> Path:
 
 def outlined(name: str) -> np.ndarray:
     """Of every image of data set `name`, whether its mask is known, bool N: an image without a tumour has an empty one.
-
-    Raises:
-        DataError: see `mask_file`.
-    """
+    Raises `DataError` as `mask_file`."""
     labels = read_manifest(name).label.to_numpy()
     with hdf5.opened(mask_file(name), check_command(name)) as store:
         linked = hdf5.read(store, "linked").astype(bool) if "linked" in store else np.ones(len(labels), bool)
@@ -95,8 +90,8 @@ def _at(store: h5py.File, name: str, row: int) -> np.ndarray:
     try:
         return store[name][int(row)]
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        command = check_command(store.attrs.get("name", "NAME"))
-        raise DataError(f"{store.filename}: {name} {row} changed on disk or cannot be read; {command}") from error
+        remedy = check_command(store.attrs.get("name", "NAME"))
+        raise DataError(f"{store.filename}: {name} {row} changed on disk or cannot be read; {remedy}") from error
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:
@@ -110,12 +105,11 @@ class ImageDataset(TorchDataset):
     A DataLoader fetches whole batches at once (`batch`); it needs `collate_fn=ImageDataset.collate`.
 
     Args:
-        name: data set, see `catalog.CATALOG`.
-        rows: indices into the manifest, in the order wanted.
+        name: data set, see `catalog.CATALOG`; rows: indices into its manifest, in the order wanted.
         image_size: side in pixels that images are resized to.
         channels: "grey" for the one grey channel, "all" for every stored channel.
-        in_memory: keep the resized images in memory; by default when those of all processes of this node fit
-            `IN_MEMORY_BYTES`. Otherwise each worker opens the file for itself and reads single images.
+        in_memory: keep the resized images in memory; by default when they fit `IN_MEMORY_BYTES`. Otherwise each worker
+            opens the file for itself and reads single images.
         target: key of `labels.TARGETS`, what is asked of each image.
         classes: labels in the order of their numbers; the set's own by default, another's in an external test.
         view: key of `VIEWS`, what is done to every image before it is resized.
@@ -178,19 +172,19 @@ class ImageDataset(TorchDataset):
         self.outlined = torch.from_numpy(outlined(name)[self.rows]) if masks else None
         self._files: tuple[int, dict[Path, h5py.File]] | None = None
         self._kept: dict[str, torch.Tensor] | None = None
-        bytes_an_image = (len(self.channels) * self.dtype.itemsize + self.mask_channels) * image_size**2
-        if in_memory is None:
-            in_memory = len(self.rows) * bytes_an_image * processes_here() <= IN_MEMORY_BYTES
-        self.in_memory = in_memory
-        if in_memory:
-            side = (image_size, image_size)
-            self._kept = {"image": torch.empty((len(self.rows), len(self.channels), *side), dtype=self.dtype)}
-            if masks:
-                self._kept["mask"] = torch.empty((len(self.rows), self.mask_channels, *side), dtype=torch.uint8)
+        bytes_a_pixel = len(self.channels) * self.dtype.itemsize + self.mask_channels
+        size = len(self.rows) * bytes_a_pixel * image_size**2 * processes_here()
+        self.in_memory = size <= IN_MEMORY_BYTES if in_memory is None else in_memory
+        if self.in_memory:
+            parts = {"image": (len(self.channels), self.dtype), "mask": (self.mask_channels, torch.uint8)}
+            shape = (image_size, image_size)
+            kept = {
+                part: torch.empty((len(self.rows), n, *shape), dtype=kind) for part, (n, kind) in parts.items() if n
+            }
             for i, row in enumerate(self.rows):
                 for part, pixels in self._read(row).items():
-                    self._kept[part][i] = pixels
-            self._files = None
+                    kept[part][i] = pixels
+            self._kept, self._files = kept, None
 
     def identity(self) -> dict[str, str]:
         """What these images are and how they are read, by name: a checkpoint of a training on them keeps it.
@@ -199,17 +193,14 @@ class ImageDataset(TorchDataset):
             DataError: the files were replaced since this data set was made of them.
         """
         self._require_same_files()
-        digests = index.fingerprint(self.facts.name)
-        found = {"data set": self.facts.name} | {file: digests[file][:12] for file in index.FILES}
-        if self.mask_path != self.path:
-            found[self.mask_path.name] = index.file_digest(self.mask_path)[:12]
+        digests = index.fingerprint(self.facts.name) | {self.mask_path.name: index.file_digest(self.mask_path)}
+        found = {file: digest[:12] for file, digest in digests.items() if file != "images"}
         found["rows"] = index.short_digest(self.rows.tobytes() + self.labels.numpy().tobytes())
-        found |= {"view": self.view, "image_size": str(self.image_size)}
+        found |= {"view": self.view, "image_size": str(self.image_size), "masks": str(self.mask_channels)}
         found["channels"] = ",".join(self.facts.channels[i] for i in self.channels)
-        found["masks"] = str(self.mask_channels)
         if self.turns is not None:  # they come from a committed table, not from the set's own files
             found["turns"] = index.short_digest("\n".join(self.turns[self.rows]).encode())
-        return found | self.part_of
+        return {"data set": self.facts.name} | found | self.part_of
 
     def _stamps_now(self) -> list[tuple[int, int, int]]:
         # sorted: a set of paths has another order in a worker that was started anew

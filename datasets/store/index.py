@@ -63,9 +63,7 @@ def turns(name: str, manifest: pd.DataFrame) -> np.ndarray:
     """How the publisher turned each image, as far as known: a key of `transforms.TRANSFORMS`, "upright" where unknown.
 
     It follows from the committed split table (images linked to Cheng's slices), or was planted in the phantom.
-
-    Raises:
-        DataError: a set without such a table.
+    Raises `DataError` for a set without such a table.
     """
     if "transposed" in manifest:
         return np.where(manifest.transposed.eq("1"), "transposed", "upright")
@@ -79,9 +77,7 @@ def read_splits(name: str, manifest: pd.DataFrame) -> pd.DataFrame | None:
     """The split table in the manifest's order, or None where a set has none.
 
     It is the committed one, or for `own` the groups that were found when it was brought in, which have no folds yet.
-
-    Raises:
-        DataError: when an image of the manifest is missing from the table, or the set is a part of the published one.
+    Raises `DataError` where an image of the manifest is missing from it, or the set is a part of the published one.
     """
     path, remedy = SPLITS / f"{name}.csv", ""
     if catalog.get(name).layout == "own":
@@ -112,17 +108,16 @@ def folds_digest(name: str) -> str:
     Results by patient can be compared only where these agree.
     """
     path = SPLITS / f"{name}.csv"
+    columns = ["path", "group", "fold"]
     if not path.is_file():
         return ""
-    table = read_table(path, needs=["path", "group", "fold"]).sort_values("path")
-    return short_digest(table[["path", "group", "fold"]].to_csv(index=False).encode())
+    return short_digest(read_table(path, needs=columns).sort_values("path")[columns].to_csv(index=False).encode())
 
 
 def read_findings(name: str, manifest: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
     """Whether each of some rows shows each of `labels.classes_of(name, "findings")`, uint8 0/1 N×K.
 
-    Sets whose labels name findings are read from the manifest; of sets with masks, a finding is a mask that is not
-    empty.
+    The manifest's labels name them; of sets with masks, a finding is a mask that is not empty.
     """
     facts = catalog.get(name)
     if facts.findings:
@@ -161,10 +156,7 @@ def same_crop(name: str, other: str) -> None:
 
 def fingerprint(name: str) -> dict[str, str | int]:
     """Identifies the data of a run: number of images, and SHA-256 of the manifest and of the packed images.
-
-    Raises:
-        DataError: the files are not those that `log.json` beside them was written for.
-    """
+    Raises `DataError` where they are not those that `log.json` beside them was written for."""
     folder, images = require(name), len(read_manifest(name))
     _require_vouched(folder / "images.h5")
     return {"images": images} | {file: file_digest(folder / file) for file in FILES}

@@ -57,8 +57,8 @@ def originals(name: str) -> dict[str, dict[str, str]]:
 def row(label: str, split: str, facts: dict[str, Any], known: dict[str, dict[str, str]]) -> dict[str, Any]:
     """One row from the facts of the file at hand; what is known of the publisher's own file goes before them.
 
-    A mirror may have recompressed or reduced the images: `sha256`, `bytes`, `width` and `height` then still
-    name the publisher's file, by which data sets can be compared, and `file_sha256` the one that was read.
+    Where a mirror recompressed the images, `sha256`, `bytes`, `width` and `height` still name the publisher's file, by
+    which data sets can be compared, and `file_sha256` the one that was read.
     """
     at_hand = {"label": label, "published_split": split, "patient": "", "sha256": facts["file_sha256"]} | facts
     return at_hand | known.get(facts["path"], {})
@@ -90,12 +90,9 @@ def count_differences(dataset: Dataset, counts: dict[str, dict[str, int]]) -> li
         if "" in counts:
             return []
         counts = {"": dict(sum((Counter(labels) for labels in counts.values()), Counter()))}
-    return [
-        f"{split} {label}: {counts.get(split, {}).get(label, 0)} images, published are {number}".strip()
-        for split, labels in dataset.counts.items()
-        for label, number in labels.items()
-        if counts.get(split, {}).get(label, 0) != number
-    ]
+    published = [(split, label, n) for split, labels in dataset.counts.items() for label, n in labels.items()]
+    found = [(split, label, n, counts.get(split, {}).get(label, 0)) for split, label, n in published]
+    return [f"{split} {label}: {at} images, published are {n}".strip() for split, label, n, at in found if at != n]
 
 
 def one_spelling(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -113,10 +110,8 @@ def one_spelling(names: Sequence[str]) -> tuple[list[str], list[str]]:
 def summary(rows: Sequence[dict[str, Any]], remarks: Counter, table: pd.DataFrame, masks: bool) -> dict[str, int]:
     """Images, patients, groups and what `preprocess` remarked of the images, as far as it was ever the case.
 
-    Args:
-        rows: of the manifest; table: `group` and `label_conflict` of each.
-        remarks: constants of `preprocess`, counted over the images.
-        masks: whether the set has masks at all.
+    `rows`: of the manifest; `table`: `group` and `label_conflict` of each; `remarks`: `preprocess.REMARKS`, counted;
+    `masks`: whether the set has masks at all.
     """
     counts = {"images": len(rows), "patients": len({row["patient"] for row in rows} - {""})}
     counts["groups"] = table.group.nunique()

@@ -1,8 +1,7 @@
 """Writes `images.h5`: all files of a set, prepared on all cores and stored in their order, one chunk an image.
 
-The process pool is written by hand, since joblib's workers stay behind when their parent is killed while they start (2
-of 8 tries of `test_an_interrupted_run_is_taken_up_after_its_finished_unpacking`), and it does not bound the results
-that wait.
+The process pool is written by hand: joblib's workers stay behind when their parent is killed while they start, and it
+does not bound the results that wait.
 """
 
 import multiprocessing
@@ -56,11 +55,9 @@ def pack(
     """Read, prepare and store `paths` in their order as the HDF5 file `destination`.
 
     Args:
-        read: picklable; called in the workers with one of `paths`, returns the images that it holds and raises
-            `DataError` for a broken file.
+        read: picklable; returns the images that one of `paths` holds, and raises `DataError` for a broken file.
         needed: bytes of disk space to set aside for the store.
-        slices: images in each of `paths`, on average and rounded up. More than one: volumes, which are compressed, and
-            few held in memory.
+        slices: images in each of `paths`, rounded up. More than one: volumes, compressed, and few held in memory.
         progress: called with the number of images just done.
 
     Returns the facts of each stored image, `path` and `remarks` included, in the order of storage, and of each broken
@@ -175,11 +172,9 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the workers inherit it: Ctrl-C is the parent's
-    try:
-        for _ in range(workers):  # each task starts one worker while none is idle
-            pool.submit(int)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    for _ in range(workers):  # each task starts one worker while none is idle
+        pool.submit(int)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return pool
 
 

@@ -6,7 +6,7 @@ at once, on an image that no data set holds. `sources/layouts.py` knows which fi
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,12 @@ MAX_SIDE = 20_000  # a line of 99 million pixels is decoded for twelve seconds
 COLOURLESS = 16  # grey values between the channels of an image that is grey all the same: JPEG rounds each of them
 
 # What `prepare` and `examine` say of an image besides its pixels; `manifest.summary` counts them over a set.
-REMARKS = EMPTY_MASK, INVERTED, CROPPED, WIDENED, TINY_MASK, COLOUR, NO_END = (
-    "empty mask",
-    "looks inverted",
-    "cropped",
-    "crop widened to hold the mask",
-    "mask smaller than a stored pixel",
-    "colour made grey",
-    "JPEG without its end marker",
-)
+EMPTY_MASK, INVERTED, CROPPED, WIDENED = "empty mask", "looks inverted", "cropped", "crop widened to hold the mask"
+TINY_MASK, COLOUR, NO_END = "mask smaller than a stored pixel", "colour made grey", "JPEG without its end marker"
+REMARKS = (EMPTY_MASK, INVERTED, CROPPED, WIDENED, TINY_MASK, COLOUR, NO_END)
 
-# How images are resized, as a card names it; `crop_and_resize` does so.
+# On a card: how `crop_and_resize` resizes, and how the tasks' `inputs` make numbers of pixel values.
 INTERPOLATION = "area where it shrinks, bilinear where it enlarges"
-# How pixel values become numbers, as a card names it; `Classification.inputs` and `Segmentation.inputs` do so.
 UNIT, MINMAX = "grey values / 255", "each slice and channel by its own minimum and maximum to [0, 1]"
 SCALINGS = {UNIT: "Classification", MINMAX: "Segmentation"}
 
@@ -60,26 +53,22 @@ def decode(source: str | Path | bytes) -> np.ndarray:
 
     JPEG, PNG, TIFF, GIF, WebP and BMP are read.  The EXIF orientation is applied.  Colour becomes BT.601 luminance,
     as by S2's `cvtColor`; images of more than 8 bits are scaled by `to_uint8`.  Raises `DataError`, which names the
-    file where one was given, for anything but one whole image: text under an image's name, a truncated file, several
-    images in one file, a decompression bomb.  A JPEG that lacks no more than its end marker is whole.
+    file where one was given, for text under an image's name, a truncated file, several images in one file, a
+    decompression bomb.  A JPEG that lacks no more than its end marker is whole.
     """
-    if isinstance(source, bytes):
-        return examine(source)[0]
     try:
-        return examine(Path(source).read_bytes())[0]
+        return examine(source if isinstance(source, bytes) else Path(source).read_bytes())[0]
     except (DataError, OSError) as error:
+        if isinstance(source, bytes):
+            raise
         raise DataError(f"{source}: {error}; take the file from its publisher again") from error
 
 
 def examine(content: bytes, channels: int = 1, look_for_colour: bool = False) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Decode the bytes of an image, and say what is remarkable about them.
+    """Decode the bytes of an image to uint8 H×W, or H×W×C where `channels` are more, and say what is remarkable of it.
 
-    Args:
-        channels: 1 for a grey image; more for the channels as they are, each a sequence of its own.
-        look_for_colour: whether to say that a grey image was made of colours, which takes a JPEG twice the time.
-
-    Returns the image, uint8 H×W or H×W×C, and remarks (`COLOUR`, `NO_END`).  Raises `DataError` as `decode`, and where
-    the number of channels is another.
+    `look_for_colour`: whether to remark that a grey image was made of colours, which takes a JPEG twice the time.
+    Raises `DataError` as `decode`, and where the number of channels is another.
     """
     try:
         return _decoded(content, channels, look_for_colour)
@@ -124,19 +113,16 @@ def _with_end_marker(content: bytes) -> bytes | None:
     What is missing is filled with two bit patterns: where both give the same pixels, none of them was read.  Of a
     progressive JPEG whole passes may be missing, which nothing tells.
     """
-    start = content.rstrip(b"\xff")  # half of the marker
-    if not content.startswith(b"\xff\xd8") or start.endswith(b"\xff\xd9"):
+    start, end = content.rstrip(b"\xff"), b"\xff\xd9"  # without the first half of the marker
+    if not content.startswith(b"\xff\xd8") or start.endswith(end):
         return None
-    seen = []
-    for filling in (b"", b"\xaa" * 256, b"\x55" * 256):
-        try:
-            with Image.open(io.BytesIO(start + filling + b"\xff\xd9")) as image:
-                if image.info.get("progressive"):
-                    return None
-                seen.append(np.asarray(image))
-        except Exception:
-            return None
-    return start + b"\xff\xd9" if all(np.array_equal(seen[0], other) for other in seen[1:]) else None
+    try:
+        images = [Image.open(io.BytesIO(start + filling + end)) for filling in (b"", b"\xaa" * 256, b"\x55" * 256)]
+        pixels = [np.asarray(image) for image in images]
+    except Exception:
+        return None
+    same = all(np.array_equal(pixels[0], other) for other in pixels) and not images[0].info.get("progressive")
+    return start + end if same else None
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -155,12 +141,10 @@ def margin_box(image: np.ndarray, share: float = CROPS["margin"]) -> Box:
     """Find the head in a grey uint8 image; return `(top, bottom, left, right)`, ends exclusive.
 
     S2's steps: Gaussian 3×3, threshold 45, erode twice, dilate twice, outer contours, extremes.  S2 kept the
-    largest contour alone (`share=1`).  In a dim slice the head falls apart at that threshold and the largest
-    piece is a scrap of it: on Cheng's 3,064 slices S2's box cuts into the tumour in 58, misses it wholly in
-    14.  Here every contour of at least `share` of the largest one's area counts: 1 and 0, while the box stays
-    nearly as tight (median 64 % of the image against 61 %) and still leaves out the letters on some scans.
-    Also, S2 sliced with the last row and column as ends and so lost them, and stopped with an error where it
-    found no contour; here that, as in a black slice, gives the whole image.
+    largest contour alone (`share=1`), a scrap of the head in a dim slice: on Cheng's 3,064 slices its box cuts into
+    the tumour in 58, misses it wholly in 14.  Here every contour of at least `share` of the largest one's area counts:
+    1 and 0, while the box stays nearly as tight (median 64 % of the image against 61 %) and leaves out letters.
+    S2 lost the last row and column, and stopped with an error without a contour; here that gives the whole image.
     """
     height, width = image.shape
     bright = cv2.threshold(cv2.GaussianBlur(image, (3, 3), 0), 45, 255, cv2.THRESH_BINARY)[1]
@@ -183,8 +167,7 @@ def crop_box(image: np.ndarray, crop: str) -> Box:
 def crop_and_resize(image: np.ndarray, box: Box | None, size: int, nearest: bool = False) -> np.ndarray:
     """Cut `box` (None: all) out of an H×W or H×W×C array and resize it to `size`×`size`; `nearest` for masks.
 
-    As in S2 both sides are stretched to `size`, so the aspect ratio is not kept.  Shrinking averages over
-    areas, since bilinear interpolation would skip pixels.
+    As in S2 the aspect ratio is not kept.  Shrinking averages over areas: bilinear interpolation would skip pixels.
     """
     if box:
         image = image[box[0] : box[1], box[2] : box[3]]
@@ -208,8 +191,7 @@ def looks_inverted(grey: np.ndarray) -> bool:
 def prepare(raw: RawImage, size: int, crop: str = "margin") -> RawImage:
     """Crop by a rule of `CROPS` and resize, an image and its mask alike; facts are passed on, remarks are added.
 
-    A mask is never cut: where the rule would cut it, the box is widened to hold it.  A new image, whose tumour nobody
-    has outlined, cannot be cropped so; `WIDENED` says in how many images it mattered.
+    A mask is never cut: where the rule would cut it, the box is widened to hold it, and `WIDENED` says so.
     """
     grey = raw.image if raw.image.ndim == 2 else raw.image.max(axis=2)
     box = by_rule = crop_box(raw.image, crop)
@@ -236,10 +218,7 @@ def prepare(raw: RawImage, size: int, crop: str = "margin") -> RawImage:
 
 
 def _resize_mask(mask: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, bool]:
-    """Cut `box` out of a mask H×W×M of 0 and 1 and resize it; a channel that would vanish keeps one pixel.
-
-    Returns the mask, size×size×M, and whether a channel would have vanished.
-    """
+    """Cut `box` out of a mask H×W×M and resize it; a channel that would vanish keeps one pixel, and whether one did."""
     small = crop_and_resize(mask, box, size, nearest=True)
     lost = np.flatnonzero(mask.any(axis=(0, 1)) & ~small.any(axis=(0, 1)))
     for channel in lost:
@@ -271,8 +250,7 @@ class Preparation:
 
     Attributes:
         channels: sequences, in order; one channel is a grey image.
-        crop, stored_size: arguments of `prepare`.
-        view, size: arguments of `as_input`.
+        crop, stored_size: arguments of `prepare`; view, size: of `as_input`.
         interpolation, scaling: `INTERPOLATION` and a key of `SCALINGS`; there are no others.
 
     Raises:
@@ -296,8 +274,8 @@ class Preparation:
     @classmethod
     def of_card(cls, entries: Mapping[str, Any]) -> "Preparation":
         """The `input` of a card; raises `DataError` where an entry is missing or unknown."""
-        names = [field.name for field in fields(cls)]
-        if set(entries) != set(names):
+        names = cls.__dataclass_fields__.keys()
+        if set(entries) != names:
             raise DataError(f"the card's input has {sorted(entries)}; this version reads {sorted(names)}")
         return cls(**{**entries, "channels": tuple(entries["channels"])})
 
@@ -308,8 +286,7 @@ class Preparation:
     def __call__(self, raw: RawImage) -> np.ndarray:
         """An image H×W, or H×W×C with the channels of this preparation → C×size×size, as in training.
 
-        Nobody has outlined a tumour in a new image, so its crop is never widened to hold one; nor is it known to be
-        turned.
+        Nobody has outlined its tumour, so that its crop is never widened, nor said how it is turned.
         """
         packed = prepare(raw, self.stored_size, self.crop).image
         return as_input(packed if packed.ndim == 3 else packed[..., None], self.size, self.view)
