@@ -89,9 +89,10 @@ def alike_pairs(images: Thumbnails, alike: tuple[str, float] = ALIKE) -> pd.Data
     They need not be copies: neighbouring slices of one person agree so well. Where nobody names the patients, that is
     all there is to keep such slices together.
     """
-    of, correlation = alike
-    found = pairs_alike(images.of(of), None, correlation)[["i", "j"]]
-    return found.drop_duplicates().sort_values(["i", "j"], ignore_index=True)
+    if alike not in images.alike:
+        found = pairs_alike(images.of(alike[0]), None, alike[1])[["i", "j"]]
+        images.alike[alike] = found.drop_duplicates().sort_values(["i", "j"], ignore_index=True)
+    return images.alike[alike]
 
 
 def identical_pairs(keys: Sequence[str]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ nearest neighbour on it: the most similar training image; nothing is learned.
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
 
@@ -43,12 +43,14 @@ class Thumbnails:
         hashes: uint64 N×8, the 64-bit pHash under each of `TRANSFORMS`.
         packed: float32 N×48×48, like `thumbnails`, of the packed images: cropped to the head, so that two slices of one
             person agree although one was framed wider.
+        alike: pairs that `duplicates.alike_pairs` found before, by rule.
     """
 
     table: pd.DataFrame
     thumbnails: np.ndarray
     hashes: np.ndarray
     packed: np.ndarray
+    alike: dict = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -65,7 +67,7 @@ class Thumbnails:
     def undone(self, transforms: Sequence[str]) -> "Thumbnails":
         """The same with thumbnails turned back, each after its own of `TRANSFORMS` (hashes stay as they are)."""
         back = [undo(t[..., None], name)[..., 0] for t, name in zip(self.thumbnails, transforms, strict=True)]
-        return replace(self, thumbnails=np.stack(back))
+        return replace(self, thumbnails=np.stack(back), alike={})
 
 
 def thumbnail(grey: np.ndarray, side: int) -> np.ndarray:
