@@ -36,9 +36,7 @@ def made(tmp_path_factory):
 def start_elsewhere(folder, hash_seed, processes, **arguments):
     """Another Python that makes the phantom in `folder`, drawn by so many processes."""
     code = (
-        f"from pathlib import Path; from datasets.curation.duplicates import near_pairs
-from datasets.curation.thumbnails import collect, traits
-from datasets.generator import phantom; phantom.MOST_WORKERS = {processes}; "
+        f"from pathlib import Path; from datasets.generator import phantom; phantom.MOST_WORKERS = {processes}; "
         f"phantom.SMALL = 0; phantom.generate(Path('.'), **{arguments})"
     )
     folder.mkdir()
