@@ -5,52 +5,24 @@ The heads come from `anatomy.py`; `scanner.py` draws the tumours into their slic
 
 import numpy as np
 
-from datasets.generator.anatomy import (
-    HEAD_LOW,
-    NOISE_SIZE,
-    ORIGIN,
-    Head,
-    brain_distance,
-    column,
-    eased,
-    from_template,
-    head_maps,
-    plane,
-    scanner_axes,
-    step,
-    template,
-    to_template,
-    wander,
-)
+from datasets.generator import anatomy
+from datasets.generator.anatomy import NOISE_SIZE, Head, brain_distance, column, eased, from_template, step
 
 RING = 2.0  # mm of living tumour around every core, at least
 UNUSUAL = 0.15  # share of the tumours that are small, and of those that hardly take up contrast
-# What each kind varies in: (low, high), and for what not all have (share that has it, low, high).
+# Of each kind, as (low, high): size in mm, with the smallest of the few that are easily missed; radii in sizes; lobes;
+# core and oedema, with the share of tumours that have it before them; push.
 KINDS = {
-    "glioma": {
-        "size": (18, 31, 9),  # mm: low, high, and the smallest of the few that are easily missed
-        "radii": (0.8, 1.25),  # of the size, along each axis
-        "lobes": (0.16, 0.32),
-        "core": (1, 0.6, 0.85),
-        "oedema": (1, 6, 18),
-        "push": (0.1, 0.35),
-    },
-    "meningioma": {
-        "size": (15, 26, 9),
-        "radii": (0.9, 1.12),
-        "lobes": (0.02, 0.09),
-        "core": (0.12, 0.2, 0.35),
-        "oedema": (0.35, 2, 6),
-        "push": (0.3, 0.5),
-    },
-    "pituitary": {
-        "size": (10, 17, 7),
-        "radii": ((0.85, 0.75, 1.0), (1.1, 1.0, 1.35)),
-        "lobes": (0.03, 0.12),
-        "core": (0.2, 0.25, 0.45),
-        "oedema": (0, 0, 0),
-        "push": (0.3, 0.5),
-    },
+    "glioma": ((18, 31, 9), (0.8, 1.25), (0.16, 0.32), (1, 0.6, 0.85), (1, 6, 18), (0.1, 0.35)),
+    "meningioma": ((15, 26, 9), (0.9, 1.12), (0.02, 0.09), (0.12, 0.2, 0.35), (0.35, 2, 6), (0.3, 0.5)),
+    "pituitary": (
+        (10, 17, 7),
+        ((0.85, 0.75, 1.0), (1.1, 1.0, 1.35)),
+        (0.03, 0.12),
+        (0.2, 0.25, 0.45),
+        (0, 0, 0),
+        (0.3, 0.5),
+    ),
 }
 
 
@@ -58,16 +30,15 @@ class Tumour:
     """A mass in a head, drawn at random; lengths in mm. `kind`: a label other than notumor."""
 
     def __init__(self, kind: str, head: Head, rng: np.random.Generator):
-        self.kind, ranges = kind, KINDS[kind]
-        low, high, smallest = ranges["size"]
-        size = _usually(rng, (low, high), (smallest, low))
+        (low, high, smallest), radii, lobes, core, oedema, push = KINDS[kind]
+        self.kind, size = kind, _usually(rng, (low, high), (smallest, low))
         self.centre = from_template(head, _place(kind, size, rng))  # (3,) in the head
-        self.radii = size * rng.uniform(*ranges["radii"], 3)
-        self.lobes = rng.uniform(*ranges["lobes"])  # how far the outline wanders, as a share of the radius
-        self.core = _sometimes(rng, *ranges["core"])  # radius of necrosis (glioma) or cyst as a share of the whole
-        self.oedema = _sometimes(rng, *ranges["oedema"])  # width
+        self.radii = size * rng.uniform(*radii, 3)
+        self.lobes = rng.uniform(*lobes)  # how far the outline wanders, as a share of the radius
+        self.core = _sometimes(rng, *core)  # radius of necrosis (glioma) or cyst as a share of the whole
+        self.oedema = _sometimes(rng, *oedema)  # width
         self.enhancement = _usually(rng, (0.8, 1.2), (0.3, 0.7))  # 0 no uptake of contrast, 1 that of the signal table
-        self.push = rng.uniform(*ranges["push"])  # displacement of the brain as a share of the distance to the centre
+        self.push = rng.uniform(*push)  # displacement of the brain as a share of the distance to the centre
         self.phase = rng.uniform(0, NOISE_SIZE, 3)  # offset into the random field
 
 
@@ -95,7 +66,7 @@ def _place(kind: str, size: float, rng: np.random.Generator) -> np.ndarray:
     while True:
         if kind == "glioma":
             target = rng.uniform((-55, -80, -25), (55, 52, 55))
-            white = template()[1][tuple(np.rint(target + ORIGIN).astype(int))] > 150
+            white = anatomy.template()[1][tuple(np.rint(target + anatomy.ORIGIN).astype(int))] > 150
             if white and _depth(target) > 8 and abs(target[0]) > 9:
                 return target
         else:
@@ -109,18 +80,18 @@ def _place(kind: str, size: float, rng: np.random.Generator) -> np.ndarray:
 
 def _depth(target: np.ndarray) -> float:
     """Depth in mm of a template point below the brain's surface, to the nearest voxel of the map."""
-    return -float(head_maps()[0][tuple(np.rint((target - HEAD_LOW) / 2).astype(int))])
+    return -float(anatomy.head_maps()[0][tuple(np.rint((target - anatomy.HEAD_LOW) / 2).astype(int))])
 
 
 def height(head: Head, tumour: Tumour) -> float:
     """Height in mm along the scanner's axis of the slice through the tumour's centre."""
-    return float((scanner_axes(head)[:, 2] * tumour.centre).sum())
+    return float((anatomy.scanner_axes(head)[:, 2] * tumour.centre).sum())
 
 
 def area(head: Head, tumour: Tumour, height: float) -> float:
     """Area in mm² of necrosis and enhancing tumour in the slice at `height`."""
-    points = plane(head, height, 32, np.zeros(3))
-    to_brain = brain_distance(to_template(head, points))
+    points = anatomy.plane(head, height, 32, np.zeros(3))
+    to_brain = brain_distance(anatomy.to_template(head, points))
     solid = parts(tumour, points, to_brain, np.zeros_like(to_brain))[[0, 2]]
     return float(solid.sum()) * (head.field_of_view / 32) ** 2
 
@@ -144,7 +115,7 @@ def parts(tumour: Tumour, points: np.ndarray, to_brain: np.ndarray, white: np.nd
     """
     smallest = float(tumour.radii.min())
     # Lobes about as wide as the tumour: wider ones would only shift it.
-    lobes = tumour.lobes * eased(lambda p: wander(p, max(12.0, 1.1 * smallest), tumour.phase), points)
+    lobes = tumour.lobes * eased(lambda p: anatomy.wander(p, max(12.0, 1.1 * smallest), tumour.phase), points)
     distance = radius(tumour, points)
     rim = (1 + lobes - distance) * smallest  # mm inside the outline
     if tumour.kind == "glioma":
@@ -156,6 +127,6 @@ def parts(tumour: Tumour, points: np.ndarray, to_brain: np.ndarray, white: np.nd
     necrosis = mass * step(core) if tumour.core else 0 * mass
     oedema = 0 * mass
     if tumour.oedema:
-        patchy = eased(lambda p: wander(p, 22.0, tumour.phase + 3), points)
+        patchy = eased(lambda p: anatomy.wander(p, 22.0, tumour.phase + 3), points)
         oedema = step(rim + tumour.oedema * (0.35 + 0.65 * white + 0.35 * patchy), 1.5) * step(-to_brain)
     return np.stack([necrosis, oedema * (1 - mass), mass - necrosis])

@@ -24,42 +24,37 @@ class Problem(str):
 def check(name: str, archive: Path | None = None) -> tuple[list[str], list[str]]:
     """Verify data set `name` as it lies on disk; changes nothing.
 
-    Args:
-        archive: also compare this file with the archive that `raw/` came from.
-
+    `archive`: also compare this file with the archive that `raw/` came from.
     Returns (what is in order or worth knowing, what is wrong), in words.  Raises `DataError` where the set is
     not there at all.
     """
     dataset, home = catalog.get(name), catalog.dataset_dir(name)
     if not (home / "manifest.csv").is_file():
         raise DataError(f"{home}: '{name}' is not here yet. Run: python datasets/download.py {name}")
-    rows = manifest.read_rows(home / "manifest.csv")
-    found = [f"{home}: {len(rows)} rows in manifest.csv", *_log(home), *_images(home, rows)]
-    found += check_carried(home, len(rows), (manifest.read_log(home) or {}).get("images_sha256", ""))
+    rows, log = manifest.read_rows(home / "manifest.csv"), manifest.read_log(home) or {}
+    found = [f"{home}: {len(rows)} rows in manifest.csv", *_log(home, log), *_images(home, rows)]
+    found += check_carried(home, len(rows), log.get("images_sha256", ""))
     if dataset.layout != "generated":
         found += map(Problem, manifest.count_differences(dataset, manifest.count(rows)))
         found += [*_raw(home / "raw", rows), *_publisher(dataset, rows)]
     if archive:
         note = home / "raw.json"
         source = read_json(note, needs=["archive"])["archive"] if note.is_file() else {}
-        if unpacking.source_of(dataset, archive)["sha256"] == source.get("sha256"):
-            found.append(f"{archive}: the very archive that raw/ came from")
-        else:
-            kept = source.get("name", "unknown")
-            found.append(Problem(f"{archive}: not the archive that raw/ came from ({kept})"))
+        same = unpacking.source_of(dataset, archive)["sha256"] == source.get("sha256")
+        other = Problem(f"{archive}: not the archive that raw/ came from ({source.get('name', 'unknown')})")
+        found.append(f"{archive}: the very archive that raw/ came from" if same else other)
     return [f for f in found if not isinstance(f, Problem)], [f for f in found if isinstance(f, Problem)]
 
 
-def _log(home: Path) -> Iterator[str]:
-    log = manifest.read_log(home)
-    if log is None or not {"images_sha256", "broken"} <= log.keys():
+def _log(home: Path, log: dict) -> Iterator[str]:
+    if not {"images_sha256", "broken"} <= log.keys():
         yield Problem("log.json does not vouch for manifest.csv and images.h5; run without --check to mend it")
         return
-    for file, digest in (("images.h5", log["images_sha256"]), (GROUPS, log.get("groups_sha256"))):
-        if digest and digest != manifest.sha256(home / file):
-            yield Problem(f"{file} has other bytes than were written; {MEND}")
-            return
-    yield "manifest.csv and images.h5 have the bytes that were written"
+    written = {"images.h5": log["images_sha256"], GROUPS: log.get("groups_sha256")}
+    changed = [file for file, digest in written.items() if digest and digest != manifest.sha256(home / file)]
+    yield from (Problem(f"{file} has other bytes than were written; {MEND}") for file in changed)
+    if not changed:
+        yield "manifest.csv and images.h5 have the bytes that were written"
     if "holds" in log:
         yield f"it holds {manifest.sentence(log['holds'])}"
     if log["broken"]:
@@ -75,9 +70,9 @@ def _images(home: Path, rows: list[dict[str, str]]) -> Iterator[str]:
                 yield f"images.h5: {name} {stored.shape}"
                 if stored.shape[:3] != (len(rows), size, size):
                     yield Problem(f"images.h5: {name} should hold {len(rows)} of {size}×{size}")
-                elif changed := [row for row in range(len(rows)) if not hdf5.readable(stored, row)]:
-                    first = f"that of {rows[changed[0]]['path']} first; {MEND}"
-                    yield Problem(f"{len(changed)} {name}s of images.h5 changed on disk, {first}")
+                elif changed := [row["path"] for i, row in enumerate(rows) if not hdf5.readable(stored, i)]:
+                    number, first = f"{len(changed)} {name}s of images.h5", f"that of {changed[0]} first"
+                    yield Problem(f"{number} changed on disk, {first}; {MEND}")
                 else:
                     yield f"images.h5: every {name} has the checksum that it was written with"
     except DataError as error:
@@ -87,10 +82,9 @@ def _images(home: Path, rows: list[dict[str, str]]) -> Iterator[str]:
 def check_carried(home: Path, images: int, images_sha256: str) -> list[str]:
     """What is in order and what is wrong with the masks in `home` that were carried over; nothing of none.
 
-    Args:
-        images, images_sha256: how many images lie beside them, and the digest of their file, "" where unknown.
+    `images`, `images_sha256`: how many images lie beside them, and the digest of their file, "" where unknown.
     """
-    path, source, problems = home / CARRIED, "cheng", []
+    path, source, wrong = home / CARRIED, "cheng", ""
     links = path.with_suffix(".csv")
     if not path.is_file():
         return [Problem(f"{links.name} is here without {CARRIED}; delete it")] if links.is_file() else []
@@ -99,18 +93,18 @@ def check_carried(home: Path, images: int, images_sha256: str) -> list[str]:
             source = str(store.attrs["source"])
             masks, linked = hdf5.array(store, "mask", most=None), hdf5.read(store, "linked")
             if images_sha256 and store.attrs["images_sha256"] != images_sha256:
-                problems.append(f"{CARRIED}: {OTHER_IMAGES}")
+                wrong = f"{CARRIED}: {OTHER_IMAGES}"
             elif not len(masks) == len(linked) == images:
-                problems.append(f"{CARRIED}: holds {len(masks)} masks of {images} images")
+                wrong = f"{CARRIED}: holds {len(masks)} masks of {images} images"
             elif changed := sum(not hdf5.readable(masks, row) for row in range(images)):
-                problems.append(f"{changed} masks of {CARRIED} changed on disk")
-        if not links.is_file() or len(read_table(links, needs=["path", "slice"])) != images:
-            problems.append(f"{links.name}: not a row an image of {CARRIED}")
+                wrong = f"{changed} masks of {CARRIED} changed on disk"
+            elif not links.is_file() or len(read_table(links, needs=["path", "slice"])) != images:
+                wrong = f"{links.name}: not a row an image of {CARRIED}"
     except DataError as error:
-        problems.append(str(error))
-    again = f"run: python datasets/download.py {home.name} --masks-from {source}"
-    holds = [f"{CARRIED}: {int(linked.sum())} of {images} images have a mask of {source}"] if not problems else []
-    return [Problem(f"{problem}; {again}") for problem in problems] or holds
+        wrong = str(error)
+    if wrong:
+        return [Problem(f"{wrong}; run: python datasets/download.py {home.name} --masks-from {source}")]
+    return [f"{CARRIED}: {int(linked.sum())} of {images} images have a mask of {source}"]
 
 
 def _raw(raw: Path, rows: list[dict[str, str]]) -> Iterator[str]:
@@ -131,11 +125,8 @@ def _raw(raw: Path, rows: list[dict[str, str]]) -> Iterator[str]:
 
 
 def _publisher(dataset: Dataset, rows: list[dict[str, str]]) -> Iterator[str]:
-    known = manifest.originals(dataset.name)
-    if not known:
-        if dataset.layout != "own":
-            yield "the publisher's own sha256 are not known here"
-        return
-    own = sum(known.get(row["path"], {}).get("sha256") == row["file_sha256"] for row in rows)
-    mirror = "" if own == len(rows) else "; a mirror may have recompressed the others"
-    yield f"{own} of {len(rows)} files have the publisher's own bytes{mirror}"
+    if known := manifest.originals(dataset.name):
+        own = sum(known.get(row["path"], {}).get("sha256") == row["file_sha256"] for row in rows)
+        yield f"{own} of {len(rows)} files have the publisher's own bytes; a mirror may have recompressed others"
+    elif dataset.layout != "own":
+        yield "the publisher's own sha256 are not known here"
