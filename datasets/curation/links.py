@@ -1,25 +1,15 @@
 """Links sets: finds the slice of Cheng's that an image shows, the images that two sets share, and wrong labels.
 
-Also lists the copies that the committed folds and overlaps miss, found by the looser `COPY_CORRELATION`; no fold
-changes. Sharpened or brightened copies of a slice correlate by less than `GROUPED_CORRELATION` as published, and mostly
-by far less as packed images, since each was cropped differently. Copies whose pHashes differ in more than `NEAR_BITS`
-are not found: the lists are a lower bound.
+Also lists the copies that the committed folds and overlaps miss, found by the looser `COPY_CORRELATION`: sharpened or
+brightened ones, which differ more as packed images, since each was cropped differently. No fold changes. Copies whose
+pHashes differ in more than `NEAR_BITS` are not found: the lists are a lower bound.
 """
 
 import numpy as np
 import pandas as pd
 
 from datasets.curation import duplicates
-from datasets.curation.duplicates import (
-    ALIKE,
-    COPY_CORRELATION,
-    NEAR_CORRELATION,
-    alike_pairs,
-    components,
-    duplicate_pairs,
-    identical_pairs,
-    pairs_alike,
-)
+from datasets.curation.duplicates import ALIKE, COPY_CORRELATION, NEAR_CORRELATION, alike_pairs, pairs_alike
 from datasets.curation.thumbnails import Thumbnails, join
 from datasets.store import index
 
@@ -62,7 +52,7 @@ def overlap(
     between = [pairs_alike(a.of(of), b.of(of), correlation) for of, correlation in {alike_a, alike_b}]
     similar = [alike_pairs(a, alike_a), alike_pairs(b, alike_b) + len(a)]
     similar += [pairs[["i", "j"]] + [0, len(a)] for pairs in between]
-    similar, copies = pd.concat(similar), duplicate_pairs(both)
+    similar, copies = pd.concat(similar), duplicates.duplicate_pairs(both)
 
     def in_both(keys: pd.Series) -> pd.Series:
         # identical_pairs names only the first of its kind, which may lie in the same set
@@ -72,7 +62,7 @@ def overlap(
         ends = pairs[of_b[pairs.i].to_numpy() != of_b[pairs.j].to_numpy()]
         return pd.Series(range(len(both))).isin([*ends.i, *ends.j])
 
-    groups = components(len(both), copies, identical_pairs(patient), similar)
+    groups = duplicates.components(len(both), copies, duplicates.identical_pairs(patient), similar)
     held = {
         "bytes": in_both(both.table.sha256),
         "pixels": in_both(both.table.pixels),
@@ -86,11 +76,7 @@ def overlap(
 
 
 def copy_pairs(images: Thumbnails, table: pd.DataFrame) -> pd.DataFrame:
-    """Copies that lie in two folds, a row a pair with the columns `COPIES`, in manifest order.
-
-    Args:
-        table: of `split_table.curate`, in the order of `images`.
-    """
+    """Copies that lie in two folds of a `table` of `curate`, a row a pair with the columns `COPIES`, in its order."""
     pairs = duplicates.near_pairs(images, COPY_CORRELATION)
     first, second = (table[["path", "fold"]].iloc[pairs[end]].reset_index(drop=True) for end in "ij")
     found = pd.concat([first, second.add_prefix("copy_")], axis=1)
@@ -118,9 +104,7 @@ def copies_left(a: Thumbnails, b: Thumbnails, shared: pd.DataFrame) -> dict[str,
 def wrong_labels(table: pd.DataFrame) -> np.ndarray:
     """Rows whose label is not the commonest among their patient's images: nobody has two kinds of tumour here.
 
-    Args:
-        table: `label` and `patient` of each image; an image without patient is never suspected, and where two
-            labels are equally common in a patient, all of his images are.
+    An image without patient is never suspected, and where two labels are equally common, all of a patient's images are.
     """
     known = table[table.patient.ne("")]
     counts = known.groupby(["patient", "label"]).size().rename("n").reset_index()

@@ -49,8 +49,7 @@ class Carried(NamedTuple):
 def carry(name: str, source: str) -> Path:
     """Carry the masks of `source` over to the images of data set `name`; returns the file. Run again, it does nothing.
 
-    Raises:
-        DataError: one of the sets is not here or without its publisher's files, has no masks, or is not linked.
+    Raises `DataError` where a set is not here or without its publisher's files, has no masks, or is not linked.
     """
     catalog.require_masks(source)
     home, slices_home = index.require(name), index.require(source)
@@ -66,19 +65,13 @@ def carry(name: str, source: str) -> Path:
                 f"{raw}: the publisher's files are needed to carry masks over, and are not kept here. "
                 f"Run: python datasets/download.py {raw.parent.name} --archive FILE --replace"
             )
-    log, path = manifest.read_log(home), home / CARRIED
+    path, log = home / CARRIED, manifest.read_log(home)
     if log is None:
         raise DataError(f"{home}: log.json does not vouch for the images. Run: python datasets/download.py {name}")
     table = table[["path", "label", "patient", "transform"]]
-    facts = {
-        "name": name,
-        "source": source,
-        "channels": ",".join(catalog.get(source).mask_channels),
-        "images_sha256": log["images_sha256"],
-        "source_sha256": manifest.sha256(slices_home / "manifest.csv"),
-        "links_sha256": index.short_digest(table.to_csv(index=False).encode()),
-        "version": VERSION,
-    }
+    facts = {"name": name, "source": source, "channels": ",".join(catalog.get(source).mask_channels)}
+    facts |= {"images_sha256": log["images_sha256"], "source_sha256": manifest.sha256(slices_home / "manifest.csv")}
+    facts |= {"links_sha256": index.short_digest(table.to_csv(index=False).encode()), "version": VERSION}
     if _is_whole(path, facts, len(table)):
         print(f"{name}: the masks of {source} are in {path}; nothing to do")
         return path
@@ -100,12 +93,10 @@ def carry(name: str, source: str) -> Path:
 def carried(
     mask: np.ndarray, slice_image: np.ndarray, transform: str, image: np.ndarray, box: Box, size: int
 ) -> Carried:
-    """The mask of a slice on an image that shows this slice.
+    """The mask (uint8 0/1 h×w×M) of a slice (uint8 h×w) on an image that shows this slice.
 
-    Args:
-        mask: uint8 0/1 h×w×M of the slice, slice_image: uint8 h×w.
-        transform: what was done to the slice to give the image, a key of `TRANSFORMS`.
-        image: uint8 H×W of any size, as its publisher ships it; box: what is stored of it; size: S of the store.
+    `transform`: what was done to the slice to give the image, a key of `TRANSFORMS`; `image`: uint8 H×W of any size, as
+    its publisher ships it; `box`: what is stored of it; `size`: S of the store.
     """
     height, width = image.shape
     moved = turn(mask, transform)
@@ -124,11 +115,10 @@ def carried(
 
 
 def _places(ends: tuple[int, int], of: int, length: int, size: int) -> np.ndarray:
-    """Where the middle of each of `size` stored pixels lies along an axis of the slice.
+    """Where the middle of each of `size` stored pixels lies along an axis of the slice, which is `length` long.
 
-    Args:
-        ends: of the stored box, in pixels of an image of `of`; length: of the slice. Nearest neighbours once, since
-            resizing a mask twice would move its edge.
+    `ends`: of the stored box, in pixels of an image of `of`. Nearest neighbours once: resizing a mask twice would move
+    its edge.
     """
     middles = ends[0] + (np.arange(size) + 0.5) / size * (ends[1] - ends[0])
     return np.clip((middles / of * length).astype(int), 0, length - 1)

@@ -1,7 +1,6 @@
 """Makes the split table of a data set (patients, groups that must stay together, folds) and its summary in numbers.
 
-`curate` does so for the committed tables, of sets whose likeness was studied; `find_groups` for a reader's own set,
-whose limit of likeness is found anew.
+`curate` makes the committed tables; `find_groups` the groups of a reader's own set, whose limit of likeness is unknown.
 """
 
 import hashlib
@@ -36,11 +35,8 @@ def curate(
     whatever these share; it is named after the first path in it, so that a change elsewhere renames nothing.
     `transform` says how the publisher turned the reference slice. `label_conflict` is 1 where duplicates, or the image
     and its reference slice, carry different labels. A group that is in `before`, the table made last time, keeps its
-    fold: what is found later moves the rows of the groups that it changes and no other.
-
-    Args:
-        alike: which thumbnails, and from which correlation of them on two images stay together, `Dataset.alike`;
-            folds: how many, `Dataset.folds`.
+    fold: what is found later moves the rows of the groups that it changes and no other. `alike` and `folds`: of
+    `Dataset`.
     """
     copies = duplicate_pairs(images)
     out = images.table[["path", "label", "published_split", "patient"]].assign(transform="")

@@ -1,7 +1,7 @@
 """Reduces images to what comparing all with all needs: thumbnails and hashes under the 8 flips and rotations.
 
 `look` reads data sets on all cores; `duplicates.py` compares what it returns, and `nearest_labels` predicts by the
-nearest neighbour on it: the most similar training image; nothing is learned.
+most similar training image; nothing is learned.
 """
 
 import hashlib
@@ -79,10 +79,8 @@ def thumbnail(grey: np.ndarray, side: int) -> np.ndarray:
 
 
 def phashes(grey: np.ndarray) -> np.ndarray:
-    """64-bit pHash of a grey image under each of `TRANSFORMS`, uint64 8; bit for bit those of `imagehash.phash`.
-
-    One cosine transform for all eight: eight calls of the library took four fifths of the time of `look`.
-    """
+    """64-bit pHash of a grey image under each of `TRANSFORMS`, uint64 8; bit for bit those of `imagehash.phash`, whose
+    eight calls took four fifths of the time of `look`."""
     tiny = np.asarray(Image.fromarray(grey).resize((32, 32), Image.Resampling.LANCZOS), np.float64)
     turned = np.stack([turn(tiny) for turn in TRANSFORMS.values()])
     low = dctn(turned, axes=(1, 2))[:, :8, :8].reshape(8, 64)
@@ -101,8 +99,14 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None, progress: boo
     is_file = np.full(len(manifest), facts.layout != "generated" and facts.slices == 1)
     if "slice" in manifest:  # of a volume
         is_file &= manifest["slice"].eq("").to_numpy()
-    whole, packed = partial(_whole, facts, raw or home / "raw"), partial(thumbnail, side=PACKED_SIDE)
     paths, images, small = manifest.path.where(is_file, "").to_numpy(), [], []
+
+    def of_one(path: str, own: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+        if path:
+            (read,) = layouts.read(facts, raw or home / "raw", path)
+            own = read.image if read.image.ndim == 2 else read.image[..., facts.grey]
+        return traits(np.ascontiguousarray(own))
+
     with hdf5.opened(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
         stored = store["image"]
         shown = tqdm(total=len(paths), desc=f"looking at {facts.name}", disable=not progress)
@@ -110,17 +114,11 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None, progress: boo
             part = slice(start, start + BLOCK)
             grey = np.ascontiguousarray(stored[part] if stored.ndim == 3 else stored[part][..., facts.grey])
             # decoding and resizing leave the interpreter's lock
-            small += pool.map(packed, grey)
-            images += pool.map(lambda path, own: traits(whole(path) if path else own), paths[part], grey)
+            small += pool.map(partial(thumbnail, side=PACKED_SIDE), grey)
+            images += pool.map(of_one, paths[part], grey)
             shown.update(len(grey))
         shown.close()
     return collect(manifest, images, small)
-
-
-def _whole(facts: Dataset, raw: Path, path: str) -> np.ndarray:
-    """A publisher's file of one image, grey H×W."""
-    (read,) = layouts.read(facts, raw, path)
-    return read.image if read.image.ndim == 2 else np.ascontiguousarray(read.image[..., facts.grey])
 
 
 def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -149,12 +147,8 @@ def join(a: Thumbnails, b: Thumbnails) -> Thumbnails:
 def nearest_labels(images: Thumbnails, protocol: str) -> Iterator[tuple[Split, np.ndarray]]:
     """The label of the most correlated training image, for each test image of a protocol.
 
-    Args:
-        images: one whole data set, in manifest order, as the publisher framed them.
-        protocol: "published", "random", or "patient" for the folds one after the other.
-
-    Yields:
-        each split, and the labels in the order of its test rows.
+    `images`: one whole data set, in manifest order, as the publisher framed them; `protocol`: "published", "random", or
+    "patient" for the folds one after the other. Yields each split, and the labels in the order of its test rows.
     """
     name = images.table.dataset.iloc[0]
     for fold in range(catalog.get(name).folds) if protocol == "patient" else (0,):
@@ -165,8 +159,7 @@ def nearest_labels(images: Thumbnails, protocol: str) -> Iterator[tuple[Split, n
 def accuracy(images: Thumbnails, table: pd.DataFrame, protocol: str) -> float:
     """Share of the test images whose nearest training image has their label.
 
-    Args:
-        table: the split table of these images, which need not be committed yet; protocol: as in `nearest_labels`.
+    `table`: the split table of these images, which need not be committed yet; `protocol`: as in `nearest_labels`.
     """
     if protocol == "patient":
         tests = [table.fold.eq(fold).to_numpy() for fold in sorted(table.fold.unique())]
