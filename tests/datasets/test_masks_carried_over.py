@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from archives import bring, run, saved
 from PIL import Image
+from store_copies import spoil_chunk
 
 from datasets import catalog, download
 from datasets.catalog import DataError
@@ -76,8 +77,7 @@ def linked(request, roots, tmp_path, monkeypatch):
     tumour = slices.label.isin(KINDS)
     known = tumour & (slices.index % 9 != 8)
     slices["transform"] = np.where(known, [names[i % 8] for i in slices.index], "")
-    nth = slices.groupby("label").cumcount()
-    folder = np.where(nth % 2, "Training", "Testing")
+    folder = np.where(slices.groupby("label").cumcount() % 2, "Training", "Testing")
     slices["path"] = [f"{part}/{row.label}/{i}.jpg" for part, (i, row) in zip(folder, slices.iterrows(), strict=True)]
     files = {row.path: jpeg(row.grey, row["transform"] or "upright") for _, row in slices.iterrows()}
     counts = {"": slices.label.value_counts().to_dict()}
@@ -185,16 +185,8 @@ def test_a_crop_that_cuts_the_tumour_and_a_slice_that_is_apart_are_measured():
     assert whole.mask[10:20, 5:15].all() and whole.mask.sum() == 100
 
 
-def flip_a_byte_of_a_mask(path: Path, row: int) -> None:
-    with h5py.File(path) as store:
-        chunk = store["mask"].id.get_chunk_info_by_coord((row, 0, 0, 0))
-    content = bytearray(path.read_bytes())
-    content[chunk.byte_offset + chunk.size // 2] ^= 1
-    path.write_bytes(content)
-
-
 DAMAGE = {
-    "a mask": (lambda f: flip_a_byte_of_a_mask(f, 2), "1 masks of masks.h5 changed on disk"),
+    "a mask": (lambda f: spoil_chunk(f, "mask", 2), "1 masks of masks.h5 changed on disk"),
     "cut short": (lambda f: f.write_bytes(f.read_bytes()[:3000]), "masks.h5: cannot be read ("),
     "no HDF5": (lambda f: f.write_text("no"), "masks.h5: cannot be read ("),
     "no links": (lambda f: f.with_name("masks.csv").unlink(), "masks.csv: not a row an image of masks.h5"),
