@@ -20,7 +20,7 @@ from datasets import catalog
 from datasets.catalog import DataError
 from datasets.curation.duplicates import NEAR_BITS, NEAR_CORRELATION, close_hashes, components, duplicate_pairs
 from datasets.curation.thumbnails import Thumbnails, look
-from datasets.store.parallel import cores
+from datasets.store.packing import cores
 
 HASHES = 100_000
 
@@ -69,7 +69,7 @@ def with_imagededup(images: Thumbnails, together: np.ndarray) -> dict[str, float
         comparing, found = seconds(lambda: method.find_duplicates(**search))
     theirs = {tuple(sorted((int(Path(a).stem), int(Path(b).stem)))) for a, twins in found.items() for b in twins}
     i, j = np.array(sorted(theirs)).T
-    upright = images.turned("upright")
+    upright = images.thumbnails.reshape(len(images), -1)
     alike = np.einsum("nd,nd->n", upright[i], upright[j]) >= NEAR_CORRELATION
     return {
         "hashing s": hashing,
@@ -97,7 +97,7 @@ def main() -> int:
     out["ours"]["pairs"] = len(pairs)
     try:
         # Our table joins identical images to the first of their kind: what belongs together says the component.
-        together = components(len(images), pairs.i.to_numpy(int), pairs.j.to_numpy(int))
+        together = components(len(images), pairs)
         out["imagededup"] = with_imagededup(images, together)
     except ImportError:
         print("imagededup is not installed: pip install imagededup", file=sys.stderr)

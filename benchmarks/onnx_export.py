@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from datasets.store.inputs import MINMAX, UNIT, Preparation
+from datasets.store.preprocess import MINMAX, UNIT, Preparation
 from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.export import AGREES, Exported, differences, example_pixels, latency, write
 from utils.files import write_atomically

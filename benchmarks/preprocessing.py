@@ -20,7 +20,7 @@ from PIL import Image
 from datasets import catalog
 from datasets.catalog import DataError
 from datasets.sources import layouts
-from datasets.store import packing, parallel
+from datasets.store import packing
 
 SIZE = 256
 ALLOWED = 1.3
@@ -35,7 +35,7 @@ def plain(raw: Path, paths: Sequence[str]) -> int:
 
 def run_plain(raw: Path, paths: list[str], workers: int) -> None:
     batches = [paths[i : i + packing.BATCH] for i in range(0, len(paths), packing.BATCH)]
-    assert sum(parallel.in_order(partial(plain, raw), batches, workers)) == len(paths)
+    assert sum(packing.in_order(partial(plain, raw), batches, workers)) == len(paths)
 
 
 def run_ours(dataset: catalog.Dataset, raw: Path, paths: list[str], workers: int) -> None:
@@ -79,7 +79,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="?", default="brain-tumor-mri", help="a data set of image folders")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--workers", type=int, default=parallel.cores())
+    parser.add_argument("--workers", type=int, default=packing.cores())
     parser.add_argument("--json", metavar="FILE", help="also write the result here")
     args = parser.parse_args()
     try:

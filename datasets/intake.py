@@ -18,7 +18,7 @@ from datasets import catalog, data_folder
 from datasets.catalog import BrokenArchive, DataError, Dataset
 from datasets.reading import one_line, read_json
 from datasets.sources import folders, layouts, nih, own, require_utf8, unpacking
-from datasets.store import index, manifest, packing, preprocess, spelling, summary
+from datasets.store import index, manifest, packing, preprocess
 
 MAX_BROKEN = 0.01  # share of broken images above which the archive, not the image, is at fault
 
@@ -68,7 +68,7 @@ def prepare(
         print(f"note: {name} is a part of it, {log['partial']} images: the committed splits refuse it", file=sys.stderr)
     print(f"{name}: {log['images']} images of {log['size']}×{log['size']} written to {home}")
     if "holds" in log:
-        print(f"{name} holds {summary.sentence(log['holds'])}\n{log['relatives']}")
+        print(f"{name} holds {manifest.sentence(log['holds'])}\n{log['relatives']}")
 
 
 def at_hand(given: str | Path) -> Path:
@@ -207,7 +207,7 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], whole: 
         sample = samples[facts["path"].rpartition("/")[0] if "slice" in facts else facts["path"]]  # of the volume
         rows.append(manifest.row(sample.label, sample.split, {**sample.facts, **facts}, known) | mark)
     notes = source.pop("notes", [])
-    names, several = spelling.one_spelling([row["patient"] for row in rows])
+    names, several = manifest.one_spelling([row["patient"] for row in rows])
     rows = [row | {"patient": name} for row, name in zip(rows, names, strict=True)]
     if several:
         first = ", ".join(several[:5])
@@ -233,16 +233,16 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], whole: 
 
 def _of_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, raw: Path) -> dict[str, Any]:
     """Find the groups of `own`, write them to `work`, and return what its log says more than that of other sets."""
-    from datasets.curation import relatives, thumbnails  # brings torch, which no other set needs here
+    from datasets.curation import split_table, thumbnails  # brings torch, which no other set needs here
 
-    table, how = relatives.find_groups(thumbnails.look_into(dataset, work, raw, progress=not quiet()))
+    table, how = split_table.find_groups(thumbnails.look_into(dataset, work, raw, progress=not quiet()))
     table.to_csv(work / index.GROUPS, index=False)
     said = f"Groups stay on one side of a split: {how}."
     if (table.patient != "").any():
         several = table[table.patient != ""].groupby("group").patient.nunique().gt(1).sum()
         said += f" Groups that join images of several patients: {several}."
     facts = {name: list(getattr(dataset, name)) for name in ("classes", "channels", "mask_channels")}
-    holds = summary.summary(rows, remarks, table, bool(dataset.mask_channels))
+    holds = manifest.summary(rows, remarks, table, bool(dataset.mask_channels))
     return facts | {"holds": holds, "relatives": said, "groups_sha256": manifest.sha256(work / index.GROUPS)}
 
 

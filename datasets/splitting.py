@@ -5,7 +5,7 @@ Their tables are committed under `splits/` and made by `python -m datasets.curat
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,8 +15,7 @@ from datasets.catalog import DataError, lookup
 from datasets.labels import classes_of, external_target, viewed
 from datasets.reading import read_table
 from datasets.store import index
-from datasets.store.findings import strata
-from datasets.store.index import read_manifest, read_splits
+from datasets.store.index import read_manifest, read_splits, strata
 
 FOLDS = 5  # of the committed tables; `Dataset.folds` differs where patients are few
 DRAWN = {"slices": 0.1, "random": 0.2}  # share of the images that these protocols draw as the test set
@@ -41,7 +40,7 @@ class Split:
 
     Attributes:
         train, val: rows of the manifest; groups: the group of every row of it.
-        test: rows of the manifest of `test_set`, the same set except under `external`; test_groups: their groups.
+        test: rows of the manifest of `test_set`, another set only under `external`; test_groups: their groups.
     """
 
     train: np.ndarray
@@ -124,8 +123,7 @@ def make_split(
     """Rows of data set `name` under a protocol.
 
     Args:
-        name: data set, see `catalog.CATALOG`.
-        protocol: key of `PROTOCOLS`.
+        name: data set, see `catalog.CATALOG`; protocol: key of `PROTOCOLS`.
         fold: which of the patient folds (`Dataset.folds`, mostly 5) is the test set; ignored by the other protocols.
         test_on: the data set that `external` tests on. Its images whose group is also in `name`, and those of a class
             that `name` does not have, are left out.
@@ -140,47 +138,50 @@ def make_split(
     """
     lookup(PROTOCOLS, protocol, "split")
     lookup(dict.fromkeys(SELECTIONS), selection, "selection")
-    if catalog.get(name).test_only:
+    facts = catalog.get(name)
+    if facts.test_only:
         raise DataError(f"'{name}' is for testing only: train on another set, with split='external', test_on='{name}'")
-    if not 0 <= fold < catalog.get(name).folds:
-        raise DataError(f"fold={fold}: the folds are 0 to {catalog.get(name).folds - 1}")
+    if not 0 <= fold < facts.folds:
+        raise DataError(f"fold={fold}: the folds are 0 to {facts.folds - 1}")
     if (protocol == "external") != bool(test_on):
         raise DataError(f"split='{protocol}', test_on='{test_on}': 'external', and no other, names a set to test on")
+    if selection == "middle" and (facts.slices == 1 or test_on):
+        raise DataError(f"selection='middle': '{name}' holds no volumes, take selection='all'")
     if test_on:
         catalog.get(test_on)
     manifest = read_manifest(name)
     labels, groups = strata(name, manifest), groups_of(name, manifest)
-    if protocol == "external":
-        rest, test, test_groups = np.arange(len(manifest)), *_external_test(name, test_on, target)
-    else:
-        if protocol == "patient":
-            is_test = _patient_folds(name, manifest, groups) == fold
-        elif protocol in DRAWN:
-            is_test = np.random.default_rng(0).permutation(len(manifest)) < len(manifest) * DRAWN[protocol]
-        else:
-            is_test = _published_test(name, manifest)
-        kept = ~_removed_by_s0(name, manifest) if protocol == "cleaned" else np.ones(len(manifest), bool)
-        rest, test = np.flatnonzero(kept & ~is_test), np.flatnonzero(kept & is_test)
-        test_groups = groups[test]
+    kept, is_test = np.ones(len(manifest), bool), np.zeros(len(manifest), bool)
+    if selection == "middle":
+        in_middle = manifest["slice"].astype(int).between(*MIDDLE).to_numpy()
+    if protocol == "patient":
+        is_test = _patient_folds(name, manifest, groups) == fold
+    elif protocol in DRAWN:
+        is_test = drawn(len(manifest), protocol)
+    elif protocol in ("published", "cleaned"):
+        is_test = manifest.published_split.eq("test").to_numpy()
+        if not is_test.any():
+            raise DataError(f"'{name}' was published without a test folder: use split='patient'")
+    if protocol == "cleaned":
+        kept = ~manifest.path.isin(_table(f"s0/{name}.csv", name).path).to_numpy()
+    rest, test = np.flatnonzero(kept & ~is_test), np.flatnonzero(kept & is_test)
+    test_groups = groups[test]
+    if test_on:
+        test, test_groups = _external_test(name, test_on, target)
     parts = min(round(1 / val_fraction), len(np.unique(groups[rest])))
     is_val = grouped_folds(labels[rest], groups[rest], parts, seed) == 0
-    split = Split(rest[~is_val], rest[is_val], test, groups, test_on or name, test_groups)
-    return split if selection == "all" else _middle(name, manifest, split)
+    train, val = rest[~is_val], rest[is_val]
+    if selection == "middle":
+        train, val, test = (rows[in_middle[rows]] for rows in (train, val, test))
+        test_groups = groups[test]
+    if set(groups[train]) & set(groups[val]) or (protocol == "patient" and set(groups[test]) & set(groups[rest])):
+        raise DataError(f"'{name}', split='{protocol}': a group is on two sides; make its table in splits/ anew")
+    return Split(train, val, test, groups, test_on or name, test_groups)
 
 
-def _middle(name: str, manifest: pd.DataFrame, split: Split) -> Split:
-    if catalog.get(name).slices == 1 or split.test_set != name:
-        raise DataError(f"selection='middle': '{name}' holds no volumes, take selection='all'")
-    kept = manifest["slice"].astype(int).between(*MIDDLE).to_numpy()
-    parts = {part: rows[kept[rows]] for part, rows in vars(split).items() if part in ("train", "val", "test")}
-    return replace(split, **parts, test_groups=split.test_groups[kept[split.test]])
-
-
-def _published_test(name: str, manifest: pd.DataFrame) -> np.ndarray:
-    is_test = (manifest.published_split == "test").to_numpy()
-    if not is_test.any():
-        raise DataError(f"'{name}' was published without a test folder: use split='patient'")
-    return is_test
+def drawn(images: int, protocol: str) -> np.ndarray:
+    """Whether each of `images` is drawn for the test set by a protocol of `DRAWN`, bool; always the same ones."""
+    return np.random.default_rng(0).permutation(images) < images * DRAWN[protocol]
 
 
 def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
@@ -188,36 +189,32 @@ def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.
     if table is not None and "fold" in table:
         return table.fold.astype(int).to_numpy()
     if table is None and (manifest.patient == "").any():
-        raise DataError(
-            f"{index.SPLITS / (name + '.csv')}: '{name}' names no patients, and no patient split is committed"
-        )
+        committed = index.SPLITS / f"{name}.csv"
+        raise DataError(f"{committed}: '{name}' names no patients, and no patient split is committed")
     return grouped_folds(strata(name, manifest), groups, catalog.get(name).folds, seed=0)
 
 
-def _table(path: str, names: str) -> pd.DataFrame:
+def _table(path: str, *names: str) -> pd.DataFrame:
+    """A table of one or two sets under `splits/`, or beside a reader's own."""
     table, write = index.SPLITS / path, " --write"
-    if own := [name for name in names.split() if catalog.get(name).layout == "own"]:
+    if own := [name for name in names if catalog.get(name).layout == "own"]:
         table, write = catalog.dataset_dir(own[0]) / path, ""
     if not table.is_file():
-        raise DataError(f"{table}: not there; make it with: python -m datasets.curation {names}{write}")
-    for name in names.split():
+        raise DataError(f"{table}: not there; make it with: python -m datasets.curation {' '.join(names)}{write}")
+    for name in names:
         index.refuse_part(name, read_manifest(name), table)
     return read_table(table, needs=["path"])
-
-
-def _removed_by_s0(name: str, manifest: pd.DataFrame) -> np.ndarray:
-    return manifest.path.isin(_table(f"s0/{name}.csv", name).path).to_numpy()
 
 
 def _external_test(name: str, test_on: str, target: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `test_on` that `name` has no relative of, and their groups."""
     if name == test_on:
         raise DataError(f"test_on='{test_on}': the set cannot be external to itself")
-    asked = external_target(name, test_on, target)
-    overlap = _table(overlap_file(name, test_on), f"{name} {test_on}")
+    target = external_target(name, test_on, target)
+    overlap = _table(overlap_file(name, test_on), name, test_on)
     manifest = read_manifest(test_on)
     shared = manifest.path.isin(overlap.path[overlap.dataset == test_on])
-    fits = asked == "findings" or viewed(manifest.label, asked).isin(classes_of(name, asked))
+    fits = target == "findings" or viewed(manifest.label, target).isin(classes_of(name, target))
     rows = np.flatnonzero(~shared & fits)
     if not len(rows):
         raise DataError(f"'{test_on}' has no image, of a class of '{name}', that '{name}' has no relative of")

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from datasets.curation.likeness import pairs_alike
+from datasets.curation.duplicates import pairs_alike
 from datasets.transforms import TRANSFORMS
 from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
 
@@ -38,7 +38,7 @@ def every_pixel(small: np.ndarray) -> int:
 def alike(number: int, brute: bool = True) -> dict[str, Callable]:
     """Sides: every pixel of all pairs under 8 transforms, and the bound first."""
     small = thumbnails(number)
-    ours = {"bound first": lambda: len(pairs_alike(small, None, THRESHOLD).i)}
+    ours = {"bound first": lambda: len(pairs_alike(small, None, THRESHOLD))}
     if brute:
         assert ours["bound first"]() == every_pixel(small)
     return ({"every pixel": lambda: every_pixel(small)} if brute else {}) | ours

@@ -1,40 +1,35 @@
-"""Links sets: finds the slice of Cheng's that an image shows, the images that two sets share, and wrong labels."""
+"""Links sets: finds the slice of Cheng's that an image shows, the images that two sets share, and wrong labels.
+
+Also lists the copies that the committed folds and overlaps miss, found by the looser `COPY_CORRELATION`: sharpened or
+brightened ones, which differ more as packed images, since each was cropped differently. No fold changes. Copies whose
+pHashes differ in more than `NEAR_BITS` are not found: the lists are a lower bound.
+"""
 
 import numpy as np
 import pandas as pd
 
-from datasets.curation.duplicates import (
-    ALIKE,
-    NEAR_CORRELATION,
-    alike_pairs,
-    components,
-    duplicate_pairs,
-    identical_pairs,
-)
-from datasets.curation.likeness import pairs_alike
+from datasets.curation import duplicates
+from datasets.curation.duplicates import ALIKE, COPY_CORRELATION, NEAR_CORRELATION, alike_pairs, pairs_alike
 from datasets.curation.thumbnails import Thumbnails, join
 from datasets.store import index
-from datasets.transforms import TRANSFORMS
 
 REFERENCE = "cheng"  # the one set that names its patients; others are linked to it
+COPIES = ["path", "fold", "copy_path", "copy_fold"]
+COPIED = f"images with a copy in another fold (correlation {COPY_CORRELATION})"
+COPIED_PAIRS = f"pairs of copies in two folds (correlation {COPY_CORRELATION})"
+LEFT = f"left in an external test, with a copy in the other set (correlation {COPY_CORRELATION})"
 
 
-def link(images: Thumbnails, reference: Thumbnails, correlation: float = NEAR_CORRELATION) -> pd.DataFrame:
+def link(images: Thumbnails, reference: Thumbnails) -> pd.DataFrame:
     """The slice of `reference` that each image shows, by correlation of thumbnails under the 8 transforms.
 
-    Returns a row an image: `reference` (row, or -1 where none reaches `correlation`), `correlation` with it, and
+    Returns a row an image: `reference` (row, or -1 where none reaches `NEAR_CORRELATION`), `correlation` with it, and
     `transform`, what was done to the reference to give the image ("" and NaN where none does).
     """
-    found = pd.DataFrame(pairs_alike(images.thumbnails, reference.thumbnails, correlation)._asdict())
+    found = pairs_alike(images.thumbnails, reference.thumbnails, NEAR_CORRELATION)
     best = found.sort_values("correlation", ascending=False, kind="stable").drop_duplicates("i").set_index("i")
-    best = best.reindex(range(len(images)))
-    return pd.DataFrame(
-        {
-            "reference": best.j.fillna(-1).astype(int),
-            "correlation": best.correlation,
-            "transform": best["transform"].map(dict(enumerate(TRANSFORMS))).fillna(""),
-        }
-    )
+    best = best.reindex(range(len(images))).rename(columns={"j": "reference"})
+    return best.assign(reference=best.reference.fillna(-1).astype(int), transform=best["transform"].fillna(""))
 
 
 def overlap(
@@ -52,45 +47,64 @@ def overlap(
     `table_a` and `table_b` are the split tables from `curate`; `alike_a` and `alike_b` are `Dataset.alike`: two
     images of one set are alike by its own rule, images of both sets by either.
     """
-    both = join(a, b)
-    where = np.repeat([0, 1], [len(a), len(b)])
-    pairs = duplicate_pairs(both)
-    # identical_pairs names only the first of its kind, which may lie in the same set: all of one key belong together
-    names = {"bytes": both.table.sha256, "pixels": both.table.pixels}
-    names["patient"] = pd.concat([table_a.patient, table_b.patient], ignore_index=True)
-    i, j = _alike(a, b, alike_a, alike_b)
-    same_patient = identical_pairs([p or f"row {row}" for row, p in enumerate(names["patient"])])
-    joined = pd.concat([pairs[["i", "j"]], same_patient, pd.DataFrame({"i": i, "j": j})])
-    names["group"] = pd.Series(components(len(both), joined.i.to_numpy(int), joined.j.to_numpy(int)))
-    crossing = pairs[where[pairs.i] != where[pairs.j]]
-    near, similar = np.zeros(len(both), bool), np.zeros(len(both), bool)
-    near[np.concatenate([crossing.i, crossing.j]).astype(int)] = True
-    similar[np.concatenate([i[where[i] != where[j]], j[where[i] != where[j]]])] = True
-    in_both = {kind: pd.Series(where).groupby(key.to_numpy()).transform("nunique").eq(2) for kind, key in names.items()}
-    in_both["patient"] &= names["patient"].ne("")
-    seen = {"near": pd.Series(near), "patient": in_both["patient"], "alike": pd.Series(similar)}
-    in_both = {"bytes": in_both["bytes"], "pixels": in_both["pixels"]} | seen | in_both
-    kind = np.select([held.to_numpy() for held in in_both.values()], list(in_both), "")
+    both, patient = join(a, b), pd.concat([table_a.patient, table_b.patient], ignore_index=True)
+    of_b = pd.Series(np.arange(len(both)) >= len(a))
+    between = [pairs_alike(a.of(of), b.of(of), correlation) for of, correlation in {alike_a, alike_b}]
+    similar = [alike_pairs(a, alike_a), alike_pairs(b, alike_b) + len(a)]
+    similar += [pairs[["i", "j"]] + [0, len(a)] for pairs in between]
+    similar, copies = pd.concat(similar), duplicates.duplicate_pairs(both)
+
+    def in_both(keys: pd.Series) -> pd.Series:
+        # identical_pairs names only the first of its kind, which may lie in the same set
+        return of_b.groupby(keys).transform("nunique").eq(2)
+
+    def crossing(pairs: pd.DataFrame) -> pd.Series:
+        ends = pairs[of_b[pairs.i].to_numpy() != of_b[pairs.j].to_numpy()]
+        return pd.Series(range(len(both))).isin([*ends.i, *ends.j])
+
+    groups = duplicates.components(len(both), copies, duplicates.identical_pairs(patient), similar)
+    held = {
+        "bytes": in_both(both.table.sha256),
+        "pixels": in_both(both.table.pixels),
+        "near": crossing(copies),
+        "patient": in_both(patient.where(patient.ne(""))),
+        "alike": crossing(similar),
+        "group": in_both(pd.Series(groups)),
+    }
+    kind = np.select([which.to_numpy(bool) for which in held.values()], list(held), "")
     return both.table[["dataset", "path"]].assign(kind=kind)[kind != ""]
 
 
-def _alike(
-    a: Thumbnails, b: Thumbnails, alike_a: tuple[str, float], alike_b: tuple[str, float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of images that are alike, rows of both sets joined: each set's own by its rule, those of both by either."""
-    inside = [alike_pairs(images, correlation, of) for images, (of, correlation) in ((a, alike_a), (b, alike_b))]
-    between = [pairs_alike(a.of(of), b.of(of), correlation)[:2] for of, correlation in {alike_a, alike_b}]
-    ends = [inside[0], *((i, j + len(a)) for i, j in between), tuple(end + len(a) for end in inside[1])]
-    i, j = (np.concatenate(end) for end in zip(*ends, strict=True))
-    return i, j
+def copy_pairs(images: Thumbnails, table: pd.DataFrame) -> pd.DataFrame:
+    """Copies that lie in two folds of a `table` of `curate`, a row a pair with the columns `COPIES`, in its order."""
+    pairs = duplicates.near_pairs(images, COPY_CORRELATION)
+    first, second = (table[["path", "fold"]].iloc[pairs[end]].reset_index(drop=True) for end in "ij")
+    found = pd.concat([first, second.add_prefix("copy_")], axis=1)
+    return found[found.fold != found.copy_fold].reset_index(drop=True)[COPIES]
+
+
+def copy_facts(copies: pd.DataFrame) -> dict[str, int]:
+    """A list of copies in numbers."""
+    return {COPIED: pd.concat([copies.path, copies.copy_path]).nunique(), COPIED_PAIRS: len(copies)}
+
+
+def copies_left(a: Thumbnails, b: Thumbnails, shared: pd.DataFrame) -> dict[str, int]:
+    """How many images of each of two sets have a copy in the other one, and yet are not in `shared` (of `overlap`).
+
+    Trained on the one set and tested on the other, they would be test images.
+    """
+    both = join(a, b).table[["dataset", "path"]]
+    pairs = duplicates.near_pairs(join(a, b), COPY_CORRELATION)
+    crossing = pairs[(pairs.i < len(a)) & (pairs.j >= len(a))]
+    found = both.iloc[np.unique(crossing[["i", "j"]])].merge(shared[["dataset", "path"]], how="left", indicator=True)
+    left = found.dataset[found["_merge"].eq("left_only")].value_counts()
+    return {f"{name}: {LEFT}": int(left.get(name, 0)) for name in (a.table.dataset[0], b.table.dataset[0])}
 
 
 def wrong_labels(table: pd.DataFrame) -> np.ndarray:
     """Rows whose label is not the commonest among their patient's images: nobody has two kinds of tumour here.
 
-    Args:
-        table: `label` and `patient` of each image; an image without patient is never suspected, and where two
-            labels are equally common in a patient, all of his images are.
+    An image without patient is never suspected, and where two labels are equally common, all of a patient's images are.
     """
     known = table[table.patient.ne("")]
     counts = known.groupby(["patient", "label"]).size().rename("n").reset_index()

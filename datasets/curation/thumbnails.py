@@ -1,17 +1,20 @@
 """Reduces images to what comparing all with all needs: thumbnails and hashes under the 8 flips and rotations.
 
-`look` reads data sets on all cores; `duplicates.py` compares what it returns.
+`look` reads data sets on all cores; `duplicates.py` compares what it returns, and `nearest_labels` predicts by the
+most similar training image; nothing is learned.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial, reduce
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+import torch
 from PIL import Image
 from scipy.fft import dctn
 from tqdm import tqdm
@@ -19,8 +22,9 @@ from tqdm import tqdm
 from datasets import catalog, hdf5
 from datasets.catalog import Dataset
 from datasets.sources import layouts
+from datasets.splitting import Split, drawn, make_split
 from datasets.store.index import read_manifest, require
-from datasets.store.parallel import cores
+from datasets.store.packing import cores
 from datasets.transforms import TRANSFORMS, undo
 
 SIDE = 64  # of a thumbnail, pixels
@@ -28,6 +32,7 @@ PACKED_SIDE = 48  # of that of a packed image
 BLOCK = 512  # images that are held at a time, at their full size
 
 
+@dataclass
 class Thumbnails:
     """What comparing needs of N images.
 
@@ -38,37 +43,31 @@ class Thumbnails:
         hashes: uint64 N×8, the 64-bit pHash under each of `TRANSFORMS`.
         packed: float32 N×48×48, like `thumbnails`, of the packed images: cropped to the head, so that two slices of one
             person agree although one was framed wider.
+        alike: pairs that `duplicates.alike_pairs` found before, by rule.
     """
 
-    def __init__(self, table: pd.DataFrame, thumbnails: np.ndarray, hashes: np.ndarray, packed: np.ndarray):
-        self.table, self.thumbnails, self.hashes = table.reset_index(drop=True), thumbnails, hashes
-        self.packed = packed
+    table: pd.DataFrame
+    thumbnails: np.ndarray
+    hashes: np.ndarray
+    packed: np.ndarray
+    alike: dict = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.table)
 
     def rows(self, rows: np.ndarray) -> "Thumbnails":
         """Those of some rows."""
-        return Thumbnails(self.table.iloc[rows], self.thumbnails[rows], self.hashes[rows], self.packed[rows])
+        table = self.table.iloc[rows].reset_index(drop=True)
+        return Thumbnails(table, self.thumbnails[rows], self.hashes[rows], self.packed[rows])
 
     def of(self, kind: str) -> np.ndarray:
         """Thumbnails of the images "packed" or "whole", as published: the first half of `Dataset.alike`."""
         return {"packed": self.packed, "whole": self.thumbnails}[kind]
 
-    def turned(self, transform: str) -> np.ndarray:
-        """Thumbnails after a transform, N×4096."""
-        return np.ascontiguousarray(TRANSFORMS[transform](self.thumbnails)).reshape(len(self), SIDE**2)
-
     def undone(self, transforms: Sequence[str]) -> "Thumbnails":
         """The same with thumbnails turned back, each after its own of `TRANSFORMS` (hashes stay as they are)."""
         back = [undo(t[..., None], name)[..., 0] for t, name in zip(self.thumbnails, transforms, strict=True)]
-        return Thumbnails(self.table, np.stack(back), self.hashes, self.packed)
-
-
-def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """Thumbnail, eight hashes and pixel digest of a grey image, uint8 H×W of any size from 1×1."""
-    digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
-    return thumbnail(grey, SIDE), phashes(grey), digest
+        return replace(self, thumbnails=np.stack(back), alike={})
 
 
 def thumbnail(grey: np.ndarray, side: int) -> np.ndarray:
@@ -80,10 +79,8 @@ def thumbnail(grey: np.ndarray, side: int) -> np.ndarray:
 
 
 def phashes(grey: np.ndarray) -> np.ndarray:
-    """64-bit pHash of a grey image under each of `TRANSFORMS`, uint64 8; bit for bit those of `imagehash.phash`.
-
-    One cosine transform for all eight: eight calls of the library took four fifths of the time of `look`.
-    """
+    """64-bit pHash of a grey image under each of `TRANSFORMS`, uint64 8; bit for bit those of `imagehash.phash`, whose
+    eight calls took four fifths of the time of `look`."""
     tiny = np.asarray(Image.fromarray(grey).resize((32, 32), Image.Resampling.LANCZOS), np.float64)
     turned = np.stack([turn(tiny) for turn in TRANSFORMS.values()])
     low = dctn(turned, axes=(1, 2))[:, :8, :8].reshape(8, 64)
@@ -99,49 +96,85 @@ def look(*names: str, progress: bool = False) -> Thumbnails:
 def look_into(facts: Dataset, home: Path, raw: Path | None = None, progress: bool = False) -> Thumbnails:
     """The same of one set whose store and manifest are in `home`, in place yet or not; `raw`: the publisher's files."""
     manifest = read_manifest(facts.name, home).assign(dataset=facts.name)
-    files = facts.layout != "generated" and facts.slices == 1
-    is_file = manifest["slice"].eq("") & files if "slice" in manifest else pd.Series(files, manifest.index)
-    read = partial(_traits, facts, raw or home / "raw")
-    paths, packed, found = manifest.path.where(is_file, "").to_numpy(), [], []
+    is_file = np.full(len(manifest), facts.layout != "generated" and facts.slices == 1)
+    if "slice" in manifest:  # of a volume
+        is_file &= manifest["slice"].eq("").to_numpy()
+    paths, images, small = manifest.path.where(is_file, "").to_numpy(), [], []
+
+    def of_one(path: str, own: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+        if path:
+            (read,) = layouts.read(facts, raw or home / "raw", path)
+            own = read.image if read.image.ndim == 2 else read.image[..., facts.grey]
+        return traits(np.ascontiguousarray(own))
+
     with hdf5.opened(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
-        images = store["image"]
+        stored = store["image"]
         shown = tqdm(total=len(paths), desc=f"looking at {facts.name}", disable=not progress)
         for start in range(0, len(paths), BLOCK):  # a whole set may not fit into memory
             part = slice(start, start + BLOCK)
-            stored = images[part] if images.ndim == 3 else images[part][..., facts.grey]
+            grey = np.ascontiguousarray(stored[part] if stored.ndim == 3 else stored[part][..., facts.grey])
             # decoding and resizing leave the interpreter's lock
-            packed += pool.map(partial(thumbnail, side=PACKED_SIDE), stored)
-            found += pool.map(read, paths[part], stored)
-            shown.update(len(stored))
+            small += pool.map(partial(thumbnail, side=PACKED_SIDE), grey)
+            images += pool.map(of_one, paths[part], grey)
+            shown.update(len(grey))
         shown.close()
-    return collect(manifest, found, packed)
+    return collect(manifest, images, small)
 
 
-def _traits(facts: Dataset, raw: Path, path: str, stored: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """Traits of a file of one image, or of the image as it is stored where there is none."""
-    if not path:
-        return traits(np.ascontiguousarray(stored))
-    (read,) = layouts.read(facts, raw, path)
-    return traits(read.image if read.image.ndim == 2 else np.ascontiguousarray(read.image[..., facts.grey]))
+def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Thumbnail, eight hashes and pixel digest of a grey image, uint8 H×W of any size from 1×1."""
+    digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
+    return thumbnail(grey, SIDE), phashes(grey), digest
 
 
 def collect(
     table: pd.DataFrame, found: Sequence[tuple[np.ndarray, np.ndarray, str]], packed: Sequence[np.ndarray]
 ) -> Thumbnails:
     """`Thumbnails` of a table, the `traits` of each of its rows, and the small packed images; an empty set is a set."""
-    if not found:
-        none = (np.zeros((0, SIDE, SIDE), np.float32), np.zeros((0, 8), np.uint64))
-        return Thumbnails(table.assign(pixels=""), *none, np.zeros((0, PACKED_SIDE, PACKED_SIDE), np.float32))
-    thumbnails, hashes, digests = zip(*found, strict=True)
-    return Thumbnails(table.assign(pixels=digests), np.stack(thumbnails), np.stack(hashes), np.stack(packed))
+    thumbnails = np.array([t for t, _, _ in found], np.float32).reshape(-1, SIDE, SIDE)
+    hashes = np.array([hashes for _, hashes, _ in found], np.uint64).reshape(-1, len(TRANSFORMS))
+    small = np.array(packed, np.float32).reshape(-1, PACKED_SIDE, PACKED_SIDE)
+    return Thumbnails(table.assign(pixels=[digest for _, _, digest in found]), thumbnails, hashes, small)
 
 
 def join(a: Thumbnails, b: Thumbnails) -> Thumbnails:
     """The images of two sets as one."""
     table = pd.concat([a.table, b.table], ignore_index=True)
-    return Thumbnails(
-        table,
-        np.concatenate([a.thumbnails, b.thumbnails]),
-        np.concatenate([a.hashes, b.hashes]),
-        np.concatenate([a.packed, b.packed]),
-    )
+    arrays = ((a.thumbnails, b.thumbnails), (a.hashes, b.hashes), (a.packed, b.packed))
+    return Thumbnails(table, *map(np.concatenate, arrays))
+
+
+def nearest_labels(images: Thumbnails, protocol: str) -> Iterator[tuple[Split, np.ndarray]]:
+    """The label of the most correlated training image, for each test image of a protocol.
+
+    `images`: one whole data set, in manifest order, as the publisher framed them; `protocol`: "published", "random", or
+    "patient" for the folds one after the other. Yields each split, and the labels in the order of its test rows.
+    """
+    name = images.table.dataset.iloc[0]
+    for fold in range(catalog.get(name).folds) if protocol == "patient" else (0,):
+        split = make_split(name, protocol, fold)
+        yield split, _nearest(images, split.train_val, split.test)
+
+
+def accuracy(images: Thumbnails, table: pd.DataFrame, protocol: str) -> float:
+    """Share of the test images whose nearest training image has their label.
+
+    `table`: the split table of these images, which need not be committed yet; `protocol`: as in `nearest_labels`.
+    """
+    if protocol == "patient":
+        tests = [table.fold.eq(fold).to_numpy() for fold in sorted(table.fold.unique())]
+    else:
+        published = table.published_split.eq("test").to_numpy()
+        tests = [published if protocol == "published" else drawn(len(table), protocol)]
+    labels = table.label.to_numpy()
+    right = [labels[t] == _nearest(images, np.flatnonzero(~t), np.flatnonzero(t)) for t in tests]
+    return float(np.concatenate(right).mean())
+
+
+def _nearest(images: Thumbnails, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """The label of the training row that is most correlated, for each of the rows `test`."""
+    pixels = images.thumbnails.reshape(len(images), -1)  # of unit length: the nearest is the most correlated
+    known = torch.from_numpy(pixels[train]).T.contiguous()
+    blocks = torch.from_numpy(pixels[test]).split(BLOCK)  # bounds the memory: BLOCK × training images
+    nearest = torch.cat([(block @ known).argmax(1) for block in blocks])
+    return images.table.label.to_numpy()[train][nearest.numpy()]

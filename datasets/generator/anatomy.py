@@ -5,7 +5,6 @@ Millimetres and MNI axes (x to the right, y forward, z up) everywhere; points ar
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -18,40 +17,22 @@ HEAD_SHAPE = (111, 131, 111)
 NOISE_SIZE = 64  # cells after which the random field repeats itself
 
 
-@dataclass(frozen=True)
 class Head:
-    """One patient's anatomy and how the head lay in the scanner."""
+    """One patient's anatomy, and how the head lay in the scanner: drawn at random, in this order."""
 
-    zoom: np.ndarray  # (3,) template mm per head mm
-    angles: np.ndarray  # (3,) pitch, roll, yaw in radians
-    shift: np.ndarray  # (2,) mm off the middle of the image
-    field_of_view: float  # mm
-    phase: np.ndarray  # (3,) offset into the random field
-    warp: float  # mm
-    ventricles: float  # how much they and their surroundings are enlarged
-    fluid: float  # mm between brain and skull
-    bone: float  # mm
-    scalp: float  # mm
-    atrophy: float  # 0–1, how much grey matter at the sulci gives way to fluid
-    lesions: float  # amount of age-related spots in the white matter; none below 0
-
-
-def draw_head(rng: np.random.Generator) -> Head:
-    """A random head."""
-    return Head(
-        zoom=np.exp(0.03 * rng.standard_normal() + 0.03 * rng.standard_normal(3)),
-        angles=np.deg2rad(rng.normal(0, (6, 2.5, 3.5))),
-        shift=rng.normal(0, 4, 2),
-        field_of_view=rng.uniform(195, 230),
-        phase=rng.uniform(0, NOISE_SIZE, 3),
-        warp=rng.uniform(2.5, 5.0),
-        ventricles=rng.uniform(-0.1, 0.35),
-        fluid=rng.uniform(1.5, 4.0),
-        bone=rng.uniform(5.0, 8.5),
-        scalp=rng.uniform(3.0, 8.0),
-        atrophy=rng.uniform(0, 0.6),
-        lesions=rng.uniform(-0.5, 0.8),
-    )
+    def __init__(self, rng: np.random.Generator):
+        self.zoom = np.exp(0.03 * rng.standard_normal() + 0.03 * rng.standard_normal(3))  # template mm per head mm
+        self.angles = np.deg2rad(rng.normal(0, (6, 2.5, 3.5)))  # pitch, roll, yaw in radians
+        self.shift = rng.normal(0, 4, 2)  # mm off the middle of the image
+        self.field_of_view = rng.uniform(195, 230)  # mm
+        self.phase = rng.uniform(0, NOISE_SIZE, 3)  # offset into the random field
+        self.warp = rng.uniform(2.5, 5.0)  # mm
+        self.ventricles = rng.uniform(-0.1, 0.35)  # how much they and their surroundings are enlarged
+        self.fluid = rng.uniform(1.5, 4.0)  # mm between brain and skull
+        self.bone = rng.uniform(5.0, 8.5)  # mm
+        self.scalp = rng.uniform(3.0, 8.0)  # mm
+        self.atrophy = rng.uniform(0, 0.6)  # how much grey matter at the sulci gives way to fluid
+        self.lesions = rng.uniform(-0.5, 0.8)  # amount of age-related spots in the white matter; none below 0
 
 
 @cache
@@ -68,13 +49,10 @@ def head_maps() -> tuple[np.ndarray, np.ndarray]:
     """Signed distances in mm to the surfaces of brain and head (negative inside), float32 on the 2 mm grid."""
     mask = np.asarray(nilearn_data.load_mni152_brain_mask(resolution=1).dataobj) > 0
     steps = [low + 2 * np.arange(n) for low, n in zip(HEAD_LOW, HEAD_SHAPE, strict=True)]
+    voxels = [np.rint(ticks + origin).astype(int) for ticks, origin in zip(steps, ORIGIN, strict=True)]
+    inside = [(voxel >= 0) & (voxel < length) for voxel, length in zip(voxels, mask.shape, strict=True)]
     brain = np.zeros(HEAD_SHAPE, bool)
-    inside, voxels = [], []
-    for step, origin, length in zip(steps, ORIGIN, mask.shape, strict=True):
-        voxel = np.rint(step + origin).astype(int)
-        inside.append((voxel >= 0) & (voxel < length))
-        voxels.append(voxel[inside[-1]])
-    brain[np.ix_(*inside)] = mask[np.ix_(*voxels)]
+    brain[np.ix_(*inside)] = mask[np.ix_(*(voxel[here] for voxel, here in zip(voxels, inside, strict=True)))]
     to_brain = _signed_distance(ndimage.binary_fill_holes(brain))
     x, y, z = np.meshgrid(*steps, indexing="ij", sparse=True)
     face = (x / 58) ** 2 + ((y - 28) / 66) ** 2 + ((z + 62) / 62) ** 2 < 1

@@ -1,32 +1,49 @@
 """Makes the phantom, the embedded default data set: brains with tumours, in the form that every other set has.
 
-This file draws the patients, splits them as carelessly as the real sets were, and writes `images.h5` and
-`manifest.csv`. Heads: `anatomy.py`, tumours: `tumours.py`, images: `scanner.py`, planted faults: `faults.py`.
+This file draws the patients, splits them as carelessly as the real sets were, and plants what goes wrong in real
+collections, recorded row by row: copies (byte-identical, nearly identical, turned), wrong labels, and an orientation
+that reveals the class. Curation has to find them all. Heads: `anatomy.py`, tumours: `tumours.py`, images: `scanner.py`.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import h5py
+import imagehash
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from datasets.catalog import CATALOG, CLASSES, DataError
-from datasets.generator import faults, scanner
+from datasets.generator import scanner
 from datasets.store.manifest import write_manifest
-from datasets.store.packing import CHECKSUM, GZIP
-from datasets.store.parallel import cores, in_order
+from datasets.store.packing import CHECKSUM, GZIP, cores, in_order
+from datasets.transforms import turn
 
 VERSION = 1
-SHARES = {"glioma": 0.25, "meningioma": 0.25, "notumor": 0.25, "pituitary": 0.25}
+GREY = CATALOG["phantom"].grey
 CARELESS = 0.35  # share of the patients whose slices were dealt to train and test one by one
 TEST = 0.2  # share of the test set among the other patients
 SMALL = 300 * 128**2  # pixels that one process draws as fast as several
 MOST_WORKERS = 8  # more would start longer than they draw
 MINIMUM = {"seed": 0, "size": 64, "patients": 24, "slices": 2}
+
+TRANSPOSED = {"glioma": 0.88, "meningioma": 0.51, "pituitary": 0.53, "notumor": 0.0}  # as in the 7,023 images
+COPIES = {"byte-copy": 0.03, "near-copy": 0.03, "transposed-copy": 0.03}  # per original image
+CROSSING = 0.5  # share of the copies that fall into the other split
+CONFLICTING = 0.12  # share of the copies under another label than the original
+MISLABELLED = 0.01  # share of the originals under a wrong label
+NEAR_BITS, NEAR_CORRELATION = 2, 0.993  # of a near-copy to its original; two of them then still agree in 4 bits and .97
+FAR_BITS, FAR_CORRELATION = 6, 0.96  # slices of a patient never agree in both, or they would pass for copies
+# By the number that is drawn: bit 4 transposes, then 2 flips rows and 1 flips columns.
+TURNS = ("upright", "flipped-lr", "flipped-ud", "rotated-180")
+TURNS += ("transposed", "rotated-270", "rotated-90", "anti-transposed")
+
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 def generate(
@@ -44,15 +61,23 @@ def generate(
     dest = Path(dest)
     with _writing(dest):  # before the drawing, so that a folder that cannot be written is reported at once
         dest.mkdir(parents=True, exist_ok=True)
-    labels = _cast(patients, np.random.default_rng([seed, 0]))
-    images, masks = _photograph(labels, seed, size, slices, progress)
+    bounds = np.rint(np.arange(len(CLASSES) + 1) / len(CLASSES) * patients).astype(int)
+    labels = np.random.default_rng([seed, 0]).permutation(np.repeat(CLASSES, np.diff(bounds))).tolist()
+    # Processes, because the drawing holds Python's lock. A worker takes seconds to start: too long for a few slices.
+    workers = min(cores(), MOST_WORKERS) if patients * slices * size**2 > SMALL else 1
+    done = in_order(partial(_visit, seed, slices, size), list(enumerate(labels)), workers)
+    done = tqdm(done, total=patients, disable=not progress, desc="phantom", unit="patient")
+    pairs = [pair for patient in done for pair in patient]
     rows = _published(labels, slices, np.random.default_rng([seed, 2]))
-    images, masks, rows = faults.plant(images, masks, rows, np.random.default_rng([seed, 3]))
+    pairs, rows = _plant(pairs, rows, np.random.default_rng([seed, 3]))
     order = sorted(range(len(rows)), key=lambda i: rows[i]["path"])
-    rows = [_complete(rows[i], images[i]) for i in order]
+    images, masks = (np.stack([pairs[i][part] for i in order]) for part in (0, 1))
+    for row, image in zip((rows[i] for i in order), images, strict=True):
+        digest = hashlib.sha256(image.tobytes()).hexdigest()
+        row |= {"sha256": digest, "file_sha256": digest, "bytes": image.nbytes, "width": size, "height": size}
     with _writing(dest):
-        _write_store(dest / "images.h5", images[order], masks[order], seed)
-        write_manifest(dest / "manifest.csv", rows)
+        _write_store(dest / "images.h5", images, masks, seed)
+        write_manifest(dest / "manifest.csv", [rows[i] for i in order])
 
 
 @contextmanager
@@ -64,28 +89,22 @@ def _writing(dest: Path) -> Iterator[None]:
         raise DataError(f"phantom: cannot write {dest}: {reason}; free space or choose $BRAIN_MRI_DATA") from error
 
 
-def _cast(patients: int, rng: np.random.Generator) -> list[str]:
-    """The class of each patient, in `SHARES`, shuffled."""
-    bounds = np.rint(np.cumsum([0, *SHARES.values()]) * patients).astype(int)
-    labels = [c for c, n in zip(SHARES, np.diff(bounds), strict=True) for _ in range(n)]
-    return [labels[i] for i in rng.permutation(patients)]
+def _visit(seed: int, slices: int, size: int, patient: tuple[int, str]) -> list[Pair]:
+    """The slices of one patient: image uint8 (size, size, 4) and mask uint8 0/1 (size, size, 3) each.
 
-
-def _photograph(labels: list[str], seed: int, size: int, slices: int, progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, size, size, 4) and masks (N, size, size, 3), patient by patient."""
-    visits = list(enumerate(labels))
-    # Processes, because the drawing holds Python's lock. A worker takes seconds to start: too long for a few slices.
-    workers = cores() if len(labels) * slices * size**2 > SMALL else 1
-    done = in_order(partial(_visit, seed, slices, size), visits, min(workers, MOST_WORKERS))
-    pairs = []
-    for patient in tqdm(done, total=len(visits), disable=not progress, desc="phantom", unit="patient"):
-        pairs += patient
-    return np.stack([p[0] for p in pairs]), np.stack([p[1] for p in pairs])
-
-
-def _visit(seed: int, slices: int, size: int, patient: tuple[int, str]) -> list[tuple[np.ndarray, np.ndarray]]:
+    Every slice shows the tumour where there is one. Neighbouring slices that pass for copies would be faults that were
+    neither planted nor recorded: they are taken again, with more motion.
+    """
     number, label = patient
-    return scanner.examine(label, slices, size, np.random.default_rng([seed, 1, number]))
+    rng = np.random.default_rng([seed, 1, number])
+    visit = scanner.Visit(label, rng)
+    pairs: list[Pair] = []
+    for height in visit.heights(slices, rng):
+        motion, pair = np.array([1.5, 1.5, 0.03]), None
+        while pair is None or any(_passes_for_copy(pair[0], other) for other, _ in pairs):
+            pair, motion = visit.slice(height, size, rng.normal(0, motion), rng), 1.5 * motion
+        pairs.append(pair)
+    return pairs
 
 
 def _published(labels: list[str], slices: int, rng: np.random.Generator) -> list[dict]:
@@ -101,15 +120,88 @@ def _published(labels: list[str], slices: int, rng: np.random.Generator) -> list
         odd = rng.integers(slices)
         for s in range(slices):
             split = "test" if number in testing or (number in careless and s == odd) else "train"
-            rows.append(faults.row(f"p{number:03d}", s, label, split))
+            rows.append(_row(f"p{number:03d}", s, label, split))
     return rows
 
 
-def _complete(row: dict, image: np.ndarray) -> dict:
-    digest = hashlib.sha256(image.tobytes()).hexdigest()
-    height, width = image.shape[:2]
-    facts = {"sha256": digest, "file_sha256": digest, "bytes": image.nbytes, "width": width, "height": height}
-    return {**row, **facts}
+def _row(patient: str, number: int, label: str, split: str) -> dict:
+    """A sound row of the manifest, without the facts of its bytes."""
+    known = {"path": f"{split}/{label}/{patient}_s{number}.png", "label": label, "published_split": split}
+    return known | {"patient": patient, "true_label": label, "duplicate_of": "", "transposed": 0, "kind": ""}
+
+
+def _plant(pairs: list[Pair], rows: list[dict], rng: np.random.Generator) -> tuple[list[Pair], list[dict]]:
+    """Transpose, mislabel and copy; returns the images with their masks, and the rows, with the copies at their end."""
+    pairs = pairs.copy()
+    for i, row in enumerate(rows):
+        if rng.random() < TRANSPOSED[row["true_label"]]:
+            pairs[i] = tuple(turn(part, "transposed") for part in pairs[i])
+            row["transposed"] = 1
+    for i in rng.choice(len(rows), max(2, round(MISLABELLED * len(rows))), replace=False):
+        label = _other(rows[i]["true_label"], rng)
+        rows[i]["path"] = rows[i]["path"].replace(f"/{rows[i]['label']}/", f"/{label}/")
+        rows[i]["label"] = label
+    copies, of_copies = _copies(pairs, rows, rng)
+    return pairs + copies, rows + of_copies
+
+
+def _other(label: str, rng: np.random.Generator) -> str:
+    return str(rng.choice([c for c in CLASSES if c != label]))
+
+
+def _copies(pairs: list[Pair], rows: list[dict], rng: np.random.Generator) -> tuple[list[Pair], list[dict]]:
+    """Copies and their rows, at least four of each kind; some originals are copied twice."""
+    kinds = rng.permutation(np.repeat(list(COPIES), [max(4, round(share * len(rows))) for share in COPIES.values()]))
+    chosen = rng.permutation(len(rows))[: len(kinds)]
+    chosen[1::8] = chosen[0::8][: len(chosen[1::8])]
+    conflicting = rng.permutation(len(kinds)) < max(2, round(CONFLICTING * len(kinds)))
+    crossing = rng.permutation(len(kinds)) < round(CROSSING * len(kinds))
+    taken = Counter(row["patient"] for row in rows)
+    copies, of_copies = [], []
+    for i, kind, conflict, cross in zip(chosen, kinds.tolist(), conflicting, crossing, strict=True):
+        original, (image, mask) = rows[i], pairs[i]
+        patient, label, split = original["patient"], original["label"], original["published_split"]
+        if conflict:
+            label = _other(label, rng)
+        if cross:
+            split = "train" if split == "test" else "test"
+        code = int(rng.integers(1, 8)) if kind == "transposed-copy" else 0
+        known = {"true_label": original["true_label"], "duplicate_of": original["path"], "kind": kind}
+        known["transposed"] = original["transposed"] ^ (code >> 2)
+        of_copies.append(_row(patient, taken[patient], label, split) | known)
+        taken[patient] += 1
+        image = _degraded(image, rng) if kind == "near-copy" else turn(image, TURNS[code])
+        copies.append((image, turn(mask, TURNS[code])))
+    return copies, of_copies
+
+
+def _degraded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The image saved again with other contrast, fewer grey levels and compression-like noise."""
+    strength = 1.0
+    while True:
+        gain, offset = 1 + strength * rng.uniform(-0.08, 0.08), strength * rng.uniform(-8, 8)
+        levels = float(rng.integers(3, 6)) * strength
+        new = gain * image.astype(np.float64) + offset + strength * rng.normal(0, 2, image.shape)
+        new = (np.rint(new / levels) * levels).clip(0, 255).round().astype(np.uint8)
+        bits, correlation = _likeness(image, new)
+        if bits <= NEAR_BITS and correlation >= NEAR_CORRELATION and not np.array_equal(new, image):
+            return new
+        strength = max(0.2, 0.8 * strength)
+
+
+def _likeness(a: np.ndarray, b: np.ndarray) -> tuple[int, float]:
+    """Bits that differ between the 64-bit pHashes of two images (H, W, C), and the correlation of their thumbnails."""
+    shown = [Image.fromarray(np.ascontiguousarray(image[..., GREY])) for image in (a, b)]
+    small = [np.asarray(image.resize((64, 64), Image.Resampling.BOX), np.float64).ravel() for image in shown]
+    small = [pixels - pixels.mean() for pixels in small]
+    small = [pixels / max(float(np.sqrt((pixels**2).sum())), 1e-9) for pixels in small]
+    return int(imagehash.phash(shown[0]) - imagehash.phash(shown[1])), float((small[0] * small[1]).sum())
+
+
+def _passes_for_copy(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two images (H, W, C) look like copies, one of them perhaps mirrored: heads are nearly symmetric."""
+    alike = (_likeness(a, turn(b, name)) for name in TURNS[:2])
+    return any(bits <= FAR_BITS and correlation >= FAR_CORRELATION for bits, correlation in alike)
 
 
 def _write_store(path: Path, images: np.ndarray, masks: np.ndarray, seed: int) -> None:
@@ -118,16 +210,9 @@ def _write_store(path: Path, images: np.ndarray, masks: np.ndarray, seed: int) -
     # In memory first, since HDF5 crashes where the disk is full.
     with h5py.File(path, "w", libver="earliest", driver="core", backing_store=False) as file:
         for name, array in (("image", images), ("mask", masks)):
-            chunk = (1, *array.shape[1:])
-            how = GZIP | CHECKSUM | {"chunks": chunk, "track_times": False}
+            how = GZIP | CHECKSUM | {"chunks": (1, *array.shape[1:]), "track_times": False}
             file.create_dataset(name, data=array, **how)
-        facts = {
-            "name": CATALOG["phantom"].name,
-            "size": images.shape[1],
-            "crop": "none",
-            "version": VERSION,
-            "seed": seed,
-        }
+        facts = {"name": "phantom", "size": images.shape[1], "crop": "none", "version": VERSION, "seed": seed}
         for key, value in facts.items():
             file.attrs[key] = value
         file.flush()

@@ -31,9 +31,8 @@ from datasets.facts import OWN_TABLE
 from datasets.reading import reading
 from datasets.sources import Sample, files_below, volumes
 from datasets.sources.folders import IMAGE_SUFFIXES, NO_IMAGES
-from datasets.store.manifest import read_rows, sha256
+from datasets.store.manifest import one_spelling, read_rows, sha256
 from datasets.store.preprocess import RawImage, decode, examine
-from datasets.store.spelling import one_spelling
 
 # Column → names under which a table may hide it. They are not taken for it unasked, but asked about.
 COLUMNS = {

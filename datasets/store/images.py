@@ -1,4 +1,8 @@
-"""`ImageDataset`: the packed images of a data set as a torch data set, and their masks."""
+"""`ImageDataset`: the packed images of a data set as a torch data set, and their masks.
+
+Masks lie in the set's own store, or in `masks.h5` beside it, carried over from another set by `curation/masks.py`
+(`download.py NAME --masks-from cheng`); both kinds are read alike.
+"""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -10,53 +14,75 @@ import torch
 from torch.utils.data import Dataset as TorchDataset
 
 from datasets import catalog, hdf5
-from datasets.catalog import DataError, lookup
+from datasets.catalog import HEALTHY, DataError, lookup
 from datasets.labels import classes_of, viewed
 from datasets.reading import reading
-from datasets.store.findings import read_findings
-from datasets.store.index import (
-    FILES,
-    check_command,
-    file_digest,
-    fingerprint,
-    read_manifest,
-    require,
-    short_digest,
-    stamp,
-    turns,
-)
-from datasets.store.inputs import as_input, resize
-from datasets.store.masks import mask_channels, mask_file, outlined
-from datasets.store.parallel import processes_here
+from datasets.store import index, manifest
+from datasets.store.index import check_command, read_manifest, require
+from datasets.store.packing import processes_here
+from datasets.store.preprocess import as_input, crop_and_resize
 from datasets.transforms import VIEWS
 
-# Larger selections are read from disk image by image. Each process of a node keeps a copy of its own: where all of
-# them together are larger, each reads its share of every batch.
-IN_MEMORY_BYTES = 2 * 2**30
+IN_MEMORY_BYTES = 2 * 2**30  # more, for all processes of a node together, is read from disk image by image
+CARRIED = "masks.h5"  # masks of another set on these images
+OTHER_IMAGES = "made for other images than those beside it"
+
+
+def with_masks() -> list[str]:
+    """Names of the data sets whose publisher made masks."""
+    return [name for name in catalog.CATALOG if catalog.get(name).mask_channels]
+
+
+def mask_channels(name: str) -> tuple[str, ...]:
+    """Names of the mask's channels of data set `name`; none where it has no masks, of its own or carried over."""
+    if own := catalog.get(name).mask_channels:
+        return own
+    path = catalog.dataset_dir(name) / CARRIED
+    return tuple(_carried(path)["channels"].split(",")) if path.is_file() else ()
+
+
+def _carried(path: Path) -> dict[str, str]:
+    """Facts of carried masks: `channels`, `source`, `images_sha256`."""
+    with hdf5.opened(path, check_command(path.parent.name)) as store:
+        return {name: str(store.attrs[name]) for name in ("channels", "source", "images_sha256")}
+
+
+def mask_file(name: str) -> Path:
+    """The HDF5 file whose `mask` holds the masks of data set `name`, a row an image.
+
+    Raises:
+        DataError: there are none, or they were carried over to images that have been packed anew since.
+    """
+    home = require(name)
+    path, again = home / CARRIED, f"python datasets/download.py {name} --masks-from"
+    with hdf5.opened(home / "images.h5", check_command(name)) as store:
+        if "mask" in store:
+            return home / "images.h5"
+    if not path.is_file():
+        raise DataError(
+            f"{home / 'images.h5'}: '{name}' has no masks; sets with masks: {', '.join(with_masks())}. "
+            f"Images that show slices of 'cheng' take its masks: {again} cheng"
+        )
+    facts, log = _carried(path), manifest.read_log(home)
+    if log is None or facts["images_sha256"] != log["images_sha256"]:
+        raise DataError(f"{path}: {OTHER_IMAGES}. Run: {again} {facts['source']}")
+    return path
+
+
+def outlined(name: str) -> np.ndarray:
+    """Of every image of data set `name`, whether its mask is known, bool N: an image without a tumour has an empty one.
+    Raises `DataError` as `mask_file`."""
+    labels = read_manifest(name).label.to_numpy()
+    with hdf5.opened(mask_file(name), check_command(name)) as store:
+        linked = hdf5.read(store, "linked").astype(bool) if "linked" in store else np.ones(len(labels), bool)
+    return linked | (labels == HEALTHY)
 
 
 def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
     """Masks of some rows as stored, uint8 0/1 N×M×H×W; predictions are scored at this size, whatever the input's."""
     with hdf5.opened(mask_file(name), check_command(name)) as store:
-        _at_hand(store, "mask")
+        hdf5.array(store, "mask", most=None)
         return np.stack([_at(store, "mask", row) for row in rows]).transpose(0, 3, 1, 2)
-
-
-def packed_by(name: str) -> tuple[str, int]:
-    """Crop rule and side in pixels that the images of data set `name` lie on disk with; they need not be its usual."""
-    with hdf5.opened(require(name) / "images.h5", check_command(name)) as store:
-        return str(store.attrs.get("crop", catalog.get(name).crop)), int(store["image"].shape[1])
-
-
-def _opened(path: Path) -> h5py.File:
-    with reading(path, check_command(path.parent.name)):
-        return h5py.File(path)
-
-
-def _at_hand(store: h5py.File, *names: str) -> None:
-    """Raise `DataError` where an array of the store leads out of it."""
-    for name in names:
-        hdf5.array(store, name, most=None)
 
 
 def _at(store: h5py.File, name: str, row: int) -> np.ndarray:
@@ -64,13 +90,8 @@ def _at(store: h5py.File, name: str, row: int) -> np.ndarray:
     try:
         return store[name][int(row)]
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        command = check_command(store.attrs.get("name", "NAME"))
-        raise DataError(f"{store.filename}: {name} {row} changed on disk or cannot be read; {command}") from error
-
-
-def _resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
-    """H×W×C of 0 and 1 → side×side×C; a pixel is 1 where the mask covers at least half of it."""
-    return np.rint(resize(mask.astype(np.float32), side) + 1e-6).astype(np.uint8)
+        remedy = check_command(store.attrs.get("name", "NAME"))
+        raise DataError(f"{store.filename}: {name} {row} changed on disk or cannot be read; {remedy}") from error
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:
@@ -84,16 +105,15 @@ class ImageDataset(TorchDataset):
     A DataLoader fetches whole batches at once (`batch`); it needs `collate_fn=ImageDataset.collate`.
 
     Args:
-        name: data set, see `catalog.CATALOG`.
-        rows: indices into the manifest, in the order wanted.
+        name: data set, see `catalog.CATALOG`; rows: indices into its manifest, in the order wanted.
         image_size: side in pixels that images are resized to.
         channels: "grey" for the one grey channel, "all" for every stored channel.
-        in_memory: keep the resized images in memory; by default when those of all processes of this node fit
-            `IN_MEMORY_BYTES`. Otherwise each worker opens the file for itself and reads single images.
+        in_memory: keep the resized images in memory; by default when they fit `IN_MEMORY_BYTES`. Otherwise each worker
+            opens the file for itself and reads single images.
         target: key of `labels.TARGETS`, what is asked of each image.
         classes: labels in the order of their numbers; the set's own by default, another's in an external test.
         view: key of `VIEWS`, what is done to every image before it is resized.
-        masks: read the masks as well, of the set or carried over (`store/masks.py`), only with `view="stored"`.
+        masks: read the masks as well, of the set or carried over, only with `view="stored"`.
         part_of: further facts for `identity`, such as the run that these images are read for.
 
     Raises:
@@ -119,49 +139,52 @@ class ImageDataset(TorchDataset):
         masks: bool = False,
         part_of: Mapping[str, str] | None = None,
     ):
-        self.facts = catalog.get(name)
+        lookup(VIEWS, view, "view")
+        if masks and view != "stored":
+            raise DataError(f"view='{view}': masks lie on the images as stored, take view='stored'")
+        self.facts, self.view, self.image_size = catalog.get(name), view, image_size
         self.path = require(name) / "images.h5"
         self.part_of = dict(part_of or {})
         self.mask_path = mask_file(name) if masks else self.path
         self._stamps = self._stamps_now()
         self.rows = np.array(rows, dtype=np.int64)  # a copy: it may come read-only from a table
-        self.image_size = image_size
         self.channels = [self.facts.grey] if channels == "grey" else list(range(len(self.facts.channels)))
-        manifest = read_manifest(name)
+        table = read_manifest(name)
         with hdf5.opened(self.path, check_command(name)) as store:
-            _at_hand(store, "image")
-            if len(store["image"]) != len(manifest):
+            stored = hdf5.array(store, "image", most=None)
+            if len(stored) != len(table):
                 raise DataError(
-                    f"{self.path}: {len(store['image'])} images but {len(manifest)} manifest rows. "
+                    f"{self.path}: {len(stored)} images but {len(table)} manifest rows. "
                     f"Delete the folder and run: python datasets/download.py {name}"
                 )
-            self.dtype = torch.from_numpy(np.empty(0, store["image"].dtype)).dtype
+            self.dtype = torch.from_numpy(np.empty(0, stored.dtype)).dtype
         self.classes = tuple(classes or classes_of(name, target))
         if target == "findings":
-            self.labels = torch.from_numpy(read_findings(name, manifest, self.rows)).float()
+            self.labels = torch.from_numpy(index.read_findings(name, table, self.rows)).float()
         else:
             code = {label: i for i, label in enumerate(self.classes)}
-            labels = viewed(manifest.label.iloc[self.rows], target)
-            if not labels.isin(code).all():
-                other = labels[~labels.isin(code)].iloc[0]
-                raise DataError(f"'{name}' holds images of '{other}', not one of {list(code)}")
+            labels = viewed(table.label.iloc[self.rows], target)
+            if other := sorted(set(labels) - set(code)):
+                raise DataError(f"'{name}' holds images of '{other[0]}', not one of {list(code)}")
             self.labels = torch.tensor(labels.map(code).to_numpy(dtype=np.int64))
-        lookup(VIEWS, view, "view")
-        self.view = view
-        self.turns = turns(name, manifest) if view == "upright" else None
+        self.turns = index.turns(name, table) if view == "upright" else None
         self.mask_channels = len(mask_channels(name)) if masks else 0
         self.outlined = torch.from_numpy(outlined(name)[self.rows]) if masks else None
-        if masks and view != "stored":
-            raise DataError(f"view='{view}': masks lie on the images as stored, take view='stored'")
         self._files: tuple[int, dict[Path, h5py.File]] | None = None
+        self._kept: dict[str, torch.Tensor] | None = None
         bytes_a_pixel = len(self.channels) * self.dtype.itemsize + self.mask_channels
         size = len(self.rows) * bytes_a_pixel * image_size**2 * processes_here()
-        self._kept = self._read_all() if (size <= IN_MEMORY_BYTES if in_memory is None else in_memory) else None
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether the images were read once and kept."""
-        return self._kept is not None
+        self.in_memory = size <= IN_MEMORY_BYTES if in_memory is None else in_memory
+        if self.in_memory:
+            parts = {"image": (len(self.channels), self.dtype), "mask": (self.mask_channels, torch.uint8)}
+            shape = (image_size, image_size)
+            kept = {
+                part: torch.empty((len(self.rows), n, *shape), dtype=kind) for part, (n, kind) in parts.items() if n
+            }
+            for i, row in enumerate(self.rows):
+                for part, pixels in self._read(row).items():
+                    kept[part][i] = pixels
+            self._kept, self._files = kept, None
 
     def identity(self) -> dict[str, str]:
         """What these images are and how they are read, by name: a checkpoint of a training on them keeps it.
@@ -169,23 +192,22 @@ class ImageDataset(TorchDataset):
         Raises:
             DataError: the files were replaced since this data set was made of them.
         """
-        self._same_files()
-        files = {file: digest[:12] for file, digest in fingerprint(self.facts.name).items() if file in FILES}
-        if self.mask_path != self.path:
-            files[self.mask_path.name] = file_digest(self.mask_path)[:12]
-        channels = ",".join(self.facts.channels[i] for i in self.channels)
-        how = {"view": self.view, "image_size": self.image_size, "channels": channels, "masks": self.mask_channels}
+        self._require_same_files()
+        digests = index.fingerprint(self.facts.name) | {self.mask_path.name: index.file_digest(self.mask_path)}
+        found = {file: digest[:12] for file, digest in digests.items() if file != "images"}
+        found["rows"] = index.short_digest(self.rows.tobytes() + self.labels.numpy().tobytes())
+        found |= {"view": self.view, "image_size": str(self.image_size), "masks": str(self.mask_channels)}
+        found["channels"] = ",".join(self.facts.channels[i] for i in self.channels)
         if self.turns is not None:  # they come from a committed table, not from the set's own files
-            how["turns"] = short_digest("\n".join(self.turns[self.rows]).encode())
-        rows = short_digest(self.rows.tobytes() + self.labels.numpy().tobytes())
-        found = {"data set": self.facts.name} | files | {"rows": rows} | how | self.part_of
-        return {name: str(value) for name, value in found.items()}
+            found["turns"] = index.short_digest("\n".join(self.turns[self.rows]).encode())
+        return {"data set": self.facts.name} | found | self.part_of
 
     def _stamps_now(self) -> list[tuple[int, int, int]]:
         # sorted: a set of paths has another order in a worker that was started anew
-        return [stamp(path) for path in sorted({*(self.path.with_name(file) for file in FILES), self.mask_path})]
+        paths = {*(self.path.with_name(file) for file in index.FILES), self.mask_path}
+        return [index.stamp(path) for path in sorted(paths)]
 
-    def _same_files(self) -> None:
+    def _require_same_files(self) -> None:
         if self._stamps_now() != self._stamps:
             raise DataError(f"{self.path}: replaced since it was opened. Start again, so that all is read from one set")
 
@@ -195,44 +217,33 @@ class ImageDataset(TorchDataset):
     def _store(self, path: Path) -> h5py.File:
         # An HDF5 handle must not be shared by processes: a forked worker opens its own.
         if self._files is None or self._files[0] != os.getpid():
-            self._same_files()
-            self._files = (os.getpid(), {path: _opened(path) for path in {self.path, self.mask_path}})
+            self._require_same_files()
+            with reading(self.path, check_command(self.facts.name)):
+                self._files = (os.getpid(), {path: h5py.File(path) for path in {self.path, self.mask_path}})
         return self._files[1][path]
 
-    def _read(self, row: int) -> torch.Tensor:
+    def _read(self, row: int) -> dict[str, torch.Tensor]:
         image = _at(self._store(self.path), "image", row)
         image = image[..., None] if image.ndim == 2 else image[..., self.channels]
-        turn = self.turns[int(row)] if self.view == "upright" else "upright"
-        return torch.from_numpy(as_input(image, self.image_size, self.view, turn))
-
-    def _read_mask(self, row: int) -> torch.Tensor:
-        return torch.from_numpy(_resize_mask(_at(self._store(self.mask_path), "mask", row), self.image_size)).permute(
-            2, 0, 1
-        )
-
-    def _read_all(self) -> dict[str, torch.Tensor]:
-        side = (self.image_size, self.image_size)
-        kept = {"image": torch.empty((len(self.rows), len(self.channels), *side), dtype=self.dtype)}
-        if self.mask_channels:
-            kept["mask"] = torch.empty((len(self.rows), self.mask_channels, *side), dtype=torch.uint8)
-        for i, row in enumerate(self.rows):
-            kept["image"][i] = self._read(row)
-            if self.mask_channels:
-                kept["mask"][i] = self._read_mask(row)
-        self._files = None
-        return kept
+        turn = "upright" if self.turns is None else self.turns[int(row)]
+        found = {"image": torch.from_numpy(as_input(image, self.image_size, self.view, turn))}
+        if self.mask_channels:  # a pixel is 1 where the mask covers at least half of it
+            mask = _at(self._store(self.mask_path), "mask", row).astype(np.float32)
+            small = np.rint(crop_and_resize(mask, None, self.image_size) + 1e-6).astype(np.uint8)
+            found["mask"] = torch.from_numpy(small).permute(2, 0, 1)
+        return found
 
     def batch(self, indices: Sequence[int]) -> dict[str, torch.Tensor]:
         """The images at `indices` of this data set as one batch; keys and shapes as above."""
-        index = torch.as_tensor(list(indices))
+        chosen = torch.as_tensor(list(indices))
         if self._kept is not None:
-            batch = {name: pixels[index] for name, pixels in self._kept.items()}
+            batch = {name: pixels[chosen] for name, pixels in self._kept.items()}
         else:
-            batch = {"image": torch.stack([self._read(self.rows[i]) for i in indices])}
-            if self.mask_channels:
-                batch["mask"] = torch.stack([self._read_mask(self.rows[i]) for i in indices])
-        known = {} if self.outlined is None else {"outlined": self.outlined[index]}
-        return batch | known | {"label": self.labels[index], "row": torch.as_tensor(self.rows)[index]}
+            read = [self._read(self.rows[i]) for i in indices]
+            batch = {name: torch.stack([one[name] for one in read]) for name in read[0]}
+        if self.outlined is not None:
+            batch["outlined"] = self.outlined[chosen]
+        return batch | {"label": self.labels[chosen], "row": torch.as_tensor(self.rows)[chosen]}
 
     __getitems__ = batch  # torch's DataLoader fetches whole batches by this name
 

@@ -4,7 +4,6 @@
 """
 
 import hashlib
-from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -16,10 +15,7 @@ from datasets.catalog import DataError
 from datasets.reading import read_json, read_table, reading
 from datasets.store.manifest import COLUMNS
 
-NUMBERS = ("bytes", "width", "height")
 FILES = ("manifest.csv", "images.h5")
-
-
 GROUPS = "groups.csv"  # beside the images of `own`
 SPLITS = catalog.REPO / "datasets" / "splits"
 
@@ -27,7 +23,7 @@ SPLITS = catalog.REPO / "datasets" / "splits"
 def require(name: str) -> Path:
     """Folder of data set `name`; raises `DataError` with the command that brings it when it is not there."""
     folder = catalog.dataset_dir(name)
-    if not (folder / "manifest.csv").is_file() or not (folder / "images.h5").is_file():
+    if not all((folder / file).is_file() for file in FILES):
         raise DataError(f"{folder}: the data set '{name}' is not here yet. Run: python datasets/download.py {name}")
     return folder
 
@@ -43,35 +39,31 @@ def read_manifest(name: str, home: Path | None = None) -> pd.DataFrame:
     `home`: where it lies while the set is being made.
     """
     path = (home or require(name)) / "manifest.csv"
-    check = check_command(name)
     if home is None:
-        _vouched(path.parent, {path.name: _sha256(path, stamp(path))})
-    table = read_table(path, check, needs=COLUMNS)
-    with reading(path, check, "has values that are no numbers"):
-        return table.astype({column: int for column in NUMBERS if column in table})
+        _require_vouched(path)
+    table = read_table(path, check_command(name), needs=COLUMNS)
+    with reading(path, check_command(name), "has values that are no numbers"):
+        return table.astype(dict.fromkeys(("bytes", "width", "height"), int))
 
 
-def _vouched(folder: Path, digests: Mapping[str, str]) -> None:
-    """Raise `DataError` where `log.json` in `folder` was written for files of other bytes: `digests` by name."""
+def _require_vouched(path: Path) -> None:
+    """Raise `DataError` where the `log.json` beside a file was written for other bytes."""
     try:
-        log = read_json(folder / "log.json") if (folder / "log.json").is_file() else {}
+        log = read_json(path.with_name("log.json")) if path.with_name("log.json").is_file() else {}
     except DataError:
         return  # `--check` says so
-    for name, digest in digests.items():
-        if log.get(f"{name.partition('.')[0]}_sha256", digest) != digest:
-            raise DataError(
-                f"{folder / name}: has other bytes than were written, by log.json beside it. "
-                f"Run: python datasets/download.py {folder.name} --check"
-            )
+    digest = file_digest(path)
+    if log.get(f"{path.stem}_sha256", digest) != digest:
+        raise DataError(
+            f"{path}: has other bytes than were written, by log.json beside it; {check_command(path.parent.name)}"
+        )
 
 
 def turns(name: str, manifest: pd.DataFrame) -> np.ndarray:
     """How the publisher turned each image, as far as known: a key of `transforms.TRANSFORMS`, "upright" where unknown.
 
     It follows from the committed split table (images linked to Cheng's slices), or was planted in the phantom.
-
-    Raises:
-        DataError: a set without such a table.
+    Raises `DataError` for a set without such a table.
     """
     if "transposed" in manifest:
         return np.where(manifest.transposed.eq("1"), "transposed", "upright")
@@ -85,21 +77,15 @@ def read_splits(name: str, manifest: pd.DataFrame) -> pd.DataFrame | None:
     """The split table in the manifest's order, or None where a set has none.
 
     It is the committed one, or for `own` the groups that were found when it was brought in, which have no folds yet.
-
-    Raises:
-        DataError: when an image of the manifest is missing from the table, or the set is a part of the published one.
+    Raises `DataError` where an image of the manifest is missing from it, or the set is a part of the published one.
     """
-    path = SPLITS / f"{name}.csv"
+    path, remedy = SPLITS / f"{name}.csv", ""
     if catalog.get(name).layout == "own":
-        path = catalog.dataset_dir(name) / GROUPS
-        if not path.is_file():
-            raise DataError(
-                f"{path}: not there, an older version brought it in. Run: python datasets/download.py {name}"
-            )
-    if not path.is_file():
+        path, remedy = catalog.dataset_dir(name) / GROUPS, f"run: python datasets/download.py {name}"
+    elif not path.is_file():
         return None
     refuse_part(name, manifest, path)
-    table = read_table(path, needs=["path", "group"]).set_index("path")
+    table = read_table(path, remedy, needs=["path", "group"]).set_index("path")
     missing = manifest.path[~manifest.path.isin(table.index)]
     if len(missing):
         raise DataError(f"{path}: {len(missing)} images of '{name}' are not in it, first {missing.iloc[0]}.")
@@ -119,43 +105,61 @@ def refuse_part(name: str, manifest: pd.DataFrame, table: Path) -> None:
 def folds_digest(name: str) -> str:
     """Which committed groups and folds data set `name` has: 12 hexadecimal digits, "" where no table is committed.
 
-    Results by patient can be compared only where these agree; tables mark runs on other folds.
+    Results by patient can be compared only where these agree.
     """
     path = SPLITS / f"{name}.csv"
+    columns = ["path", "group", "fold"]
     if not path.is_file():
         return ""
-    table = read_table(path, needs=["path", "group", "fold"]).sort_values("path")
-    return hashlib.sha256(table[["path", "group", "fold"]].to_csv(index=False).encode()).hexdigest()[:12]
+    return short_digest(read_table(path, needs=columns).sort_values("path")[columns].to_csv(index=False).encode())
+
+
+def read_findings(name: str, manifest: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
+    """Whether each of some rows shows each of `labels.classes_of(name, "findings")`, uint8 0/1 N×K.
+
+    The manifest's labels name them; of sets with masks, a finding is a mask that is not empty.
+    """
+    facts = catalog.get(name)
+    if facts.findings:
+        named = manifest.label.iloc[rows].str.split("|")
+        return np.stack([named.map(lambda shown, f=f: f in shown).to_numpy(np.uint8) for f in facts.findings], axis=1)
+    with hdf5.opened(require(name) / "images.h5", check_command(name)) as store:
+        masks = hdf5.array(store, "mask", most=None)
+        found = [masks[int(row)].any(axis=(0, 1)) for row in rows]
+    return np.array(found, np.uint8).reshape(len(rows), len(facts.mask_channels))
+
+
+def strata(name: str, manifest: pd.DataFrame) -> np.ndarray:
+    """By what folds are stratified: the label, and where it names several findings, the rarest of them."""
+    if not catalog.get(name).findings:
+        return manifest.label.to_numpy()
+    shown = manifest.label.str.split("|")
+    often = shown.explode().value_counts()
+    return np.array([min(names, key=lambda finding: (often[finding], finding)) for names in shown])
+
+
+def packed_by(name: str) -> tuple[str, int]:
+    """Crop rule and side in pixels that the images of data set `name` lie on disk with; they need not be its usual."""
+    with hdf5.opened(require(name) / "images.h5", check_command(name)) as store:
+        return str(store.attrs.get("crop", catalog.get(name).crop)), int(store["image"].shape[1])
 
 
 def same_crop(name: str, other: str) -> None:
     """Raise `DataError` where two packed sets are cropped by different rules: a model of one would see other frames."""
-    crops = [read_crop(one) for one in (name, other)]
-    if crops[0] != crops[1]:
+    crop, its = packed_by(name)[0], packed_by(other)[0]
+    if crop != its:
         raise DataError(
-            f"{require(other)}: '{other}' is cropped by '{crops[1]}' and '{name}' by '{crops[0]}': a model would see "
-            f"other frames than it was trained on. Run: python datasets/download.py {other} --crop {crops[0]}"
+            f"{require(other)}: '{other}' is cropped by '{its}' and '{name}' by '{crop}': a model would see "
+            f"other frames than it was trained on. Run: python datasets/download.py {other} --crop {crop}"
         )
-
-
-def read_crop(name: str) -> str:
-    """The rule of `facts.CROPS` by which data set `name` was packed."""
-    with hdf5.opened(require(name) / "images.h5", check_command(name)) as store:
-        return str(store.attrs.get("crop", "none"))
 
 
 def fingerprint(name: str) -> dict[str, str | int]:
     """Identifies the data of a run: number of images, and SHA-256 of the manifest and of the packed images.
-
-    Raises:
-        DataError: the files are not those that `log.json` beside them was written for.
-    """
-    folder = require(name)
-    with (folder / "manifest.csv").open("rb") as manifest:
-        images = sum(1 for _ in manifest) - 1
-    digests = {file: file_digest(folder / file) for file in FILES}
-    _vouched(folder, digests)
-    return {"images": images} | digests
+    Raises `DataError` where they are not those that `log.json` beside them was written for."""
+    folder, images = require(name), len(read_manifest(name))
+    _require_vouched(folder / "images.h5")
+    return {"images": images} | {file: file_digest(folder / file) for file in FILES}
 
 
 def file_digest(path: Path) -> str:
@@ -171,7 +175,6 @@ def stamp(path: Path) -> tuple[int, int, int]:
 
 @lru_cache
 def _sha256(path: Path, stamp: tuple[int, int, int]) -> str:
-    """SHA-256 of a file, worked out once a process for each `stamp`: a large store takes seconds."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

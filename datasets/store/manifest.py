@@ -1,18 +1,21 @@
-"""Reads and writes `manifest.csv`, a row an image, and `log.json`, which vouches for the files beside it.
+"""Writes and reads `manifest.csv`, a row an image, and `log.json`, which vouches for the files beside it.
 
-`download.py` writes them, `check.py` verifies them, and `index.py` reads the manifest as a data frame.
+`check.py` verifies them, and `index.py` reads the manifest as a data frame.
 """
 
-import csv
 import hashlib
 import json
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from datasets.catalog import REPO, Dataset
-from datasets.reading import reading
+from datasets.reading import read_table, reading
+from datasets.store import preprocess
 
 COLUMNS = ("path", "label", "published_split", "patient", "sha256", "bytes", "width", "height", "file_sha256")
 
@@ -38,11 +41,11 @@ def sha256(path: Path) -> str:
 
 def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file, all values as text."""
-    with reading(path, what="not readable as a table"), path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file, restval=""))
-        if any(None in row for row in rows):
+    table = read_table(path)
+    with reading(path, what="not readable as a table"):
+        if not isinstance(table.index, pd.RangeIndex):
             raise ValueError("a row has more values than the first line")
-    return rows
+    return table.to_dict("records")
 
 
 def originals(name: str) -> dict[str, dict[str, str]]:
@@ -54,28 +57,18 @@ def originals(name: str) -> dict[str, dict[str, str]]:
 def row(label: str, split: str, facts: dict[str, Any], known: dict[str, dict[str, str]]) -> dict[str, Any]:
     """One row from the facts of the file at hand; what is known of the publisher's own file goes before them.
 
-    A mirror may have recompressed or reduced the images: `sha256`, `bytes`, `width` and `height` then still
-    name the publisher's file, by which data sets can be compared, and `file_sha256` the one that was read.
+    Where a mirror recompressed the images, `sha256`, `bytes`, `width` and `height` still name the publisher's file, by
+    which data sets can be compared, and `file_sha256` the one that was read.
     """
-    at_hand = {
-        "label": label,
-        "published_split": split,
-        "patient": "",
-        "sha256": facts["file_sha256"],
-        **facts,
-    }
+    at_hand = {"label": label, "published_split": split, "patient": "", "sha256": facts["file_sha256"]} | facts
     return at_hand | known.get(facts["path"], {})
 
 
 def write_manifest(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write `rows` in their order, `COLUMNS` first, then what else any row has ("" for the others); same rows, same
-    bytes.
-    """
-    extra = [column for column in dict.fromkeys(c for row in rows for c in row) if column not in COLUMNS]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, [*COLUMNS, *extra], lineterminator="\n", restval="")
-        writer.writeheader()
-        writer.writerows(rows)
+    """Write `rows` in their order, `COLUMNS` first, then what else any row has ("" for the others)."""
+    table = pd.DataFrame(rows, dtype=object)
+    columns = dict.fromkeys([*COLUMNS, *table.columns])
+    table.reindex(columns=list(columns)).to_csv(path, index=False, lineterminator="\n")
 
 
 def count(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
@@ -94,27 +87,56 @@ def count_differences(dataset: Dataset, counts: dict[str, dict[str, int]]) -> li
     split, differs from them by intent.
     """
     if dataset.findings:
-        merged: Counter = Counter()
-        for labels in counts.values():
-            merged.update(labels)
-        counts = {"": dict(merged)} if "" not in counts else dataset.counts
-    return [
-        f"{split} {label}: {counts.get(split, {}).get(label, 0)} images, published are {number}".strip()
-        for split, labels in dataset.counts.items()
-        for label, number in labels.items()
-        if counts.get(split, {}).get(label, 0) != number
-    ]
+        if "" in counts:
+            return []
+        counts = {"": dict(sum((Counter(labels) for labels in counts.values()), Counter()))}
+    published = [(split, label, n) for split, labels in dataset.counts.items() for label, n in labels.items()]
+    found = [(split, label, n, counts.get(split, {}).get(label, 0)) for split, label, n in published]
+    return [f"{split} {label}: {at} images, published are {n}".strip() for split, label, n, at in found if at != n]
+
+
+def one_spelling(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Names that differ in case, spaces or invisible characters alone become one, spelt as the first of them.
+
+    Returns the names, and a text for each that was spelt in several ways: `'P1' = 'p1 '`.
+    """
+    seen = ("".join(c for c in unicodedata.normalize("NFC", n) if unicodedata.category(c) != "Cf") for n in names)
+    table = pd.DataFrame({"name": names, "clean": [" ".join(name.split()) for name in seen]}, dtype=str)
+    spellings = table.groupby(table.clean.str.casefold(), sort=False)
+    several = spellings.name.unique()[spellings.name.nunique() > 1]
+    return spellings.clean.transform("first").tolist(), [" = ".join(map(repr, kinds)) for kinds in several]
+
+
+def summary(rows: Sequence[dict[str, Any]], remarks: Counter, table: pd.DataFrame, masks: bool) -> dict[str, int]:
+    """Images, patients, groups and what `preprocess` remarked of the images, as far as it was ever the case.
+
+    `rows`: of the manifest; `table`: `group` and `label_conflict` of each; `remarks`: `preprocess.REMARKS`, counted;
+    `masks`: whether the set has masks at all.
+    """
+    counts = {"images": len(rows), "patients": len({row["patient"] for row in rows} - {""})}
+    counts["groups"] = table.group.nunique()
+    if (classes := len({row["label"] for row in rows})) > 1:
+        counts |= {"classes": classes, "copies with another label": int(table.label_conflict.sum())}
+    if masks:
+        counts["with a tumour"] = len(rows) - remarks[preprocess.EMPTY_MASK]
+    return counts | {remark: remarks[remark] for remark in preprocess.REMARKS if remarks[remark]}
+
+
+def sentence(holds: Mapping[str, int]) -> str:
+    """The summary for people."""
+    people = f" of {holds['patients']:,} patients" if holds["patients"] else ", whose patients nobody names,"
+    parts = [f"{holds['images']:,} images{people} in {holds['groups']:,} groups"]
+    parts += [f"{number:,} {what}" for what, number in holds.items() if what not in ("images", "patients", "groups")]
+    if preprocess.COLOUR in holds:
+        parts[-1] += " (--channels NAME,NAME,NAME keeps colours)"
+    return "; ".join(parts)
 
 
 def write_log(folder: Path, log: dict[str, Any]) -> None:
     """Write `log.json` into `folder`, with what identifies the manifest and the images that lie there."""
     images = folder / "images.h5"
-    vouched = {
-        "manifest_sha256": sha256(folder / "manifest.csv"),
-        "images_sha256": sha256(images),
-        "images_bytes": images.stat().st_size,
-    }
-    write_json(folder / "log.json", {**log, **vouched})
+    vouched = {"manifest_sha256": sha256(folder / "manifest.csv"), "images_sha256": sha256(images)}
+    write_json(folder / "log.json", log | vouched | {"images_bytes": images.stat().st_size})
 
 
 def read_log(folder: Path) -> dict[str, Any] | None:

@@ -1,10 +1,12 @@
-"""Turns a publisher's file into a square image: decodes it, crops it to the head and resizes it.
+"""Turns a publisher's file into what a model receives: decoded, cropped to the head, resized, seen in a view.
 
-Functions of arrays. `packing.py` runs them over a whole set; `sources/layouts.py` knows which files a set has.
+`packing.py` runs `prepare` over a whole set and `images.py` runs `as_input` on what is packed; `Preparation` does both
+at once, on an image that no data set holds. `sources/layouts.py` knows which files a set has.
 """
 
 import io
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,29 +14,32 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datasets.catalog import DataError
+from datasets.catalog import DataError, lookup
 from datasets.facts import CROPS
 from datasets.reading import one_line
+from datasets.transforms import VIEWS, clahe, level, undo
 
 MAX_PIXELS = 100_000_000  # a slice has well under a million; more is a decompression bomb
 MAX_SIDE = 20_000  # a line of 99 million pixels is decoded for twelve seconds
-
-
-Box = tuple[int, int, int, int]
-
-
 COLOURLESS = 16  # grey values between the channels of an image that is grey all the same: JPEG rounds each of them
 
-# What `prepare` and `examine` say of an image besides its pixels; `summary.py` counts them over a set.
-EMPTY_MASK, INVERTED, CROPPED = "empty mask", "looks inverted", "cropped"
-WIDENED, TINY_MASK = "crop widened to hold the mask", "mask smaller than a stored pixel"
-COLOUR, NO_END = "colour made grey", "JPEG without its end marker"
+# What `prepare` and `examine` say of an image besides its pixels; `manifest.summary` counts them over a set.
+EMPTY_MASK, INVERTED, CROPPED, WIDENED = "empty mask", "looks inverted", "cropped", "crop widened to hold the mask"
+TINY_MASK, COLOUR, NO_END = "mask smaller than a stored pixel", "colour made grey", "JPEG without its end marker"
+REMARKS = (EMPTY_MASK, INVERTED, CROPPED, WIDENED, TINY_MASK, COLOUR, NO_END)
+
+# On a card: how `crop_and_resize` resizes, and how the tasks' `inputs` make numbers of pixel values.
+INTERPOLATION = "area where it shrinks, bilinear where it enlarges"
+UNIT, MINMAX = "grey values / 255", "each slice and channel by its own minimum and maximum to [0, 1]"
+SCALINGS = {UNIT: "Classification", MINMAX: "Segmentation"}
+
+Box = tuple[int, int, int, int]  # top, bottom, left, right, ends exclusive
 
 
 @dataclass(frozen=True)
 class RawImage:
     """One image as read: `image` H×W uint8, or H×W×C for several sequences; `mask` uint8 0/1 H×W×M; `facts` for its
-    manifest row; `remarks` on it, of those above.
+    manifest row; `remarks` on it, some of `REMARKS`.
     """
 
     image: np.ndarray
@@ -48,26 +53,22 @@ def decode(source: str | Path | bytes) -> np.ndarray:
 
     JPEG, PNG, TIFF, GIF, WebP and BMP are read.  The EXIF orientation is applied.  Colour becomes BT.601 luminance,
     as by S2's `cvtColor`; images of more than 8 bits are scaled by `to_uint8`.  Raises `DataError`, which names the
-    file where one was given, for anything but one whole image: text under an image's name, a truncated file, several
-    images in one file, a decompression bomb.  A JPEG that lacks no more than its end marker is whole.
+    file where one was given, for text under an image's name, a truncated file, several images in one file, a
+    decompression bomb.  A JPEG that lacks no more than its end marker is whole.
     """
-    if not isinstance(source, bytes):
-        try:
-            return decode(Path(source).read_bytes())
-        except (DataError, OSError) as error:
-            raise DataError(f"{source}: {error}; take the file from its publisher again") from error
-    return examine(source)[0]
+    try:
+        return examine(source if isinstance(source, bytes) else Path(source).read_bytes())[0]
+    except (DataError, OSError) as error:
+        if isinstance(source, bytes):
+            raise
+        raise DataError(f"{source}: {error}; take the file from its publisher again") from error
 
 
 def examine(content: bytes, channels: int = 1, look_for_colour: bool = False) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Decode the bytes of an image, and say what is remarkable about them.
+    """Decode the bytes of an image to uint8 H×W, or H×W×C where `channels` are more, and say what is remarkable of it.
 
-    Args:
-        channels: 1 for a grey image; more for the channels as they are, each a sequence of its own.
-        look_for_colour: whether to say that a grey image was made of colours, which takes a JPEG twice the time.
-
-    Returns the image, uint8 H×W or H×W×C, and remarks (`COLOUR`, `NO_END`).  Raises `DataError` as `decode`, and where
-    the number of channels is another.
+    `look_for_colour`: whether to remark that a grey image was made of colours, which takes a JPEG twice the time.
+    Raises `DataError` as `decode`, and where the number of channels is another.
     """
     try:
         return _decoded(content, channels, look_for_colour)
@@ -88,34 +89,22 @@ def _decoded(content: bytes, channels: int, look_for_colour: bool) -> tuple[np.n
             raise DataError(f"{image.width}×{image.height} pixels are too many for a slice")
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a photograph and its preview
             raise DataError(f"{image.n_frames} images in one file; save each as a file of its own")
+        if channels == 1 and not look_for_colour:
+            image.draft("L", image.size)  # a JPEG's luminance plane as stored: half the time of RGB and back
+        image.load()  # Pillow's loader refuses a truncated JPEG; OpenCV's fills the rest with grey
+        ImageOps.exif_transpose(image, in_place=True)
         if channels > 1:
-            return _channels(image, channels), ()
-        if not look_for_colour:
-            return _grey(image), ()
-        image.load()
-        bands = len(image.getbands()) if image.mode != "P" else 3
-        colour = bands >= 3 and int(np.ptp(np.asarray(image.convert("RGB")), axis=2).max()) > COLOURLESS
-        return _grey(image), (COLOUR,) * colour
-
-
-def _grey(image: Image.Image) -> np.ndarray:
-    image.draft("L", image.size)  # a JPEG's luminance plane as stored: half the time of RGB and back
-    image.load()  # Pillow's loader refuses a truncated JPEG; OpenCV's fills the rest with grey
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return to_uint8(np.asarray(image))
-    return np.asarray(image if image.mode == "L" else image.convert("L"))
-
-
-def _channels(image: Image.Image, channels: int) -> np.ndarray:
-    """The channels of an image as they are stored, uint8 H×W×C."""
-    image.load()
-    ImageOps.exif_transpose(image, in_place=True)
-    pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "YCbCr") else image)
-    found = pixels.shape[2] if pixels.ndim == 3 else 1
-    if found != channels:
-        raise DataError(f"holds {found} channels, not {channels}")
-    return pixels
+            pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "YCbCr") else image)
+            found = pixels.shape[2] if pixels.ndim == 3 else 1
+            if found != channels:
+                raise DataError(f"holds {found} channels, not {channels}")
+            return pixels, ()
+        has_colours = look_for_colour and (image.mode == "P" or len(image.getbands()) >= 3)
+        is_coloured = has_colours and int(np.ptp(np.asarray(image.convert("RGB")), axis=2).max()) > COLOURLESS
+        remarks = (COLOUR,) if is_coloured else ()
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            return to_uint8(np.asarray(image)), remarks
+        return np.asarray(image if image.mode == "L" else image.convert("L")), remarks
 
 
 def _with_end_marker(content: bytes) -> bytes | None:
@@ -124,19 +113,16 @@ def _with_end_marker(content: bytes) -> bytes | None:
     What is missing is filled with two bit patterns: where both give the same pixels, none of them was read.  Of a
     progressive JPEG whole passes may be missing, which nothing tells.
     """
-    start = content.rstrip(b"\xff")  # half of the marker
-    if not content.startswith(b"\xff\xd8") or start.endswith(b"\xff\xd9"):
+    start, end = content.rstrip(b"\xff"), b"\xff\xd9"  # without the first half of the marker
+    if not content.startswith(b"\xff\xd8") or start.endswith(end):
         return None
-    seen = []
-    for filling in (b"", b"\xaa" * 256, b"\x55" * 256):
-        try:
-            with Image.open(io.BytesIO(start + filling + b"\xff\xd9")) as image:
-                if image.info.get("progressive"):
-                    return None
-                seen.append(np.asarray(image))
-        except Exception:
-            return None
-    return start + b"\xff\xd9" if all(np.array_equal(seen[0], other) for other in seen[1:]) else None
+    try:
+        images = [Image.open(io.BytesIO(start + filling + end)) for filling in (b"", b"\xaa" * 256, b"\x55" * 256)]
+        pixels = [np.asarray(image) for image in images]
+    except Exception:
+        return None
+    same = all(np.array_equal(pixels[0], other) for other in pixels) and not images[0].info.get("progressive")
+    return start + end if same else None
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -155,12 +141,10 @@ def margin_box(image: np.ndarray, share: float = CROPS["margin"]) -> Box:
     """Find the head in a grey uint8 image; return `(top, bottom, left, right)`, ends exclusive.
 
     S2's steps: Gaussian 3×3, threshold 45, erode twice, dilate twice, outer contours, extremes.  S2 kept the
-    largest contour alone (`share=1`).  In a dim slice the head falls apart at that threshold and the largest
-    piece is a scrap of it: on Cheng's 3,064 slices S2's box cuts into the tumour in 58, misses it wholly in
-    14.  Here every contour of at least `share` of the largest one's area counts: 1 and 0, while the box stays
-    nearly as tight (median 64 % of the image against 61 %) and still leaves out the letters on some scans.
-    Also, S2 sliced with the last row and column as ends and so lost them, and stopped with an error where it
-    found no contour; here that, as in a black slice, gives the whole image.
+    largest contour alone (`share=1`), a scrap of the head in a dim slice: on Cheng's 3,064 slices its box cuts into
+    the tumour in 58, misses it wholly in 14.  Here every contour of at least `share` of the largest one's area counts:
+    1 and 0, while the box stays nearly as tight (median 64 % of the image against 61 %) and leaves out letters.
+    S2 lost the last row and column, and stopped with an error without a contour; here that gives the whole image.
     """
     height, width = image.shape
     bright = cv2.threshold(cv2.GaussianBlur(image, (3, 3), 0), 45, 255, cv2.THRESH_BINARY)[1]
@@ -180,39 +164,17 @@ def crop_box(image: np.ndarray, crop: str) -> Box:
     return (0, grey.shape[0], 0, grey.shape[1]) if CROPS[crop] is None else margin_box(grey, CROPS[crop])
 
 
-def crop_and_resize(image: np.ndarray, box: Box, size: int, nearest: bool = False) -> np.ndarray:
-    """Cut `box` out of an H×W or H×W×C array of any type and resize it to `size`×`size`; `nearest` for masks.
+def crop_and_resize(image: np.ndarray, box: Box | None, size: int, nearest: bool = False) -> np.ndarray:
+    """Cut `box` (None: all) out of an H×W or H×W×C array and resize it to `size`×`size`; `nearest` for masks.
 
-    As in S2 both sides are stretched to `size`, so the aspect ratio is not kept.  Shrinking averages over
-    areas, since bilinear interpolation would skip pixels.
+    As in S2 the aspect ratio is not kept.  Shrinking averages over areas: bilinear interpolation would skip pixels.
     """
-    top, bottom, left, right = box
-    part = image[top:bottom, left:right]
-    shrinks = min(part.shape[:2]) >= size
-    how = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized = cv2.resize(part, (size, size), interpolation=how)
+    if box:
+        image = image[box[0] : box[1], box[2] : box[3]]
+    shrinks = min(image.shape[:2]) >= size
+    method = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    resized = cv2.resize(image, (size, size), interpolation=method)
     return resized.reshape(size, size, *image.shape[2:])  # OpenCV drops a channel axis of length one
-
-
-def mask_box(mask: np.ndarray) -> Box | None:
-    """The smallest box around what a mask H×W×M marks, ends exclusive; None where it marks nothing."""
-    marked = mask.any(axis=2)
-    rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
-    return (int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1) if len(rows) else None
-
-
-def resize_mask(mask: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, bool]:
-    """Cut `box` out of a mask H×W×M of 0 and 1 and resize it; a channel that would vanish keeps one pixel.
-
-    Returns the mask, size×size×M, and whether a channel would have vanished.
-    """
-    small = crop_and_resize(mask, box, size, nearest=True)
-    lost = np.flatnonzero(mask.any(axis=(0, 1)) & ~small.any(axis=(0, 1)))
-    for channel in lost:
-        marked = np.argwhere(mask[..., channel])
-        y, x = (marked[len(marked) // 2] - box[::2]) * size // (box[1] - box[0], box[3] - box[2])
-        small[y, x, channel] = 1
-    return small, bool(len(lost))
 
 
 def looks_inverted(grey: np.ndarray) -> bool:
@@ -229,19 +191,102 @@ def looks_inverted(grey: np.ndarray) -> bool:
 def prepare(raw: RawImage, size: int, crop: str = "margin") -> RawImage:
     """Crop by a rule of `CROPS` and resize, an image and its mask alike; facts are passed on, remarks are added.
 
-    A mask is never cut: where the rule would cut it, the box is widened to hold it.  A new image, whose tumour nobody
-    has outlined, cannot be cropped so; `WIDENED` says in how many images it mattered.
+    A mask is never cut: where the rule would cut it, the box is widened to hold it, and `WIDENED` says so.
     """
     grey = raw.image if raw.image.ndim == 2 else raw.image.max(axis=2)
-    whole = (0, grey.shape[0], 0, grey.shape[1])
     box = by_rule = crop_box(raw.image, crop)
-    remarks = [*raw.remarks, *[INVERTED] * looks_inverted(grey)]
-    mask = raw.mask
+    remarks, mask = [*raw.remarks], raw.mask
+    if looks_inverted(grey):
+        remarks.append(INVERTED)
     if mask is not None:
-        marked = mask_box(mask)
-        if marked:
-            box = tuple(pick(a, b) for pick, a, b in zip((min, max, min, max), box, marked, strict=True))
-        mask, tiny = resize_mask(mask, box, size)
-        remarks += [EMPTY_MASK] * (not marked) + [TINY_MASK] * tiny
-    remarks += [CROPPED] * (box != whole) + [WIDENED] * (box != by_rule)
+        marked = mask.any(axis=2)
+        rows, columns = np.flatnonzero(marked.any(axis=1)), np.flatnonzero(marked.any(axis=0))
+        if len(rows):
+            top, bottom, left, right = box
+            box = (min(top, int(rows[0])), max(bottom, int(rows[-1]) + 1))
+            box += (min(left, int(columns[0])), max(right, int(columns[-1]) + 1))
+        else:
+            remarks.append(EMPTY_MASK)
+        mask, tiny = _resize_mask(mask, box, size)
+        if tiny:
+            remarks.append(TINY_MASK)
+    if box != (0, grey.shape[0], 0, grey.shape[1]):
+        remarks.append(CROPPED)
+    if box != by_rule:
+        remarks.append(WIDENED)
     return RawImage(crop_and_resize(raw.image, box, size), mask, raw.facts, tuple(remarks))
+
+
+def _resize_mask(mask: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, bool]:
+    """Cut `box` out of a mask H×W×M and resize it; a channel that would vanish keeps one pixel, and whether one did."""
+    small = crop_and_resize(mask, box, size, nearest=True)
+    lost = np.flatnonzero(mask.any(axis=(0, 1)) & ~small.any(axis=(0, 1)))
+    for channel in lost:
+        marked = np.argwhere(mask[..., channel])
+        y, x = (marked[len(marked) // 2] - box[::2]) * size // (box[1] - box[0], box[3] - box[2])
+        small[y, x, channel] = 1
+    return small, bool(len(lost))
+
+
+def as_input(image: np.ndarray, side: int, view: str = "stored", turn: str = "upright") -> np.ndarray:
+    """A packed image as a model receives it, C×side×side of the same type.
+
+    Args:
+        image: H×W×C, as packed.
+        view: key of `VIEWS`, what is done before it is resized.
+        turn: how the publisher turned it, a key of `transforms.TRANSFORMS`; it is undone in the view "upright".
+    """
+    if view == "upright":
+        image = undo(image, turn)
+    elif view in ("levelled", "clahe"):
+        change = level if view == "levelled" else clahe
+        image = np.stack([change(plane) for plane in np.moveaxis(image, 2, 0)], axis=2)
+    return crop_and_resize(np.ascontiguousarray(image), None, side).transpose(2, 0, 1)
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What was done to the images that a model was trained on, as its card says: `Preparation.of_card(card["input"])`.
+
+    Attributes:
+        channels: sequences, in order; one channel is a grey image.
+        crop, stored_size: arguments of `prepare`; view, size: of `as_input`.
+        interpolation, scaling: `INTERPOLATION` and a key of `SCALINGS`; there are no others.
+
+    Raises:
+        DataError: a value that this version does not know.
+    """
+
+    channels: tuple[str, ...]
+    crop: str
+    stored_size: int
+    view: str
+    size: int
+    interpolation: str = INTERPOLATION
+    scaling: str = UNIT
+
+    def __post_init__(self):
+        lookup(CROPS, self.crop, "crop")
+        lookup(VIEWS, self.view, "view")
+        lookup(SCALINGS, self.scaling, "scaling")
+        lookup({INTERPOLATION: None}, self.interpolation, "interpolation")
+
+    @classmethod
+    def of_card(cls, entries: Mapping[str, Any]) -> "Preparation":
+        """The `input` of a card; raises `DataError` where an entry is missing or unknown."""
+        names = cls.__dataclass_fields__.keys()
+        if set(entries) != names:
+            raise DataError(f"the card's input has {sorted(entries)}; this version reads {sorted(names)}")
+        return cls(**{**entries, "channels": tuple(entries["channels"])})
+
+    def as_card(self) -> dict[str, Any]:
+        """The entries of a card's `input`."""
+        return {**asdict(self), "channels": list(self.channels)}
+
+    def __call__(self, raw: RawImage) -> np.ndarray:
+        """An image H×W, or H×W×C with the channels of this preparation → C×size×size, as in training.
+
+        Nobody has outlined its tumour, so that its crop is never widened, nor said how it is turned.
+        """
+        packed = prepare(raw, self.stored_size, self.crop).image
+        return as_input(packed if packed.ndim == 3 else packed[..., None], self.size, self.view)

@@ -1,22 +1,27 @@
-"""Duplicates, links and groups: what is planted is found and nothing else."""
+"""Duplicates, links and groups: what is planted is found and nothing else; pairs alike are those of brute force."""
 
 from itertools import product
 
 import imagehash
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from smooth_images import image, thumbnails_of
 
-from datasets.curation import duplicates, likeness, links, split_table, thumbnails
-from datasets.curation.duplicates import close_hashes, duplicate_pairs, identical_pairs, near_pairs, s0_cleaning
+from datasets.curation import duplicates, links, split_table
+from datasets.curation.duplicates import close_hashes, duplicate_pairs, identical_pairs, near_pairs, pairs_alike
+from datasets.curation.duplicates import s0_cleaning as kept_by_s0
 from datasets.curation.links import link
 from datasets.curation.split_table import curate, facts
-from datasets.curation.thumbnails import look, phashes, traits
+from datasets.curation.thumbnails import join, look, phashes, thumbnail, traits
 from datasets.splitting import make_split
-from datasets.store.index import read_manifest
 from datasets.transforms import TRANSFORMS
 from utils.evaluation.baselines import nearest_thumbnails
+
+
+def ends(pairs: pd.DataFrame) -> list[tuple[int, int]]:
+    return list(zip(pairs.i.tolist(), pairs.j.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
@@ -27,22 +32,17 @@ def test_every_transform_is_found_and_named(name):
     assert found[["i", "j", "transform"]].to_numpy().tolist() == [[0, 1, name]]
     linked = link(thumbnails_of([turned]), thumbnails_of([image(1), original]))
     assert linked.loc[0, ["reference", "transform"]].tolist() == [1, name]
+    corner = np.arange(12).reshape(3, 4)
+    assert len({t(corner).tobytes() + bytes(t(corner).shape) for t in TRANSFORMS.values()}) == 8, "none is another"
 
 
 @pytest.mark.parametrize("shape", [(90, 110), (32, 32), (1, 1), (400, 7)])
 def test_hashes_are_those_of_imagehash(shape):
     grey = image(4, shape) if min(shape) > 1 else np.array([[9]], np.uint8)
     tiny = np.asarray(Image.fromarray(grey).resize((32, 32), Image.Resampling.LANCZOS))
-    wanted = [
-        int(str(imagehash.phash(Image.fromarray(np.ascontiguousarray(t(tiny))))), 16) for t in TRANSFORMS.values()
-    ]
-    assert phashes(grey).tolist() == wanted
+    turned = (Image.fromarray(np.ascontiguousarray(turn(tiny))) for turn in TRANSFORMS.values())
+    assert phashes(grey).tolist() == [int(str(imagehash.phash(one)), 16) for one in turned]
     assert phashes(grey)[0] == int(str(imagehash.phash(Image.fromarray(grey))), 16)
-
-
-def test_no_transform_is_another():
-    corner = np.arange(12).reshape(3, 4)
-    assert len({TRANSFORMS[n](corner).tobytes() + bytes(TRANSFORMS[n](corner).shape) for n in TRANSFORMS}) == 8
 
 
 def test_hashes_within_a_distance_equal_brute_force():
@@ -64,108 +64,117 @@ def test_a_near_pair_needs_both_hash_and_correlation():
     assert near_pairs(found, correlation=-1).iloc[0][["i", "j"]].tolist() == [0, 1]
 
 
-def test_images_alike_are_found_under_every_transform_and_joined():
+def noisy(roughness: float, number: int) -> np.ndarray:
+    """Thumbnails of pairs that show the same, one turned and darker, under noise of `roughness`."""
+    rng, turns, out = np.random.default_rng(7), list(TRANSFORMS.values()), []
+    for i in range(number):
+        shown = image(i // 2, (48, 48)) * (0.5 if i % 2 else 1.0)
+        rough = shown + rng.normal(size=shown.shape) * roughness * shown.std()
+        out.append(thumbnail(np.ascontiguousarray(turns[i % 8](rough)).astype(np.float32), 48))
+    return np.stack(out)
+
+
+@pytest.mark.parametrize("correlation", [0.2, 0.6, 0.93])
+@pytest.mark.parametrize("roughness", [0, 0.3, 1])
+def test_pairs_alike_are_those_of_brute_force(monkeypatch, roughness, correlation):
+    monkeypatch.setattr(duplicates, "BLOCK", 7)  # several blocks, the last one not full
+    monkeypatch.setattr(duplicates, "CHUNK", 5)
+    a, b = np.split(noisy(roughness, 40), [23])
+    for second, within in ((a, True), (b, False)):
+        wanted = {}
+        for name, turn in TRANSFORMS.items():
+            products = np.einsum("aij,bij->ab", a.astype(np.float64), turn(second))
+            for i, j in zip(*np.nonzero(products >= correlation), strict=True):
+                if i < j or not within:
+                    wanted[i, j, name] = products[i, j]
+        found = pairs_alike(a, None if within else b, correlation).set_index(["i", "j", "transform"]).correlation
+        assert set(found.index) == set(wanted)
+        assert np.allclose(found, list(map(wanted.get, found.index)), atol=1e-5)
+    assert correlation > 0.2 or wanted, "some are alike"
+
+
+def test_the_bound_holds_for_rough_images_and_for_none():
+    """Copies under the same noise: their low frequencies alone do not reach the threshold."""
+    rough = np.random.default_rng(0).normal(size=(6, 48, 48)).astype(np.float32)
+    copies = np.stack([thumbnail(one, 48) for one in [*rough, *rough]])
+    low = duplicates._sketch(copies)[:, :-1]
+    assert (np.einsum("nd,nd->n", low[:6], low[6:]) < 0.5).all()
+    assert ends(pairs_alike(copies, None, 0.99)) == [(i, i + 6) for i in range(6)]
+    some = np.concatenate([noisy(0, 2), np.zeros((2, 48, 48), np.float32)])
+    assert not pairs_alike(some, None, 0.1)[["i", "j"]].isin([2, 3]).any(axis=None), "one grey value is like nothing"
+    for a, b in ((some[:0], None), (some[:0], some), (some, some[:0])):
+        assert pairs_alike(a, b, 0.1).empty
+
+
+def test_images_alike_are_joined_by_the_rule_of_the_set():
     original = image(0)
     turned = [np.ascontiguousarray(turn(original)) for turn in TRANSFORMS.values()]
     found = thumbnails_of([*turned, image(1), image(2), image(3), image(4)])
-    i, j = duplicates.alike_pairs(found)
-    assert set(zip(i.tolist(), j.tolist(), strict=True)) == {(a, b) for a in range(8) for b in range(a + 1, 8)}
+    assert ends(duplicates.alike_pairs(found)) == [(a, b) for a in range(8) for b in range(a + 1, 8)]
     table = curate(found)
     assert table.group.nunique() == 5 and table.group[:8].nunique() == 1
     assert not len(split_table.alike_across_folds(found, table))
     assert split_table.alike_across_folds(found, table.assign(fold=[0] * 7 + [1] * 5)).tolist() == list(range(8))
+    found.packed[:] = 0
+    assert ends(duplicates.alike_pairs(found, ("whole", 0.9))) and duplicates.alike_pairs(found, ("whole", 1.1)).empty
+    assert duplicates.alike_pairs(found, ("packed", 0.5)).empty
 
 
-def test_alike_is_what_correlates_at_the_threshold(monkeypatch):
-    monkeypatch.setattr(likeness, "BLOCK", 3)  # several blocks, the last one not full
-    found = thumbnails_of([image(i // 2) if i % 2 else np.uint8(image(i // 2) * 0.6 + 40) for i in range(8)])
-    small = found.packed.reshape(8, -1)
-    wanted = {
-        (i, j)
-        for i, j in product(range(8), range(8))
-        if i < j
-        and max((np.ascontiguousarray(t(found.packed[[j]])).reshape(-1) @ small[i]) for t in TRANSFORMS.values())
-        >= 0.93
-    }
-    i, j = duplicates.alike_pairs(found)
-    assert set(zip(i.tolist(), j.tolist(), strict=True)) == wanted >= {(0, 1), (2, 3), (4, 5), (6, 7)}
-    assert not len(duplicates.alike_pairs(found, 1.1)[0])
-
-
-def test_a_group_keeps_its_name_when_another_changes():
-    images = [image(i) for i in range(12)]
+def test_a_group_keeps_name_and_fold_when_another_changes():
+    images = [image(i) for i in range(20)]
     before = curate(thumbnails_of(images))
-    after = curate(thumbnails_of([*images[:-1], images[0]]))
-    assert (before.group[:-1] == after.group[:-1]).all() and after.group[0] == after.group[11]
+    after = curate(thumbnails_of([*images[:-1], images[0]]), before=before)
+    assert (before.group[:-1] == after.group[:-1]).all() and after.group[0] == after.group[19]
+    assert (after.fold[:-1] == before.fold[:-1]).all() and after.fold[19] == before.fold[0]
 
 
-def test_planted_duplicates_are_found_and_nothing_else(roots):
+def test_what_is_planted_in_the_phantom_is_found_and_nothing_else(roots):
     found = look("phantom")
-    table = found.table
-    original = table.duplicate_of.where(table.duplicate_of != "", table.path)
-    wanted = {(i, j) for rows in table.groupby(original).groups.values() for i, j in product(rows, rows) if i < j}
+    table, planted = found.table, found.table
+    original = planted.duplicate_of.where(planted.duplicate_of != "", planted.path)
+    families = planted.groupby(original).groups.values()
     pairs = near_pairs(found)
-    assert wanted, "the phantom has planted copies"
-    assert set(zip(pairs.i, pairs.j, strict=True)) == wanted
-
-
-def test_wrong_labels_of_copies_and_patients_across_the_split_are_found(roots):
-    found = look("phantom")
+    assert set(ends(pairs)) == {(i, j) for rows in families for i, j in product(rows, rows) if i < j} != set()
+    is_copy = planted.duplicate_of[pairs.j].to_numpy() == planted.path[pairs.i].to_numpy()
+    copy, other = np.where(is_copy, pairs.j, pairs.i), np.where(is_copy, pairs.i, pairs.j)
+    direct = planted.duplicate_of[copy].to_numpy() == planted.path[other].to_numpy()  # not a copy with a copy
+    turned = planted.kind[copy].eq("transposed-copy").to_numpy()
+    assert turned[direct].sum() >= 4 and (pairs["transform"].ne("upright").to_numpy() == turned)[direct].all()
     table = curate(found)
-    original = found.table.duplicate_of.where(found.table.duplicate_of != "", found.table.path)
-    wanted = found.table.label.groupby(original).transform("nunique") > 1
-    assert (table.label_conflict == 1).tolist() == wanted.tolist()
-    for _, members in found.table.groupby("patient").groups.items():
-        assert table.group[members].nunique() == 1
-    crossing = found.table.groupby("patient").published_split.nunique() > 1
-    assert crossing.any(), "patients of the phantom cross its published split"
-    assert table.groupby("group").fold.nunique().max() == 1
+    assert table.to_csv() == curate(look("phantom")).to_csv(), "the same images, the same table"
+    wrong = planted.label.groupby(original).transform("nunique") > 1
+    assert (table.label_conflict == 1).tolist() == wrong.tolist()
+    assert (planted.groupby("patient").published_split.nunique() > 1).any()
+    assert table.groupby("patient").group.nunique().eq(1).all() and table.groupby("group").fold.nunique().max() == 1
+    mislabelled = np.flatnonzero(planted.true_label != planted.label)
+    assert len(mislabelled) and links.wrong_labels(planted).tolist() == mislabelled.tolist()
+    assert not len(links.wrong_labels(planted.assign(patient="")))
+    counted = duplicates.relations(found)
+    assert list(counted.index) == ["bytes", "pixels", "near"]
+    assert (counted["within a class"] + counted["between classes"] == counted.pairs).all()
+    assert counted["between training and test set"].sum() > 0
 
 
-def test_planted_wrong_labels_are_found_and_no_other(roots):
-    table = read_manifest("phantom")
-    planted = np.flatnonzero(table.true_label != table.label)
-    assert len(planted) and links.wrong_labels(table).tolist() == planted.tolist()
-    assert not len(links.wrong_labels(table.assign(patient="")))
-
-
-def test_copies_that_were_turned_are_named_so_and_no_other(roots):
-    found = look("phantom")
-    pairs, manifest = near_pairs(found), found.table
-    copy = np.where(manifest.duplicate_of[pairs.j].to_numpy() == manifest.path[pairs.i].to_numpy(), pairs.j, pairs.i)
-    other = np.where(copy == pairs.j, pairs.i, pairs.j)
-    direct = manifest.duplicate_of[copy].to_numpy() == manifest.path[other].to_numpy()  # not a copy with a copy
-    planted = manifest.kind[copy].eq("transposed-copy").to_numpy()
-    assert planted[direct].sum() >= 4, "at least four were planted"
-    assert (pairs["transform"].ne("upright").to_numpy() == planted)[direct].all()
-
-
-def test_odd_images_are_handled():
+def test_odd_images_and_empty_sets_are_handled():
     odd = [np.zeros((50, 40), np.uint8), np.full((9, 9), 200, np.uint8), np.array([[7]], np.uint8), image(0)]
-    found = thumbnails_of(odd)
+    found, empty = thumbnails_of(odd), thumbnails_of([])
     assert near_pairs(found).empty, "images of one grey value look like nothing, not like each other"
     assert (link(found, thumbnails_of([image(0)])).reference == [-1, -1, -1, 0]).all()
-    twins = thumbnails_of([odd[0], odd[0]])
-    assert duplicate_pairs(twins).kind.tolist() == ["pixels"], "identical they still are"
-
-
-def test_an_empty_set_and_a_set_without_labels():
-    empty = thumbnails_of([])
-    assert near_pairs(empty).empty and len(s0_cleaning(empty)) == 0
+    assert duplicate_pairs(thumbnails_of([odd[0], odd[0]])).kind.tolist() == ["pixels"], "identical they still are"
+    assert near_pairs(empty).empty and len(kept_by_s0(empty)) == 0
     assert (link(thumbnails_of([image(0)]), empty).reference == -1).all()
-    unlabelled = curate(thumbnails_of([image(i) for i in range(12)], labels=[""] * 12))
-    assert sorted(unlabelled.fold.unique()) == [0, 1, 2, 3, 4]
-    assert not unlabelled.label_conflict.any()
+    unlabelled = curate(thumbnails_of([image(i) for i in range(12)], labels=[""] * 12), empty)
+    assert sorted(unlabelled.fold.unique()) == [0, 1, 2, 3, 4] and not unlabelled.label_conflict.any()
+    big, small = traits(image(3, (256, 256)))[0], traits(image(3, (256, 256))[::2, ::2])[0]
+    assert (big * small).sum() > 0.99, "thumbnails do not depend on size"
 
 
-def test_identical_keys_make_one_group():
-    assert identical_pairs(["a", "b", "a", "c", "a"]).to_numpy().tolist() == [[0, 2], [0, 4]]
-    assert duplicates.components(5, np.array([0, 0]), np.array([2, 4])).tolist() == [0, 1, 0, 2, 0]
-
-
-def test_s0_keeps_one_image_a_hash_train_before_test():
+def test_identical_keys_make_one_group_and_s0_keeps_one_image_a_hash():
+    pairs = identical_pairs(["a", "", "a", "", "a"])
+    assert ends(pairs) == [(0, 2), (0, 4)], "nothing is known of ''"
+    assert duplicates.components(5, pairs).tolist() == [0, 1, 0, 2, 0]
     found = thumbnails_of([image(0), image(1), image(0)], published_split=["test", "train", "train"])
-    assert s0_cleaning(found).tolist() == [1, 2]
+    assert kept_by_s0(found).tolist() == [1, 2], "train before test"
 
 
 def test_a_link_to_another_label_is_a_conflict_and_brings_the_patient():
@@ -178,17 +187,6 @@ def test_a_link_to_another_label_is_a_conflict_and_brings_the_patient():
     assert facts(found, table)["linked images"] == 10
 
 
-def test_the_same_seed_gives_the_same_table(roots):
-    found = look("phantom")
-    assert curate(found).to_csv() == curate(look("phantom")).to_csv()
-
-
-def test_thumbnails_do_not_depend_on_size():
-    big, small = traits(image(3, (256, 256)))[0], traits(image(3, (256, 256))[::2, ::2])[0]
-    assert (big * small).sum() > 0.99
-    assert thumbnails.SIDE == 64
-
-
 def test_the_nearest_neighbour_finds_twins(roots):
     found = look("phantom")
     table, seen = nearest_thumbnails(found, "published")
@@ -198,9 +196,39 @@ def test_the_nearest_neighbour_finds_twins(roots):
     assert sorted(table.path) == sorted(found.table.path) and not seen.any()
 
 
-def test_relations_count_what_was_planted(roots):
-    found = look("phantom")
-    counted = duplicates.relations(found)
-    assert list(counted.index) == ["bytes", "pixels", "near"]
-    assert (counted["within a class"] + counted["between classes"] == counted.pairs).all()
-    assert counted["between training and test set"].sum() > 0
+@pytest.fixture
+def changed_copy():
+    """An image, a copy of it that correlates by .93 to .97, and another image; of different crops, as it were."""
+    original, noise = (image(seed).astype(float) for seed in (0, 7))
+    found = thumbnails_of([image(0), np.uint8(0.7 * original + 0.3 * noise), image(1)])
+    found.hashes[1] = found.hashes[0]
+    assert duplicates.COPY_CORRELATION < (found.thumbnails[0] * found.thumbnails[1]).sum() < duplicates.NEAR_CORRELATION
+    return found
+
+
+def test_a_changed_copy_is_listed_where_folds_separate_it(changed_copy):
+    assert duplicate_pairs(changed_copy).empty
+    apart, together = ({"path": changed_copy.table.path, "fold": folds} for folds in ([3, 1, 3], [3, 3, 1]))
+    found = links.copy_pairs(changed_copy, pd.DataFrame(apart))
+    assert found.to_numpy().tolist() == [["0.png", 3, "1.png", 1]]
+    assert links.copy_facts(found) == {links.COPIED: 2, links.COPIED_PAIRS: 1}
+    assert links.copy_pairs(changed_copy, pd.DataFrame(together)).empty
+
+
+def test_the_next_folds_keep_a_changed_copy_with_its_original(changed_copy, monkeypatch):
+    more = thumbnails_of([image(seed) for seed in range(20, 24)])
+    more.table = more.table.assign(path="other " + more.table.path, sha256=more.table.sha256 + " other")
+    images, crops_differ = join(changed_copy, more), ("packed", 1.1)
+    assert curate(images, alike=crops_differ).group.nunique() == 7
+    monkeypatch.setattr(duplicates, "GROUPED_CORRELATION", duplicates.COPY_CORRELATION)
+    groups = curate(images, alike=crops_differ).group
+    assert groups.nunique() == 6 and groups[0] == groups[1]
+
+
+def test_an_image_that_an_external_test_leaves_is_counted_unless_it_is_shared(changed_copy):
+    ours, theirs = changed_copy.rows(np.array([0])), changed_copy.rows(np.array([1, 2, 2]))
+    theirs.table["dataset"] = "theirs"
+    counts = {f"made-up: {links.LEFT}": 1, f"theirs: {links.LEFT}": 1}
+    for path, left in (("2.png", 1), ("1.png", 0)):
+        shared = pd.DataFrame({"dataset": ["theirs"], "path": [path]})
+        assert links.copies_left(ours, theirs, shared) == counts | {f"theirs: {links.LEFT}": left}

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from datasets.catalog import CATALOG, REPO, DataError, get
-from datasets.curation import __main__, command, neighbours
+from datasets.catalog import CATALOG, DataError, get
+from datasets.curation import __main__, links, split_table, thumbnails
 from datasets.curation.thumbnails import look
 from datasets.generator import phantom
-from datasets.splitting import make_split, overlap_file
+from datasets.splitting import FOLDS, copies_file, make_split, overlap_file
 from datasets.store import index
 from datasets.store.images import ImageDataset
-from datasets.store.index import SPLITS, read_manifest
+from datasets.store.index import read_manifest
 
 
 @pytest.fixture
@@ -44,6 +44,10 @@ def two_sets(roots, tmp_path, monkeypatch):
     return manifest
 
 
+def made(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*.*")}
+
+
 def test_one_command_writes_tables_that_the_protocols_read(two_sets, tmp_path, capsys):
     with pytest.raises(DataError, match=r"python -m datasets\.curation phantom twin --write"):
         make_split("phantom", "external", test_on="twin")
@@ -51,24 +55,49 @@ def test_one_command_writes_tables_that_the_protocols_read(two_sets, tmp_path, c
         make_split("phantom", "cleaned")
     assert __main__.main(["phantom", "twin", "--write"]) == 0
     assert "phantom and twin, images shared" in capsys.readouterr().out
-    first = {path.name: path.read_bytes() for path in (tmp_path / "splits").rglob("*.*")}
-    assert __main__.main(["phantom", "twin", "--write"]) == 0
-    assert first == {path.name: path.read_bytes() for path in (tmp_path / "splits").rglob("*.*")}, (
-        "same data, same bytes"
-    )
+    first = made(tmp_path / "splits")
+    assert __main__.main(["phantom", "twin", "--write"]) == 0 and first == made(tmp_path / "splits")
     assert set(first) == {"phantom.csv", "twin.csv", "facts.json", "phantom+twin.csv"}
     cleaned, raw = make_split("phantom", "cleaned"), make_split("phantom")
-    removed = set(np.concatenate([raw.train_val, raw.test])) - set(np.concatenate([cleaned.train_val, cleaned.test]))
+    kept = np.concatenate([cleaned.train_val, cleaned.test])
     hashes = look("phantom").hashes[:, 0]
-    kept = np.setdiff1d(np.arange(len(hashes)), list(removed))
-    assert removed and len(set(hashes[kept])) == len(kept) == len(set(hashes)), "one image a hash"
+    assert len(kept) < len(raw.train_val) + len(raw.test)
+    assert len(set(hashes[kept])) == len(kept) == len(set(hashes)), "one image a hash"
+    external_leaves_out_every_relative_and_nobody_else(two_sets)
+    for test_on, protocol, message in (
+        ("phantom", "external", "external to itself"),
+        ("", "external", "names a set to test on"),
+        ("twin", "published", "names a set to test on"),
+    ):
+        with pytest.raises(DataError, match=message):
+            make_split("phantom", protocol, test_on=test_on)
+    all_shared = read_manifest("twin")[["path"]].assign(dataset="twin", kind="bytes")
+    all_shared.to_csv(index.SPLITS / overlap_file("phantom", "twin"), index=False)
+    with pytest.raises(DataError, match="'twin' has no image, of a class of 'phantom'"):
+        make_split("phantom", "external", test_on="twin")
+
+
+def external_leaves_out_every_relative_and_nobody_else(two_sets):
+    split = make_split("phantom", "external", test_on="twin")
+    assert split.test_set == "twin" and not len(np.intersect1d(split.train, split.val))
+    assert sorted(split.train_val) == list(range(len(read_manifest("phantom")))), "the whole first set is trained on"
+    copied = np.arange(0, len(two_sets), 3)
+    table = pd.read_csv(index.SPLITS / "twin.csv", dtype=str, keep_default_na=False)
+    related = table.group.isin(set(table.group[copied])).to_numpy()
+    assert set(split.test) == set(np.flatnonzero(~related)), "copies and what is grouped with them are left out"
+    kinds = (
+        pd.read_csv(index.SPLITS / overlap_file("twin", "phantom")).query("dataset == 'twin'").set_index("path").kind
+    )
+    assert (kinds[two_sets.path[copied]] == "bytes").all()
+    assert set(kinds) <= {"bytes", "pixels", "near", "patient", "alike", "group"}
+    assert len(ImageDataset("twin", split.test, image_size=32, classes=get("phantom").classes)) == len(split.test)
 
 
 def test_facts_are_those_of_the_table_just_made_and_ask_for_none_that_is_committed(
     two_sets, tmp_path, monkeypatch, capsys
 ):
     """Of a set that names no patients, as br35h."""
-    monkeypatch.setattr(command, "REFERENCE", "twin")
+    monkeypatch.setattr(links, "REFERENCE", "twin")
     two_sets.assign(patient="", published_split="").to_csv(tmp_path / "data/twin/manifest.csv", index=False)
 
     def facts() -> dict[str, str]:
@@ -88,59 +117,25 @@ def test_facts_are_those_of_the_table_just_made_and_ask_for_none_that_is_committ
     assert facts()[nearest[1]] == found[nearest[1]]
 
 
-@pytest.mark.parametrize("protocol", ["published", "random", "patient"])
-def test_the_nearest_neighbour_is_asked_under_the_splits_that_are_trained_on(protocol, two_sets):
+def test_the_nearest_neighbour_is_asked_under_the_splits_that_are_trained_on(two_sets):
     assert __main__.main(["phantom", "--write"]) == 0
     images, table = look("phantom"), pd.read_csv(index.SPLITS / "phantom.csv", keep_default_na=False)
     labels = images.table.label.to_numpy()
-    right = [labels[split.test] == found for split, found in neighbours.nearest_labels(images, protocol)]
-    assert neighbours.accuracy(images, table, protocol) == np.concatenate(right).mean()
+    for protocol in ("published", "random", "patient"):
+        right = [labels[split.test] == found for split, found in thumbnails.nearest_labels(images, protocol)]
+        assert thumbnails.accuracy(images, table, protocol) == np.concatenate(right).mean()
 
 
-def test_the_guide_says_what_s0_s_tables_hold():
-    text = (REPO / "datasets/README.md").read_text()
-    assert "| `splits/s0/NAME.csv` | the paths that S0's rule removes" in text
-    facts = json.loads((SPLITS / "facts.json").read_text())
-    for name in ("brain-tumor-mri", "sartaj"):
-        assert len(pd.read_csv(SPLITS / f"s0/{name}.csv")) == facts[name]["removed by S0's rule"]
-
-
-def test_external_leaves_out_every_relative_and_nobody_else(two_sets):
-    assert __main__.main(["phantom", "twin", "--write"]) == 0
-    split = make_split("phantom", "external", test_on="twin")
-    assert split.test_set == "twin" and not len(np.intersect1d(split.train, split.val))
-    assert sorted(split.train_val) == list(range(len(read_manifest("phantom")))), "the whole first set is trained on"
-    copied = np.arange(0, len(two_sets), 3)
-    assert not set(copied) & set(split.test), "copies are left out"
-    table = pd.read_csv(index.SPLITS / "twin.csv", dtype=str, keep_default_na=False)
-    related = table.group.isin(set(table.group[copied])).to_numpy()
-    assert set(split.test) == set(np.flatnonzero(~related)), "with all that is grouped with them, and no other"
-    kinds = (
-        pd.read_csv(index.SPLITS / overlap_file("twin", "phantom")).query("dataset == 'twin'").set_index("path").kind
-    )
-    assert (kinds[two_sets.path[copied]] == "bytes").all() and set(kinds) <= {
-        "bytes",
-        "pixels",
-        "near",
-        "patient",
-        "alike",
-        "group",
-    }
-    assert len(ImageDataset("twin", split.test, image_size=32, classes=get("phantom").classes)) == len(split.test)
-
-
-def test_external_needs_another_set_and_something_left(two_sets, monkeypatch):
-    assert __main__.main(["phantom", "twin", "--write"]) == 0
-    with pytest.raises(DataError, match="external to itself"):
-        make_split("phantom", "external", test_on="phantom")
-    with pytest.raises(DataError, match="names a set to test on"):
-        make_split("phantom", "external")
-    with pytest.raises(DataError, match="names a set to test on"):
-        make_split("phantom", "published", test_on="twin")
-    all_shared = read_manifest("twin")[["path"]].assign(dataset="twin", kind="bytes")
-    all_shared.to_csv(index.SPLITS / overlap_file("phantom", "twin"), index=False)
-    with pytest.raises(DataError, match="'twin' has no image, of a class of 'phantom'"):
-        make_split("phantom", "external", test_on="twin")
+def test_the_command_writes_the_list_of_copies_and_takes_an_old_one_away(roots, tmp_path, monkeypatch):
+    monkeypatch.setattr(index, "SPLITS", tmp_path)
+    path, curate = tmp_path / copies_file("phantom"), split_table.curate
+    with monkeypatch.context() as patch:
+        patch.setattr(split_table, "curate", lambda *given: curate(*given).assign(fold=lambda t: t.index % FOLDS))
+        assert __main__.main(["phantom", "--write"]) == 0
+    counted = json.loads((tmp_path / "facts.json").read_text())["phantom"]
+    assert len(pd.read_csv(path)) == counted[links.COPIED_PAIRS] > 0, "planted copies lie in any fold"
+    assert __main__.main(["phantom", "--write"]) == 0 and not path.exists()
+    assert json.loads((tmp_path / "facts.json").read_text())["phantom"][links.COPIED] == 0
 
 
 def test_the_command_line_names_what_is_missing(roots, capsys):

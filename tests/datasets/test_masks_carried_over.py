@@ -6,7 +6,6 @@ The slices are the phantom's, whose masks are known: as Cheng's files, and turne
 
 import io
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,28 +15,27 @@ import pandas as pd
 import pytest
 from archives import bring, run, saved
 from PIL import Image
+from store_copies import spoil_chunk
 
 from datasets import catalog, download
 from datasets.catalog import DataError
 from datasets.curation import masks
 from datasets.store import index
-from datasets.store.images import ImageDataset, read_masks
+from datasets.store.images import ImageDataset, mask_file, outlined, read_masks
 from datasets.store.index import read_manifest
-from datasets.store.masks import mask_file, outlined
 from datasets.store.preprocess import CROPS, crop_and_resize, decode, margin_box
 from datasets.transforms import TRANSFORMS, turn
 
 NAME, KINDS = "brain-tumor-mri", {"glioma": 2, "meningioma": 1, "pituitary": 3}
-# Where pixel (r, c) of a turned image of side n was before, worked out by hand.
-BEFORE: dict[str, Callable] = {
-    "upright": lambda r, c, n: (r, c),
-    "flipped-lr": lambda r, c, n: (r, n - 1 - c),
-    "flipped-ud": lambda r, c, n: (n - 1 - r, c),
-    "rotated-180": lambda r, c, n: (n - 1 - r, n - 1 - c),
-    "transposed": lambda r, c, n: (c, r),
-    "rotated-90": lambda r, c, n: (c, n - 1 - r),
-    "rotated-270": lambda r, c, n: (n - 1 - c, r),
-    "anti-transposed": lambda r, c, n: (n - 1 - c, n - 1 - r),
+# Each turn worked out by hand, with Pillow's names.
+BY_HAND = {
+    "flipped-lr": Image.Transpose.FLIP_LEFT_RIGHT,
+    "flipped-ud": Image.Transpose.FLIP_TOP_BOTTOM,
+    "rotated-180": Image.Transpose.ROTATE_180,
+    "transposed": Image.Transpose.TRANSPOSE,
+    "rotated-90": Image.Transpose.ROTATE_90,
+    "rotated-270": Image.Transpose.ROTATE_270,
+    "anti-transposed": Image.Transpose.TRANSVERSE,
 }
 
 
@@ -79,8 +77,7 @@ def linked(request, roots, tmp_path, monkeypatch):
     tumour = slices.label.isin(KINDS)
     known = tumour & (slices.index % 9 != 8)
     slices["transform"] = np.where(known, [names[i % 8] for i in slices.index], "")
-    nth = slices.groupby("label").cumcount()
-    folder = np.where(nth % 2, "Training", "Testing")
+    folder = np.where(slices.groupby("label").cumcount() % 2, "Training", "Testing")
     slices["path"] = [f"{part}/{row.label}/{i}.jpg" for part, (i, row) in zip(folder, slices.iterrows(), strict=True)]
     files = {row.path: jpeg(row.grey, row["transform"] or "upright") for _, row in slices.iterrows()}
     counts = {"": slices.label.value_counts().to_dict()}
@@ -99,11 +96,11 @@ def linked(request, roots, tmp_path, monkeypatch):
 def truth_of(row: pd.Series, crop: str, size: int = 256) -> np.ndarray:
     """The mask of an image, taken the way that the image itself goes: as a grey image, turned by hand, cropped."""
     raw = decode(catalog.dataset_dir(NAME) / "raw" / row.path)
-    whole = (0, raw.shape[0], 0, raw.shape[1])
-    box = whole if CROPS[crop] is None else margin_box(raw, CROPS[crop])
-    side = len(row["mask"])
-    places = BEFORE[row["transform"]](*np.meshgrid(range(side), range(side), indexing="ij"), side)
-    painted = Image.fromarray(np.uint8(255 * row["mask"][places])).resize(raw.shape[::-1], Image.Resampling.BILINEAR)
+    box = None if CROPS[crop] is None else margin_box(raw, CROPS[crop])
+    painted = Image.fromarray(np.uint8(255 * row["mask"]))
+    if row["transform"] != "upright":
+        painted = painted.transpose(BY_HAND[row["transform"]])
+    painted = painted.resize(raw.shape[::-1], Image.Resampling.BILINEAR)
     return crop_and_resize(np.asarray(painted), box, size) > 127
 
 
@@ -120,7 +117,6 @@ def test_masks_lie_on_the_tumour_under_every_transform_and_the_crop(linked, caps
     known = rows["transform"].ne("")
     agreement = pd.Series({i: dice(found[i], truth_of(row, crop)) for i, row in rows[known].iterrows()})
     by_transform = agreement.groupby(rows["transform"]).min()
-    print(by_transform)
     assert set(by_transform.index) == set(TRANSFORMS) and (by_transform >= 0.97).all()
     assert not found[~known].any(), "what is not linked has no mask"
     assert (outlined(NAME) == (known | rows.label.eq("notumor"))).all(), "and says so, unless it shows no tumour"
@@ -189,16 +185,8 @@ def test_a_crop_that_cuts_the_tumour_and_a_slice_that_is_apart_are_measured():
     assert whole.mask[10:20, 5:15].all() and whole.mask.sum() == 100
 
 
-def flip_a_byte_of_a_mask(path: Path, row: int) -> None:
-    with h5py.File(path) as store:
-        chunk = store["mask"].id.get_chunk_info_by_coord((row, 0, 0, 0))
-    content = bytearray(path.read_bytes())
-    content[chunk.byte_offset + chunk.size // 2] ^= 1
-    path.write_bytes(content)
-
-
 DAMAGE = {
-    "a mask": (lambda f: flip_a_byte_of_a_mask(f, 2), "1 masks of masks.h5 changed on disk"),
+    "a mask": (lambda f: spoil_chunk(f, "mask", 2), "1 masks of masks.h5 changed on disk"),
     "cut short": (lambda f: f.write_bytes(f.read_bytes()[:3000]), "masks.h5: cannot be read ("),
     "no HDF5": (lambda f: f.write_text("no"), "masks.h5: cannot be read ("),
     "no links": (lambda f: f.with_name("masks.csv").unlink(), "masks.csv: not a row an image of masks.h5"),

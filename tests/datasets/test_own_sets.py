@@ -20,7 +20,7 @@ from PIL import Image
 from datasets import catalog, download
 from datasets.catalog import REPO, DataError
 from datasets.curation import __main__ as curation
-from datasets.curation import relatives
+from datasets.curation import split_table
 from datasets.sources import volumes
 from datasets.splitting import make_split
 from datasets.store import manifest
@@ -113,7 +113,7 @@ def test_images_that_are_all_alike_do_not_run_together_into_one_group(tmp_path, 
 
 
 def test_of_many_images_copies_alone_are_joined(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(relatives, "MOST", 10)
+    monkeypatch.setattr(split_table, "MOST", 10)
     cases, small = people(20), np.zeros((SIDE, SIDE), np.uint8)
     cases[7], cases[8] = ("p7", *cases[3][1:]), ("p8", cases[4][1][:, ::-1], cases[4][2])
     small[20:44, 20:44] = cv2.resize(head(5), (24, 24))

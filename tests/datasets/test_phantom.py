@@ -7,13 +7,13 @@ import sys
 from itertools import combinations
 
 import h5py
-import imagehash
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 
 from datasets.catalog import CATALOG, CLASSES, DataError
+from datasets.curation.duplicates import near_pairs
+from datasets.curation.thumbnails import collect, traits
 from datasets.generator import anatomy, phantom, scanner, tumours
 
 GREY = CATALOG["phantom"].grey
@@ -60,7 +60,7 @@ def test_a_seed_gives_the_same_bytes_in_every_process_and_another_seed_others(tm
     assert not set(fingerprints(tmp_path / "one")) & set(fingerprints(tmp_path / "other"))
 
 
-def test_manifest_and_store_agree(made):
+def test_manifest_and_store_agree_and_the_file_says_what_it_holds(made, tmp_path):
     table, images, masks = made
     assert len(table) == len(images) == len(masks) and images.dtype == masks.dtype == np.uint8
     assert images.shape[1:] == (96, 96, 4) and masks.shape[1:] == (96, 96, 3) and masks.max() == 1
@@ -69,9 +69,6 @@ def test_manifest_and_store_agree(made):
     assert table.path.is_unique and table.path.is_monotonic_increasing
     named = table.published_split + "/" + table.label + "/" + table.patient
     assert all(path.startswith(start + "_s") for path, start in zip(table.path, named, strict=True))
-
-
-def test_the_file_says_what_it_holds(tmp_path):
     phantom.generate(tmp_path, seed=3, size=64, patients=24, slices=2)
     with h5py.File(tmp_path / "images.h5") as store:
         facts = dict(store.attrs)
@@ -102,11 +99,9 @@ def test_masks_show_what_each_class_is(made):
 def tumour_places(label, number):
     """Template points (3, n) and depth below the dura (n,) of the solid tumour in the slice through its centre."""
     rng = np.random.default_rng(number)
-    head = anatomy.draw_head(rng)
-    tumour = tumours.draw_tumour(label, head, rng)
-    points = anatomy.plane(head, tumours.height(head, tumour), 96, np.zeros(3))
-    _, mask = scanner.draw_slice(head, tumour, scanner.draw_scanner(rng), points)
-    at = anatomy.to_template(head, points)[:, mask[..., [0, 2]].any(-1)]
+    visit = scanner.Visit(label, rng)
+    points = anatomy.plane(visit.head, tumours.height(visit.head, visit.tumour), 96, np.zeros(3))
+    at = anatomy.to_template(visit.head, points)[:, visit.draw(points)[1][..., [0, 2]].any(-1)]
     return at, -anatomy.brain_distance(at)
 
 
@@ -121,38 +116,18 @@ def test_tumours_grow_where_their_kind_grows(number):
     assert depth.min() > -1 and depth.max() > 5, "inside the brain"
 
 
-def views(images):
-    """Thumbnails (N, 4096) of length 1 and pHash bits (N, 64) of the 8 flips and rotations of (N, H, W)."""
-    for turn in TURNS:
-        views = [Image.fromarray(np.ascontiguousarray(turn(image))) for image in images]
-        small = np.stack([np.asarray(p.resize((64, 64), Image.Resampling.BOX), float).ravel() for p in views])
-        small -= small.mean(1, keepdims=True)
-        bits = np.stack([imagehash.phash(p).hash.ravel() for p in views])
-        yield small / np.linalg.norm(small, axis=1, keepdims=True), bits.astype(int)
-
-
-def alike_pairs(images):
-    """Pairs that are alike by curation's two criteria under some flip or rotation: brute force."""
-    turned = list(views(images))
-    thumbnails, bits = turned[0]
-    found = set()
-    for other_thumbnails, other_bits in turned:
-        far = (bits[:, None] != other_bits[None]).sum(-1)
-        rows, columns = np.nonzero((far <= 4) & (thumbnails @ other_thumbnails.T >= 0.97))
-        found |= {(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if i < j}
-    return found
-
-
 def test_the_planted_copies_look_like_copies_and_nothing_else_does(made):
+    """Curation's own criteria find them: its pairs are compared with brute force in `test_curation.py`."""
     table, images, _ = made
     original = table.duplicate_of.where(table.duplicate_of != "", table.path)
     families = original.groupby(original).groups.values()
-    planted = {pair for family in families for pair in combinations(sorted(family), 2)}
-    assert alike_pairs(images[..., GREY]) == planted
+    pairs = near_pairs(collect(table, [traits(np.ascontiguousarray(image[..., GREY])) for image in images], []))
+    found = set(zip(pairs.i, pairs.j, strict=True))
+    assert found == {pair for family in families for pair in combinations(sorted(family), 2)}
     assert any(len(family) > 2 for family in families), "some images are there three times"
 
 
-def test_each_kind_of_copy_is_what_its_name_says(made):
+def test_each_planted_fault_is_what_its_name_says(made):
     table, images, masks = made
     place = {path: i for i, path in enumerate(table.path)}
     assert set(table.kind) == {"", "byte-copy", "near-copy", "transposed-copy"}
@@ -169,10 +144,6 @@ def test_each_kind_of_copy_is_what_its_name_says(made):
     sources = table.loc[[place[path] for path in copies.duplicate_of]]
     assert (copies.published_split.values != sources.published_split.values).any(), "copies across the split"
     assert (copies.label.values != sources.label.values).any(), "the same image under two labels"
-
-
-def test_some_labels_are_wrong_and_orientation_tells_the_class(made):
-    table, _, _ = made
     originals = table[table.kind == ""]
     assert 0 < (originals.label != originals.true_label).mean() < 0.05
     transposed = originals.groupby("true_label").transposed.mean()

@@ -19,7 +19,11 @@ def test_every_image_is_in_exactly_one_set_and_validation_shares_no_group(roots,
     assert not groups["train"] & groups["val"]
     if protocol == "patient":
         assert not groups["test"] & (groups["train"] | groups["val"])
+        patients = read_manifest("phantom").patient.to_numpy()
+        assert not set(patients[split.test]) & set(patients[split.train_val])
     else:
+        folders = read_manifest("phantom").published_split
+        assert set(folders.iloc[split.test]) == {"test"} and set(folders.iloc[split.train_val]) == {"train"}
         assert groups["test"] & groups["train"], "the phantom's published split leaks patients, as the real ones do"
 
 
@@ -27,12 +31,6 @@ def test_patient_folds_cover_all_and_do_not_depend_on_the_seed(roots):
     tests = [make_split("phantom", "patient", fold, seed=fold).test for fold in range(5)]
     assert sorted(np.concatenate(tests)) == list(range(len(read_manifest("phantom"))))
     assert np.array_equal(make_split("phantom", "patient", 0, seed=7).test, tests[0])
-
-
-def test_published_test_set_is_the_folder(roots):
-    manifest, split = read_manifest("phantom"), make_split("phantom")
-    assert set(manifest.published_split.iloc[split.test]) == {"test"}
-    assert "test" not in set(manifest.published_split.iloc[split.train])
 
 
 def test_validation_depends_on_the_seed_alone(roots):
@@ -55,6 +53,8 @@ def test_folds_are_stratified():
         ({"name": "phantm"}, "did you mean 'phantom'"),
         ({"protocol": "external", "test_on": "chengg"}, "unknown data set 'chengg'; did you mean 'cheng'"),
         ({"name": "cheng"}, "python datasets/download.py cheng"),
+        ({"protocol": "patient", "selection": "middle"}, "selection='middle': 'phantom' holds no volumes"),
+        ({"protocol": "patient", "selection": "midle"}, "did you mean 'middle'"),
     ],
 )
 def test_errors_say_what_to_do(roots, args, message):
@@ -64,44 +64,30 @@ def test_errors_say_what_to_do(roots, args, message):
 
 def test_a_committed_table_decides_and_must_cover_every_image(roots, tmp_path, monkeypatch):
     manifest = read_manifest("phantom")
-    table = manifest[["path", "label"]].assign(group=manifest.patient, fold=(np.arange(len(manifest)) % 5).astype(str))
+    fold = manifest.patient.rank(method="dense").astype(int) % 5
+    table = manifest[["path", "label"]].assign(group=manifest.patient, fold=fold)
     monkeypatch.setattr(index, "SPLITS", tmp_path)
     table.iloc[::-1].to_csv(tmp_path / "phantom.csv", index=False)  # keyed by path, whatever the order
-    assert np.array_equal(make_split("phantom", "patient", 2).test, np.flatnonzero(np.arange(len(table)) % 5 == 2))
+    assert np.array_equal(make_split("phantom", "patient", 2).test, np.flatnonzero(fold == 2))
+    table.assign(fold=table.index % 5).to_csv(tmp_path / "phantom.csv", index=False)
+    with pytest.raises(DataError, match="a group is on two sides"):
+        make_split("phantom", "patient", 2)
     table.iloc[1:].to_csv(tmp_path / "phantom.csv", index=False)
     with pytest.raises(DataError, match=f"1 images of 'phantom' are not in it, first {manifest.path[0]}"):
         make_split("phantom", "patient")
 
 
-def test_no_patient_is_in_two_sets_of_any_fold_of_a_set_with_masks(roots):
-    patients = read_manifest("phantom").patient.to_numpy()
-    for fold in range(5):
-        parts = make_split("phantom", "patient", fold)
-        owners = [set(patients[rows]) for rows in (parts.train, parts.val, parts.test)]
-        assert all(not a & b for i, a in enumerate(owners) for b in owners[i + 1 :])
+@pytest.mark.parametrize(("protocol", "parts"), [("slices", 10), ("random", 5)])
+def test_a_split_by_slices_or_at_random_leaks_patients(roots, protocol, parts):
+    split, total = make_split("phantom", protocol), len(read_manifest("phantom"))
+    assert sorted([*split.train_val, *split.test]) == list(range(total))
+    assert len(split.test) == -(-total // parts) and split.seen.mean() > 0.5
+    assert np.array_equal(split.test, make_split("phantom", protocol, seed=3).test)
 
 
-def test_a_split_by_slices_leaks_patients(roots):
-    parts = make_split("phantom", "slices")
-    total = len(read_manifest("phantom"))
-    assert sorted([*parts.train_val, *parts.test]) == list(range(total))
-    assert len(parts.test) == -(-total // 10) and parts.seen.mean() > 0.5
-    assert np.array_equal(parts.test, make_split("phantom", "slices", seed=3).test)
-
-
-def test_middle_slices_are_for_volumes_alone(roots):
-    with pytest.raises(DataError, match="selection='middle': 'phantom' holds no volumes"):
-        make_split("phantom", "patient", selection="middle")
-    with pytest.raises(DataError, match="did you mean 'middle'"):
-        make_split("phantom", "patient", selection="midle")
-
-
-def test_too_few_patients_for_folds_are_counted():
+def test_no_fold_stays_without_a_group_and_too_few_are_counted():
     with pytest.raises(DataError, match="3 patients or groups are too few for 5 parts"):
         grouped_folds(np.zeros(6), np.array([0, 0, 1, 1, 2, 2]), 5, 0)
-
-
-def test_no_fold_stays_without_a_group():
     groups = np.repeat(np.arange(5), [50, 1, 1, 1, 1])
     assert sorted(set(grouped_folds(np.zeros(54), groups, 5, 0))) == [0, 1, 2, 3, 4]
 

@@ -1,28 +1,76 @@
-"""Images are read alike from memory and disk, by several workers, at any size."""
+"""Stores are packed in order, the same bytes on any number of cores, and read alike from memory, disk and workers."""
 
 import os
 import pickle
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
-from store_copies import copied
+from PIL import Image
+from png_folder import read
+from scenes import encoded, scene
+from store_copies import copied, spoil_chunk
 from torch.utils.data import DataLoader
 
 from datasets.catalog import DataError
+from datasets.store import packing, preprocess
 from datasets.store.images import ImageDataset, read_masks, scaled
 from datasets.store.index import read_manifest, require
+from datasets.store.preprocess import RawImage
+
+
+def packed(folder: Path, workers: int):
+    """Forty images, one of them broken, as packed by so many processes: facts, broken ones, file."""
+    raw = folder / "raw"
+    raw.mkdir(exist_ok=True)
+    rng = np.random.default_rng(3)
+    for i in range(40):
+        image = scene((20 + i, 150, 30, 180 - i, 160))[: 120 + i] + rng.integers(0, 20, dtype=np.uint8)
+        (raw / f"{i:02}.png").write_bytes(encoded(Image.fromarray(image)))
+    (raw / "17.png").write_text("not an image")
+    paths, target = sorted(p.name for p in raw.iterdir()), folder / f"{workers}.h5"
+    return *packing.pack(partial(read, raw), paths, target, size=64, workers=workers), target
+
+
+def test_packing_keeps_the_order_leaves_broken_images_out_and_sees_changes(tmp_path):
+    stored, broken, target = packed(tmp_path, workers=1)
+    assert [row["path"] for row in stored] == [f"{i:02}.png" for i in range(40) if i != 17]
+    assert broken == [{"path": "17.png", "reason": "not an image"}]
+    assert target.read_bytes() == packed(tmp_path, workers=2)[2].read_bytes(), "the same bytes on two cores"
+    with h5py.File(target) as store:
+        assert store["image"].shape == (39, 64, 64) and store["mask"].shape == (39, 64, 64, 1)
+        assert store["image"].chunks == (1, 64, 64)
+        assert dict(store.attrs) == {"size": 64, "crop": "margin", "version": packing.VERSION}
+        for row in (0, 16, 17, 38):
+            alone = preprocess.prepare(read(tmp_path / "raw", stored[row]["path"])[0], 64)
+            assert np.array_equal(store["image"][row], alone.image)
+            assert np.array_equal(store["mask"][row], alone.mask)
+    for name, row in (("image", 3), ("mask", 7)):
+        spoil_chunk(target, name, row)
+        with h5py.File(target) as store, pytest.raises(OSError):
+            store[name][row]
+
+
+def die(path: str) -> list[RawImage]:
+    os._exit(9)
+
+
+def test_a_killed_worker_is_an_error_with_a_remedy(tmp_path):
+    paths = [str(i) for i in range(2 * packing.BATCH)]
+    with pytest.raises(DataError, match="--workers 1"):
+        packing.pack(die, paths, tmp_path / "images.h5", size=64, workers=2)
 
 
 def test_memory_and_disk_and_workers_give_the_same_batches(roots):
     rows = np.array([5, 0, 17, 3, 8])
     memory, disk = (ImageDataset("phantom", rows, image_size=64, in_memory=m) for m in (True, False))
     wanted = memory.batch(range(5))
-    loader = DataLoader(disk, 2, collate_fn=disk.collate, num_workers=2)
-    batches = list(loader)
+    batches = list(DataLoader(disk, 2, collate_fn=disk.collate, num_workers=2))
     assert torch.equal(torch.cat([b["image"] for b in batches]), wanted["image"])
     assert torch.equal(torch.cat([b["row"] for b in batches]), torch.tensor(rows))
     assert torch.equal(disk[2]["image"], wanted["image"][2])
@@ -35,6 +83,11 @@ def test_pixels_and_labels_are_those_of_the_file(roots):
     assert data.facts.classes[data[0]["label"]] == read_manifest("phantom").label[4]
     grey = ImageDataset("phantom", [4], image_size=64)[0]["image"]
     assert torch.equal(grey[0], data[0]["image"][1]), "grey shows T1c"
+    for size in (32, 100):
+        image = ImageDataset("phantom", [4], image_size=size)[0]["image"]
+        assert image.shape == (1, size, size) and abs(image.float().mean() - grey.float().mean()) < 2
+    for kind in (torch.uint8, torch.uint16):
+        assert scaled(torch.tensor([0, torch.iinfo(kind).max], dtype=kind)).tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
@@ -46,55 +99,27 @@ def test_a_mask_s_pixel_belongs_to_what_covers_half_of_it(roots, in_memory):
     assert np.array_equal(small.numpy().astype(bool), wanted) and wanted.any()
 
 
-@pytest.mark.parametrize("kind", [torch.uint8, torch.uint16])
-def test_grey_values_of_8_and_16_bits_lie_between_0_and_1(kind):
-    assert scaled(torch.tensor([0, torch.iinfo(kind).max], dtype=kind)).tolist() == [0.0, 1.0]
-
-
-@pytest.mark.parametrize("size", [32, 64, 100])
-def test_any_size_keeps_the_brightness(roots, size):
-    image = ImageDataset("phantom", [0], image_size=size)[0]["image"]
-    full = ImageDataset("phantom", [0], image_size=64)[0]["image"]
-    assert image.shape == (1, size, size)
-    assert abs(image.float().mean() - full.float().mean()) < 2
-
-
 def test_a_manifest_of_another_length_is_refused(small_phantom, tmp_path, monkeypatch):
-    (tmp_path / "phantom").mkdir()
-    for file in ("images.h5", "manifest.csv"):
-        (tmp_path / "phantom" / file).write_bytes((small_phantom / "phantom" / file).read_bytes())
-    with (tmp_path / "phantom/manifest.csv").open("a") as file:
-        file.write((tmp_path / "phantom/manifest.csv").read_text().splitlines()[-1] + "\n")
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path))
+    home = copied(small_phantom, tmp_path, monkeypatch)
+    with (home / "manifest.csv").open("a") as file:
+        file.write((home / "manifest.csv").read_text().splitlines()[-1] + "\n")
     with pytest.raises(DataError, match="manifest rows"):
         ImageDataset("phantom", [0])
-
-
-ORDER = """
-import sys
-from pathlib import Path
-print(*{Path(name) for name in sys.argv[1:]})
-"""
-READ = """
-import pickle, sys
-print(pickle.load(open(sys.argv[1], "rb")).batch([0])["row"].tolist())
-"""
 
 
 def test_a_worker_that_is_started_anew_knows_the_files_again(small_phantom, tmp_path, monkeypatch):
     """Also where its hash seed, on which the order of a set of paths depends, is another one."""
     home = copied(small_phantom, tmp_path, monkeypatch)
     data = ImageDataset("phantom", [4, 7], image_size=64, in_memory=False)
-    files = [home / name for name in ("manifest.csv", "images.h5")]
     (tmp_path / "data.pickle").write_bytes(pickle.dumps(data))
+    code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).batch([0])['row'].tolist())"
 
-    def told(code: str, seed: int, *words: object) -> subprocess.CompletedProcess:
-        command, env = [sys.executable, "-c", code, *map(str, words)], {**os.environ, "PYTHONHASHSEED": str(seed)}
+    def started(seed: int) -> subprocess.CompletedProcess:
+        env = {**os.environ, "PYTHONHASHSEED": str(seed)}
+        command = [sys.executable, "-c", code, str(tmp_path / "data.pickle")]
         return subprocess.run(command, capture_output=True, text=True, env=env)
 
-    here = " ".join(map(str, {*files}))
-    seed = next(seed for seed in range(100) if told(ORDER, seed, *files).stdout.strip() != here)
-    done = told(READ, seed, tmp_path / "data.pickle")
-    assert done.stdout == "[4]\n", done.stderr
-    os.utime(files[0], (0, 0))
-    assert "replaced since it was opened" in told(READ, seed, tmp_path / "data.pickle").stderr
+    for seed in range(4):
+        assert started(seed).stdout == "[4]\n"
+    os.utime(home / "manifest.csv", (0, 0))
+    assert "replaced since it was opened" in started(0).stderr

@@ -20,9 +20,8 @@ from datasets import download
 from datasets.catalog import REPO, DataError, get
 from datasets.labels import classes_of
 from datasets.splitting import make_split
-from datasets.store.findings import strata
 from datasets.store.images import ImageDataset, read_masks
-from datasets.store.index import read_manifest
+from datasets.store.index import read_manifest, strata
 
 FINDINGS = get("chest-xray14").findings
 

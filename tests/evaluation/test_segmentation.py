@@ -12,7 +12,7 @@ from datasets.catalog import DataError, get
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
-from datasets.store.parallel import cores
+from datasets.store.packing import cores
 from models import SEGMENTERS
 from utils.evaluation import mask_predictions
 from utils.evaluation.baselines import nearest

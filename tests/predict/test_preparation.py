@@ -18,8 +18,7 @@ from datasets.catalog import REPO, DataError, UnknownName
 from datasets.sources import cheng, folders
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
-from datasets.store.inputs import MINMAX, Preparation
-from datasets.store.preprocess import RawImage
+from datasets.store.preprocess import MINMAX, Preparation, RawImage
 from utils.evaluation.predict import predict
 from utils.predict.model import SavedModel
 from utils.predict.scans import find

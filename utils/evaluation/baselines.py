@@ -10,8 +10,7 @@ from sklearn.dummy import DummyClassifier
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
 from datasets import catalog
-from datasets.curation.neighbours import nearest_labels
-from datasets.curation.thumbnails import Thumbnails
+from datasets.curation.thumbnails import Thumbnails, nearest_labels
 from datasets.store.images import ImageDataset
 from utils.evaluation.classification import prediction_table
 
@@ -57,7 +56,7 @@ def neighbours_findings(train: ImageDataset, test: ImageDataset, neighbours: int
 
 
 def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """The nearest neighbour on the publisher's whole images, see `curation.neighbours.nearest_labels`.
+    """The nearest neighbour on the publisher's whole images, see `curation.thumbnails.nearest_labels`.
 
     Returns:
         the prediction table (`classification.prediction_table`), and of each row whether training holds its group.

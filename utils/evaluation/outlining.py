@@ -8,9 +8,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from datasets.catalog import HEALTHY
-from datasets.store.images import ImageDataset, read_masks
+from datasets.store.images import ImageDataset, mask_channels, outlined, read_masks
 from datasets.store.index import read_manifest, read_splits
-from datasets.store.masks import mask_channels, outlined
 from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
 from utils.evaluation.mask_predictions import stored_size
 from utils.evaluation.pointing import SHARES, point, widened

@@ -17,7 +17,7 @@ from sklearn.ensemble import ExtraTreesClassifier
 from datasets import catalog
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
-from datasets.store.parallel import cores
+from datasets.store.packing import cores
 from datasets.store.preprocess import decode
 from datasets.transforms import VIEWS, head_mask
 from utils.evaluation.classification import evaluate, prediction_table

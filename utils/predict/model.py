@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from datasets.catalog import HEALTHY, DataError
 from datasets.reading import read_json
-from datasets.store.inputs import Preparation
-from datasets.store.preprocess import RawImage
+from datasets.store.preprocess import Preparation, RawImage
 from utils.evaluation.calibration import calibrated
 from utils.evaluation.mask_predictions import Padded
 from utils.predict.familiarity import FAMILIARITY, Familiarity, FeatureTap

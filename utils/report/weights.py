@@ -10,9 +10,9 @@ from datasets import catalog
 from datasets.catalog import HEALTHY, DataError, lookup
 from datasets.labels import classes_of
 from datasets.reading import one_line
-from datasets.store.images import packed_by
-from datasets.store.inputs import MINMAX, UNIT, Preparation
+from datasets.store.index import packed_by
 from datasets.store.manifest import sha256
+from datasets.store.preprocess import MINMAX, UNIT, Preparation
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
 from utils.commands import NOTE
 from utils.files import replacing, write_atomically

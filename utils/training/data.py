@@ -10,9 +10,8 @@ from datasets import catalog
 from datasets.catalog import DataError
 from datasets.labels import classes_of, external_target, united, viewed
 from datasets.splitting import Split, make_split
-from datasets.store.images import ImageDataset
+from datasets.store.images import ImageDataset, mask_channels, with_masks
 from datasets.store.index import read_manifest, same_crop, short_digest
-from datasets.store.masks import mask_channels, with_masks
 
 if TYPE_CHECKING:
     from utils.run import Run

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from datasets.store.images import ImageDataset
-from datasets.store.parallel import cores, processes_here
+from datasets.store.packing import cores, processes_here
 
 MOST_WORKERS = 4  # reading a slice of BraTS takes 0.4 ms: more would wait
 SEEDS = 2**32  # numpy takes as many

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from datasets.catalog import REPO
 from datasets.lock import Held, acquire
-from datasets.store.parallel import cores
+from datasets.store.packing import cores
 from utils.report.ledger.rows import Row, file_name
 from utils.report.ledger.states import DONE, forget_finished, state_of, weights_of
 from utils.run import output_root
