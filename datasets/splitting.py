@@ -147,8 +147,8 @@ def make_split(
         raise DataError(f"split='{protocol}', test_on='{test_on}': 'external', and no other, names a set to test on")
     if selection == "middle" and (facts.slices == 1 or test_on):
         raise DataError(f"selection='middle': '{name}' holds no volumes, take selection='all'")
-    if test_on:
-        catalog.get(test_on)
+    if test_on and catalog.get(test_on).name == name:
+        raise DataError(f"test_on='{test_on}': the set cannot be external to itself")
     manifest = read_manifest(name)
     labels, groups = strata(name, manifest), groups_of(name, manifest)
     kept, is_test = np.ones(len(manifest), bool), np.zeros(len(manifest), bool)
@@ -208,8 +208,6 @@ def _table(path: str, *names: str) -> pd.DataFrame:
 
 def _external_test(name: str, test_on: str, target: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `test_on` that `name` has no relative of, and their groups."""
-    if name == test_on:
-        raise DataError(f"test_on='{test_on}': the set cannot be external to itself")
     target = external_target(name, test_on, target)
     overlap = _table(overlap_file(name, test_on), name, test_on)
     manifest = read_manifest(test_on)

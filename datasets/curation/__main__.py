@@ -76,14 +76,14 @@ def curate_sets(names: Sequence[str], to_write: bool) -> None:
     for name in needed:
         index.require(name)  # before the images of the others are looked at
     images = {name: look(name, progress=sys.stderr.isatty()) for name in needed}
-    tables, alike = {}, {name: catalog.get(name).alike for name in names}
+    tables = {}
     for name in names:
         file, dataset = index.SPLITS / f"{name}.csv", catalog.get(name)
         before = read_table(file, needs=["group", "fold"]) if file.is_file() else None
         reference = images[links.REFERENCE] if name in linked else None
-        table = tables[name] = split_table.curate(images[name], reference, before, alike[name], dataset.folds)
+        table = tables[name] = split_table.curate(images[name], reference, before, dataset.folds)
         copies = links.copy_pairs(images[name], table)
-        known[name] = split_table.facts(images[name], table, alike[name]) | links.copy_facts(copies)
+        known[name] = split_table.facts(images[name], table) | links.copy_facts(copies)
         protocols = ["patient"]
         if published := table.published_split.eq("test").any():
             protocols.insert(0, "published")
@@ -102,7 +102,7 @@ def curate_sets(names: Sequence[str], to_write: bool) -> None:
                 write(copies, index.SPLITS / copies_file(name))
         print(f"\n{name}\n{pd.Series(known[name], dtype=object).to_string()}", flush=True)
     for a, b in itertools.combinations(names, 2):
-        shared = links.overlap(images[a], images[b], tables[a], tables[b], alike[a], alike[b])
+        shared = links.overlap(images[a], images[b], tables[a], tables[b])
         counts = shared.groupby(["dataset", "kind"]).size()
         of_pair = {f"{name}: {kind}": int(count) for (name, kind), count in counts.items()}
         known[f"{a} and {b}"] = of_pair | links.copies_left(images[a], images[b], shared)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from datasets import catalog
 from datasets.catalog import DataError
-from datasets.curation.duplicates import ALIKE, alike_pairs, components, duplicate_pairs, identical_pairs, s0_cleaning
+from datasets.curation.duplicates import alike_pairs, components, duplicate_pairs, identical_pairs, s0_cleaning
 from datasets.curation.links import link
 from datasets.curation.thumbnails import Thumbnails
 from datasets.splitting import FOLDS, grouped_folds
@@ -25,7 +25,6 @@ def curate(
     images: Thumbnails,
     reference: Thumbnails | None = None,
     before: pd.DataFrame | None = None,
-    alike: tuple[str, float] = ALIKE,
     folds: int = FOLDS,
 ) -> pd.DataFrame:
     """The split table of one data set, in manifest order, with `SPLIT_COLUMNS`.
@@ -35,8 +34,7 @@ def curate(
     whatever these share; it is named after the first path in it, so that a change elsewhere renames nothing.
     `transform` says how the publisher turned the reference slice. `label_conflict` is 1 where duplicates, or the image
     and its reference slice, carry different labels. A group that is in `before`, the table made last time, keeps its
-    fold: what is found later moves the rows of the groups that it changes and no other. `alike` and `folds`: of
-    `Dataset`.
+    fold: what is found later moves the rows of the groups that it changes and no other. `folds`: of `Dataset`.
     """
     copies = duplicate_pairs(images)
     out = images.table[["path", "label", "published_split", "patient"]].assign(transform="")
@@ -47,7 +45,7 @@ def curate(
         slices = reference.table.iloc[links.reference[known]].set_axis(known)
         out = out.assign(patient=slices.patient.reindex(out.index).fillna(out.patient), transform=links["transform"])
         conflict[known] |= slices.label != out.label[known]
-    member = components(len(out), copies, identical_pairs(out.patient), alike_pairs(images, alike))
+    member = components(len(out), copies, identical_pairs(out.patient), alike_pairs(images))
     out = out.assign(group=_names(out.path, member), label_conflict=conflict.astype(int))
     out["fold"] = grouped_folds(out.label.to_numpy(), out.group.to_numpy(), folds, 0, _kept_folds(before))
     return out[SPLIT_COLUMNS]
@@ -113,7 +111,7 @@ def require_published(name: str) -> None:
         raise DataError(f"{place}: '{name}' was curated when it was brought in; take a published data set, or phantom")
 
 
-def facts(images: Thumbnails, table: pd.DataFrame, alike: tuple[str, float] = ALIKE) -> dict[str, int]:
+def facts(images: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
     """What a data set's split table says in numbers: links, leakage, conflicts and S0's own count of duplicates."""
     test, linked = table.published_split.eq("test"), table["transform"].ne("")
     in_training = table.patient.isin(set(table.patient[~test]) - {""})
@@ -133,7 +131,7 @@ def facts(images: Thumbnails, table: pd.DataFrame, alike: tuple[str, float] = AL
         "removed by S0's rule": len(table) - len(s0_cleaning(images)),
         "groups": table.group.nunique(),
         "largest group": table.group.value_counts().max(),
-        f"images alike one in another fold (correlation {alike[1]})": len(alike_across_folds(images, table, alike)),
+        f"images alike one in another fold (correlation {images.alike[1]})": len(alike_across_folds(images, table)),
         "most rows that move when a group splits in two": _most_moved(table, _kept_folds(table)),
         "most rows that move then without the table made before": _most_moved(table, {}),
         **{f"fold {fold}, {label}": n for (fold, label), n in table.groupby(["fold", "label"]).size().items()},
@@ -141,9 +139,9 @@ def facts(images: Thumbnails, table: pd.DataFrame, alike: tuple[str, float] = AL
     return {name: int(count) for name, count in counts.items()}
 
 
-def alike_across_folds(images: Thumbnails, table: pd.DataFrame, alike: tuple[str, float] = ALIKE) -> np.ndarray:
+def alike_across_folds(images: Thumbnails, table: pd.DataFrame) -> np.ndarray:
     """Rows that have an image alike in another fold, found by brute force: none, as long as `table` is of `images`."""
-    pairs, fold = alike_pairs(images, alike), table.fold.to_numpy()
+    pairs, fold = alike_pairs(images), table.fold.to_numpy()
     return np.unique(pairs[fold[pairs.i] != fold[pairs.j]])
 
 

@@ -229,12 +229,10 @@ def _resize_mask(mask: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, boo
 
 
 def as_input(image: np.ndarray, side: int, view: str = "stored", turn: str = "upright") -> np.ndarray:
-    """A packed image as a model receives it, C×side×side of the same type.
+    """A packed image H×W×C as a model receives it, C×side×side of the same type.
 
-    Args:
-        image: H×W×C, as packed.
-        view: key of `VIEWS`, what is done before it is resized.
-        turn: how the publisher turned it, a key of `transforms.TRANSFORMS`; it is undone in the view "upright".
+    `view`: key of `VIEWS`, what is done before it is resized; `turn`: how the publisher turned it, a key of
+    `transforms.TRANSFORMS`, which the view "upright" undoes.
     """
     if view == "upright":
         image = undo(image, turn)
@@ -253,8 +251,7 @@ class Preparation:
         crop, stored_size: arguments of `prepare`; view, size: of `as_input`.
         interpolation, scaling: `INTERPOLATION` and a key of `SCALINGS`; there are no others.
 
-    Raises:
-        DataError: a value that this version does not know.
+    Raises `DataError` for a value that this version does not know.
     """
 
     channels: tuple[str, ...]
