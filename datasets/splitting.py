@@ -155,7 +155,13 @@ def make_split(
     if selection == "middle":
         in_middle = manifest["slice"].astype(int).between(*MIDDLE).to_numpy()
     if protocol == "patient":
-        is_test = _patient_folds(name, manifest, groups) == fold
+        table = read_splits(name, manifest)
+        if table is None and (manifest.patient == "").any():
+            committed = index.SPLITS / f"{name}.csv"
+            raise DataError(f"{committed}: '{name}' names no patients, and no patient split is committed")
+        drawn_now = table is None or "fold" not in table
+        folds = grouped_folds(labels, groups, facts.folds, seed=0) if drawn_now else table.fold.astype(int).to_numpy()
+        is_test = folds == fold
     elif protocol in DRAWN:
         is_test = drawn(len(manifest), protocol)
     elif protocol in ("published", "cleaned"):
@@ -182,16 +188,6 @@ def make_split(
 def drawn(images: int, protocol: str) -> np.ndarray:
     """Whether each of `images` is drawn for the test set by a protocol of `DRAWN`, bool; always the same ones."""
     return np.random.default_rng(0).permutation(images) < images * DRAWN[protocol]
-
-
-def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
-    table = read_splits(name, manifest)
-    if table is not None and "fold" in table:
-        return table.fold.astype(int).to_numpy()
-    if table is None and (manifest.patient == "").any():
-        committed = index.SPLITS / f"{name}.csv"
-        raise DataError(f"{committed}: '{name}' names no patients, and no patient split is committed")
-    return grouped_folds(strata(name, manifest), groups, catalog.get(name).folds, seed=0)
 
 
 def _table(path: str, *names: str) -> pd.DataFrame:
