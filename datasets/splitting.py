@@ -33,10 +33,8 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Split:
-    """Rows for training, validation and test, and their groups.
-
-    A group (patient, or duplicates of one image where no patient is known) is what intervals resample and what
-    validation never shares with training. Under `published` the test set shares groups with training as shipped.
+    """Rows for training, validation and test, and their groups: what intervals resample and validation never shares
+    with training. Under `published` the test set shares groups with training as shipped.
 
     Attributes:
         train, val: rows of the manifest; groups: the group of every row of it.
@@ -71,12 +69,7 @@ def grouped_folds(
     equal size and do not depend on the order of the rows, and a group that changes moves few others: in
     scikit-learn's `StratifiedGroupKFold` a tenth of all rows moved when one group of eight fell into two.
 
-    Args:
-        labels: label of each row; groups: name of its group.
-        kept: group name → fold that it had before and keeps, so that groups that change move no other.
-
-    Raises:
-        DataError: fewer groups than folds.
+    `kept`: group name → fold that it had before and keeps. Raises `DataError` for fewer groups than folds.
     """
     names, member = np.unique(np.asarray(groups).astype(str), return_inverse=True)
     if len(names) < folds:
@@ -125,16 +118,14 @@ def make_split(
     Args:
         name: data set, see `catalog.CATALOG`; protocol: key of `PROTOCOLS`.
         fold: which of the patient folds (`Dataset.folds`, mostly 5) is the test set; ignored by the other protocols.
-        test_on: the data set that `external` tests on. Its images whose group is also in `name`, and those of a class
-            that `name` does not have, are left out.
+        test_on: the data set that `external` tests on, without its images that have a relative in `name` or a class
+            that `name` does not have.
         target: key of `labels.TARGETS`, what is asked of the images; folds are the same for all.
-        val_fraction: share of the training set that becomes validation, cut by group; 1/round(1/f) is used, or one
-            group where there are fewer.
+        val_fraction: share of the training set that becomes validation, cut by group: 1/round(1/f), or one group.
         seed: of the validation cut only. What is tested never depends on it.
         selection: of `SELECTIONS`; "middle" leaves S2's 77 middle slices of each volume in all three parts.
 
-    Raises:
-        DataError: unknown protocol, fold out of range, a set that has no such protocol, or one for testing only.
+    Raises `DataError` for what a set has not, for a set that is for testing only, and for groups on two sides.
     """
     lookup(PROTOCOLS, protocol, "split")
     lookup(dict.fromkeys(SELECTIONS), selection, "selection")
@@ -192,11 +183,11 @@ def drawn(images: int, protocol: str) -> np.ndarray:
 
 def _table(path: str, *names: str) -> pd.DataFrame:
     """A table of one or two sets under `splits/`, or beside a reader's own."""
-    table, write = index.SPLITS / path, " --write"
-    if own := [name for name in names if catalog.get(name).layout == "own"]:
-        table, write = catalog.dataset_dir(own[0]) / path, ""
+    own = [name for name in names if catalog.get(name).layout == "own"]
+    table = (catalog.dataset_dir(own[0]) if own else index.SPLITS) / path
     if not table.is_file():
-        raise DataError(f"{table}: not there; make it with: python -m datasets.curation {' '.join(names)}{write}")
+        words = " ".join([*names, *([] if own else ["--write"])])
+        raise DataError(f"{table}: not there; make it with: python -m datasets.curation {words}")
     for name in names:
         index.refuse_part(name, read_manifest(name), table)
     return read_table(table, needs=["path"])

@@ -26,14 +26,11 @@ from datasets.catalog import DataError
 from datasets.store.preprocess import RawImage, prepare
 
 VERSION = 2  # raised whenever the stored pixels change for the same raw files
-# A cropped head hardly compresses: lzf saves 13 %, gzip-1 26 %, and an image takes 0.31 or 0.40 ms to read
-# instead of 0.02 (7,023 images, 256×256).  Masks, nearly all zeros, shrink to 2 %.
+# A cropped head hardly compresses: lzf saves 13 %, and an image takes 0.31 ms to read instead of 0.02.
 COMPRESSION = {"image": {}, "mask": {"compression": "lzf"}}
-# Slices of BraTS are mostly background: gzip-1 leaves 15 %, lzf 18 % and reads no faster (benchmarks/volumes.py).
+# Slices of BraTS are mostly background: gzip-1 leaves 15 % (benchmarks/volumes.py).
 GZIP = {"compression": "gzip", "compression_opts": 1}
-# HDF5's checksum of each chunk: an image that changed on disk is not read.  An image of 256×256 takes about 0.02 ms
-# more to write and to read (benchmarks/checksums.py).
-CHECKSUM = {"fletcher32": True}
+CHECKSUM = {"fletcher32": True}  # of each chunk: an image that changed on disk is not read
 BATCH = 16  # files a worker takes at a time
 MARGIN = 2**22  # bytes: what HDF5 keeps in memory of two data sets before it writes it, and its own tables
 VOLUME_WORKERS = 4  # each holds a patient's sequences in memory, about half a GiB
