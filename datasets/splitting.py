@@ -33,10 +33,8 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Split:
-    """Rows for training, validation and test, and their groups.
-
-    A group (patient, or duplicates of one image where no patient is known) is what intervals resample and what
-    validation never shares with training. Under `published` the test set shares groups with training as shipped.
+    """Rows for training, validation and test, and their groups: what intervals resample and validation never shares
+    with training. Under `published` the test set shares groups with training as shipped.
 
     Attributes:
         train, val: rows of the manifest; groups: the group of every row of it.
@@ -71,12 +69,7 @@ def grouped_folds(
     equal size and do not depend on the order of the rows, and a group that changes moves few others: in
     scikit-learn's `StratifiedGroupKFold` a tenth of all rows moved when one group of eight fell into two.
 
-    Args:
-        labels: label of each row; groups: name of its group.
-        kept: group name → fold that it had before and keeps, so that groups that change move no other.
-
-    Raises:
-        DataError: fewer groups than folds.
+    `kept`: group name → fold that it had before and keeps. Raises `DataError` for fewer groups than folds.
     """
     names, member = np.unique(np.asarray(groups).astype(str), return_inverse=True)
     if len(names) < folds:
@@ -125,16 +118,14 @@ def make_split(
     Args:
         name: data set, see `catalog.CATALOG`; protocol: key of `PROTOCOLS`.
         fold: which of the patient folds (`Dataset.folds`, mostly 5) is the test set; ignored by the other protocols.
-        test_on: the data set that `external` tests on. Its images whose group is also in `name`, and those of a class
-            that `name` does not have, are left out.
+        test_on: the data set that `external` tests on, without its images that have a relative in `name` or a class
+            that `name` does not have.
         target: key of `labels.TARGETS`, what is asked of the images; folds are the same for all.
-        val_fraction: share of the training set that becomes validation, cut by group; 1/round(1/f) is used, or one
-            group where there are fewer.
+        val_fraction: share of the training set that becomes validation, cut by group: 1/round(1/f), or one group.
         seed: of the validation cut only. What is tested never depends on it.
         selection: of `SELECTIONS`; "middle" leaves S2's 77 middle slices of each volume in all three parts.
 
-    Raises:
-        DataError: unknown protocol, fold out of range, a set that has no such protocol, or one for testing only.
+    Raises `DataError` for what a set has not, for a set that is for testing only, and for groups on two sides.
     """
     lookup(PROTOCOLS, protocol, "split")
     lookup(dict.fromkeys(SELECTIONS), selection, "selection")
@@ -147,15 +138,21 @@ def make_split(
         raise DataError(f"split='{protocol}', test_on='{test_on}': 'external', and no other, names a set to test on")
     if selection == "middle" and (facts.slices == 1 or test_on):
         raise DataError(f"selection='middle': '{name}' holds no volumes, take selection='all'")
-    if test_on:
-        catalog.get(test_on)
+    if test_on and catalog.get(test_on).name == name:
+        raise DataError(f"test_on='{test_on}': the set cannot be external to itself")
     manifest = read_manifest(name)
     labels, groups = strata(name, manifest), groups_of(name, manifest)
     kept, is_test = np.ones(len(manifest), bool), np.zeros(len(manifest), bool)
     if selection == "middle":
         in_middle = manifest["slice"].astype(int).between(*MIDDLE).to_numpy()
     if protocol == "patient":
-        is_test = _patient_folds(name, manifest, groups) == fold
+        table = read_splits(name, manifest)
+        if table is None and (manifest.patient == "").any():
+            committed = index.SPLITS / f"{name}.csv"
+            raise DataError(f"{committed}: '{name}' names no patients, and no patient split is committed")
+        drawn_now = table is None or "fold" not in table
+        folds = grouped_folds(labels, groups, facts.folds, seed=0) if drawn_now else table.fold.astype(int).to_numpy()
+        is_test = folds == fold
     elif protocol in DRAWN:
         is_test = drawn(len(manifest), protocol)
     elif protocol in ("published", "cleaned"):
@@ -184,23 +181,13 @@ def drawn(images: int, protocol: str) -> np.ndarray:
     return np.random.default_rng(0).permutation(images) < images * DRAWN[protocol]
 
 
-def _patient_folds(name: str, manifest: pd.DataFrame, groups: np.ndarray) -> np.ndarray:
-    table = read_splits(name, manifest)
-    if table is not None and "fold" in table:
-        return table.fold.astype(int).to_numpy()
-    if table is None and (manifest.patient == "").any():
-        committed = index.SPLITS / f"{name}.csv"
-        raise DataError(f"{committed}: '{name}' names no patients, and no patient split is committed")
-    return grouped_folds(strata(name, manifest), groups, catalog.get(name).folds, seed=0)
-
-
 def _table(path: str, *names: str) -> pd.DataFrame:
     """A table of one or two sets under `splits/`, or beside a reader's own."""
-    table, write = index.SPLITS / path, " --write"
-    if own := [name for name in names if catalog.get(name).layout == "own"]:
-        table, write = catalog.dataset_dir(own[0]) / path, ""
+    own = [name for name in names if catalog.get(name).layout == "own"]
+    table = (catalog.dataset_dir(own[0]) if own else index.SPLITS) / path
     if not table.is_file():
-        raise DataError(f"{table}: not there; make it with: python -m datasets.curation {' '.join(names)}{write}")
+        words = " ".join([*names, *([] if own else ["--write"])])
+        raise DataError(f"{table}: not there; make it with: python -m datasets.curation {words}")
     for name in names:
         index.refuse_part(name, read_manifest(name), table)
     return read_table(table, needs=["path"])
@@ -208,8 +195,6 @@ def _table(path: str, *names: str) -> pd.DataFrame:
 
 def _external_test(name: str, test_on: str, target: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `test_on` that `name` has no relative of, and their groups."""
-    if name == test_on:
-        raise DataError(f"test_on='{test_on}': the set cannot be external to itself")
     target = external_target(name, test_on, target)
     overlap = _table(overlap_file(name, test_on), name, test_on)
     manifest = read_manifest(test_on)

@@ -28,7 +28,6 @@ COPY_CORRELATION = 0.93  # of copies that were sharpened or brightened as well, 
 # groups of brain-tumor-mri would be 650 instead of 663, the largest still of 113 images. The committed tables still use
 # .97, since every run by patient was trained on their folds; `links.copy_pairs` lists what they therefore miss.
 GROUPED_CORRELATION = NEAR_CORRELATION
-ALIKE = ("packed", 0.93)  # `Dataset.alike` of most sets; at .91 groups begin to run together
 LOW = 3 / 8  # of the frequencies along each axis; with a quarter so many pairs are left that it takes 4 times as long
 BLOCK = 512  # rows that are compared with all at a time
 CHUNK = 4096  # pairs that are compared pixel by pixel at a time: bounds the memory, however many pairs are alike
@@ -83,16 +82,14 @@ def _sketch(thumbnails: np.ndarray) -> np.ndarray:
     return np.concatenate([low, np.sqrt(left.clip(0))[:, None]], axis=1)
 
 
-def alike_pairs(images: Thumbnails, alike: tuple[str, float] = ALIKE) -> pd.DataFrame:
-    """All pairs i < j that are alike under one of the 8 transforms, by a rule `Dataset.alike`; none is passed over.
-
-    They need not be copies: neighbouring slices of one person agree so well. Where nobody names the patients, that is
-    all there is to keep such slices together.
-    """
-    if alike not in images.alike:
-        found = pairs_alike(images.of(alike[0]), None, alike[1])[["i", "j"]]
-        images.alike[alike] = found.drop_duplicates().sort_values(["i", "j"], ignore_index=True)
-    return images.alike[alike]
+def alike_pairs(images: Thumbnails, alike: tuple[str, float] | None = None) -> pd.DataFrame:
+    """All pairs i < j that are `alike` under one of the 8 transforms, by the set's own rule: copies, and neighbouring
+    slices of one person, which nothing else keeps together where nobody names the patients."""
+    of, correlation = alike = alike or images.alike
+    if alike not in images.found:
+        found = pairs_alike(images.of(of), None, correlation)[["i", "j"]]
+        images.found[alike] = found.drop_duplicates().sort_values(["i", "j"], ignore_index=True)
+    return images.found[alike]
 
 
 def identical_pairs(keys: Sequence[str]) -> pd.DataFrame:
@@ -103,11 +100,8 @@ def identical_pairs(keys: Sequence[str]) -> pd.DataFrame:
 
 
 def close_hashes(a: np.ndarray, b: np.ndarray, bits: int = NEAR_BITS) -> tuple[np.ndarray, np.ndarray]:
-    """All (i, j) with at most `bits` bits between the 64-bit hashes a[i] and b[j]; exact, nothing is sampled.
-
-    faiss compares all pairs in compiled code: 4 times as fast as NumPy's bitwise_count on 100,000 hashes
-    (benchmarks/curation.py).
-    """
+    """All (i, j) with at most `bits` bits between the 64-bit hashes a[i] and b[j]; exact. faiss is 4 times as fast as
+    NumPy's bitwise_count on 100,000 hashes (benchmarks/curation.py)."""
     if not len(a) or not len(b):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     index = faiss.IndexBinaryFlat(64)
@@ -148,11 +142,8 @@ def components(size: int, *pairs: pd.DataFrame) -> np.ndarray:
 
 
 def s0_cleaning(images: Thumbnails) -> np.ndarray:
-    """Rows that S0's rule keeps: one image a pHash, both splits together, class ignored, train before test.
-
-    The pHash is that of the publisher's own bytes (`datasets/originals`) where it is known: a copy that was saved again
-    has another.
-    """
+    """Rows that S0's rule keeps: one image a pHash, both splits together, class ignored, train before test. The pHash
+    is that of the publisher's own bytes (`datasets/originals`) where known: a copy that was saved again has another."""
     order = np.argsort(images.table.published_split.eq("test"), kind="stable")
     hashes = images.hashes[:, 0].copy()
     for name, rows in images.table.groupby("dataset").path:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from datasets.curation import duplicates
-from datasets.curation.duplicates import ALIKE, COPY_CORRELATION, NEAR_CORRELATION, alike_pairs, pairs_alike
+from datasets.curation.duplicates import COPY_CORRELATION, NEAR_CORRELATION, alike_pairs, pairs_alike
 from datasets.curation.thumbnails import Thumbnails, join
 from datasets.store import index
 
@@ -32,25 +32,18 @@ def link(images: Thumbnails, reference: Thumbnails) -> pd.DataFrame:
     return best.assign(reference=best.reference.fillna(-1).astype(int), transform=best["transform"].fillna(""))
 
 
-def overlap(
-    a: Thumbnails,
-    b: Thumbnails,
-    table_a: pd.DataFrame,
-    table_b: pd.DataFrame,
-    alike_a: tuple[str, float] = ALIKE,
-    alike_b: tuple[str, float] = ALIKE,
-) -> pd.DataFrame:
+def overlap(a: Thumbnails, b: Thumbnails, table_a: pd.DataFrame, table_b: pd.DataFrame) -> pd.DataFrame:
     """Images of two sets that have a relative in the other one, a row an image: `dataset`, `path`, `kind`.
 
     `kind` is the strictest that holds: "bytes", "pixels", "near", "patient", "alike" (`duplicates.alike_pairs`), or
     "group" for an image that is joined to the other set only through its group.
-    `table_a` and `table_b` are the split tables from `curate`; `alike_a` and `alike_b` are `Dataset.alike`: two
-    images of one set are alike by its own rule, images of both sets by either.
+    `table_a` and `table_b` are the split tables from `curate`. Two images of one set are alike by its own rule, images
+    of both sets by either.
     """
     both, patient = join(a, b), pd.concat([table_a.patient, table_b.patient], ignore_index=True)
     of_b = pd.Series(np.arange(len(both)) >= len(a))
-    between = [pairs_alike(a.of(of), b.of(of), correlation) for of, correlation in {alike_a, alike_b}]
-    similar = [alike_pairs(a, alike_a), alike_pairs(b, alike_b) + len(a)]
+    between = [pairs_alike(a.of(of), b.of(of), correlation) for of, correlation in {a.alike, b.alike}]
+    similar = [alike_pairs(a), alike_pairs(b) + len(a)]
     similar += [pairs[["i", "j"]] + [0, len(a)] for pairs in between]
     similar, copies = pd.concat(similar), duplicates.duplicate_pairs(both)
 

@@ -72,7 +72,8 @@ def carry(name: str, source: str) -> Path:
     facts = {"name": name, "source": source, "channels": ",".join(catalog.get(source).mask_channels)}
     facts |= {"images_sha256": log["images_sha256"], "source_sha256": manifest.sha256(slices_home / "manifest.csv")}
     facts |= {"links_sha256": index.short_digest(table.to_csv(index=False).encode()), "version": VERSION}
-    if _is_whole(path, facts, len(table)):
+    found = check_carried(home, len(table), log["images_sha256"])
+    if found and not isinstance(found[0], Problem) and _facts(path) == facts:
         print(f"{name}: the masks of {source} are in {path}; nothing to do")
         return path
     with data_folder.disk_errors(home), data_folder.locked(home):
@@ -154,15 +155,9 @@ def _carry_all(home: Path, source: str, table: pd.DataFrame, log: dict) -> tuple
     return masks, links
 
 
-def _is_whole(path: Path, facts: dict[str, object], images: int) -> bool:
-    """Whether masks of just these facts lie at `path`, every one of them as it was written."""
-    try:
-        with hdf5.opened(path) as store:
-            same = all(store.attrs.get(key) == value for key, value in facts.items())
-    except DataError:  # it is not there or damaged: it is made anew
-        return False
-    found = check_carried(path.parent, images, str(facts["images_sha256"]))
-    return same and not any(isinstance(entry, Problem) for entry in found)
+def _facts(path: Path) -> dict[str, object]:
+    with hdf5.opened(path) as store:
+        return {name: value if isinstance(value, str) else int(value) for name, value in store.attrs.items()}
 
 
 def _write(path: Path, masks: np.ndarray, links: pd.DataFrame, facts: dict[str, object]) -> None:

@@ -4,17 +4,23 @@
 """
 
 import hashlib
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from datasets import catalog
 from datasets.catalog import DataError
-from datasets.curation.duplicates import ALIKE, alike_pairs, components, duplicate_pairs, identical_pairs, s0_cleaning
-from datasets.curation.links import link
-from datasets.curation.thumbnails import Thumbnails
-from datasets.splitting import FOLDS, grouped_folds
-from datasets.store import index
+from datasets.curation import links
+from datasets.curation.duplicates import alike_pairs, components, duplicate_pairs, identical_pairs, s0_cleaning
+from datasets.curation.thumbnails import Thumbnails, accuracy, look
+from datasets.reading import read_json, read_table
+from datasets.splitting import FOLDS, copies_file, grouped_folds, overlap_file
+from datasets.store import index, manifest
 
 SPLIT_COLUMNS = ["path", "label", "published_split", "patient", "group", "transform", "label_conflict", "fold"]
 CORRELATIONS = (0.93, 0.95, 0.97)  # from which on images of a reader's own set may be joined
@@ -25,7 +31,6 @@ def curate(
     images: Thumbnails,
     reference: Thumbnails | None = None,
     before: pd.DataFrame | None = None,
-    alike: tuple[str, float] = ALIKE,
     folds: int = FOLDS,
 ) -> pd.DataFrame:
     """The split table of one data set, in manifest order, with `SPLIT_COLUMNS`.
@@ -35,19 +40,18 @@ def curate(
     whatever these share; it is named after the first path in it, so that a change elsewhere renames nothing.
     `transform` says how the publisher turned the reference slice. `label_conflict` is 1 where duplicates, or the image
     and its reference slice, carry different labels. A group that is in `before`, the table made last time, keeps its
-    fold: what is found later moves the rows of the groups that it changes and no other. `alike` and `folds`: of
-    `Dataset`.
+    fold: what is found later moves the rows of the groups that it changes and no other. `folds`: of `Dataset`.
     """
     copies = duplicate_pairs(images)
     out = images.table[["path", "label", "published_split", "patient"]].assign(transform="")
     conflict = _conflicts(out, copies)
     if reference is not None:
-        links = link(images, reference)
-        known = links.index[links.reference >= 0]
-        slices = reference.table.iloc[links.reference[known]].set_axis(known)
-        out = out.assign(patient=slices.patient.reindex(out.index).fillna(out.patient), transform=links["transform"])
+        found = links.link(images, reference)
+        known = found.index[found.reference >= 0]
+        slices = reference.table.iloc[found.reference[known]].set_axis(known)
+        out = out.assign(patient=slices.patient.reindex(out.index).fillna(out.patient), transform=found["transform"])
         conflict[known] |= slices.label != out.label[known]
-    member = components(len(out), copies, identical_pairs(out.patient), alike_pairs(images, alike))
+    member = components(len(out), copies, identical_pairs(out.patient), alike_pairs(images))
     out = out.assign(group=_names(out.path, member), label_conflict=conflict.astype(int))
     out["fold"] = grouped_folds(out.label.to_numpy(), out.group.to_numpy(), folds, 0, _kept_folds(before))
     return out[SPLIT_COLUMNS]
@@ -113,7 +117,7 @@ def require_published(name: str) -> None:
         raise DataError(f"{place}: '{name}' was curated when it was brought in; take a published data set, or phantom")
 
 
-def facts(images: Thumbnails, table: pd.DataFrame, alike: tuple[str, float] = ALIKE) -> dict[str, int]:
+def facts(images: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
     """What a data set's split table says in numbers: links, leakage, conflicts and S0's own count of duplicates."""
     test, linked = table.published_split.eq("test"), table["transform"].ne("")
     in_training = table.patient.isin(set(table.patient[~test]) - {""})
@@ -133,7 +137,7 @@ def facts(images: Thumbnails, table: pd.DataFrame, alike: tuple[str, float] = AL
         "removed by S0's rule": len(table) - len(s0_cleaning(images)),
         "groups": table.group.nunique(),
         "largest group": table.group.value_counts().max(),
-        f"images alike one in another fold (correlation {alike[1]})": len(alike_across_folds(images, table, alike)),
+        f"images alike one in another fold (correlation {images.alike[1]})": len(alike_across_folds(images, table)),
         "most rows that move when a group splits in two": _most_moved(table, _kept_folds(table)),
         "most rows that move then without the table made before": _most_moved(table, {}),
         **{f"fold {fold}, {label}": n for (fold, label), n in table.groupby(["fold", "label"]).size().items()},
@@ -141,9 +145,9 @@ def facts(images: Thumbnails, table: pd.DataFrame, alike: tuple[str, float] = AL
     return {name: int(count) for name, count in counts.items()}
 
 
-def alike_across_folds(images: Thumbnails, table: pd.DataFrame, alike: tuple[str, float] = ALIKE) -> np.ndarray:
+def alike_across_folds(images: Thumbnails, table: pd.DataFrame) -> np.ndarray:
     """Rows that have an image alike in another fold, found by brute force: none, as long as `table` is of `images`."""
-    pairs, fold = alike_pairs(images, alike), table.fold.to_numpy()
+    pairs, fold = alike_pairs(images), table.fold.to_numpy()
     return np.unique(pairs[fold[pairs.i] != fold[pairs.j]])
 
 
@@ -159,3 +163,76 @@ def _most_moved(table: pd.DataFrame, kept: dict[str, int]) -> int:
         halved[rows[len(rows) // 2 :]] = f"{name}, second half"
         most = max(most, int((grouped_folds(labels, halved, table.fold.nunique(), 0, kept) != fold).sum()))
     return most
+
+
+def curate_own(own: str, others: Sequence[str]) -> None:
+    """Find which images the reader's `own` set and others share, and write them beside `own`."""
+    for name in (own, *others):
+        index.require(name)  # before the images of the others are looked at
+    for other in others:
+        images = [look(name, progress=sys.stderr.isatty()) for name in (own, other)]
+        tables = [index.read_splits(name, of.table) for name, of in zip((own, other), images, strict=True)]
+        shared = links.overlap(*images, *(of.table if t is None else t for t, of in zip(tables, images, strict=True)))
+        write(shared, catalog.dataset_dir(own) / overlap_file(own, other))
+        print(f"{own} and {other}, images shared\n{shared.groupby(['dataset', 'kind']).size().to_string()}")
+    if not others:
+        log = manifest.read_log(catalog.dataset_dir(own)) or {}
+        holds = f"log.json does not vouch for it; run: python datasets/download.py {own} --check"
+        if "holds" in log:
+            holds = f"it holds {manifest.sentence(log['holds'])}\n{log['relatives']}"
+        print(f"{own} was curated when it was brought in: {holds}")
+        print(f"Images that it shares with another set: python -m datasets.curation {own} brain-tumor-mri")
+
+
+def curate_sets(names: Sequence[str], to_write: bool) -> None:
+    """Curate published sets and print the facts; `to_write`: also the tables and `facts.json` in `datasets/splits/`."""
+    path = index.SPLITS / "facts.json"
+    known = read_json(path, "restore it from git") if path.is_file() else {}
+    needed = list(dict.fromkeys(names))
+    linked = [name for name in names if name != links.REFERENCE and not links.names_patients(name)]
+    if linked and links.REFERENCE not in names:
+        needed.append(links.REFERENCE)
+    for name in needed:
+        index.require(name)  # before the images of the others are looked at
+    images = {name: look(name, progress=sys.stderr.isatty()) for name in needed}
+    tables = {}
+    for name in names:
+        file, dataset = index.SPLITS / f"{name}.csv", catalog.get(name)
+        before = read_table(file, needs=["group", "fold"]) if file.is_file() else None
+        reference = images[links.REFERENCE] if name in linked else None
+        table = tables[name] = curate(images[name], reference, before, dataset.folds)
+        copies = links.copy_pairs(images[name], table)
+        known[name] = facts(images[name], table) | links.copy_facts(copies)
+        protocols = ["patient"]
+        if published := table.published_split.eq("test").any():
+            protocols.insert(0, "published")
+        elif not links.names_patients(name):
+            protocols.insert(0, "random")
+        for protocol in [] if dataset.test_only else protocols:
+            share = accuracy(images[name], table, protocol)
+            known[name][f"1-NN on thumbnails, {protocol} split, accuracy"] = round(share, 4)
+        if to_write:
+            write(table, file)
+            if published:
+                kept = s0_cleaning(images[name])
+                write(table[["path"]].drop(index=kept), index.SPLITS / f"s0/{name}.csv")
+            (index.SPLITS / copies_file(name)).unlink(missing_ok=True)  # of folds made before
+            if len(copies):
+                write(copies, index.SPLITS / copies_file(name))
+        print(f"\n{name}\n{pd.Series(known[name], dtype=object).to_string()}", flush=True)
+    for a, b in itertools.combinations(names, 2):
+        shared = links.overlap(images[a], images[b], tables[a], tables[b])
+        counts = shared.groupby(["dataset", "kind"]).size()
+        of_pair = {f"{name}: {kind}": int(count) for (name, kind), count in counts.items()}
+        known[f"{a} and {b}"] = of_pair | links.copies_left(images[a], images[b], shared)
+        print(f"\n{a} and {b}, images shared\n{pd.Series(known[f'{a} and {b}']).to_string()}", flush=True)
+        if to_write:
+            write(shared, index.SPLITS / overlap_file(a, b))
+    if to_write:
+        path.write_text(json.dumps(known, indent=1) + "\n")
+
+
+def write(table: pd.DataFrame, path: Path) -> None:
+    """Write a table, and the folder that it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False)

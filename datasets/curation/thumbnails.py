@@ -43,14 +43,16 @@ class Thumbnails:
         hashes: uint64 N×8, the 64-bit pHash under each of `TRANSFORMS`.
         packed: float32 N×48×48, like `thumbnails`, of the packed images: cropped to the head, so that two slices of one
             person agree although one was framed wider.
-        alike: pairs that `duplicates.alike_pairs` found before, by rule.
+        alike: `Dataset.alike`, which of these and from which correlation on keeps two images in one group; at .91
+            groups begin to run together. found: pairs that `duplicates.alike_pairs` found before, by rule.
     """
 
     table: pd.DataFrame
     thumbnails: np.ndarray
     hashes: np.ndarray
     packed: np.ndarray
-    alike: dict = field(default_factory=dict, repr=False)
+    alike: tuple[str, float] = ("packed", 0.93)
+    found: dict = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -58,7 +60,7 @@ class Thumbnails:
     def rows(self, rows: np.ndarray) -> "Thumbnails":
         """Those of some rows."""
         table = self.table.iloc[rows].reset_index(drop=True)
-        return Thumbnails(table, self.thumbnails[rows], self.hashes[rows], self.packed[rows])
+        return Thumbnails(table, self.thumbnails[rows], self.hashes[rows], self.packed[rows], self.alike)
 
     def of(self, kind: str) -> np.ndarray:
         """Thumbnails of the images "packed" or "whole", as published: the first half of `Dataset.alike`."""
@@ -67,7 +69,7 @@ class Thumbnails:
     def undone(self, transforms: Sequence[str]) -> "Thumbnails":
         """The same with thumbnails turned back, each after its own of `TRANSFORMS` (hashes stay as they are)."""
         back = [undo(t[..., None], name)[..., 0] for t, name in zip(self.thumbnails, transforms, strict=True)]
-        return replace(self, thumbnails=np.stack(back), alike={})
+        return replace(self, thumbnails=np.stack(back), found={})
 
 
 def thumbnail(grey: np.ndarray, side: int) -> np.ndarray:
@@ -118,7 +120,7 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None, progress: boo
             images += pool.map(of_one, paths[part], grey)
             shown.update(len(grey))
         shown.close()
-    return collect(manifest, images, small)
+    return replace(collect(manifest, images, small), alike=facts.alike)
 
 
 def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:

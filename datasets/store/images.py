@@ -50,8 +50,7 @@ def _carried(path: Path) -> dict[str, str]:
 def mask_file(name: str) -> Path:
     """The HDF5 file whose `mask` holds the masks of data set `name`, a row an image.
 
-    Raises:
-        DataError: there are none, or they were carried over to images that have been packed anew since.
+    Raises `DataError` where there are none, or they were carried over to images that have been packed anew since.
     """
     home = require(name)
     path, again = home / CARRIED, f"python datasets/download.py {name} --masks-from"
@@ -188,10 +187,7 @@ class ImageDataset(TorchDataset):
 
     def identity(self) -> dict[str, str]:
         """What these images are and how they are read, by name: a checkpoint of a training on them keeps it.
-
-        Raises:
-            DataError: the files were replaced since this data set was made of them.
-        """
+        Raises `DataError` where the files were replaced since this data set was made of them."""
         self._require_same_files()
         digests = index.fingerprint(self.facts.name) | {self.mask_path.name: index.file_digest(self.mask_path)}
         found = {file: digest[:12] for file, digest in digests.items() if file != "images"}

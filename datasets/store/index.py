@@ -34,10 +34,8 @@ def check_command(name: str) -> str:
 
 
 def read_manifest(name: str, home: Path | None = None) -> pd.DataFrame:
-    """Manifest of data set `name`: a row an image, in the order of the store; unknown values are "".
-
-    `home`: where it lies while the set is being made.
-    """
+    """Manifest of data set `name`: a row an image, in the order of the store; unknown values are "". `home`: where it
+    lies while the set is being made."""
     path = (home or require(name)) / "manifest.csv"
     if home is None:
         _require_vouched(path)
@@ -103,10 +101,8 @@ def refuse_part(name: str, manifest: pd.DataFrame, table: Path) -> None:
 
 @cache
 def folds_digest(name: str) -> str:
-    """Which committed groups and folds data set `name` has: 12 hexadecimal digits, "" where no table is committed.
-
-    Results by patient can be compared only where these agree.
-    """
+    """Which committed groups and folds data set `name` has, 12 hexadecimal digits ("" where no table is committed):
+    results by patient can be compared only where these agree."""
     path = SPLITS / f"{name}.csv"
     columns = ["path", "group", "fold"]
     if not path.is_file():
@@ -115,10 +111,8 @@ def folds_digest(name: str) -> str:
 
 
 def read_findings(name: str, manifest: pd.DataFrame, rows: np.ndarray) -> np.ndarray:
-    """Whether each of some rows shows each of `labels.classes_of(name, "findings")`, uint8 0/1 N×K.
-
-    The manifest's labels name them; of sets with masks, a finding is a mask that is not empty.
-    """
+    """Whether each of some rows shows each of `labels.classes_of(name, "findings")`, uint8 0/1 N×K. The manifest's
+    labels name them; of sets with masks, a finding is a mask that is not empty."""
     facts = catalog.get(name)
     if facts.findings:
         named = manifest.label.iloc[rows].str.split("|")

@@ -55,11 +55,8 @@ def originals(name: str) -> dict[str, dict[str, str]]:
 
 
 def row(label: str, split: str, facts: dict[str, Any], known: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """One row from the facts of the file at hand; what is known of the publisher's own file goes before them.
-
-    Where a mirror recompressed the images, `sha256`, `bytes`, `width` and `height` still name the publisher's file, by
-    which data sets can be compared, and `file_sha256` the one that was read.
-    """
+    """One row from the facts of the file at hand. What is known of the publisher's own file goes before them: sets are
+    compared by its `sha256`, also where a mirror recompressed the images; `file_sha256` is of the one that was read."""
     at_hand = {"label": label, "published_split": split, "patient": "", "sha256": facts["file_sha256"]} | facts
     return at_hand | known.get(facts["path"], {})
 
@@ -81,11 +78,8 @@ def count(rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def count_differences(dataset: Dataset, counts: dict[str, dict[str, int]]) -> list[str]:
-    """Where the number of images differs from the published one, in words.
-
-    Where images show several findings, the published counts are of the whole set: a sample, which has no published
-    split, differs from them by intent.
-    """
+    """Where the number of images differs from the published one, in words. Published counts of findings are of the
+    whole set: a sample, which has no published split, differs from them by intent."""
     if dataset.findings:
         if "" in counts:
             return []

@@ -26,14 +26,11 @@ from datasets.catalog import DataError
 from datasets.store.preprocess import RawImage, prepare
 
 VERSION = 2  # raised whenever the stored pixels change for the same raw files
-# A cropped head hardly compresses: lzf saves 13 %, gzip-1 26 %, and an image takes 0.31 or 0.40 ms to read
-# instead of 0.02 (7,023 images, 256×256).  Masks, nearly all zeros, shrink to 2 %.
+# A cropped head hardly compresses: lzf saves 13 %, and an image takes 0.31 ms to read instead of 0.02.
 COMPRESSION = {"image": {}, "mask": {"compression": "lzf"}}
-# Slices of BraTS are mostly background: gzip-1 leaves 15 %, lzf 18 % and reads no faster (benchmarks/volumes.py).
+# Slices of BraTS are mostly background: gzip-1 leaves 15 % (benchmarks/volumes.py).
 GZIP = {"compression": "gzip", "compression_opts": 1}
-# HDF5's checksum of each chunk: an image that changed on disk is not read.  An image of 256×256 takes about 0.02 ms
-# more to write and to read (benchmarks/checksums.py).
-CHECKSUM = {"fletcher32": True}
+CHECKSUM = {"fletcher32": True}  # of each chunk: an image that changed on disk is not read
 BATCH = 16  # files a worker takes at a time
 MARGIN = 2**22  # bytes: what HDF5 keeps in memory of two data sets before it writes it, and its own tables
 VOLUME_WORKERS = 4  # each holds a patient's sequences in memory, about half a GiB
@@ -75,8 +72,15 @@ def pack(
         for images, bad in in_order(partial(_prepare_batch, read, size, crop), batches, workers, ahead):
             for name in ("image", "mask"):
                 arrays = [getattr(image, name) for image in images]
-                if images and arrays[0] is not None:
-                    _append(file, name, len(stored), len(paths) * slices, np.stack(arrays), compression[name])
+                if not images or arrays[0] is None:
+                    continue
+                if name not in file:
+                    shape = (len(paths) * slices, *arrays[0].shape)
+                    how = {"maxshape": shape, "chunks": (1, *shape[1:])} | compression[name] | CHECKSUM
+                    file.create_dataset(name, shape, arrays[0].dtype, **how)
+                end, nbytes = len(stored) + len(images), sum(array.nbytes for array in arrays)
+                _set_aside(file.id.get_vfd_handle(), file.id.get_filesize() + nbytes)  # more than expected
+                file[name][len(stored) : end] = np.stack(arrays)
             stored += [image.facts | {"remarks": image.remarks} for image in images]
             broken += bad
             progress(len(images) + len(bad))
@@ -115,14 +119,6 @@ def _set_aside(descriptor: int, needed: int) -> None:
         os.posix_fallocate(descriptor, 0, needed + MARGIN)
 
 
-def _append(file: h5py.File, name: str, start: int, most: int, batch: np.ndarray, compression: dict[str, Any]) -> None:
-    if name not in file:
-        shape = (most, *batch.shape[1:])
-        file.create_dataset(name, shape, batch.dtype, maxshape=shape, chunks=(1, *shape[1:]), **compression, **CHECKSUM)
-    _set_aside(file.id.get_vfd_handle(), file.id.get_filesize() + batch.nbytes)  # where more is needed than expected
-    file[name][start : start + len(batch)] = batch
-
-
 def cores() -> int:
     """Number of cores that this process may use (a cluster job may use fewer than the machine has)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -151,7 +147,11 @@ def in_order(job: Callable, batches: Sequence, workers: int, ahead: int = 4) -> 
         return result
 
     handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    pool = _pool(workers)
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the workers inherit it: Ctrl-C is the parent's
+    for _ in range(workers):  # each task starts one worker while none is idle
+        pool.submit(int)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         for batch in batches:
             waiting.append(pool.submit(job, batch))
@@ -166,16 +166,6 @@ def in_order(job: Callable, batches: Sequence, workers: int, ahead: int = 4) -> 
         signal.signal(signal.SIGINT, handler)
     if pressed:
         raise KeyboardInterrupt
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=spawn, initializer=_start_worker)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the workers inherit it: Ctrl-C is the parent's
-    for _ in range(workers):  # each task starts one worker while none is idle
-        pool.submit(int)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return pool
 
 
 def _start_worker() -> None:

@@ -207,8 +207,13 @@ def prepare(raw: RawImage, size: int, crop: str = "margin") -> RawImage:
             box += (min(left, int(columns[0])), max(right, int(columns[-1]) + 1))
         else:
             remarks.append(EMPTY_MASK)
-        mask, tiny = _resize_mask(mask, box, size)
-        if tiny:
+        mask = crop_and_resize(mask, box, size, nearest=True)
+        lost = np.flatnonzero(raw.mask.any(axis=(0, 1)) & ~mask.any(axis=(0, 1)))
+        for channel in lost:  # one that would vanish keeps a pixel
+            marked = np.argwhere(raw.mask[..., channel])
+            y, x = (marked[len(marked) // 2] - box[::2]) * size // (box[1] - box[0], box[3] - box[2])
+            mask[y, x, channel] = 1
+        if len(lost):
             remarks.append(TINY_MASK)
     if box != (0, grey.shape[0], 0, grey.shape[1]):
         remarks.append(CROPPED)
@@ -217,24 +222,11 @@ def prepare(raw: RawImage, size: int, crop: str = "margin") -> RawImage:
     return RawImage(crop_and_resize(raw.image, box, size), mask, raw.facts, tuple(remarks))
 
 
-def _resize_mask(mask: np.ndarray, box: Box, size: int) -> tuple[np.ndarray, bool]:
-    """Cut `box` out of a mask H×W×M and resize it; a channel that would vanish keeps one pixel, and whether one did."""
-    small = crop_and_resize(mask, box, size, nearest=True)
-    lost = np.flatnonzero(mask.any(axis=(0, 1)) & ~small.any(axis=(0, 1)))
-    for channel in lost:
-        marked = np.argwhere(mask[..., channel])
-        y, x = (marked[len(marked) // 2] - box[::2]) * size // (box[1] - box[0], box[3] - box[2])
-        small[y, x, channel] = 1
-    return small, bool(len(lost))
-
-
 def as_input(image: np.ndarray, side: int, view: str = "stored", turn: str = "upright") -> np.ndarray:
-    """A packed image as a model receives it, C×side×side of the same type.
+    """A packed image H×W×C as a model receives it, C×side×side of the same type.
 
-    Args:
-        image: H×W×C, as packed.
-        view: key of `VIEWS`, what is done before it is resized.
-        turn: how the publisher turned it, a key of `transforms.TRANSFORMS`; it is undone in the view "upright".
+    `view`: key of `VIEWS`, what is done before it is resized; `turn`: how the publisher turned it, a key of
+    `transforms.TRANSFORMS`, which the view "upright" undoes.
     """
     if view == "upright":
         image = undo(image, turn)
@@ -253,8 +245,7 @@ class Preparation:
         crop, stored_size: arguments of `prepare`; view, size: of `as_input`.
         interpolation, scaling: `INTERPOLATION` and a key of `SCALINGS`; there are no others.
 
-    Raises:
-        DataError: a value that this version does not know.
+    Raises `DataError` for a value that this version does not know.
     """
 
     channels: tuple[str, ...]

@@ -176,7 +176,7 @@ def test_no_image_has_one_alike_in_another_fold(real_sets, name):
 @pytest.mark.real
 def test_the_real_archives_give_the_committed_tables(real_sets, tmp_path, monkeypatch):
     look = cache(thumbnails.look)  # each set is read once
-    monkeypatch.setattr(thumbnails, "look", look)
+    monkeypatch.setattr(split_table, "look", look)
     monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     (tmp_path / "splits").mkdir()
     for names in (THREE, ("brain-tumor-mri", "navoneel", "brain-tumor-44c")):

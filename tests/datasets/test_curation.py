@@ -1,5 +1,6 @@
 """Duplicates, links and groups: what is planted is found and nothing else; pairs alike are those of brute force."""
 
+from dataclasses import replace
 from itertools import product
 
 import imagehash
@@ -218,10 +219,10 @@ def test_a_changed_copy_is_listed_where_folds_separate_it(changed_copy):
 def test_the_next_folds_keep_a_changed_copy_with_its_original(changed_copy, monkeypatch):
     more = thumbnails_of([image(seed) for seed in range(20, 24)])
     more.table = more.table.assign(path="other " + more.table.path, sha256=more.table.sha256 + " other")
-    images, crops_differ = join(changed_copy, more), ("packed", 1.1)
-    assert curate(images, alike=crops_differ).group.nunique() == 7
+    images = replace(join(changed_copy, more), alike=("packed", 1.1))  # crops differ
+    assert curate(images).group.nunique() == 7
     monkeypatch.setattr(duplicates, "GROUPED_CORRELATION", duplicates.COPY_CORRELATION)
-    groups = curate(images, alike=crops_differ).group
+    groups = curate(images).group
     assert groups.nunique() == 6 and groups[0] == groups[1]
 
 
