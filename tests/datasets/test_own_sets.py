@@ -22,8 +22,7 @@ from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest, read_splits, turns
 from datasets.store.masks import with_masks
 from models import SEGMENTERS
-from utils.evaluation.mask_predictions import mask_table, predict_masks
-from utils.evaluation.segmentation import evaluate_masks
+from utils.evaluation.segmentation import evaluate_masks, mask_table, predict_masks
 from utils.recipes import QUICK_SEGMENTATION, get_recipe
 from utils.report.records import save_run
 from utils.run import Run

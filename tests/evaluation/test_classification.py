@@ -36,7 +36,7 @@ def test_metrics_by_hand():
 
 def test_auc_by_hand():
     p = np.array([[0.8, 0.2], [0.6, 0.4], [0.7, 0.3], [0.1, 0.9]])
-    assert point_metrics(np.array([0, 0, 1, 1]), p, p.argmax(1))["macro_auc"] == pytest.approx(3 / 4)
+    assert point_metrics(np.array([0, 0, 1, 1]), p, p.argmax(1), None, np.zeros(4))["macro_auc"] == pytest.approx(3 / 4)
 
 
 @pytest.mark.parametrize(("predicted", "accuracy"), [("abc", 1.0), ("bca", 0.0)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from utils.evaluation.ensembling import choose
+from utils.evaluation.thresholds import choose
 
 CLASSES, IMAGES = 4, 600
 

@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 
 from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with, mean_interval, of_share
-from utils.evaluation.pointing import MEASURED, summarise
+from utils.evaluation.saliency import MEASURED, summarise
 
 LIMITS = ("low", "high")
 

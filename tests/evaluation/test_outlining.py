@@ -39,7 +39,7 @@ def data(roots) -> ImageDataset:
 
 
 def table_of(data: ImageDataset, half: bool) -> pd.DataFrame:
-    found = describe(Knows(half), Task(4, 2), data, batch_size=20)
+    found = describe(Knows(half), Task(4, 2), data)
     manifest = read_manifest("phantom")
     assert found.probabilities.shape == (len(manifest), 4) and (found.probabilities.argmax(1) == 0).all()
     return pd.concat([manifest[["label", "patient"]], found.outlines], axis=1)

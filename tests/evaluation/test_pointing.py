@@ -9,8 +9,7 @@ from torch import nn
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
 from models import MultiTaskUNet
-from utils.evaluation.pointing import SIZES, TOLERANCE, at_size, point, pointing_table, summarise, widened
-from utils.evaluation.saliency import grad_cam
+from utils.evaluation.saliency import SIZES, TOLERANCE, at_size, grad_cam, point, pointing_table, summarise, widened
 from utils.training.decision import joint_probabilities
 
 
@@ -60,7 +59,7 @@ def test_a_network_that_looks_at_the_tumour_points_there_and_one_that_looks_besi
     def inputs(batch):
         return batch["mask"].amax(1, keepdim=True).float()
 
-    table = pointing_table(LooksAtTumour(moved), data, inputs, lambda outputs: outputs, batch_size=3)
+    table = pointing_table(LooksAtTumour(moved), data, inputs, lambda outputs: outputs)
     assert table.row.tolist() == rows[:6].tolist(), "images without a tumour are left out"
     assert np.allclose(table.area, area[rows[:6]]) and (table.predicted == 1).all() and not table.blank.any()
     values = table[["pointing", "energy"]].to_numpy()

@@ -10,8 +10,8 @@ from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import SEGMENTERS, CustomCNN, build_backbone
 from utils.evaluation.intervals import mean_interval
-from utils.evaluation.mask_predictions import predict_masks
 from utils.evaluation.predict import predict
+from utils.evaluation.segmentation import predict_masks
 from utils.training.augmentation import AUGMENTATIONS
 from utils.training.tasks import Classification, Segmentation
 

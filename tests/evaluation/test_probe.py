@@ -12,8 +12,8 @@ from datasets.catalog import DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import build_backbone
+from utils.evaluation.baselines import fit_probe, frozen_features, probe_probabilities, start_from_probe
 from utils.evaluation.predict import predict
-from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities, start_from_probe
 from utils.report import baselines, probes
 from utils.report.records import load_evidence
 from utils.training.tasks import Classification

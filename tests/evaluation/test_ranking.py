@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import roc_auc_score
 
-from utils.evaluation.classification import evaluate
-from utils.evaluation.ranking import area_under_roc, groups_ranked
+from utils.evaluation.classification import area_under_roc, evaluate, groups_ranked
 
 
 def drawn(rows=60, columns=3, seed=0):

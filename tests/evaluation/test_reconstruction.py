@@ -26,7 +26,7 @@ def test_a_description_of_every_image_in_order(roots):
     torch.manual_seed(0)
     data = ImageDataset("phantom", make_split("phantom").test, image_size=32)
     net, task = MultiTaskUNet(width=2), MultiTask(4, HEALTHY)
-    found = describe(net, task, data, batch_size=7)
+    found = describe(net, task, data)
     assert found["latent"].shape == (len(data), 256) and found["probabilities"].shape == (len(data), 4)
     images, drawn = reconstructions(net, task, data, [3, 0])
     assert found["error"][[3, 0]] == pytest.approx(((images - drawn) ** 2).mean((1, 2)), rel=1e-4)

@@ -7,7 +7,7 @@ import torch
 from multitask_images import HEALTHY
 
 from datasets.catalog import DataError
-from utils.evaluation.screening import screening, threshold_for
+from utils.evaluation.thresholds import screening, threshold_for
 from utils.training.decision import decide
 
 

@@ -14,10 +14,19 @@ from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
 from datasets.store.parallel import cores
 from models import SEGMENTERS
-from utils.evaluation import mask_predictions
+from utils.evaluation import segmentation
 from utils.evaluation.baselines import nearest
-from utils.evaluation.mask_predictions import Padded, copy_masks, hd95, mask_table, predict_masks, with_regions
-from utils.evaluation.segmentation import evaluate_masks, from_counts, s2_pooling
+from utils.evaluation.segmentation import (
+    Padded,
+    copy_masks,
+    evaluate_masks,
+    from_counts,
+    hd95,
+    mask_table,
+    predict_masks,
+    s2_pooling,
+    with_regions,
+)
 from utils.recipes import get_recipe
 from utils.training.loading import make_loader
 from utils.training.loop import fit
@@ -131,7 +140,7 @@ def test_regions_unite_their_channels():
     masks = np.zeros((1, 3, 2, 2), bool)
     masks[0, 0, 0, 0] = masks[0, 1, 0, 1] = masks[0, 2, 1, 0] = True
     whole, core = with_regions(masks, facts)[0, 3:]
-    assert mask_predictions.scored(facts) == ["NCR", "ED", "ET", "WT", "TC"]
+    assert segmentation.scored(facts) == ["NCR", "ED", "ET", "WT", "TC"]
     assert whole.tolist() == [[True, True], [True, False]] and core.tolist() == [[True, False], [True, False]]
 
 
@@ -178,7 +187,7 @@ def test_a_copied_mask_is_perfect_where_the_image_is_in_training(roots):
     small = {"image_size": 64, "channels": "all"}
     train_val = np.arange(30)[::-1]  # an image and its planted copy have one mask
     donors = nearest(ImageDataset("phantom", train_val, **small), ImageDataset("phantom", rows, **small))
-    table = mask_table("phantom", rows, rows.astype(str), copy_masks("phantom", rows, donors, 5))
+    table = mask_table("phantom", rows, rows.astype(str), copy_masks("phantom", rows, donors))
     assert set(donors) <= set(train_val) and (donors == rows).mean() > 0.5
     assert evaluate_masks(table, ["ED"], resamples=20)["metrics"]["dice"]["value"] == 1
 

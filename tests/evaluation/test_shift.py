@@ -8,7 +8,7 @@ import torch
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import CustomCNN
-from utils.evaluation import embeddings, predict, shift
+from utils.evaluation import embeddings, predict
 from utils.training.tasks import Classification
 
 
@@ -21,9 +21,9 @@ def names(n, each=2):
 
 
 def test_two_samples_of_one_kind_are_not_separated_and_shifted_ones_are():
-    same = shift.two_sample(sample(80), sample(60, seed=1), names(80), names(60), permutations=50)
+    same = embeddings.two_sample(sample(80), sample(60, seed=1), names(80), names(60), permutations=50)
     assert 0.3 < same["auc"] < 0.7 and same["p"] > 0.05
-    moved = shift.two_sample(sample(80), sample(60, 1.0, seed=1), names(80), names(60), permutations=50)
+    moved = embeddings.two_sample(sample(80), sample(60, 1.0, seed=1), names(80), names(60), permutations=50)
     assert moved["auc"] > 0.9 and moved["p"] == pytest.approx(1 / 51)
     assert (moved["val"], moved["test"]) == (80, 60)
 
@@ -33,7 +33,7 @@ def test_slices_of_few_patients_are_no_evidence():
     rng = np.random.default_rng(0)
     centres = rng.normal(0, 3, (10, 8))
     slices = np.concatenate([centre + rng.normal(0, 0.1, (8, 8)) for centre in centres])
-    found = shift.two_sample(slices[:40], slices[40:], names(40, 8), names(40, 8), permutations=50)
+    found = embeddings.two_sample(slices[:40], slices[40:], names(40, 8), names(40, 8), permutations=50)
     assert found["p"] > 0.05
 
 
@@ -43,7 +43,7 @@ def test_chance_is_measured_with_whole_patients():
     for seed in range(16):
         rng = np.random.default_rng(seed)
         slices = rng.normal(0, 3, (12, 8)).repeat(10, axis=0) + rng.normal(0, 0.3, (120, 8))
-        found = shift.two_sample(slices[:60], slices[60:], names(60, 10), 6 + np.arange(60) // 10, permutations=19)
+        found = embeddings.two_sample(slices[:60], slices[60:], names(60, 10), 6 + np.arange(60) // 10, permutations=19)
         small.append(found["p"] <= 0.05)
     assert np.mean(small) <= 0.2
 
@@ -60,26 +60,26 @@ def test_patients_in_both_samples_neither_hide_nor_feign_a_shift():
         images = rng.normal(0, 3, (20, 20))[patient] + rng.normal(0, 1, (120, 20))
         mostly_val, few = rng.random(20)[patient] < 0.35, np.arange(120) % 6 == 0
         val, test = mostly_val | few, ~mostly_val | few
-        same = shift.two_sample(images[val], images[test], names(120, 6)[val], names(120, 6)[test], permutations=1)
+        same = embeddings.two_sample(images[val], images[test], names(120, 6)[val], names(120, 6)[test], permutations=1)
         found.append(same["auc"])
     assert 0.42 < np.mean(found) < 0.62
-    assert shift.two_sample(images, images + 2, names(120, 6), names(120, 6), permutations=1)["auc"] > 0.9
+    assert embeddings.two_sample(images, images + 2, names(120, 6), names(120, 6), permutations=1)["auc"] > 0.9
 
 
 def test_too_few_groups_give_no_number():
-    assert np.isnan(shift.two_sample(sample(8), sample(8), names(8), names(8))["auc"])
+    assert np.isnan(embeddings.two_sample(sample(8), sample(8), names(8), names(8))["auc"])
 
 
 def test_neighbours_come_from_both_samples_alike_unless_they_differ():
-    assert shift.neighbour_excess(sample(100), sample(100, seed=1)) == pytest.approx(1, abs=0.15)
-    assert shift.neighbour_excess(sample(100), sample(50, 9.0, seed=1)) == pytest.approx(149 / 49)
+    assert embeddings.neighbour_excess(sample(100), sample(100, seed=1)) == pytest.approx(1, abs=0.15)
+    assert embeddings.neighbour_excess(sample(100), sample(50, 9.0, seed=1)) == pytest.approx(149 / 49)
 
 
 def test_the_table_has_a_row_for_each_class_that_can_be_compared():
     features = {"val": sample(60), "test": sample(40, seed=1)}
     labels = {"val": np.repeat(["a", "b"], 30), "test": np.repeat(["a", "c"], 20)}
     groups = {part: names(len(x)) for part, x in features.items()}
-    found = shift.shift_table(features, labels, groups, ["a", "b", "c"], permutations=10)
+    found = embeddings.shift_table(features, labels, groups, ["a", "b", "c"], permutations=10)
     assert list(found.index) == ["a"] and list(found.columns) == ["val", "test", "auc", "p", "neighbours"]
 
 

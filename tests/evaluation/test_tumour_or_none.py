@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from utils.evaluation.classification import FEWEST, evaluate
-from utils.evaluation.screening import tumour_or_none
+from utils.evaluation.thresholds import tumour_or_none
 from utils.report.tables.classification import external_tests
 
 

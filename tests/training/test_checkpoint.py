@@ -14,9 +14,8 @@ from datasets.splitting import make_split
 from datasets.store import images
 from datasets.store.images import ImageDataset
 from models import SEGMENTERS, CustomCNN
-from utils.evaluation.mask_predictions import mask_table, predict_masks
 from utils.evaluation.search import on_validation, search
-from utils.evaluation.segmentation import evaluate_masks
+from utils.evaluation.segmentation import evaluate_masks, mask_table, predict_masks
 from utils.recipes import get_recipe
 from utils.report.records import save_run
 from utils.run import Run

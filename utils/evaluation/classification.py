@@ -1,6 +1,6 @@
 """Evaluates a classifier on the test set: its predictions as a table, and every metric with a 95 % CI.
 
-Metrics are torchmetrics', but the AUC (`ranking.py`); intervals are those of `intervals.py`.
+Metrics are torchmetrics', but the AUC, which ranks within folds only; intervals are those of `intervals.py`.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import rankdata
 from sklearn.metrics import confusion_matrix
 from torchmetrics.functional import classification as F
 
@@ -15,12 +16,11 @@ from datasets.catalog import HEALTHY
 from datasets.labels import viewed
 from datasets.store.index import read_manifest
 from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with, mean_interval, without_limits
-from utils.evaluation.ranking import area_under_roc, groups_ranked
 from utils.training.data import RunData
 
 CALIBRATION_BINS = 15
 TOP_K = (3, 5)  # where there are more classes: whether the true one is among the k likeliest
-NOTHING = {"value": None, "low": None, "high": None}
+NOTHING = without_limits(None)
 FEWEST = 20  # images with a tumour, or without: of fewer no rate is reported, since one error would be over 5 %
 
 
@@ -43,48 +43,68 @@ def prediction_table(
     """
     predicted = probabilities.argmax(1) if predicted is None else predicted
     manifest = read_manifest(name).iloc[rows]
-    table = pd.DataFrame(
+    # Single precision, as the networks compute: rounded further, calibration and thresholds near 0 and 1 would differ.
+    return pd.DataFrame(
         {
             "path": manifest.path.to_numpy(),
             "label": viewed(manifest.label, target).to_numpy(),
             "group": groups,
             "predicted": np.asarray(classes)[predicted],
+            **{f"p_{c}": probabilities[:, i].astype(np.float32) for i, c in enumerate(classes)},
         }
     )
-    # Single precision, as the networks compute: rounded further, calibration and thresholds near 0 and 1 would differ.
-    return table.assign(**{f"p_{c}": probabilities[:, i].astype(np.float32) for i, c in enumerate(classes)})
 
 
-def run_table(data: RunData, probabilities: np.ndarray, predicted: np.ndarray | None = None) -> pd.DataFrame:
+def run_table(data: RunData, probabilities: np.ndarray) -> pd.DataFrame:
     """`prediction_table` of a run's test set: probabilities N×K of the classes that it was trained on.
 
     An external set that says no more than tumour or none is asked no more: the probabilities of all tumours are added.
     """
-    split = data.split
-    return prediction_table(
-        split.test_set,
-        split.test,
-        split.test_groups,
-        data.test_classes,
-        data.asked(probabilities),
-        predicted,
-        data.test_target,
-    )
+    split, asked = data.split, data.asked(probabilities)
+    of = split.test_set, split.test, split.test_groups, data.test_classes
+    return prediction_table(*of, asked, target=data.test_target)
 
 
 def validation_table(data: RunData, probabilities: np.ndarray) -> pd.DataFrame:
     """`prediction_table` of a run's validation set: what is chosen after training is chosen on it."""
-    rows = data.split.val
-    target = data.run.target
-    return prediction_table(data.run.dataset, rows, data.split.groups[rows], data.classes, probabilities, target=target)
+    rows, run = data.split.val, data.run
+    return prediction_table(
+        run.dataset, rows, data.split.groups[rows], data.classes, probabilities, target=run.target
+    )  # fmt: skip
+
+
+def area_under_roc(positive: np.ndarray, scores: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
+    """Share of the pairs of a positive and a negative row that `scores` rank right, a tie counted half (Mann-Whitney).
+
+    Networks of different folds put their scores on different scales. So where folds are joined, only pairs of one fold
+    are counted (Forman and Scholz 2010, doi:10.1145/1882471.1882479): the mean of the folds, weighted by their pairs.
+
+    Args:
+        positive: N×K truth values; scores: N×K; fold: of each row, one for all where nothing is said.
+
+    Returns:
+        K areas; NaN in a column without a pair.
+    """
+    fold = np.zeros(len(scores)) if fold is None else fold
+    right = pairs = np.zeros(scores.shape[1])
+    for one in np.unique(fold):
+        yes, ranks = positive[fold == one], rankdata(scores[fold == one], axis=0)
+        count = yes.sum(0)
+        # A positive's rank counts the positives below it as well: 1 to `count`, whatever their order.
+        right = right + (ranks * yes).sum(0) - count * (count + 1) / 2
+        pairs = pairs + count * (len(yes) - count)
+    return np.divide(right, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+
+def groups_ranked(groups: Sequence, positive: np.ndarray, fold: np.ndarray) -> int:
+    """In how many groups an area is counted, for `intervals.of_share`: as many as there are pairs of one fold that
+    share no group. `positive`: N truth values."""
+    sides = [[groups_with(groups, (fold == one) & side) for side in (positive, ~positive)] for one in np.unique(fold)]
+    return sum(map(min, sides))
 
 
 def point_metrics(
-    truth: np.ndarray,
-    probabilities: np.ndarray,
-    predicted: np.ndarray,
-    healthy: int | None = None,
-    fold: np.ndarray | None = None,
+    truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, healthy: int | None, fold: np.ndarray
 ) -> dict[str, float]:
     """All metrics of one sample of images.
 
@@ -92,7 +112,7 @@ def point_metrics(
         truth: N class indices; probabilities: N×K, of which AUC, confidence and calibration are taken; predicted: N
             class indices, of which all others are.
         healthy: index of the class without tumour; adds `tumour_` sensitivity, specificity and auc, tumour or none.
-        fold: of each image, where folds are joined: an AUC ranks within folds only (`ranking.py`).
+        fold: of each image: an AUC ranks within folds only.
 
     Returns:
         accuracy, mean confidence, calibration_error (15 equal bins; Guo et al. 2017, arXiv:1706.04599), macro_ and
@@ -140,11 +160,7 @@ def point_metrics(
 
 
 def evaluate(
-    predictions: pd.DataFrame,
-    classes: Sequence[str],
-    resamples: int = 1000,
-    seed: int = 0,
-    fold: Sequence[int] | None = None,
+    predictions: pd.DataFrame, classes: Sequence[str], resamples: int = 1000, fold: Sequence[int] | None = None
 ) -> dict:
     """Every metric of a prediction table with its interval.
 
@@ -165,14 +181,14 @@ def evaluate(
     code = {c: i for i, c in enumerate(classes)}
     truth, predicted = (predictions[column].map(code).to_numpy() for column in ("label", "predicted"))
     probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy()
-    healthy = code.get(HEALTHY)
+    groups, healthy = predictions.group.to_numpy(), code.get(HEALTHY)
+    fold = np.zeros(len(truth)) if fold is None else np.asarray(fold)
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
         return point_metrics(truth[rows], probabilities[rows], predicted[rows], healthy, fold[rows])
 
-    groups, fold = predictions.group.to_numpy(), np.zeros(len(truth)) if fold is None else np.asarray(fold)
     trials = _trials(groups, truth, predicted, len(classes), healthy, fold)
-    full = grouped_bootstrap_ci(groups, statistic, resamples, seed, trials=trials)
+    full = grouped_bootstrap_ci(groups, statistic, resamples, trials=trials)
     full["calibration_error"] = without_limits(full["calibration_error"]["value"])
     if healthy is not None:
         sick = int((truth != healthy).sum())
@@ -186,10 +202,13 @@ def evaluate(
         "metrics": {name: entry for name, entry in full.items() if "." not in name},
         "per_class": per_class,
         "confusion": confusion_matrix(truth, predicted, labels=range(len(classes))).tolist(),
-        "images": len(predictions),
-        "groups": int(predictions.group.nunique()),
-        "resamples": resamples,
+        **counts(predictions, resamples),
     }
+
+
+def counts(predictions: pd.DataFrame, resamples: int) -> dict[str, int]:
+    """What every evaluation ends with: the number of `images`, of their `groups`, and of the `resamples`."""
+    return {"images": len(predictions), "groups": int(predictions.group.nunique()), "resamples": resamples}
 
 
 def _trials(
@@ -234,7 +253,7 @@ def too_few(tumours: int, healthy: int) -> list[str]:
     return [name for name, images in side.items() if images < FEWEST]
 
 
-def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000, seed: int = 0) -> dict | None:
+def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000) -> dict | None:
     """Accuracy on the test images whose group training has not seen; None where these are all, or none.
 
     Args:
@@ -247,7 +266,7 @@ def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000, s
         return None
     rest = predictions[~seen]
     return {
-        "accuracy": mean_interval(rest.label == rest.predicted, rest.group, resamples, seed),
+        "accuracy": mean_interval(rest.label == rest.predicted, rest.group, resamples),
         "images": len(rest),
         "groups": int(rest.group.nunique()),
         "classes": rest.label.value_counts().sort_index().to_dict(),

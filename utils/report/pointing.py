@@ -21,7 +21,7 @@ from datasets.reading import read_json
 from datasets.store.images import ImageDataset, scaled
 from datasets.store.index import fingerprint, read_manifest, read_splits
 from datasets.store.masks import mask_file
-from utils.evaluation.pointing import pointing_table, summarise
+from utils.evaluation.saliency import pointing_table, summarise
 from utils.report.records import POINTING, Evidence, load_evidence, run_folder, write_predictions, write_record
 from utils.report.weights import CARD, WEIGHTS, find_weights, load_weights
 from utils.run import output_root
