@@ -25,7 +25,7 @@ from datasets.store.images import ImageDataset, scaled
 from models.backbones import Transfer
 from models.heads import Standardised
 from utils.evaluation.classification import prediction_table
-from utils.evaluation.predict import outputs
+from utils.evaluation.predict import listen, outputs
 
 NEIGHBOURS = 25  # that are asked for the findings of an image
 PIXELS = 64  # side of the images that baselines are given
@@ -39,12 +39,8 @@ BASELINES = {
 
 
 def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
-    """Probabilities N×K of a baseline on the images of `test`, classes in the order of `train`'s.
-
-    Args:
-        kind: key of `BASELINES`.
-        train: all images that are not tested, validation included, since a baseline chooses nothing.
-    """
+    """Probabilities N×K of a baseline (a key of `BASELINES`) on `test`, classes in the order of `train`'s, which is all
+    images that are not tested, validation included, since a baseline chooses nothing."""
     classifier = BASELINES[kind]().fit(_pixels(train), train.labels.numpy())
     return probe_probabilities(classifier, _pixels(test), len(train.classes))
 
@@ -75,11 +71,8 @@ def _pixels(data: ImageDataset) -> np.ndarray:
 
 
 def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """The nearest neighbour on the publisher's whole images, see `curation.neighbours.nearest_labels`.
-
-    Returns:
-        the prediction table (`classification.prediction_table`), and of each row whether training holds its group.
-    """
+    """The nearest neighbour on the publisher's whole images, see `curation.neighbours.nearest_labels`: the prediction
+    table (`classification.prediction_table`), and of each row whether training holds its group."""
     name = thumbnails.table.dataset.iloc[0]
     classes = catalog.get(name).classes
     found, seen = [], []
@@ -91,25 +84,13 @@ def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFr
 
 
 def frozen_features(model: Transfer, data: ImageDataset, batch_size: int = 32, precision: str = "no") -> np.ndarray:
-    """Average and maximum over all places of the last map, float32 N×2C, in the order of `data`.
+    """Average and maximum over all places of a backbone's last map, float32 N×2C, in the order of `data`; its head is
+    not used. `precision`: see `predict.run_model`."""
 
-    Args:
-        model: its backbone is used, its head is not; it changes nothing.
-        precision: "bf16" or "no", see `predict.run_model`.
-    """
-    pooled: list[Tensor] = []
+    def pooled(_inputs: tuple, maps: Tensor) -> Tensor:
+        return torch.cat([maps.float().mean((2, 3)), maps.float().amax((2, 3))], dim=1)
 
-    def pool(_module: torch.nn.Module, _inputs: tuple, maps: Tensor) -> None:
-        maps = maps.float()
-        pooled.append(torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).cpu())
-
-    handle = model.map.register_forward_hook(pool)
-    try:
-        for _ in outputs(model, lambda batch: scaled(batch["image"]), data, batch_size, precision):
-            pass
-    finally:
-        handle.remove()
-    return torch.cat(pooled).numpy()
+    return listen(model.map, pooled, outputs(model, lambda batch: scaled(batch["image"]), data, batch_size, precision))
 
 
 def fit_probe(
@@ -126,9 +107,8 @@ def fit_probe(
         strengths: values of C that are tried, the strongest regularisation first.
 
     Returns:
-        The probe, fitted on training and validation set with the value chosen (of equally good ones the strongest
-        regularisation); the one that was fitted on the training set alone with that value, which can still be asked
-        about the validation set; and the validation accuracy of each value.
+        The probe, fitted on training and validation set with the C chosen (of equally good ones the smallest); the one
+        fitted on the training set alone, which can be asked about the validation set; and the accuracy there by C.
     """
 
     def probe(c: float) -> Pipeline:
@@ -143,22 +123,17 @@ def fit_probe(
 
 def start_from_probe(model: Transfer, train: ImageDataset, val: ImageDataset, precision: str = "no") -> float:
     """Give `model`, in place, the head that a linear probe has found: linear probing, then fine-tuning (Kumar et al.,
-    ICLR 2022, arXiv:2202.10054).
-
-    Args:
-        model: with a head "standardised".
-        train: the probe is fitted on it. val: chooses its regularisation, and is not fitted.
+    ICLR 2022, arXiv:2202.10054). `val` chooses the regularisation, and is not fitted.
 
     Returns:
         The validation accuracy of the probe, which is that of `model` now.
 
     Raises:
-        DataError: another head, or training images that lack a class.
+        DataError: another head than "standardised", or training images that lack a class.
     """
     if not isinstance(model.head, Standardised):
-        raise DataError(
-            f"a head of type {type(model.head).__name__} cannot start as a linear probe: 'standardised' can"
-        )
+        kind = type(model.head).__name__
+        raise DataError(f"a head of type {kind} cannot start as a linear probe: 'standardised' can")
     of = [(frozen_features(model, data, precision=precision), data.labels.numpy()) for data in (train, val)]
     _, (scaler, regression), accuracy = fit_probe(*of[0], *of[1])
     weight, bias = (torch.from_numpy(values).float() for values in (regression.coef_, regression.intercept_))

@@ -36,8 +36,7 @@ def prediction_table(
     """A row a test image: path, label, group, predicted, and `p_CLASS` for every class.
 
     Args:
-        rows: the manifest rows that were tested; groups: the group of each of them.
-        probabilities: N×K, in the order of `rows` and `classes`.
+        rows: of the manifest, those that were tested; groups, probabilities: N and N×K, in their order.
         predicted: class indices N, where another rule than the largest probability decides.
         target: key of `labels.TARGETS`, of which `classes` are.
     """
@@ -60,30 +59,22 @@ def run_table(data: RunData, probabilities: np.ndarray) -> pd.DataFrame:
 
     An external set that says no more than tumour or none is asked no more: the probabilities of all tumours are added.
     """
-    split, asked = data.split, data.asked(probabilities)
-    of = split.test_set, split.test, split.test_groups, data.test_classes
-    return prediction_table(*of, asked, target=data.test_target)
+    tested = data.split.test_set, data.split.test, data.split.test_groups
+    return prediction_table(*tested, data.test_classes, data.asked(probabilities), target=data.test_target)
 
 
 def validation_table(data: RunData, probabilities: np.ndarray) -> pd.DataFrame:
     """`prediction_table` of a run's validation set: what is chosen after training is chosen on it."""
-    rows, run = data.split.val, data.run
-    return prediction_table(
-        run.dataset, rows, data.split.groups[rows], data.classes, probabilities, target=run.target
-    )  # fmt: skip
+    validated = data.run.dataset, data.split.val, data.split.groups[data.split.val]
+    return prediction_table(*validated, data.classes, probabilities, target=data.run.target)
 
 
 def area_under_roc(positive: np.ndarray, scores: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
     """Share of the pairs of a positive and a negative row that `scores` rank right, a tie counted half (Mann-Whitney).
 
-    Networks of different folds put their scores on different scales. So where folds are joined, only pairs of one fold
-    are counted (Forman and Scholz 2010, doi:10.1145/1882471.1882479): the mean of the folds, weighted by their pairs.
-
-    Args:
-        positive: N×K truth values; scores: N×K; fold: of each row, one for all where nothing is said.
-
-    Returns:
-        K areas; NaN in a column without a pair.
+    Networks of different folds put their scores on different scales. So where folds are joined (`fold` of each row),
+    only pairs of one fold are counted (Forman and Scholz 2010, doi:10.1145/1882471.1882479): the mean of the folds,
+    weighted by their pairs. N×K truth values and N×K scores → K areas; NaN in a column without a pair.
     """
     fold = np.zeros(len(scores)) if fold is None else fold
     right = pairs = np.zeros(scores.shape[1])
@@ -109,37 +100,29 @@ def point_metrics(
     """All metrics of one sample of images.
 
     Args:
-        truth: N class indices; probabilities: N×K, of which AUC, confidence and calibration are taken; predicted: N
-            class indices, of which all others are.
+        truth, predicted: N class indices; probabilities: N×K, of which AUC, confidence and calibration are taken.
         healthy: index of the class without tumour; adds `tumour_` sensitivity, specificity and auc, tumour or none.
         fold: of each image: an AUC ranks within folds only.
 
     Returns:
         accuracy, mean confidence, calibration_error (15 equal bins; Guo et al. 2017, arXiv:1706.04599), macro_ and
         weighted_ precision P, recall R, f1 and f2, with F_β = (1 + β²)·P·R / (β²·P + R), macro_auc (one against the
-        rest), top3_ and top5_accuracy where there are more than five classes, and `CLASS_INDEX.metric` for each class.
-        A class without an image has no metric (NaN), and macro_ is the mean of the others: a draw that misses a rare
-        class says nothing of it. Precision of a class that is there and never predicted counts 0; an AUC without both
-        kinds is NaN.
+        rest), top3_ and top5_accuracy where there are more than five classes, and `CLASS_INDEX.metric` for each class:
+        NaN of a class without an image, which macro_ leaves out, and of an AUC without both kinds. Precision of a class
+        that is there and never predicted counts 0.
     """
     scores, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(truth)
     predicted = torch.tensor(predicted)
     settings = {"num_classes": scores.shape[1], "validate_args": False}
-    out = {
-        "accuracy": (predicted == target).double().mean(),
-        "confidence": scores.amax(1).mean(),
-        "calibration_error": F.multiclass_calibration_error(scores, target, n_bins=CALIBRATION_BINS, **settings),
-    }
+    out = {"accuracy": (predicted == target).double().mean(), "confidence": scores.amax(1).mean()}
+    out["calibration_error"] = F.multiclass_calibration_error(scores, target, n_bins=CALIBRATION_BINS, **settings)
     if scores.shape[1] > max(TOP_K):
         for k in TOP_K:
             hit = scores.topk(k, dim=1).indices == target[:, None]
             out[f"top{k}_accuracy"] = hit.any(1).double().mean()
-    each = {
-        "precision": F.multiclass_precision(predicted, target, average=None, **settings),
-        "recall": F.multiclass_recall(predicted, target, average=None, **settings),
-        "f1": F.multiclass_fbeta_score(predicted, target, beta=1.0, average=None, **settings),
-        "f2": F.multiclass_fbeta_score(predicted, target, beta=2.0, average=None, **settings),
-    }
+    settings |= {"average": None}
+    each = {name: getattr(F, f"multiclass_{name}")(predicted, target, **settings) for name in ("precision", "recall")}
+    each |= {f"f{b}": F.multiclass_fbeta_score(predicted, target, beta=float(b), **settings) for b in (1, 2)}
     support = torch.bincount(target, minlength=len(scores[0])) / len(target)
     there = support > 0
     for metric, values in each.items():
@@ -164,18 +147,16 @@ def evaluate(
 ) -> dict:
     """Every metric of a prediction table with its interval.
 
-    The calibration error has no limits. It is a mean of absolute differences, so chance alone makes it larger, and
-    resampling adds chance: the draws lie above the value, often all of them. The percentile interval then misses the
-    value, and the reversed one (2·value − limits) misses it as well, on the other side.
+    The calibration error has no limits: it is a mean of absolute differences, which chance makes larger, and resampling
+    adds chance, so that often all draws lie above the value, and all reversed ones below it.
 
     Args:
         predictions: from `prediction_table`, or read back from `predictions.csv.gz`.
         fold: of each row, where folds are joined, each of which has a network of its own.
 
     Returns:
-        `metrics` {name: {value, low, high}} with None for what cannot be computed, and for the specificity and AUC of
-        tumour or none with fewer than `FEWEST` images on a side;
-        `per_class` {class: {metric: {value, low, high}, "images": n}};
+        `metrics` {name: {value, low, high}} with None for what cannot be computed, and for a rate of tumour or none of
+        fewer than `FEWEST` images; `per_class` {class: {metric: {value, low, high}, "images": n}};
         `confusion` K×K list (rows truth), `images`, `groups` and `resamples`.
     """
     code = {c: i for i, c in enumerate(classes)}
@@ -235,10 +216,7 @@ def _trials(
 
 
 def by_patient(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """A row a group (patient): the mean probabilities of its images, the likeliest class, and its label.
-
-    The label is the commonest of its images; where nobody has two kinds of tumour, it is that of all.
-    """
+    """A row a group (patient): the mean probabilities of its images, the likeliest class, and its commonest label."""
     columns = [f"p_{c}" for c in classes]
     grouped = predictions.groupby("group", sort=True)
     table = grouped[columns].mean()
@@ -256,11 +234,8 @@ def too_few(tumours: int, healthy: int) -> list[str]:
 def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000) -> dict | None:
     """Accuracy on the test images whose group training has not seen; None where these are all, or none.
 
-    Args:
-        seen: of each row of `predictions`, whether training holds an image of its group (`Split.seen`).
-
-    Returns:
-        `accuracy` {value, low, high}, `images`, `groups` and `classes` {label: images}.
+    `seen`: of each row, whether training holds an image of its group (`Split.seen`). Returns `accuracy` {value, low,
+    high}, `images`, `groups` and `classes` {label: images}.
     """
     if seen.all() or not seen.any():
         return None

@@ -134,11 +134,13 @@ def mean_score(tables: Tables, score: Callable = correct, resamples: int = 1000)
 
 def corrected(differences: Iterable[Difference | None]) -> list[Difference | None]:
     """Differences that are looked at together, each with `p_corrected` (Benjamini and Yekutieli 2001, which holds under
-    any dependence); None stays where it is and counts for nothing."""
+    any dependence); what has no test, and None, stays as it is and counts for nothing."""
     differences = list(differences)
-    p = [found.p for found in differences if found]
-    p = iter(false_discovery_control(p, method="by") if p else ())
-    return [found and replace(found, p_corrected=float(next(p))) for found in differences]
+    tested = [k for k, found in enumerate(differences) if found and found.p is not None]
+    p = false_discovery_control([differences[k].p for k in tested], method="by") if tested else ()
+    for k, one in zip(tested, p, strict=True):
+        differences[k] = replace(differences[k], p_corrected=float(one))
+    return differences
 
 
 def _listed(tables: Tables) -> Sequence[pd.DataFrame]:

@@ -26,11 +26,8 @@ def pixel_features(data: ImageDataset) -> np.ndarray:
 
 
 def umap_of(val: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """S0's map, fitted on validation, test projected into it: N×2 and M×2.
-
-    UMAP (McInnes et al. 2018, arXiv:1802.03426) with S0's values: 2 dimensions, 15 neighbours, min_dist .1, Euclidean,
-    seed 42.
-    """
+    """S0's map, fitted on validation, test projected into it: N×2 and M×2. UMAP (McInnes et al. 2018, arXiv:1802.03426)
+    with S0's values: 15 neighbours, min_dist .1, Euclidean, seed 42."""
     from umap import UMAP  # its import compiles for seconds, which only a map needs
 
     neighbours, threads = min(NEIGHBOURS, len(val) - 1), torch.get_num_threads()
@@ -84,12 +81,8 @@ def two_sample(
 ) -> dict[str, float]:
     """Can a linear classifier tell two samples apart? (Lopez-Paz & Oquab 2017, arXiv:1610.06545)
 
-    Args:
-        val, test: features N×D and M×D; groups: whole groups are held out together and permuted together.
-
-    Returns:
-        `auc` of held-out groups (.5: no difference), `p` the share of permutations that reach it, and the sizes.
-        NaN where a sample has fewer than 5 groups.
+    Features N×D and M×D; whole groups are held out and permuted. Returns the `auc` of held-out groups (.5: no
+    difference), `p`, the share of permutations that reach it, and the sizes; NaN of a sample of fewer than 5 groups.
     """
     # A patient in both samples is held out as one; otherwise images of the other sample would give the patient away.
     # In a permutation the two halves of such a patient are each moved as a whole.
@@ -126,11 +119,8 @@ def shift_table(
     permutations: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Validation against test, a row a class: sizes, AUC and p of `two_sample`, `neighbours` of `neighbour_excess`.
-
-    Args:
-        features, labels, groups: {"val": …, "test": …}.
-    """
+    """Validation against test (features, labels and groups of "val" and "test"), a row a class: sizes, AUC and p of
+    `two_sample`, and `neighbours`, the `neighbour_excess`."""
     rows = {}
     for c in classes:
         x, g = ([of[part][labels[part] == c] for part in ("val", "test")] for of in (features, groups))

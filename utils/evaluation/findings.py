@@ -16,11 +16,8 @@ METRICS = ("auc", "average_precision", "sensitivity", "specificity", "precision"
 
 def findings_table(data: RunData, probs: np.ndarray, thresholds: np.ndarray) -> pd.DataFrame:
     """A row a test image: path, group (its patient), and for every finding `y_FINDING` (shown: 0 or 1), `p_FINDING` and
-    `called_FINDING` (0 or 1; empty where validation could choose no threshold).
-
-    Args:
-        probs: N×K of the test images, in their order; thresholds: K, from `thresholds_for`.
-    """
+    `called_FINDING` (0 or 1; empty where validation could choose no threshold). `probs`: N×K, in the order of the test
+    images; `thresholds`: K, from `thresholds_for`."""
     split, shown = data.split, data.test.labels.numpy().astype(int)
     table = {"path": read_manifest(split.test_set).path.iloc[split.test].to_numpy(), "group": split.test_groups}
     for k, finding in enumerate(data.test_classes):
@@ -31,11 +28,8 @@ def findings_table(data: RunData, probs: np.ndarray, thresholds: np.ndarray) -> 
 
 
 def thresholds_for(probs: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """The threshold of each finding with the highest F1 on validation images, K; NaN for one that none or all show.
-
-    Args:
-        probs: N×K of validation images; shown: N×K of 0 and 1.
-    """
+    """The threshold of each finding with the highest F1 on validation images, N×K probabilities and N×K of 0 and 1; NaN
+    for one that none or all show."""
     found = np.full(probs.shape[1], np.nan)
     for k in range(probs.shape[1]):
         if 0 < shown[:, k].sum() < len(shown):

@@ -22,15 +22,15 @@ def grouped_bootstrap_ci(
     """Values by name with 95 % percentile intervals when whole groups are drawn with replacement.
 
     Args:
-        groups: group of each of N rows. One group alone has no spread: its intervals are None.
-        statistic: rows, with repetition → values by name, always the same names; NaN where those rows give none. The
-            interval is that of the draws with a value, None where these are fewer than `ENOUGH` of them, and where it
-            misses the value: then resampling moves the value further than it spreads it.
+        groups: group of each of N rows.
+        statistic: rows, with repetition → values by name, always the same names; NaN where those rows give none.
         trials: name → in how many groups a value is counted that is a share; its limits are those of `of_share`.
         strata: stratum of each row, such as its fold: groups are drawn within each, as many as it has.
 
     Returns:
-        name → {value, low, high}, of all rows; None for what cannot be computed, since JSON has no NaN.
+        name → {value, low, high}; None for what cannot be computed. There is no interval of one group alone, of draws
+        fewer than `ENOUGH` of which have a value, and where it misses the value: resampling then moves it further than
+        it spreads it.
     """
     groups = np.asarray(groups)
     strata = np.zeros(len(groups)) if strata is None else np.asarray(strata)
@@ -80,9 +80,9 @@ def _limits(
 def of_share(entry: Interval, groups: int) -> Interval:
     """A share {value, low, high} that is counted in so many groups, with limits where no draw differs from its value.
 
-    Where all groups succeed, or none does, all draws say the same of 7 groups as of 700. The limits are then the exact
-    ones of Clopper and Pearson (1934, doi:10.1093/biomet/26.4.404) with the group as the trial: 7 successes of 7 give
-    59–100 %. One group in which some images are right and some wrong has no spread: None. So has no group at all.
+    Where all groups succeed, or none does, draws say the same of 7 groups as of 700. The limits are then the exact ones
+    of Clopper and Pearson (1934, doi:10.1093/biomet/26.4.404), a group a trial: 7 of 7 give 59–100 %. One group with
+    right and wrong images has no spread: None. So has no group at all.
     """
     value = entry["value"]
     if value is None or entry["low"] != entry["high"]:
@@ -101,10 +101,7 @@ def without_limits(value: float | None) -> Interval:
 def mean_interval(values: Sequence, groups: Sequence, resamples: int = 1000, share: bool | None = None) -> Interval:
     """{value, low, high} of the mean of `values`, with a 95 % interval over `groups`.
 
-    Args:
-        share: whether the mean is a share, whose limits at 0 and 1 are exact (`of_share`); None: where `values` are
-            truth values.
-    """
+    `share`: whether its limits at 0 and 1 are exact (`of_share`); None: where `values` are truth values."""
     values = np.asarray(values)
     share = values.dtype == bool if share is None else share
     values = values.astype(float)

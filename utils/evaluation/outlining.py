@@ -68,16 +68,12 @@ def patients(name: str, rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
 
 
 def evaluate_outlines(table: pd.DataFrame, resamples: int = 1000) -> dict:
-    """How good the outlines of a prediction table are, with 95 % intervals over patients.
-
-    Args:
-        table: with the columns of `describe`, `label` and `patient`.
+    """How good the outlines of a prediction table are (the columns of `describe`, `label` and `patient`).
 
     Returns:
-        `dice`, the mean over patients of the Dice of all their slices together (as in `segmentation.py`), and
-        `dice_slices`, the mean over slices, and what `POINTED` names; each {value, low, high}. `outlined`: images
-        these are of. `healthy`: the share of images without a tumour in which nothing is outlined, None where
-        there are no such images. Empty without outlines.
+        `dice`, the mean over patients of the Dice of all their slices together, `dice_slices` over slices, and
+        what `POINTED` names; each {value, low, high} over patients. `outlined`: images these are of. `healthy`: the
+        share of images without a tumour in which nothing is outlined, None without any. Empty without outlines.
     """
     if "tp" not in table:
         return {}

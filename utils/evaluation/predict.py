@@ -70,11 +70,8 @@ def predict(
 ) -> np.ndarray:
     """Probabilities N×K of the images of `data`, in their order.
 
-    Args:
-        precision: see `outputs`.
-        augment: test-time augmentation: probabilities are averaged over each image as it is and `draws` changed copies
-            of it. It draws changed copies of a batch B×C×S×S, such as one of `augmentation.AUGMENTATIONS`; what it
-            draws follows from `seed`.
+    `augment` changes a batch B×C×S×S at random, such as one of `augmentation.AUGMENTATIONS` (test-time augmentation):
+    probabilities are averaged over each image as it is and `draws` changed copies, which follow from `seed`.
     """
 
     def one_pass(inputs: Callable[[Batch], Tensor]) -> np.ndarray:
@@ -91,14 +88,19 @@ def predict(
     return total / (draws + 1)
 
 
-def last_features(model: nn.Module, task, data: ImageDataset, batch_size: int = 64) -> np.ndarray:
+def last_features(model: nn.Module, task, data: ImageDataset) -> np.ndarray:
     """The input of a classifier's last linear layer for each image, N×D."""
     layer = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    kept: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(inputs[0].cpu()))
+    return listen(layer, lambda inputs, output: inputs[0], outputs(model, task.inputs, data))
+
+
+def listen(layer: nn.Module, kept: Callable[[tuple, Tensor], Tensor], passes: Iterable) -> np.ndarray:
+    """What `kept` makes of inputs and output of a layer (B×D each) in each of the `passes`, N×D."""
+    found: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: found.append(kept(inputs, output).cpu()))
     try:
-        for _ in outputs(model, task.inputs, data, batch_size):
+        for _ in passes:
             pass
     finally:
         handle.remove()
-    return torch.cat(kept).numpy()
+    return torch.cat(found).numpy()

@@ -14,12 +14,8 @@ from utils.evaluation.predict import outputs, run_model
 
 
 def describe(model: nn.Module, task, data: ImageDataset) -> dict[str, np.ndarray]:
-    """All images of `data` in their order, from one pass.
-
-    Returns:
-        `probabilities` N×K, `latent` N×256, and `error` N, the mean squared error of the reconstruction, where the
-        model has one.
-    """
+    """All images of `data` in their order, from one pass: `probabilities` N×K, `latent` N×256, and `error` N, the mean
+    squared error of the reconstruction, where the model has one."""
     parts: dict[str, list[np.ndarray]] = {}
     for batch, out in outputs(model, task.inputs, data):
         found = {"probabilities": task.probabilities(out), "latent": out["latent"]}
@@ -43,12 +39,8 @@ def anomaly(
 ) -> dict[str, Interval]:
     """How well the reconstruction error predicts a tumour: AUC of the column `error`, each tumour against the healthy.
 
-    Args:
-        fold: of each row, where folds are joined: an AUC ranks within folds only (`area_under_roc`).
-
-    Returns:
-        {"tumour": {value, low, high}, CLASS: …}: .5 is chance, and below .5 tumours are reconstructed *better*. None
-        for a class that does not occur.
+    {"tumour": {value, low, high}, CLASS: …}: .5 is chance, and below .5 tumours are reconstructed *better*. None for a
+    class that does not occur. `fold`: of each row, where folds are joined: an AUC ranks within folds only.
     """
     error, groups, label = (predictions[name].to_numpy() for name in ("error", "group", "label"))
     fine, fold = label == HEALTHY, np.zeros(len(error)) if fold is None else fold

@@ -7,7 +7,8 @@ brightness shows what looking at bright places alone would reach. A map of 8×8 
 pixels: `near` allows the 15 pixels of the original game.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -28,6 +29,18 @@ TOLERANCE = 15  # pixels of the stored image by which the maximum may miss the o
 SIZES = {"small": (0.0, 0.015), "medium": (0.015, 0.035), "large": (0.035, 1.01)}
 SHARES = ("pointing", "near", "bright_pointing", "bright_near")  # of images, whose limits at 0 and 1 are exact
 MEASURED = ("pointing", "near", "energy", "area", "near_area", "bright_pointing", "bright_near", "bright_energy")
+
+
+@contextmanager
+def recording(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """The outputs of `layers` in every pass within the block, in order."""
+    kept: list[Tensor] = []
+    handles = [layer.register_forward_hook(lambda module, inputs, output: kept.append(output)) for layer in layers]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def grad_cam(
@@ -51,14 +64,9 @@ def grad_cam(
     if layer is None:
         convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         layer = model.map if isinstance(model, Transfer) else convolutions[-1]
-    kept: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
-    try:
-        with torch.enable_grad():
-            score = scores(model.eval()(x.detach().clone().requires_grad_())).gather(1, target[:, None]).sum()
-            gradient = torch.autograd.grad(score, kept[0])[0]
-    finally:
-        handle.remove()
+    with torch.enable_grad(), recording([layer]) as kept:
+        score = scores(model.eval()(x.detach().clone().requires_grad_())).gather(1, target[:, None]).sum()
+        gradient = torch.autograd.grad(score, kept[0])[0]
     heat = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu().detach()  # B×1×s×s
     heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
     return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).float().cpu().numpy()
@@ -71,20 +79,16 @@ def attention_rollout(model: Transfer, x: Tensor) -> np.ndarray:
 
     It shows where the network looked, not for which class. B×C×S×S → B×S×S in [0, 1].
     """
-    kept: list[Tensor] = []
     attentions = [block.attn for block in model.backbone.blocks]
     fused = [attention.fused_attn for attention in attentions]
-    handles = [
-        a.attn_drop.register_forward_hook(lambda module, inputs, output: kept.append(output)) for a in attentions
-    ]
     try:
         for attention in attentions:
             attention.fused_attn = False  # the fused kernel never forms the matrix
-        model.eval()(x)
+        with recording([attention.attn_drop for attention in attentions]) as kept:
+            model.eval()(x)
     finally:
-        for attention, before, handle in zip(attentions, fused, handles, strict=True):
+        for attention, before in zip(attentions, fused, strict=True):
             attention.fused_attn = before
-            handle.remove()
     total = torch.eye(kept[0].shape[-1], device=x.device)
     for matrix in kept:  # B × heads × tokens × tokens
         total = (matrix.mean(1) + torch.eye(matrix.shape[-1], device=x.device)) / 2 @ total
@@ -96,15 +100,8 @@ def attention_rollout(model: Transfer, x: Tensor) -> np.ndarray:
 
 
 def inside_and_outside(gate: Tensor, tumour: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean value of each gate map inside a mask and outside it.
-
-    Args:
-        gate: maps B×1×h×w; tumour: boolean masks B×H×W. A pixel of the map counts with the share of it that the mask
-            covers, since deep gates are coarser than the mask.
-
-    Returns:
-        Two tensors B; NaN where nothing is inside, or nothing outside.
-    """
+    """Mean value of each gate map B×1×h×w inside a boolean mask B×H×W and outside it, B each; NaN where nothing is
+    there. A pixel of the map counts with the share of it that the mask covers: deep gates are coarser than the mask."""
     share = F.adaptive_avg_pool2d(tumour[:, None].float(), gate.shape[-2:])
     inside, outside = ((gate * part).sum((1, 2, 3)) / part.sum((1, 2, 3)) for part in (share, 1 - share))
     return inside, outside
@@ -115,27 +112,19 @@ def gate_overlap(
 ) -> dict[str, dict[str, Interval]]:
     """The values of each gate inside and outside the tumour, averaged over the images that show one.
 
-    That a gate is spread says only that it is not the same everywhere; a normalised gate is spread by construction.
-    The difference between inside and outside says whether the spread has to do with the tumour: 0 if it has not.
-
-    Args:
-        data: images with masks, validation or training; groups: group of each of them.
+    A normalised gate is spread by construction. The difference between inside and outside says whether the spread has
+    to do with the tumour: 0 if it has not.
 
     Returns:
         `gate1` (deepest) to `gate4` → `inside`, `outside` and their `difference`, each {value, low, high} with a 95 %
-        interval over groups; empty where no image shows a tumour.
+        interval over `groups`, one of each image of `data`; empty where no image shows a tumour.
     """
     values: list[Tensor] = []
-    maps: list[Tensor] = []
-    handles = [gate.register_forward_hook(lambda module, inputs, output: maps.append(output)) for gate in model.gates]
-    try:
+    with recording(model.gates) as maps:
         for batch, _ in outputs(model, task.inputs, data):
             tumour = batch["mask"].bool().any(1)
             values.append(torch.stack([side.cpu() for gate in maps for side in inside_and_outside(gate, tumour)]))
             maps.clear()
-    finally:
-        for handle in handles:
-            handle.remove()
     table = torch.cat(values, dim=1).numpy()  # (2 · gates) × images
     shown = np.isfinite(table).all(0)
     if not shown.any():
@@ -148,13 +137,9 @@ def gate_overlap(
 
 
 def point(heat: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
-    """How well maps B×S×S, at least 0, point at what masks B×S×S mark.
-
-    Returns:
-        B each: `pointing`, the share of a map's largest values that lie inside (0 or 1 where there is one such place);
-        `near`, of those inside or within `TOLERANCE`; `energy`, the share of the whole map inside. A map that is 0
-        everywhere points nowhere: all are 0.
-    """
+    """How well maps B×S×S, at least 0, point at what masks B×S×S mark, B each: `pointing`, the share of a map's largest
+    values that lie inside (0 or 1 where there is one such place); `near`, of those inside or within `TOLERANCE`;
+    `energy`, the share of the whole map inside. A map that is 0 everywhere points nowhere: all are 0."""
     heat, inside = heat.astype(np.float64), masks > 0
     top = heat.max(axis=(1, 2), keepdims=True)
     largest, total = (heat == top) & (top > 0), heat.sum(axis=(1, 2))
@@ -215,16 +200,12 @@ def at_size(maps: np.ndarray, size: int) -> np.ndarray:
 
 
 def summarise(table: pd.DataFrame, resamples: int = 1000) -> dict[str, dict]:
-    """Every measure of a pointing table with its 95 % interval over patients, by group of images.
-
-    Args:
-        table: from `pointing_table`, with `label`, `predicted` by name and `patient`.
+    """Every measure of a pointing table (with `label`, `predicted` by name and `patient`), by group of images.
 
     Returns:
-        group → `images`, `patients`, `blank` (number of maps that are 0 everywhere) and {value, low, high} of what
-        `MEASURED` names, and of `gain`, near minus its area, and `gain_bright`, near minus that of the brightness,
-        image by image. Groups: `all`, each label, `SIZES`, and images that were named `right` or `wrong`; those without
-        an image are left out.
+        group → `images`, `patients`, `blank` (number of maps that are 0 everywhere) and {value, low, high}, over
+        patients, of what `MEASURED` names, of `gain`, near minus its area, and of `gain_bright`, near minus that of the
+        brightness. Groups: `all`, each label, `SIZES`, and images named `right` or `wrong`, as far as there are any.
     """
     right = table.label == table.predicted
     groups = {"all": table.label.notna(), **{label: table.label == label for label in sorted(table.label.unique())}}

@@ -4,8 +4,7 @@ Predicted masks are compared with true ones at the size of the stored masks, so 
 be compared. Counts, distances and their metrics are MONAI's, intervals those of `intervals.py`.
 
 **Pooling.** The unit is the patient: counts of all slices are added, then the metric is computed, then patients are
-averaged. S2 added the counts of a batch of 32 slices, left out channels empty in both, and averaged batches; its result
-is reported beside ours as `s2_pooling`. There large tumours count more, and false alarms on healthy slices hardly.
+averaged. `s2_pooling` is S2's way: there large tumours count more, and false alarms on healthy slices hardly.
 
 **Empty masks**, of a patient or, for distances in single slices, of a slice (`EMPTY`):
 
@@ -93,20 +92,18 @@ def predict_masks(model: nn.Module, task, data: ImageDataset) -> Iterator[Predic
 def copy_masks(name: str, rows: np.ndarray, donors: np.ndarray) -> Iterator[Predicted]:
     """Predictions that are other images' masks: of `rows`, those of the rows `donors` (`baselines.nearest`)."""
     for start in range(0, len(rows), S2_BATCH):
-        part = slice(start, start + S2_BATCH)
-        yield rows[part], read_masks(name, donors[part]) > 0
+        yield rows[start : start + S2_BATCH], read_masks(name, donors[start : start + S2_BATCH]) > 0
 
 
 def mask_table(name: str, rows: np.ndarray, groups: np.ndarray, predictions: Iterable[Predicted]) -> pd.DataFrame:
     """A row a slice: path, patient, group, pixels, and for each mask that is `scored` its tp, fp, fn and hd95.
 
-    Args:
-        name: data set; rows: its tested images, a patient's slices together; groups: group of each of them.
-        predictions: from `predict_masks` or `copy_masks`, in the order of `rows`.
-
     hd95 is the 95th percentile of the Hausdorff distance: in single images in pixels of the store; in volumes in
     millimetres, once over all tested slices of a patient, the same in each of the patient's rows. On a slice-wise split
     these slices are no whole volume, and the distance means little.
+
+    Args:
+        rows: of data set `name`, those tested, a patient's slices together; groups, predictions: in their order.
     """
     facts, volumes = catalog.get(name), catalog.get(name).slices > 1
     manifest, size = read_manifest(name).iloc[rows].reset_index(drop=True), stored_size(name)
@@ -203,14 +200,8 @@ def s2_pooling(table: pd.DataFrame, channels: Sequence[str], batch: int = S2_BAT
 
 
 def size_correlation(patients: pd.DataFrame, name: str, resamples: int = 1000) -> Interval:
-    """Spearman's rank correlation between the Dice of mask `name` and its size, over the patients who have it.
-
-    Args:
-        patients: from `by_patient`.
-
-    Returns:
-        {value, low, high} with a 95 % interval over groups; None where Dice or size is the same for all.
-    """
+    """Spearman's rank correlation between the Dice of mask `name` and its size, over the `by_patient` who have it:
+    {value, low, high} with a 95 % interval over groups; None where Dice or size is the same for all."""
     there = patients[patients[f"{name}.pixels"] > 0]
     size, dice = (there[f"{name}.{column}"].to_numpy(float) for column in ("pixels", "dice"))
 
@@ -227,7 +218,6 @@ def evaluate_masks(
     """Every metric of a mask table with its interval, drawn by resampling groups of patients.
 
     Args:
-        table: from `mask_table`, or read back from `predictions.csv.gz`.
         channels, regions: the mask's channels, and what unites some of them.
 
     Returns:

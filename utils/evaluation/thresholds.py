@@ -5,7 +5,7 @@ softmax of them are the probabilities to the power 1/T, scaled to sum to 1; so i
 come from several heads, and averages of networks, too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -18,7 +18,7 @@ from torchmetrics.functional.classification import binary_sensitivity_at_specifi
 
 from datasets.catalog import HEALTHY, DataError
 from utils.evaluation.classification import CALIBRATION_BINS, NOTHING, too_few
-from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with
+from utils.evaluation.intervals import Interval, grouped_bootstrap_ci, groups_with
 
 SPECIFICITY = 0.95  # one false alarm among 20 healthy people
 TEMPERATURES = (0.05, 20.0)  # limits
@@ -29,13 +29,8 @@ STEPS = 10  # of a weight, from 0 to 1
 def threshold_for(
     probabilities: np.ndarray, truth: np.ndarray, healthy: int, specificity: float = SPECIFICITY
 ) -> float:
-    """The threshold with the highest sensitivity among those of at least `specificity`.
-
-    Args:
-        probabilities: N×K of validation images; truth: their class indices N.
-
-    Returns:
-        NaN where all images, or none, show a tumour.
+    """The threshold with the highest sensitivity among those of at least `specificity`; NaN where all images, or none,
+    show a tumour. `probabilities`: N×K of validation images; `truth`: their class indices N.
 
     Raises:
         DataError: a specificity that is not between 0 and 1.
@@ -54,31 +49,26 @@ def screening(predictions: pd.DataFrame, resamples: int = 1000) -> dict[str, dic
 
     Args:
         predictions: from `prediction_table`, with `predicted` by S0's rule, and `screened`, the class at the chosen
-            threshold ("" where none could be chosen).
+            threshold ("" where none could be chosen, which is NaN when read from a file).
 
     Returns:
         {"S0": …, "validation": …}, each with `sensitivity`, `specificity` and `accuracy` (of all classes) as
         {value, low, high}; None for what cannot be computed.
     """
-    found, tumour = {}, predictions.label.ne(HEALTHY).to_numpy()
+    found, groups = {}, predictions.group
     for name, column in (("S0", "predicted"), ("validation", "screened")):
         decided = predictions[column].astype(object).fillna("")
-        if not decided.eq("").any():  # no threshold could be chosen; read back from a file it is NaN
-            right = decided.eq(predictions.label).to_numpy()
-            of_all = {"accuracy": lambda rows, right=right: right[rows].mean()}
-            groups = {"accuracy": predictions.group.nunique()}
-            found[name] = _rates(
-                predictions.group, tumour, decided.ne(HEALTHY).to_numpy(float), of_all, groups, resamples
-            )
+        if not decided.eq("").any():
+            called, right = decided.ne(HEALTHY).to_numpy(float), decided.eq(predictions.label).to_numpy()
+            accuracy = "accuracy", lambda rows, right=right: right[rows].mean(), groups.nunique()
+            found[name] = _rates(groups, predictions.label.ne(HEALTHY).to_numpy(), called, *accuracy, resamples)
     return found
 
 
 def tumour_or_none(predictions: pd.DataFrame, threshold: float, resamples: int = 1000) -> dict:
     """Tumour or none at a threshold that was chosen before, on validation images of the training set.
 
-    Args:
-        predictions: from `classification.prediction_table`; 1 − p(no tumour) is the score, whatever the tumours' names.
-        threshold: from `threshold_for`; NaN where validation could not choose one.
+    The score is 1 − p(no tumour), whatever the tumours' names; the threshold is NaN where validation could choose none.
 
     Returns:
         `threshold`; `tumours` and `healthy`, the numbers of images; and `sensitivity`, `specificity` and `auc` as
@@ -92,27 +82,24 @@ def tumour_or_none(predictions: pd.DataFrame, threshold: float, resamples: int =
 
     called = np.full(len(score), np.nan) if unknown else (score >= threshold).astype(float)
     sides = [groups_with(predictions.group, side) for side in (tumour, ~tumour)]
-    found = _rates(predictions.group, tumour, called, {"auc": auc}, {"auc": min(sides)}, resamples)
+    found = _rates(predictions.group, tumour, called, "auc", auc, min(sides), resamples)
     counts = {"tumours": int(tumour.sum()), "healthy": int((~tumour).sum())}
     found |= dict.fromkeys(too_few(**counts), NOTHING)
     return {"threshold": None if unknown else float(threshold)} | counts | found
 
 
 def _rates(
-    groups: pd.Series, tumour: np.ndarray, called: np.ndarray, others: dict, trials: dict[str, int], resamples: int
-) -> dict[str, dict]:
-    """Sensitivity and specificity of what is `called` a tumour (1, 0 or NaN), and of `others`, functions of rows."""
+    groups: pd.Series, tumour: np.ndarray, called: np.ndarray, name: str, third: Callable, trials: int, resamples: int
+) -> dict[str, Interval]:
+    """Sensitivity and specificity of what is `called` a tumour (1, 0 or NaN), and one metric more."""
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
-        sick, fine = called[rows[tumour[rows]]], 1 - called[rows[~tumour[rows]]]
-        rates = {
-            "sensitivity": sick.mean() if len(sick) else np.nan,
-            "specificity": fine.mean() if len(fine) else np.nan,
-        }
-        return rates | {name: of(rows) for name, of in others.items()}
+        sides = called[rows[tumour[rows]]], 1 - called[rows[~tumour[rows]]]
+        sensitivity, specificity = (side.mean() if len(side) else np.nan for side in sides)
+        return {"sensitivity": sensitivity, "specificity": specificity, name: third(rows)}
 
-    sides = {"sensitivity": groups_with(groups, tumour), "specificity": groups_with(groups, ~tumour)}
-    return grouped_bootstrap_ci(groups, statistic, resamples, trials=sides | trials)
+    counted = {"sensitivity": groups_with(groups, tumour), "specificity": groups_with(groups, ~tumour), name: trials}
+    return grouped_bootstrap_ci(groups, statistic, resamples, trials=counted)
 
 
 def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
@@ -123,11 +110,7 @@ def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """The temperature with the smallest mean negative log-likelihood.
-
-    Args:
-        probabilities: N×K of validation images; truth: their class indices N.
-    """
+    """The temperature with the smallest mean negative log-likelihood on validation images, N×K and class indices N."""
 
     def loss(log_temperature: float) -> float:
         found = calibrated(probabilities, float(np.exp(log_temperature)))
@@ -144,11 +127,7 @@ def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """A weighted mean of calibrated probabilities.
-
-    Attributes:
-        temperatures, weights: one a member, in their order; the weights are not negative and sum to 1.
-    """
+    """A weighted mean of calibrated probabilities: a temperature and a weight a member; weights sum to 1."""
 
     temperatures: tuple[float, ...]
     weights: tuple[float, ...]
@@ -162,11 +141,8 @@ class Ensemble:
 def choose(members: Sequence[np.ndarray], truth: np.ndarray) -> Ensemble:
     """Temperatures (Guo et al. 2017), then weights in tenths with the smallest mean negative log-likelihood.
 
-    Args:
-        members: probabilities N×K of each member on the same validation images; truth: their class indices N.
-
-    Returns:
-        Of equally good weights those that are nearest to equal shares: a member may be left out, but not by chance.
+    Of equally good weights those that are nearest to equal shares: a member may be left out, but not by chance.
+    `members`: probabilities N×K of each on the same validation images; `truth`: their class indices N.
     """
     temperatures = tuple(fit_temperature(probabilities, truth) for probabilities in members)
     each = zip(members, temperatures, strict=True)
