@@ -35,43 +35,6 @@ def test_metrics_by_hand():
     assert error["low"] is None and error["high"] is None, "resampling makes it larger"
 
 
-@pytest.mark.parametrize(("predicted", "accuracy"), [("abc", 1.0), ("bca", 0.0)])
-def test_perfect_and_always_wrong(predicted, accuracy):
-    """No draw differs, but 60 groups alike do not make a certainty: the limit is exact, per class that of 20 groups."""
-    result = evaluate(table("abc" * 20, predicted * 20), CLASSES, resamples=50)
-    of_class = result["per_class"]["a"]
-    found = {60: [result["metrics"]["accuracy"]], 20: [of_class["recall"], of_class["precision"], of_class["f1"]]}
-    found[20].append(result["metrics"]["macro_recall"])
-    for groups, entries in found.items():
-        low, high = (0.025 ** (1 / groups), 1) if accuracy else (0, 1 - 0.025 ** (1 / groups))
-        for entry in entries:
-            assert (entry["value"], entry["low"], entry["high"]) == pytest.approx((accuracy, low, high), abs=1e-6)
-
-
-def test_an_absent_class_has_no_metric_and_no_part_in_the_mean():
-    result = evaluate(table("aaabbb", "aacbbb"), CLASSES, resamples=50)
-    assert result["per_class"]["c"]["precision"]["value"] is None
-    value = {name: entry["value"] for name, entry in result["metrics"].items()}
-    assert value["macro_recall"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-6)
-    assert value["macro_precision"] == 1 and value["weighted_recall"] == pytest.approx(5 / 6, abs=1e-6)
-    assert value["macro_auc"] is not None
-
-
-def test_a_draw_without_a_class_says_nothing_of_it():
-    """20 classes of two groups each, one right and one half right: most draws lack some class."""
-    classes = [f"c{k:02}" for k in range(20)]
-    label = np.repeat(classes, 4)
-    predicted = label.copy()
-    predicted[3::4] = np.roll(classes, 1)
-    p = (predicted[:, None] == np.array(classes)) * 0.5 + 0.02
-    columns = {f"p_{c}": p[:, k] for k, c in enumerate(classes)}
-    rare = pd.DataFrame({"label": label, "predicted": predicted, "group": np.arange(80) // 2, **columns})
-    result = evaluate(rare, classes, resamples=300)
-    recall = result["metrics"]["macro_recall"]
-    assert recall["value"] == 0.75 and 0.6 < recall["low"] < 0.7 and 0.8 < recall["high"] < 0.9
-    assert result["per_class"]["c00"]["recall"]["low"] == 0.5, "of draws that have the class, not 0 of the others"
-
-
 def test_intervals_resample_groups_not_images():
     """Ten copies of each slice add no information: the interval stays as wide as without them."""
     rng = np.random.default_rng(0)
@@ -105,16 +68,6 @@ def test_groups_of_both_kinds_within_a_fold():
     groups, positive = np.array(list("aabbccdd")), np.array([1, 0, 1, 1, 0, 0, 0, 0], bool)
     assert groups_ranked(groups, positive, np.zeros(8)) == 2  # a and b are positive; a, c and d negative
     assert groups_ranked(groups, positive, np.repeat([0, 1], 4)) == 1  # in the first fold a alone, in the second none
-
-
-def test_top_k_of_many_classes_by_hand():
-    classes = [f"c{i}" for i in range(6)]
-    ranked = {f"p_{c}": p for c, p in zip(classes, [0.4, 0.3, 0.2, 0.06, 0.03, 0.01], strict=True)}
-    several = pd.DataFrame({"label": ["c0", "c2", "c5"], "predicted": "c0", "group": [0, 1, 2], **ranked})
-    found = evaluate(several, classes, resamples=10)["metrics"]
-    values = [found[n]["value"] for n in ("accuracy", "top3_accuracy", "top5_accuracy")]
-    assert values == pytest.approx([1 / 3, 2 / 3, 2 / 3], abs=1e-6)
-    assert "top3_accuracy" not in evaluate(several[:1], classes[:4], resamples=2)["metrics"]
 
 
 @pytest.mark.parametrize("number", [4, 44])

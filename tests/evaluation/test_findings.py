@@ -69,15 +69,3 @@ def test_folds_are_not_ranked_against_each_other_and_rates_of_all_patients_have_
     limits = {"sensitivity": (a, 5), "specificity": (a, 7), "precision": (a, 5), "f1": (a, 5)}
     for metric, (of, patients) in (limits | {"auc": (one["per_class"]["a"], 4)}).items():
         assert of[metric] == {"value": 1, "low": pytest.approx(0.025 ** (1 / patients), abs=1e-6), "high": 1}
-
-
-def test_groups_are_drawn_within_their_fold():
-    """Every patient has an image of each kind; all pairs of the first fold are ranked right, none of the second: as
-    long as each fold keeps its weight, nothing varies."""
-    table = pd.DataFrame({"group": np.arange(40) // 2, "y_a": [1, 0] * 20, "p_a": [0.9, 0.1] * 10 + [0.1, 0.9] * 10})
-    fold = np.repeat([0, 1], 20)
-    table["called_a"] = 1 - fold
-    within = evaluate_findings(table, ("a",), resamples=100, fold=fold)["per_class"]["a"]
-    across = evaluate_findings(table, ("a",), resamples=100)["per_class"]["a"]["sensitivity"]
-    assert within["auc"] == within["sensitivity"] == {"value": 0.5, "low": 0.5, "high": 0.5}
-    assert across["low"] < 0.4 and across["high"] > 0.6

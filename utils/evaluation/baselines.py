@@ -46,11 +46,8 @@ def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
 
 
 def nearest(train: ImageDataset, test: ImageDataset) -> np.ndarray:
-    """Manifest row of the image of `train` that is most like each image of `test`, pixel by pixel.
-
-    Copying its mask is a segmentation without any learning: where it scores well, the test set holds near relatives of
-    training images.
-    """
+    """Manifest row of the image of `train` that is most like each image of `test`, pixel by pixel. Where copying its
+    mask scores well, the test set holds near relatives of training images."""
     return train.rows[_near(train, test, 1)[:, 0]]
 
 
@@ -73,9 +70,8 @@ def _pixels(data: ImageDataset) -> np.ndarray:
 def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFrame, np.ndarray]:
     """The nearest neighbour on the publisher's whole images, see `curation.neighbours.nearest_labels`: the prediction
     table (`classification.prediction_table`), and of each row whether training holds its group."""
-    name = thumbnails.table.dataset.iloc[0]
+    name, found, seen = thumbnails.table.dataset.iloc[0], [], []
     classes = catalog.get(name).classes
-    found, seen = [], []
     for split, labels in nearest_labels(thumbnails, protocol):
         probs = (labels[:, None] == np.array(classes)).astype(float)
         found.append(prediction_table(name, split.test, split.test_groups, classes, probs))

@@ -24,22 +24,17 @@ OPEN, MISSING = "an interval that includes 0", "without an interval"
 class Difference:
     """How far one method lies above another; `Difference(**entry)` judges any {value, low, high} of a difference.
 
-    Attributes:
-        value, low, high: shares, with a 95 % interval over groups; limits are None where none could be drawn.
-        p: two-sided, of a test that exchanges the two methods in whole groups at random (a sign-flip test); None
-            without a test. p_corrected: the same, corrected for the number of comparisons (`corrected`).
-        by_seed: the difference of each seed, none where only one was looked at.
-        before, after: the mean score of the reference, and of the method compared with it.
+    `p` is that of a test that exchanges the two methods in whole groups at random (two-sided, a sign-flip test).
     """
 
-    value: float
-    low: float | None
+    value: float  # a share
+    low: float | None  # of a 95 % interval over groups; None where none could be drawn
     high: float | None
-    p: float | None = None
-    p_corrected: float | None = None
-    by_seed: tuple[float, ...] = ()
-    before: float | None = None
-    after: float | None = None
+    p: float | None = None  # None without a test
+    p_corrected: float | None = None  # for the number of comparisons, see `corrected`
+    by_seed: tuple[float, ...] = ()  # the difference of each seed, where there are several
+    before: float | None = None  # the mean score of the reference
+    after: float | None = None  # the mean score of the method compared with it
 
     @property
     def why(self) -> str:
@@ -108,7 +103,8 @@ def difference(ours: Tables, reference: Tables, score: Callable = correct, resam
         The mean over seeds; None where the two tested different images, or were asked for different labels of them.
     """
     ours, reference = ([score(table) for table in _listed(tables)] for tables in (ours, reference))
-    if not all(same_images(table, ours[0]) for table in (*ours, *reference)):
+    asked = [list(zip(table.index, table.label, strict=True)) for table in (*ours, *reference)]
+    if any(images != asked[0] for images in asked):
         return None
     pairs = zip(ours, reference, strict=True)
     gains = [one.assign(gain=one.score.astype(float) - other.score.astype(float)) for one, other in pairs]
@@ -119,11 +115,6 @@ def difference(ours: Tables, reference: Tables, score: Callable = correct, resam
     p = _sign_flip(joined.gain, joined.group, resamples) if score is correct else None
     entry = mean_interval(joined.gain, joined.group, resamples)
     return Difference(**entry, p=p, by_seed=by_seed, before=before, after=after)
-
-
-def same_images(table: pd.DataFrame, other: pd.DataFrame) -> bool:
-    """Whether two tables of scores are of the same images, asked for the same labels."""
-    return table.index.tolist() == other.index.tolist() and table.label.tolist() == other.label.tolist()
 
 
 def mean_score(tables: Tables, score: Callable = correct, resamples: int = 1000) -> dict[str, float | None]:
@@ -152,13 +143,5 @@ def _sign_flip(gains: pd.Series, groups: pd.Series, resamples: int) -> float:
     of_groups = of_groups[of_groups != 0]  # exchanging equals changes nothing
     if len(of_groups) < 2:
         return 1.0  # of one group as well: it is as far from 0 either way
-    return float(
-        permutation_test(
-            (of_groups,),
-            lambda sums, axis: sums.sum(axis=axis),
-            permutation_type="samples",
-            n_resamples=10 * resamples,
-            vectorized=True,
-            rng=np.random.default_rng(0),
-        ).pvalue
-    )
+    how = {"permutation_type": "samples", "n_resamples": 10 * resamples, "rng": np.random.default_rng(0)}
+    return float(permutation_test((of_groups,), lambda sums, axis: sums.sum(axis=axis), vectorized=True, **how).pvalue)

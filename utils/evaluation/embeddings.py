@@ -47,12 +47,8 @@ def outliers(
     label: str = "glioma",
     top: int = 20,
 ) -> pd.DataFrame:
-    """S0's list: test images of `label` by distance to the centroid of the training images of `label`, farthest first.
-
-    Returns:
-        `test` (row of `test`), `distance`, and `nearest` (row of `train`), the nearest training image of another
-        label, with its `nearest_label` and `nearest_distance`.
-    """
+    """S0's list: test images of `label` by distance to the centroid of the training images of `label`, farthest first:
+    `test` (row), `distance`, and the `nearest` (row) training image of another label, its label and distance."""
     rows, others = np.flatnonzero(test_labels == label), np.flatnonzero(train_labels != label)
     distance = np.linalg.norm(test[rows] - train[train_labels == label].mean(0), axis=1)
     order = np.argsort(-distance, kind="stable")[:top]
@@ -96,7 +92,7 @@ def two_sample(
     x = PCA(min(DIMENSIONS, len(x) // 4, x.shape[1]), random_state=seed).fit_transform(x)
     observed, rng = _separation(x, part, groups), np.random.default_rng(seed)
     names, of_unit = np.unique(units, return_inverse=True)
-    unit_part = np.array([name.startswith("test ") for name in names]).astype(int)
+    unit_part = np.char.startswith(names, "test ").astype(int)
     drawn = [_separation(x, rng.permutation(unit_part)[of_unit], groups) for _ in range(permutations)]
     drawn = np.array([value for value in drawn if not np.isnan(value)])
     return sizes | {"auc": observed, "p": (1 + (drawn >= observed).sum()) / (1 + len(drawn))}

@@ -47,9 +47,8 @@ def evaluate_findings(
 
     Args:
         predictions: from `findings_table`, or read back from `predictions.csv.gz`.
-        fold: of each row, where folds are joined. The AUC then ranks within folds only (`area_under_roc`), and groups
-            are drawn within folds. The average precision stays that of all images: within a fold with few of them, a
-            random order exceeds their share.
+        fold: of each row, where folds are joined. The AUC then ranks, and groups are drawn, within folds only. Average
+            precision stays that of all images: of few images in a fold, a random order exceeds their share.
 
     Returns:
         `per_class` {finding: {METRIC: {value, low, high}, "images": n that show it}}, None for what cannot be computed;

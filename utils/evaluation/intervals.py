@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from scipy.stats import binomtest, bootstrap
 
@@ -34,47 +35,40 @@ def grouped_bootstrap_ci(
     """
     groups = np.asarray(groups)
     strata = np.zeros(len(groups)) if strata is None else np.asarray(strata)
-    rows = [_by_group(groups, np.flatnonzero(strata == stratum)) for stratum in np.unique(strata)]
+    rows = []  # of each stratum, an array of rows a group
+    for stratum in np.unique(strata):
+        inside = np.flatnonzero(strata == stratum)
+        rows.append([inside[of] for of in pd.Series(inside).groupby(groups[inside]).indices.values()])
+
+    def drawn_values(*drawn: np.ndarray) -> np.ndarray:
+        chosen = [of[group] for of, draw in zip(rows, drawn, strict=True) for group in draw]
+        return np.array(list(statistic(np.concatenate(chosen)).values()))
+
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sharing thousands of tiny tensor operations made them 8 times slower
     try:
         values = statistic(np.arange(len(groups)))
-        low = high = np.full(len(values), np.nan)
+        limits = np.full((2, len(values)), np.nan)
         if min(map(len, rows)) > 1:
-            low, high = _limits(rows, lambda drawn: np.array(list(statistic(drawn).values())), resamples)
+            with warnings.catch_warnings():
+                warnings.simplefilter(
+                    "ignore"
+                )  # SciPy and torchmetrics warn of draws without spread, or without a class
+                ordinals, settings = [np.arange(len(of)) for of in rows], {"method": "percentile", "vectorized": False}
+                drawn = bootstrap(
+                    ordinals, drawn_values, n_resamples=resamples, rng=np.random.default_rng(0), **settings
+                ).bootstrap_distribution
+                # A draw without one of the classes has no AUC for it; it is left out of that metric's interval.
+                limits = np.nanquantile(drawn, (0.025, 0.975), axis=-1)
+            limits = np.where(np.isfinite(drawn).mean(axis=-1) < ENOUGH, np.nan, limits)
     finally:
         torch.set_num_threads(threads)
     found = {}
     for k, (name, value) in enumerate(values.items()):
-        entry = {"value": number(value), "low": number(low[k]), "high": number(high[k])}
+        entry = {"value": number(value), "low": number(limits[0, k]), "high": number(limits[1, k])}
         inside = None not in entry.values() and entry["low"] <= entry["value"] <= entry["high"]
         found[name] = entry if inside else without_limits(entry["value"])
     return found | {name: of_share(found[name], count) for name, count in (trials or {}).items() if name in found}
-
-
-def _by_group(groups: np.ndarray, rows: np.ndarray) -> list[np.ndarray]:
-    """`rows`, an array a group."""
-    _, member = np.unique(groups[rows], return_inverse=True)
-    return np.split(rows[np.argsort(member, kind="stable")], np.cumsum(np.bincount(member))[:-1])
-
-
-def _limits(
-    rows: list[list[np.ndarray]], statistic: Callable[[np.ndarray], np.ndarray], resamples: int
-) -> tuple[Sequence[float], Sequence[float]]:
-    """Limits of each value of `statistic` when the groups of each stratum of `rows` are drawn."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SciPy and torchmetrics warn of draws without spread, or without a class
-        drawn = bootstrap(
-            [np.arange(len(stratum)) for stratum in rows],
-            lambda *chosen: statistic(np.concatenate([s[g] for s, c in zip(rows, chosen, strict=True) for g in c])),
-            n_resamples=resamples,
-            vectorized=False,
-            method="percentile",
-            rng=np.random.default_rng(0),
-        ).bootstrap_distribution
-        # A draw without one of the classes has no AUC for it; such draws are left out of that metric's interval.
-        limits = np.nanquantile(drawn, (0.025, 0.975), axis=-1)
-    return np.where(np.isfinite(drawn).mean(axis=-1) < ENOUGH, np.nan, limits)
 
 
 def of_share(entry: Interval, groups: int) -> Interval:

@@ -20,11 +20,10 @@ POINTED = ("pointing", "near", "energy", "area", "near_area")
 
 
 class Found(NamedTuple):
-    """What a network says of N images: `probabilities` N×K, and `outlines`, a row an image, see `describe`; empty where
-    the network outlines nothing."""
+    """What a network says of N images, see `describe`."""
 
-    probabilities: np.ndarray
-    outlines: pd.DataFrame
+    probabilities: np.ndarray  # N×K
+    outlines: pd.DataFrame  # a row an image; empty where the network outlines nothing
 
 
 def describe(model: nn.Module, task, data: ImageDataset) -> Found:

@@ -26,7 +26,7 @@ def run_model(
 
     Args:
         inputs: batch → model inputs, such as a task's `inputs`.
-        batches: any tensors by name, `{"image": B×C×S×S}` at least; those of a data set have the manifest's `row`.
+        batches: tensors by name, such as `image` B×C×S×S; those of a data set have the manifest's `row`.
         precision: "bf16" computes in 16 bits where torch's autocast does; "no" in 32.
         name: of what the batches are, for an error.
 

@@ -1,10 +1,9 @@
 """Where does a network look? Grad-CAM, attention rollout, gates, and whether they point at the outlined tumour.
 
-Maps illustrate and prove nothing; counts over all images do. Pointing game (Zhang et al. 2016, arXiv:1608.00507): how
-often the maximum of a map lies inside the outline. Energy inside (Wang et al. 2020, arXiv:1910.01279): which share of a
-map does. A point at random, and an even map, reach the share of the image that the tumour fills; a map of the
-brightness shows what looking at bright places alone would reach. A map of 8×8 places cannot hit a small tumour's very
-pixels: `near` allows the 15 pixels of the original game.
+Pointing game (Zhang et al. 2016, arXiv:1608.00507): how often the maximum of a map lies inside the outline. Energy
+inside (Wang et al. 2020, arXiv:1910.01279): which share of a map does. A point at random, and an even map, reach the
+share of the image that the tumour fills; a map of the brightness shows what bright places alone would reach. A map of
+8×8 places cannot hit a small tumour's very pixels: `near` allows the 15 pixels of the original game.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -50,12 +49,11 @@ def grad_cam(
     layer: nn.Module | None = None,
     scores: Callable[[Any], Tensor] = lambda outputs: outputs,
 ) -> np.ndarray:
-    """Grad-CAM: where the features support class `target` (Selvaraju et al. 2017, arXiv:1610.02391). The features are
-    those of a backbone's `map`, of other models those of the last convolution.
+    """Grad-CAM: where the features support class `target` (Selvaraju et al. 2017, arXiv:1610.02391).
 
     Args:
         x: input B×C×S×S; target: class index of each image, B.
-        layer: whose output, B×D×s×s, is the features, where it is another one.
+        layer: whose output B×D×s×s is the features; by default a backbone's `map`, or the last convolution.
         scores: what the model returns → B×K, where these are not its logits.
 
     Returns:
@@ -165,16 +163,14 @@ def areas(masks: np.ndarray) -> dict[str, np.ndarray]:
 def pointing_table(
     model: nn.Module, data: ImageDataset, inputs: Callable[[Batch], Tensor], scores: Callable[[object], Tensor]
 ) -> pd.DataFrame:
-    """Where Grad-CAM of the predicted class points in every image of `data` whose tumour is outlined, a row each.
+    """Where Grad-CAM of the predicted class points in every image of `data` with a pixel inside an outline, a row each.
 
     Args:
-        data: read at the model's size; `read_masks` must have the masks of its rows.
         inputs: batch → model inputs; scores: what the model returns → B×K, the larger the likelier.
 
     Returns:
         `row` of the manifest, `predicted` class index, `areas` of the stored mask, the measures of `point`, the same
-        for the image itself with `bright_` before them, and `blank`, whether the map is 0 everywhere. Images without a
-        pixel inside an outline are left out.
+        for the image itself with `bright_` before them, and `blank`, whether the map is 0 everywhere.
     """
     layer = model.encoder[-1] if type(model).__name__ in MULTITASK else None  # of a multi-task network the bottleneck
     parts = []

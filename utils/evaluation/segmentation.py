@@ -113,17 +113,13 @@ def mask_table(name: str, rows: np.ndarray, groups: np.ndarray, predictions: Ite
         predicted, truth = (with_regions(masks, facts) for masks in (predicted, read_masks(name, part) > 0))
         pairs = (predicted & truth, predicted & ~truth, ~predicted & truth)
         if volumes:
-            in_plane = facts.size / size  # volumes have 1 mm at the published size
+            voxel = (1.0, facts.size / size, facts.size / size)  # volumes have 1 mm at the published size
             volume = [masks.swapaxes(0, 1)[None] for masks in (predicted, truth)]  # 1×K×D×H×W
-            distance = np.repeat(hd95(*volume, spacing=(1.0, in_plane, in_plane)), len(part), axis=0)
-        else:
-            distance = hd95(predicted, truth)
+        distance = np.repeat(hd95(*volume, voxel), len(part), axis=0) if volumes else hd95(predicted, truth)
         parts.append([*(pixels.sum(axis=(2, 3)) for pixels in pairs), distance.round(3)])
-    columns = [np.concatenate(values) for values in zip(*parts, strict=True)]  # N×K each
-    for k, mask in enumerate(scored(facts)):
-        for column, values in zip(("tp", "fp", "fn", "hd95"), columns, strict=True):
-            table[f"{mask}.{column}"] = values[:, k]
-    return table
+    columns = dict(zip(("tp", "fp", "fn", "hd95"), map(np.concatenate, zip(*parts, strict=True)), strict=True))  # N×K
+    names = scored(facts)
+    return table.assign(**{f"{n}.{name}": v[:, k] for k, n in enumerate(names) for name, v in columns.items()})
 
 
 def _by_patient(predictions: Iterable[Predicted], patients: np.ndarray) -> Iterator[Predicted]:
@@ -136,9 +132,7 @@ def _by_patient(predictions: Iterable[Predicted], patients: np.ndarray) -> Itera
 
 def hd95(predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
     """95th percentile of the Hausdorff distance of boolean B×K×[D×]H×W, B×K; of empty masks as in the table above.
-
-    `spacing`: size of a voxel along each axis, 1 by default.
-    """
+    `spacing`: size of a voxel along each axis, 1 by default."""
     from monai.metrics import compute_hausdorff_distance  # here: it takes seconds to import
 
     axes = tuple(range(2, predicted.ndim))
@@ -163,10 +157,8 @@ def nothing(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """The `COUNTED` metrics of arrays of pixel counts; NaN for what the rule of empty masks leaves out.
-
-    Dice = 2·tp / (2·tp + fp + fn), IoU = tp / (tp + fp + fn), precision = tp / (tp + fp), recall = tp / (tp + fn).
-    """
+    """The `COUNTED` metrics of arrays of pixel counts; NaN for what the rule of empty masks leaves out. Dice = 2·tp /
+    (2·tp + fp + fn), IoU = tp / (tp + fp + fn), precision = tp / (tp + fp), recall = tp / (tp + fn)."""
     from monai.metrics.confusion_matrix import compute_confusion_matrix_metric
 
     confusion = torch.as_tensor(np.stack([tp, fp, pixels - tp - fp - fn, fn], axis=-1), dtype=torch.float64)

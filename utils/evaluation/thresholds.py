@@ -1,8 +1,7 @@
 """What is chosen on validation images after training: the threshold of a tumour, a temperature, weights of networks.
 
-One temperature makes probabilities mean what they say (Guo et al. 2017, arXiv:1706.04599). Logits divided by T and the
-softmax of them are the probabilities to the power 1/T, scaled to sum to 1; so it serves networks whose probabilities
-come from several heads, and averages of networks, too.
+One temperature T makes probabilities mean what they say (Guo et al. 2017, arXiv:1706.04599). The softmax of logits
+divided by T is the probabilities to the power 1/T, scaled to sum to 1; so it serves networks of several heads, too.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,16 +44,9 @@ def threshold_for(
 
 
 def screening(predictions: pd.DataFrame, resamples: int = 1000) -> dict[str, dict]:
-    """Sensitivity, specificity and accuracy by S0's rule and at the threshold that validation chose.
-
-    Args:
-        predictions: from `prediction_table`, with `predicted` by S0's rule, and `screened`, the class at the chosen
-            threshold ("" where none could be chosen, which is NaN when read from a file).
-
-    Returns:
-        {"S0": …, "validation": …}, each with `sensitivity`, `specificity` and `accuracy` (of all classes) as
-        {value, low, high}; None for what cannot be computed.
-    """
+    """`sensitivity`, `specificity` and `accuracy` (of all classes) with intervals, by S0's rule ("S0", from the column
+    `predicted`) and at the threshold that validation chose ("validation", from `screened`, which is "", or NaN when
+    read from a file, where none could be chosen)."""
     found, groups = {}, predictions.group
     for name, column in (("S0", "predicted"), ("validation", "screened")):
         decided = predictions[column].astype(object).fillna("")
@@ -120,7 +112,7 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
 
 
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
-    """Expected calibration error in 15 bins of confidence, as in every table of this repository."""
+    """Expected calibration error in 15 bins of confidence."""
     scores, classes = torch.tensor(probabilities, dtype=torch.float64), probabilities.shape[1]
     return float(multiclass_calibration_error(scores, torch.tensor(truth), classes, CALIBRATION_BINS))
 
