@@ -23,7 +23,7 @@ def test_features_are_average_and_maximum_and_the_network_stays_as_it_was(roots)
     torch.manual_seed(0)
     net, data = build_backbone("SqueezeNet", image_size=64), ImageDataset("phantom", np.arange(7), image_size=64)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    features = frozen_features(net, data, batch_size=3)
+    features = frozen_features(net, data)
     maps = net.features((data.batch(range(7))["image"].float() / 255 - net.mean) / net.std).detach()
     assert np.allclose(features, torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1), atol=1e-5)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())

@@ -79,14 +79,14 @@ def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFr
     return pd.concat(found, ignore_index=True), np.concatenate(seen)
 
 
-def frozen_features(model: Transfer, data: ImageDataset, batch_size: int = 32, precision: str = "no") -> np.ndarray:
+def frozen_features(model: Transfer, data: ImageDataset, precision: str = "no") -> np.ndarray:
     """Average and maximum over all places of a backbone's last map, float32 N×2C, in the order of `data`; its head is
     not used. `precision`: see `predict.run_model`."""
 
     def pooled(_inputs: tuple, maps: Tensor) -> Tensor:
         return torch.cat([maps.float().mean((2, 3)), maps.float().amax((2, 3))], dim=1)
 
-    return listen(model.map, pooled, outputs(model, lambda batch: scaled(batch["image"]), data, batch_size, precision))
+    return listen(model.map, pooled, outputs(model, lambda batch: scaled(batch["image"]), data, 32, precision))
 
 
 def fit_probe(

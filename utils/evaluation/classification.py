@@ -88,8 +88,7 @@ def area_under_roc(positive: np.ndarray, scores: np.ndarray, fold: np.ndarray | 
 
 
 def groups_ranked(groups: Sequence, positive: np.ndarray, fold: np.ndarray) -> int:
-    """In how many groups an area is counted, for `intervals.of_share`: as many as there are pairs of one fold that
-    share no group. `positive`: N truth values."""
+    """In how many groups an area is counted, for `of_share`: as many as there are pairs of one fold that share none."""
     sides = [[groups_with(groups, (fold == one) & side) for side in (positive, ~positive)] for one in np.unique(fold)]
     return sum(map(min, sides))
 
@@ -116,10 +115,9 @@ def point_metrics(
     settings = {"num_classes": scores.shape[1], "validate_args": False}
     out = {"accuracy": (predicted == target).double().mean(), "confidence": scores.amax(1).mean()}
     out["calibration_error"] = F.multiclass_calibration_error(scores, target, n_bins=CALIBRATION_BINS, **settings)
-    if scores.shape[1] > max(TOP_K):
-        for k in TOP_K:
-            hit = scores.topk(k, dim=1).indices == target[:, None]
-            out[f"top{k}_accuracy"] = hit.any(1).double().mean()
+    for k in TOP_K if scores.shape[1] > max(TOP_K) else ():
+        hit = scores.topk(k, dim=1).indices == target[:, None]
+        out[f"top{k}_accuracy"] = hit.any(1).double().mean()
     settings |= {"average": None}
     each = {name: getattr(F, f"multiclass_{name}")(predicted, target, **settings) for name in ("precision", "recall")}
     each |= {f"f{b}": F.multiclass_fbeta_score(predicted, target, beta=float(b), **settings) for b in (1, 2)}
@@ -134,8 +132,7 @@ def point_metrics(
         values[~there] = torch.nan
         out |= {f"{k}.{metric}": value for k, value in enumerate(values)}
     if healthy is not None:
-        tumour = target != healthy
-        called = predicted != healthy
+        tumour, called = target != healthy, predicted != healthy
         out["tumour_sensitivity"] = called[tumour].double().mean()  # NaN where there is no tumour
         out["tumour_specificity"] = (~called[~tumour]).double().mean()
         out["tumour_auc"] = area_under_roc(~of_class[:, [healthy]], -probabilities[:, [healthy]], fold).item()
@@ -195,10 +192,8 @@ def counts(predictions: pd.DataFrame, resamples: int) -> dict[str, int]:
 def _trials(
     groups: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: int, healthy: int | None, fold: np.ndarray
 ) -> dict[str, int]:
-    """In how many groups each of the `point_metrics` is counted, for `intervals.of_share`.
-
-    Where F of a class is 1 or 0, so is its recall. Of a macro mean the class with the fewest groups decides.
-    """
+    """In how many groups each of the `point_metrics` is counted, for `of_share`: where F of a class is 1 or 0, so is
+    its recall, and of a macro mean the class with the fewest groups decides."""
     every = len(np.unique(groups))
     found = dict.fromkeys(("accuracy", *(f"top{k}_accuracy" for k in TOP_K)), every)
     of_classes = [groups_with(groups, truth == k) for k in range(classes)]
@@ -217,12 +212,10 @@ def _trials(
 
 def by_patient(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
     """A row a group (patient): the mean probabilities of its images, the likeliest class, and its commonest label."""
-    columns = [f"p_{c}" for c in classes]
-    grouped = predictions.groupby("group", sort=True)
-    table = grouped[columns].mean()
-    predicted = np.asarray(classes)[table.to_numpy().argmax(1)]
-    label = grouped.label.agg(lambda labels: labels.mode().iloc[0])
-    return table.assign(label=label, predicted=predicted).reset_index()[["group", "label", "predicted", *columns]]
+    columns, grouped = [f"p_{c}" for c in classes], predictions.groupby("group", sort=True)
+    table, label = grouped[columns].mean(), grouped.label.agg(lambda labels: labels.mode().iloc[0])
+    table = table.assign(label=label, predicted=np.asarray(classes)[table.to_numpy().argmax(1)])
+    return table.reset_index()[["group", "label", "predicted", *columns]]
 
 
 def too_few(tumours: int, healthy: int) -> list[str]:

@@ -39,14 +39,13 @@ def run_model(
         batch = {key: value.to(device) for key, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             found = model(inputs(batch))
-        every = found.values() if isinstance(found, dict) else found if isinstance(found, tuple | list) else (found,)
-        for tensor in every:
+        every = found.values() if isinstance(found, dict) else found
+        for tensor in (every,) if isinstance(every, Tensor) else every:
             finite = torch.isfinite(tensor).reshape(len(tensor), -1).all(1)
             if not finite.all():
                 where = f"first for row {batch['row'][~finite][0].item()} of '{name}'" if "row" in batch else name
-                raise DataError(
-                    f"{type(model).__name__}: outputs are not finite, {where}. Train again at a smaller rate."
-                )
+                who = type(model).__name__
+                raise DataError(f"{who}: outputs are not finite, {where}. Train again at a smaller rate.")
         yield batch, found
 
 
@@ -58,15 +57,7 @@ def outputs(
 
 
 def predict(
-    model: nn.Module,
-    task,
-    data: ImageDataset,
-    batch_size: int = 64,
-    *,
-    precision: str = "no",
-    augment: nn.Module | None = None,
-    draws: int = 4,
-    seed: int = 0,
+    model: nn.Module, task, data: ImageDataset, *, augment: nn.Module | None = None, draws: int = 4, seed: int = 0
 ) -> np.ndarray:
     """Probabilities N×K of the images of `data`, in their order.
 
@@ -75,8 +66,7 @@ def predict(
     """
 
     def one_pass(inputs: Callable[[Batch], Tensor]) -> np.ndarray:
-        found = outputs(model, inputs, data, batch_size, precision)
-        return np.concatenate([task.probabilities(out).cpu().numpy() for _, out in found])
+        return np.concatenate([task.probabilities(out).cpu().numpy() for _, out in outputs(model, inputs, data)])
 
     total = one_pass(task.inputs)
     if augment is None:

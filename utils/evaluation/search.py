@@ -20,10 +20,7 @@ from datasets.store.images import ImageDataset
 from utils.recipes.recipe import Recipe
 from utils.training.loop import TrainingDiverged, fit, make_accelerator
 
-SPACE = {
-    "lr": FloatDistribution(1e-4, 1e-2, log=True),
-    "unfreeze": CategoricalDistribution(("none", 0.1, 0.3, "all")),
-}
+SPACE = {"lr": FloatDistribution(1e-4, 1e-2, log=True), "unfreeze": CategoricalDistribution(("none", 0.1, 0.3, "all"))}
 
 
 def on_validation(
@@ -51,14 +48,11 @@ def on_validation(
 def search(
     accuracy: Callable[[dict[str, object], Path], float], budget: int, folder: Path, seed: int = 0
 ) -> pd.DataFrame:
-    """Try `budget` points of `SPACE` and return them, best first; with a larger `budget` a search continues.
+    """Try `budget` points of `SPACE`: a row a trial that did not diverge (trial, lr, unfreeze, accuracy), best first.
+    With a larger `budget` a search continues.
 
-    Args:
-        accuracy: trains with the changes {"lr", "unfreeze"} to a recipe, in the folder given, and returns the accuracy
-            on validation images; called again for each trial when the search is started again (`on_validation`).
-
-    Returns:
-        A row a trial that did not diverge: trial, lr, unfreeze, accuracy.
+    `accuracy` trains with the changes {"lr", "unfreeze"} to a recipe, in the folder given, and returns the accuracy on
+    validation images; it is called for each trial again when the search is started again (`on_validation`).
 
     Raises:
         DataError: a budget of no trial, or all trials diverged; checkpoints in `folder` of another search.

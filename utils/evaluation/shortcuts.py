@@ -67,12 +67,9 @@ def file_traits(content: bytes) -> dict[str, float]:
 
 
 def source_traits(name: str, view: str = "file") -> pd.DataFrame:
-    """Traits without anatomy of every image of a data set, in manifest order.
-
-    Args:
-        view: "file" for the publisher's files (size and shape of file and image, header, image), or a key of
-            `transforms.VIEWS` for the packed images as a model receives them at 128 pixels.
-    """
+    """Traits without anatomy of every image of a data set, in manifest order: of the publisher's files ("file": size
+    and shape of file and image, header, image), or of the packed images as a model receives them at 128 pixels (a key of
+    `transforms.VIEWS`)."""
     manifest = read_manifest(name)
     if view in VIEWS:
         data = ImageDataset(name, np.arange(len(manifest)), view=view)
@@ -111,11 +108,8 @@ def cross_validated(
 
 
 def score(name: str, table: pd.DataFrame, features: pd.DataFrame, resamples: int = 1000) -> dict[str, dict]:
-    """Metrics, with intervals over groups, of `cross_validated` on `features` over the patient folds.
-
-    Args:
-        table: rows of a data set's split table (`split_table.curate`), with the manifest's index; features: a row each.
-    """
+    """Metrics, with intervals over groups, of `cross_validated` on `features` over the patient folds. `table`: rows of
+    a data set's split table (`split_table.curate`), with the manifest's index."""
     rows, classes = table.index.to_numpy(), catalog.get(name).classes
     probs = cross_validated(features, table.label, table.fold.astype(int).to_numpy(), classes)
     predicted = prediction_table(name, rows, table.group.to_numpy(), classes, probs)
