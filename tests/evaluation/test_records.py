@@ -11,6 +11,7 @@ from utils.evaluation.classification import by_patient, evaluate
 from utils.evaluation.findings import evaluate_findings
 from utils.evaluation.outlining import evaluate_outlines
 from utils.evaluation.reconstruction import anomaly
+from utils.evaluation.saliency import summarise
 from utils.evaluation.segmentation import evaluate_masks
 from utils.evaluation.thresholds import screening, tumour_or_none
 
@@ -56,6 +57,13 @@ def test_a_record_is_what_its_predictions_say(record):
     assert found.keys() - wanted.keys() == set()
     for part, entries in found.items():  # numbers are rounded, and processors differ in the last digit
         assert flat(wanted[part]) == pytest.approx(flat(entries), abs=1.5e-6), part
+
+
+def test_where_a_network_looked_is_what_its_table_says():
+    folder = REPO / "saved_metrics/transfer/brain-tumor-mri/brain-tumor-mri.patient-f0.SqueezeNet.ours-pretrained.seed0"
+    found = summarise(pd.read_csv(folder / "pointing.csv.gz", dtype={"patient": str}))
+    wanted = json.loads((folder / "pointing.json").read_text())["groups"]
+    assert list(found) == list(wanted) and flat(found) == pytest.approx(flat(wanted), abs=1.5e-6)
 
 
 def flat(entries: object, name: str = "") -> dict:

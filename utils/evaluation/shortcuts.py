@@ -67,8 +67,8 @@ def file_traits(content: bytes) -> dict[str, float]:
 
 
 def source_traits(name: str, view: str = "file") -> pd.DataFrame:
-    """Traits without anatomy of every image of a data set, in manifest order: of the publisher's files ("file": size
-    and shape of file and image, header, image), or of the packed images as a model receives them at 128 pixels (a key of
+    """Traits without anatomy of every image of a data set, in manifest order, of the publisher's files ("file": size
+    and shape of file and image, header, image), or of the packed images as a model receives them (128 pixels; a key of
     `transforms.VIEWS`)."""
     manifest = read_manifest(name)
     if view in VIEWS:
