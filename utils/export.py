@@ -23,7 +23,7 @@ from datasets.catalog import DataError
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 from utils.commands import errors_in_one_line
-from utils.evaluation.mask_predictions import Padded
+from utils.evaluation.segmentation import Padded
 from utils.files import replacing
 from utils.predict import saved_models
 from utils.predict.calibrate import evidence_of

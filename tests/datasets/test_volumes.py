@@ -19,7 +19,7 @@ from datasets.sources import brats
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
-from utils.evaluation.mask_predictions import mask_table
+from utils.evaluation.segmentation import mask_table
 
 
 @pytest.fixture

@@ -1,10 +1,13 @@
-"""Metrics against hand-made cases, intervals that resample groups, tables that can be computed again from files."""
+"""Metrics against hand-made cases, areas that never compare two networks, and intervals that resample groups."""
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.metrics import roc_auc_score
 
-from utils.evaluation.classification import evaluate, point_metrics
+from utils.evaluation.classification import area_under_roc, evaluate, groups_ranked
+from utils.report import figures
 
 CLASSES = ("a", "b", "c")
 
@@ -21,79 +24,15 @@ def table(truth, predicted, group=None, confidence=0.9):
 def test_metrics_by_hand():
     result = evaluate(table("aaaabbcc", "aaabbbca"), CLASSES, resamples=20)
     value = {name: entry["value"] for name, entry in result["metrics"].items()}
-    assert value["accuracy"] == 0.75
-    assert value["confidence"] == pytest.approx(0.9)
-    assert value["calibration_error"] == pytest.approx(0.15)
-    assert value["macro_precision"] == pytest.approx((3 / 4 + 2 / 3 + 1) / 3)
-    assert value["macro_recall"] == pytest.approx((3 / 4 + 1 + 1 / 2) / 3)
-    assert value["weighted_recall"] == pytest.approx(0.75)
-    assert value["macro_f1"] == pytest.approx((3 / 4 + 4 / 5 + 2 / 3) / 3)
-    assert value["macro_f2"] == pytest.approx((3 / 4 + 10 / 11 + 5 / 9) / 3)
+    wanted = {"accuracy": 0.75, "confidence": 0.9, "calibration_error": 0.15, "weighted_recall": 0.75}
+    wanted |= {"macro_precision": (3 / 4 + 2 / 3 + 1) / 3, "macro_recall": (3 / 4 + 1 + 1 / 2) / 3}
+    wanted |= {"macro_f1": (3 / 4 + 4 / 5 + 2 / 3) / 3, "macro_f2": (3 / 4 + 10 / 11 + 5 / 9) / 3}
+    assert {name: value[name] for name in wanted} == pytest.approx(wanted, abs=1e-6)
     assert result["confusion"] == [[3, 1, 0], [0, 2, 0], [1, 0, 1]]
     assert result["per_class"]["c"]["recall"]["value"] == 0.5
     assert [result["per_class"][c]["images"] for c in CLASSES] == [4, 2, 2]
-
-
-def test_auc_by_hand():
-    p = np.array([[0.8, 0.2], [0.6, 0.4], [0.7, 0.3], [0.1, 0.9]])
-    assert point_metrics(np.array([0, 0, 1, 1]), p, p.argmax(1))["macro_auc"] == pytest.approx(3 / 4)
-
-
-@pytest.mark.parametrize(("predicted", "accuracy"), [("abc", 1.0), ("bca", 0.0)])
-def test_perfect_and_always_wrong(predicted, accuracy):
-    """No draw differs, but 60 groups alike do not make a certainty: the limit is exact, per class that of 20 groups."""
-    result = evaluate(table("abc" * 20, predicted * 20), CLASSES, resamples=50)
-    limits = {60: 0.025 ** (1 / 60), 20: 0.025 ** (1 / 20)}
-    of_class = result["per_class"]["a"]
-    found = {60: [result["metrics"]["accuracy"]], 20: [of_class["recall"], of_class["precision"], of_class["f1"]]}
-    found[20].append(result["metrics"]["macro_recall"])
-    for groups, entries in found.items():
-        low, high = (limits[groups], 1) if accuracy else (0, 1 - limits[groups])
-        for entry in entries:
-            assert (entry["value"], entry["low"], entry["high"]) == pytest.approx((accuracy, low, high), abs=1e-6)
-    if accuracy:
-        assert of_class["auc"] == of_class["recall"], "20 pairs of an image of it and another that share no group"
-
-
-def rare_classes(number=20, groups=2):
-    """Many classes of two groups each, of which one is right and one is half right: most draws lack some class."""
-    classes = [f"c{k:02}" for k in range(number)]
-    label = np.repeat(classes, 4)
-    predicted = label.copy()
-    predicted[3::4] = np.roll(classes, 1)
-    p = np.where(predicted[:, None] == np.array(classes), 0.5, 0.5 / (number - 1))
-    p[np.arange(len(label)), np.repeat(np.arange(number), 4)] += 0.2
-    columns = {f"p_{c}": p[:, k] for k, c in enumerate(classes)}
-    group = np.arange(len(label)) // groups
-    return pd.DataFrame({"label": label, "predicted": predicted, "group": group, **columns}), classes
-
-
-def test_a_draw_without_a_class_says_nothing_of_it():
-    """A class that a draw misses counted 0 in macro means, so that they were too low, and left none for the AUC."""
-    predictions, classes = rare_classes()
-    result = evaluate(predictions, classes, resamples=300)
-    recall, auc = (result["metrics"][name] for name in ("macro_recall", "macro_auc"))
-    assert recall["value"] == 0.75 and 0.6 < recall["low"] < 0.7 and 0.8 < recall["high"] < 0.9
-    assert auc["low"] < auc["value"] < auc["high"] and auc["high"] - auc["low"] > 0.003
-    assert result["per_class"]["c00"]["recall"]["low"] == 0.5, "of draws that have the class, not 0 of the others"
-
-
-def test_an_absent_class_has_no_metric_and_no_part_in_the_mean():
-    result = evaluate(table("aaabbb", "aacbbb"), CLASSES, resamples=50)
-    assert result["per_class"]["c"]["precision"]["value"] is None
-    value = {name: entry["value"] for name, entry in result["metrics"].items()}
-    assert value["macro_recall"] == pytest.approx((2 / 3 + 1) / 2, abs=1e-6)
-    assert value["macro_precision"] == 1 and value["weighted_recall"] == pytest.approx(5 / 6, abs=1e-6)
-    assert value["macro_auc"] is not None
-
-
-def test_the_calibration_error_has_no_limits():
-    """Resampling makes it larger: here the estimate lies below all draws."""
-    rng = np.random.default_rng(0)
-    truth = rng.choice(list(CLASSES), 90)
-    result = evaluate(table(truth, np.where(rng.random(90) < 0.9, truth, "a")), CLASSES, resamples=50)
-    entry = result["metrics"]["calibration_error"]
-    assert entry["value"] > 0 and entry["low"] is None and entry["high"] is None
+    error = result["metrics"]["calibration_error"]
+    assert error["low"] is None and error["high"] is None, "resampling makes it larger"
 
 
 def test_intervals_resample_groups_not_images():
@@ -105,13 +44,42 @@ def test_intervals_resample_groups_not_images():
     for copies, group in ((1, np.arange(60)), (10, np.repeat(np.arange(60), 10)), (10, np.arange(600))):
         entry = evaluate(table(np.repeat(truth, copies), np.repeat(predicted, copies), group), CLASSES, 400)
         widths.append(entry["metrics"]["accuracy"]["high"] - entry["metrics"]["accuracy"]["low"])
-    single, grouped, as_images = widths
-    assert grouped == pytest.approx(single, rel=0.15)
-    assert as_images < 0.5 * single
+    assert widths[1] == pytest.approx(widths[0], rel=0.15) and widths[2] < 0.5 * widths[0]
+    alone = evaluate(table("aabb", "abab", group=["x"] * 4), CLASSES, resamples=20)
+    assert alone["metrics"]["accuracy"]["low"] is None, "one group alone"
 
 
-def test_one_group_alone_has_no_interval_and_a_missing_class_no_auc():
-    result = evaluate(table("aabb", "abab", group=["x"] * 4), CLASSES, resamples=20)
-    assert result["metrics"]["accuracy"]["low"] is None
-    assert result["per_class"]["c"]["auc"]["value"] is None
-    assert result["per_class"]["c"]["recall"]["value"] is None
+def test_an_area_is_scikit_learn_s_weighted_over_folds_whatever_their_scales():
+    rng = np.random.default_rng(0)
+    positive, fold = rng.random((60, 3)) < 0.4, np.arange(60) // 20
+    scores = (rng.random((60, 3)) + 0.3 * positive).round(1)  # some are equal
+    whole = [roc_auc_score(positive[:, k], scores[:, k]) for k in range(3)]
+    np.testing.assert_allclose(area_under_roc(positive, scores), whole)
+    parts = [[roc_auc_score(positive[fold == f, k], scores[fold == f, k]) for k in range(3)] for f in range(3)]
+    pairs = [positive[fold == f].sum(0) * (~positive[fold == f]).sum(0) for f in range(3)]
+    for offset in (0, 10):
+        moved = scores + offset * fold[:, None]
+        np.testing.assert_allclose(area_under_roc(positive, moved, fold), np.average(parts, axis=0, weights=pairs))
+    positive[:, 0], positive[:, 1] = True, False
+    assert np.isnan(area_under_roc(positive, scores)).tolist() == [True, True, False], "without a pair there is none"
+
+
+def test_groups_of_both_kinds_within_a_fold():
+    groups, positive = np.array(list("aabbccdd")), np.array([1, 0, 1, 1, 0, 0, 0, 0], bool)
+    assert groups_ranked(groups, positive, np.zeros(8)) == 2  # a and b are positive; a, c and d negative
+    assert groups_ranked(groups, positive, np.repeat([0, 1], 4)) == 1  # in the first fold a alone, in the second none
+
+
+@pytest.mark.parametrize("number", [4, 44])
+def test_figures_of_few_and_of_many_classes(number):
+    classes = [f"class {i}" for i in range(number)]
+    rng = np.random.default_rng(0)
+    truth, scores = rng.integers(0, number - 1, 300), rng.dirichlet(np.ones(number), 300)  # the last never occurs
+    many = pd.DataFrame({"label": np.array(classes)[truth], "predicted": np.array(classes)[scores.argmax(1)]})
+    many = many.assign(**{f"p_{c}": scores[:, i] for i, c in enumerate(classes)})
+    assert len(figures.confusion(many, classes).axes[0].texts) == (16 if number == 4 else 0)
+    curves = figures.roc(many, classes).axes[0]
+    assert len(curves.lines) == number - 1 + 1, "a curve a class that occurs, and the diagonal"
+    assert bool(curves.get_legend()) == (number == 4)
+    figures.class_counts({"train": many.label, "test": many.label}, classes)
+    plt.close("all")

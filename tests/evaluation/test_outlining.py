@@ -1,16 +1,21 @@
-"""Names and outlines of a network that knows the answer, and of one that outlines half of it."""
+"""Networks with several outputs: names and outlines of one that knows the answer; reconstructions and latents."""
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from multitask_images import CLASSES
 from torch import nn
 
 from datasets.catalog import HEALTHY
+from datasets.splitting import make_split
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
+from models import MultiTaskUNet
+from utils.evaluation import reconstruction
 from utils.evaluation.outlining import describe, evaluate_outlines, patients
 from utils.training.outlining import Outlining
+from utils.training.tasks import MultiTask
 
 
 class Knows(nn.Module):
@@ -39,7 +44,7 @@ def data(roots) -> ImageDataset:
 
 
 def table_of(data: ImageDataset, half: bool) -> pd.DataFrame:
-    found = describe(Knows(half), Task(4, 2), data, batch_size=20)
+    found = describe(Knows(half), Task(4, 2), data)
     manifest = read_manifest("phantom")
     assert found.probabilities.shape == (len(manifest), 4) and (found.probabilities.argmax(1) == 0).all()
     return pd.concat([manifest[["label", "patient"]], found.outlines], axis=1)
@@ -67,21 +72,37 @@ def test_dice_adds_the_slices_of_a_patient_before_it_is_averaged(data):
     found = evaluate_outlines(table, resamples=20)
     assert found["dice"]["value"] == pytest.approx(wanted.mean(), abs=1e-6) and 0 < found["dice"]["value"] < 1
     assert found["dice"]["low"] < found["dice"]["value"] < found["dice"]["high"]
-    table.loc[table.label == HEALTHY, "found"] = [0.1] * 3 + [0.0] * ((table.label == HEALTHY).sum() - 3)
-    healthy = evaluate_outlines(table, resamples=20)["healthy"]["value"]
-    assert healthy == pytest.approx(1 - 3 / (table.label == HEALTHY).sum(), abs=1e-6)
-
-
-def test_without_an_outline_nothing_is_said_of_it(data):
-    found = describe(Knows(), Task(4, 2, outline=False), data)
-    assert found.outlines.empty and evaluate_outlines(read_manifest("phantom")) == {}
+    without = describe(Knows(), Task(4, 2, outline=False), data)
+    assert without.outlines.empty and evaluate_outlines(read_manifest("phantom")) == {}
 
 
 def test_who_is_on_an_image_is_the_patient_else_the_group(roots, monkeypatch):
-    manifest = read_manifest("phantom")
-    rows = np.array([3, 7])
+    manifest, rows = read_manifest("phantom"), np.array([3, 7])
     assert patients("phantom", rows, np.array(["a", "b"])).tolist() == manifest.patient[rows].tolist()
     unknown = manifest.assign(patient="")
     monkeypatch.setattr("utils.evaluation.outlining.read_manifest", lambda name: unknown)
     monkeypatch.setattr("utils.evaluation.outlining.read_splits", lambda name, manifest: None)
     assert patients("phantom", rows, np.array(["a", "b"])).tolist() == ["a", "b"]
+
+
+def test_reconstruction_errors_are_compared_with_those_of_the_healthy():
+    table = pd.DataFrame({"label": ["notumor"] * 3 + ["glioma"] * 3 + ["pituitary"], "group": list("abcdefg")})
+    table["error"] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.25]
+    found = reconstruction.anomaly(table, CLASSES, resamples=50)
+    values = {name: entry["value"] for name, entry in found.items()}
+    assert values == pytest.approx({"tumour": 11 / 12, "glioma": 1.0, "meningioma": None, "pituitary": 2 / 3}, abs=1e-6)
+    exact = pytest.approx(0.025 ** (1 / 3), abs=1e-6)
+    assert found["glioma"]["low"] == exact, "three pairs that share no group, all ranked right"
+
+
+def test_a_description_of_every_image_in_order(roots):
+    torch.manual_seed(0)
+    data = ImageDataset("phantom", make_split("phantom").test, image_size=32)
+    net, task = MultiTaskUNet(width=2), MultiTask(4, 2)
+    found = reconstruction.describe(net, task, data)
+    assert found["latent"].shape == (len(data), 256) and found["probabilities"].shape == (len(data), 4)
+    images, drawn = reconstruction.reconstructions(net, task, data, [3, 0])
+    assert found["error"][[3, 0]] == pytest.approx(((images - drawn) ** 2).mean((1, 2)), rel=1e-4)
+    assert "error" not in reconstruction.describe(
+        MultiTaskUNet(width=2, reconstruct=False), MultiTask(4, 2, reconstruct=False), data
+    )

@@ -1,4 +1,4 @@
-"""The hyperparameter search resumes where it was interrupted."""
+"""The hyperparameter search goes the same way again, and what diverges is counted."""
 
 import pytest
 
@@ -7,48 +7,43 @@ from utils.evaluation.search import search
 from utils.training.loop import TrainingDiverged
 
 
-def test_a_search_that_was_killed_goes_on_with_the_same_point(tmp_path):
-    tried, folders = [], []
+class Trials:
+    """Stands in for training: the rate is the accuracy, but some trials fail."""
 
-    def accuracy(changes, folder):
-        tried.append(changes)
-        folders.append(folder)
-        if len(tried) == 3:
-            raise KeyboardInterrupt
+    def __init__(self, **failing: type[BaseException]):
+        self.failing, self.points, self.folders = {int(k[1:]): error for k, error in failing.items()}, [], []
+
+    def __call__(self, changes, folder):
+        self.points.append(changes)
+        self.folders.append(folder)
+        if error := self.failing.get(len(self.points)):
+            raise error("epoch 1: the loss is nan")
         return changes["lr"]
 
+
+def test_a_search_that_was_killed_goes_on_with_the_same_points_in_the_same_folders(tmp_path):
+    killed, again, whole = Trials(n7=KeyboardInterrupt), Trials(), Trials()
     with pytest.raises(KeyboardInterrupt):
-        search(accuracy, 5, tmp_path)
-    table = search(accuracy, 5, tmp_path)
-    assert len(table) == 5 and len(tried) == 6, "what was finished is not done again"
-    assert tried[3] == tried[2] and folders[3] == folders[2], "its checkpoint is found again"
-    assert len({str(changes) for changes in tried}) == 5, "no other point twice"
-    assert table.accuracy.is_monotonic_decreasing
-    assert len(search(accuracy, 6, tmp_path)) == 6
-    (tmp_path / "search.journal").write_text("rubbish\n")
-    with pytest.raises(DataError, match=r"search.journal: not a readable journal"):
-        search(accuracy, 6, tmp_path)
+        search(killed, 8, tmp_path)
+    table = search(again, 8, tmp_path)
+    assert table.equals(search(whole, 8, tmp_path)) and len(table) == 8 and table.accuracy.is_monotonic_decreasing
+    assert killed.points == again.points[:7] and killed.folders == again.folders[:7]
+    assert len(set(again.folders)) == 8, "no point twice"
+    more = search(longer := Trials(), 9, tmp_path)
+    assert longer.points[:8] == again.points and len(more) == 9
 
 
-def test_a_trial_that_diverges_is_counted_and_not_tried_again(tmp_path):
-    tried = []
-
-    def accuracy(changes, folder):
-        tried.append(changes)
-        if len(tried) in (1, 3):
-            raise TrainingDiverged("epoch 1: the loss is nan")
-        return changes["lr"]
-
-    table = search(accuracy, 4, tmp_path)
-    assert len(table) == 2 and len(tried) == 4 and len({str(changes) for changes in tried}) == 4
-    assert len(search(accuracy, 4, tmp_path)) == 2 and len(tried) == 4, "not at the next start either"
+def test_a_trial_that_diverges_is_counted_and_told_to_nobody(tmp_path):
+    trials = Trials(n1=TrainingDiverged, n3=TrainingDiverged)
+    table = search(trials, 4, tmp_path)
+    assert table.trial.tolist() == sorted(table.trial, key=lambda k: -trials.points[k]["lr"])
+    assert set(table.trial) == {1, 3} and len(trials.points) == 4
 
 
-def test_a_search_without_any_trial_that_ended_says_so(tmp_path):
-    def accuracy(changes, folder):
-        raise TrainingDiverged("epoch 1: the loss is nan")
-
-    with pytest.raises(DataError, match=r"none of 2 trials came to an end; the first: epoch 1: the loss is nan"):
-        search(accuracy, 2, tmp_path)
-    with pytest.raises(DataError, match="-1 trials: at least one is wanted"):
-        search(accuracy, -1, tmp_path)
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [(2, r"none of 2 trials came to an end; the first: epoch 1: the loss is nan"), (-1, "-1 trials: at least one")],
+)
+def test_a_search_without_any_trial_that_ended_says_so(tmp_path, budget, message):
+    with pytest.raises(DataError, match=message):
+        search(Trials(n1=TrainingDiverged, n2=TrainingDiverged), budget, tmp_path)

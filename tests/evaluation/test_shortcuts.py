@@ -43,10 +43,6 @@ def test_orientation_reveals_the_class_only_where_it_was_planted(roots):
     )
     assert (planted == table.label).mean() > (none == table.label).mean()
     assert all(len(set(none[fold == f])) == 1 for f in range(5)), "without features there is one answer a fold"
-
-
-def test_scores_come_with_intervals_over_groups(roots):
-    table = curate(look("phantom"))
     found = shortcuts.score("phantom", table, source_traits("phantom", "stored"), resamples=20)
     assert found["accuracy"]["low"] <= found["accuracy"]["value"] <= found["accuracy"]["high"]
     assert not shortcuts.has_files("phantom")

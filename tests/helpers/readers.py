@@ -31,7 +31,6 @@ from datasets.store import check, manifest
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest, read_splits
 from models.backbones import WeightsError, read_weights
-from utils.evaluation.search import search
 from utils.files import damage, seal
 from utils.parameters import read_parameters
 from utils.report.records import load_evidence
@@ -210,11 +209,6 @@ def _read_checkpoint(folder: Path) -> None:
     raise AssertionError("a checkpoint with other bytes than were written is taken for whole")
 
 
-def _journal(folder: Path) -> Path:
-    search(lambda changes, where: changes["lr"], 3, folder)
-    return folder / "search.journal"
-
-
 def _xrays(folder: Path) -> Path:
     lines = ["Image Index,Finding Labels,Patient ID,Patient Age", f"00000001_000.png,{NO_FINDING},1,40"]
     lines += ["00000002_000.png,Mass|Nodule,2,50"]
@@ -272,7 +266,6 @@ READERS = {
     "weights of a backbone": _backbone("squeezenet.safetensors"),
     "pickled weights": _backbone("squeezenet.pth"),
     "checkpoint": Reader(_checkpoint, _read_checkpoint),
-    "journal of a search": Reader(_journal, lambda folder: search(lambda changes, where: changes["lr"], 3, folder)),
     "notebook": Reader(
         lambda folder: small_notebook(folder / "small.ipynb", "1"),
         lambda folder: read_parameters(folder / "small.ipynb"),

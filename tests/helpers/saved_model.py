@@ -10,7 +10,7 @@ import torch
 from datasets import catalog
 from datasets.labels import classes_of
 from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
-from utils.evaluation.calibration import fit_temperature
+from utils.evaluation.thresholds import fit_temperature
 from utils.predict.familiarity import FAMILIARITY, Familiarity
 from utils.predict.model import SavedModel
 from utils.recipes import get_recipe

@@ -13,10 +13,10 @@ from datasets.catalog import HEALTHY, REPO, DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
-from utils.evaluation.calibration import calibrated, calibration_error, fit_temperature
 from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import predict
+from utils.evaluation.thresholds import calibrated, calibration_error, fit_temperature
 from utils.predict import calibrate as command
 from utils.predict import evidence, out_of_distribution
 from utils.predict.familiarity import FAMILIARITY, Familiarity

@@ -15,7 +15,7 @@ from models import MultiTaskUNet
 from utils.evaluation import ablation
 from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.reconstruction import anomaly
-from utils.evaluation.screening import screening
+from utils.evaluation.thresholds import screening
 from utils.recipes import get_recipe
 from utils.report import tables
 from utils.report.pooling import pool_folds

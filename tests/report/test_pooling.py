@@ -11,8 +11,7 @@ from datasets.store.images import ImageDataset
 from models import SEGMENTERS
 from utils.evaluation.baselines import BASELINES, baseline
 from utils.evaluation.classification import evaluate, prediction_table, unseen
-from utils.evaluation.mask_predictions import mask_table, predict_masks
-from utils.evaluation.segmentation import evaluate_masks
+from utils.evaluation.segmentation import evaluate_masks, mask_table, predict_masks
 from utils.recipes import get_recipe
 from utils.report import tables
 from utils.report.pooling import pool_folds

@@ -10,7 +10,7 @@ from datasets.splitting import FOLDS
 from utils.evaluation.classification import by_patient, evaluate, unseen
 from utils.evaluation.outlining import evaluate_outlines
 from utils.evaluation.reconstruction import anomaly
-from utils.evaluation.screening import screening, tumour_or_none
+from utils.evaluation.thresholds import screening, tumour_or_none
 from utils.report.pooling import pool_folds
 from utils.report.records import load_evidence, save_run
 from utils.report.reevaluate import differences, main

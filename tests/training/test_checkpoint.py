@@ -14,9 +14,8 @@ from datasets.splitting import make_split
 from datasets.store import images
 from datasets.store.images import ImageDataset
 from models import SEGMENTERS, CustomCNN
-from utils.evaluation.mask_predictions import mask_table, predict_masks
 from utils.evaluation.search import on_validation, search
-from utils.evaluation.segmentation import evaluate_masks
+from utils.evaluation.segmentation import evaluate_masks, mask_table, predict_masks
 from utils.recipes import get_recipe
 from utils.report.records import save_run
 from utils.run import Run
@@ -214,14 +213,10 @@ def test_a_search_is_not_taken_up_for_other_images(roots):
         parts = (ImageDataset("phantom", r, image_size=64) for r in (rows, split.val[:8]))
         return on_validation(lambda: CustomCNN(image_size=64), Classification(4), *parts, recipe, 0)
 
-    class OnlyRate:  # CustomCNN has no backbone to unfreeze
-        def __init__(self, judge):
-            self.judge, self.identity = judge, judge.identity
+    def only_rate(rows):  # CustomCNN has no backbone to unfreeze
+        return lambda changes, folder: judge(rows)({"lr": changes["lr"]}, folder)
 
-        def __call__(self, changes, folder):
-            return self.judge({"lr": changes["lr"]}, folder)
-
-    table = search(OnlyRate(judge(split.train[:24])), 1, roots / "search")
-    assert search(OnlyRate(judge(split.train[:24])), 1, roots / "search").equals(table)
-    with pytest.raises(DataError, match=r"search\.journal: .*train rows: \w+ → \w+.* Delete .*search to search anew"):
-        search(OnlyRate(judge(split.train[1:25])), 1, roots / "search")
+    table = search(only_rate(split.train[:24]), 1, roots / "search")
+    assert search(only_rate(split.train[:24]), 1, roots / "search").equals(table)
+    with pytest.raises(DataError, match=r"train rows: \w+ → \w+"):
+        search(only_rate(split.train[1:25]), 1, roots / "search")

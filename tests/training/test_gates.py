@@ -9,7 +9,7 @@ from accelerate.utils import set_seed
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import AttentionUNet
-from utils.evaluation.gates import gate_overlap, inside_and_outside
+from utils.evaluation.saliency import gate_overlap, inside_and_outside
 from utils.recipes import get_recipe
 from utils.training.callbacks import KEPT, GateWatch, gate_statistics
 from utils.training.checkpoint import TrainingPaused

@@ -1,69 +1,76 @@
-"""Baselines of every table: the majority class, and the nearest neighbour on raw pixels, for classes or masks.
+"""Baselines of every table: the majority class, the nearest neighbour on raw pixels, and a linear probe.
 
-A network that does not beat the nearest neighbour may have learned to recognise images rather than tumours.
+A network that does not beat the nearest neighbour may have learned to recognise images rather than tumours. A linear
+probe is logistic regression on the features of a pretrained network that is not trained at all: a fine-tuned network
+that does not beat it has learned nothing from the images that its pretraining did not know.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.dummy import DummyClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
 
 from datasets import catalog
+from datasets.catalog import DataError
 from datasets.curation.thumbnails import Thumbnails, nearest_labels
-from datasets.store.images import ImageDataset
+from datasets.store.images import ImageDataset, scaled
+from models.backbones import Transfer
+from models.heads import Standardised
 from utils.evaluation.classification import prediction_table
+from utils.evaluation.predict import listen, outputs
 
 NEIGHBOURS = 25  # that are asked for the findings of an image
 PIXELS = 64  # side of the images that baselines are given
+STRENGTHS = (1e-4, 1e-3, 1e-2)  # scikit-learn's C, from strong to weak regularisation
+NEAREST_MASK = "1-NN mask"
+NEAREST_FINDINGS = f"{NEIGHBOURS}-NN"
+BASELINES = {
+    "majority": lambda: DummyClassifier(strategy="prior"),
+    "1-NN": lambda: KNeighborsClassifier(n_neighbors=1, algorithm="brute"),
+}
 
 
 def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
-    """Probabilities N×K of a baseline on the images of `test`, classes in the order of `train`'s.
-
-    Args:
-        kind: key of `BASELINES`.
-        train: all images that are not tested, validation included, since a baseline chooses nothing.
-    """
-    return probabilities(kind, *_pixels(train), _pixels(test)[0], len(train.classes))
-
-
-def probabilities(kind: str, features: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
-    """The same for any features N×D, class indices N and test features M×D: probabilities M×K."""
-    classifier = BASELINES[kind]().fit(features, labels)
-    out = np.zeros((len(test), classes))
-    out[:, classifier.classes_] = classifier.predict_proba(test)  # training may lack a class
-    return out
+    """Probabilities N×K of a baseline (a key of `BASELINES`) on `test`, classes in the order of `train`'s, which is all
+    images that are not tested, validation included, since a baseline chooses nothing."""
+    classifier = BASELINES[kind]().fit(_pixels(train), train.labels.numpy())
+    return probe_probabilities(classifier, _pixels(test), len(train.classes))
 
 
 def nearest(train: ImageDataset, test: ImageDataset) -> np.ndarray:
-    """Manifest row of the image of `train` that is most like each image of `test`, pixel by pixel.
-
-    Copying its mask is a segmentation without any learning: where it scores well, the test set holds near relatives of
-    training images.
-    """
-    finder = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(_pixels(train)[0])
-    return train.rows[finder.kneighbors(_pixels(test)[0], return_distance=False)[:, 0]]
+    """Manifest row of the image of `train` that is most like each image of `test`, pixel by pixel. Where copying its
+    mask scores well, the test set holds near relatives of training images."""
+    return train.rows[_near(train, test, 1)[:, 0]]
 
 
 def neighbours_findings(train: ImageDataset, test: ImageDataset, neighbours: int = NEIGHBOURS) -> np.ndarray:
     """Of each finding, its share among the images of `train` that are most like each image of `test`, pixel by pixel;
-    N×K. One neighbour alone would rank with two values only.
-    """
-    finder = NearestNeighbors(n_neighbors=min(neighbours, len(train)), algorithm="brute").fit(_pixels(train)[0])
-    near = finder.kneighbors(_pixels(test)[0], return_distance=False)
-    return train.labels.numpy()[near].mean(axis=1)
+    N×K. One neighbour alone would rank with two values only."""
+    return train.labels.numpy()[_near(train, test, min(neighbours, len(train)))].mean(axis=1)
+
+
+def _near(train: ImageDataset, test: ImageDataset, neighbours: int) -> np.ndarray:
+    finder = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(_pixels(train))
+    return finder.kneighbors(_pixels(test), return_distance=False)
+
+
+def _pixels(data: ImageDataset) -> np.ndarray:
+    image = data.batch(range(len(data)))["image"]
+    return image.flatten(1).numpy().astype(np.float32) / torch.iinfo(image.dtype).max
 
 
 def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """The nearest neighbour on the publisher's whole images, see `curation.thumbnails.nearest_labels`.
-
-    Returns:
-        the prediction table (`classification.prediction_table`), and of each row whether training holds its group.
-    """
-    name = thumbnails.table.dataset.iloc[0]
+    """The nearest neighbour on the publisher's whole images, see `curation.thumbnails.nearest_labels`: the prediction
+    table (`classification.prediction_table`), and of each row whether training holds its group."""
+    name, found, seen = thumbnails.table.dataset.iloc[0], [], []
     classes = catalog.get(name).classes
-    found, seen = [], []
     for split, labels in nearest_labels(thumbnails, protocol):
         probs = (labels[:, None] == np.array(classes)).astype(float)
         found.append(prediction_table(name, split.test, split.test_groups, classes, probs))
@@ -71,15 +78,74 @@ def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFr
     return pd.concat(found, ignore_index=True), np.concatenate(seen)
 
 
-def _pixels(data: ImageDataset) -> tuple[np.ndarray, np.ndarray]:
-    batch = data.batch(range(len(data)))
-    top = torch.iinfo(batch["image"].dtype).max
-    return batch["image"].flatten(1).numpy().astype(np.float32) / top, batch["label"].numpy()
+def frozen_features(model: Transfer, data: ImageDataset, precision: str = "no") -> np.ndarray:
+    """Average and maximum over all places of a backbone's last map, float32 N×2C, in the order of `data`; its head is
+    not used. `precision`: see `predict.run_model`."""
+
+    def pooled(_inputs: tuple, maps: Tensor) -> Tensor:
+        return torch.cat([maps.float().mean((2, 3)), maps.float().amax((2, 3))], dim=1)
+
+    return listen(model.map, pooled, outputs(model, lambda batch: scaled(batch["image"]), data, 32, precision))
 
 
-NEAREST_MASK = "1-NN mask"
-NEAREST_FINDINGS = f"{NEIGHBOURS}-NN"
-BASELINES = {
-    "majority": lambda: DummyClassifier(strategy="prior"),
-    "1-NN": lambda: KNeighborsClassifier(n_neighbors=1, algorithm="brute"),
-}
+def fit_probe(
+    features: np.ndarray,
+    labels: np.ndarray,
+    val_features: np.ndarray,
+    val_labels: np.ndarray,
+    strengths: Sequence[float] = STRENGTHS,
+) -> tuple[Pipeline, Pipeline, dict[float, float]]:
+    """Logistic regression on standardised features; validation chooses the regularisation.
+
+    Args:
+        features: N×D of the training set, labels: N class indices; likewise of the validation set.
+        strengths: values of C that are tried, the strongest regularisation first.
+
+    Returns:
+        The probe, fitted on training and validation set with the C chosen (of equally good ones the smallest); the one
+        fitted on the training set alone, which can be asked about the validation set; and the accuracy there by C.
+    """
+
+    def probe(c: float) -> Pipeline:
+        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300))
+
+    fitted = {c: probe(c).fit(features, labels) for c in strengths}
+    accuracy = {c: float(one.score(val_features, val_labels)) for c, one in fitted.items()}
+    best = max(strengths, key=lambda c: (accuracy[c], -c))
+    together = np.concatenate([features, val_features]), np.concatenate([labels, val_labels])
+    return probe(best).fit(*together), fitted[best], accuracy
+
+
+def start_from_probe(model: Transfer, train: ImageDataset, val: ImageDataset, precision: str = "no") -> float:
+    """Give `model`, in place, the head that a linear probe has found: linear probing, then fine-tuning (Kumar et al.,
+    ICLR 2022, arXiv:2202.10054). `val` chooses the regularisation, and is not fitted.
+
+    Returns:
+        The validation accuracy of the probe, which is that of `model` now.
+
+    Raises:
+        DataError: another head than "standardised", or training images that lack a class.
+    """
+    if not isinstance(model.head, Standardised):
+        kind = type(model.head).__name__
+        raise DataError(f"a head of type {kind} cannot start as a linear probe: 'standardised' can")
+    of = [(frozen_features(model, data, precision=precision), data.labels.numpy()) for data in (train, val)]
+    _, (scaler, regression), accuracy = fit_probe(*of[0], *of[1])
+    weight, bias = (torch.from_numpy(values).float() for values in (regression.coef_, regression.intercept_))
+    if len(weight) == 1:  # scikit-learn keeps one row for two classes, of the second against the first
+        weight, bias = torch.cat([-weight, weight]) / 2, torch.cat([-bias, bias]) / 2
+    if len(weight) != model.head.out.out_features:
+        raise DataError(f"the training images show {len(weight)} of {model.head.out.out_features} classes: no probe")
+    with torch.no_grad():
+        model.head.out.weight.copy_(weight)
+        model.head.out.bias.copy_(bias)
+        model.head.mean.copy_(torch.from_numpy(scaler.mean_))
+        model.head.scale.copy_(torch.from_numpy(scaler.scale_))
+    return max(accuracy.values())
+
+
+def probe_probabilities(classifier: object, features: np.ndarray, classes: int) -> np.ndarray:
+    """Probabilities M×`classes` of a classifier of scikit-learn; a class that its training lacked has 0."""
+    probs = np.zeros((len(features), classes))
+    probs[:, classifier.classes_] = classifier.predict_proba(features)
+    return probs

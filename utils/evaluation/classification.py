@@ -1,6 +1,6 @@
 """Evaluates a classifier on the test set: its predictions as a table, and every metric with a 95 % CI.
 
-Metrics are torchmetrics', but the AUC (`ranking.py`); intervals are those of `intervals.py`.
+Metrics are torchmetrics', but the AUC, which ranks within folds only; intervals are those of `intervals.py`.
 """
 
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from scipy.stats import rankdata
 from sklearn.metrics import confusion_matrix
 from torchmetrics.functional import classification as F
 
@@ -15,12 +16,11 @@ from datasets.catalog import HEALTHY
 from datasets.labels import viewed
 from datasets.store.index import read_manifest
 from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with, mean_interval, without_limits
-from utils.evaluation.ranking import area_under_roc, groups_ranked
 from utils.training.data import RunData
 
 CALIBRATION_BINS = 15
 TOP_K = (3, 5)  # where there are more classes: whether the true one is among the k likeliest
-NOTHING = {"value": None, "low": None, "high": None}
+NOTHING = without_limits(None)
 FEWEST = 20  # images with a tumour, or without: of fewer no rate is reported, since one error would be over 5 %
 
 
@@ -36,90 +36,91 @@ def prediction_table(
     """A row a test image: path, label, group, predicted, and `p_CLASS` for every class.
 
     Args:
-        rows: the manifest rows that were tested; groups: the group of each of them.
-        probabilities: N×K, in the order of `rows` and `classes`.
+        rows: of the manifest, those that were tested; groups, probabilities: N and N×K, in their order.
         predicted: class indices N, where another rule than the largest probability decides.
         target: key of `labels.TARGETS`, of which `classes` are.
     """
     predicted = probabilities.argmax(1) if predicted is None else predicted
     manifest = read_manifest(name).iloc[rows]
-    table = pd.DataFrame(
+    # Single precision, as the networks compute: rounded further, calibration and thresholds near 0 and 1 would differ.
+    return pd.DataFrame(
         {
             "path": manifest.path.to_numpy(),
             "label": viewed(manifest.label, target).to_numpy(),
             "group": groups,
             "predicted": np.asarray(classes)[predicted],
+            **{f"p_{c}": probabilities[:, i].astype(np.float32) for i, c in enumerate(classes)},
         }
     )
-    # Single precision, as the networks compute: rounded further, calibration and thresholds near 0 and 1 would differ.
-    return table.assign(**{f"p_{c}": probabilities[:, i].astype(np.float32) for i, c in enumerate(classes)})
 
 
-def run_table(data: RunData, probabilities: np.ndarray, predicted: np.ndarray | None = None) -> pd.DataFrame:
+def run_table(data: RunData, probabilities: np.ndarray) -> pd.DataFrame:
     """`prediction_table` of a run's test set: probabilities N×K of the classes that it was trained on.
 
     An external set that says no more than tumour or none is asked no more: the probabilities of all tumours are added.
     """
-    split = data.split
-    return prediction_table(
-        split.test_set,
-        split.test,
-        split.test_groups,
-        data.test_classes,
-        data.asked(probabilities),
-        predicted,
-        data.test_target,
-    )
+    tested = data.split.test_set, data.split.test, data.split.test_groups
+    return prediction_table(*tested, data.test_classes, data.asked(probabilities), target=data.test_target)
 
 
 def validation_table(data: RunData, probabilities: np.ndarray) -> pd.DataFrame:
     """`prediction_table` of a run's validation set: what is chosen after training is chosen on it."""
-    rows = data.split.val
-    target = data.run.target
-    return prediction_table(data.run.dataset, rows, data.split.groups[rows], data.classes, probabilities, target=target)
+    validated = data.run.dataset, data.split.val, data.split.groups[data.split.val]
+    return prediction_table(*validated, data.classes, probabilities, target=data.run.target)
+
+
+def area_under_roc(positive: np.ndarray, scores: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
+    """Share of the pairs of a positive and a negative row that `scores` rank right, a tie counted half (Mann-Whitney).
+
+    Networks of different folds put their scores on different scales. So where folds are joined (`fold` of each row),
+    only pairs of one fold are counted (Forman and Scholz 2010, doi:10.1145/1882471.1882479): the mean of the folds,
+    weighted by their pairs. N×K truth values and N×K scores → K areas; NaN in a column without a pair.
+    """
+    fold = np.zeros(len(scores)) if fold is None else fold
+    right = pairs = np.zeros(scores.shape[1])
+    for one in np.unique(fold):
+        yes, ranks = positive[fold == one], rankdata(scores[fold == one], axis=0)
+        count = yes.sum(0)
+        # A positive's rank counts the positives below it as well: 1 to `count`, whatever their order.
+        right = right + (ranks * yes).sum(0) - count * (count + 1) / 2
+        pairs = pairs + count * (len(yes) - count)
+    return np.divide(right, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0)
+
+
+def groups_ranked(groups: Sequence, positive: np.ndarray, fold: np.ndarray) -> int:
+    """In how many groups an area is counted, for `of_share`: as many as there are pairs of one fold that share none."""
+    sides = [[groups_with(groups, (fold == one) & side) for side in (positive, ~positive)] for one in np.unique(fold)]
+    return sum(map(min, sides))
 
 
 def point_metrics(
-    truth: np.ndarray,
-    probabilities: np.ndarray,
-    predicted: np.ndarray,
-    healthy: int | None = None,
-    fold: np.ndarray | None = None,
+    truth: np.ndarray, probabilities: np.ndarray, predicted: np.ndarray, healthy: int | None, fold: np.ndarray
 ) -> dict[str, float]:
     """All metrics of one sample of images.
 
     Args:
-        truth: N class indices; probabilities: N×K, of which AUC, confidence and calibration are taken; predicted: N
-            class indices, of which all others are.
+        truth, predicted: N class indices; probabilities: N×K, of which AUC, confidence and calibration are taken.
         healthy: index of the class without tumour; adds `tumour_` sensitivity, specificity and auc, tumour or none.
-        fold: of each image, where folds are joined: an AUC ranks within folds only (`ranking.py`).
+        fold: of each image: an AUC ranks within folds only.
 
     Returns:
         accuracy, mean confidence, calibration_error (15 equal bins; Guo et al. 2017, arXiv:1706.04599), macro_ and
         weighted_ precision P, recall R, f1 and f2, with F_β = (1 + β²)·P·R / (β²·P + R), macro_auc (one against the
-        rest), top3_ and top5_accuracy where there are more than five classes, and `CLASS_INDEX.metric` for each class.
-        A class without an image has no metric (NaN), and macro_ is the mean of the others: a draw that misses a rare
-        class says nothing of it. Precision of a class that is there and never predicted counts 0; an AUC without both
-        kinds is NaN.
+        rest), top3_ and top5_accuracy where there are more than five classes, and `CLASS_INDEX.metric` for each class:
+        NaN of a class without an image, which macro_ leaves out, and of an AUC without both kinds. Precision of a class
+        that is there and never predicted counts 0.
     """
     scores, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(truth)
     predicted = torch.tensor(predicted)
     settings = {"num_classes": scores.shape[1], "validate_args": False}
-    out = {
-        "accuracy": (predicted == target).double().mean(),
-        "confidence": scores.amax(1).mean(),
-        "calibration_error": F.multiclass_calibration_error(scores, target, n_bins=CALIBRATION_BINS, **settings),
-    }
-    if scores.shape[1] > max(TOP_K):
-        for k in TOP_K:
-            hit = scores.topk(k, dim=1).indices == target[:, None]
-            out[f"top{k}_accuracy"] = hit.any(1).double().mean()
-    each = {
-        "precision": F.multiclass_precision(predicted, target, average=None, **settings),
-        "recall": F.multiclass_recall(predicted, target, average=None, **settings),
-        "f1": F.multiclass_fbeta_score(predicted, target, beta=1.0, average=None, **settings),
-        "f2": F.multiclass_fbeta_score(predicted, target, beta=2.0, average=None, **settings),
-    }
+    out = {"accuracy": (predicted == target).double().mean(), "confidence": scores.amax(1).mean()}
+    out["calibration_error"] = F.multiclass_calibration_error(scores, target, n_bins=CALIBRATION_BINS, **settings)
+    for k in TOP_K if scores.shape[1] > max(TOP_K) else ():
+        hit = scores.topk(k, dim=1).indices == target[:, None]
+        out[f"top{k}_accuracy"] = hit.any(1).double().mean()
+    settings |= {"average": None}
+    each = {name: getattr(F, f"multiclass_{name}")(predicted, target, **settings) for name in ("precision", "recall")}
+    each |= {f"f{b}": F.multiclass_fbeta_score(predicted, target, beta=float(b), **settings) for b in (1, 2)}
     support = torch.bincount(target, minlength=len(scores[0])) / len(target)
     there = support > 0
     for metric, values in each.items():
@@ -131,8 +132,7 @@ def point_metrics(
         values[~there] = torch.nan
         out |= {f"{k}.{metric}": value for k, value in enumerate(values)}
     if healthy is not None:
-        tumour = target != healthy
-        called = predicted != healthy
+        tumour, called = target != healthy, predicted != healthy
         out["tumour_sensitivity"] = called[tumour].double().mean()  # NaN where there is no tumour
         out["tumour_specificity"] = (~called[~tumour]).double().mean()
         out["tumour_auc"] = area_under_roc(~of_class[:, [healthy]], -probabilities[:, [healthy]], fold).item()
@@ -140,39 +140,33 @@ def point_metrics(
 
 
 def evaluate(
-    predictions: pd.DataFrame,
-    classes: Sequence[str],
-    resamples: int = 1000,
-    seed: int = 0,
-    fold: Sequence[int] | None = None,
+    predictions: pd.DataFrame, classes: Sequence[str], resamples: int = 1000, fold: Sequence[int] | None = None
 ) -> dict:
     """Every metric of a prediction table with its interval.
 
-    The calibration error has no limits. It is a mean of absolute differences, so chance alone makes it larger, and
-    resampling adds chance: the draws lie above the value, often all of them. The percentile interval then misses the
-    value, and the reversed one (2·value − limits) misses it as well, on the other side.
+    The calibration error has no limits: it is a mean of absolute differences, which chance makes larger, and resampling
+    adds chance, so that often all draws lie above the value, and all reversed ones below it.
 
     Args:
         predictions: from `prediction_table`, or read back from `predictions.csv.gz`.
         fold: of each row, where folds are joined, each of which has a network of its own.
 
     Returns:
-        `metrics` {name: {value, low, high}} with None for what cannot be computed, and for the specificity and AUC of
-        tumour or none with fewer than `FEWEST` images on a side;
-        `per_class` {class: {metric: {value, low, high}, "images": n}};
+        `metrics` {name: {value, low, high}} with None for what cannot be computed, and for a rate of tumour or none of
+        fewer than `FEWEST` images; `per_class` {class: {metric: {value, low, high}, "images": n}};
         `confusion` K×K list (rows truth), `images`, `groups` and `resamples`.
     """
     code = {c: i for i, c in enumerate(classes)}
     truth, predicted = (predictions[column].map(code).to_numpy() for column in ("label", "predicted"))
     probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy()
-    healthy = code.get(HEALTHY)
+    groups, healthy = predictions.group.to_numpy(), code.get(HEALTHY)
+    fold = np.zeros(len(truth)) if fold is None else np.asarray(fold)
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
         return point_metrics(truth[rows], probabilities[rows], predicted[rows], healthy, fold[rows])
 
-    groups, fold = predictions.group.to_numpy(), np.zeros(len(truth)) if fold is None else np.asarray(fold)
     trials = _trials(groups, truth, predicted, len(classes), healthy, fold)
-    full = grouped_bootstrap_ci(groups, statistic, resamples, seed, trials=trials)
+    full = grouped_bootstrap_ci(groups, statistic, resamples, trials=trials)
     full["calibration_error"] = without_limits(full["calibration_error"]["value"])
     if healthy is not None:
         sick = int((truth != healthy).sum())
@@ -186,19 +180,20 @@ def evaluate(
         "metrics": {name: entry for name, entry in full.items() if "." not in name},
         "per_class": per_class,
         "confusion": confusion_matrix(truth, predicted, labels=range(len(classes))).tolist(),
-        "images": len(predictions),
-        "groups": int(predictions.group.nunique()),
-        "resamples": resamples,
+        **counts(predictions, resamples),
     }
+
+
+def counts(predictions: pd.DataFrame, resamples: int) -> dict[str, int]:
+    """What every evaluation ends with: the number of `images`, of their `groups`, and of the `resamples`."""
+    return {"images": len(predictions), "groups": int(predictions.group.nunique()), "resamples": resamples}
 
 
 def _trials(
     groups: np.ndarray, truth: np.ndarray, predicted: np.ndarray, classes: int, healthy: int | None, fold: np.ndarray
 ) -> dict[str, int]:
-    """In how many groups each of the `point_metrics` is counted, for `intervals.of_share`.
-
-    Where F of a class is 1 or 0, so is its recall. Of a macro mean the class with the fewest groups decides.
-    """
+    """In how many groups each of the `point_metrics` is counted, for `of_share`: where F of a class is 1 or 0, so is
+    its recall, and of a macro mean the class with the fewest groups decides."""
     every = len(np.unique(groups))
     found = dict.fromkeys(("accuracy", *(f"top{k}_accuracy" for k in TOP_K)), every)
     of_classes = [groups_with(groups, truth == k) for k in range(classes)]
@@ -216,16 +211,11 @@ def _trials(
 
 
 def by_patient(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """A row a group (patient): the mean probabilities of its images, the likeliest class, and its label.
-
-    The label is the commonest of its images; where nobody has two kinds of tumour, it is that of all.
-    """
-    columns = [f"p_{c}" for c in classes]
-    grouped = predictions.groupby("group", sort=True)
-    table = grouped[columns].mean()
-    predicted = np.asarray(classes)[table.to_numpy().argmax(1)]
-    label = grouped.label.agg(lambda labels: labels.mode().iloc[0])
-    return table.assign(label=label, predicted=predicted).reset_index()[["group", "label", "predicted", *columns]]
+    """A row a group (patient): the mean probabilities of its images, the likeliest class, and its commonest label."""
+    columns, grouped = [f"p_{c}" for c in classes], predictions.groupby("group", sort=True)
+    table, label = grouped[columns].mean(), grouped.label.agg(lambda labels: labels.mode().iloc[0])
+    table = table.assign(label=label, predicted=np.asarray(classes)[table.to_numpy().argmax(1)])
+    return table.reset_index()[["group", "label", "predicted", *columns]]
 
 
 def too_few(tumours: int, healthy: int) -> list[str]:
@@ -234,20 +224,17 @@ def too_few(tumours: int, healthy: int) -> list[str]:
     return [name for name, images in side.items() if images < FEWEST]
 
 
-def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000, seed: int = 0) -> dict | None:
+def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000) -> dict | None:
     """Accuracy on the test images whose group training has not seen; None where these are all, or none.
 
-    Args:
-        seen: of each row of `predictions`, whether training holds an image of its group (`Split.seen`).
-
-    Returns:
-        `accuracy` {value, low, high}, `images`, `groups` and `classes` {label: images}.
+    `seen`: of each row, whether training holds an image of its group (`Split.seen`). Returns `accuracy` {value, low,
+    high}, `images`, `groups` and `classes` {label: images}.
     """
     if seen.all() or not seen.any():
         return None
     rest = predictions[~seen]
     return {
-        "accuracy": mean_interval(rest.label == rest.predicted, rest.group, resamples, seed),
+        "accuracy": mean_interval(rest.label == rest.predicted, rest.group, resamples),
         "images": len(rest),
         "groups": int(rest.group.nunique()),
         "classes": rest.label.value_counts().sort_index().to_dict(),

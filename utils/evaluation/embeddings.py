@@ -1,12 +1,23 @@
-"""Represents images by pixels or features, maps them as S0 did (UMAP), and lists the outliers."""
+"""Are the test images of a class distributed as its validation images? Features, S0's map of them, and tests.
+
+The map (UMAP) illustrates; a two-sample test and the neighbours of each image decide.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.neighbors import NearestNeighbors
 
 from datasets.store.images import ImageDataset, scaled
-from utils.evaluation.shift import NEIGHBOURS
+
+NEIGHBOURS = 15  # as many as S0's map considers
+DIMENSIONS = 20  # features are reduced to these before they are compared: a class has few test images
 
 
 def pixel_features(data: ImageDataset) -> np.ndarray:
@@ -14,18 +25,13 @@ def pixel_features(data: ImageDataset) -> np.ndarray:
     return scaled(data.batch(range(len(data)))["image"]).flatten(1).numpy()
 
 
-def umap_of(val: np.ndarray, test: np.ndarray, seed: int = 42) -> tuple[np.ndarray, np.ndarray]:
-    """S0's map, fitted on validation, test projected into it: N×2 and M×2.
-
-    UMAP (McInnes et al. 2018, arXiv:1802.03426) with S0's values: 2 dimensions, 15 neighbours, min_dist .1, Euclidean,
-    seed 42.
-    """
+def umap_of(val: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """S0's map, fitted on validation, test projected into it: N×2 and M×2. UMAP (McInnes et al. 2018, arXiv:1802.03426)
+    with S0's values: 15 neighbours, min_dist .1, Euclidean, seed 42."""
     from umap import UMAP  # its import compiles for seconds, which only a map needs
 
-    reducer = UMAP(
-        n_neighbors=min(NEIGHBOURS, len(val) - 1), min_dist=0.1, metric="euclidean", random_state=seed, n_jobs=1
-    )
-    threads = torch.get_num_threads()
+    neighbours, threads = min(NEIGHBOURS, len(val) - 1), torch.get_num_threads()
+    reducer = UMAP(n_neighbors=neighbours, min_dist=0.1, metric="euclidean", random_state=42, n_jobs=1)
     try:
         return reducer.fit_transform(val), reducer.transform(test)
     finally:
@@ -41,24 +47,79 @@ def outliers(
     label: str = "glioma",
     top: int = 20,
 ) -> pd.DataFrame:
-    """S0's list: test images of `label` by distance to the centroid of the training images of `label`, farthest first.
-
-    Returns:
-        `test` (row of `test`), `distance`, and `nearest` (row of `train`), the nearest training image of another
-        label, with its `nearest_label` and `nearest_distance`.
-    """
-    rows = np.flatnonzero(test_labels == label)
+    """S0's list: test images of `label` by distance to the centroid of the training images of `label`, farthest first:
+    `test` (row), `distance`, and the `nearest` (row) training image of another label, its label and distance."""
+    rows, others = np.flatnonzero(test_labels == label), np.flatnonzero(train_labels != label)
     distance = np.linalg.norm(test[rows] - train[train_labels == label].mean(0), axis=1)
     order = np.argsort(-distance, kind="stable")[:top]
-    others = np.flatnonzero(train_labels != label)
     away, near = NearestNeighbors(n_neighbors=1).fit(train[others]).kneighbors(test[rows[order]])
-    nearest = others[near[:, 0]]
-    return pd.DataFrame(
-        {
-            "test": rows[order],
-            "distance": distance[order],
-            "nearest": nearest,
-            "nearest_label": train_labels[nearest],
-            "nearest_distance": away[:, 0],
-        }
-    )
+    table = pd.DataFrame({"test": rows[order], "distance": distance[order], "nearest": others[near[:, 0]]})
+    return table.assign(nearest_label=train_labels[table.nearest], nearest_distance=away[:, 0])
+
+
+def _separation(x: np.ndarray, part: np.ndarray, groups: np.ndarray) -> float:
+    """Mean AUC within held-out folds; scores of different folds differ in offset and are not ranked together."""
+    found = []
+    for train, test in StratifiedGroupKFold(5).split(x, part, groups):
+        if len(np.unique(part[train])) == 2 == len(np.unique(part[test])):
+            model = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.1).fit(x[train], part[train])
+            found.append(roc_auc_score(part[test], model.decision_function(x[test])))
+    return float(np.mean(found)) if found else np.nan
+
+
+def two_sample(
+    val: np.ndarray,
+    test: np.ndarray,
+    val_groups: Sequence[str],
+    test_groups: Sequence[str],
+    permutations: int = 200,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Can a linear classifier tell two samples apart? (Lopez-Paz & Oquab 2017, arXiv:1610.06545)
+
+    Features N×D and M×D; whole groups are held out and permuted. Returns the `auc` of held-out groups (.5: no
+    difference), `p`, the share of permutations that reach it, and the sizes; NaN of a sample of fewer than 5 groups.
+    """
+    # A patient in both samples is held out as one; otherwise images of the other sample would give the patient away.
+    # In a permutation the two halves of such a patient are each moved as a whole.
+    groups = np.concatenate([val_groups, test_groups])
+    units = np.array([f"val {g}" for g in val_groups] + [f"test {g}" for g in test_groups])
+    part = np.repeat([0, 1], [len(val), len(test)])
+    sizes = {"val": len(val), "test": len(test)}
+    if len(set(val_groups)) < 5 or len(set(test_groups)) < 5:
+        return sizes | {"auc": np.nan, "p": np.nan}
+    x = np.concatenate([val, test])
+    x = PCA(min(DIMENSIONS, len(x) // 4, x.shape[1]), random_state=seed).fit_transform(x)
+    observed, rng = _separation(x, part, groups), np.random.default_rng(seed)
+    names, of_unit = np.unique(units, return_inverse=True)
+    unit_part = np.char.startswith(names, "test ").astype(int)
+    drawn = [_separation(x, rng.permutation(unit_part)[of_unit], groups) for _ in range(permutations)]
+    drawn = np.array([value for value in drawn if not np.isnan(value)])
+    return sizes | {"auc": observed, "p": (1 + (drawn >= observed).sum()) / (1 + len(drawn))}
+
+
+def neighbour_excess(val: np.ndarray, test: np.ndarray) -> float:
+    """The share of test images among the 15 nearest of a test image, as a multiple of the share by chance (1)."""
+    both = np.concatenate([val, test])
+    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(both) - 1) + 1).fit(both).kneighbors(test)[1]
+    own = np.arange(len(val), len(both))[:, None]
+    from_test = ((near >= len(val)) & (near != own)).sum(1) / (near != own).sum(1)
+    return float(from_test.mean() / ((len(test) - 1) / (len(both) - 1)))
+
+
+def shift_table(
+    features: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray],
+    groups: dict[str, np.ndarray],
+    classes: Sequence[str],
+    permutations: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Validation against test (features, labels and groups of "val" and "test"), a row a class: sizes, AUC and p of
+    `two_sample`, and `neighbours`, the `neighbour_excess`."""
+    rows = {}
+    for c in classes:
+        x, g = ([of[part][labels[part] == c] for part in ("val", "test")] for of in (features, groups))
+        if min(map(len, x)) > 1:
+            rows[c] = two_sample(*x, *g, permutations, seed) | {"neighbours": neighbour_excess(*x)}
+    return pd.DataFrame(rows).T

@@ -39,7 +39,7 @@ def paired_difference(
             vectorized=True,
             rng=np.random.default_rng(seed),
         ).pvalue
-    return mean_interval(gain, one.group, resamples, seed) | {"p": float(p)}
+    return mean_interval(gain, one.group, resamples) | {"p": float(p)}
 
 
 def corrected(p: Sequence[float]) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Applies a model to a data set. `outputs` is the one inference loop: everything that predicts uses it."""
+"""Applies a model to images. `run_model` is the one inference loop: everything that predicts uses it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,66 +15,58 @@ Batch = dict[str, Tensor]
 
 
 @torch.no_grad()
-def outputs(
+def run_model(
     model: nn.Module,
     inputs: Callable[[Batch], Tensor],
-    data: ImageDataset,
-    batch_size: int = 64,
+    batches: Iterable[Batch],
     precision: str = "no",
+    name: str = "these images",
 ) -> Iterator[tuple[Batch, Any]]:
-    """Each batch of `data`, in order, on the model's device, and the outputs of the model, in evaluation, for it.
+    """Each batch on the model's device, and the model's outputs for it: in evaluation mode, without gradients.
 
     Args:
         inputs: batch → model inputs, such as a task's `inputs`.
+        batches: tensors by name, such as `image` B×C×S×S; those of a data set have the manifest's `row`.
         precision: "bf16" computes in 16 bits where torch's autocast does; "no" in 32.
+        name: of what the batches are, for an error.
 
     Raises:
-        DataError: an output is NaN or infinite.
+        DataError: an output is NaN or infinite: no comparison with a threshold or another class would show it.
     """
     device = next(model.parameters()).device
     model.eval()
-    for batch in make_loader(data, batch_size):
+    for batch in batches:
         batch = {key: value.to(device) for key, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             found = model(inputs(batch))
-        refuse_non_finite(found, model, data, batch)
+        every = found.values() if isinstance(found, dict) else found
+        for tensor in (every,) if isinstance(every, Tensor) else every:
+            finite = torch.isfinite(tensor).reshape(len(tensor), -1).all(1)
+            if not finite.all():
+                where = f"first for row {batch['row'][~finite][0].item()} of '{name}'" if "row" in batch else name
+                who = type(model).__name__
+                raise DataError(f"{who}: outputs are not finite, {where}. Train again at a smaller rate.")
         yield batch, found
 
 
-def refuse_non_finite(found: Any, model: nn.Module, data: ImageDataset, batch: Batch) -> None:
-    """Raise `DataError` where an output (a tensor, or several by name or in order) is NaN or infinite: no comparison
-    with a threshold or another class would show it."""
-    every = found.values() if isinstance(found, dict) else found if isinstance(found, tuple | list) else (found,)
-    for tensor in every:
-        finite = torch.isfinite(tensor).reshape(len(tensor), -1).all(1)
-        if not finite.all():
-            where = f"first for row {batch['row'][~finite][0].item()} of '{data.facts.name}'"
-            raise DataError(f"{type(model).__name__}: outputs are not finite, {where}. Train again at a smaller rate.")
+def outputs(
+    model: nn.Module, inputs: Callable[[Batch], Tensor], data: ImageDataset, batch_size: int = 64, precision: str = "no"
+) -> Iterator[tuple[Batch, Any]]:
+    """`run_model` on all images of `data`, in their order."""
+    return run_model(model, inputs, make_loader(data, batch_size), precision, data.facts.name)
 
 
 def predict(
-    model: nn.Module,
-    task,
-    data: ImageDataset,
-    batch_size: int = 64,
-    *,
-    precision: str = "no",
-    augment: nn.Module | None = None,
-    draws: int = 4,
-    seed: int = 0,
+    model: nn.Module, task, data: ImageDataset, *, augment: nn.Module | None = None, draws: int = 4, seed: int = 0
 ) -> np.ndarray:
     """Probabilities N×K of the images of `data`, in their order.
 
-    Args:
-        precision: see `outputs`.
-        augment: test-time augmentation: probabilities are averaged over each image as it is and `draws` changed copies
-            of it. It draws changed copies of a batch B×C×S×S, such as one of `augmentation.AUGMENTATIONS`; what it
-            draws follows from `seed`.
+    `augment` changes a batch B×C×S×S at random, such as one of `augmentation.AUGMENTATIONS` (test-time augmentation):
+    probabilities are averaged over each image as it is and `draws` changed copies, which follow from `seed`.
     """
 
     def one_pass(inputs: Callable[[Batch], Tensor]) -> np.ndarray:
-        found = outputs(model, inputs, data, batch_size, precision)
-        return np.concatenate([task.probabilities(out).cpu().numpy() for _, out in found])
+        return np.concatenate([task.probabilities(out).cpu().numpy() for _, out in outputs(model, inputs, data)])
 
     total = one_pass(task.inputs)
     if augment is None:
@@ -86,14 +78,19 @@ def predict(
     return total / (draws + 1)
 
 
-def last_features(model: nn.Module, task, data: ImageDataset, batch_size: int = 64) -> np.ndarray:
+def last_features(model: nn.Module, task, data: ImageDataset) -> np.ndarray:
     """The input of a classifier's last linear layer for each image, N×D."""
     layer = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    kept: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(inputs[0].cpu()))
+    return listen(layer, lambda inputs, output: inputs[0], outputs(model, task.inputs, data))
+
+
+def listen(layer: nn.Module, kept: Callable[[tuple, Tensor], Tensor], passes: Iterable) -> np.ndarray:
+    """What `kept` makes of inputs and output of a layer (B×D each) in each of the `passes`, N×D."""
+    found: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: found.append(kept(inputs, output).cpu()))
     try:
-        for _ in outputs(model, task.inputs, data, batch_size):
+        for _ in passes:
             pass
     finally:
         handle.remove()
-    return torch.cat(kept).numpy()
+    return torch.cat(found).numpy()

@@ -1,14 +1,45 @@
-"""Maps of where a network looked: Grad-CAM and attention rollout. They illustrate and prove nothing."""
+"""Where does a network look? Grad-CAM, attention rollout, gates, and whether they point at the outlined tumour.
 
-from collections.abc import Callable
+Pointing game (Zhang et al. 2016, arXiv:1608.00507): how often the maximum of a map lies inside the outline. Energy
+inside (Wang et al. 2020, arXiv:1910.01279): which share of a map does. A point at random, and an even map, reach the
+share of the image that the tumour fills; a map of the brightness shows what bright places alone would reach. A map of
+8×8 places cannot hit a small tumour's very pixels: `near` allows the 15 pixels of the original game.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datasets.store.images import ImageDataset, read_masks
+from models import MULTITASK, AttentionUNet
 from models.backbones import Transfer
+from utils.evaluation.intervals import Interval, mean_interval
+from utils.evaluation.predict import Batch, outputs
+
+TOLERANCE = 15  # pixels of the stored image by which the maximum may miss the outline
+# Share of the stored image that a tumour fills: about a third of Cheng's slices each.
+SIZES = {"small": (0.0, 0.015), "medium": (0.015, 0.035), "large": (0.035, 1.01)}
+SHARES = ("pointing", "near", "bright_pointing", "bright_near")  # of images, whose limits at 0 and 1 are exact
+MEASURED = ("pointing", "near", "energy", "area", "near_area", "bright_pointing", "bright_near", "bright_energy")
+
+
+@contextmanager
+def recording(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
+    """The outputs of `layers` in every pass within the block, in order."""
+    kept: list[Tensor] = []
+    handles = [layer.register_forward_hook(lambda module, inputs, output: kept.append(output)) for layer in layers]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def grad_cam(
@@ -18,12 +49,11 @@ def grad_cam(
     layer: nn.Module | None = None,
     scores: Callable[[Any], Tensor] = lambda outputs: outputs,
 ) -> np.ndarray:
-    """Grad-CAM: where the features support class `target` (Selvaraju et al. 2017, arXiv:1610.02391). The features are
-    those of a backbone's `map`, of other models those of the last convolution.
+    """Grad-CAM: where the features support class `target` (Selvaraju et al. 2017, arXiv:1610.02391).
 
     Args:
         x: input B×C×S×S; target: class index of each image, B.
-        layer: whose output, B×D×s×s, is the features, where it is another one.
+        layer: whose output B×D×s×s is the features; by default a backbone's `map`, or the last convolution.
         scores: what the model returns → B×K, where these are not its logits.
 
     Returns:
@@ -32,14 +62,9 @@ def grad_cam(
     if layer is None:
         convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         layer = model.map if isinstance(model, Transfer) else convolutions[-1]
-    kept: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
-    try:
-        with torch.enable_grad():
-            score = scores(model.eval()(x.detach().clone().requires_grad_())).gather(1, target[:, None]).sum()
-            gradient = torch.autograd.grad(score, kept[0])[0]
-    finally:
-        handle.remove()
+    with torch.enable_grad(), recording([layer]) as kept:
+        score = scores(model.eval()(x.detach().clone().requires_grad_())).gather(1, target[:, None]).sum()
+        gradient = torch.autograd.grad(score, kept[0])[0]
     heat = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu().detach()  # B×1×s×s
     heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
     return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).float().cpu().numpy()
@@ -52,20 +77,16 @@ def attention_rollout(model: Transfer, x: Tensor) -> np.ndarray:
 
     It shows where the network looked, not for which class. B×C×S×S → B×S×S in [0, 1].
     """
-    kept: list[Tensor] = []
     attentions = [block.attn for block in model.backbone.blocks]
     fused = [attention.fused_attn for attention in attentions]
-    handles = [
-        a.attn_drop.register_forward_hook(lambda module, inputs, output: kept.append(output)) for a in attentions
-    ]
     try:
         for attention in attentions:
             attention.fused_attn = False  # the fused kernel never forms the matrix
-        model.eval()(x)
+        with recording([attention.attn_drop for attention in attentions]) as kept:
+            model.eval()(x)
     finally:
-        for attention, before, handle in zip(attentions, fused, handles, strict=True):
+        for attention, before in zip(attentions, fused, strict=True):
             attention.fused_attn = before
-            handle.remove()
     total = torch.eye(kept[0].shape[-1], device=x.device)
     for matrix in kept:  # B × heads × tokens × tokens
         total = (matrix.mean(1) + torch.eye(matrix.shape[-1], device=x.device)) / 2 @ total
@@ -74,3 +95,124 @@ def attention_rollout(model: Transfer, x: Tensor) -> np.ndarray:
     heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
     low = heat.amin((1, 2), keepdim=True)
     return ((heat - low) / (heat - low).amax((1, 2), keepdim=True).clamp_min(1e-12)).float().cpu().numpy()
+
+
+def inside_and_outside(gate: Tensor, tumour: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean value of each gate map B×1×h×w inside a boolean mask B×H×W and outside it, B each; NaN where nothing is
+    there. A pixel of the map counts with the share of it that the mask covers: deep gates are coarser than the mask."""
+    share = F.adaptive_avg_pool2d(tumour[:, None].float(), gate.shape[-2:])
+    inside, outside = ((gate * part).sum((1, 2, 3)) / part.sum((1, 2, 3)) for part in (share, 1 - share))
+    return inside, outside
+
+
+def gate_overlap(
+    model: AttentionUNet, task, data: ImageDataset, groups: Sequence, resamples: int = 1000
+) -> dict[str, dict[str, Interval]]:
+    """The values of each gate inside and outside the tumour, averaged over the images that show one.
+
+    A normalised gate is spread by construction. The difference between inside and outside says whether the spread has
+    to do with the tumour: 0 if it has not.
+
+    Returns:
+        `gate1` (deepest) to `gate4` → `inside`, `outside` and their `difference`, each {value, low, high} with a 95 %
+        interval over `groups`, one of each image of `data`; empty where no image shows a tumour.
+    """
+    values: list[Tensor] = []
+    with recording(model.gates) as maps:
+        for batch, _ in outputs(model, task.inputs, data):
+            tumour = batch["mask"].bool().any(1)
+            values.append(torch.stack([side.cpu() for gate in maps for side in inside_and_outside(gate, tumour)]))
+            maps.clear()
+    table = torch.cat(values, dim=1).numpy()  # (2 · gates) × images
+    shown = np.isfinite(table).all(0)
+    if not shown.any():
+        return {}
+    found, groups = {}, np.asarray(groups)[shown]
+    for number, (inside, outside) in enumerate(zip(table[::2, shown], table[1::2, shown], strict=True), start=1):
+        sides = {"inside": inside, "outside": outside, "difference": inside - outside}
+        found[f"gate{number}"] = {name: mean_interval(v, groups, resamples) for name, v in sides.items()}
+    return found
+
+
+def point(heat: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
+    """How well maps B×S×S, at least 0, point at what masks B×S×S mark, B each: `pointing`, the share of a map's largest
+    values that lie inside (0 or 1 where there is one such place); `near`, of those inside or within `TOLERANCE`;
+    `energy`, the share of the whole map inside. A map that is 0 everywhere points nowhere: all are 0."""
+    heat, inside = heat.astype(np.float64), masks > 0
+    top = heat.max(axis=(1, 2), keepdims=True)
+    largest, total = (heat == top) & (top > 0), heat.sum(axis=(1, 2))
+    places = np.maximum(largest.sum(axis=(1, 2)), 1)
+    return {
+        "pointing": (largest & inside).sum(axis=(1, 2)) / places,
+        "near": (largest & widened(inside)).sum(axis=(1, 2)) / places,
+        "energy": (heat * inside).sum(axis=(1, 2)) / np.where(total > 0, total, 1),
+    }
+
+
+def widened(masks: np.ndarray) -> np.ndarray:
+    """Masks B×S×S and what lies within `TOLERANCE` of them, bool."""
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * TOLERANCE + 1,) * 2)
+    return np.stack([cv2.dilate(mask.astype(np.uint8), disc) for mask in masks]) > 0
+
+
+def areas(masks: np.ndarray) -> dict[str, np.ndarray]:
+    """Share of the image inside masks B×S×S (`area`), and within `TOLERANCE` of them (`near_area`)."""
+    return {"area": masks.mean(axis=(1, 2)), "near_area": widened(masks).mean(axis=(1, 2))}
+
+
+def pointing_table(
+    model: nn.Module, data: ImageDataset, inputs: Callable[[Batch], Tensor], scores: Callable[[object], Tensor]
+) -> pd.DataFrame:
+    """Where Grad-CAM of the predicted class points in every image of `data` with a pixel inside an outline, a row each.
+
+    Args:
+        inputs: batch → model inputs; scores: what the model returns → B×K, the larger the likelier.
+
+    Returns:
+        `row` of the manifest, `predicted` class index, `areas` of the stored mask, the measures of `point`, the same
+        for the image itself with `bright_` before them, and `blank`, whether the map is 0 everywhere.
+    """
+    layer = model.encoder[-1] if type(model).__name__ in MULTITASK else None  # of a multi-task network the bottleneck
+    parts = []
+    for batch, found in outputs(model, inputs, data, batch_size=32):
+        rows = batch["row"].cpu().numpy()
+        masks = read_masks(data.facts.name, rows).any(axis=1)
+        there = np.flatnonzero(masks.any(axis=(1, 2)))
+        if not len(there):
+            continue
+        masks, predicted = masks[there], scores(found).argmax(1)[there]
+        heat = grad_cam(model, inputs(batch)[there], predicted, layer, scores)
+        bright = batch["image"][there, 0].float().cpu().numpy()
+        part = point(at_size(heat, masks.shape[-1]), masks)
+        part |= {f"bright_{name}": each for name, each in point(at_size(bright, masks.shape[-1]), masks).items()}
+        part |= {"row": rows[there], "predicted": predicted.cpu().numpy(), **areas(masks)}
+        parts.append(pd.DataFrame(part | {"blank": heat.max(axis=(1, 2)) == 0}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def at_size(maps: np.ndarray, size: int) -> np.ndarray:
+    """Maps B×s×s enlarged or reduced to B×size×size, bilinear."""
+    return F.interpolate(torch.from_numpy(maps)[:, None], (size, size), mode="bilinear")[:, 0].numpy()
+
+
+def summarise(table: pd.DataFrame, resamples: int = 1000) -> dict[str, dict]:
+    """Every measure of a pointing table (with `label`, `predicted` by name and `patient`), by group of images.
+
+    Returns:
+        group → `images`, `patients`, `blank` (number of maps that are 0 everywhere) and {value, low, high}, over
+        patients, of what `MEASURED` names, of `gain`, near minus its area, and of `gain_bright`, near minus that of the
+        brightness. Groups: `all`, each label, `SIZES`, and images named `right` or `wrong`, as far as there are any.
+    """
+    right = table.label == table.predicted
+    groups = {"all": table.label.notna(), **{label: table.label == label for label in sorted(table.label.unique())}}
+    groups |= {name: (table.area >= low) & (table.area < high) for name, (low, high) in SIZES.items()}
+    table = table.assign(gain=table.near - table.near_area, gain_bright=table.near - table.bright_near)
+    found = {}
+    for name, chosen in (groups | {"right": right, "wrong": ~right}).items():
+        if len(part := table[chosen]):
+            found[name] = {"images": len(part), "patients": part.patient.nunique(), "blank": int(part.blank.sum())}
+            found[name] |= {
+                column: mean_interval(part[column], part.patient, resamples, share=column in SHARES)
+                for column in (*MEASURED, "gain", "gain_bright")
+            }
+    return found

@@ -1,10 +1,10 @@
-"""Evaluates a segmenter patient by patient: every metric of a mask table with a 95 % CI.
+"""Evaluates a segmenter patient by patient: a table of pixel counts and distances, a row a slice, and every metric.
 
-The table is that of `mask_predictions.py`. Metrics of counts are MONAI's, intervals those of `intervals.py`.
+Predicted masks are compared with true ones at the size of the stored masks, so that runs at different input sizes can
+be compared. Counts, distances and their metrics are MONAI's, intervals those of `intervals.py`.
 
 **Pooling.** The unit is the patient: counts of all slices are added, then the metric is computed, then patients are
-averaged. S2 added the counts of a batch of 32 slices, left out channels empty in both, and averaged batches; its result
-is reported beside ours as `s2_pooling`. There large tumours count more, and false alarms on healthy slices hardly.
+averaged. `s2_pooling` is S2's way: there large tumours count more, and false alarms on healthy slices hardly.
 
 **Empty masks**, of a patient or, for distances in single slices, of a slice (`EMPTY`):
 
@@ -16,16 +16,25 @@ is reported beside ours as `s2_pooling`. There large tumours count more, and fal
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from scipy.stats import spearmanr
+from torch import Tensor, nn
 
-from utils.evaluation.intervals import grouped_bootstrap_ci, number
-from utils.evaluation.mask_predictions import S2_BATCH
+from datasets import catalog
+from datasets.catalog import Dataset
+from datasets.store.images import ImageDataset, read_masks
+from datasets.store.index import read_manifest
+from utils.evaluation.intervals import Interval, grouped_bootstrap_ci, number, without_limits
+from utils.evaluation.predict import outputs
 
+S2_BATCH = 32
+MULTIPLE = 16  # four levels of max-pooling
 # Our name → MONAI's, of the metrics that follow from counts of pixels.
 COUNTED = {
     "dice": "f1 score",
@@ -37,60 +46,154 @@ COUNTED = {
     "recall": "sensitivity",
 }
 METRICS = (*COUNTED, "hd95")
-EMPTY = {"dice": 1.0, "iou": 1.0}  # value where truth and prediction are empty; other metrics are left out
+EMPTY = ("dice", "iou")  # 1 where truth and prediction are empty; other metrics are left out
+Predicted = tuple[np.ndarray, np.ndarray]  # manifest rows B, boolean masks B×M×S×S
+
+
+class Padded(nn.Module):
+    """A model B×C×H×W → B×M×H×W whose sides 16 must divide, for any size: zeros are added at the bottom and right, and
+    cut off its output."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        return self.model(F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE)))[..., :height, :width]
+
+
+def stored_size(name: str) -> int:
+    """Side of the stored masks of data set `name`."""
+    return int(read_masks(name, np.zeros(1, int)).shape[-1])
+
+
+def scored(facts: Dataset) -> list[str]:
+    """Names of what is scored in a data set: its mask's channels, then the regions that unite some of them."""
+    return [*facts.mask_channels, *facts.regions]
+
+
+def with_regions(masks: np.ndarray, facts: Dataset) -> np.ndarray:
+    """Boolean N×M×H×W of the mask's channels → N×K×H×W of all that is `scored`."""
+    parts = [[facts.mask_channels.index(channel) for channel in channels] for channels in facts.regions.values()]
+    return np.concatenate([masks, *(masks[:, part].any(axis=1, keepdims=True) for part in parts)], axis=1)
+
+
+def predict_masks(model: nn.Module, task, data: ImageDataset) -> Iterator[Predicted]:
+    """Predictions of a model for the images of `data`, of any size, in order, at the size of the stored masks."""
+    size = stored_size(data.facts.name)
+    for batch, logits in outputs(Padded(model), task.inputs, data, S2_BATCH):
+        probabilities = task.probabilities(logits)
+        if probabilities.shape[-1] != size:
+            probabilities = F.interpolate(probabilities, (size, size), mode="bilinear")
+        yield batch["row"].cpu().numpy(), (probabilities > 0.5).cpu().numpy()
+
+
+def copy_masks(name: str, rows: np.ndarray, donors: np.ndarray) -> Iterator[Predicted]:
+    """Predictions that are other images' masks: of `rows`, those of the rows `donors` (`baselines.nearest`)."""
+    for start in range(0, len(rows), S2_BATCH):
+        yield rows[start : start + S2_BATCH], read_masks(name, donors[start : start + S2_BATCH]) > 0
+
+
+def mask_table(name: str, rows: np.ndarray, groups: np.ndarray, predictions: Iterable[Predicted]) -> pd.DataFrame:
+    """A row a slice: path, patient, group, pixels, and for each mask that is `scored` its tp, fp, fn and hd95.
+
+    hd95 is the 95th percentile of the Hausdorff distance: in single images in pixels of the store; in volumes in
+    millimetres, once over all tested slices of a patient, the same in each of the patient's rows. On a slice-wise split
+    these slices are no whole volume, and the distance means little.
+
+    Args:
+        rows: of data set `name`, those tested, a patient's slices together; groups, predictions: in their order.
+    """
+    facts, volumes = catalog.get(name), catalog.get(name).slices > 1
+    manifest, size = read_manifest(name).iloc[rows].reset_index(drop=True), stored_size(name)
+    table = pd.DataFrame({"path": manifest.path, "patient": manifest.patient, "group": groups, "pixels": size**2})
+    parts = []
+    for part, predicted in _by_patient(predictions, manifest.patient.to_numpy()) if volumes else predictions:
+        predicted, truth = (with_regions(masks, facts) for masks in (predicted, read_masks(name, part) > 0))
+        pairs = (predicted & truth, predicted & ~truth, ~predicted & truth)
+        if volumes:
+            voxel = (1.0, facts.size / size, facts.size / size)  # volumes have 1 mm at the published size
+            volume = [masks.swapaxes(0, 1)[None] for masks in (predicted, truth)]  # 1×K×D×H×W
+        distance = np.repeat(hd95(*volume, voxel), len(part), axis=0) if volumes else hd95(predicted, truth)
+        parts.append([*(pixels.sum(axis=(2, 3)) for pixels in pairs), distance.round(3)])
+    columns = dict(zip(("tp", "fp", "fn", "hd95"), map(np.concatenate, zip(*parts, strict=True)), strict=True))  # N×K
+    names = scored(facts)
+    return table.assign(**{f"{n}.{name}": v[:, k] for k, n in enumerate(names) for name, v in columns.items()})
+
+
+def _by_patient(predictions: Iterable[Predicted], patients: np.ndarray) -> Iterator[Predicted]:
+    """Batches of predictions put together, a patient at a time; `patients` names the owner of each image."""
+    each = ((row, mask) for batch in predictions for row, mask in zip(*batch, strict=True))
+    for _, images in groupby(zip(patients, each, strict=True), key=lambda image: image[0]):
+        rows, masks = zip(*(image for _, image in images), strict=True)
+        yield np.array(rows), np.stack(masks)
+
+
+def hd95(predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | None = None) -> np.ndarray:
+    """95th percentile of the Hausdorff distance of boolean B×K×[D×]H×W, B×K; of empty masks as in the table above.
+    `spacing`: size of a voxel along each axis, 1 by default."""
+    from monai.metrics import compute_hausdorff_distance  # here: it takes seconds to import
+
+    axes = tuple(range(2, predicted.ndim))
+    there, wanted = predicted.any(axis=axes), truth.any(axis=axes)
+    diagonal = np.linalg.norm(np.array(predicted.shape[2:]) * (spacing or 1.0))
+    out = np.where(there | wanted, diagonal, 0.0)
+    for b, k in zip(*np.nonzero(there & wanted), strict=True):
+        pair = (torch.from_numpy(masks[b, k][None, None]) for masks in (predicted, truth))
+        distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing)
+        out[b, k] = distance.item()
+    return out
+
+
+def nothing(table: pd.DataFrame) -> pd.DataFrame:
+    """The mask table of empty predictions, a baseline for every table."""
+    empty = table.copy()
+    for name in [column.removesuffix(".tp") for column in table if column.endswith(".tp")]:
+        empty[f"{name}.fn"] = table[f"{name}.tp"] + table[f"{name}.fn"]
+        empty[[f"{name}.tp", f"{name}.fp"]] = 0
+        empty[f"{name}.hd95"] = np.nan  # it would be the diagonal or 0 everywhere
+    return empty
 
 
 def from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, pixels: np.ndarray) -> dict[str, np.ndarray]:
-    """The `COUNTED` metrics of arrays of pixel counts; NaN for what the rule of empty masks leaves out.
+    """The `COUNTED` metrics of arrays of pixel counts; NaN for what the rule of empty masks leaves out. Dice = 2·tp /
+    (2·tp + fp + fn), IoU = tp / (tp + fp + fn), precision = tp / (tp + fp), recall = tp / (tp + fn)."""
+    from monai.metrics.confusion_matrix import compute_confusion_matrix_metric
 
-    Dice = 2·tp / (2·tp + fp + fn), IoU = tp / (tp + fp + fn), precision = tp / (tp + fp), recall = tp / (tp + fn).
-    """
-    from monai.metrics.confusion_matrix import compute_confusion_matrix_metric  # here: it takes seconds to import
-
-    counts = np.stack([tp, fp, pixels - tp - fp - fn, fn], axis=-1)
-    confusion = torch.as_tensor(counts, dtype=torch.float64)
+    confusion = torch.as_tensor(np.stack([tp, fp, pixels - tp - fp - fn, fn], axis=-1), dtype=torch.float64)
     values = {ours: compute_confusion_matrix_metric(theirs, confusion).numpy() for ours, theirs in COUNTED.items()}
     empty = np.asarray(tp + fp + fn) == 0
-    return values | {name: np.where(empty, value, values[name]) for name, value in EMPTY.items()}
+    return values | {name: np.where(empty, 1.0, values[name]) for name in EMPTY}
 
 
 def by_patient(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """A row a patient: patient, group, and for every name its metrics and `NAME.pixels`, the true mask's size."""
-    columns = [f"{name}.{count}" for name in names for count in ("tp", "fp", "fn")]
     patients = table.groupby("patient", sort=True)
-    sums, out = patients[["pixels", *columns]].sum(), {"group": patients.group.first()}
+    sums, out = patients.sum(numeric_only=True), {"group": patients.group.first()}
     for name in names:
-        counts = [sums[f"{name}.{count}"].to_numpy() for count in ("tp", "fp", "fn")]
-        values = from_counts(*counts, sums.pixels.to_numpy())
+        tp, fp, fn = (sums[f"{name}.{count}"].to_numpy() for count in ("tp", "fp", "fn"))
+        values = from_counts(tp, fp, fn, sums.pixels.to_numpy())
         out |= {f"{name}.{metric}": pd.Series(value, sums.index) for metric, value in values.items()}
-        out[f"{name}.hd95"] = patients[f"{name}.hd95"].mean()
-        out[f"{name}.pixels"] = sums[f"{name}.tp"] + sums[f"{name}.fn"]
+        out |= {f"{name}.hd95": patients[f"{name}.hd95"].mean(), f"{name}.pixels": pd.Series(tp + fn, sums.index)}
     return pd.DataFrame(out).reset_index()
 
 
 def s2_pooling(table: pd.DataFrame, channels: Sequence[str], batch: int = S2_BATCH) -> dict[str, float | None]:
     """S2's way: counts of a batch of slices added, channels empty in both left out, batches and channels averaged."""
-    number_of_batch = np.arange(len(table)) // batch
     scores = {metric: [] for metric in COUNTED}
     for name in channels:
         columns = [f"{name}.tp", f"{name}.fp", f"{name}.fn"]
-        sums = table[[*columns, "pixels"]].groupby(number_of_batch).sum()
+        sums = table[[*columns, "pixels"]].groupby(np.arange(len(table)) // batch).sum()
         sums = sums[sums[columns].sum(axis=1) > 0]
         for metric, values in from_counts(*(sums[c].to_numpy() for c in (*columns, "pixels"))).items():
-            scores[metric].append(values)
-    means = {metric: [np.nanmean(v) for v in values if np.isfinite(v).any()] for metric, values in scores.items()}
-    return {metric: number(np.mean(values)) if values else None for metric, values in means.items()}
+            scores[metric] += [np.nanmean(values)] if np.isfinite(values).any() else []
+    return {metric: number(np.mean(values)) if values else None for metric, values in scores.items()}
 
 
-def size_correlation(patients: pd.DataFrame, name: str, resamples: int = 1000, seed: int = 0) -> dict:
-    """Spearman's rank correlation between the Dice of mask `name` and its size, over the patients who have it.
-
-    Args:
-        patients: from `by_patient`.
-
-    Returns:
-        {value, low, high} with a 95 % interval over groups; None where Dice or size is the same for all.
-    """
+def size_correlation(patients: pd.DataFrame, name: str, resamples: int = 1000) -> Interval:
+    """Spearman's rank correlation between the Dice of mask `name` and its size, over the `by_patient` who have it:
+    {value, low, high} with a 95 % interval over groups; None where Dice or size is the same for all."""
     there = patients[patients[f"{name}.pixels"] > 0]
     size, dice = (there[f"{name}.{column}"].to_numpy(float) for column in ("pixels", "dice"))
 
@@ -98,18 +201,15 @@ def size_correlation(patients: pd.DataFrame, name: str, resamples: int = 1000, s
         varied = np.ptp(size[rows]) > 0 and np.ptp(dice[rows]) > 0
         return {"rank": spearmanr(size[rows], dice[rows]).statistic if varied else np.nan}
 
-    if len(there) < 2:
-        return {"value": None, "low": None, "high": None}
-    return grouped_bootstrap_ci(there.group, statistic, resamples, seed)["rank"]
+    return without_limits(None) if len(there) < 2 else grouped_bootstrap_ci(there.group, statistic, resamples)["rank"]
 
 
 def evaluate_masks(
-    table: pd.DataFrame, channels: Sequence[str], regions: Sequence[str] = (), resamples: int = 1000, seed: int = 0
+    table: pd.DataFrame, channels: Sequence[str], regions: Sequence[str] = (), resamples: int = 1000
 ) -> dict:
     """Every metric of a mask table with its interval, drawn by resampling groups of patients.
 
     Args:
-        table: from `mask_table`, or read back from `predictions.csv.gz`.
         channels, regions: the mask's channels, and what unites some of them.
 
     Returns:
@@ -129,7 +229,7 @@ def evaluate_masks(
             overall = np.nanmean(each.reshape(len(names), len(METRICS))[: len(channels)], axis=0)
         return dict(zip([*METRICS, *columns], [*overall, *each], strict=True))
 
-    found = grouped_bootstrap_ci(patients.group, statistic, resamples, seed)
+    found = grouped_bootstrap_ci(patients.group, statistic, resamples)
     return {
         "metrics": {metric: found[metric] for metric in METRICS},
         "per_class": {

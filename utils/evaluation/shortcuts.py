@@ -1,7 +1,7 @@
 """Measures shortcuts: how well orientation or source of an image predict its class without any tumour.
 
-A model may learn these instead of anatomy, and patient folds do not help: a source crosses all folds. The
-classifiers here are given nothing else, so their score is that of the shortcut alone.
+Patient folds do not help, since a source crosses all of them. The classifiers here are given nothing else, so their
+score is that of the shortcut alone.
 """
 
 import io
@@ -33,30 +33,29 @@ def orientation_features(transforms: Sequence[str]) -> pd.DataFrame:
 def image_traits(grey: np.ndarray) -> dict[str, float]:
     """Traits of a grey image H×W uint8 that hold no anatomy: borders, background, sharpness, JPEG blocks."""
     height, width = grey.shape
-    frame = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).astype(float)
-    outside = grey[~head_mask(grey)]
+    frame, outside = np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]]).astype(float), grey[~head_mask(grey)]
     outside = outside if len(outside) else np.zeros(1, np.uint8)
     histogram = np.histogram(outside, BACKGROUND_BINS, (0, 64))[0] / len(outside)
     steps = np.abs(np.diff(grey.astype(float), axis=1)).mean(0) if width > 1 else np.zeros(1)
     at_blocks = steps[7::8].mean() if width > 8 else 0.0
     rows, columns = np.ptp(grey, axis=1) <= 8, np.ptp(grey, axis=0) <= 8  # lines of one grey value, nearly
+
+    def leading(lines: np.ndarray) -> int:
+        return len(lines) if lines.all() else int(np.argmin(lines))
+
     return {
         "frame_mean": frame.mean(),
         "frame_std": frame.std(),
-        "border_top": _leading(rows) / height,
-        "border_bottom": _leading(rows[::-1]) / height,
-        "border_left": _leading(columns) / width,
-        "border_right": _leading(columns[::-1]) / width,
+        "border_top": leading(rows) / height,
+        "border_bottom": leading(rows[::-1]) / height,
+        "border_left": leading(columns) / width,
+        "border_right": leading(columns[::-1]) / width,
         "background_share": len(outside) / grey.size,
         "background_zero": float((outside == 0).mean()),
         "background_std": float(outside.std()),
         "sharpness": float(np.log1p(cv2.Laplacian(grey, cv2.CV_64F).var())),
         "blockiness": float(at_blocks / (steps.mean() + 1e-6)),
     } | {f"background_{i}": share for i, share in enumerate(histogram)}
-
-
-def _leading(lines: np.ndarray) -> int:
-    return len(lines) if lines.all() else int(np.argmin(lines))
 
 
 def file_traits(content: bytes) -> dict[str, float]:
@@ -68,12 +67,9 @@ def file_traits(content: bytes) -> dict[str, float]:
 
 
 def source_traits(name: str, view: str = "file") -> pd.DataFrame:
-    """Traits without anatomy of every image of a data set, in manifest order.
-
-    Args:
-        view: "file" for the publisher's files (size and shape of file and image, header, image), or a key of
-            `transforms.VIEWS` for the packed images as a model receives them at 128 pixels.
-    """
+    """Traits without anatomy of every image of a data set, in manifest order, of the publisher's files ("file": size
+    and shape of file and image, header, image), or of the packed images as a model receives them (128 pixels; a key of
+    `transforms.VIEWS`)."""
     manifest = read_manifest(name)
     if view in VIEWS:
         data = ImageDataset(name, np.arange(len(manifest)), view=view)
@@ -88,9 +84,8 @@ def source_traits(name: str, view: str = "file") -> pd.DataFrame:
     with ThreadPoolExecutor(cores()) as pool:
         found = pd.DataFrame(list(pool.map(of_file, manifest.path)))
     shape = manifest[["bytes", "width", "height"]].astype(float)
-    return found.join(shape).assign(
-        aspect=shape.width / shape.height, bits=8 * shape.bytes / shape.width / shape.height
-    )
+    bits = 8 * shape.bytes / shape.width / shape.height
+    return found.join(shape).assign(aspect=shape.width / shape.height, bits=bits)
 
 
 def has_files(name: str) -> bool:
@@ -99,33 +94,22 @@ def has_files(name: str) -> bool:
 
 
 def cross_validated(
-    features: pd.DataFrame,
-    labels: Sequence[str],
-    folds: np.ndarray,
-    classes: Sequence[str],
-    seed: int = 0,
+    features: pd.DataFrame, labels: Sequence[str], folds: np.ndarray, classes: Sequence[str]
 ) -> np.ndarray:
-    """Probabilities N×K of 200 extremely randomised trees, trained on the other folds: each row is predicted once.
-
-    Args:
-        folds: fold number of each row, such as the patient folds.
-    """
+    """Probabilities N×K of 200 extremely randomised trees, trained on the other folds: each row is predicted once."""
     x, y = features.to_numpy(float), np.array([list(classes).index(label) for label in labels])
     out = np.zeros((len(x), len(classes)))
     for fold in np.unique(folds):
         test = folds == fold
-        model = ExtraTreesClassifier(200, min_samples_leaf=2, n_jobs=cores(), random_state=seed)
+        model = ExtraTreesClassifier(200, min_samples_leaf=2, n_jobs=cores(), random_state=0)
         model.fit(x[~test], y[~test])
         out[np.ix_(test, model.classes_)] = model.predict_proba(x[test])
     return out
 
 
 def score(name: str, table: pd.DataFrame, features: pd.DataFrame, resamples: int = 1000) -> dict[str, dict]:
-    """Metrics, with intervals over groups, of `cross_validated` on `features` over the patient folds.
-
-    Args:
-        table: rows of a data set's split table (`split_table.curate`), with the manifest's index; features: a row each.
-    """
+    """Metrics, with intervals over groups, of `cross_validated` on `features` over the patient folds. `table`: rows of
+    a data set's split table (`split_table.curate`), with the manifest's index."""
     rows, classes = table.index.to_numpy(), catalog.get(name).classes
     probs = cross_validated(features, table.label, table.fold.astype(int).to_numpy(), classes)
     predicted = prediction_table(name, rows, table.group.to_numpy(), classes, probs)

@@ -21,10 +21,9 @@ from datasets.reading import read_table
 from datasets.store.index import read_manifest
 from datasets.store.preprocess import RawImage
 from utils.commands import errors_in_one_line
-from utils.evaluation.calibration import calibrated, calibration_error, fit_temperature
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
-from utils.evaluation.screening import SPECIFICITY, threshold_for
+from utils.evaluation.thresholds import SPECIFICITY, calibrated, calibration_error, fit_temperature, threshold_for
 from utils.files import write_atomically
 from utils.predict import out_of_distribution, saved_models
 from utils.predict.familiarity import FALSE_ALARMS, FAMILIARITY, Familiarity

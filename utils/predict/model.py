@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from datasets.catalog import HEALTHY, DataError
 from datasets.reading import read_json
 from datasets.store.preprocess import Preparation, RawImage
-from utils.evaluation.calibration import calibrated
-from utils.evaluation.mask_predictions import Padded
+from utils.evaluation.segmentation import Padded
+from utils.evaluation.thresholds import calibrated
 from utils.predict.familiarity import FAMILIARITY, Familiarity, FeatureTap
 from utils.report.weights import CARD, load_weights
 from utils.training.multilabel import MultiLabel

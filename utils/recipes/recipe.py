@@ -32,7 +32,7 @@ class Recipe:
         unfreeze: which layers of a backbone are trained, see `training/finetuning.py`; freeze_bn: all its batch-norm
             statistics are kept.
         backbone_lr_mult: the backbone's learning rate as a share of the head's (discriminative learning rates).
-        head_from: "probe": the head starts as a linear probe, see `evaluation/probe.py`; "": with random weights.
+        head_from: "probe": the head starts as a linear probe, see `evaluation/baselines.py`; "": with random weights.
         head_l2: Keras's L2 on the weights of the head's hidden layers.
         stages: changes to this recipe for each stage of a training in stages; the epochs of a stage are its share of
             `epochs`. `stage`: the name of one of them.

@@ -20,7 +20,7 @@ from datasets.catalog import HEALTHY, DataError
 from datasets.reading import read_json
 from datasets.store.images import ImageDataset, mask_file, scaled
 from datasets.store.index import fingerprint, read_manifest, read_splits
-from utils.evaluation.pointing import pointing_table, summarise
+from utils.evaluation.saliency import pointing_table, summarise
 from utils.report.records import POINTING, Evidence, load_evidence, run_folder, write_predictions, write_record
 from utils.report.weights import CARD, WEIGHTS, find_weights, load_weights
 from utils.run import output_root

@@ -16,8 +16,8 @@ from utils.evaluation.classification import evaluate
 from utils.evaluation.findings import evaluate_findings
 from utils.evaluation.outlining import evaluate_outlines
 from utils.evaluation.reconstruction import anomaly
-from utils.evaluation.screening import screening
 from utils.evaluation.segmentation import evaluate_masks
+from utils.evaluation.thresholds import screening
 from utils.report.records import METRICS, Evidence, load_evidence, run_folder, write_record
 from utils.report.validate import read_record
 from utils.run import TASKS, Run

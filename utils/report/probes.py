@@ -21,9 +21,9 @@ from datasets.store.index import read_manifest
 from models import build_backbone
 from models.backbones import WeightsError
 from utils.commands import errors_in_one_line
+from utils.evaluation.baselines import fit_probe, frozen_features, probe_probabilities
 from utils.evaluation.classification import evaluate, run_table, unseen, validation_table
-from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities
-from utils.evaluation.screening import threshold_for, tumour_or_none
+from utils.evaluation.thresholds import threshold_for, tumour_or_none
 from utils.report.records import METRICS, on_old_folds, save_run
 from utils.report.validate import read_record
 from utils.run import Run

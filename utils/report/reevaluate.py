@@ -20,7 +20,7 @@ from utils.evaluation.findings import evaluate_findings
 from utils.evaluation.intervals import of_share
 from utils.evaluation.outlining import evaluate_outlines
 from utils.evaluation.reconstruction import anomaly
-from utils.evaluation.screening import screening, tumour_or_none
+from utils.evaluation.thresholds import screening, tumour_or_none
 from utils.report.pooling import pooled
 from utils.report.records import Evidence, load_evidence, run_folder, write_record
 from utils.report.validate import INTERVAL, METRICS, read_record

@@ -1,8 +1,8 @@
 """Sentences on where networks look, and on the network that outlines first."""
 
 from utils.evaluation.ablation import as_family, compare
-from utils.evaluation.pointing import TOLERANCE
-from utils.evaluation.screening import SPECIFICITY
+from utils.evaluation.saliency import TOLERANCE
+from utils.evaluation.thresholds import SPECIFICITY
 from utils.report.claims.common import (
     TEST,
     UNCORRECTED,

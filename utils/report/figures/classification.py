@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from sklearn.metrics import ConfusionMatrixDisplay, roc_curve
 
-from utils.evaluation.ranking import area_under_roc
+from utils.evaluation.classification import area_under_roc
 from utils.report.figures.common import (
     LETTERS,
     LINES,

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.figure import Figure
 
-from utils.evaluation.pointing import TOLERANCE
+from utils.evaluation.saliency import TOLERANCE
 from utils.report.figures.common import LETTERS, PAGE, PUBLISHED_COLOUR, below, heat_on_image, plain
 from utils.report.records import Evidence
 from utils.report.tables.common import tested

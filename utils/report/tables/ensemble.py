@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from utils.evaluation.ablation import as_family
-from utils.evaluation.calibration import calibrated, calibration_error
-from utils.evaluation.ensembling import choose
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.paired import paired_difference
+from utils.evaluation.thresholds import calibrated, calibration_error, choose
 from utils.report.records import BEST_RECIPE, Evidence
 from utils.report.tables.common import (
     BEST_PROBE,

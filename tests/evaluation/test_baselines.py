@@ -12,8 +12,8 @@ from datasets.catalog import DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import build_backbone
+from utils.evaluation.baselines import fit_probe, frozen_features, probe_probabilities, start_from_probe
 from utils.evaluation.predict import predict
-from utils.evaluation.probe import fit_probe, frozen_features, probe_probabilities, start_from_probe
 from utils.report import baselines, probes
 from utils.report.records import load_evidence
 from utils.training.tasks import Classification
@@ -21,13 +21,11 @@ from utils.training.tasks import Classification
 
 def test_features_are_average_and_maximum_and_the_network_stays_as_it_was(roots):
     torch.manual_seed(0)
-    net = build_backbone("SqueezeNet", image_size=64)
-    data = ImageDataset("phantom", np.arange(7), image_size=64)
+    net, data = build_backbone("SqueezeNet", image_size=64), ImageDataset("phantom", np.arange(7), image_size=64)
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    features = frozen_features(net, data, batch_size=3)
+    features = frozen_features(net, data)
     maps = net.features((data.batch(range(7))["image"].float() / 255 - net.mean) / net.std).detach()
-    assert np.allclose(features[:, :512], maps.mean((2, 3)), atol=1e-5)
-    assert np.allclose(features[:, 512:], maps.amax((2, 3)), atol=1e-5)
+    assert np.allclose(features, torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1), atol=1e-5)
     assert all(torch.equal(before[name], tensor) for name, tensor in net.state_dict().items())
     assert not net.map._forward_hooks
 
@@ -46,20 +44,21 @@ def test_a_head_that_starts_from_the_probe_answers_as_the_probe_does(roots, clas
     probs = predict(net, Classification(classes), val)
     assert np.allclose(probs, expected, atol=1e-4) and accuracy == max(of_each.values())
     assert (probs.argmax(1) == val.labels.numpy()).mean() == accuracy
-    # Standardisation does not move when the network trains.
-    before = net.head.mean.clone()
+    before = net.head.mean.clone()  # standardisation does not move when the network trains
     net.train()(torch.rand(4, 3, 64, 64)).sum().backward()
     assert torch.equal(net.head.mean, before) and net.head.out.weight.grad is not None
 
 
-def test_a_head_that_cannot_start_from_a_probe_is_said(roots):
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [({}, "head of type Linear cannot start as a linear probe"), ({"head": "standardised"}, "2 of 4 classes")],
+)
+def test_a_head_that_cannot_start_from_a_probe_is_said(roots, head, message):
     split = make_split("phantom", "patient")
     train, val = (ImageDataset("phantom", rows[:8], image_size=64) for rows in (split.train, split.val))
-    with pytest.raises(DataError, match="head of type Linear cannot start as a linear probe"):
-        start_from_probe(build_backbone("SqueezeNet", image_size=64), train, val)
     train.labels = train.labels.clamp_max(1)
-    with pytest.raises(DataError, match="2 of 4 classes"):
-        start_from_probe(build_backbone("SqueezeNet", image_size=64, head="standardised"), train, val)
+    with pytest.raises(DataError, match=message):
+        start_from_probe(build_backbone("SqueezeNet", image_size=64, **head), train, val)
 
 
 def test_validation_chooses_and_a_class_that_training_lacks_has_no_chance():
@@ -68,28 +67,24 @@ def test_validation_chooses_and_a_class_that_training_lacks_has_no_chance():
     features = rng.normal(size=(400, 30)) + (labels[:, None] == 2) * 0.6
     probe, alone, accuracy = fit_probe(features[:300], labels[:300], features[300:], labels[300:], (1e-6, 1e-2, 1e2))
     best = max(accuracy, key=accuracy.get)
-    assert list(accuracy) == [1e-6, 1e-2, 1e2] and best == probe[-1].C
+    assert list(accuracy) == [1e-6, 1e-2, 1e2] and best == probe[-1].C and accuracy[best] > 0.85
     probs = probe_probabilities(probe, features, 4)
     assert probs.shape == (400, 4) and (probs[:, [1, 3]] == 0).all() and np.allclose(probs.sum(1), 1)
-    assert accuracy[best] > 0.85
-    # What is asked about validation has not seen it.
-    assert alone.score(features[300:], labels[300:]) == accuracy[best] and not np.allclose(
-        alone[-1].coef_, probe[-1].coef_
-    )
-    # Of equally good values the strongest regularisation is taken.
+    assert alone.score(features[300:], labels[300:]) == accuracy[best], "it has not seen validation images"
+    assert not np.allclose(alone[-1].coef_, probe[-1].coef_)
     easy = np.where(labels[:, None] == 2, 5.0, -5.0) + rng.normal(size=(400, 3))
-    assert fit_probe(easy[:300], labels[:300], easy[300:], labels[300:], (1e-2, 1.0))[0][-1].C == 1e-2
+    strongest = fit_probe(easy[:300], labels[:300], easy[300:], labels[300:], (1e-2, 1.0))[0]
+    assert strongest[-1].C == 1e-2, "of equally good values the strongest regularisation"
 
 
 @pytest.fixture
-def weights(tmp_path):
+def words(tmp_path):
     torch.manual_seed(0)
     save_file(squeezenet1_1().state_dict(), tmp_path / "w.safetensors")
-    return tmp_path / "w.safetensors"
+    return ["phantom", "--backbone", "SqueezeNet", "--weights", str(tmp_path / "w.safetensors"), "--image-size", "64"]
 
 
-def test_one_command_probes_every_split_and_keeps_what_is_there(roots, weights, capsys):
-    words = ["phantom", "--backbone", "SqueezeNet", "--weights", str(weights), "--image-size", "64"]
+def test_one_command_probes_every_split_and_keeps_what_is_there(roots, words, capsys):
     assert probes.main(words) == 0
     records = [json.loads(path.read_text()) for path in sorted(roots.glob("saved_metrics/transfer/*/*/metrics.json"))]
     splits = [(r["run"]["split"], r["run"]["fold"]) for r in records]
@@ -104,21 +99,16 @@ def test_one_command_probes_every_split_and_keeps_what_is_there(roots, weights, 
     assert probes.main(words) == 0 and "nothing to do" in capsys.readouterr().out
 
 
-def test_of_one_pass_several_questions_are_answered_and_the_baselines_beside_them(roots, weights, monkeypatch):
+def test_of_one_pass_several_questions_are_answered_and_the_baselines_beside_them(roots, words, monkeypatch):
     for command in (probes, baselines):
         monkeypatch.setattr(command, "splits_of", lambda name: [{"split": "published"}])
-    words = ["phantom", "--backbone", "SqueezeNet", "--weights", str(weights), "--image-size", "64"]
     assert probes.main([*words, "--target", "label", "tumour"]) == 0
     assert baselines.main(["phantom", "--target", "tumour"]) == 0
-    found = {path.parent.name: json.loads(path.read_text()) for path in roots.glob("saved_metrics/*/*/*/metrics.json")}
-    of_tumour = [r for r in found.values() if r["run"]["target"] == "tumour"]
-    assert (
-        len(found) == 2 + 2
-        and len(of_tumour) == 3
-        and all(set(r["per_class"]) == {"notumor", "tumour"} for r in of_tumour)
-    )
-    assert all("-tumour." in r["id"] for r in of_tumour)
-    shared = [r["probe"]["features"] for r in found.values() if "probe" in r]
+    found = [json.loads(path.read_text()) for path in roots.glob("saved_metrics/*/*/*/metrics.json")]
+    of_tumour = [r for r in found if r["run"]["target"] == "tumour"]
+    assert len(found) == 2 + 2 and len(of_tumour) == 3 and all("-tumour." in r["id"] for r in of_tumour)
+    assert all(set(r["per_class"]) == {"notumor", "tumour"} for r in of_tumour)
+    shared = [r["probe"]["features"] for r in found if "probe" in r]
     assert all(one == shared[0] for one in shared), "one pass for all"
 
 
