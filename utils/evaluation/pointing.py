@@ -19,7 +19,7 @@ from models import MULTITASK
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import Batch
 from utils.evaluation.saliency import grad_cam
-from utils.training.loading import make_loader
+from utils.training.data import make_loader
 
 # Share of the stored image that a tumour fills: below the first it is small, from the second on large. About a third
 # of Cheng's slices each.
