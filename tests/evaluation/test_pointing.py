@@ -11,7 +11,7 @@ from datasets.store.index import read_manifest
 from models import MultiTaskUNet
 from utils.evaluation.pointing import SIZES, TOLERANCE, at_size, point, pointing_table, summarise, widened
 from utils.evaluation.saliency import grad_cam
-from utils.training.tasks.multitask import joint_probabilities
+from utils.training.tasks import MultiTask
 
 
 def test_hits_and_energy_are_those_counted_by_hand():
@@ -75,7 +75,7 @@ def test_of_a_multi_task_network_the_bottleneck_is_looked_at():
     net, x = MultiTaskUNet(width=4).eval(), torch.rand(2, 1, 64, 64)
 
     def scores(outputs):
-        return joint_probabilities(outputs, healthy=2).log()
+        return MultiTask(4, healthy=2).scores(outputs)
 
     kept = []
     net.encoder[-1].register_forward_hook(lambda module, inputs, output: kept.append(output))

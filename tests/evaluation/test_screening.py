@@ -8,7 +8,7 @@ from multitask_images import HEALTHY
 
 from datasets.catalog import DataError
 from utils.evaluation.screening import screening, threshold_for
-from utils.training.tasks.multitask import decide
+from utils.training.tasks import MultiTask
 
 
 def probabilities_of(tumour):
@@ -24,7 +24,7 @@ def test_the_threshold_is_the_most_sensitive_of_those_specific_enough():
         with pytest.raises(DataError, match=f"specificity={share}: a share between 0 and 1"):
             threshold_for(p, truth, HEALTHY, specificity=share)
     threshold = threshold_for(p, truth, HEALTHY, specificity=0.95)
-    called = decide(torch.tensor(p), HEALTHY, threshold).numpy() != HEALTHY
+    called = MultiTask(4, HEALTHY).decide(torch.tensor(p), threshold).numpy() != HEALTHY
     assert (~called[:20]).mean() >= 0.95
     better = [t for t in np.linspace(0, 1, 500) if ((1 - p[:20, 2]) < t).mean() >= 0.95]
     assert called[20:].mean() == max(((1 - p[20:, 2]) >= t).mean() for t in better)
@@ -34,7 +34,7 @@ def test_the_threshold_is_the_most_sensitive_of_those_specific_enough():
 def test_a_threshold_that_calls_nothing_a_tumour_is_one():
     p = probabilities_of([0.9, 0.9, 0.2])
     threshold = threshold_for(p, np.array([2, 2, 0]), HEALTHY)
-    assert threshold == 1.0 and (decide(torch.tensor(p), HEALTHY, threshold) == HEALTHY).all()
+    assert threshold == 1.0 and (MultiTask(4, HEALTHY).decide(torch.tensor(p), threshold) == HEALTHY).all()
 
 
 def test_screening_counts_tumours_found_and_healthy_left_alone():

@@ -26,7 +26,7 @@ from utils.report.records import POINTING, Evidence, load_evidence, run_folder, 
 from utils.report.weights import CARD, WEIGHTS, find_weights, load_weights
 from utils.run import output_root
 from utils.training.environment import git_revision
-from utils.training.tasks.multitask import joint_probabilities
+from utils.training.tasks import MultiTask
 
 CLASSIFIERS = ("classification", "transfer", "multitask", "localisation")
 TABLE = "pointing.csv.gz"
@@ -94,7 +94,7 @@ def reading(model: nn.Module, card: dict) -> tuple[Callable[[dict], Tensor], Cal
             return outputs
         if "classes" in outputs:
             return outputs["classes"]
-        return joint_probabilities(outputs, card["classes"].index(HEALTHY)).clamp_min(1e-12).log()
+        return MultiTask(len(card["classes"]), card["classes"].index(HEALTHY)).scores(outputs)
 
     return inputs, scores
 

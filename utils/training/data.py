@@ -13,6 +13,7 @@ from datasets.labels import classes_of, external_target, united, viewed
 from datasets.splitting import Split, make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest, same_crop, short_digest
+from datasets.store.masks import mask_channels
 from datasets.store.parallel import cores, processes_here
 from utils.run import SEEDS, Run
 from utils.training.tasks import TASKS
@@ -48,7 +49,7 @@ class RunData:
             "target": self.run.target,
             "view": self.run.view,
             "channels": task.channels,
-            "masks": task.masked(name),
+            "masks": task.masks and bool(mask_channels(name)),
             "part_of": self._part_of,
         }
         return ImageDataset(name, rows, **settings | changes)
@@ -59,17 +60,9 @@ class RunData:
         tested = read_manifest(self.split.test_set).path.iloc[self.split.test]
         return {"run": self.run.id, "test images": short_digest("\n".join([self.split.test_set, *tested]).encode())}
 
-    @cached_property
-    def train(self) -> ImageDataset:
-        return self.read(self.split.train)
-
-    @cached_property
-    def val(self) -> ImageDataset:
-        return self.read(self.split.val)
-
-    @cached_property
-    def train_val(self) -> ImageDataset:
-        return self.read(self.split.train_val)
+    train = cached_property(lambda self: self.read(self.split.train))
+    val = cached_property(lambda self: self.read(self.split.val))
+    train_val = cached_property(lambda self: self.read(self.split.train_val))
 
     @cached_property
     def test(self) -> ImageDataset:

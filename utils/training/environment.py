@@ -43,19 +43,15 @@ def git_revision() -> str:
 
 def _git(*words: str) -> str:
     try:
-        done = subprocess.run(("git", "-C", catalog.REPO, *words), capture_output=True, text=True, check=False)
+        return subprocess.run(("git", "-C", catalog.REPO, *words), capture_output=True, text=True).stdout.strip()
     except OSError:  # no git here
         return ""
-    return done.stdout.strip()
 
 
 @cache
 def conditions() -> dict[str, str]:
-    """Under what a training runs that its result may depend on though it should not: a resumed one is compared by it.
-
-    The last digits of sums depend on processor, threads and libraries; on the number of processes also augmentation
-    and the statistics of batch norms; on the code, everything.
-    """
+    """Under what a training runs that its result may depend on though it should not: the last digits of sums depend on
+    processor, threads, processes and libraries; on the code, everything."""
     code = git_revision()
     if code.endswith("+changes"):
         code += " " + short_digest(_git("diff", "HEAD", "--", *CODE).encode())

@@ -1,6 +1,6 @@
 """Losses of segmentation, class weights, and balances, which make one loss of several, by the names of recipes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from accelerate.utils import reduce
@@ -26,7 +26,7 @@ class DiceAndBCE(nn.Module):
         return self.dice(logits, targets) + self.bce(logits, targets)
 
 
-LOSSES: dict[str, Callable[[], nn.Module]] = {"bce": nn.BCEWithLogitsLoss, "dice+bce": DiceAndBCE}
+LOSSES = {"bce": nn.BCEWithLogitsLoss, "dice+bce": DiceAndBCE}
 
 
 def class_weights(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
@@ -41,14 +41,8 @@ def class_weights(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
     return len(labels) / (num_classes * counts.float())
 
 
-# First running averages, near which the losses begin. S0's: "classification" is the sum of its two heads' losses. Those
-# of the localiser: cross-entropies, with the Dice loss below 1 added to the outline's.
-STARTS = {"reconstruction": 4e-4, "classification": 1.0, "outline": 1.5, "name": 1.0}
-
-
 class Fixed(nn.Module):
-    """The plain sum of the losses `names`. What other balances learn or accumulate is in their `state_dict`, which
-    checkpoints keep; in evaluation they change nothing."""
+    """The plain sum of the losses `names`. What other balances learn is kept in checkpoints (`state_dict`)."""
 
     def __init__(self, names: Sequence[str]):
         super().__init__()
@@ -64,11 +58,15 @@ class Fixed(nn.Module):
         return {name: torch.ones(()) for name in self.names}
 
 
+# First averages, near which losses begin: S0's; those of the localiser, cross-entropies, with a Dice loss in `outline`.
+STARTS = {"reconstruction": 4e-4, "classification": 1.0, "outline": 1.5, "name": 1.0}
+
+
 class RunningAverage(Fixed):
     """S0's: each loss is divided by its own running average, so that all count about 1 whatever their scale.
 
     L = Σ loss / E, after E ← .99·E + .01·loss. S0 reset E in every epoch and in validation; here the averages last for
-    the whole training. With several processes they are averages over all of them.
+    the whole training, and validation changes nothing. With several processes they are averages over all of them.
     """
 
     def __init__(self, names: Sequence[str]):

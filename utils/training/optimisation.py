@@ -1,8 +1,4 @@
-"""What is trained, and at which rate: unfrozen layers, parameter groups, optimiser and schedule of a recipe.
-
-`Recipe.unfreeze` is "all"; "none" of the backbone; a whole number N, its last N layers; a fraction f, the last f of its
-layers. The head is always unfrozen. `loop.fit` applies the policy of each stage.
-"""
+"""What is trained, and at which rate: unfrozen layers, parameter groups, optimiser and schedule of a recipe."""
 
 import math
 from collections.abc import Iterable
@@ -11,7 +7,7 @@ from functools import partial
 import pandas as pd
 import torch
 from torch import nn
-from torch.optim import lr_scheduler
+from torch.optim import Optimizer, lr_scheduler
 
 from datasets.catalog import DataError
 from models.backbones import Transfer
@@ -27,7 +23,7 @@ def layers(backbone: nn.Module) -> list[nn.Module]:
 
 
 def unfrozen_count(unfreeze: str | float, count: int) -> int:
-    """Number of unfrozen layers, from the end, among `count`; a fraction is rounded up.
+    """Unfrozen layers among `count`, from the end, by a policy: "all"; "none"; a whole number; a fraction, rounded up.
 
     Raises:
         DataError: not a policy.
@@ -42,9 +38,8 @@ def unfrozen_count(unfreeze: str | float, count: int) -> int:
 
 
 def freeze(model: nn.Module, recipe: Recipe) -> None:
-    """Freeze all but the layers that `recipe.unfreeze` names, in place, and batch-norm statistics with `freeze_bn`.
-
-    In models without a backbone all layers are unfrozen.
+    """Freeze all of a backbone but the layers that `recipe.unfreeze` names, in place, and batch-norm statistics with
+    `freeze_bn`; the head and models without a backbone are always unfrozen.
 
     Raises:
         DataError: not a policy, or one that is not "all" for a model without a backbone.
@@ -85,38 +80,26 @@ def unfrozen_layers(model: Transfer, recipe: Recipe) -> pd.DataFrame:
     every, rows = layers(model.backbone), []
     for stage in recipe.in_stages():
         count = unfrozen_count(stage.unfreeze, len(every))
-        trained = [*model.head.parameters()]
-        trained += [p for layer in every[len(every) - count :] for p in layer.parameters(recurse=False)]
-        parameters, kept = sum(p.numel() for p in trained), stage.freeze_bn or not count
-        rows.append(
-            {
-                "stage": stage.stage or "only one",
-                "epochs": stage.epochs,
-                "rate": stage.lr,
-                "backbone's rate": stage.lr * stage.backbone_lr_mult if count else None,
-                "unfrozen layers": f"{count} of {len(every)}",
-                "unfrozen parameters": parameters,
-                "of all": f"{parameters / sum(p.numel() for p in model.parameters()):.0%}",
-                "batch-norm statistics": "kept" if kept else "updated where layers are unfrozen",
-            }
-        )
-    return pd.DataFrame(rows)
+        parts = (model.head.parameters(), *(m.parameters(recurse=False) for m in every[len(every) - count :]))
+        unfrozen = sum(p.numel() for part in parts for p in part)
+        share = f"{unfrozen / sum(p.numel() for p in model.parameters()):.0%}"
+        rate = stage.lr * stage.backbone_lr_mult if count else None
+        statistics = "kept" if stage.freeze_bn or not count else "updated where layers are unfrozen"
+        row = stage.stage or "only one", stage.epochs, stage.lr, rate, f"{count} of {len(every)}", unfrozen, share
+        rows.append((*row, statistics))
+    columns = "stage,epochs,rate,backbone's rate,unfrozen layers,unfrozen parameters,of all,batch-norm statistics"
+    return pd.DataFrame(rows, columns=columns.split(","))
 
 
-def make_optimizer(
-    recipe: Recipe, groups: list[dict], of_balance: Iterable[nn.Parameter] = ()
-) -> torch.optim.Optimizer:
-    """The optimiser over groups of parameters, which may have rates of their own, and over those of the balance, which
-    have no weight decay."""
+def make_optimizer(recipe: Recipe, groups: list, of_balance: Iterable[nn.Parameter] = ()) -> Optimizer:
+    """The optimiser over groups of parameters, and over those of the balance, which have no weight decay."""
     if of_balance := list(of_balance):
         groups = [*groups, {"params": of_balance, "lr": recipe.balance_lr, "weight_decay": 0.0}]
     return getattr(torch.optim, recipe.optimizer)(groups, lr=recipe.lr, weight_decay=recipe.weight_decay)
 
 
-def make_scheduler(
-    recipe: Recipe, optimizer: torch.optim.Optimizer, batches: int = 1
-) -> lr_scheduler.LRScheduler | None:
-    """The schedule of `optimizer`, to be stepped after each `recipe.schedule_step`, or None; `batches`: of an epoch."""
+def make_scheduler(recipe: Recipe, optimizer: Optimizer, batches: int = 1) -> lr_scheduler.LRScheduler | None:
+    """The schedule, to be stepped after each `recipe.schedule_step`, or None; `batches` of an epoch."""
     if recipe.schedule is None:
         return None
     numbers = {"epochs": recipe.epochs, "steps": recipe.epochs * batches}
@@ -131,8 +114,8 @@ def make_scheduler(
 def warmup_cosine(recipe: Recipe, epoch: int, floor: float) -> float:
     """Rate of `epoch`, from 0, as a share of the highest: equal steps up, then half a cosine down to `floor`.
 
-    By hand, since torch's `SequentialLR` of `LinearLR` and `CosineAnnealingLR` gives the same rates only where there is
-    one: its floor is one number for all parameter groups, whereas here a slower backbone keeps its share to the end.
+    By hand, since the floor of torch's `CosineAnnealingLR` is one number for all parameter groups: a slower backbone
+    would not keep its share to the end.
     """
     if epoch < recipe.warmup:
         return (epoch + 1) / recipe.warmup

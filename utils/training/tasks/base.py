@@ -20,26 +20,24 @@ Batch = dict[str, Tensor]
 
 
 class Task(nn.Module):
-    """Base of all tasks, unknown to the loop; what stands here is right for one label an image.
+    """Base of all tasks; what stands here is right for one label an image.
 
     A task also has `loss(outputs, targets)`, a scalar, and `metrics()`, fresh torchmetrics for one pass, with `loss`
     and its `monitor` among them. Outputs and targets are tensors or tensors by name.
 
     Attributes:
-        monitor: the validation metric by which an epoch is judged; larger is better.
-        reported: metrics of the test set on a model's card, the main one first.
-        channels: sequences of a volume that are read, "grey" or "all"; scaling: that of `inputs` as a card names it.
+        monitor: the validation metric by which an epoch is judged, larger is better; reported: metrics of the test set
+            on a model's card, the main one first.
+        channels: sequences of a volume that are read, "grey" or "all"; masks: whether masks are read where there are
+            some; scaling: that of `inputs`, as a card names it.
 
     Args:
-        augmentation: key of `AUGMENTATIONS`, used in training only.
+        augmentation: key of `AUGMENTATIONS`, used in training only; raises `UnknownName` for another.
         in_channels: channels that the model takes; a grey image is repeated to fill them. -1: as many as it has.
-
-    Raises:
-        UnknownName: another augmentation.
     """
 
     monitor, reported = "accuracy", ("accuracy", "macro_f1", "macro_auc")
-    channels, scaling = "grey", UNIT
+    channels, masks, scaling = "grey", False, UNIT
 
     def __init__(self, augmentation: str, in_channels: int = -1):
         super().__init__()
@@ -52,11 +50,11 @@ class Task(nn.Module):
             x = self.augment(x)
         return x.expand(-1, self.in_channels, -1, -1)
 
-    def targets(self, batch: Batch):
+    def targets(self, batch: Batch) -> Tensor | Batch:
         """Labels, int64 B, or findings, float B×K of 0 and 1."""
         return batch["label"]
 
-    def example(self, batch: Batch) -> tuple:
+    def example(self, batch: Batch) -> tuple[Tensor, Tensor | Batch]:
         """Augmented inputs and their targets, for training."""
         return self.inputs(batch, training=True), self.targets(batch)
 
@@ -80,14 +78,9 @@ class Task(nn.Module):
         return probabilities.argmax(1)
 
     @classmethod
-    def masked(cls, dataset: str) -> bool:
-        """Whether the images of a data set are read with their masks."""
-        return False
-
-    @classmethod
     def require(cls, dataset: str, target: str) -> None:
-        """Raise `DataError` where a data set cannot be used for the task."""
-        if len(classes := classes_of(dataset, target)) < 2:
+        """Raise `DataError` where a data set cannot be used for the task; of findings one alone is there or not."""
+        if len(classes := classes_of(dataset, target)) < 2 and target != "findings":
             raise DataError(
                 f"'{dataset}' holds one class, '{classes[0]}': there is nothing to tell apart. "
                 "notebooks/5_segmentation.ipynb finds tumours where there are masks"
@@ -95,11 +88,10 @@ class Task(nn.Module):
 
     @classmethod
     def evaluate(cls, table, names: Sequence[str], resamples: int = 1000, fold=None) -> dict:
-        """All metrics of a table of predictions, with 95 % intervals.
+        """All metrics of a table of predictions, as made or as read from its file, with 95 % intervals.
 
-        Args:
-            table: data frame, as made or as read from `predictions.csv.gz`; names: of its classes, findings or masks.
-            fold: of each row, where folds are joined: an AUC ranks within folds only.
+        `names` are those of its classes, findings or masks; `fold` is that of each row, where folds are joined: an AUC
+        ranks within folds only.
         """
         from utils.evaluation.classification import evaluate  # here, since evaluation is built on this room
 
@@ -142,10 +134,8 @@ class SeveralLosses(Task):
 
     def metrics(self) -> MetricCollection:
         """Every raw loss and their sum `loss`; accuracy and F1 of the class."""
-        named = {
-            name: LambdaInputTransformer(metric, lambda out: self.decide(self.probabilities(out)), itemgetter("label"))
-            for name, metric in class_metrics(self.num_classes).items()
-        }
+        turns = (lambda outputs: self.decide(self.probabilities(outputs))), itemgetter("label")
+        named = {name: LambdaInputTransformer(m, *turns) for name, m in class_metrics(self.num_classes).items()}
         return MetricCollection({"raw": PerImage(self.per_image, total="loss")} | named, compute_groups=False)
 
 

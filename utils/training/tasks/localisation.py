@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from datasets.catalog import HEALTHY
-from datasets.store.masks import mask_channels
 from utils.training.tasks.base import Batch, PerImage, SeveralLosses, Task
 
 
@@ -20,6 +19,8 @@ class Outlining(SeveralLosses):
         label_smoothing: of the name, share of a target that is spread over all classes.
         outline: that of the `OutlineClassifier`; without it the name alone is learned.
     """
+
+    masks = True
 
     def __init__(
         self,
@@ -94,10 +95,6 @@ class Outlining(SeveralLosses):
     def where(self, outputs: Batch) -> Tensor:
         """Probability of each pixel that it belongs to a tumour, B×S×S."""
         return 1 - outputs["outline"].float().softmax(1)[:, 0]
-
-    @classmethod
-    def masked(cls, dataset: str) -> bool:
-        return bool(mask_channels(dataset))
 
     @classmethod
     def evaluate(cls, table, names, resamples=1000, fold=None) -> dict:

@@ -52,10 +52,6 @@ class MultiLabel(Task):
         return outputs.float().sigmoid()
 
     @classmethod
-    def require(cls, dataset: str, target: str) -> None:
-        """One finding alone is there or not: nothing is required."""
-
-    @classmethod
     def evaluate(cls, table, names, resamples=1000, fold=None) -> dict:
         from utils.evaluation.findings import evaluate_findings
 

@@ -62,14 +62,28 @@ class MultiTask(SeveralLosses):
         return reconstruction | {"classification": sum(means.values())}
 
     def probabilities(self, outputs: Batch) -> Tensor:
-        return joint_probabilities(outputs, self.healthy)
+        """B×K: of a kind of tumour p(tumour)·p(kind | tumour), of the healthy class 1 − p(tumour)."""
+        if "classes" in outputs:
+            return super().probabilities(outputs["classes"])
+        tumour = outputs["tumour"].float().sigmoid()[:, None]
+        kinds = tumour * outputs["subtype"].float().softmax(1)
+        return torch.cat([kinds[:, : self.healthy], 1 - tumour, kinds[:, self.healthy :]], dim=1)
 
     def scores(self, outputs: Batch) -> Tensor:
         return self.probabilities(outputs).clamp_min(1e-12).log()
 
-    def decide(self, probabilities: Tensor) -> Tensor:
-        """S0's rule, or the likeliest class where there is one head."""
-        return decide(probabilities, self.healthy) if self.hierarchical else probabilities.argmax(1)
+    def decide(self, probabilities: Tensor, threshold: float | None = None) -> Tensor:
+        """S0's rule: p(tumour) < `threshold`, .5, → healthy, else the likeliest tumour. Where there is one head and no
+        threshold: the likeliest class.
+
+        With p(tumour) = .6, spread over three kinds, it is a tumour although no kind reaches the .4 of none.
+        """
+        if threshold is None and not self.hierarchical:
+            return probabilities.argmax(1)
+        kinds = probabilities.clone()
+        kinds[:, self.healthy] = -1
+        none = 1 - probabilities[:, self.healthy] < (0.5 if threshold is None else threshold)
+        return torch.where(none, self.healthy, kinds.argmax(1))
 
     @classmethod
     def evaluate(cls, table, names, resamples=1000, fold=None) -> dict:
@@ -101,24 +115,3 @@ def healthy_class(name: str) -> int:
         able = ", ".join(n for n, facts in catalog.CATALOG.items() if HEALTHY in facts.classes and not facts.test_only)
         raise DataError(f"'{name}' has no images without a tumour, so there is none to detect. Take one of: {able}")
     return classes.index(HEALTHY)
-
-
-def joint_probabilities(outputs: Batch, healthy: int) -> Tensor:
-    """Probabilities B×K of all classes from the outputs of a `MultiTaskUNet`: of a kind of tumour p(tumour)·p(kind |
-    tumour), of the class `healthy`, an index, 1 − p(tumour)."""
-    if "classes" in outputs:
-        return outputs["classes"].float().softmax(1)
-    tumour = outputs["tumour"].float().sigmoid()[:, None]
-    kinds = tumour * outputs["subtype"].float().softmax(1)
-    return torch.cat([kinds[:, :healthy], 1 - tumour, kinds[:, healthy:]], dim=1)
-
-
-def decide(probabilities: Tensor, healthy: int, threshold: float = 0.5) -> Tensor:
-    """S0's rule on probabilities N×K: p(tumour) < `threshold` → `healthy`, else the likeliest tumour; class indices N.
-
-    This need not be the largest of the K: with p(tumour) = .6, spread over three kinds, it is a tumour although no kind
-    reaches .4.
-    """
-    kinds = probabilities.clone()
-    kinds[:, healthy] = -1
-    return torch.where(1 - probabilities[:, healthy] < threshold, healthy, kinds.argmax(1))

@@ -18,7 +18,7 @@ class Segmentation(Task):
     """One or more masks an image; `loss` is a key of `LOSSES`, and masks are augmented with their image."""
 
     monitor, reported = "dice", ("dice", "iou", "hd95")
-    channels, scaling = "all", MINMAX
+    channels, masks, scaling = "all", True, MINMAX
 
     def __init__(self, mask_channels: int, loss: str = "bce", augmentation: str = "none"):
         super().__init__(augmentation)
@@ -54,10 +54,6 @@ class Segmentation(Task):
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Logits → probabilities, B×M×S×S."""
         return outputs.float().sigmoid()
-
-    @classmethod
-    def masked(cls, dataset: str) -> bool:
-        return True
 
     @classmethod
     def require(cls, dataset: str, target: str) -> None:
