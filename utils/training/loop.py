@@ -28,7 +28,7 @@ from datasets.store.index import fingerprint
 from utils.recipes.recipe import Recipe
 from utils.training.data import epoch_seed, make_loader
 from utils.training.optimisation import freeze, make_optimizer, make_scheduler, parameter_groups
-from utils.training.resume import Checkpoint, facts_of
+from utils.training.resume import facts_of, opened
 
 
 class TrainingDiverged(Exception):
@@ -89,8 +89,8 @@ def fit(
     require_equal_shares(model, stages, accelerator.num_processes)
     task.to(accelerator.device)
     facts = facts_of(model, task, train, val, recipe, seed, accelerator.mixed_precision)
-    with Checkpoint(folder, facts, accelerator, time_budget) as saved:
-        for number, stage in list(enumerate(stages))[saved.open() :]:
+    with opened(folder, facts, accelerator, time_budget) as saved:
+        for number, stage in list(enumerate(stages))[saved.stage :]:
             freeze(model, stage)
             optimizer = make_optimizer(stage, parameter_groups(model, stage), task.parameters())
             train_loader = make_loader(train, stage.batch_size, training=True, sampling=stage.sampling, seed=seed)

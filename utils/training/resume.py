@@ -4,11 +4,13 @@
 with the same bytes.
 """
 
-import dataclasses
 import math
 import os
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
@@ -26,6 +28,8 @@ from utils.recipes.recipe import Recipe
 from utils.training import environment
 
 PATIENCE = 15.0  # seconds: the kernel of a notebook outlives a job that was killed by some of them
+NEWEST, BEFORE, DAMAGED = "checkpoint.pt", "checkpoint.before.pt", "checkpoint.damaged"
+KEPT = ("facts", "stage", "begun", "history", "best", "changes", "conditions")  # of a `Checkpoint`, in its file
 START = "starting weights"
 # Those that a network had when its training began: interrupted in a notebook and called again with the same network, a
 # training finds it trained in part.
@@ -36,81 +40,28 @@ class TrainingPaused(Exception):
     """A STOP file or the time budget ended training after an epoch; the same call resumes from there."""
 
 
+@dataclass
 class Checkpoint:
-    """The state after the last whole epoch, replaced atomically, and the one before it; the main process alone writes,
-    and holds `run.lock` in `folder`.
+    """The state after the last whole epoch, replaced atomically, and the one before it; the main process alone writes.
 
     Attributes:
-        history: a row an epoch, of all stages; begun: its rows before this stage; best: epoch, value and weights that
-            this stage keeps.
+        folder: of `checkpoint.pt`; facts: whose it is (`facts_of`); deadline: by `time.monotonic`.
+        stage: number of the stage that was reached; history: a row an epoch, of all stages; begun: rows before this
+            stage; best: epoch, value and weights that this stage keeps; saved: what was loaded, until it is restored.
         changes: a line for each time that training was resumed under other conditions; conditions: the last ones.
     """
 
-    kept = ("facts", "stage", "begun", "history", "best", "changes", "conditions")
-
-    def __init__(self, folder: Path, facts: dict, accelerator: Accelerator, time_budget: float | None):
-        self.folder, self.facts, self.main = Path(folder), facts, accelerator.is_main_process
-        self.path, self.before = self.folder / "checkpoint.pt", self.folder / "checkpoint.before.pt"
-        self.deadline = time.monotonic() + (math.inf if time_budget is None else time_budget)
-        self.lock, self.saved, self.stage, self.begun, self.history, self.best = None, None, 0, 0, [], None
-        self.changes, self.conditions = [], {}
-
-    def __enter__(self) -> "Checkpoint":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.lock:
-            self.lock.release()
-
-    def open(self) -> int:
-        """Take the lock and load what was saved; returns the number of the stage that was reached.
-
-        A damaged checkpoint is set aside and the one before is taken, with a warning that names both.
-
-        Raises:
-            DataError: another process trains this run; no checkpoint is readable, or it is of another training.
-        """
-        found = self._choose() if self.main else [None, ""]
-        broadcast_object_list(found)  # all processes end with the same line
-        path, problem = found
-        if problem:
-            raise DataError(problem)
-        if path is None:
-            return 0
-        try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
-            other = changed(saved["facts"], self.facts)
-        except Exception as error:
-            unreadable = f"{path}: not a readable checkpoint of this version ({error!r})"
-            raise DataError(f"{unreadable}; delete {self.folder} to start again.") from error
-        if other:
-            raise DataError(
-                f"{path}: belongs to another training ({other}). Undo that, or delete {self.folder} to start again."
-            )
-        if self.main and path == self.before and self.path.is_file():  # which must not become the one before
-            note = f"damaged ({damage(self.path)}). Training goes on from epoch {len(saved['history'])}, of {path}"
-            warnings.warn(f"{self.path}: {note}; the damaged file is kept as checkpoint.damaged.", stacklevel=3)
-            self.path.replace(self.path.with_suffix(".damaged"))
-        self.saved = saved
-        vars(self).update({name: saved[name] for name in self.kept})
-        return self.stage
-
-    def _choose(self) -> list:
-        """The newest checkpoint whose bytes are those that were written, or what is wrong with all of them."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        try:
-            self.lock = acquire(self.folder / "run.lock", "trains this run", PATIENCE)
-        except Held as who:
-            advice = "Wait for it or stop it; another run has another seed or $BRAIN_MRI_OUTPUT."
-            return [None, f"{self.folder}: {who}. {advice}"]
-        for left in self.folder.glob("checkpoint*.tmp"):  # of a killed process
-            left.unlink(missing_ok=True)
-        problems = []
-        for path in filter(Path.is_file, (self.path, self.before)):
-            if not (problem := damage(path)):
-                return [path, ""]
-            problems.append(f"{path}: not a readable checkpoint ({problem})")
-        return [None, f"{'; '.join(problems)}; delete {self.folder} to start again." if problems else ""]
+    folder: Path
+    facts: dict
+    main: bool
+    deadline: float
+    stage: int = 0
+    begun: int = 0
+    history: list[dict] = field(default_factory=list)
+    best: dict | None = None
+    changes: list[str] = field(default_factory=list)
+    conditions: dict[str, str] = field(default_factory=dict)
+    saved: dict | None = None
 
     def restore(self, stage: int, **parts) -> int:
         """Begin a stage, or put back into `parts` (model, task, …) what was saved in it; returns its epochs so far."""
@@ -128,11 +79,9 @@ class Checkpoint:
         was, self.conditions = self.conditions, environment.conditions()
         if self.main and was and (other := changed(was, self.conditions)):
             self.changes = [*self.changes, f"epoch {len(self.history) + 1}: {other}"]
-            warnings.warn(
-                f"{self.path}: goes on under other conditions ({other}). The result will differ from that of one "
-                "uninterrupted training, at least in its last digits; the record says so.",
-                stacklevel=3,
-            )
+            result = "The result will differ from that of one uninterrupted training, at least in its last digits"
+            note = f"{self.folder / NEWEST}: goes on under other conditions ({other}). {result}; the record says so."
+            warnings.warn(note, stacklevel=3)
 
     def after_epoch(self, row: dict, title: str, last: bool, **parts) -> None:
         """Add `row` to the history, save all under a temporary name and rename it: a kill leaves the old one or the
@@ -142,8 +91,8 @@ class Checkpoint:
         wanted, own, named = [False], self.folder / "STOP", os.environ.get("BRAIN_MRI_STOP")
         if self.main:
             state = {name: part.state_dict() if part is not None else None for name, part in parts.items()}
-            with replacing(self.path, before=self.before) as temporary:
-                torch.save(state | {name: getattr(self, name) for name in self.kept}, temporary)
+            with replacing(self.folder / NEWEST, before=self.folder / BEFORE) as temporary:
+                torch.save(state | {name: getattr(self, name) for name in KEPT}, temporary)
                 seal(temporary)
             values = " ".join(f"{k} {v:.4f}" for k, v in row.items() if k.startswith(("train_", "val_")))
             print(f"{title} {values} ({row['seconds']:.1f} s)", flush=True)
@@ -153,6 +102,67 @@ class Checkpoint:
             if self.main:
                 own.unlink(missing_ok=True)  # obeyed once; it must not end the next start too
             raise TrainingPaused(f"after {title}; run the same again to resume")
+
+
+@contextmanager
+def opened(folder: Path, facts: dict, accelerator: Accelerator, time_budget: float | None) -> Iterator[Checkpoint]:
+    """The checkpoint of a training in `folder`; meanwhile this process, of several the main one, holds its `run.lock`.
+
+    Raises:
+        DataError: another process trains this run; no checkpoint is readable, or it is of another training.
+    """
+    deadline = time.monotonic() + (math.inf if time_budget is None else time_budget)
+    saved = Checkpoint(Path(folder), facts, accelerator.is_main_process, deadline)
+    lock, chosen = None, [None, ""]  # a file, or what is wrong
+    try:
+        if saved.main:
+            saved.folder.mkdir(parents=True, exist_ok=True)
+            try:
+                lock = acquire(saved.folder / "run.lock", "trains this run", PATIENCE)
+                chosen = _choose(saved.folder)
+            except Held as who:
+                advice = "Wait for it or stop it; another run has another seed or $BRAIN_MRI_OUTPUT."
+                chosen = [None, f"{folder}: {who}. {advice}"]
+        broadcast_object_list(chosen)  # all processes load the same file or end with the same line
+        if chosen[1]:
+            raise DataError(chosen[1])
+        if chosen[0]:
+            _load(saved, chosen[0])
+        yield saved
+    finally:
+        if lock:
+            lock.release()
+
+
+def _choose(folder: Path) -> list:
+    """The newest checkpoint whose bytes are those that were written, or what is wrong with all of them."""
+    for left in folder.glob("checkpoint*.tmp"):  # of a killed process
+        left.unlink(missing_ok=True)
+    problems = []
+    for path in filter(Path.is_file, (folder / NEWEST, folder / BEFORE)):
+        if not (problem := damage(path)):
+            return [path, ""]
+        problems.append(f"{path}: not a readable checkpoint ({problem})")
+    return [None, f"{'; '.join(problems)}; delete {folder} to start again." if problems else ""]
+
+
+def _load(saved: Checkpoint, path: Path) -> None:
+    """Fill `saved`; where `path` is the one before, set the damaged one aside, with a warning that names both."""
+    anew = f"delete {saved.folder} to start again"
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        other = changed(state["facts"], saved.facts)
+    except Exception as error:
+        raise DataError(f"{path}: not a readable checkpoint of this version ({error!r}); {anew}.") from error
+    if other:
+        raise DataError(f"{path}: belongs to another training ({other}). Undo that, or {anew}.")
+    newest, aside = saved.folder / NEWEST, saved.folder / DAMAGED
+    if saved.main and path != newest and newest.is_file():  # which must not become the one before
+        note = f"damaged ({damage(newest)}). Training goes on from epoch {len(state['history'])}, of {path}"
+        warnings.warn(f"{newest}: {note}; the damaged file is kept as {aside.name}.", stacklevel=4)
+        newest.replace(aside)
+    saved.saved = state
+    vars(saved).update({name: state[name] for name in KEPT})
 
 
 def facts_of(
@@ -171,7 +181,7 @@ def facts_of(
     facts["model"] = f"{type(model).__name__} of {sum(p.numel() for p in model.parameters()):,} parameters"
     shapes = "\n".join(f"{name} {list(tensor.shape)}" for name, tensor in weights.items())
     facts |= {"names and shapes of weights": short_digest(shapes.encode()), "task": type(task).__name__}
-    facts |= {name: str(value) for name, value in dataclasses.asdict(recipe).items() if name != "source"}
+    facts |= {name: str(value) for name, value in asdict(recipe).items() if name != "source"}
     if model not in _starts:
         _starts[model] = {
             name: [tensor.sum(dtype=torch.float64).item(), tensor.norm(dtype=torch.float64).item()]
