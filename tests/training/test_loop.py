@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -85,6 +86,15 @@ def test_a_network_that_is_only_registered_has_a_run_and_trains(roots, monkeypat
     assert probs.shape == (len(data.test), 4)
 
 
+@pytest.mark.parametrize(("sets", "said"), [("val", "validation shares"), ("test", "test images are of groups of")])
+def test_a_split_whose_sets_share_groups_is_refused(roots, monkeypatch, sets, said):
+    split = make_split("phantom", "patient")
+    leaked = {"val": {"val": split.train[:4]}, "test": {"test_groups": split.groups[split.train[:4]]}}[sets]
+    monkeypatch.setattr(reading, "make_split", lambda *args, **words: replace(split, **leaked))
+    with pytest.raises(DataError, match=rf"phantom\.patient-f0.*: .*{said}"):
+        load_data(Run(dataset="phantom", split="patient"))
+
+
 def test_best_keeps_the_epoch_of_highest_validation_accuracy(roots):
     _, trained = run_fit(roots / "run", epochs=4, select="best", lr=1e-3)
     assert trained.epoch == trained.history.val_accuracy.idxmax() + 1
@@ -127,9 +137,6 @@ def test_parts_of_a_batch_give_the_step_of_the_whole(roots, parts):
     assert all(torch.allclose(weights, divided[name], atol=1e-5) for name, weights in whole.items())
     assert losses == pytest.approx(of_parts, abs=1e-4)
     assert not same(whole, trained(roots / "smaller", batch_size=4)[0])
-
-
-# ---- numbers that are no longer finite -----------------------------------------------------------------------------
 
 
 def test_nan_in_training_stops_it(roots):
@@ -182,29 +189,6 @@ def test_an_epoch_with_nan_is_never_saved(roots, where):
     assert same(*ends), "a restart begins from the last good epoch"
 
 
-# ---- several processes of one training -----------------------------------------------------------------------------
-
-
-def test_two_processes_end_with_one_model(roots, tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import os, sys, torch\n"
-        f"sys.path.insert(0, {HELPERS!r})\n"
-        "from small_training import run_fit\n"
-        f"model, trained = run_fit({str(tmp_path / 'two')!r}, epochs=1)\n"
-        "left = {'world': torch.distributed.get_world_size(), 'model': model.state_dict(),\n"
-        "        'loss': trained.history[['train_loss', 'val_loss']].to_numpy().tolist()}\n"
-        f"torch.save(left, {str(tmp_path)!r} + f'/rank{{os.environ[\"RANK\"]}}.pt')\n"
-    )
-    subprocess.run([*TORCHRUN, str(script)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    one, two = (torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1))
-    assert one["world"] == two["world"] == 2
-    assert one["loss"] == two["loss"], "both see the mean over all images"
-    # Batch-norm statistics are each process's own until the next forward; the first process's are the saved ones.
-    learned = [k for k in one["model"] if "running" not in k]
-    assert all(torch.equal(one["model"][k], two["model"][k]) for k in learned)
-
-
 TWO = """
 import os, sys, torch
 sys.path.insert(0, {helpers!r})
@@ -213,10 +197,11 @@ from datasets.store.images import ImageDataset
 from multitask_images import run_fit
 from utils.training.data import make_loader
 from utils.training.loop import make_accelerator
-left = {{}}
+left = {{"world": make_accelerator().num_processes}}
 for balance in ("ema", "kendall"):
     model, task, trained = run_fit({folder!r} + "/" + balance, balance, epochs=2)
-    left[balance] = {{"model": model.state_dict(), "task": task.state_dict()}}
+    losses = trained.history[["train_loss", "val_loss"]].to_numpy().tolist()
+    left[balance] = {{"model": model.state_dict(), "task": task.state_dict(), "losses": losses}}
 data = ImageDataset("phantom", make_split("phantom").train[:16], image_size=32)
 loader = make_accelerator(seed=0).prepare(make_loader(data, 4, training=True, sampling="balanced"))
 left["rows"] = []
@@ -227,15 +212,16 @@ torch.save(left, {folder!r} + "/" + os.environ["RANK"] + ".pt")
 """
 
 
-@pytest.mark.slow
-def test_two_processes_share_one_balance_and_one_draw(roots, tmp_path):
+def test_two_processes_end_with_one_model_and_share_one_balance_and_one_draw(roots, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO.format(helpers=HELPERS, folder=str(tmp_path)))
     subprocess.run([*TORCHRUN, str(script)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+    assert one["world"] == two["world"] == 2
     for balance in ("ema", "kendall"):
         a, b = one[balance], two[balance]
-        assert same(a["task"], b["task"])
+        assert same(a["task"], b["task"]) and a["losses"] == b["losses"], "both see the mean over all images"
+        # batch-norm statistics are each process's own until the next forward; the first process's are the saved ones
         assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"] if "running" not in k)
     data = ImageDataset("phantom", make_split("phantom").train[:16], image_size=32)
     alone = make_loader(data, 4, training=True, sampling="balanced")

@@ -111,6 +111,13 @@ def test_early_stopping_stops_and_stays_stopped(parts, tmp_path):
     assert again.history.equals(fitted.history)
 
 
+def test_each_stage_has_a_patience_of_its_own(parts, tmp_path):
+    stages = ({"stage": "one", "epochs": 2}, {"stage": "two", "epochs": 2})
+    changes = {"optimizer": "SGD", "lr": 1e-20, "epochs": 4, "patience": 2, "stages": stages}
+    _, _, fitted = run_fit(parts, tmp_path, "SqueezeNet", **changes)
+    assert fitted.history.stage.tolist() == ["one", "one", "two", "two"], "no epoch of another stage counts"
+
+
 def test_the_head_has_its_own_decay_and_the_backbone_its_share_of_the_rate():
     net = build_backbone("SqueezeNet", head="dual", image_size=64)
     head, hidden, backbone = parameter_groups(net, get_recipe("s3", "SqueezeNet", backbone_lr_mult=0.5))
@@ -129,9 +136,6 @@ def test_learned_weights_are_trained_at_their_own_rate_and_not_decayed():
     own = make_optimizer(recipe, parameter_groups(MultiTaskUNet(width=1), recipe), task.parameters()).param_groups
     assert [(g["lr"], g["weight_decay"]) for g in own] == [(3e-4, 1e-2), (1e-2, 0.0)]
     assert own[1]["params"] == [task.balance.log_variances] and groups == []
-
-
-# ---- rates ---------------------------------------------------------------------------------------------------------
 
 
 def rates(recipe, steps, groups=None, schedule=make_scheduler):

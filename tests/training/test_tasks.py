@@ -20,8 +20,6 @@ from utils.training.tasks.base import MeanLoss
 from utils.training.tasks.multilabel import MeanAUC
 from utils.training.tasks.multitask import healthy_class
 
-# ---- what a task is to others --------------------------------------------------------------------------------------
-
 RUNS = {
     "classification": ({}, lambda: MODELS["CustomCNN"](image_size=64)),
     "transfer": (
@@ -86,9 +84,6 @@ def test_a_set_that_a_task_cannot_use_is_refused_by_name():
         healthy_class("cheng")
 
 
-# ---- classification and findings -----------------------------------------------------------------------------------
-
-
 def test_class_weights_are_s3s():
     counts = catalog.get("brain-tumor-mri").counts["train"]
     labels = torch.cat([torch.full((counts[c],), k) for k, c in enumerate(catalog.CLASSES)])
@@ -143,9 +138,6 @@ def test_mean_auc_leaves_out_what_cannot_be_judged():
     assert metric.compute() == pytest.approx(3 / 4)
     empty.update(logits, targets[:, [1, 2, 2]])
     assert empty.compute().isnan()
-
-
-# ---- several losses of one network ---------------------------------------------------------------------------------
 
 
 def gradient(net, loss, of):
@@ -311,9 +303,6 @@ def test_metrics_of_outlines_count_every_image_once():
     assert found["loss"] == pytest.approx(sum(task.parts(out, y).values()).item(), rel=1e-4)
 
 
-# ---- balances ------------------------------------------------------------------------------------------------------
-
-
 def test_running_averages_against_a_sequence_by_hand():
     balance, averages = RunningAverage(["reconstruction", "classification"]), np.array([4e-4, 1.0])
     for losses in ([0.03, 1.9], [0.02, 1.2], [0.001, 0.4]):
@@ -343,9 +332,6 @@ def test_learned_weights_follow_the_formula_and_find_the_loss():
         optimizer.zero_grad(), loss.backward(), optimizer.step()
     # where the slope is 0: σ² is the squared error, and twice the cross-entropy
     assert balance.log_variances.exp().tolist() == pytest.approx([0.1, 1.4], rel=0.02)
-
-
-# ---- augmentations -------------------------------------------------------------------------------------------------
 
 
 def test_s2s_jitter_keeps_black_nearly_black_and_the_stronger_one_does_not():

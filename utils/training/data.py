@@ -26,11 +26,11 @@ class RunData:
     """Split and images of a run; each set is read when it is first used.
 
     Attributes:
-        facts: catalogue entry of the data set; split: rows of train, validation and test.
+        facts: catalogue entry of the data set; split: rows of train, validation and test; sizes: their numbers.
         classes: what a model is trained to tell apart; test_classes: what it is asked on the test set, other classes
             only where an external set says no more than tumour or none; test_target: key of `labels.TARGETS` for that.
         train, val, test: `ImageDataset`s at the run's size and view; train_val: the first two together.
-        labels: of the images of each set, by "train", "val" and "test"; sizes: their number.
+        labels: of the images of each set, by "train", "val" and "test".
     """
 
     def __init__(self, run: Run, split: Split):
@@ -83,10 +83,7 @@ class RunData:
 
 
 def load_data(run: Run, val_fraction: float = 0.1) -> RunData:
-    """Split and images of `run`.
-
-    Args:
-        val_fraction: share of the training set that is held out for validation, cut by group (`Recipe.val_fraction`).
+    """Split and images of `run`; `val_fraction` of the training set is held out for validation, cut by group.
 
     Raises:
         DataError: a data set that is not here, a protocol that it does not have, a task that it does not fit, an
@@ -120,10 +117,10 @@ class BalancedSampler(WeightedRandomSampler):
 def make_loader(
     data: ImageDataset, batch_size: int, training: bool = False, sampling: str = "shuffled", seed: int = 0
 ) -> DataLoader:
-    """A loader of whole batches; a set too large for memory is read by worker processes, which share the cores with
-    those of other processes of this training. `Accelerator.prepare` then leaves each process its share of every batch.
+    """A loader of whole batches; `sampling` (see `Recipe`) and `seed` are those of training.
 
-    `sampling` (see `Recipe`) and `seed` are those of training.
+    A set too large for memory is read by worker processes, which share the cores with those of other processes of this
+    training. `Accelerator.prepare` then leaves each process its share of every batch.
     """
     # A last training batch of one image has no variance for batch norm: it waits for the next shuffle.
     single = training and len(data) % batch_size == 1

@@ -37,18 +37,12 @@ class TrainingDiverged(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """The result of training.
+    """The result of training."""
 
-    Attributes:
-        history: a row an epoch; epoch: the one (from 1) whose weights the model now has.
-        data: the fingerprint of the data set that it was trained on.
-        changes: a line for each time that it was resumed under other conditions.
-    """
-
-    history: pd.DataFrame
-    epoch: int
-    data: dict[str, str | int] | None = None
-    changes: list[str] = field(default_factory=list)
+    history: pd.DataFrame  # a row an epoch
+    epoch: int  # from 1, whose weights the model now has
+    data: dict[str, str | int] | None = None  # fingerprint of the data set that it was trained on
+    changes: list[str] = field(default_factory=list)  # a line for each time that it was resumed under other conditions
 
     @property
     def seconds(self) -> float:
@@ -80,9 +74,9 @@ def fit(
 
     Raises:
         TrainingPaused: ended early; the same call resumes it.
-        TrainingDiverged: a loss or a weight became NaN or infinite; the last good epoch is in the checkpoint.
-        DataError: the checkpoint belongs to another training, which the line names (`facts_of`); or another process
-            trains this run; or the processes cannot share a batch alike.
+        TrainingDiverged: a loss or a weight is no longer finite; the last good epoch is in the checkpoint.
+        DataError: another process trains this run; its checkpoint is of another training, whose facts are named; or
+            the processes cannot share a batch alike.
     """
     accelerator = accelerator or make_accelerator(seed=seed)
     stages, data = recipe.in_stages(), fingerprint(train.facts.name)

@@ -30,11 +30,7 @@ LOSSES = {"bce": nn.BCEWithLogitsLoss, "dice+bce": DiceAndBCE}
 
 
 def class_weights(labels: torch.Tensor, num_classes: int) -> torch.Tensor:
-    """S3's class weights, N / (K · N_c) for class c, float32 K, so that all classes count alike.
-
-    Raises:
-        DataError: a class without an image.
-    """
+    """S3's, N / (K · N_c) for class c, float32 K: all count alike. Raises `DataError` where a class has no image."""
     counts = torch.bincount(labels, minlength=num_classes)
     if not counts.all():
         raise DataError(f"class weights: class {int(counts.argmin())} has no image in the training set")

@@ -15,19 +15,14 @@ from utils.recipes.recipe import Recipe
 
 
 def layers(backbone: nn.Module) -> list[nn.Module]:
-    """Modules that have parameters of their own (convolution, norm, linear; tokens of a ViT), from input to output.
-
-    Activations and poolings, which Keras counts as layers too, have nothing to freeze.
-    """
+    """Modules that have parameters of their own (convolution, norm, linear; tokens of a ViT), from input to output; not
+    activations and poolings, which Keras counts too."""
     return [module for module in backbone.modules() if list(module.parameters(recurse=False))]
 
 
 def unfrozen_count(unfreeze: str | float, count: int) -> int:
     """Unfrozen layers among `count`, from the end, by a policy: "all"; "none"; a whole number; a fraction, rounded up.
-
-    Raises:
-        DataError: not a policy.
-    """
+    Raises `DataError` for anything else."""
     if unfreeze in ("all", "none"):
         return count if unfreeze == "all" else 0
     if isinstance(unfreeze, int) and not isinstance(unfreeze, bool) and unfreeze > 0:
@@ -39,11 +34,7 @@ def unfrozen_count(unfreeze: str | float, count: int) -> int:
 
 def freeze(model: nn.Module, recipe: Recipe) -> None:
     """Freeze all of a backbone but the layers that `recipe.unfreeze` names, in place, and batch-norm statistics with
-    `freeze_bn`; the head and models without a backbone are always unfrozen.
-
-    Raises:
-        DataError: not a policy, or one that is not "all" for a model without a backbone.
-    """
+    `freeze_bn`. Raises `DataError` for a policy that is none, or not "all" for a model without a backbone."""
     if not isinstance(model, Transfer):
         if recipe.unfreeze != "all":
             raise DataError(f"unfreeze={recipe.unfreeze!r}: only a network with a backbone can be frozen in part")

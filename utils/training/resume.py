@@ -42,26 +42,19 @@ class TrainingPaused(Exception):
 
 @dataclass
 class Checkpoint:
-    """The state after the last whole epoch, replaced atomically, and the one before it; the main process alone writes.
-
-    Attributes:
-        folder: of `checkpoint.pt`; facts: whose it is (`facts_of`); deadline: by `time.monotonic`.
-        stage: number of the stage that was reached; history: a row an epoch, of all stages; begun: rows before this
-            stage; best: epoch, value and weights that this stage keeps; saved: what was loaded, until it is restored.
-        changes: a line for each time that training was resumed under other conditions; conditions: the last ones.
-    """
+    """The state after the last whole epoch; the main process alone writes it, and keeps the one before."""
 
     folder: Path
-    facts: dict
+    facts: dict  # whose it is, see `facts_of`
     main: bool
     deadline: float
-    stage: int = 0
-    begun: int = 0
-    history: list[dict] = field(default_factory=list)
-    best: dict | None = None
-    changes: list[str] = field(default_factory=list)
-    conditions: dict[str, str] = field(default_factory=dict)
-    saved: dict | None = None
+    stage: int = 0  # the one that was reached
+    begun: int = 0  # rows of the history before it
+    history: list[dict] = field(default_factory=list)  # a row an epoch, of all stages
+    best: dict | None = None  # epoch, value and weights that the stage keeps
+    changes: list[str] = field(default_factory=list)  # a line for each time that it was resumed under other conditions
+    conditions: dict[str, str] = field(default_factory=dict)  # of the last epoch
+    saved: dict | None = None  # what was loaded, until it is restored
 
     def restore(self, stage: int, **parts) -> int:
         """Begin a stage, or put back into `parts` (model, task, …) what was saved in it; returns its epochs so far."""

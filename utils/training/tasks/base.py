@@ -30,10 +30,8 @@ class Task(nn.Module):
             on a model's card, the main one first.
         channels: sequences of a volume that are read, "grey" or "all"; masks: whether masks are read where there are
             some; scaling: that of `inputs`, as a card names it.
-
-    Args:
-        augmentation: key of `AUGMENTATIONS`, used in training only; raises `UnknownName` for another.
-        in_channels: channels that the model takes; a grey image is repeated to fill them. -1: as many as it has.
+        augment: of `AUGMENTATIONS`, used in training only; in_channels: those that the model takes, which a grey image
+            is repeated to fill; -1: as many as it has.
     """
 
     monitor, reported = "accuracy", ("accuracy", "macro_f1", "macro_auc")
@@ -88,11 +86,8 @@ class Task(nn.Module):
 
     @classmethod
     def evaluate(cls, table, names: Sequence[str], resamples: int = 1000, fold=None) -> dict:
-        """All metrics of a table of predictions, as made or as read from its file, with 95 % intervals.
-
-        `names` are those of its classes, findings or masks; `fold` is that of each row, where folds are joined: an AUC
-        ranks within folds only.
-        """
+        """All metrics, with 95 % intervals, of a table of predictions of the classes, findings or masks `names`; `fold`
+        is that of each row, where folds are joined: an AUC ranks within folds only."""
         from utils.evaluation.classification import evaluate  # here, since evaluation is built on this room
 
         return evaluate(table, names, resamples, fold=fold)
@@ -112,10 +107,8 @@ class Task(nn.Module):
 
 
 class SeveralLosses(Task):
-    """Base of tasks with several losses, which a balance, a key of `BALANCES`, makes one.
-
-    `per_image(outputs, targets)` has each by name: that of every image, and whether it counts, both B.
-    """
+    """Base of tasks with several losses, which a balance, a key of `BALANCES`, makes one; `per_image(outputs, targets)`
+    has each by name: that of every image, and whether it counts, both B."""
 
     def __init__(self, num_classes: int, augmentation: str, balance: str, losses: Sequence[str]):
         super().__init__(augmentation)

@@ -8,13 +8,8 @@ from utils.training.tasks.base import MeanLoss, Task, class_metrics
 
 
 class Classification(Task):
-    """One label an image, cross-entropy.
-
-    Args:
-        in_channels, augmentation: see `Task`. "s2" jitters more strongly than S2 did (`augmentation.py`).
-        label_smoothing: share of a target that is spread over all classes.
-        class_weights: what the loss of an image of each class counts, K; without them all count 1.
-    """
+    """`label_smoothing` is the share of a target that is spread over all classes; `class_weights`, K, are what the loss
+    of an image of each class counts."""
 
     def __init__(
         self,

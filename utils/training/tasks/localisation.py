@@ -12,12 +12,8 @@ from utils.training.tasks.base import Batch, PerImage, SeveralLosses, Task
 class Outlining(SeveralLosses):
     """Which class an image has, and which of its pixels belong to which kind of tumour.
 
-    Images whose mask is not known train the name only; those without a tumour have an empty mask.
-
-    Args:
-        healthy: index of the class without a tumour, None where there is none.
-        label_smoothing: of the name, share of a target that is spread over all classes.
-        outline: that of the `OutlineClassifier`; without it the name alone is learned.
+    Images whose mask is not known train the name only; those without a tumour have an empty mask. `healthy` is the
+    index of the class without one; without `outline`, the `OutlineClassifier`'s, the name alone is learned.
     """
 
     masks = True

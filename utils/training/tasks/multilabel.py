@@ -1,5 +1,7 @@
 """Several findings an image: a sigmoid for each, weighted or asymmetric cross-entropy, AUC over the findings."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
@@ -13,16 +15,10 @@ MOST_WEIGHT = 50.0  # of a rare finding's positive images; Hernia, 227 of 112,12
 
 
 class MultiLabel(Task):
-    """Whether an image shows each of K findings, independent of one another.
+    """Whether an image shows each of K findings, of which `positives`, K, of the training `images` do.
 
-    Args:
-        positives: number of training images with each finding, K; images: of all training images.
-        loss: "bce"; "weighted-bce", which counts a positive image of a finding (images without it) / (images with it),
-            at most `MOST_WEIGHT`; under "asymmetric" (Ridnik et al., ICCV 2021, arXiv:2009.14119) easy negatives, which
-            are nearly all, fade.
-
-    Raises:
-        UnknownName: another loss or augmentation.
+    Losses: "bce"; "weighted-bce" counts a positive image of a finding (images without it) / (images with it), at most
+    `MOST_WEIGHT`; under "asymmetric" (Ridnik et al., ICCV 2021, arXiv:2009.14119) easy negatives, nearly all, fade.
     """
 
     monitor, reported = "auc", ("macro_auc", "macro_average_precision")
@@ -33,16 +29,9 @@ class MultiLabel(Task):
     ):  # fmt: skip
         super().__init__(augmentation, in_channels)
         weight = ((images - positives) / positives.clamp_min(1)).clamp(max=MOST_WEIGHT).float()
-        criteria = {
-            "weighted-bce": lambda: nn.BCEWithLogitsLoss(pos_weight=weight),
-            "bce": nn.BCEWithLogitsLoss,
-            "asymmetric": _asymmetric,
-        }
-        self.criterion = lookup(criteria, loss, "loss of findings")()
-
-    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of logits B×K over images and findings, a scalar."""
-        return self.criterion(outputs, targets)
+        weighted = partial(nn.BCEWithLogitsLoss, pos_weight=weight)
+        criteria = {"weighted-bce": weighted, "bce": nn.BCEWithLogitsLoss, "asymmetric": _asymmetric}
+        self.loss = lookup(criteria, loss, "loss of findings")()  # of logits B×K, over images and findings
 
     def metrics(self) -> MetricCollection:
         return MetricCollection({"loss": MeanLoss(self.loss), "auc": MeanAUC()}, compute_groups=False)

@@ -10,13 +10,7 @@ from utils.training.tasks.base import Batch, SeveralLosses, Task
 
 
 class MultiTask(SeveralLosses):
-    """Reconstruct the (augmented) image, detect a tumour, and name its type.
-
-    Args:
-        healthy: index of the class without a tumour.
-        balance: how reconstruction and classification become one loss.
-        reconstruct, hierarchical: those of the `MultiTaskUNet`.
-    """
+    """`healthy` is the index of the class without a tumour; `reconstruct`, `hierarchical` are the `MultiTaskUNet`'s."""
 
     def __init__(
         self,
@@ -73,11 +67,8 @@ class MultiTask(SeveralLosses):
         return self.probabilities(outputs).clamp_min(1e-12).log()
 
     def decide(self, probabilities: Tensor, threshold: float | None = None) -> Tensor:
-        """S0's rule: p(tumour) < `threshold`, .5, → healthy, else the likeliest tumour. Where there is one head and no
-        threshold: the likeliest class.
-
-        With p(tumour) = .6, spread over three kinds, it is a tumour although no kind reaches the .4 of none.
-        """
+        """S0's rule: p(tumour) < `threshold`, .5, → healthy, else the likeliest tumour, though no kind of it may reach
+        the probability of none. Where there is one head and no threshold: the likeliest class."""
         if threshold is None and not self.hierarchical:
             return probabilities.argmax(1)
         kinds = probabilities.clone()

@@ -25,10 +25,8 @@ class Segmentation(Task):
         self.mask_channels, self.criterion = mask_channels, lookup(LOSSES, loss, "loss")()
 
     def inputs(self, batch: Batch) -> Tensor:
-        """`batch["image"]` B×C×S×S of any type → float in [0, 1].
-
-        S2's scaling: each slice and channel by its own minimum and maximum. A constant slice becomes 0.
-        """
+        """`batch["image"]` B×C×S×S → float in [0, 1] by S2's scaling: each slice and channel by its own minimum and
+        maximum. A constant slice becomes 0."""
         x = batch["image"].float()
         low, high = x.amin((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
         x = (x - low) / (high - low).clamp_min(1e-6)
