@@ -18,7 +18,7 @@ An image moves from the disk (or, from the second epoch on, the system's cache o
 is stored, one chunk, is unpacked and resized there by a worker process, and moves on to the GPU as 8-bit integers;
 floats are made of them, and augmented, on the GPU. Each process draws the same order of all images and reads only its
 own share of every batch: shares are disjoint, and together they are the epoch, but for the last batch, which is filled
-up with images of the first. `tests/training/test_shards.py` counts the bytes. What all processes of a node together
+up with images of the first. `tests/training/test_loop.py` counts the bytes. What all processes of a node together
 can keep in 2 GiB (`IN_MEMORY_BYTES`) is read once and kept resized, by every process as a whole, so that no later epoch
 reads anything. Trained on is a patient fold, on nodes of eight GPUs."""
 

@@ -10,20 +10,15 @@ from datasets.labels import TARGETS
 from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
-from utils.evaluation.baselines import BASELINES, NEAREST_FINDINGS, NEAREST_MASK, PIXELS
-from utils.training.loading import SEEDS
+from utils.training import tasks
 
-NO_RECIPE = "none"
+NO_RECIPE, SEEDS = "none", 2**32  # numpy takes as many seeds
 FULL_SIZE = 128  # pixels of S2's input; smaller runs are tries and answer no published number
+# Of `evaluation/baselines.py`: neighbours that are asked for findings, side of the images, and names.
+NEIGHBOURS, PIXELS = 25, 64
+BASELINES, NEAREST_MASK, NEAREST_FINDINGS = ("majority", "1-NN"), "1-NN mask", f"{NEIGHBOURS}-NN"
 # Task → the metrics on the cards of its weights, the main one first. A run's evidence lies in the folder of its task.
-TASKS = {
-    "classification": ("accuracy", "macro_f1", "macro_auc"),
-    "transfer": ("accuracy", "macro_f2", "macro_auc"),
-    "multitask": ("accuracy", "macro_f1", "macro_auc"),
-    "segmentation": ("dice", "iou", "hd95"),
-    "findings": ("macro_auc", "macro_average_precision"),
-    "localisation": ("accuracy", "macro_f1", "macro_auc"),
-}
+TASKS = {name: task.reported for name, task in tasks.TASKS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,18 +26,13 @@ class Run:
     """One run; `id` says it all, for example `brain-tumor-mri.patient-f0.CustomCNN.s2.seed0`.
 
     Attributes:
-        fold: None stands for all patient folds together.
-        test_on: the data set that `external` tests on.
-        view: what was done to every image, a key of `datasets.transforms.VIEWS`.
-        n_filters: of U-Nets, 0 for others.
-        selection: of the slices of volumes, one of `datasets.splitting.SELECTIONS`.
-        pretrained: of `models.PRETRAINABLE`; None for other networks.
-        target: what is asked of an image, a key of `datasets.labels.TARGETS`.
-        task: a key of `TASKS`; where none is given, the one that the model is made for.
+        fold: None stands for all patient folds together. test_on: the data set that `external` tests on.
+        view: of every image, a key of `transforms.VIEWS`; target: what is asked of it, a key of `labels.TARGETS`.
+        selection: of the slices of volumes, one of `splitting.SELECTIONS`.
+        n_filters: of U-Nets, 0 for others. pretrained: of `models.PRETRAINABLE`, None for others.
+        task: a key of `tasks.TASKS`; by default the one that the model is made for.
 
-    Raises:
-        DataError: a seed that is none.
-        UnknownName: data set, split, model, view, target or task that does not exist, with the nearest name.
+    Raises `DataError` for a seed that is none, and `UnknownName`, with the nearest name, for whatever does not exist.
     """
 
     dataset: str
@@ -62,48 +52,37 @@ class Run:
     task: str = ""
 
     def __post_init__(self):
-        for name in filter(None, (self.dataset, self.test_on)):
-            catalog.get(name)
+        [catalog.get(name) for name in (self.dataset, self.test_on) if name]
         if not 0 <= self.seed < SEEDS:
             raise DataError(f"seed {self.seed}: a whole number from 0 to {SEEDS - 1} is wanted")
         lookup(PROTOCOLS, self.split, "split")
-        models = MODELS | SEGMENTERS | MULTITASK
-        lookup(
-            (models if self.pretrained is None else PRETRAINABLE)
-            | BASELINES
-            | dict.fromkeys((NEAREST_MASK, NEAREST_FINDINGS)),
-            self.model,
-            "model",
-        )
+        networks = MODELS | SEGMENTERS | MULTITASK if self.pretrained is None else PRETRAINABLE
+        lookup(dict.fromkeys((*networks, *BASELINES, NEAREST_MASK, NEAREST_FINDINGS)), self.model, "model")
         lookup(VIEWS, self.view, "view")
         lookup(TARGETS, self.target, "target")
-        lookup(TASKS, self.task or self._usual_task(), "task")
-        object.__setattr__(self, "task", self.task or self._usual_task())  # the way to set a field of a frozen class
-
-    def _usual_task(self) -> str:
-        if self.target == "findings":
-            return "findings"
-        if self.model in LOCALISERS:
-            return "localisation"
-        if self.model in (*SEGMENTERS, NEAREST_MASK):
-            return "segmentation"
-        if self.pretrained is not None:
-            return "transfer"
-        return "multitask" if self.model in MULTITASK else "classification"
+        usual = {
+            "findings": self.target == "findings",
+            "localisation": self.model in LOCALISERS,
+            "segmentation": self.model in (*SEGMENTERS, NEAREST_MASK),
+            "transfer": self.pretrained is not None,
+            "multitask": self.model in MULTITASK,
+            "classification": True,
+        }
+        task = self.task or next(name for name, applies in usual.items() if applies)
+        lookup(TASKS, task, "task")
+        object.__setattr__(self, "task", task)  # the way to set a field of a frozen class
 
     @property
     def id(self) -> str:
         part = f"f{self.fold}" if self.split == "patient" and self.fold is not None else self.test_on
-        recipe = [self.recipe]
-        if self.pretrained is not None:
-            recipe.append("pretrained" if self.pretrained else "scratch")
-        recipe += [f"n{self.n_filters}"] * bool(self.n_filters)
-        if self.recipe != NO_RECIPE and self.image_size != FULL_SIZE:
-            recipe.append(f"{self.image_size}px")
-        recipe += [self.view] * (self.view != "stored") + [self.selection] * (self.selection != "all")
-        recipe += [self.target] * (self.target != "label") + ["quick"] * self.quick
-        split = "-".join([self.split, part] if part else [self.split])
-        return f"{self.dataset}.{split}.{self.model.replace(' ', '-')}.{'-'.join(recipe)}.seed{self.seed}"
+        small = self.recipe != NO_RECIPE and self.image_size != FULL_SIZE
+        how = [self.recipe, {None: "", True: "pretrained", False: "scratch"}[self.pretrained]]
+        how += [f"n{self.n_filters}" if self.n_filters else "", f"{self.image_size}px" if small else ""]
+        how += [value for value in (self.view, self.selection, self.target) if value not in ("stored", "all", "label")]
+        split, how = (
+            "-".join(filter(None, words)) for words in ((self.split, part), [*how, "quick" if self.quick else ""])
+        )
+        return f"{self.dataset}.{split}.{self.model.replace(' ', '-')}.{how}.seed{self.seed}"
 
     @property
     def folder(self) -> Path:
@@ -117,14 +96,12 @@ class Run:
 
     @property
     def weights_folder(self) -> Path:
-        """Where weights and card go; those of quick runs stay in the working folder."""
+        """Where weights and card go, likewise."""
         return self.folder if self.quick else output_root() / "saved_models" / self.task / self.dataset / self.id
 
     def baseline(self, kind: str) -> "Run":
-        """The run of a baseline on the same data; it has no recipe and no seed to vary.
-
-        Its task is its own: one 1-NN stands beside all networks that classify, so it belongs to none of their chapters.
-        """
+        """The run of a baseline on the same data: no recipe, no seed to vary, and a task of its own, since one 1-NN
+        stands beside all networks that classify."""
         none = {"recipe": NO_RECIPE, "seed": 0, "n_filters": 0, "pretrained": None, "task": ""}
         return replace(self, model=kind, image_size=PIXELS, **none)
 

@@ -14,8 +14,8 @@ from datasets.store.index import read_manifest
 from models import MultiTaskUNet
 from utils.evaluation import reconstruction
 from utils.evaluation.outlining import describe, evaluate_outlines, patients
-from utils.training.outlining import Outlining
 from utils.training.tasks import MultiTask
+from utils.training.tasks.localisation import Outlining
 
 
 class Knows(nn.Module):

@@ -11,7 +11,7 @@ from datasets.store.index import read_manifest
 from models import MultiTaskUNet, build_backbone
 from utils.evaluation import saliency
 from utils.evaluation.saliency import MEASURED, TOLERANCE, grad_cam, point, pointing_table, summarise
-from utils.training.decision import joint_probabilities
+from utils.training.tasks import MultiTask
 
 
 class LooksAt(nn.Module):
@@ -100,7 +100,7 @@ def test_of_a_multi_task_network_the_bottleneck_is_looked_at(roots):
         return batch["image"][:, :1].float() / 255
 
     def scores(outputs):
-        return joint_probabilities(outputs, healthy=2).log()
+        return MultiTask(4, healthy=2).scores(outputs)
 
     x, kept = inputs(data.batch(range(2))), []
     net.encoder[-1].register_forward_hook(lambda module, inputs, output: kept.append(output))

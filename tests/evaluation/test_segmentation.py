@@ -13,7 +13,14 @@ from datasets.store.index import read_manifest
 from models import SEGMENTERS
 from utils.evaluation import segmentation
 from utils.evaluation.baselines import nearest
-from utils.evaluation.segmentation import Padded, evaluate_masks, from_counts, hd95, mask_table, predict_masks
+from utils.evaluation.segmentation import (
+    Padded,
+    evaluate_masks,
+    from_counts,
+    hd95,
+    mask_table,
+    predict_masks,
+)
 from utils.training.tasks import Segmentation
 
 SIDE = 40

@@ -9,7 +9,7 @@ from multitask_images import HEALTHY
 from datasets.catalog import DataError
 from utils.evaluation.classification import FEWEST
 from utils.evaluation.thresholds import choose, screening, threshold_for, tumour_or_none
-from utils.training.decision import decide
+from utils.training.tasks import MultiTask
 
 
 def probabilities_of(tumour):
@@ -24,14 +24,14 @@ def test_the_threshold_is_the_most_sensitive_of_those_specific_enough():
     for share in (0, 1, float("nan")):
         with pytest.raises(DataError, match=f"specificity={share}: a share between 0 and 1"):
             threshold_for(p, truth, HEALTHY, specificity=share)
-    called = decide(torch.tensor(p), HEALTHY, threshold_for(p, truth, HEALTHY)).numpy() != HEALTHY
+    called = MultiTask(4, HEALTHY).decide(torch.tensor(p), threshold_for(p, truth, HEALTHY)).numpy() != HEALTHY
     assert (~called[:20]).mean() >= 0.95
     better = [t for t in np.linspace(0, 1, 500) if ((1 - p[:20, 2]) < t).mean() >= 0.95]
     assert called[20:].mean() == max(((1 - p[20:, 2]) >= t).mean() for t in better)
     assert np.isnan(threshold_for(p[:20], truth[:20], HEALTHY)) and np.isnan(threshold_for(p[20:], truth[20:], HEALTHY))
     missed = probabilities_of([0.9, 0.9, 0.2])
     threshold = threshold_for(missed, np.array([2, 2, 0]), HEALTHY)
-    assert threshold == 1.0 and (decide(torch.tensor(missed), HEALTHY, threshold) == HEALTHY).all(), "it calls nothing"
+    assert threshold == 1.0 and (MultiTask(4, HEALTHY).decide(torch.tensor(missed), threshold) == HEALTHY).all(), "calls none"
 
 
 def test_screening_counts_tumours_found_and_healthy_left_alone():

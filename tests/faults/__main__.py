@@ -34,21 +34,21 @@ LINE_SHOWN = 60  # characters of the last line before a kill
 # Fault → the tests that do it, and which of them (as in pytest's -k). Each test is a try; a skipped one is none.
 TESTED = {
     "disk is full (a real one, of some MB)": (
-        "tests/training/test_full_disk.py tests/datasets/test_download_faults.py",
+        "tests/training/test_resume.py tests/datasets/test_download_faults.py",
         "full",
     ),
     "quota, read-only disk, no right to write": (
-        "tests/training/test_full_disk.py tests/datasets/test_download_faults.py",
+        "tests/training/test_resume.py tests/datasets/test_download_faults.py",
         "refuses or may_not",
     ),
     "folder removed in mid-run": ("tests/notebooks/test_headless.py", "removed"),
     "network lost in a download": ("tests/datasets/test_kaggle.py", ""),
     "download or unpacking killed": ("tests/datasets/test_download_interrupted.py", ""),
-    "two processes with one run": ("tests/training/test_lock.py", ""),
-    "checkpoint damaged": ("tests/training/test_damaged_checkpoints.py", ""),
-    "NaN in training, validation or a weight": ("tests/training/test_diverged.py", ""),
-    "resumed under other conditions": ("tests/training/test_conditions.py", ""),
-    "checkpoint of another training": ("tests/training/test_checkpoint.py", ""),
+    "two processes with one run": ("tests/training/test_resume.py", "lock"),
+    "checkpoint damaged": ("tests/training/test_resume.py", "damaged or older or between or two_checkpoints"),
+    "NaN in training, validation or a weight": ("tests/training/test_loop.py", "nan"),
+    "resumed under other conditions": ("tests/training/test_resume.py", "conditions"),
+    "checkpoint of another training": ("tests/training/test_resume.py", "another or start"),
     "one of 2 or 4 processes killed; another number at resume": ("tests/faults/test_ranks.py", ""),
     "clock set back": ("tests/faults/test_clock.py", ""),
     "killed for memory (a control group's limit)": ("tests/faults/test_memory.py", ""),

@@ -20,12 +20,13 @@ def batch_of(labels, side=32, seed=0):
     return {"image": images, "label": torch.tensor(labels)}
 
 
-def run_fit(folder, balance="ema", epochs=3):
+def run_fit(folder, balance="ema", epochs=3, **options):
     recipe = {"ema": "s0", "kendall": "s0-kendall"}[balance]
     recipe = get_recipe(recipe, "MultiTaskUNet", epochs=epochs, batch_size=8)
     torch.manual_seed(0)
     parts = make_split("phantom", "patient")
     train, val = (ImageDataset("phantom", rows[:24], image_size=32) for rows in (parts.train, parts.val))
     net, task = MultiTaskUNet(width=2), MultiTask(4, HEALTHY, recipe.balance, recipe.augmentation)
-    found = fit(net, task, train, val, recipe, folder=folder, callback=GradientWatch(task, val.batch([0, 1, 2])))
+    watch = GradientWatch(task, val.batch([0, 1, 2]))
+    found = fit(net, task, train, val, recipe, folder=folder, callback=watch, **options)
     return net, task, found

@@ -19,14 +19,15 @@ torch.save(model.state_dict(), {folder!r} + "/end.pt")
 
 
 def run_fit(folder, epochs=2, seed=0, **options):
-    """Train CustomCNN at 64 pixels on a few phantom images."""
+    """Train CustomCNN at 64 pixels, or a `model`, on a few phantom images, or on `parts` (train, val)."""
     changes = {k: options.pop(k) for k in ("lr", "select", "schedule", "accumulate") if k in options}
     torch.manual_seed(seed)
     split = make_split("phantom", "patient")
-    train, val = (ImageDataset("phantom", rows[:32], image_size=64) for rows in (split.train, split.val))
+    own = (ImageDataset("phantom", rows[:32], image_size=64) for rows in (split.train, split.val))
+    train, val = options.pop("parts", own)
     model = options.pop("model", None) or CustomCNN(image_size=64)
     recipe = get_recipe("s2", "CustomCNN", epochs=epochs, batch_size=options.pop("batch_size", 8), **changes)
-    task = Classification(4, 3, recipe.augmentation)
+    task = options.pop("task", None) or Classification(4, 3, recipe.augmentation)
     return model, fit(model, task, train, val, recipe, folder=folder, seed=seed, **options)
 
 

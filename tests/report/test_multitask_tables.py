@@ -22,8 +22,8 @@ from utils.report.pooling import pool_folds
 from utils.report.records import load_evidence, save_run, write_predictions
 from utils.report.weights import find_weights, load_weights
 from utils.run import Run
-from utils.training.decision import decide
 from utils.training.loop import Fit
+from utils.training.tasks import MultiTask
 
 
 def saved(recipe="s0", seed=0, image_size=64, fold=0, wrong=()):
@@ -60,7 +60,7 @@ def test_the_rule_decides_in_table_and_metrics_where_the_likeliest_class_is_anot
     p = np.array([[0.2, 0.2, 0.4, 0.2]] * 2)
     truth = ImageDataset("phantom", rows, image_size=32).labels.numpy()
     table = prediction_table(
-        "phantom", rows, np.array(["a", "b"]), CLASSES, p, decide(torch.tensor(p), HEALTHY).numpy()
+        "phantom", rows, np.array(["a", "b"]), CLASSES, p, MultiTask(4, HEALTHY).decide(torch.tensor(p)).numpy()
     )
     assert table.predicted.tolist() == ["glioma"] * 2
     assert evaluate(table, CLASSES, 5)["metrics"]["accuracy"]["value"] == (truth == 0).mean()

@@ -1,87 +1,98 @@
-"""The loop: killed and resumed to the same bytes, stopped cleanly, and clear about what went wrong."""
+"""The loop: what it enters, keeps and refuses, parts of a batch, and several processes of one training."""
 
+import multiprocessing
 import os
-import signal
+import socket
 import subprocess
 import sys
-import time
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
+import brats_files
+import cv2
+import h5py
+import numpy as np
 import pytest
+import small_training
 import torch
-from small_training import TRAIN, run_fit, same
+import xray_files
+from accelerate.state import AcceleratorState
+from small_training import run_fit, same
+from torch import nn
 
-from datasets.catalog import DataError
+import models
+from datasets import download
+from datasets.catalog import REPO, DataError
 from datasets.splitting import make_split
+from datasets.store import images
 from datasets.store.images import ImageDataset
-from models import CustomCNN
-from utils.training import loading, loop
-from utils.training.checkpoint import TrainingPaused
-from utils.training.loop import TrainingDiverged
-from utils.training.tasks import Classification
+from models import AlexNet, CustomCNN
+from utils.evaluation.predict import predict
+from utils.recipes import get_recipe
+from utils.run import Run
+from utils.training import data as reading
+from utils.training import environment, loop
+from utils.training.data import BalancedSampler, load_data, make_loader
+from utils.training.loop import TrainingDiverged, make_accelerator, require_equal_shares
+from utils.training.tasks import TASKS, Classification
 
 HELPERS = str(Path(__file__).parents[1] / "helpers")
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
 
 
-def test_killed_at_any_moment_it_ends_with_the_same_bytes(roots):
-    straight, killed = roots / "straight", roots / "killed"
-    straight.mkdir(), killed.mkdir()
-    script = {f: TRAIN.format(helpers=HELPERS, folder=str(f)) for f in (straight, killed)}
-    subprocess.run([sys.executable, "-c", script[straight]], check=True)
-    for wait in (0.0, 0.15):  # SIGKILL right after the first checkpoint, then in the middle of an epoch
-        process = subprocess.Popen([sys.executable, "-c", script[killed]], stdout=subprocess.PIPE, text=True)
-        assert "epoch" in process.stdout.readline()
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
-        assert not (killed / "end.pt").exists(), "it was to be killed before its end"
-    subprocess.run([sys.executable, "-c", script[killed]], check=True)
-    assert (straight / "end.pt").read_bytes() == (killed / "end.pt").read_bytes()
+def test_a_reader_meets_few_functions_of_ours_in_a_training(roots, monkeypatch):
+    entered, ours = set(), tuple(str(REPO / room) for room in ("models", "datasets", "utils"))
+
+    def note(frame, event, argument):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(ours) and not code.co_name.startswith("<"):
+            entered.add((code.co_filename, code.co_qualname))
+
+    def watched(*args, **words):
+        sys.setprofile(note)
+        try:
+            return loop.fit(*args, **words)
+        finally:
+            sys.setprofile(None)
+
+    environment.conditions.cache_clear(), environment.git_revision.cache_clear()
+    monkeypatch.setattr(small_training, "fit", watched)
+    run_fit(roots / "run", epochs=2)
+    assert 20 < len(entered) <= 60, sorted(entered)
 
 
-@pytest.mark.parametrize("wish", ["file in the folder", "named file", "budget"])
-def test_it_stops_after_the_epoch_and_resumes(roots, monkeypatch, wish):
-    budget = {}
-    if wish == "file in the folder":
-        (roots / "run").mkdir()
-        (roots / "run/STOP").touch()
-    elif wish == "named file":
-        (roots / "stop").touch()
-        monkeypatch.setenv("BRAIN_MRI_STOP", str(roots / "stop"))
-    else:
-        budget = {"time_budget": 1e-3}
-    with pytest.raises(TrainingPaused, match="after epoch 1 of 2"):
-        run_fit(roots / "run", **budget)
-    monkeypatch.delenv("BRAIN_MRI_STOP", raising=False)
-    model, trained = run_fit(roots / "run")
-    assert list(trained.history.epoch) == [1, 2]
-    assert same(model.state_dict(), run_fit(roots / "whole")[0].state_dict())
+class TinyNet(nn.Module):
+    """What a student writes: nothing but a network."""
+
+    def __init__(self, num_classes=4, in_channels=3, image_size=128):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+        self.head = nn.Linear(16, num_classes)
+
+    def forward(self, x):
+        return self.head(self.layers(x))
 
 
-def test_a_finished_run_is_not_trained_again(roots):
-    first, trained = run_fit(roots / "run")
-    again, second = run_fit(roots / "run")
-    assert same(first.state_dict(), again.state_dict())
-    assert trained.history.equals(second.history)
+def test_a_network_that_is_only_registered_has_a_run_and_trains(roots, monkeypatch):
+    monkeypatch.setitem(models.MODELS, "TinyNet", TinyNet)
+    run = Run(dataset="phantom", split="patient", model="TinyNet", image_size=64)
+    data = load_data(run)
+    model, trained = run_fit(run.folder, model=TinyNet(), parts=(data.train, data.val))
+    assert run.task == "classification" and len(trained.history) == 2
+    card = TASKS[run.task].to_card(run, model) | {"task": run.task}
+    assert card["arguments"] == {"num_classes": 4, "in_channels": 3, "image_size": 64}
+    probs = predict(model, TASKS[card["task"]].from_card(card), data.test)
+    assert probs.shape == (len(data.test), 4)
 
 
-def test_nan_stops_it_and_keeps_the_last_good_epoch(roots):
-    with pytest.raises(TrainingDiverged, match="loss is nan at rate 1e"):
-        run_fit(roots / "run", epochs=3, lr=1e30)
-
-
-def test_other_settings_do_not_resume(roots):
-    run_fit(roots / "run")
-    with pytest.raises(DataError, match=r"lr: 0\.0001 → 0\.001"):
-        run_fit(roots / "run", lr=1e-3)
-
-
-def test_a_broken_checkpoint_is_named(roots):
-    (roots / "run").mkdir()
-    (roots / "run/checkpoint.pt").write_bytes(b"half a file")
-    with pytest.raises(DataError, match=r"checkpoint.pt: not a readable checkpoint"):
-        run_fit(roots / "run")
+@pytest.mark.parametrize(("sets", "said"), [("val", "validation shares"), ("test", "test images are of groups of")])
+def test_a_split_whose_sets_share_groups_is_refused(roots, monkeypatch, sets, said):
+    split = make_split("phantom", "patient")
+    leaked = {"val": {"val": split.train[:4]}, "test": {"test_groups": split.groups[split.train[:4]]}}[sets]
+    monkeypatch.setattr(reading, "make_split", lambda *args, **words: replace(split, **leaked))
+    with pytest.raises(DataError, match=rf"phantom\.patient-f0.*: .*{said}"):
+        load_data(Run(dataset="phantom", split="patient"))
 
 
 def test_best_keeps_the_epoch_of_highest_validation_accuracy(roots):
@@ -97,17 +108,17 @@ def test_seed_decides_order_and_weights(roots):
 
 @pytest.mark.parametrize("seed", [42_949, 20_240_101, 2**32 - 1])
 def test_every_seed_that_numpy_takes_has_seeds_for_its_epochs(seed):
-    drawn = [loading.epoch_seed(seed, epoch) for epoch in range(3)]
+    drawn = [reading.epoch_seed(seed, epoch) for epoch in range(3)]
     assert len(set(drawn)) == 3 and all(0 <= one < 2**32 for one in drawn)
-    assert loading.epoch_seed(2, 5) == 200_011, "those of committed runs stay"
+    assert reading.epoch_seed(2, 5) == 200_011, "those of committed runs stay"
 
 
 def test_validation_counts_each_image_once(roots):
     split = make_split("phantom", "patient")
     data = ImageDataset("phantom", split.train[:13], image_size=64)
-    model, task, accelerator = CustomCNN(image_size=64), Classification(4), loop.make_accelerator()
-    model, loader = accelerator.prepare(model, loading.make_loader(data, 4))
-    by_batch = loop.validate(model, task, loader, accelerator)
+    model, task, accelerator = CustomCNN(image_size=64), Classification(4), make_accelerator()
+    model, loader = accelerator.prepare(model, make_loader(data, 4))
+    by_batch = loop.validate(model, task, loader, accelerator, "epoch 1/1")
     whole = data.batch(range(13))
     with torch.no_grad():
         logits = model.eval()(task.inputs(whole))
@@ -115,22 +126,269 @@ def test_validation_counts_each_image_once(roots):
     assert by_batch["val_loss"] == pytest.approx(task.loss(logits, whole["label"]).item(), rel=1e-4)
 
 
-def test_two_processes_end_with_one_model(roots, tmp_path):
+@pytest.mark.parametrize("parts", [2, 3])
+def test_parts_of_a_batch_give_the_step_of_the_whole(roots, parts):
+    def trained(folder, **words):  # AlexNet has neither batch norm nor dropout
+        torch.manual_seed(0)
+        model, fitted = run_fit(folder, model=AlexNet(image_size=64), **words)
+        return model.state_dict(), fitted.history.train_loss.tolist()
+
+    (whole, losses), (divided, of_parts) = trained(roots / "whole"), trained(roots / "parts", accumulate=parts)
+    assert all(torch.allclose(weights, divided[name], atol=1e-5) for name, weights in whole.items())
+    assert losses == pytest.approx(of_parts, abs=1e-4)
+    assert not same(whole, trained(roots / "smaller", batch_size=4)[0])
+
+
+def test_nan_in_training_stops_it(roots):
+    with pytest.raises(TrainingDiverged, match="loss is nan at rate 1e"):
+        run_fit(roots / "run", epochs=3, lr=1e30)
+
+
+class Poisoned(CustomCNN):
+    """Is poisoned in its second epoch of four batches: outputs in validation, or a weight that no loss shows."""
+
+    def __init__(self, where: str):
+        super().__init__(image_size=64)
+        self.where, self.trained, self.validated = where, 0, 0
+        self.spare = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x):
+        out = super().forward(x) + 0 * self.spare
+        self.trained += self.training
+        if not self.training and self.trained >= 8:
+            self.validated += 1
+            if self.where == "outputs" and self.validated == 1:
+                out = out * float("nan")
+            if self.where == "statistics" and self.validated == 1:
+                next(m for m in self.modules() if isinstance(m, nn.BatchNorm2d)).running_var[0] = float("inf")
+            if self.where == "spare weight" and self.validated == 1:
+                self.spare.data[0] = float("inf")
+        return out
+
+
+WHAT = {
+    "outputs": "the validation loss is (nan|inf)",
+    "statistics": r"weights are not finite, .*running_var first",
+    "spare weight": r"weights are not finite, spare first",
+}
+
+
+@pytest.mark.parametrize("where", WHAT)
+def test_an_epoch_with_nan_is_never_saved(roots, where):
+    torch.manual_seed(0)
+    model = Poisoned(where)
+    first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(TrainingDiverged, match=rf"epoch 2/3: {WHAT[where]}"):
+        run_fit(roots / "run", epochs=3, model=model)
+    assert len(torch.load(roots / "run/checkpoint.pt")["history"]) == 1
+    ends = []
+    for folder in ("run", "straight"):
+        healed = Poisoned("nowhere")
+        healed.load_state_dict(first)
+        ends.append(run_fit(roots / folder, epochs=3, model=healed)[0].state_dict())
+    assert same(*ends), "a restart begins from the last good epoch"
+
+
+TWO = """
+import os, sys, torch
+sys.path.insert(0, {helpers!r})
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
+from multitask_images import run_fit
+from utils.training.data import make_loader
+from utils.training.loop import make_accelerator
+left = {{"world": make_accelerator().num_processes}}
+for balance in ("ema", "kendall"):
+    model, task, trained = run_fit({folder!r} + "/" + balance, balance, epochs=2)
+    losses = trained.history[["train_loss", "val_loss"]].to_numpy().tolist()
+    left[balance] = {{"model": model.state_dict(), "task": task.state_dict(), "losses": losses}}
+data = ImageDataset("phantom", make_split("phantom").train[:16], image_size=32)
+loader = make_accelerator(seed=0).prepare(make_loader(data, 4, training=True, sampling="balanced"))
+left["rows"] = []
+for epoch in (0, 1):
+    loader.set_epoch(epoch)
+    left["rows"].append([batch["row"].tolist() for batch in loader])
+torch.save(left, {folder!r} + "/" + os.environ["RANK"] + ".pt")
+"""
+
+
+def test_two_processes_end_with_one_model_and_share_one_balance_and_one_draw(roots, tmp_path):
     script = tmp_path / "train.py"
-    script.write_text(
-        "import os, sys, torch\n"
-        f"sys.path.insert(0, {HELPERS!r})\n"
-        "from small_training import run_fit\n"
-        f"model, trained = run_fit({str(tmp_path / 'two')!r}, epochs=1)\n"
-        "left = {'world': torch.distributed.get_world_size(), 'model': model.state_dict(),\n"
-        "        'loss': trained.history[['train_loss', 'val_loss']].to_numpy().tolist()}\n"
-        f"torch.save(left, {str(tmp_path)!r} + f'/rank{{os.environ[\"RANK\"]}}.pt')\n"
-    )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
-    subprocess.run([*torchrun, str(script)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    one, two = (torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in (0, 1))
+    script.write_text(TWO.format(helpers=HELPERS, folder=str(tmp_path)))
+    subprocess.run([*TORCHRUN, str(script)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    one, two = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     assert one["world"] == two["world"] == 2
-    assert one["loss"] == two["loss"], "both see the mean over all images"
-    # Batch-norm statistics are each process's own until the next forward; the first process's are the saved ones.
-    learned = [k for k in one["model"] if "running" not in k]
-    assert all(torch.equal(one["model"][k], two["model"][k]) for k in learned)
+    for balance in ("ema", "kendall"):
+        a, b = one[balance], two[balance]
+        assert same(a["task"], b["task"]) and a["losses"] == b["losses"], "both see the mean over all images"
+        # batch-norm statistics are each process's own until the next forward; the first process's are the saved ones
+        assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"] if "running" not in k)
+    data = ImageDataset("phantom", make_split("phantom").train[:16], image_size=32)
+    alone = make_loader(data, 4, training=True, sampling="balanced")
+    for epoch in (0, 1):
+        alone.sampler.set_epoch(epoch)
+        drawn = [batch["row"].tolist() for batch in alone]
+        assert drawn == [a + b for a, b in zip(one["rows"][epoch], two["rows"][epoch], strict=True)]
+
+
+def test_every_class_is_drawn_equally_often_and_an_epoch_draws_the_same_again():
+    labels = torch.tensor([0] * 900 + [1] * 90 + [3] * 10)
+    sampler = BalancedSampler(labels, seed=1)
+    sampler.set_epoch(3)
+    drawn = list(sampler)
+    shares = np.bincount(labels[drawn], minlength=4) / len(drawn)
+    assert len(drawn) == 1000 and shares == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3], abs=0.05)
+    other = list(sampler)
+    sampler.set_epoch(3)
+    assert list(sampler) == drawn != other
+    again = BalancedSampler(labels, seed=2)
+    again.set_epoch(3)
+    assert list(again) != drawn
+
+
+def test_only_training_is_balanced(roots):
+    data = ImageDataset("phantom", make_split("phantom").val, image_size=32)
+    assert isinstance(make_loader(data, 8, training=True, sampling="balanced").sampler, BalancedSampler)
+    assert [r for b in make_loader(data, 8, sampling="balanced") for r in b["row"].tolist()] == data.rows.tolist()
+
+
+def test_memory_and_workers_are_shared_by_the_processes_of_a_node(roots, monkeypatch):
+    rows = np.arange(32)
+    monkeypatch.setattr(images, "IN_MEMORY_BYTES", 3 * len(rows) * 64**2)  # holds three copies
+    monkeypatch.setattr(reading, "cores", lambda: 8)
+    found = {}
+    for processes in ("", "3", "4", "16"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        data = ImageDataset("phantom", rows, image_size=64)
+        found[processes] = data.in_memory, make_loader(data, 8).num_workers
+    assert found == {"": (True, 0), "3": (True, 0), "4": (False, 2), "16": (False, 1)}
+
+
+def joined(rank: int, world: int, port: int) -> None:
+    """What torchrun tells a process, for one that was forked."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world), "LOCAL_WORLD_SIZE": str(world)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def together(work, world: int, *what: object) -> list:
+    """What `world` processes answer that do `work` at the same time."""
+    forked = multiprocessing.get_context("fork")  # nothing has to be imported again
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    pipes = [forked.Pipe(duplex=False) for _ in range(world)]
+    processes = [forked.Process(target=work, args=(r, world, port, pipes[r][1], *what)) for r in range(world)]
+    for process in processes:
+        process.start()
+    try:
+        assert all(pipe.poll(60) for pipe, _ in pipes), "a process does not answer"
+        return [pipe.recv() for pipe, _ in pipes]
+    finally:
+        for process in processes:
+            process.join(10)
+            process.kill()
+
+
+def begin(rank: int, world: int, port: int, answer, folder: str) -> None:
+    """One process among `world` that begins a training with a batch of 8, until it would compute."""
+    joined(rank, world, port)
+    loop.train_epoch = lambda *args: 1 / 0  # a forked process cannot differentiate
+    try:
+        run_fit(folder, batch_size=8)
+    except (DataError, ZeroDivisionError) as error:
+        answer.send(str(error))
+
+
+@pytest.mark.parametrize(("processes", "refused"), [(2, False), (3, True)])
+def test_a_batch_that_cannot_be_shared_alike_is_refused_by_all_processes(roots, processes, refused):
+    said = together(begin, processes, str(roots / "run"))
+    assert ["a batch of 8 images cannot be shared" in answer for answer in said] == [refused] * processes
+
+
+@pytest.mark.parametrize(
+    ("layer", "processes", "able"),
+    [(nn.Identity(), 3, "1 or 2 or 4 or 8"), (nn.BatchNorm1d(1), 8, "1 or 2 or 4"), (nn.BatchNorm1d(1), 4, "")],
+)
+def test_it_says_how_many_processes_can_share_a_batch(layer, processes, able):
+    """A batch norm over single vectors needs two images in every share."""
+    stages = [get_recipe("s2", "CustomCNN", batch_size=8)]
+    if not able:
+        return require_equal_shares(layer, stages, processes)
+    with pytest.raises(DataError, match=rf"8 images .* {processes} processes alike: start {able} of them"):
+        require_equal_shares(layer, stages, processes)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Chest X-rays as they are stored, a chunk an image, not compressed; a patient of BraTS, compressed, with masks."""
+    root = tmp_path_factory.mktemp("stored")
+    source = brats_files.archive(root / "brats.zip", brats_files.volumes(brats_files.patient()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAIN_MRI_DATA", str(root / "data"))
+        assert xray_files.bring(xray_files.published(root / "made", 120)) == 0
+        assert download.main(["brats2020", "--archive", source, "--partial", "--size", "64", "--workers", "1"]) == 0
+    return root / "data"
+
+
+def read_epochs(rank: int, world: int, port: int, answer, name: str, number: int, sampling: str) -> None:
+    """One process among `world`: batches of two epochs, by row, and the bytes that each epoch took from the disk."""
+    joined(rank, world, port)
+    reading.MOST_WORKERS = 0  # so that this process reads by itself
+    how = {"channels": "all", "masks": True} if name == "brats2020" else {"target": "findings"}
+    data = ImageDataset(name, np.arange(number), image_size=32, in_memory=False, **how)
+    loader = make_loader(data, 8, training=bool(sampling), sampling=sampling or "shuffled", seed=3)
+    loader = make_accelerator(seed=3).prepare(loader)
+    data.batch([0])  # opens the file
+    found = []
+    for epoch in range(2):
+        loader.set_epoch(epoch)
+        before = bytes_read()
+        rows = [batch["row"].tolist() for batch in loader]
+        found.append((rows, bytes_read() - before))
+    answer.send(found)
+
+
+def bytes_read() -> int:
+    """What this process has read by calls of the system, whether from the disk or from its cache."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+def chunks(name: str, root: Path, rows: list[int]) -> int:
+    """Bytes of the chunks of these rows, masks included; a chunk holds one image."""
+    with h5py.File(root / name / "images.h5") as store:
+        arrays = [store[key] for key in ("image", "mask") if key in store]
+        assert all(array.chunks == (1, *array.shape[1:]) for array in arrays)
+        places = [(array, (row, *[0] * (array.ndim - 1))) for array in arrays for row in rows]
+        return sum(array.id.get_chunk_info_by_coord(place).size for array, place in places)
+
+
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="bytes are counted by Linux")
+@pytest.mark.parametrize(
+    ("name", "sampling", "number", "world"),
+    [
+        ("chest-xray14", "shuffled", 116, 2),
+        ("chest-xray14", "", 96, 4),
+        ("brats2020", "shuffled", 96, 4),
+        ("brats2020", "", 90, 2),
+    ],
+)
+def test_ranks_read_disjoint_shares_that_make_up_the_epoch(stored, monkeypatch, name, sampling, number, world):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(stored))
+    alone = together(read_epochs, 1, name, number, sampling)[0]
+    ranks = together(read_epochs, world, name, number, sampling)
+    missing = -number % 8  # the last batch is filled up with images of the first, so that all have as many
+    for epoch, (whole, _) in enumerate(alone):
+        shares = [rank[epoch][0] for rank in ranks]
+        batches = [list(chain(*parts)) for parts in zip(*shares, strict=True)]
+        assert batches[:-1] == whole[:-1] and batches[-1] == whole[-1] + whole[0][:missing]
+        assert sorted(chain(*whole)) == list(range(number)), "every image once"
+        for rank, share in enumerate(shares):
+            rows = list(chain(*share))
+            assert len(rows) == (number + missing) // world
+            needed = chunks(name, stored, rows)  # and a quarter more: HDF5's own tables, large beside images so small
+            assert needed <= ranks[rank][epoch][1] < 1.25 * needed, "its own chunks, each once"
+    if sampling:
+        assert alone[0][0] != alone[1][0], "each epoch is shuffled anew"

@@ -25,13 +25,10 @@ from models.backbones import Transfer
 from models.heads import Standardised
 from utils.evaluation.classification import prediction_table
 from utils.evaluation.predict import listen, outputs
+from utils.run import NEIGHBOURS
 
-NEIGHBOURS = 25  # that are asked for the findings of an image
-PIXELS = 64  # side of the images that baselines are given
 STRENGTHS = (1e-4, 1e-3, 1e-2)  # scikit-learn's C, from strong to weak regularisation
-NEAREST_MASK = "1-NN mask"
-NEAREST_FINDINGS = f"{NEIGHBOURS}-NN"
-BASELINES = {
+BASELINES = {  # by the names in `utils/run.py`
     "majority": lambda: DummyClassifier(strategy="prior"),
     "1-NN": lambda: KNeighborsClassifier(n_neighbors=1, algorithm="brute"),
 }

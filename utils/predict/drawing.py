@@ -32,7 +32,7 @@ def heat_maps(model: SavedModel, pixels: Tensor, predicted: np.ndarray) -> np.nd
     x, layer = model.task.inputs({"image": pixels}), None
     if isinstance(model.task, MultiTask):  # the last convolution of all is the decoder's
         layer = [m for m in model.network.encoder.modules() if isinstance(m, nn.Conv2d)][-1]
-    return grad_cam(model.network, x, torch.from_numpy(predicted), layer, scores=model.scores)
+    return grad_cam(model.network, x, torch.from_numpy(predicted), layer, scores=model.task.scores)
 
 
 def draw(model: SavedModel, asked: Asked, limit: int = SHOWN) -> Figure:

@@ -8,18 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from datasets.catalog import HEALTHY, DataError
+from datasets.catalog import HEALTHY, DataError, lookup
 from datasets.reading import read_json
 from datasets.store.preprocess import Preparation, RawImage
 from utils.evaluation.segmentation import Padded
 from utils.evaluation.thresholds import calibrated
 from utils.predict.familiarity import FAMILIARITY, Familiarity, FeatureTap
 from utils.report.weights import CARD, load_weights
-from utils.training.multilabel import MultiLabel
-from utils.training.outlining import Outlining
-from utils.training.tasks import Classification, MultiTask, Segmentation
+from utils.training.tasks import TASKS, MultiLabel, Outlining
 
 TUMOUR = "tumour"
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
@@ -59,25 +57,10 @@ class SavedModel:
             raise DataError(f"{self.folder / CARD}: {error}") from error
         self.classes: list[str] = self.card.get("classes", [])
         self.masks: list[str] = self.card.get("masks", [])
-        self.task = self._task()
+        self.task = lookup(TASKS, self.card["task"], "task").from_card(self.card)
         if isinstance(self.task, Outlining) and self.task.outline:
             self.masks = [TUMOUR]  # of any kind
         self.tap = FeatureTap(self.network)
-
-    def _task(self) -> nn.Module:
-        arguments = self.card["arguments"]
-        if self.card["task"] in ("classification", "transfer"):
-            return Classification(len(self.classes), arguments["in_channels"])
-        if self.card["task"] == "multitask":
-            parts = {name: arguments.get(name, True) for name in ("reconstruct", "hierarchical")}
-            return MultiTask(len(self.classes), self.classes.index(HEALTHY), **parts)
-        if self.card["task"] == "localisation":
-            return Outlining(len(self.classes), arguments["healthy"], outline=arguments.get("outline", True))
-        if self.card["task"] == "findings":  # its loss, which knows the training images, has no part in an answer
-            return MultiLabel(len(self.classes), torch.zeros(len(self.classes)), 1, arguments["in_channels"])
-        if self.card["task"] == "segmentation":
-            return Segmentation(len(self.masks))
-        raise DataError(f"{self.folder / CARD}: a model of task '{self.card['task']}' has no prediction here yet")
 
     @property
     def healthy(self) -> int | None:
@@ -134,17 +117,9 @@ class SavedModel:
         *outputs, features = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return Prediction(outputs[0] if self.classes else None, outputs[-1] if self.masks else None, features)
 
-    def scores(self, outputs: Any) -> Tensor:
-        """What speaks for each class, B×K, in what the network returns: its logits, or what it has in their place."""
-        if isinstance(self.task, MultiTask):
-            return self.task.probabilities(outputs).clamp_min(1e-12).log()
-        return outputs["classes"] if isinstance(self.task, Outlining) else outputs
-
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Class indices N of probabilities N×K by the rule of the model's evaluation; of findings the likeliest."""
-        if isinstance(self.task, MultiTask):
-            return self.task.decide(torch.from_numpy(probabilities)).numpy()
-        return probabilities.argmax(1)
+        return self.task.decide(torch.from_numpy(probabilities)).numpy()
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities at the temperature that validation chose; as they are where none was."""

@@ -24,8 +24,8 @@ from utils.evaluation.saliency import pointing_table, summarise
 from utils.report.records import POINTING, Evidence, load_evidence, run_folder, write_predictions, write_record
 from utils.report.weights import CARD, WEIGHTS, find_weights, load_weights
 from utils.run import output_root
-from utils.training.decision import joint_probabilities
 from utils.training.environment import git_revision
+from utils.training.tasks import MultiTask
 
 CLASSIFIERS = ("classification", "transfer", "multitask", "localisation")
 TABLE = "pointing.csv.gz"
@@ -93,7 +93,7 @@ def reading(model: nn.Module, card: dict) -> tuple[Callable[[dict], Tensor], Cal
             return outputs
         if "classes" in outputs:
             return outputs["classes"]
-        return joint_probabilities(outputs, card["classes"].index(HEALTHY)).clamp_min(1e-12).log()
+        return MultiTask(len(card["classes"]), card["classes"].index(HEALTHY)).scores(outputs)
 
     return inputs, scores
 

@@ -8,15 +8,15 @@ from torch import nn
 
 from datasets import catalog
 from datasets.catalog import HEALTHY, DataError, lookup
-from datasets.labels import classes_of
 from datasets.reading import one_line
 from datasets.store.index import packed_by
 from datasets.store.manifest import sha256
-from datasets.store.preprocess import MINMAX, UNIT, Preparation
+from datasets.store.preprocess import Preparation
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
 from utils.commands import NOTE
 from utils.files import replacing, write_atomically
-from utils.run import TASKS, Run, output_root
+from utils.run import Run, output_root
+from utils.training.tasks import TASKS
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 HEALTHY_LIMIT = (
@@ -42,32 +42,17 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
 
 def card_of(model: nn.Module, run: Run, record: dict) -> dict:
     """The card of a model: all that is needed to build it, to feed it and to know its results."""
-    facts = catalog.get(run.dataset)
-    if run.task == "segmentation":
-        arguments = {"in_channels": len(facts.channels), "out_channels": len(facts.mask_channels)}
-        outputs = {"masks": list(facts.mask_channels)}
-    elif run.task == "multitask":
-        arguments, outputs = {"in_channels": model.in_channels}, {"classes": list(facts.classes)}
-    else:
-        classes = classes_of(run.dataset, run.target)
-        arguments = {
-            "num_classes": len(classes),
-            "in_channels": model.in_channels,
-            "image_size": run.image_size,
-        }
-        if run.task == "localisation":
-            arguments["healthy"] = classes.index(HEALTHY) if HEALTHY in classes else None
-        outputs = {"classes": list(classes)}
+    of_task = TASKS[run.task].to_card(run, model)
     card = {
         "model": run.model,
         "task": run.task,
-        "arguments": arguments | record["recipe"]["model_args"],
-        **outputs,
+        **of_task,
+        "arguments": of_task["arguments"] | record["recipe"]["model_args"],
         "input": expected_input(run),
         "trained_on": record["run"] | {"data": record["data"]},
         "training": record["training"],
-        "test": {name: record["metrics"][name] for name in TASKS[run.task]},
-        "licence_of_data": facts.licence,
+        "test": {name: record["metrics"][name] for name in TASKS[run.task].reported},
+        "licence_of_data": catalog.get(run.dataset).licence,
         "note": NOTE,
     }
     card |= {"thresholds": record["thresholds"]} if run.task == "findings" and "thresholds" in record else {}
@@ -94,15 +79,15 @@ def expected_input(run: Run) -> dict:
 
     `Preparation.of_card` reads it and prepares an image by it.
     """
-    facts, masks = catalog.get(run.dataset), run.task == "segmentation"
+    facts, task = catalog.get(run.dataset), TASKS[run.task]
     crop, stored_size = packed_by(run.dataset)
     return Preparation(
-        channels=facts.channels if masks else (facts.channels[facts.grey],),
+        channels=facts.channels if task.channels == "all" else (facts.channels[facts.grey],),
         crop=crop,
         stored_size=stored_size,
         view=run.view,
         size=run.image_size,
-        scaling=MINMAX if masks else UNIT,
+        scaling=task.scaling,
     ).as_card()
 
 

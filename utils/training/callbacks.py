@@ -1,8 +1,4 @@
-"""Callbacks for `fit(callback=…)`, which measure something inside a model after every epoch.
-
-S2 found two of its gates all 0 or all 1; `GateWatch` measures that. `GradientWatch` measures the gradient of each of
-several losses at a shared encoder.
-"""
+"""Callbacks for `fit(callback=…)`, which measure something inside a model after every epoch."""
 
 import os
 import shutil
@@ -12,17 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-SATURATED = 0.05  # nearer than this to 0 or 1, a gate's pixel is closed or open whatever the image shows
 KEPT = 4  # images whose maps are kept
 
 
 class GradientWatch:
-    """Measures the gradient of each loss at the shared encoder after every epoch.
-
-    Args:
-        task: a task with `parts` and a `balance` (`tasks.MultiTask`).
-        batch: images to measure on, the same every time; of training or validation, never of the test set.
-    """
+    """The gradient of each loss of a task (with `parts` and a `balance`) at the shared encoder, on `batch`, always the
+    same images, none of them from the test set."""
 
     def __init__(self, task, batch: dict[str, Tensor]):
         self.task, self.batch = task, batch
@@ -36,25 +27,21 @@ class GradientWatch:
         for name, loss in losses.items():
             # A missing gradient counts as 0: a batch without a tumour has none for the subtype.
             gradients = torch.autograd.grad(loss, shared, retain_graph=True, materialize_grads=True)
-            norm = torch.nn.utils.get_total_norm(gradients)
-            found |= {f"gradient_{name}": norm.item(), f"weight_{name}": weights[name].item()}
+            found[f"gradient_{name}"] = torch.nn.utils.get_total_norm(gradients).item()
+            found[f"weight_{name}"] = weights[name].item()
         return found
 
 
 class GateWatch:
-    """Measures the gates of an AttentionUNet after every epoch, and keeps the maps of some images in `folder`.
-
-    Args:
-        inputs: model inputs B×C×S×S, always the same, none of them from the test set.
-        folder: receives `epoch-NNNN.npz` with the maps `gate1` (deepest) to `gate4` of the first `KEPT` inputs.
-    """
+    """The gates of an AttentionUNet on `inputs` B×C×S×S, none of them from the test set; `folder` receives
+    `epoch-NNNN.npz` with the maps `gate1` (deepest) to `gate4` of the first `KEPT`."""
 
     def __init__(self, inputs: Tensor, folder: Path):
         self.inputs, self.folder = inputs, Path(folder)
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, epoch: int) -> dict[str, float]:
-        """`gateN_mean`, `gateN_spread`, `gateN_saturated` of each gate N, see `statistics`."""
+        """`gateN_mean`, `gateN_spread`, `gateN_saturated` of each gate N, see `gate_statistics`."""
         device = next(model.parameters()).device
         maps = model(self.inputs.to(device), return_attention=True)[1]
         if not int(os.environ.get("RANK", 0)):
@@ -71,15 +58,8 @@ class GateWatch:
 
 
 def gate_statistics(gate: Tensor) -> dict[str, float]:
-    """Statistics of a gate's maps B×1×h×w.
-
-    Returns:
-        mean; spread: standard deviation within an image, averaged over images (0: the gate is the same everywhere);
-        saturated: share of pixels within `SATURATED` of 0 or 1.
-    """
-    shut_or_open = (gate < SATURATED) | (gate > 1 - SATURATED)
-    return {
-        "mean": gate.mean().item(),
-        "spread": gate.std((2, 3), correction=0).mean().item(),
-        "saturated": shut_or_open.float().mean().item(),
-    }
+    """Of a gate's maps B×1×h×w: `mean`; `spread`, the standard deviation within an image, averaged over images;
+    `saturated`, the share of pixels within .05 of 0 or 1, closed or open whatever the image shows."""
+    spread, shut_or_open = gate.std((2, 3), correction=0), (gate < 0.05) | (gate > 0.95)
+    found = {"mean": gate, "spread": spread, "saturated": shut_or_open.float()}
+    return {name: values.mean().item() for name, values in found.items()}

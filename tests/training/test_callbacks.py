@@ -1,23 +1,39 @@
-"""The gates are watched while they learn: statistics by hand, maps of every epoch, resumed runs keep them all, and
-whether they open on the tumour is measured."""
+"""Callbacks: statistics of gates and gradients by hand, maps of every epoch, which resumed runs keep; and whether gates
+open on the tumour."""
 
 import numpy as np
 import pytest
 import torch
 from accelerate.utils import set_seed
+from multitask_images import HEALTHY, batch_of
+from small_training import same
 
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
-from models import AttentionUNet
+from models import AttentionUNet, MultiTaskUNet
 from utils.evaluation.saliency import gate_overlap, inside_and_outside
 from utils.recipes import get_recipe
-from utils.training.callbacks import KEPT, GateWatch, gate_statistics
-from utils.training.checkpoint import TrainingPaused
+from utils.training.callbacks import KEPT, GateWatch, GradientWatch, gate_statistics
 from utils.training.loop import fit
-from utils.training.tasks import Segmentation
+from utils.training.resume import TrainingPaused
+from utils.training.tasks import MultiTask, Segmentation
 
 
-def test_statistics_by_hand():
+def test_the_watch_measures_the_gradient_of_each_loss_and_changes_nothing():
+    torch.manual_seed(0)
+    net, task, batch = MultiTaskUNet(width=4).eval(), MultiTask(4, HEALTHY), batch_of([0, 1, 2])
+    before = {name: value.clone() for name, value in (net.state_dict() | task.state_dict()).items()}
+    found = GradientWatch(task, batch)(net, 1)
+    assert set(found) == {f"{a}_{b}" for a in ("gradient", "weight") for b in ("reconstruction", "classification")}
+    assert found["weight_reconstruction"] == pytest.approx(2500) and found["weight_classification"] == 1
+    assert same(before, net.state_dict() | task.state_dict())
+    assert all(p.grad is None for p in net.parameters())
+    task.parts(net(task.inputs(batch)), task.targets(batch))["reconstruction"].backward()
+    norm = torch.cat([p.grad.flatten() for p in net.encoder.parameters() if p.grad is not None]).norm()
+    assert found["gradient_reconstruction"] == pytest.approx(norm.item(), rel=1e-4)
+
+
+def test_statistics_of_gates_by_hand():
     half = torch.zeros(2, 1, 4, 4)
     half[:, :, :2] = 1
     assert gate_statistics(half) == {"mean": 0.5, "spread": 0.5, "saturated": 1.0}
@@ -28,7 +44,7 @@ def test_statistics_by_hand():
 
 @pytest.fixture
 def watched(roots):
-    """An untrained AttentionUNet, its task, data and recipe of three epochs on the small phantom."""
+    """Task, data and recipe of three epochs of an AttentionUNet on the small phantom."""
     parts = make_split("phantom", "patient")
     settings = {"image_size": 32, "channels": "all", "masks": True}
     train, val = (ImageDataset("phantom", rows, **settings) for rows in (parts.train[:16], parts.val[:8]))
@@ -44,25 +60,20 @@ def train(watched, folder, **changes):
     return net, watch, fit(net, task, data, val, recipe, folder=folder, callback=watch, **changes)
 
 
-def test_every_epoch_leaves_statistics_and_maps(watched, tmp_path):
-    (tmp_path / "a/gates").mkdir(parents=True)
-    np.savez_compressed(tmp_path / "a/gates/epoch-0007.npz", gate1=np.zeros(1))  # of an earlier, longer training
-    _, watch, trained = train(watched, tmp_path / "a")
+def test_every_epoch_leaves_statistics_and_maps_stopped_or_not(watched, tmp_path):
+    (tmp_path / "whole/gates").mkdir(parents=True)
+    np.savez_compressed(tmp_path / "whole/gates/epoch-0007.npz", gate1=np.zeros(1))  # of an earlier, longer training
+    whole, watch, trained = train(watched, tmp_path / "whole")
     for gate, side in enumerate((4, 8, 16, 32), start=1):
         assert trained.history[f"gate{gate}_spread"].between(0.01, 0.5).all()
         assert all(epoch[f"gate{gate}"].shape == (KEPT, side, side) for epoch in watch.maps())
-    assert len(watch.maps()) == 3
-
-
-def test_a_run_that_was_stopped_ends_with_the_same_weights_and_maps(watched, tmp_path):
-    whole, watch, history = train(watched, tmp_path / "whole")
-    with pytest.raises(TrainingPaused):
-        train(watched, tmp_path / "parts", time_budget=0)
-    with pytest.raises(TrainingPaused):
-        train(watched, tmp_path / "parts", time_budget=0)
+    for _ in range(2):
+        with pytest.raises(TrainingPaused):
+            train(watched, tmp_path / "parts", time_budget=0)
     parts, watch_again, again = train(watched, tmp_path / "parts")
-    assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), parts.state_dict().values(), strict=True))
-    assert again.history.drop(columns="seconds").equals(history.history.drop(columns="seconds"))
+    assert same(whole.state_dict(), parts.state_dict())
+    assert again.history.drop(columns="seconds").equals(trained.history.drop(columns="seconds"))
+    assert len(watch.maps()) == len(watch_again.maps()) == 3
     for one, other in zip(watch.maps(), watch_again.maps(), strict=True):
         assert all(np.array_equal(one[gate], other[gate]) for gate in one)
 

@@ -1,0 +1,469 @@
+"""What is around the epochs: killed and resumed to the same bytes; whose a checkpoint is; damage, locks, disks."""
+
+import contextlib
+import errno
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from filelock import FileLock
+from multitask_images import run_fit as run_multitask
+from mutations import mutations
+from small_training import TRAIN, run_fit, same
+
+from datasets.catalog import DataError
+from datasets.generator import phantom
+from datasets.splitting import make_split
+from datasets.store import images
+from datasets.store.images import ImageDataset
+from models import CustomCNN
+from utils import files
+from utils.files import damage, replacing, write_atomically
+from utils.report.records import save_run, training_facts
+from utils.run import Run
+from utils.training import environment, resume
+from utils.training.data import load_data
+from utils.training.loop import make_accelerator
+from utils.training.resume import TrainingPaused
+from utils.training.tasks import Classification
+
+HELPERS = str(Path(__file__).parents[1] / "helpers")
+LONG = 5000  # epochs, more than any test waits for
+
+
+def test_killed_at_any_moment_it_ends_with_the_same_bytes(roots):
+    straight, killed = roots / "straight", roots / "killed"
+    straight.mkdir(), killed.mkdir()
+    script = {f: TRAIN.format(helpers=HELPERS, folder=str(f)) for f in (straight, killed)}
+    subprocess.run([sys.executable, "-c", script[straight]], check=True)
+    for wait in (0.0, 0.15):  # SIGKILL right after the first checkpoint, then in the middle of an epoch
+        process = subprocess.Popen([sys.executable, "-c", script[killed]], stdout=subprocess.PIPE, text=True)
+        assert "epoch" in process.stdout.readline()
+        time.sleep(wait)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        assert not (killed / "end.pt").exists(), "it was to be killed before its end"
+    subprocess.run([sys.executable, "-c", script[killed]], check=True)
+    assert (straight / "end.pt").read_bytes() == (killed / "end.pt").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("balance", "name", "first"),
+    [("ema", "balance.averages", [4e-4, 1.0]), ("kendall", "balance.log_variances", [0.0, 0.0])],
+)
+def test_resumed_the_balance_of_losses_is_the_same_bytes_too(roots, tmp_path, balance, name, first):
+    with pytest.raises(TrainingPaused):
+        run_multitask(tmp_path / "paused", balance, time_budget=0)
+    assert name in torch.load(tmp_path / "paused/checkpoint.pt")["task"]
+    resumed, straight = (run_multitask(tmp_path / folder, balance) for folder in ("paused", "straight"))
+    assert all(same(a.state_dict(), b.state_dict()) for a, b in zip(resumed[:2], straight[:2], strict=True))
+    assert_same_history(resumed[2], straight[2])
+    assert straight[1].state_dict()[name].tolist() != pytest.approx(first), "the balance was at work"
+    assert not straight[1].training, "whoever asks for a loss after training leaves no trace in the balance"
+
+
+def assert_same_history(one, other):
+    columns = [c for c in one.history if c != "seconds"]
+    pd.testing.assert_frame_equal(one.history[columns], other.history[columns], check_exact=True)
+
+
+@pytest.mark.parametrize("wish", ["file in the folder", "named file", "budget"])
+def test_it_stops_after_the_epoch_and_resumes(roots, monkeypatch, wish):
+    (roots / "run").mkdir()
+    if wish == "file in the folder":
+        (roots / "run/STOP").touch()
+    if wish == "named file":
+        (roots / "stop").touch()
+        monkeypatch.setenv("BRAIN_MRI_STOP", str(roots / "stop"))
+    with pytest.raises(TrainingPaused, match="after epoch 1/2"):
+        run_fit(roots / "run", time_budget=1e-3 if wish == "budget" else None)
+    assert not (roots / "run/STOP").exists(), "obeyed once"
+    monkeypatch.delenv("BRAIN_MRI_STOP", raising=False)
+    model, trained = run_fit(roots / "run")
+    assert list(trained.history.epoch) == [1, 2]
+    assert same(model.state_dict(), run_fit(roots / "whole")[0].state_dict())
+
+
+def test_a_finished_run_is_not_trained_again(roots):
+    first, trained = run_fit(roots / "run")
+    again, second = run_fit(roots / "run", time_budget=0)
+    assert same(first.state_dict(), again.state_dict())
+    assert trained.history.equals(second.history)
+
+
+def train(folder, *, start=0, train_rows=slice(0, 24), val_rows=slice(0, 8), size=64, view="stored", **words):
+    """One epoch of CustomCNN on the small phantom."""
+    split = make_split("phantom", "patient")
+    rows, part_of = (split.train[train_rows], split.val[val_rows]), words.pop("part_of", {})
+    parts = (ImageDataset("phantom", r, image_size=size, view=view, part_of=part_of) for r in rows)
+    torch.manual_seed(start)
+    model = words.pop("model", None) or CustomCNN(image_size=size)
+    AcceleratorState._reset_state(reset_partial_state=True)  # its precision is the process's, and cannot be changed
+    words |= {"accelerator": make_accelerator(words.pop("precision", "no"))}
+    return run_fit(folder, epochs=1, model=model, parts=parts, **words)
+
+
+OTHER = {
+    "train rows": ({"train_rows": slice(1, 25)}, r"train rows: \w+ → \w+"),
+    "their order": ({"train_rows": slice(23, None, -1)}, r"train rows: \w+ → \w+"),
+    "val rows": ({"val_rows": slice(1, 9)}, r"val rows: \w+ → \w+"),
+    "size": ({"size": 128}, r"image_size: 64 → 128"),
+    "view": ({"view": "levelled"}, r"view: stored → levelled"),
+    "turned back": ({"view": "upright"}, r"view: stored → upright"),
+    "run": ({"part_of": {"run": "another"}}, r"run: None → another"),
+    "rate": ({"lr": 1e-3}, r"lr: 0\.0001 → 0\.001"),
+    "parts of a batch": ({"accumulate": 2}, r"accumulate: 1 → 2"),
+    "seed": ({"seed": 1}, r"seed: 0 → 1"),
+    "precision": ({"precision": "bf16"}, r"precision: no → bf16"),
+    "task": ({"task": type("Other", (Classification,), {})(4)}, r"task: Classification → Other"),
+    "classes": ({"model": CustomCNN(num_classes=5, image_size=64)}, r"model: CustomCNN of [\d,]+ p.* → CustomCNN"),
+    "start": ({"start": 1}, r"starting weights: others in .*weight"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER)
+def test_a_checkpoint_is_not_taken_up_by_another_training(roots, what):
+    train(roots / "run")
+    words, message = OTHER[what]
+    with pytest.raises(DataError, match=rf"checkpoint\.pt: belongs to another training \(.*{message}") as refused:
+        train(roots / "run", **words)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_checkpoint_is_not_taken_up_for_another_data_set_of_the_same_name(roots, tmp_path, monkeypatch):
+    _, trained = train(roots / "run")
+    home, here = tmp_path / "other", os.environ["BRAIN_MRI_DATA"]
+    (home / "phantom").mkdir(parents=True)
+    phantom.generate(home / "phantom", seed=1, size=64, patients=24, slices=3)
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(home))
+    with pytest.raises(DataError, match=r"another training .*images\.h5: \w+ → .*manifest\.csv: \w+ → "):
+        train(roots / "run")
+    run = Run(dataset="phantom", split="patient")
+    with pytest.raises(DataError, match="'phantom' has changed since it was trained on"):
+        save_run(run, {}, pd.DataFrame(), fit=trained)
+    assert not run.metrics_folder.exists()
+    monkeypatch.setenv("BRAIN_MRI_DATA", here)
+    assert train(roots / "run")[1].history.equals(trained.history), "with the first one back it is its own again"
+
+
+def test_a_changed_table_of_turns_is_another_training(roots, monkeypatch):
+    """The view "upright" depends on a committed table, which neither manifest nor store knows."""
+    train(roots / "run", view="upright")
+    monkeypatch.setattr(images, "turns", lambda name, manifest: np.full(len(manifest), "transposed"))
+    with pytest.raises(DataError, match=r"\(train turns: \w+ → \w+"):
+        train(roots / "run", view="upright")
+
+
+def test_one_changed_weight_is_another_start_and_rounding_is_not(roots):
+    model = CustomCNN(image_size=64)
+    first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    train(roots / "run", model=model)
+    rounded, other = CustomCNN(image_size=64), CustomCNN(image_size=64)
+    for net in (rounded, other):
+        net.load_state_dict(first)
+    with torch.no_grad():
+        for weights in rounded.parameters():  # as another processor draws them
+            weights.mul_(1 + 1e-7 * torch.randn_like(weights))
+        next(other.parameters())[0, 0, 0, 0] += 1
+    train(roots / "run", model=rounded)
+    with pytest.raises(DataError, match="starting weights: others in"):
+        train(roots / "run", model=other)
+
+
+def test_a_network_that_was_interrupted_is_still_the_one_it_began_as(roots):
+    """A reader stops the cell and runs it again: by then the network has been trained in part."""
+    model, first = train(roots / "run")
+    again, second = train(roots / "run", model=model)
+    assert again is model and second.history.equals(first.history)
+
+
+def test_a_run_says_which_images_it_is_tested_on(roots):
+    first, other = (load_data(Run(dataset="phantom", split="patient", fold=fold, image_size=64)) for fold in (0, 1))
+    whose = first.train.identity()
+    assert whose["run"] == first.run.id and whose["test images"] != other.train.identity()["test images"]
+    assert whose["test images"] == first.val.identity()["test images"]
+
+
+CONDITIONS = {"processes": "2", "threads": "64", "code": "0123abc", "torch": "2.0.0", "cpu": "another"}
+
+
+@pytest.mark.parametrize("what", CONDITIONS)
+def test_other_conditions_are_reported_and_kept_in_the_record(paused, monkeypatch, what):
+    now = environment.conditions()
+    monkeypatch.setattr(environment, "conditions", lambda: now | {what: CONDITIONS[what]})
+    with pytest.warns(UserWarning, match=rf"goes on under other conditions \({what}: .* → {CONDITIONS[what]}\)"):
+        _, trained = run_fit(paused, epochs=4)
+    assert trained.changes == [f"epoch 3: {what}: {now[what]} → {CONDITIONS[what]}"]
+    assert training_facts(trained)["changes"] == trained.changes
+    _, again = run_fit(paused, epochs=4)
+    assert again.changes == trained.changes, "a finished run is not resumed under the conditions of its reader"
+
+
+def test_equal_conditions_leave_no_trace(paused, recwarn):
+    _, trained = run_fit(paused, epochs=4)
+    assert trained.changes == [] and "changes" not in training_facts(trained)
+    assert not [w for w in recwarn if "conditions" in str(w.message)]
+    assert {"processes", "threads", "cpu", "gpu", "code", "torch", "python"} <= environment.conditions().keys()
+
+
+def test_a_checkout_without_git_has_no_revision(monkeypatch):
+    monkeypatch.setenv("PATH", os.devnull)
+    environment.git_revision.cache_clear()
+    try:
+        assert environment.git_revision() == ""
+    finally:
+        environment.git_revision.cache_clear()
+
+
+def test_no_mutated_checkpoint_is_taken_for_a_good_one_damaged(paused):
+    path, tried = paused / "checkpoint.pt", 0
+    for content in mutations(path.read_bytes()):
+        path.write_bytes(content)
+        assert damage(path), "its bytes are not those that were written"
+        tried += 1
+    assert tried > 50
+
+
+def test_of_a_damaged_checkpoint_the_one_before_goes_on_to_the_same_bytes(paused, roots):
+    path = paused / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:-1000] + bytes(1000))
+    with pytest.warns(UserWarning, match=r"run/checkpoint\.pt: damaged .* epoch 1, .*checkpoint\.before\.pt"):
+        model, trained = run_fit(paused, epochs=4)
+    straight, other = run_fit(roots / "straight", epochs=4)
+    assert same(model.state_dict(), straight.state_dict()) and list(trained.history.epoch) == [1, 2, 3, 4]
+    assert_same_history(trained, other)
+    assert not damage(paused / "checkpoint.pt") and not damage(paused / "checkpoint.before.pt")
+    assert {p.name for p in paused.glob("check*")} == {
+        "checkpoint.pt",
+        "checkpoint.before.pt",
+        "checkpoint.damaged",
+    }
+
+
+def test_a_damaged_checkpoint_never_becomes_the_one_before(paused):
+    """Killed right after it went on from the one before, it must find a good one again."""
+    path = paused / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(TrainingPaused):
+        run_fit(paused, epochs=4, time_budget=0)
+    path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged"), pytest.raises(TrainingPaused, match="after epoch 2"):
+        run_fit(paused, epochs=4, time_budget=0)
+
+
+def test_damaged_without_a_good_one_both_are_named_and_nothing_is_trained(paused):
+    for name in ("checkpoint.pt", "checkpoint.before.pt"):
+        (paused / name).write_bytes(b"half a file")
+    with pytest.raises(DataError, match=r"checkpoint\.pt: not a readable checkpoint .*checkpoint\.before\.pt.* delete"):
+        run_fit(paused, epochs=4)
+
+
+def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(paused):
+    path = paused / "checkpoint.pt"
+    state = torch.load(path)
+    del state["facts"]
+    torch.save(state, path)
+    files.seal(path)
+    with pytest.raises(DataError, match=r"checkpoint\.pt: not a readable .*; delete .*run to start again") as refused:
+        run_fit(paused, epochs=4)
+    assert "\n" not in str(refused.value)
+
+
+def test_killed_between_two_names_it_goes_on_from_the_one_before(paused, roots):
+    (paused / "checkpoint.pt").unlink()
+    first = torch.load(paused / "checkpoint.before.pt")["history"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # nothing is damaged
+        model, trained = run_fit(paused, epochs=4)
+    assert trained.history.seconds[0] == first[0]["seconds"], "the first epoch was not trained again"
+    assert same(model.state_dict(), run_fit(roots / "straight", epochs=4)[0].state_dict())
+
+
+def test_two_checkpoints_are_kept_whatever_the_number_of_epochs(roots):
+    run_fit(roots / "one", epochs=1, time_budget=0)  # after the last epoch there is nothing to pause
+    assert sorted(p.name for p in (roots / "one").glob("check*")) == ["checkpoint.pt"]
+    run_fit(roots / "run", epochs=4)
+    kept = [torch.load(roots / "run" / name)["history"] for name in ("checkpoint.pt", "checkpoint.before.pt")]
+    assert [len(history) for history in kept] == [4, 3]
+    assert len(list((roots / "run").glob("check*"))) == 2
+
+
+@pytest.fixture
+def elsewhere(roots):
+    """Start a training of many epochs in another process, in `roots/run`; yields it after its first epoch."""
+    started = []
+
+    def start(epochs=LONG):
+        (roots / "run").mkdir(exist_ok=True)
+        script = TRAIN.format(helpers=HELPERS, folder=str(roots / "run")).replace("epochs=4", f"epochs={epochs}")
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        assert "epoch 1/" in process.stdout.readline()
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_second_process_is_told_who_holds_the_lock(roots, elsewhere, monkeypatch):
+    monkeypatch.setattr(resume, "PATIENCE", 0.5)
+    first = elsewhere()
+    whose = rf"run: process {first.pid} on {platform.node()} trains .*kill {first.pid}"
+    with pytest.raises(DataError, match=whose) as refused:
+        run_fit(roots / "run", epochs=LONG)
+    assert "\n" not in str(refused.value)
+    assert first.poll() is None, "the first one goes on"
+    (roots / "run/STOP").touch()
+    assert first.wait(60) == 1 and "epoch" in first.stdout.read(), "and pauses in good order"
+
+
+def test_the_lock_is_waited_for_where_its_holder_is_about_to_end(roots, elsewhere, monkeypatch):
+    """Of a job that was killed the notebook's kernel lives some seconds longer."""
+    monkeypatch.setattr(resume, "PATIENCE", 10 * resume.PATIENCE)
+    first = elsewhere(epochs=12)
+    _, trained = run_fit(roots / "run", epochs=12)
+    assert first.wait(60) == 0 and len(trained.history) == 12
+
+
+def test_the_lock_of_a_killed_process_holds_nobody_up(roots, elsewhere, monkeypatch):
+    first = elsewhere()
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    assert str(first.pid) in (roots / "run/run.lock").read_text(), "it had no time to tidy up"
+    (roots / "run/checkpoint.pt.node-77.tmp").write_bytes(b"half")
+    monkeypatch.setattr(resume, "PATIENCE", 0)
+    with pytest.raises(TrainingPaused):
+        run_fit(roots / "run", epochs=LONG, time_budget=0)
+    assert not list((roots / "run").glob("*.tmp")), "nor does a file that it was writing fill the disk"
+
+
+def test_the_lock_is_given_back_after_every_end(roots):
+    for words in ({"time_budget": 0}, {"lr": 1e-3}, {}):
+        with contextlib.suppress(TrainingPaused, DataError):
+            run_fit(roots / "run", **words)
+        FileLock(roots / "run/run.lock", timeout=0).acquire().lock.release()
+
+
+def test_a_disk_without_locks_is_told_and_trained_on(roots, monkeypatch):
+    def unable(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    plain, _ = run_fit(roots / "plain", epochs=1)
+    monkeypatch.setattr("fcntl.flock", unable)
+    with pytest.warns(UserWarning, match=r"run.lock: this disk knows no locks \(No locks available\)"):
+        model, _ = run_fit(roots / "run", epochs=1)
+    assert same(plain.state_dict(), model.state_dict())
+
+
+def test_two_processes_of_one_training_share_the_lock_and_end_together_without_it(roots, elsewhere, tmp_path):
+    """Under torchrun the first process alone takes it; when it is held, all of them end with the same line."""
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {HELPERS!r})\n"
+        "from small_training import run_fit\n"
+        "from utils.training import resume\n"
+        "resume.PATIENCE = 0.5\n"
+        "try:\n"
+        f"    run_fit({str(tmp_path)!r} + '/' + sys.argv[1], epochs=1)\n"
+        "    left = 'trained'\n"
+        "except Exception as error:\n"
+        "    left = f'{type(error).__name__}: {error}'\n"
+        f"open({str(tmp_path)!r} + f'/{{sys.argv[1]}}{{os.environ[\"RANK\"]}}', 'w').write(left)\n"
+    )
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
+    first = elsewhere()
+    for name in ("run", "free"):
+        subprocess.run([*torchrun, name], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
+    assert [(tmp_path / f"free{rank}").read_text() for rank in (0, 1)] == ["trained"] * 2
+    held = {(tmp_path / f"run{rank}").read_text() for rank in (0, 1)}
+    assert len(held) == 1 and f"DataError: {roots / 'run'}: process {first.pid} on" in held.pop()
+
+
+# One checkpoint fits, a second beside it does not; later there is room.
+DISK = """
+mount -t tmpfs -o size=55m tmpfs "$1" || exit 77
+"$2" "$3" "$1/run"
+mount -o remount,size=400m "$1"
+"$2" "$3" "$1/run" && cp "$1/run/end.pt" "$4"
+"""
+ON_DISK = """
+import sys
+sys.path.insert(0, {helpers!r})
+import torch
+from datasets.catalog import DataError
+from small_training import run_fit
+try:
+    model, _ = run_fit(sys.argv[1], epochs=3)
+except DataError as error:
+    sys.exit(f"refused: {{error}}")
+torch.save(model.state_dict(), sys.argv[1] + "/end.pt")
+"""
+
+
+def test_training_on_a_full_disk_says_so_leaves_nothing_and_goes_on_to_the_same_bytes(roots):
+    disk, program, end = roots / "disk", roots / "train.py", roots / "end.pt"
+    disk.mkdir()
+    program.write_text(ON_DISK.format(helpers=HELPERS))
+    command = ["unshare", "--mount", "sh", "-c", DISK, "sh", *map(str, (disk, sys.executable, program, end))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip("mounting a small disk is not allowed here")
+    refused = next(line for line in done.stderr.splitlines() if line.startswith("refused: "))
+    assert "checkpoint.pt: cannot be written, the disk is full; free some space" in refused
+    assert "Traceback" not in done.stderr
+    assert done.stdout.count("epoch 1/3") == 1, "the first epoch is not trained again"
+    assert same(torch.load(end), run_fit(roots / "straight", epochs=3)[0].state_dict())
+
+
+REFUSALS = {
+    errno.ENOSPC: "the disk is full; free some space",
+    errno.EDQUOT: "the quota of this disk is used up; free some space",
+    errno.EROFS: "Read-only file system",
+    errno.ENOENT: "its folder was removed meanwhile",
+}
+
+
+@pytest.mark.parametrize("number", REFUSALS)
+def test_what_the_disk_refuses_is_one_line_that_names_the_file(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    path = tmp_path / "metrics.json"
+    path.write_text("before")
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(DataError, match=rf"metrics\.json: cannot be written.*{REFUSALS[number]}") as caught:
+        write_atomically(path, "after")
+    assert "\n" not in str(caught.value)
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_that_is_not_the_disk_s_stays_what_it_is(tmp_path):
+    with pytest.raises(RuntimeError, match="a bug"), replacing(tmp_path / "x") as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("a bug")
+    assert not list(tmp_path.iterdir())
+
+
+def test_writers_on_two_nodes_with_one_process_number_share_no_temporary_file(tmp_path, monkeypatch):
+    with replacing(tmp_path / "a.json") as one:
+        one.write_text("one")
+        monkeypatch.setattr(platform, "node", lambda: "another")
+        with replacing(tmp_path / "a.json") as other:
+            assert other != one
+            other.write_text("other")
+    assert (tmp_path / "a.json").read_text() == "one" and [p.name for p in tmp_path.iterdir()] == ["a.json"]
