@@ -1,6 +1,6 @@
 """MobileNetUNet: a U-Net whose encoder is MobileNetV2's first half, so that ImageNet weights fit. Not S2's.
 
-S2's three start from random numbers (`classic_unet.py` and the next two). Where weights come from: `backbones.py`.
+S2's three start from random numbers (`classic_unet.py` and the next two). Where weights come from: `weights.py`.
 """
 
 from pathlib import Path
@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones import Transfer, WeightsError, read_weights, timm_backbone
+from models.backbones import Transfer, load_backbone
 from models.checks import check_maps, check_sizes
-from models.gluon import is_gluon
+from models.weights import Weights
 
 BACKBONE = "MobileNetV2"
 CHANNELS = (16, 24, 32, 96)  # of the encoder's maps at 1/2, 1/4, 1/8 and 1/16 of the input's sides
@@ -39,6 +39,12 @@ class Encoder(nn.Module):
         return maps
 
 
+def convolved(in_channels: int, out_channels: int) -> nn.Sequential:
+    """3×3 convolution → batch norm → ReLU; height and width stay."""
+    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+
+
 class Decoder(nn.Module):
     """From the deepest map back to the input's size: enlarge, concatenate the encoder's map, two 3×3 convolutions.
 
@@ -46,16 +52,18 @@ class Decoder(nn.Module):
         input: image B×C×H×W and the encoder's four maps; output B × out_channels × H × W (logits).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, n_filters: int):
+    def __init__(self, in_channels: int, out_channels: int, n: int):
         super().__init__()
-        skips = (*reversed(CHANNELS[:-1]), in_channels)  # at 1/8, 1/4, 1/2, and the image itself
-        widths = (8 * n_filters, 4 * n_filters, 2 * n_filters, n_filters)
-        below = (CHANNELS[-1], *widths[:-1])
-        self.levels = nn.ModuleList(
-            nn.Sequential(_convolved(deep + skip, width), _convolved(width, width))
-            for deep, skip, width in zip(below, skips, widths, strict=True)
+        levels = (  # channels from below, of the skip, and made: at 1/8, 1/4, 1/2 of the input's size, and at its own
+            (CHANNELS[3], CHANNELS[2], 8 * n),
+            (8 * n, CHANNELS[1], 4 * n),
+            (4 * n, CHANNELS[0], 2 * n),
+            (2 * n, in_channels, n),
         )
-        self.out = nn.Conv2d(n_filters, out_channels, 1)
+        self.levels = nn.ModuleList(
+            nn.Sequential(convolved(deep + skip, width), convolved(width, width)) for deep, skip, width in levels
+        )
+        self.out = nn.Conv2d(n, out_channels, 1)
         nn.init.constant_(self.out.bias, -3.0)  # 5 % at first: a tumour fills a few percent of a slice
 
     def forward(self, image: Tensor, maps: list[Tensor]) -> Tensor:
@@ -64,12 +72,6 @@ class Decoder(nn.Module):
             x = F.interpolate(x, skip.shape[-2:], mode="bilinear")
             x = level(torch.cat([x, skip], dim=1))
         return self.out(x)
-
-
-def _convolved(in_channels: int, out_channels: int) -> nn.Sequential:
-    """3×3 convolution → batch norm → ReLU; height and width stay."""
-    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 class MobileNetUNet(Transfer):
@@ -111,25 +113,13 @@ class MobileNetUNet(Transfer):
         pretrained: str | Path | bool = False,
     ):
         check_sizes(in_channels=in_channels, out_channels=out_channels, n_filters=n_filters)
-        state = pretrained if isinstance(pretrained, bool) else read_weights(pretrained)
-        gluon = isinstance(state, dict) and is_gluon(BACKBONE, state)
-        whole = isinstance(state, dict) and all(name.startswith(("backbone.", "head.")) for name in state)
-        channels = 3 if in_channels == 1 else in_channels
-        try:
-            backbone, _, mean, std = timm_backbone(BACKBONE, False if whole else state, channels, 0, gluon)
-            if channels != 3:  # of R, G and B: none of them is a channel here
-                mean, std = ([sum(values) / 3] * channels for values in (mean, std))
+        weights = Weights(pretrained)
+        ours = f"a MobileNetUNet with {in_channels} channels, {out_channels} masks and n_filters={n_filters}"
+        with weights.of(f"{BACKBONE}, nor of {ours}"):
+            part = load_backbone(BACKBONE, weights, in_channels, image_size=0)
             head = Decoder(in_channels, out_channels, n_filters)
-            super().__init__(Encoder(backbone), head, list(mean), list(std), in_channels, image_size=0)
-            if whole:
-                self.load_state_dict(state)
-        except (RuntimeError, KeyError) as error:
-            if isinstance(pretrained, bool):
-                raise
-            raise WeightsError(
-                f"{pretrained}: not the weights of {BACKBONE}, nor of a MobileNetUNet with {in_channels} channels, "
-                f"{out_channels} masks and n_filters={n_filters} ({' '.join(str(error).split())[:300]})"
-            ) from error
+            super().__init__(Encoder(part.backbone), head, part.mean, part.std, in_channels, image_size=0)
+            weights.load_whole(self)
 
     def forward(self, x: Tensor) -> Tensor:
         check_maps(x, self.in_channels)

@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones import TIMM, Transfer, WeightsError, read_weights
+from models.backbones import TIMM, Transfer
 from models.checks import check_arguments, check_name
 from models.gluon import NORMALISATION, build_gluon, is_gluon
+from models.heads import average_and_maximum
+from models.weights import Weights, WeightsError
 
 BACKBONE = "ResNet50-v2"
 WIDTHS = (64, 256, 512, 1024)  # channels of the encoder's maps at 1/2, 1/4, 1/8 and 1/16 of the input's side
@@ -94,7 +96,7 @@ class WholeImage(nn.Module):
         self.out = nn.Linear(2 * channels, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.out(self.norm(torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)))
+        return self.out(self.norm(average_and_maximum(features)))
 
 
 class InsideOutline(nn.Module):
@@ -171,8 +173,13 @@ class OutlineClassifier(Transfer):
         check_name(named_from, NAMED_FROM, "named_from")
         if named_from == "outline" and not outline:
             raise ValueError("named_from='outline': there is none with outline=False")
-        mean, std = (list(values) for values in NORMALISATION[BACKBONE])
-        encoder = Encoder(_resnet(pretrained))
+        weights = Weights(pretrained)
+        if weights.from_hub:
+            raise WeightsError(f"{BACKBONE} of the hub has another stem: name a weight file in Gluon's layout")
+        if weights.state is not None and not is_gluon(BACKBONE, weights.state):
+            raise WeightsError(f"{pretrained}: not {BACKBONE} in Gluon's layout. Name the file of this network.")
+        with weights.of(BACKBONE):
+            encoder = Encoder(build_gluon(BACKBONE, TIMM[BACKBONE], weights.state, 3))
         kinds, head = num_classes - (healthy is not None), nn.Module()
         if outline:
             head.decoder = Decoder(1 + kinds)
@@ -180,7 +187,7 @@ class OutlineClassifier(Transfer):
             head.name = InsideOutline(WIDTHS[-1], kinds, num_classes)
         else:
             head.name = WholeImage(WIDTHS[-1], num_classes)
-        super().__init__(encoder, head, mean, std, in_channels, image_size)
+        super().__init__(encoder, head, *NORMALISATION[BACKBONE], in_channels, image_size)
         self.named_from = named_from
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -192,18 +199,3 @@ class OutlineClassifier(Transfer):
         if self.named_from == "outline":
             return {"classes": self.head.name(features, outline)} | found
         return {"classes": self.head.name(features)} | found
-
-
-def _resnet(pretrained: str | Path | bool) -> nn.Module:
-    """ResNet50-v2 up to its third stage, with the weights of a file or random ones."""
-    if pretrained is True:
-        raise WeightsError(f"{BACKBONE} of the hub has another stem: name a weight file in Gluon's layout")
-    state = read_weights(pretrained) if pretrained else None
-    if state is not None and not is_gluon(BACKBONE, state):
-        raise WeightsError(f"{pretrained}: not {BACKBONE} in Gluon's layout. Name the file of this network.")
-    try:
-        return build_gluon(BACKBONE, TIMM[BACKBONE], state, 3)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{pretrained}: not the weights of {BACKBONE} ({' '.join(str(error).split())[:300]})"
-        ) from error

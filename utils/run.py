@@ -10,6 +10,7 @@ from datasets.labels import TARGETS
 from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
+from models.backbones import is_backbone
 from utils.evaluation.baselines import BASELINES, NEAREST_FINDINGS, NEAREST_MASK, PIXELS
 from utils.training.loading import SEEDS
 
@@ -36,7 +37,7 @@ class Run:
         view: what was done to every image, a key of `datasets.transforms.VIEWS`.
         n_filters: of U-Nets, 0 for others.
         selection: of the slices of volumes, one of `datasets.splitting.SELECTIONS`.
-        pretrained: of `models.PRETRAINABLE`; None for other networks.
+        pretrained: of `models.PRETRAINABLE` and any network of timm's; None for other networks.
         target: what is asked of an image, a key of `datasets.labels.TARGETS`.
         task: a key of `TASKS`; where none is given, the one that the model is made for.
 
@@ -67,14 +68,9 @@ class Run:
         if not 0 <= self.seed < SEEDS:
             raise DataError(f"seed {self.seed}: a whole number from 0 to {SEEDS - 1} is wanted")
         lookup(PROTOCOLS, self.split, "split")
-        models = MODELS | SEGMENTERS | MULTITASK
-        lookup(
-            (models if self.pretrained is None else PRETRAINABLE)
-            | BASELINES
-            | dict.fromkeys((NEAREST_MASK, NEAREST_FINDINGS)),
-            self.model,
-            "model",
-        )
+        models = (MODELS | SEGMENTERS | MULTITASK) if self.pretrained is None else PRETRAINABLE
+        if self.pretrained is None or not is_backbone(self.model):
+            lookup(models | BASELINES | dict.fromkeys((NEAREST_MASK, NEAREST_FINDINGS)), self.model, "model")
         lookup(VIEWS, self.view, "view")
         lookup(TARGETS, self.target, "target")
         lookup(TASKS, self.task or self._usual_task(), "task")

@@ -5,11 +5,11 @@ import torch
 from safetensors.torch import save_file
 
 from models import OutlineClassifier
-from models.backbones import WeightsError
 from models.gluon import build_gluon
 from models.outline_classifier import InsideOutline
+from models.weights import WeightsError
 from utils.recipes import get_recipe
-from utils.recipes.localisation import STEPS
+from utils.recipes.ours import STEPS
 from utils.training.finetuning import freeze, parameter_groups
 from utils.training.outlining import Outlining
 
