@@ -78,7 +78,7 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
 
 def _quantised(volume: np.ndarray, bits: int, what: str) -> np.ndarray:
     """A volume scaled to 0 … 2^bits − 1. S2's scaling of each slice by its own range does not see the difference,
-    but for rounding (measured in benchmarks/volumes.py).
+    but for rounding (saved_metrics/benchmarks/volumes.json).
     """
     if not np.isfinite(volume).all():
         raise DataError(f"{what}: {int((~np.isfinite(volume)).sum())} voxels are NaN or infinite")

@@ -22,7 +22,7 @@ VERSION = 2  # raised whenever the stored pixels change for the same raw files
 COMPRESSION = {"image": {}, "mask": {"compression": "lzf"}}
 
 
-# Slices of BraTS are mostly background: gzip-1 leaves 15 %, lzf 18 % and reads no faster (benchmarks/volumes.py).
+# Slices of BraTS are mostly background: gzip-1 leaves 15 %, lzf 18 % and reads no faster (measured).
 GZIP = {"compression": "gzip", "compression_opts": 1}
 
 
@@ -30,7 +30,7 @@ VOLUME_COMPRESSION = {"image": GZIP, "mask": GZIP}
 
 
 # HDF5's checksum of each chunk: an image that changed on disk is not read.  An image of 256×256 takes about 0.02 ms
-# more to write and to read (benchmarks/checksums.py).
+# more to write and to read (measured).
 CHECKSUM = {"fletcher32": True}
 
 

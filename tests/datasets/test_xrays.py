@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from real_archives import real_archive
-from xray_files import bring, published, xrays
+from xray_files import bring, bring_in, made_archive, published
 
 from datasets import download
 from datasets.catalog import REPO, DataError, get
@@ -81,12 +81,12 @@ def test_a_table_that_does_not_fit_is_refused_in_one_line(changes, said, root, t
 
 
 def test_thousands_of_xrays_pack_in_little_memory(tmp_path):
-    """The twin of `benchmarks/xrays.py`: with 3,000 images what is held may hardly depend on their number."""
+    """With 3,000 images what is held may hardly depend on their number."""
     held = {}
     for images in (300, 3000):
         path = tmp_path / f"{images}.zip"
-        xrays.archive(path, images, 64)
-        _, held[images] = xrays.bring_in(path, tmp_path / str(images))
+        made_archive(path, images, 64)
+        _, held[images] = bring_in(path, tmp_path / str(images))
     per_image = (held[3000] - held[300]) / 2700
     assert held[3000] < 2 * 2**30
     assert held[300] + 112_120 * per_image < 2 * 2**30, f"{per_image:.0f} bytes for each further X-ray"

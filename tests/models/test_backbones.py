@@ -16,8 +16,9 @@ from torchvision.models import squeezenet1_1
 
 from datasets.catalog import REPO
 from models import BACKBONES, build_backbone
-from models.backbones import TIMM, WeightsError, read_weights
+from models.backbones import TIMM
 from models.heads import HEADS
+from models.weights import WeightsError, read_weights
 
 PARAMETERS = {  # with a linear head of four classes
     "VGG16": 14_716_740,

@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 
 from datasets.store.manifest import sha256
 from models import MobileNetUNet, build_backbone
-from models.backbones import TIMM, WeightsError
+from models.backbones import TIMM
 from models.gluon import build_gluon
 from models.mobilenet_unet import CHANNELS
+from models.weights import WeightsError
 from utils.recipes import get_recipe
 from utils.recipes.ours import ENCODER_LAYERS
 from utils.report.weights import CARD, WEIGHTS, load_weights

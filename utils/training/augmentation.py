@@ -8,7 +8,7 @@ and "s3" jitter more strongly than their projects did; "s2-jitter" is S2's own, 
 import kornia.augmentation as K
 
 # kornia draws one transform an image for the whole batch at once: measured 5 to 8 times as fast as
-# torchvision v2 image by image (batch of 64 at 128 pixels, 2 threads; benchmarks/training.py).
+# torchvision v2 image by image (batch of 64 at 128 pixels, 2 threads).
 AUGMENTATIONS = {
     "none": lambda: None,
     "flip": lambda: K.AugmentationSequential(K.RandomHorizontalFlip(p=0.5), data_keys=["input"]),
