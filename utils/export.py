@@ -65,10 +65,10 @@ def export(model: SavedModel, path: Path) -> Path:
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         pixels = (example_pixels(model, 3),)
-        program = torch.onnx.export(ready, pixels, dynamo=True, opset_version=20, verbose=False, **names)
+        proto = torch.onnx.export(ready, pixels, dynamo=True, opset_version=20, verbose=False, **names).model_proto
         facts = {"classes": json.dumps(model.classes or model.masks), "input": json.dumps(model.card["input"])}
-        onnx.helper.set_model_props(program.model_proto, facts | {"name": model.name, "note": NOTE})
-        temporary.write_bytes(program.model_proto.SerializeToString())
+        onnx.helper.set_model_props(proto, facts | {"name": model.name, "note": NOTE})
+        temporary.write_bytes(proto.SerializeToString())
         for images in (1, 5):
             pixels = example_pixels(model, images, seed=images)
             with torch.no_grad():
