@@ -11,14 +11,11 @@ LEVELS = 4
 
 def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     """(3×3 convolution without bias → batch norm → ReLU) twice; height and width stay."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+    layers = []
+    for width in (in_channels, out_channels):
+        layers += [nn.Conv2d(width, out_channels, 3, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
 
 class MultiTaskUNet(nn.Module):
@@ -68,9 +65,8 @@ class MultiTaskUNet(nn.Module):
         into = [in_channels, *widths]
         self.encoder = nn.ModuleList(double_conv(into[level], widths[level]) for level in range(LEVELS + 1))
         self.pool = nn.MaxPool2d(2)
-        self.shared = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], LATENT), nn.ReLU(inplace=True)
-        )
+        latent = nn.Linear(widths[-1], LATENT)
+        self.shared = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), latent, nn.ReLU(inplace=True))
         outputs = {"tumour": 1, "subtype": num_subtypes} if hierarchical else {"classes": num_subtypes + 1}
         self.heads = nn.ModuleDict(
             {name: nn.Sequential(nn.Dropout(dropout), nn.Linear(LATENT, n)) for name, n in outputs.items()}

@@ -1,4 +1,4 @@
-"""The environment: one list for pip and conda, complete, locked and without idle lines; our `datasets` beside others'."""
+"""The environment: one list for pip and conda, complete, locked, without idle lines; our `datasets` beside others."""
 
 import ast
 import importlib.util
