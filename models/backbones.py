@@ -9,7 +9,6 @@ import argparse
 import sys
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -144,15 +143,14 @@ def build_backbone(
 
         check_name(name, [*BACKBONES, *timm.list_models()], "backbone", f"{', '.join(BACKBONES)}, and timm's models")
     check_name(head, HEADS, "head")
-    image_size = image_size or own_size(name)
+    image_size = image_size or (224 if name == SQUEEZENET else _facts(name).input_size[1])
     check_arguments(num_classes, in_channels, image_size, MULTIPLE.get(name, 1))
     if image_size < SMALLEST.get(name, 0):
         raise ValueError(f"image_size={image_size}: {name} takes a side of at least {SMALLEST[name]} pixels")
     weights = Weights(pretrained)
     with weights.of(f"{name} with {num_classes} classes and head '{head}'"):
-        part = load_backbone(name, weights, in_channels, image_size)
-        logits = HEADS[head](part.width, num_classes)
-        model = Transfer(part.backbone, logits, part.mean, part.std, in_channels, image_size)
+        backbone, width, mean, std = load_backbone(name, weights, in_channels, image_size)
+        model = Transfer(backbone, HEADS[head](width, num_classes), mean, std, in_channels, image_size)
         weights.load_whole(model)
     return model
 
@@ -166,24 +164,9 @@ def is_backbone(name: str) -> bool:
     return timm.is_model(name) and ("." not in name or name in timm.list_pretrained())
 
 
-def own_size(name: str) -> int:
-    """Side of the images that the ImageNet weights of a backbone were trained on."""
-    import timm
-
-    return 224 if name == SQUEEZENET else timm.get_pretrained_cfg(TIMM.get(name, name)).input_size[1]
-
-
-class Part(NamedTuple):
-    """A backbone without classifier, the number of its features, and its mean and std on images in [0, 1]."""
-
-    backbone: nn.Module
-    width: int
-    mean: tuple
-    std: tuple
-
-
-def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int) -> Part:
-    """Backbone `name` with `weights`, where these are of a backbone, or random ones.
+def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int) -> tuple:
+    """Backbone `name` without classifier, with `weights`, where these are of a backbone, or random ones; the number of
+    its features, and its mean and std on images in [0, 1].
 
     Args:
         image_size: side of the input of a network that can take one size only.
@@ -198,11 +181,10 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
         return _squeezenet(weights, channels)
     import timm
 
-    tag = TIMM.get(name, name)
-    facts = timm.get_pretrained_cfg(tag)
+    tag, facts = TIMM.get(name, name), _facts(name)
     if is_gluon(name, weights.state):
         backbone = build_gluon(name, tag, state, channels)
-        return Part(backbone, backbone.num_features, *NORMALISATION[name])
+        return backbone, backbone.num_features, *NORMALISATION[name]
     arguments = {"in_chans": channels} | ({"img_size": image_size} if facts.fixed_input_size else {})
     if state is not None:
         check_classes(state, facts.classifier, facts.num_classes)
@@ -217,7 +199,7 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
     width, tops = known if name in TIMM else _tried(name, backbone, channels, image_size)
     for top in tops:
         setattr(backbone, top, nn.Identity())
-    return Part(backbone, width, facts.mean, facts.std)
+    return backbone, width, facts.mean, facts.std
 
 
 def _tried(name: str, backbone: nn.Module, channels: int, image_size: int) -> tuple[int, list[str]]:
@@ -236,7 +218,14 @@ def _tried(name: str, backbone: nn.Module, channels: int, image_size: int) -> tu
     return width, [child for child, ids in own.items() if ids and ids <= idle]
 
 
-def _squeezenet(weights: Weights, channels: int) -> Part:
+def _facts(name: str) -> object:
+    """What timm knows of the weights of a backbone: size and normalisation of images, classes."""
+    import timm
+
+    return timm.get_pretrained_cfg(TIMM.get(name, name))
+
+
+def _squeezenet(weights: Weights, channels: int) -> tuple:
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     from timm.models import adapt_input_conv
     from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
@@ -251,11 +240,11 @@ def _squeezenet(weights: Weights, channels: int) -> Part:
         backbone.load_state_dict(state)
     if channels != 3:
         first = backbone.features[0]
-        adapted = nn.Conv2d(channels, first.out_channels, first.kernel_size, first.stride)
-        adapted.load_state_dict({"weight": adapt_input_conv(channels, first.weight.data), "bias": first.bias.data})
-        backbone.features[0] = adapted
+        backbone.features[0] = nn.Conv2d(channels, first.out_channels, first.kernel_size, first.stride)
+        state = {"weight": adapt_input_conv(channels, first.weight.data), "bias": first.bias.data}
+        backbone.features[0].load_state_dict(state)
     backbone.classifier = nn.Identity()
-    return Part(backbone, 512, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
+    return backbone, 512, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 
 BACKBONES = {name: partial(build_backbone, name) for name in (*TIMM, SQUEEZENET)}

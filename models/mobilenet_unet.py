@@ -14,7 +14,6 @@ from models.checks import check_maps, check_sizes
 from models.weights import Weights
 
 BACKBONE = "MobileNetV2"
-CHANNELS = (16, 24, 32, 96)  # of the encoder's maps at 1/2, 1/4, 1/8 and 1/16 of the input's sides
 
 
 class Encoder(nn.Module):
@@ -54,15 +53,9 @@ class Decoder(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, n: int):
         super().__init__()
-        levels = (  # channels from below, of the skip, and made: at 1/8, 1/4, 1/2 of the input's size, and at its own
-            (CHANNELS[3], CHANNELS[2], 8 * n),
-            (8 * n, CHANNELS[1], 4 * n),
-            (4 * n, CHANNELS[0], 2 * n),
-            (2 * n, in_channels, n),
-        )
-        self.levels = nn.ModuleList(
-            nn.Sequential(convolved(deep + skip, width), convolved(width, width)) for deep, skip, width in levels
-        )
+        # Channels in and out at 1/8, 1/4, 1/2 of the input's size, and at its own.
+        levels = [(96 + 32, 8 * n), (8 * n + 24, 4 * n), (4 * n + 16, 2 * n), (2 * n + in_channels, n)]
+        self.levels = nn.ModuleList(nn.Sequential(convolved(a, b), convolved(b, b)) for a, b in levels)
         self.out = nn.Conv2d(n, out_channels, 1)
         nn.init.constant_(self.out.bias, -3.0)  # 5 % at first: a tumour fills a few percent of a slice
 
@@ -89,12 +82,10 @@ class MobileNetUNet(Transfer):
     (arXiv:1505.04597), the pretrained encoder after Iglovikov and Shvets 2018 (arXiv:1801.05746).
 
     Args:
-        in_channels: sequences of a slice; 1 is repeated to the three channels of ImageNet's images, for other numbers
-            than 3 the first convolution is repeated and scaled, as timm does.
+        in_channels: sequences of a slice; 1 and other numbers than 3 as in `build_backbone`.
         out_channels: masks, which may overlap.
         n_filters: width of the decoder at the input's size; it doubles at each of three levels below.
-        pretrained: True takes ImageNet weights from the hub or its cache. A path is a weight file of MobileNetV2, or
-            of a whole `MobileNetUNet`. False: random weights.
+        pretrained: of MobileNetV2, or a file of a whole `MobileNetUNet`; see `weights.Weights`.
 
     Shape:
         input B × in_channels × H × W in [0, 1], H and W divisible by 16; output B × out_channels × H × W (logits).
@@ -105,20 +96,15 @@ class MobileNetUNet(Transfer):
     """
 
     def __init__(
-        self,
-        *,
-        in_channels: int = 4,
-        out_channels: int = 3,
-        n_filters: int = 8,
-        pretrained: str | Path | bool = False,
+        self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 8, pretrained: str | Path | bool = False
     ):
         check_sizes(in_channels=in_channels, out_channels=out_channels, n_filters=n_filters)
         weights = Weights(pretrained)
         ours = f"a MobileNetUNet with {in_channels} channels, {out_channels} masks and n_filters={n_filters}"
         with weights.of(f"{BACKBONE}, nor of {ours}"):
-            part = load_backbone(BACKBONE, weights, in_channels, image_size=0)
+            backbone, _, mean, std = load_backbone(BACKBONE, weights, in_channels, image_size=0)
             head = Decoder(in_channels, out_channels, n_filters)
-            super().__init__(Encoder(part.backbone), head, part.mean, part.std, in_channels, image_size=0)
+            super().__init__(Encoder(backbone), head, mean, std, in_channels, image_size=0)
             weights.load_whole(self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 from models.checks import check_maps, check_sizes
 
 LATENT = 256  # width of the layer that both heads share
-LEVELS = 4
 
 
 def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
@@ -61,9 +60,8 @@ class MultiTaskUNet(nn.Module):
         super().__init__()
         check_sizes(in_channels=in_channels, num_subtypes=num_subtypes, width=width)
         self.in_channels = in_channels
-        widths = [width * 2**level for level in range(LEVELS + 1)]  # w, 2w, 4w, 8w and the bottleneck's 16w
-        into = [in_channels, *widths]
-        self.encoder = nn.ModuleList(double_conv(into[level], widths[level]) for level in range(LEVELS + 1))
+        widths = [width * 2**level for level in range(5)]  # w, 2w, 4w, 8w and the bottleneck's 16w
+        self.encoder = nn.ModuleList(map(double_conv, [in_channels, *widths[:-1]], widths))
         self.pool = nn.MaxPool2d(2)
         latent = nn.Linear(widths[-1], LATENT)
         self.shared = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), latent, nn.ReLU(inplace=True))
@@ -93,7 +91,7 @@ class Decoder(nn.Module):
 
     def __init__(self, widths: list[int], out_channels: int):
         super().__init__()
-        pairs = list(zip(reversed(widths[1:]), reversed(widths[:-1]), strict=True))  # 16w → 8w, …, 2w → w
+        pairs = [(2 * level, level) for level in reversed(widths[:-1])]  # 16w → 8w, …, 2w → w
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, level, 2, stride=2) for deep, level in pairs)
         self.blocks = nn.ModuleList(double_conv(2 * level, level) for _, level in pairs)
         self.out = nn.Conv2d(widths[0], out_channels, 1)

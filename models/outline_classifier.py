@@ -19,8 +19,6 @@ BACKBONE = "ResNet50-v2"
 WIDTHS = (64, 256, 512, 1024)  # channels of the encoder's maps at 1/2, 1/4, 1/8 and 1/16 of the input's side
 DEEP_BLOCKS = 2  # of the third stage's six: with all of them the network would have 9 million parameters
 DECODER = (24, 48, 96)  # channels of the decoder's maps at 1/2, 1/4 and 1/8
-GROUPS = 8  # of channels that are normalised together
-NAMED_FROM = ("image", "outline")
 
 
 class Encoder(nn.Module):
@@ -50,14 +48,14 @@ class Encoder(nn.Module):
         return maps
 
 
-def _block(width: int) -> nn.Sequential:
+def block(width: int) -> nn.Sequential:
     """Group norm → ReLU → 3×3 convolution → group norm → ReLU; height and width stay.
 
     No batch norm here nor in the heads: its averages over augmented images are not those of the images as they are,
     which cost accuracy even on the very images that were trained on.
     """
-    first, last = (nn.Sequential(nn.GroupNorm(GROUPS, width), nn.ReLU()) for _ in range(2))
-    return nn.Sequential(*first, nn.Conv2d(width, width, 3, padding=1, bias=False), *last)
+    middle = nn.Conv2d(width, width, 3, padding=1, bias=False)
+    return nn.Sequential(nn.GroupNorm(8, width), nn.ReLU(), middle, nn.GroupNorm(8, width), nn.ReLU())
 
 
 class Decoder(nn.Module):
@@ -72,7 +70,7 @@ class Decoder(nn.Module):
         widths = [*DECODER, DECODER[-1]]
         self.lateral = nn.ModuleList(nn.Conv2d(c, w, 1, bias=False) for c, w in zip(WIDTHS, widths, strict=True))
         self.narrow = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in zip(widths[1:], widths, strict=False))
-        self.blocks = nn.ModuleList(_block(width) for width in DECODER)
+        self.blocks = nn.ModuleList(map(block, DECODER))
         self.out = nn.Conv2d(DECODER[0], channels, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -170,7 +168,7 @@ class OutlineClassifier(Transfer):
         pretrained: str | Path | bool = False,
     ):
         check_arguments(num_classes, in_channels, image_size, 16)
-        check_name(named_from, NAMED_FROM, "named_from")
+        check_name(named_from, ("image", "outline"), "named_from")
         if named_from == "outline" and not outline:
             raise ValueError("named_from='outline': there is none with outline=False")
         weights = Weights(pretrained)
@@ -183,19 +181,17 @@ class OutlineClassifier(Transfer):
         kinds, head = num_classes - (healthy is not None), nn.Module()
         if outline:
             head.decoder = Decoder(1 + kinds)
-        if named_from == "outline":
-            head.name = InsideOutline(WIDTHS[-1], kinds, num_classes)
-        else:
-            head.name = WholeImage(WIDTHS[-1], num_classes)
+        inside = named_from == "outline"
+        head.name = InsideOutline(WIDTHS[-1], kinds, num_classes) if inside else WholeImage(WIDTHS[-1], num_classes)
         super().__init__(encoder, head, *NORMALISATION[BACKBONE], in_channels, image_size)
         self.named_from = named_from
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         maps = self.backbone((self.grey_or_rgb(x) - self.mean) / self.std)
-        features, found = self.map(maps[-1]), {}
-        if hasattr(self.head, "decoder"):
-            outline = self.head.decoder([*maps[:-1], features])
-            found["outline"] = F.interpolate(outline, x.shape[-2:], mode="bilinear")
-        if self.named_from == "outline":
-            return {"classes": self.head.name(features, outline)} | found
-        return {"classes": self.head.name(features)} | found
+        features = self.map(maps[-1])
+        if not hasattr(self.head, "decoder"):
+            return {"classes": self.head.name(features)}
+        outline = self.head.decoder([*maps[:-1], features])
+        inside = (features, outline) if self.named_from == "outline" else (features,)
+        whole = F.interpolate(outline, x.shape[-2:], mode="bilinear")
+        return {"classes": self.head.name(*inside), "outline": whole}
