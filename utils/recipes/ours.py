@@ -3,7 +3,7 @@ the network that outlines and names the same training thrice, with one thing add
 
 from dataclasses import replace
 
-from utils.recipes.recipe import ANY_CLASSIFIER, Recipe
+from utils.recipes.recipe import ANY_CLASSIFIER, Recipe, variants
 from utils.recipes.s2 import ADAMW, DICE, UNETS, changed_unet
 
 # Chosen among seventeen tries on validation patients of an earlier fold 0 of `brain-tumor-mri` (SqueezeNet, pretrained,
@@ -72,7 +72,7 @@ PROBE_FIRST = replace(
     head_from="probe",
     model_args={"head": "standardised"},
 )
-# Tries at more than that, compared on validation patients of fold 0 (`claims.fine_tuning_choice`).
+# Tries at more than that, compared on validation patients of fold 0 (chapter 3).
 LONGER: dict[str, dict[str, object]] = {
     "probe-first-long": {"epochs": 12},
     "probe-first-deep": {"epochs": 12, "unfreeze": "all"},
@@ -119,14 +119,14 @@ FROM_OUTLINE = replace(
     tta="",
     model_args={"outline": True, "named_from": "outline"},
 )
-# What each adds to the one before it, and what that leaves out.
+# What each adds to the one before it, and what that leaves out; beside the three steps the augmentation that was best
+# for fine-tuning (chapter 3).
 STEPS: dict[str, dict[str, object]] = {
     "name-only": {"model_args": {"outline": False, "named_from": "image"}, "balance": "fixed"},
     "with-masks": {"model_args": {"outline": True, "named_from": "image"}},
     "from-outline": {},
 }
-# Beside the three steps: the augmentation that was best for fine-tuning (`claims.fine_tuning_choice`).
-BEYOND: dict[str, dict[str, object]] = {"from-outline-turned": {"augmentation": "turned"}}
+BEYOND = {"from-outline-turned": {"augmentation": "turned"}}
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "ours": {
@@ -144,15 +144,9 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "MobileNetUNet": replace(MOBILENET_CYCLE, name="onecycle-unfrozen", unfreeze="all", backbone_lr_mult=1.0)
     },
     "probe-first": {ANY_CLASSIFIER: PROBE_FIRST},
-    **{
-        name: {ANY_CLASSIFIER: replace(PROBE_FIRST, name=name, source=f"probe-first, with {changes}", **changes)}
-        for name, changes in LONGER.items()
-    },
+    **{name: {ANY_CLASSIFIER: recipe} for name, recipe in variants(PROBE_FIRST, "probe-first", LONGER).items()},
     "ours-batch8": _unets("ours-batch8", AUGMENTED | {"batch_size": 8}),  # more steps where slices are few
-    **{
-        name: {ANY_CLASSIFIER: replace(TRANSFER, name=name, source=f"ours, with {changes}", **changes)}
-        for name, changes in INGREDIENTS.items()
-    },
+    **{name: {ANY_CLASSIFIER: recipe} for name, recipe in variants(TRANSFER, "ours", INGREDIENTS).items()},
     **{
         name: {"OutlineClassifier": replace(FROM_OUTLINE, name=name, **changes)}
         for name, changes in (STEPS | BEYOND).items()

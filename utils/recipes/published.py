@@ -12,14 +12,14 @@ import pandas as pd
 
 from datasets.catalog import CLASSES
 
-TABLE = pd.read_csv(Path(__file__).with_name("projects.csv"), dtype=str, keep_default_na=False)
-PROJECTS = tuple(TABLE.itertuples(index=False))
+FOLDER = Path(__file__).parent
+PROJECTS = tuple(pd.read_csv(FOLDER / "projects.csv", dtype=str, keep_default_na=False).itertuples(index=False))
 
 
 @cache
 def published_table() -> pd.DataFrame:
     """All reported numbers: source, model, dataset, protocol, metric, label ("" for overall), value, place."""
-    return pd.read_csv(Path(__file__).with_name("published.csv"), dtype={"label": str}, keep_default_na=False)
+    return pd.read_csv(FOLDER / "published.csv", dtype={"label": str}, keep_default_na=False)
 
 
 def published(source: str, model: str, dataset: str, protocol: str) -> dict[str, object] | None:

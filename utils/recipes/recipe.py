@@ -95,12 +95,13 @@ class Recipe:
 
 
 # What a network without a backbone takes of a recipe for fine-tuning is everything else.
-FROM_SCRATCH: dict[str, object] = {
-    "unfreeze": "all",
-    "freeze_bn": False,
-    "backbone_lr_mult": 1.0,
-    "head_from": "",
-    "head_l2": 0.0,
-    "stages": (),
-    "model_args": {},
-}
+FROM_SCRATCH = {"unfreeze": "all", "freeze_bn": False, "backbone_lr_mult": 1.0, "head_from": "", "head_l2": 0.0}
+FROM_SCRATCH |= {"stages": (), "model_args": {}}
+
+
+def variants(base: Recipe, title: str, changes: Mapping[str, Mapping[str, object]]) -> dict[str, Recipe]:
+    """Name → `base` under this name, with the changes of its table; its source says so."""
+    return {
+        name: replace(base, name=name, source=f"{title}, with {changed}", **changed)
+        for name, changed in changes.items()
+    }
