@@ -1,8 +1,13 @@
-"""One architecture a file, pure torch: a batch in, logits out. Read `custom_cnn.py` first, then `classic_unet.py`."""
+"""One architecture a file, pure torch: a batch in, logits out. Read `custom_cnn.py` first, then `classic_unet.py`.
+
+A new classifier takes `num_classes`, `in_channels` and `image_size`, and has a name in `MODELS`: then chapter 2 trains
+it by any recipe (`-p model TinyNet`).
+"""
 
 from models.alexnet import AlexNet
 from models.attention_unet import AttentionUNet
-from models.backbones import BACKBONES, build_backbone
+from models.backbones import BACKBONES as BACKBONES
+from models.backbones import build_backbone as build_backbone
 from models.classic_unet import ClassicUNet
 from models.custom_cnn import CustomCNN
 from models.improved_unet import ImprovedUNet
@@ -20,24 +25,3 @@ SEGMENTERS = {model.__name__: model for model in UNETS}
 MULTITASK = {model.__name__: model for model in (MultiTaskUNet,)}
 LOCALISERS = {model.__name__: model for model in (OutlineClassifier,)}
 PRETRAINABLE = {**BACKBONES, **LOCALISERS, MobileNetUNet.__name__: MobileNetUNet}  # those that ImageNet weights fit
-
-__all__ = [
-    "BACKBONES",
-    "LOCALISERS",
-    "MODELS",
-    "MULTITASK",
-    "PRETRAINABLE",
-    "SEGMENTERS",
-    "VGG16",
-    "AlexNet",
-    "AttentionUNet",
-    "ClassicUNet",
-    "CustomCNN",
-    "ImprovedUNet",
-    "MobileNetUNet",
-    "MultiTaskUNet",
-    "OutlineClassifier",
-    "ResidualUNet",
-    "ViT",
-    "build_backbone",
-]

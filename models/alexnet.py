@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from models.checks import check_arguments, check_batch
+from models.custom_cnn import last_pool
 
 
 def conv(in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0):
@@ -16,14 +17,7 @@ class AlexNet(nn.Module):
 
     Source: Krizhevsky, Sutskever & Hinton 2012; widths and the smaller head from S2. The first kernel (9, stride 4)
     is what S2's parameter count implies.
-
-    Args:
-        num_classes: number of logits.
-        in_channels: 1 to 4.
-        image_size: side of the square input, at least 64.
-
-    Shape:
-        input B × in_channels × image_size × image_size, output B × num_classes (logits).
+    Arguments and shapes as of `CustomCNN`.
     """
 
     def __init__(self, *, num_classes: int = 4, in_channels: int = 3, image_size: int = 128):
@@ -40,10 +34,7 @@ class AlexNet(nn.Module):
             conv(384, 384, 3, padding=1),  # 384 × 5
             conv(384, 256, 3, padding=1),  # 256 × 5
         )
-        side = (((image_size - 9) // 4 + 1) // 2 - 4) // 2
-        # A 64-pixel input leaves one position here; there is nothing left to pool.
-        self.pool = nn.MaxPool2d(2) if side > 1 else nn.Identity()
-        side = max(side // 2, 1)
+        self.pool, side = last_pool(image_size)
         self.classifier = nn.Sequential(
             nn.Flatten(),  # 1024 at 128 pixels
             nn.Linear(256 * side * side, 512),

@@ -15,6 +15,13 @@ def conv_block(in_channels: int, out_channels: int, kernel: int, stride: int = 1
     )
 
 
+def last_pool(image_size: int) -> tuple[nn.Module, int]:
+    """What pools the features of CustomCNN and AlexNet, and the side of what is left."""
+    side = (((image_size - 9) // 4 + 1) // 2 - 4) // 2
+    # A 64-pixel input leaves one position here; there is nothing left to pool.
+    return (nn.MaxPool2d(2), side // 2) if side > 1 else (nn.Identity(), 1)
+
+
 class CustomCNN(nn.Module):
     """Four convolutions and three linear layers; 3,001,156 parameters at 3×128×128 and 4 classes.
 
@@ -43,10 +50,7 @@ class CustomCNN(nn.Module):
             conv_block(256, 384, 3, padding=1),  # 384 × 5
             conv_block(384, 256, 3, padding=1),  # 256 × 5
         )
-        side = (((image_size - 9) // 4 + 1) // 2 - 4) // 2
-        # A 64-pixel input leaves one position here; there is nothing left to pool.
-        self.pool = nn.MaxPool2d(2) if side > 1 else nn.Identity()
-        side = max(side // 2, 1)
+        self.pool, side = last_pool(image_size)
         self.classifier = nn.Sequential(
             nn.Flatten(),  # 1024 at 128 pixels
             nn.Linear(256 * side * side, 512),

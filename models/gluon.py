@@ -16,12 +16,11 @@ NORMALISATION = {
     "ResNet50-v2": ((0.45222, 0.42571, 0.37757), (0.28551, 0.27888, 0.28231)),
     "MobileNetV2": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
-THREE_STAGES = ("ResNet50-v2",)
 
 
-def is_gluon(name: str, keys: Iterable[str]) -> bool:
+def is_gluon(name: str, keys: Iterable[str] | None) -> bool:
     """Whether a weight file of backbone `name`, alone or inside a `Transfer`, has Gluon's layout."""
-    return name in SIGNS and not {SIGNS[name], f"backbone.{SIGNS[name]}"}.isdisjoint(keys)
+    return name in SIGNS and not {SIGNS[name], f"backbone.{SIGNS[name]}"}.isdisjoint(keys or ())
 
 
 def build_gluon(name: str, tag: str, state: dict[str, Tensor] | None, in_channels: int) -> nn.Module:
@@ -35,7 +34,7 @@ def build_gluon(name: str, tag: str, state: dict[str, Tensor] | None, in_channel
     Raises:
         RuntimeError: `state` is that of another network.
     """
-    import timm
+    import timm  # in functions only, here and in `backbones.py`: its import takes seconds, and few networks need it
     from timm.layers import BatchNormAct2d
     from timm.models import adapt_input_conv
     from timm.models._efficientnet_blocks import InvertedResidual
@@ -54,7 +53,8 @@ def build_gluon(name: str, tag: str, state: dict[str, Tensor] | None, in_channel
         if first in state:
             state = state | {first: adapt_input_conv(in_channels, state[first].float())}
         # Convolutions may be stored with 16 bits; how many batches a norm has seen is no weight.
-        backbone.load_state_dict({key: value.float() for key, value in state.items()} | _counters(backbone))
+        seen = {key: value for key, value in backbone.state_dict().items() if key.endswith("num_batches_tracked")}
+        backbone.load_state_dict({key: value.float() for key, value in state.items()} | seen)
     return backbone
 
 
@@ -69,7 +69,3 @@ def cut_behind_stage_three(backbone: nn.Module) -> None:
     with torch.no_grad():
         norm.load_state_dict(backbone.stages[3].blocks[0].norm1.state_dict())
     backbone.stages[3], backbone.norm, backbone.num_features = nn.Identity(), norm, 1024
-
-
-def _counters(backbone: nn.Module) -> dict[str, Tensor]:
-    return {key: value for key, value in backbone.state_dict().items() if key.endswith("num_batches_tracked")}

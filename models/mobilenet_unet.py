@@ -1,6 +1,6 @@
 """MobileNetUNet: a U-Net whose encoder is MobileNetV2's first half, so that ImageNet weights fit. Not S2's.
 
-S2's three start from random numbers (`classic_unet.py` and the next two). Where weights come from: `backbones.py`.
+S2's three start from random numbers (`classic_unet.py` and the next two). Where weights come from: `weights.py`.
 """
 
 from pathlib import Path
@@ -9,12 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones import Transfer, WeightsError, read_weights, timm_backbone
+from models.backbones import Transfer, load_backbone
 from models.checks import check_maps, check_sizes
-from models.gluon import is_gluon
+from models.weights import Weights
 
 BACKBONE = "MobileNetV2"
-CHANNELS = (16, 24, 32, 96)  # of the encoder's maps at 1/2, 1/4, 1/8 and 1/16 of the input's sides
 
 
 class Encoder(nn.Module):
@@ -39,6 +38,12 @@ class Encoder(nn.Module):
         return maps
 
 
+def convolved(in_channels: int, out_channels: int) -> nn.Sequential:
+    """3×3 convolution → batch norm → ReLU; height and width stay."""
+    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
+
+
 class Decoder(nn.Module):
     """From the deepest map back to the input's size: enlarge, concatenate the encoder's map, two 3×3 convolutions.
 
@@ -46,16 +51,12 @@ class Decoder(nn.Module):
         input: image B×C×H×W and the encoder's four maps; output B × out_channels × H × W (logits).
     """
 
-    def __init__(self, in_channels: int, out_channels: int, n_filters: int):
+    def __init__(self, in_channels: int, out_channels: int, n: int):
         super().__init__()
-        skips = (*reversed(CHANNELS[:-1]), in_channels)  # at 1/8, 1/4, 1/2, and the image itself
-        widths = (8 * n_filters, 4 * n_filters, 2 * n_filters, n_filters)
-        below = (CHANNELS[-1], *widths[:-1])
-        self.levels = nn.ModuleList(
-            nn.Sequential(_convolved(deep + skip, width), _convolved(width, width))
-            for deep, skip, width in zip(below, skips, widths, strict=True)
-        )
-        self.out = nn.Conv2d(n_filters, out_channels, 1)
+        # Channels in and out at 1/8, 1/4, 1/2 of the input's size, and at its own.
+        levels = [(96 + 32, 8 * n), (8 * n + 24, 4 * n), (4 * n + 16, 2 * n), (2 * n + in_channels, n)]
+        self.levels = nn.ModuleList(nn.Sequential(convolved(a, b), convolved(b, b)) for a, b in levels)
+        self.out = nn.Conv2d(n, out_channels, 1)
         nn.init.constant_(self.out.bias, -3.0)  # 5 % at first: a tumour fills a few percent of a slice
 
     def forward(self, image: Tensor, maps: list[Tensor]) -> Tensor:
@@ -64,12 +65,6 @@ class Decoder(nn.Module):
             x = F.interpolate(x, skip.shape[-2:], mode="bilinear")
             x = level(torch.cat([x, skip], dim=1))
         return self.out(x)
-
-
-def _convolved(in_channels: int, out_channels: int) -> nn.Sequential:
-    """3×3 convolution → batch norm → ReLU; height and width stay."""
-    convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
-    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 class MobileNetUNet(Transfer):
@@ -87,12 +82,10 @@ class MobileNetUNet(Transfer):
     (arXiv:1505.04597), the pretrained encoder after Iglovikov and Shvets 2018 (arXiv:1801.05746).
 
     Args:
-        in_channels: sequences of a slice; 1 is repeated to the three channels of ImageNet's images, for other numbers
-            than 3 the first convolution is repeated and scaled, as timm does.
+        in_channels: sequences of a slice; 1 and other numbers than 3 as in `build_backbone`.
         out_channels: masks, which may overlap.
         n_filters: width of the decoder at the input's size; it doubles at each of three levels below.
-        pretrained: True takes ImageNet weights from the hub or its cache. A path is a weight file of MobileNetV2, or
-            of a whole `MobileNetUNet`. False: random weights.
+        pretrained: of MobileNetV2, or a file of a whole `MobileNetUNet`; see `weights.Weights`.
 
     Shape:
         input B × in_channels × H × W in [0, 1], H and W divisible by 16; output B × out_channels × H × W (logits).
@@ -103,33 +96,16 @@ class MobileNetUNet(Transfer):
     """
 
     def __init__(
-        self,
-        *,
-        in_channels: int = 4,
-        out_channels: int = 3,
-        n_filters: int = 8,
-        pretrained: str | Path | bool = False,
+        self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 8, pretrained: str | Path | bool = False
     ):
         check_sizes(in_channels=in_channels, out_channels=out_channels, n_filters=n_filters)
-        state = pretrained if isinstance(pretrained, bool) else read_weights(pretrained)
-        gluon = isinstance(state, dict) and is_gluon(BACKBONE, state)
-        whole = isinstance(state, dict) and all(name.startswith(("backbone.", "head.")) for name in state)
-        channels = 3 if in_channels == 1 else in_channels
-        try:
-            backbone, _, mean, std = timm_backbone(BACKBONE, False if whole else state, channels, 0, gluon)
-            if channels != 3:  # of R, G and B: none of them is a channel here
-                mean, std = ([sum(values) / 3] * channels for values in (mean, std))
+        weights = Weights(pretrained)
+        ours = f"a MobileNetUNet with {in_channels} channels, {out_channels} masks and n_filters={n_filters}"
+        with weights.of(f"{BACKBONE}, nor of {ours}"):
+            backbone, _, mean, std = load_backbone(BACKBONE, weights, in_channels, image_size=0)
             head = Decoder(in_channels, out_channels, n_filters)
-            super().__init__(Encoder(backbone), head, list(mean), list(std), in_channels, image_size=0)
-            if whole:
-                self.load_state_dict(state)
-        except (RuntimeError, KeyError) as error:
-            if isinstance(pretrained, bool):
-                raise
-            raise WeightsError(
-                f"{pretrained}: not the weights of {BACKBONE}, nor of a MobileNetUNet with {in_channels} channels, "
-                f"{out_channels} masks and n_filters={n_filters} ({' '.join(str(error).split())[:300]})"
-            ) from error
+            super().__init__(Encoder(backbone), head, mean, std, in_channels, image_size=0)
+            weights.load_whole(self)
 
     def forward(self, x: Tensor) -> Tensor:
         check_maps(x, self.in_channels)

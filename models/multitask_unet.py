@@ -6,19 +6,15 @@ from torch import Tensor, nn
 from models.checks import check_maps, check_sizes
 
 LATENT = 256  # width of the layer that both heads share
-LEVELS = 4
 
 
 def double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     """(3×3 convolution without bias → batch norm → ReLU) twice; height and width stay."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-        nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+    layers = []
+    for width in (in_channels, out_channels):
+        layers += [nn.Conv2d(width, out_channels, 3, padding=1, bias=False)]
+        layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
 
 
 class MultiTaskUNet(nn.Module):
@@ -64,13 +60,11 @@ class MultiTaskUNet(nn.Module):
         super().__init__()
         check_sizes(in_channels=in_channels, num_subtypes=num_subtypes, width=width)
         self.in_channels = in_channels
-        widths = [width * 2**level for level in range(LEVELS + 1)]  # w, 2w, 4w, 8w and the bottleneck's 16w
-        into = [in_channels, *widths]
-        self.encoder = nn.ModuleList(double_conv(into[level], widths[level]) for level in range(LEVELS + 1))
+        widths = [width * 2**level for level in range(5)]  # w, 2w, 4w, 8w and the bottleneck's 16w
+        self.encoder = nn.ModuleList(map(double_conv, [in_channels, *widths[:-1]], widths))
         self.pool = nn.MaxPool2d(2)
-        self.shared = nn.Sequential(
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], LATENT), nn.ReLU(inplace=True)
-        )
+        latent = nn.Linear(widths[-1], LATENT)
+        self.shared = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), latent, nn.ReLU(inplace=True))
         outputs = {"tumour": 1, "subtype": num_subtypes} if hierarchical else {"classes": num_subtypes + 1}
         self.heads = nn.ModuleDict(
             {name: nn.Sequential(nn.Dropout(dropout), nn.Linear(LATENT, n)) for name, n in outputs.items()}
@@ -97,7 +91,7 @@ class Decoder(nn.Module):
 
     def __init__(self, widths: list[int], out_channels: int):
         super().__init__()
-        pairs = list(zip(reversed(widths[1:]), reversed(widths[:-1]), strict=True))  # 16w → 8w, …, 2w → w
+        pairs = [(2 * level, level) for level in reversed(widths[:-1])]  # 16w → 8w, …, 2w → w
         self.up = nn.ModuleList(nn.ConvTranspose2d(deep, level, 2, stride=2) for deep, level in pairs)
         self.blocks = nn.ModuleList(double_conv(2 * level, level) for _, level in pairs)
         self.out = nn.Conv2d(widths[0], out_channels, 1)

@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones import TIMM, Transfer, WeightsError, read_weights
+from models.backbones import TIMM, Transfer
 from models.checks import check_arguments, check_name
 from models.gluon import NORMALISATION, build_gluon, is_gluon
+from models.heads import average_and_maximum
+from models.weights import Weights, WeightsError
 
 BACKBONE = "ResNet50-v2"
 WIDTHS = (64, 256, 512, 1024)  # channels of the encoder's maps at 1/2, 1/4, 1/8 and 1/16 of the input's side
 DEEP_BLOCKS = 2  # of the third stage's six: with all of them the network would have 9 million parameters
 DECODER = (24, 48, 96)  # channels of the decoder's maps at 1/2, 1/4 and 1/8
-GROUPS = 8  # of channels that are normalised together
-NAMED_FROM = ("image", "outline")
 
 
 class Encoder(nn.Module):
@@ -48,14 +48,14 @@ class Encoder(nn.Module):
         return maps
 
 
-def _block(width: int) -> nn.Sequential:
+def block(width: int) -> nn.Sequential:
     """Group norm → ReLU → 3×3 convolution → group norm → ReLU; height and width stay.
 
     No batch norm here nor in the heads: its averages over augmented images are not those of the images as they are,
     which cost accuracy even on the very images that were trained on.
     """
-    first, last = (nn.Sequential(nn.GroupNorm(GROUPS, width), nn.ReLU()) for _ in range(2))
-    return nn.Sequential(*first, nn.Conv2d(width, width, 3, padding=1, bias=False), *last)
+    middle = nn.Conv2d(width, width, 3, padding=1, bias=False)
+    return nn.Sequential(nn.GroupNorm(8, width), nn.ReLU(), middle, nn.GroupNorm(8, width), nn.ReLU())
 
 
 class Decoder(nn.Module):
@@ -70,7 +70,7 @@ class Decoder(nn.Module):
         widths = [*DECODER, DECODER[-1]]
         self.lateral = nn.ModuleList(nn.Conv2d(c, w, 1, bias=False) for c, w in zip(WIDTHS, widths, strict=True))
         self.narrow = nn.ModuleList(nn.Conv2d(a, b, 1, bias=False) for a, b in zip(widths[1:], widths, strict=False))
-        self.blocks = nn.ModuleList(_block(width) for width in DECODER)
+        self.blocks = nn.ModuleList(map(block, DECODER))
         self.out = nn.Conv2d(DECODER[0], channels, 1)
 
     def forward(self, maps: list[Tensor]) -> Tensor:
@@ -94,7 +94,7 @@ class WholeImage(nn.Module):
         self.out = nn.Linear(2 * channels, num_classes)
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.out(self.norm(torch.cat([features.mean((2, 3)), features.amax((2, 3))], dim=1)))
+        return self.out(self.norm(average_and_maximum(features)))
 
 
 class InsideOutline(nn.Module):
@@ -168,42 +168,30 @@ class OutlineClassifier(Transfer):
         pretrained: str | Path | bool = False,
     ):
         check_arguments(num_classes, in_channels, image_size, 16)
-        check_name(named_from, NAMED_FROM, "named_from")
+        check_name(named_from, ("image", "outline"), "named_from")
         if named_from == "outline" and not outline:
             raise ValueError("named_from='outline': there is none with outline=False")
-        mean, std = (list(values) for values in NORMALISATION[BACKBONE])
-        encoder = Encoder(_resnet(pretrained))
+        weights = Weights(pretrained)
+        if weights.from_hub:
+            raise WeightsError(f"{BACKBONE} of the hub has another stem: name a weight file in Gluon's layout")
+        if weights.state is not None and not is_gluon(BACKBONE, weights.state):
+            raise WeightsError(f"{pretrained}: not {BACKBONE} in Gluon's layout. Name the file of this network.")
+        with weights.of(BACKBONE):
+            encoder = Encoder(build_gluon(BACKBONE, TIMM[BACKBONE], weights.state, 3))
         kinds, head = num_classes - (healthy is not None), nn.Module()
         if outline:
             head.decoder = Decoder(1 + kinds)
-        if named_from == "outline":
-            head.name = InsideOutline(WIDTHS[-1], kinds, num_classes)
-        else:
-            head.name = WholeImage(WIDTHS[-1], num_classes)
-        super().__init__(encoder, head, mean, std, in_channels, image_size)
+        inside = named_from == "outline"
+        head.name = InsideOutline(WIDTHS[-1], kinds, num_classes) if inside else WholeImage(WIDTHS[-1], num_classes)
+        super().__init__(encoder, head, *NORMALISATION[BACKBONE], in_channels, image_size)
         self.named_from = named_from
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         maps = self.backbone((self.grey_or_rgb(x) - self.mean) / self.std)
-        features, found = self.map(maps[-1]), {}
-        if hasattr(self.head, "decoder"):
-            outline = self.head.decoder([*maps[:-1], features])
-            found["outline"] = F.interpolate(outline, x.shape[-2:], mode="bilinear")
-        if self.named_from == "outline":
-            return {"classes": self.head.name(features, outline)} | found
-        return {"classes": self.head.name(features)} | found
-
-
-def _resnet(pretrained: str | Path | bool) -> nn.Module:
-    """ResNet50-v2 up to its third stage, with the weights of a file or random ones."""
-    if pretrained is True:
-        raise WeightsError(f"{BACKBONE} of the hub has another stem: name a weight file in Gluon's layout")
-    state = read_weights(pretrained) if pretrained else None
-    if state is not None and not is_gluon(BACKBONE, state):
-        raise WeightsError(f"{pretrained}: not {BACKBONE} in Gluon's layout. Name the file of this network.")
-    try:
-        return build_gluon(BACKBONE, TIMM[BACKBONE], state, 3)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{pretrained}: not the weights of {BACKBONE} ({' '.join(str(error).split())[:300]})"
-        ) from error
+        features = self.map(maps[-1])
+        if not hasattr(self.head, "decoder"):
+            return {"classes": self.head.name(features)}
+        outline = self.head.decoder([*maps[:-1], features])
+        inside = (features, outline) if self.named_from == "outline" else (features,)
+        whole = F.interpolate(outline, x.shape[-2:], mode="bilinear")
+        return {"classes": self.head.name(*inside), "outline": whole}

@@ -10,14 +10,8 @@ class ResidualUNet(nn.Module):
 
     840,195 parameters with 4 channels in, 3 out and 16 filters, against AttentionUNet's 843,319.
 
-    Source: Kerfoot et al. 2019 (STACOM 2018, LNCS 11395), as `monai.networks.nets.UNet` with four levels.
-
-    Args:
-        in_channels: sequences of a slice; out_channels: masks, which may overlap.
-        n_filters: width of the first level; it doubles at each of four levels below.
-
-    Shape:
-        input B × in_channels × H × W, H and W divisible by 16; output B × out_channels × H × W (logits).
+    Source: Kerfoot et al. 2019 (STACOM 2018, LNCS 11395), as `monai.networks.nets.UNet` with four levels, each twice as
+    wide as the one above. Arguments and shapes: `classic_unet.UNet`.
     """
 
     def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16):
@@ -26,15 +20,8 @@ class ResidualUNet(nn.Module):
 
         super().__init__()
         self.in_channels = in_channels
-        unet = UNet(
-            spatial_dims=2,
-            in_channels=in_channels,
-            out_channels=out_channels,
-            channels=[n_filters * 2**level for level in range(5)],
-            strides=(2, 2, 2, 2),
-            num_res_units=1,
-        )
-        self.model = unet.model
+        widths = [n_filters * 2**level for level in range(5)]
+        self.model = UNet(2, in_channels, out_channels, widths, strides=(2, 2, 2, 2), num_res_units=1).model
 
     def forward(self, x: Tensor) -> Tensor:
         check_maps(x, self.in_channels)

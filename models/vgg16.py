@@ -12,15 +12,7 @@ class VGG16(nn.Module):
     """Thirteen convolutions and three linear layers; 65,070,916 parameters at 3×128×128 and 4 classes.
 
     Source: Simonyan & Zisserman 2015 (arXiv:1409.1556), no batch norm; head 8192 → 4096 → 4096 → 4 from S2.
-
-    Args:
-        num_classes: number of logits.
-        in_channels: 1 to 4.
-        image_size: side of the square input, at least 64. The first linear layer's width follows from it.
-        dropout: between the linear layers.
-
-    Shape:
-        input B × in_channels × image_size × image_size, output B × num_classes (logits).
+    Arguments and shapes as of `CustomCNN`.
     """
 
     def __init__(self, *, num_classes: int = 4, in_channels: int = 3, image_size: int = 128, dropout: float = 0.5):

@@ -13,14 +13,7 @@ class ViT(nn.Module):
     The parameter count fixes two layer norms beside those of the blocks: one on the embedded patches, one
     before the head. Blocks normalise first (pre-norm), as the paper does.
 
-    Args:
-        num_classes: number of logits.
-        in_channels: 1 to 4.
-        image_size: side of the square input, at least 64 and divisible by `patch_size`.
-        patch_size, dim, depth, heads, mlp_dim, dropout: as in the paper.
-
-    Shape:
-        input B × in_channels × image_size × image_size, output B × num_classes (logits).
+    Arguments and shapes as of `CustomCNN`; `patch_size` divides image_size, and the others are those of the paper.
     """
 
     def __init__(
@@ -45,9 +38,8 @@ class ViT(nn.Module):
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.positions = nn.Parameter(torch.randn(1, patches + 1, dim) * 0.02)
         self.dropout = nn.Dropout(dropout)
-        block = nn.TransformerEncoderLayer(
-            dim, heads, mlp_dim, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
+        args = {"activation": "gelu", "batch_first": True, "norm_first": True}
+        block = nn.TransformerEncoderLayer(dim, heads, mlp_dim, dropout, **args)
         # Nested tensors speed up padded sequences; every image here has the same number of patches.
         self.encoder = nn.TransformerEncoder(block, depth, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(dim)

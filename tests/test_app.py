@@ -1,7 +1,6 @@
 """The page in a real browser, and what the server refuses."""
 
 import asyncio
-import json
 import os
 import shutil
 import socket
@@ -63,19 +62,12 @@ def test_only_this_machine_and_this_page_are_answered(page, tmp_path):
                 pass
 
 
-def test_bad_files_are_answered_with_a_line(page):
-    for name, content, message in (
-        ("../../x.png", b"no image", "x.png: not an image"),
-        ("x.nii", b"", "x.nii: an empty file"),
-    ):
-        found = requests.post(f"{page}/predict", files=[("files", (name, content))], timeout=60).json()
-        assert found["answers"] == [] and message in found["errors"][0] and len(found["errors"]) == 1
+def test_bad_files_a_wrong_model_and_a_taken_port_are_answered_with_a_line(page, capsys):
+    cases = [("../../x.png", b"no image", {}, "x.png: not an image"), ("x.nii", b"", {}, "x.nii: an empty file")]
+    for name, content, data, message in [*cases, ("a.png", b"x", {"model": "x"}, "unknown model 'x'")]:
+        found = requests.post(f"{page}/predict", data=data, files=[("files", (name, content))], timeout=60).json()
+        assert not found.get("answers") and message in found["errors"][0] and len(found["errors"]) == 1
     assert "no file was sent" in requests.post(f"{page}/predict", data={}, timeout=10).text
-    wrong = requests.post(f"{page}/predict", data={"model": "x"}, files=[("files", ("a.png", b"x"))], timeout=10)
-    assert "unknown model 'x'" in json.loads(wrong.text)["errors"][0]
-
-
-def test_a_port_that_is_taken_is_an_error_in_one_line(page, capsys):
     model = save_model("phantom").parent.name
     assert main([model, "--port", page.rpartition(":")[2]]) == 1
     assert "name another with --port" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The environment: one list for pip and conda, complete and without idle lines; and our `datasets` beside others'."""
+"""The environment: one list for pip and conda, complete, locked, without idle lines; our `datasets` beside others."""
 
 import ast
 import importlib.util
@@ -7,16 +7,13 @@ import re
 import subprocess
 import sys
 from importlib.metadata import packages_distributions, version
-from pathlib import Path
 
 import yaml
 
 from datasets.catalog import REPO
 
 OURS = {"datasets", "models", "utils"}
-
-# Pinned though no file imports them, and why
-NEEDED = {
+NEEDED = {  # pinned though no file imports them, and why
     "onnxscript": "torch.onnx imports it",
     "six": "kaggle imports it without asking for it",
     "jupyterlab": "make lab",
@@ -27,58 +24,40 @@ NEEDED = {
     "nbval": "runs every notebook in make test",
     "ruff": "make test",
 }
-
-# Imported where it is installed, and why it is not pinned
-OPTIONAL = {"imagededup (not installed)": "what benchmarks/curation.py compares with; it brings packages of its own"}
+MAKEFILE, LOCK = (REPO / "Makefile").read_text(), (REPO / "requirements.lock").read_text()
 
 
 def normalised(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
+    return re.sub(r"[-_.]+", "-", name.partition("[")[0]).lower()
 
 
 def pins() -> dict[str, str]:
     """Distribution → version, from requirements.txt; each line must pin exactly one."""
     lines = [line.split("#")[0].strip() for line in (REPO / "requirements.txt").read_text().splitlines()]
     pairs = [line.split("==") for line in lines if line]
-    assert all(len(pair) == 2 for pair in pairs), pairs
-    names = [normalised(name) for name, _ in pairs]
-    assert len(names) == len(set(names))
-    return dict(zip(names, [pinned for _, pinned in pairs], strict=True))
+    assert all(len(pair) == 2 for pair in pairs) and len({normalised(name) for name, _ in pairs}) == len(pairs), pairs
+    return {normalised(name): pinned for name, pinned in pairs}
 
 
-def sources() -> dict[Path, str]:
-    """Python text of every module, script and notebook of the repository."""
-    folders = ["datasets", "models", "utils", "tests", "benchmarks"]
-    texts = {path: path.read_text() for name in folders for path in (REPO / name).rglob("*.py")}
+def imported() -> set[str]:
+    """Distributions that modules, scripts and notebooks of the repository import."""
+    paths = [path for name in (*OURS, "tests", "benchmarks") for path in (REPO / name).rglob("*.py")]
+    texts = [path.read_text() for path in paths]
     for path in (REPO / "notebooks").glob("*.ipynb"):
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         lines = [line for c in cells for line in "".join(c["source"]).splitlines()]
-        texts[path] = "\n".join(f"pass  # {line}" if line.lstrip()[:1] in ("%", "!") else line for line in lines)
-    return texts
-
-
-def imported() -> dict[str, Path]:
-    """Distributions that our files import, each with one such file."""
-    distributions = packages_distributions()
-    local = OURS | {path.stem for folder in ("tests", "benchmarks") for path in (REPO / folder).rglob("*.py")}
-    found = {}
-    for path, text in sources().items():
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.Import):
-                modules = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.level == 0:
-                modules = [node.module]
-            else:
-                continue
-            for module in {m.split(".")[0] for m in modules} - local - sys.stdlib_module_names:
-                for distribution in distributions.get(module, [f"{module} (not installed)"]):
-                    found[normalised(distribution)] = path
-    return found
+        texts.append("\n".join(f"pass  # {line}" if line.lstrip()[:1] in ("%", "!") else line for line in lines))
+    nodes, modules = [node for text in texts for node in ast.walk(ast.parse(text))], set()
+    modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
+    ours = OURS | {path.stem for path in paths if path.is_relative_to(REPO / "tests") or "benchmarks" in path.parts}
+    others = {module.split(".")[0] for module in modules} - ours - sys.stdlib_module_names
+    known = packages_distributions()
+    return {normalised(name) for module in others for name in known.get(module, [f"{module} (not installed)"])}
 
 
 def test_conda_installs_the_same_list_as_pip():
-    conda = yaml.safe_load((REPO / "pytorch-conda.yaml").read_text())
-    *packages, pip = conda["dependencies"]
+    *packages, pip = yaml.safe_load((REPO / "pytorch-conda.yaml").read_text())["dependencies"]
     assert packages == ["python=3.11", "pip"]  # no package has a second version here
     assert pip == {"pip": ["-r requirements.txt", "-e ."]}
 
@@ -86,51 +65,40 @@ def test_conda_installs_the_same_list_as_pip():
 def test_everything_pinned_is_installed_in_that_version_and_imports(tmp_path):
     pinned = pins()
     assert {name: version(name) for name in pinned} == pinned
-    modules = sorted(
-        {
-            module
-            for module, names in packages_distributions().items()
-            if module.isidentifier() and not module.startswith("_") and {normalised(n) for n in names} & set(pinned)
-        }
-    )
+    known = {m: {normalised(n) for n in names} for m, names in packages_distributions().items() if m.isidentifier()}
+    modules = sorted(m for m, names in known.items() if not m.startswith("_") and names & set(pinned))
     code = "import importlib, sys\nfor module in sys.argv[1:]: importlib.import_module(module)"
     subprocess.run([sys.executable, "-c", code, *modules], cwd=tmp_path, check=True, timeout=300)
 
 
-def test_everything_imported_is_pinned():
-    missing = {name: path.name for name, path in imported().items() if name not in pins() and name not in OPTIONAL}
-    assert not missing, f"add to requirements.txt: {missing}"
+def test_what_is_imported_is_pinned_and_nothing_else():
+    assert imported() <= set(pins()), f"add to requirements.txt: {imported() - set(pins())}"
+    assert set(pins()) == (imported() & set(pins())) | set(NEEDED), "nothing uses the others"
 
 
-def test_everything_pinned_is_imported_or_needed():
-    idle = set(pins()) - set(imported()) - set(NEEDED)
-    assert not idle, f"nothing uses {sorted(idle)}"
-    assert set(NEEDED) <= set(pins())
+def test_the_lock_pins_what_requirements_ask_for_with_hashes_and_no_address_of_an_index():
+    locked = dict(re.findall(r"^([\w.\[\]-]+)==(\S+) \\$", LOCK, re.MULTILINE))
+    found = {normalised(name): pinned for name, pinned in locked.items()}
+    assert len(pins()) > 40 and {name: found.get(name) for name in pins()} == pins(), "make lock"
+    blocks = re.split(r"^(?=[\w.\[\]-]+==)", LOCK, flags=re.MULTILINE)[1:]
+    assert len(blocks) == len(locked) and all("--hash=sha256:" in block for block in blocks)
+    assert "://" not in LOCK and "--index" not in LOCK and "make audit" in LOCK
 
 
-def test_what_the_makefile_runs_exists():
-    text = (REPO / "Makefile").read_text()
-    modules = {name for name in re.findall(r"\$\(BIN\)/python -m ([\w.]+)", text) if name != "pip"}
-    assert {
-        "utils.app",
-        "utils.headless",
-        "utils.chapters",
-        "utils.report.readme",
-        "utils.report.ledger",
-        "models.backbones",
-    } == modules
-    assert not [name for name in modules if importlib.util.find_spec(name) is None]
-    files = re.findall(r"(?:datasets|notebooks)/[\w./]+\.(?:py|ipynb)", text)
+def test_an_audit_that_could_ask_nobody_is_no_clean_bill():
+    """Without `--strict` pip-audit passes over packages that its service does not answer for."""
+    (command,) = re.findall(r"^\t\S*/pip-audit (.+)$", MAKEFILE, re.MULTILINE)
+    assert {"--strict", "--require-hashes", "--disable-pip"} <= set(command.split())
+
+
+def test_what_the_makefile_runs_exists_and_every_target_is_listed_with_help():
+    modules = {name for name in re.findall(r"\$\(BIN\)/python -m ([\w.]+)", MAKEFILE) if name != "pip"}
+    assert len(modules) > 4 and all(importlib.util.find_spec(name) for name in modules), modules
+    files = re.findall(r"(?:datasets|notebooks)/[\w./]+\.(?:py|ipynb)", MAKEFILE)
     assert files and all((REPO / file).is_file() for file in files), files
-
-
-def test_every_target_of_the_makefile_is_listed_with_help():
-    text = (REPO / "Makefile").read_text()
-    (phony,) = re.findall(r"^\.PHONY: (.*)$", text, re.MULTILINE)
-    explained = re.findall(r"^([a-z]+):.*## \S", text, re.MULTILINE)  # what `make help` prints
-    assert sorted(phony.split()) == sorted(explained)
-    recipes = re.findall(r"^([a-z]+):[^\n]*\n((?:\t.*\n)+)", text, re.MULTILINE)
-    tables = dict(recipes)["tables"]
+    (phony,) = re.findall(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    assert sorted(phony.split()) == sorted(re.findall(r"^([a-z]+):.*## \S", MAKEFILE, re.MULTILINE)), "make help"
+    tables = dict(re.findall(r"^([a-z]+):[^\n]*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE))["tables"]
     assert tables.index("utils.report.readme") < tables.index("utils.chapters notebooks/8_results.ipynb")
 
 

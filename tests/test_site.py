@@ -66,27 +66,17 @@ def test_every_chapter_is_a_page_that_the_start_leads_to(site):
     assert order == sorted(order), "in reading order"
 
 
-def test_nothing_is_loaded_from_elsewhere_and_no_image_is_missing(site):
-    for path, page in pages(site):
+def test_links_lead_somewhere_nothing_is_loaded_from_elsewhere_and_words_are_found(site):
+    every = dict(pages(site))
+    for path, page in every.items():
         for link in page.loaded:
             assert not urlsplit(link).netloc, f"{path}: {link} needs a network"
             if not link.startswith("data:"):
                 assert (path.parent / unquote(urlsplit(link).path)).is_file(), f"{path}: {link}"
-
-
-def test_links_between_pages_lead_somewhere(site):
-    anchors = {path: page.anchors for path, page in pages(site)}
-    for path, page in pages(site):
-        for link in page.followed:
-            parts = urlsplit(link)
-            if parts.scheme or not parts.path.endswith(".html"):
-                continue
-            target = (path.parent / unquote(parts.path)).resolve()
-            assert target in anchors, f"{path}: {link}"
-            assert not parts.fragment or parts.fragment in anchors[target], f"{path}: {link}"
-
-
-def test_words_of_the_chapters_are_found_by_the_search(site):
+        for parts in map(urlsplit, page.followed):
+            if not parts.scheme and parts.path.endswith(".html"):
+                target = every.get((path.parent / unquote(parts.path)).resolve())
+                assert target and (not parts.fragment or parts.fragment in target.anchors), f"{path}: {parts}"
     index = (site / "searchindex.js").read_text()
     assert all(re.search(rf'"?{word}"?:', index) for word in ("duplic", "attent", "bootstrap"))
 

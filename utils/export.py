@@ -7,11 +7,11 @@ are inside; crop and resizing are not, and stand in the file's metadata as on th
 import argparse
 import json
 import sys
-import time
+import timeit
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -34,10 +34,8 @@ from utils.report.weights import NOTE
 
 INPUT, OUTPUT = "pixels", "probabilities"
 AGREES = 1e-4  # largest difference of a probability between PyTorch and onnxruntime
-OPSET = 20
 MOST_TESTED, RANGES_FROM = 600, 96  # images by which 8 bits are measured, and by which their ranges are chosen
 WORSE = 0.01  # loss of accuracy up to which 8 bits are kept
-REPEATS = 20  # of the measurement of latency, its median counts
 
 
 class Exported(nn.Module):
@@ -62,34 +60,22 @@ def export(model: SavedModel, path: Path) -> Path:
     Raises:
         DataError: the probabilities differ by more than `AGREES`, so that nothing is written.
     """
-    with replacing(path) as temporary:
-        write(model, temporary)
-        difference = max(differences(model, temporary, images) for images in (1, 5))
-        if difference > AGREES:
-            raise DataError(f"{path}: onnxruntime differs from PyTorch by {difference:.1e}; nothing was written")
-    return path
-
-
-def write(model: SavedModel, path: Path) -> None:
-    """Write `model` to `path` as it is, unchecked."""
-    example = example_pixels(model, 3)
-    batch = torch.export.Dim("batch", min=1)
-    with warnings.catch_warnings():
+    ready, any_number = Exported(model).eval(), ({0: torch.export.Dim("batch", min=1)},)
+    names = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": any_number}
+    with replacing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
-        program = torch.onnx.export(
-            Exported(model).eval(),
-            (example,),
-            dynamo=True,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=({0: batch},),
-            opset_version=OPSET,
-            verbose=False,
-        )
-    proto = program.model_proto
-    facts = {"classes": json.dumps(model.classes or model.masks), "input": json.dumps(model.card["input"])}
-    onnx.helper.set_model_props(proto, facts | {"name": model.name, "note": NOTE})
-    path.write_bytes(proto.SerializeToString())
+        pixels = (example_pixels(model, 3),)
+        proto = torch.onnx.export(ready, pixels, dynamo=True, opset_version=20, verbose=False, **names).model_proto
+        facts = {"classes": json.dumps(model.classes or model.masks), "input": json.dumps(model.card["input"])}
+        onnx.helper.set_model_props(proto, facts | {"name": model.name, "note": NOTE})
+        temporary.write_bytes(proto.SerializeToString())
+        for images in (1, 5):
+            pixels = example_pixels(model, images, seed=images)
+            with torch.no_grad():
+                difference = float(np.abs(run(temporary, pixels) - ready(pixels).numpy()).max())
+            if not difference <= AGREES:
+                raise DataError(f"{path}: onnxruntime differs from PyTorch by {difference:.1e}; nothing was written")
+    return path
 
 
 def example_pixels(model: SavedModel, images: int, seed: int = 0) -> Tensor:
@@ -109,53 +95,29 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 def run(path: Path, pixels: Tensor) -> np.ndarray:
     """Probabilities of pixels N×C×S×S by onnxruntime."""
-    (found,) = session(path).run([OUTPUT], {INPUT: pixels.numpy()})
-    return found
-
-
-def differences(model: SavedModel, path: Path, images: int) -> float:
-    """Largest difference between onnxruntime and PyTorch over some random images."""
-    pixels = example_pixels(model, images, seed=images)
-    with torch.no_grad():
-        expected = Exported(model).eval()(pixels).numpy()
-    return float(np.abs(run(path, pixels) - expected).max())
-
-
-class _Batches:
-    """Pixels by which onnxruntime chooses the ranges of the 8-bit numbers."""
-
-    def __init__(self, pixels: Tensor):
-        self.waiting = [{INPUT: part.numpy()} for part in pixels.split(8)]
-
-    def get_next(self) -> dict[str, np.ndarray] | None:
-        return self.waiting.pop(0) if self.waiting else None
+    return session(path).run([OUTPUT], {INPUT: pixels.numpy()})[0]
 
 
 def quantise(path: Path, pixels: Tensor) -> Path:
     """Write the model of `path` with 8-bit weights and activations beside it; returns the path of `NAME.int8.onnx`.
 
     Args:
-        pixels: training images N×C×S×S, by which the ranges are chosen.
+        pixels: training images N×C×S×S, by which the ranges of the 8-bit numbers are chosen.
     """
     # Here, since it puts a folder on the path that holds a `models` of its own, which a script would import for ours.
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
+    batches = ({INPUT: part.numpy()} for part in pixels.split(8))
+    reader = SimpleNamespace(get_next=lambda: next(batches, None))
+    # Signed activations have no fast convolution on a CPU: 7 ms in place of 1.1 for SqueezeNet.
+    bits = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, "per_channel": True}
+    bits |= {"quant_format": QuantFormat.QOperator, "op_types_to_quantize": ["Conv", "Gemm", "MatMul"]}
     target, prepared = path.with_suffix(".int8.onnx"), path.with_suffix(".prepared.onnx")
     try:
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
         with replacing(target) as temporary:
-            quantize_static(
-                prepared,
-                temporary,
-                _Batches(pixels),
-                quant_format=QuantFormat.QOperator,
-                per_channel=True,
-                # signed activations have no fast convolution on a CPU: 7 ms in place of 1.1 for SqueezeNet
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                op_types_to_quantize=["Conv", "Gemm", "MatMul"],
-            )
+            quantize_static(prepared, temporary, reader, **bits)
     finally:
         prepared.unlink(missing_ok=True)
     return target
@@ -181,9 +143,8 @@ def eight_bits(model: SavedModel, path: Path) -> dict[str, dict[str, float]]:
     others = np.setdiff1d(np.arange(len(place)), test)  # trained and validated on
 
     def pixels(rows: np.ndarray) -> Tensor:
-        how = {"image_size": model.preparation.size, "view": model.preparation.view, "classes": model.classes}
-        how |= {"target": run_of.target}
-        return ImageDataset(run_of.dataset, rows, **how).batch(range(len(rows)))["image"]
+        args = {"image_size": model.preparation.size, "view": model.preparation.view, "classes": model.classes}
+        return ImageDataset(run_of.dataset, rows, target=run_of.target, **args).batch(range(len(rows)))["image"]
 
     small = quantise(path, pixels(np.sort(rng.permutation(others)[:RANGES_FROM])))
     images, labels = pixels(test[chosen]), tested.label.to_numpy()[chosen]
@@ -197,15 +158,11 @@ def eight_bits(model: SavedModel, path: Path) -> dict[str, dict[str, float]]:
     return facts
 
 
-def latency(path: Path, pixels: Tensor) -> float:
-    """Median milliseconds of a pass of one image."""
-    ready, one = session(path), {INPUT: pixels[:1].numpy()}
-    times = []
-    for _ in range(REPEATS + 3):  # the first ones warm up
-        started = time.perf_counter()
-        ready.run([OUTPUT], one)
-        times.append(time.perf_counter() - started)
-    return 1000 * float(np.median(times[3:]))
+def measured(model: SavedModel, path: Path) -> dict[str, float]:
+    """Size in MB of a file, and median ms of a pass of one image."""
+    ready, one = session(path), {INPUT: example_pixels(model, 1).numpy()}
+    times = timeit.repeat(lambda: ready.run([OUTPUT], one), number=1, repeat=23)[3:]  # the first ones warm up
+    return {"MB": round(path.stat().st_size / 1e6, 2), "ms": round(1000 * float(np.median(times)), 2)}
 
 
 @errors_in_one_line()
@@ -220,18 +177,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if len(models) > 1:
         raise DataError(f"{args.model}: {len(models)} models; name one")
     path = export(models[0], args.output or Path(f"{models[0].name}.onnx"))
-    facts: dict[str, Any] = {"fp32": measured(models[0], path)}
-    if args.int8:
-        facts = eight_bits(models[0], path)
+    facts = eight_bits(models[0], path) if args.int8 else {"fp32": measured(models[0], path)}
     for name, entry in facts.items():
         print(name, json.dumps(entry))
     print(f"{path}: {NOTE}")
     return 0
-
-
-def measured(model: SavedModel, path: Path) -> dict[str, float]:
-    """Size in MB and latency in ms of a file."""
-    return {"MB": round(path.stat().st_size / 1e6, 2), "ms": round(latency(path, example_pixels(model, 1)), 2)}
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from datasets.labels import TARGETS
 from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
+from models.backbones import is_backbone
 from utils.training import tasks
 
 NO_RECIPE, SEEDS = "none", 2**32  # numpy takes as many seeds
@@ -29,7 +30,7 @@ class Run:
         fold: None stands for all patient folds together. test_on: the data set that `external` tests on.
         view: of every image, a key of `transforms.VIEWS`; target: what is asked of it, a key of `labels.TARGETS`.
         selection: of the slices of volumes, one of `splitting.SELECTIONS`.
-        n_filters: of U-Nets, 0 for others. pretrained: of `models.PRETRAINABLE`, None for others.
+        n_filters: of U-Nets, 0 for others. pretrained: of `models.PRETRAINABLE` and timm's, None for others.
         task: a key of `tasks.TASKS`; by default the one that the model is made for.
 
     Raises `DataError` for a seed that is none, and `UnknownName`, with the nearest name, for whatever does not exist.
@@ -57,7 +58,8 @@ class Run:
             raise DataError(f"seed {self.seed}: a whole number from 0 to {SEEDS - 1} is wanted")
         lookup(PROTOCOLS, self.split, "split")
         networks = MODELS | SEGMENTERS | MULTITASK if self.pretrained is None else PRETRAINABLE
-        lookup(dict.fromkeys((*networks, *BASELINES, NEAREST_MASK, NEAREST_FINDINGS)), self.model, "model")
+        if self.pretrained is None or not is_backbone(self.model):
+            lookup(dict.fromkeys((*networks, *BASELINES, NEAREST_MASK, NEAREST_FINDINGS)), self.model, "model")
         lookup(VIEWS, self.view, "view")
         lookup(TARGETS, self.target, "target")
         usual = {

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from predictions import PREDICTIONS
+import pandas as pd
 
 REPO = Path(__file__).resolve().parents[2]
 PAGE = REPO / "docs/performance.md"
@@ -13,7 +13,9 @@ RECORDS = {
     "cpu": REPO / "saved_metrics/benchmarks/speed.json",
     "cuda": REPO / "saved_metrics/benchmarks/speed_gpu.json",
 }
-TITLES = {"cpu": "On a CPU", "cuda": "On a GPU"}
+# What was predicted before it was measured (the commit that brought a line is older than its record): the ratio of a
+# side to its part's base, and the bottleneck that was assumed.
+PREDICTIONS = list(pd.read_csv(Path(__file__).with_name("predictions.csv")).itertuples(index=False))
 PRODUCT, GROWTH = "matrix product", "pairs alike: growth"
 # bf16 products a second without sparsity, as NVIDIA's data sheets of these GPUs have it.
 PEAKS = {"NVIDIA H100 80GB HBM3": 989.4e12, "NVIDIA H200": 989.4e12, "NVIDIA A100-SXM4-80GB": 312e12}
@@ -24,9 +26,13 @@ Made by `make bench` (on a GPU `make bench ARGS="--device cuda"`) from `saved_me
 the median over the rounds of a side's time divided by that of the side it is compared with in the same round, with the
 smallest and the largest round in parentheses; below 1 is faster. Where the machine did other work at the same time,
 ratios bear it and seconds do not."""
-DEFAULTS = """What is a default and why: `Segmentation` and `MultiTask` hand channels_last to the network; the other
+END = """What is a default and why: `Segmentation` and `MultiTask` hand channels_last to the network; the other
 ways are not defaults whatever they bring, since they round sums differently, so that a committed run could no longer be
-resumed to the same bytes. `precision="bf16"` is a parameter of the chapters that train."""
+resumed to the same bytes. `precision="bf16"` is a parameter of the chapters that train.
+
+Not measured by `make bench` at all: several GPUs, several workers of a loader, the publishers' archives, whole training
+scripts of timm, torchvision and MONAI (their networks are), segmentation-models-pytorch.
+"""
 
 
 def read() -> dict[str, dict[str, dict]]:
@@ -38,19 +44,13 @@ def page(records: dict[str, dict[str, dict]]) -> str:
     """The page of records by device."""
     lines = [START]
     for device, record in records.items():
-        lines += ["", f"## {TITLES[device]}", "", *of_device({k: v for k, v in record.items() if "sides" in v})]
+        lines += ["", f"## On a {device.upper().replace('CUDA', 'GPU')}", ""]
+        lines += of_device({name: part for name, part in record.items() if "sides" in part})
         took = sum(part.get("took", 0) for part in record.values())
         lines += ["", f"All of it took {f'{took / 60:.0f} minutes' if took > 120 else f'{took:.0f} s'}."]
         if dropped := [f"{name} ({part['dropped']})" for name, part in record.items() if "sides" not in part]:
             lines += ["", f"**Not measured** within the time: {'; '.join(dropped)}."]
-    lines += ["", "## Predicted and measured", "", *predicted(records), "", DEFAULTS, ""]
-    lines += [
-        "Not measured by `make bench` at all: several GPUs, several workers of a loader, the publishers' archives "
-        "(`benchmarks/preprocessing.py`, `benchmarks/xrays.py` and `benchmarks/curation.py` measure those), "
-        "whole training scripts of timm, torchvision and MONAI (their networks are), segmentation-models-pytorch.",
-        "",
-    ]
-    return "\n".join(lines)
+    return "\n".join([*lines, "", "## Predicted and measured", "", *predicted(records), "", END])
 
 
 def machine(part: dict) -> str:
@@ -65,25 +65,19 @@ def of_device(record: dict[str, dict]) -> Iterator[str]:
     steps = {name: part for name, part in record.items() if name.startswith("step: ") and part["base"] == "plain"}
     if steps:
         yield from table_of_steps(steps, record.get(PRODUCT))
-    for name, part in record.items():
-        if name in steps or name == PRODUCT:
-            continue
+    for name in [name for name in record if name not in steps and name != PRODUCT]:
+        part, numbers = record[name], record[name]["facts"].get("parameters of", {})
         yield from ["", f"### {name[0].upper()}{name[1:]}", "", f"{machine(part)}; {part['rounds']} rounds.", ""]
         yield from [f"| | seconds | ratio to {part['base']} |", "|---|---|---|"]
         for side, value in part["sides"].items():
-            yield f"| {titled(side, part)} | {value['seconds']:.3g} | {'' if side == part['base'] else ratio(value)} |"
+            title = f"{side} ({numbers[side]:,} parameters)" if side in numbers else side
+            yield f"| {title} | {value['seconds']:.3g} | {'' if side == part['base'] else ratio(value)} |"
         if left_out := part["left out"]:
             yield from ["", "Left out: " + "; ".join(f"{side} ({why})" for side, why in left_out.items()) + "."]
         if note := part["facts"].get("note"):
             yield from ["", note]
         if name == GROWTH:
             yield from ["", growth(part)]
-
-
-def titled(side: str, part: dict) -> str:
-    """A side, with its parameters where they are known."""
-    number = part["facts"].get("parameters of", {}).get(side)
-    return side if number is None else f"{side} ({number:,} parameters)"
 
 
 def ratio(value: dict[str, float]) -> str:
@@ -93,15 +87,15 @@ def ratio(value: dict[str, float]) -> str:
 def table_of_steps(steps: dict[str, dict], product: dict | None) -> Iterator[str]:
     """A row a network; the fastest way in bold; how near it comes to what a product of two large matrices reaches."""
     ways = list(dict.fromkeys(side for part in steps.values() for side in part["sides"] if side != "plain"))
-    yield from ["### Training steps", ""]
-    yield "; ".join(dict.fromkeys(machine(part) for part in steps.values())) + "."
-    best = None
+    yield from ["### Training steps", "", "; ".join(dict.fromkeys(machine(part) for part in steps.values())) + "."]
+    best = product["facts"]["flop"] / product["sides"]["bf16"]["seconds"] if product else None
     if product:
-        best = product["facts"]["flop"] / product["sides"]["bf16"]["seconds"]
+        sheet = PEAKS.get(product["hardware"]["gpu"])
+        share = sheet and f" (that product reaches {100 * best / sheet:.0f} % of the data sheet's {sheet / 1e12:.0f})"
         yield (
             f"A product of two bf16 matrices with {product['facts']['side']:,} rows and columns reaches "
             f"{best / 1e12:.3g} TFLOP/s here; *reached* is that of the convolutions and products of the fastest way "
-            "with bf16, as a share of it" + peak(product, best)
+            f"with bf16, as a share of it{share or ''}."
         )
     yield from ["", f"| | batch | plain, seconds | {' | '.join(ways)} | reached |", "|---" * (len(ways) + 4) + "|"]
     for name, part in steps.items():
@@ -117,23 +111,15 @@ def table_of_steps(steps: dict[str, dict], product: dict | None) -> Iterator[str
         yield f"| {' | '.join(row)} |"
 
 
-def peak(product: dict, best: float) -> str:
-    """What the data sheet of the GPU promises, where it is known."""
-    sheet = PEAKS.get(product["hardware"]["gpu"])
-    return (
-        f" (that product reaches {100 * best / sheet:.0f} % of the data sheet's {sheet / 1e12:.0f})." if sheet else "."
-    )
-
-
 def growth(found: dict) -> str:
     """How time grows with the number of thumbnails, and what that means for more: a forecast, no measurement."""
-    number = {side: int(side.split()[0].replace(",", "")) for side in found["sides"]}
-    (small, a), (large, b) = next(iter(number.items())), list(number.items())[-1]
-    power = math.log(found["sides"][large]["seconds"] / found["sides"][small]["seconds"]) / math.log(b / a)
-    hours = [found["sides"][large]["seconds"] * (n / b) ** 2 / 3600 for n in (10**5, 10**6)]
+    times = [(int(name.split()[0].replace(",", "")), side["seconds"]) for name, side in found["sides"].items()]
+    (a, first), (b, last) = times[0], times[-1]
+    hours = [last * (n / b) ** 2 / 3600 for n in (10**5, 10**6)]
     return (
-        f"Time grows as the number to the power of {power:.2f} from {a:,} to {b:,}. Forecast by the square from "
-        f"{b:,}: {60 * hours[0]:.0f} minutes for 100,000, {hours[1]:.0f} hours for 1,000,000."
+        f"Time grows as the number to the power of {math.log(last / first) / math.log(b / a):.2f} from {a:,} to {b:,}. "
+        f"Forecast by the square from {b:,}: {60 * hours[0]:.0f} minutes for 100,000, {hours[1]:.0f} hours for "
+        "1,000,000."
     )
 
 
@@ -147,5 +133,5 @@ def predicted(records: dict[str, dict[str, dict]]) -> Iterator[str]:
         if side is not None:
             measured, off = f"{side['ratio']:.2f}", side["ratio"] / one.ratio
             verdict = "right" if 1 / 1.2 <= off <= 1.2 else "faster" if off < 1 else "slower"
-        where = TITLES[one.device].removeprefix("On a ")
+        where = "CPU" if one.device == "cpu" else "GPU"
         yield f"| {where} | {one.part}: {one.side} | {one.ratio:.2f} | {measured} | {verdict} | {one.because} |"

@@ -12,10 +12,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models import MODELS, SEGMENTERS, build_backbone
 
-LAST = torch.channels_last
 DEPTHWISE = ("ImprovedUNet", "AttentionUNet")
-PEERS = {"cpu": 16, "cuda": 8}  # images in a step of U-Nets beside MONAI's
+PEERS = {"MONAI": "ResidualUNet"} | {name: name for name in ("AttentionUNet", "ImprovedUNet", "ClassicUNet")}
 PRODUCT = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product shows what the device can do
+FAST = {"bf16": True, "last": True}
 
 
 class Case(NamedTuple):
@@ -25,9 +25,11 @@ class Case(NamedTuple):
     inputs: Tensor
     targets: Tensor
 
-    def to(self, device: str) -> "Case":
-        """The same on a device."""
-        return Case(*(part.to(device) for part in self))
+    def loss(self, outputs: Tensor) -> Tensor:
+        """Cross-entropy of labels, binary cross-entropy of masks."""
+        labels = self.targets.ndim == 1
+        loss = nn.functional.cross_entropy if labels else nn.functional.binary_cross_entropy_with_logits
+        return loss(outputs, self.targets)
 
 
 def case(name: str, device: str, batch: int = 0) -> Case:
@@ -36,24 +38,17 @@ def case(name: str, device: str, batch: int = 0) -> Case:
     `batch`: another number of images. The U-Nets with depthwise convolutions take 8 on a GPU: 32 took seconds a step.
     """
     torch.manual_seed(0)
-    gpu = device != "cpu"
-    if name in SEGMENTERS:
+    gpu, masks = device != "cpu", name in SEGMENTERS
+    if masks:
         usual, side = (8 if name in DEPTHWISE else 32, 240) if gpu else (16, 128)
         net = SEGMENTERS[name](in_channels=4, out_channels=3, n_filters=32 if gpu else 16)
-        batch = batch or usual
-        made = Case(net, torch.rand(batch, 4, side, side), (torch.rand(batch, 3, side, side) > 0.9).float())
     else:
         usual, side = (64, 128 if name in MODELS else 224) if gpu else (16, 128)
-        build = MODELS[name] if name in MODELS else partial(build_backbone, name)
-        batch = batch or usual
-        net = build(num_classes=4, in_channels=3, image_size=side)
-        made = Case(net, torch.rand(batch, 3, side, side), torch.randint(0, 4, (batch,)))
-    return made.to(device)
-
-
-def loss_of(of: Case) -> Callable:
-    """Cross-entropy of labels, binary cross-entropy of masks."""
-    return nn.functional.cross_entropy if of.targets.ndim == 1 else nn.functional.binary_cross_entropy_with_logits
+        net = MODELS.get(name, partial(build_backbone, name))(num_classes=4, in_channels=3, image_size=side)
+    batch = batch or usual
+    inputs = torch.rand(batch, 4 if masks else 3, side, side)
+    targets = (torch.rand(batch, 3, side, side) > 0.9).float() if masks else torch.randint(0, 4, (batch,))
+    return Case(net.to(device), inputs.to(device), targets.to(device))
 
 
 def step(of: Case, *, bf16: bool = False, last: bool = False, compiled: str = "", **settings: bool) -> Callable:
@@ -61,16 +56,15 @@ def step(of: Case, *, bf16: bool = False, last: bool = False, compiled: str = ""
 
     `last`: in channels_last; `compiled`: a mode of torch.compile; `settings` go to the optimiser.
     """
-    loss, net = loss_of(of), copy.deepcopy(of.net).train()
-    layout = {"memory_format": LAST} if last else {}
-    net, inputs = net.to(**layout) if last else net, of.inputs.contiguous(**layout)
+    layout = {"memory_format": torch.channels_last} if last else {}
+    net, inputs = copy.deepcopy(of.net).train().to(**layout), of.inputs.contiguous(**layout)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, **settings)
     net = torch.compile(net, mode=compiled) if compiled else net
 
     def work() -> None:
         optimizer.zero_grad()
         with torch.autocast(inputs.device.type, torch.bfloat16, enabled=bf16):
-            value = loss(net(inputs), of.targets)
+            value = of.loss(net(inputs))
         value.backward()
         optimizer.step()
 
@@ -80,47 +74,37 @@ def step(of: Case, *, bf16: bool = False, last: bool = False, compiled: str = ""
 def ways(name: str, device: str) -> dict[str, Callable]:
     """Sides: the step of one network, plain and with each change alone, then with several."""
     of = partial(step, case(name, device))
-    return {
-        "plain": of(),
-        "channels_last": of(last=True),
-        "fused optimiser": of(fused=True),
-        "bf16": of(bf16=True),
-        "bf16, channels_last": of(bf16=True, last=True),
-        "bf16, channels_last, fused": of(bf16=True, last=True, fused=True),
-    }
+    alone = {"plain": of(), "channels_last": of(last=True), "fused optimiser": of(fused=True), "bf16": of(bf16=True)}
+    return alone | {"bf16, channels_last": of(**FAST), "bf16, channels_last, fused": of(**FAST, fused=True)}
 
 
 def compiled(name: str, device: str) -> dict[str, Callable]:
     """Sides: the step of one network with and without torch.compile."""
     torch._dynamo.reset()
     of = partial(step, case(name, device))
-    fast = {"bf16": True, "last": True}
-    sides = {"plain": of(), "torch.compile": of(compiled="default"), "bf16, channels_last": of(**fast)}
+    sides = {"plain": of(), "torch.compile": of(compiled="default"), "bf16, channels_last": of(**FAST)}
     if device == "cpu":
-        return sides | {"bf16, channels_last, torch.compile": of(**fast, compiled="default")}
+        return sides | {"bf16, channels_last, torch.compile": of(**FAST, compiled="default")}
     graphs = {"compiled": "reduce-overhead", "fused": True}  # kernels of a whole pass are started at once
-    return sides | {
-        "torch.compile with CUDA graphs, fused": of(**graphs),
-        "bf16, channels_last, torch.compile with CUDA graphs, fused": of(**fast, **graphs),
-    }
+    title = "torch.compile with CUDA graphs, fused"
+    return sides | {title: of(**graphs), f"bf16, channels_last, {title}": of(**FAST, **graphs)}
+
+
+def parameters(net: nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
 
 
 def facts(name: str, device: str) -> dict[str, int | list[int]]:
     """Shape of the batch, parameters, and the floating-point operations of convolutions and products in one step."""
-    of = case(name, device).to("meta")
+    of = Case(*(part.to("meta") for part in case(name, device)))
     with FlopCounterMode(display=False) as counted:
-        loss_of(of)(of.net.train()(of.inputs), of.targets).backward()
-    return {
-        "inputs": list(of.inputs.shape),
-        "parameters": sum(p.numel() for p in of.net.parameters()),
-        "flop": counted.get_total_flops(),
-    }
+        of.loss(of.net.train()(of.inputs)).backward()
+    return {"inputs": list(of.inputs.shape), "parameters": parameters(of.net), "flop": counted.get_total_flops()}
 
 
 def products(device: str) -> dict[str, Callable]:
     """Sides: a product of two square matrices in float32 and in bf16."""
-    n = PRODUCT[device]
-    a, b = torch.rand(n, n, device=device), torch.rand(n, n, device=device)
+    a, b = torch.rand(2, PRODUCT[device], PRODUCT[device], device=device)
     c, d = a.bfloat16(), b.bfloat16()
     return {"float32": lambda: a @ b, "bf16": lambda: c @ d}
 
@@ -128,32 +112,22 @@ def products(device: str) -> dict[str, Callable]:
 def peer_resnet(device: str) -> dict[str, Callable]:
     """Our ResNet50 and timm's, with a head of one layer each, in the same step."""
     ours = case("ResNet50", device)
-    theirs = ours._replace(net=timm.create_model("resnet50", num_classes=4).to(device))
-    fast = {"bf16": True, "last": True}
-    return {
-        "timm": step(theirs),
-        "ours": step(ours),
-        "timm, bf16, channels_last": step(theirs, **fast),
-        "ours, bf16, channels_last": step(ours, **fast),
-    }
+    both = {"timm": ours._replace(net=timm.create_model("resnet50", num_classes=4).to(device)), "ours": ours}
+    plain = {who: step(of) for who, of in both.items()}
+    return plain | {f"{who}, bf16, channels_last": step(of, **FAST) for who, of in both.items()}
 
 
 def peer_unet(device: str) -> dict[str, Callable]:
     """The three U-Nets and MONAI's, as many parameters as AttentionUNet has, in the layout that ours train in."""
-    monai = case("ResidualUNet", device, PEERS[device])
+    both = {title: case(name, device, 16 if device == "cpu" else 8) for title, name in PEERS.items()}
+    monai = both.pop("MONAI")
     monai = monai._replace(net=monai.net.model)  # without our check of shapes
-    ours = {name: case(name, device, PEERS[device]) for name in ("AttentionUNet", "ImprovedUNet", "ClassicUNet")}
     found = {"MONAI": step(monai), "MONAI, channels_last": step(monai, last=True)}
-    found |= {name: step(of, last=True) for name, of in ours.items()}
-    found |= {"MONAI, bf16, channels_last": step(monai, bf16=True, last=True)}
-    return found | {f"{name}, bf16": step(of, bf16=True, last=True) for name, of in ours.items()}
+    found |= {name: step(of, last=True) for name, of in both.items()}
+    found |= {"MONAI, bf16, channels_last": step(monai, **FAST)}
+    return found | {f"{name}, bf16": step(of, **FAST) for name, of in both.items()}
 
 
 def sizes(device: str) -> dict[str, dict[str, int]]:
     """Parameters of the networks that `peer_unet` compares."""
-    names = {"MONAI": "ResidualUNet"} | {name: name for name in ("AttentionUNet", "ImprovedUNet", "ClassicUNet")}
-    return {
-        "parameters of": {
-            title: sum(p.numel() for p in case(name, device).net.parameters()) for title, name in names.items()
-        }
-    }
+    return {"parameters of": {title: parameters(case(name, device).net) for title, name in PEERS.items()}}

@@ -101,7 +101,7 @@ def identical_pairs(keys: Sequence[str]) -> pd.DataFrame:
 
 def close_hashes(a: np.ndarray, b: np.ndarray, bits: int = NEAR_BITS) -> tuple[np.ndarray, np.ndarray]:
     """All (i, j) with at most `bits` bits between the 64-bit hashes a[i] and b[j]; exact. faiss is 4 times as fast as
-    NumPy's bitwise_count on 100,000 hashes (benchmarks/curation.py)."""
+    NumPy's bitwise_count on 100,000 hashes."""
     if not len(a) or not len(b):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     index = faiss.IndexBinaryFlat(64)

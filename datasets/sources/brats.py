@@ -60,7 +60,7 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
 
 def _quantised(images: Sequence[np.ndarray], names: Sequence[str], bits: int) -> np.ndarray:
     """Volumes z × y × x, each scaled to 0 … 2^bits − 1, side by side: z × y × x × C. S2's scaling of each slice by its
-    own range does not see the difference, but for rounding (measured in benchmarks/volumes.py).
+    own range does not see the difference, but for rounding (saved_metrics/benchmarks/volumes.json).
     """
     stored = np.empty((*images[0].shape, len(images)), np.uint8 if bits == 8 else np.uint16)
     for channel, (volume, name) in enumerate(zip(images, names, strict=True)):

@@ -28,7 +28,7 @@ from datasets.store.preprocess import RawImage, prepare
 VERSION = 2  # raised whenever the stored pixels change for the same raw files
 # A cropped head hardly compresses: lzf saves 13 %, and an image takes 0.31 ms to read instead of 0.02.
 COMPRESSION = {"image": {}, "mask": {"compression": "lzf"}}
-# Slices of BraTS are mostly background: gzip-1 leaves 15 % (benchmarks/volumes.py).
+# Slices of BraTS are mostly background: gzip-1 leaves 15 %.
 GZIP = {"compression": "gzip", "compression_opts": 1}
 CHECKSUM = {"fletcher32": True}  # of each chunk: an image that changed on disk is not read
 BATCH = 16  # files a worker takes at a time

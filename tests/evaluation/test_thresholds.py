@@ -31,7 +31,8 @@ def test_the_threshold_is_the_most_sensitive_of_those_specific_enough():
     assert np.isnan(threshold_for(p[:20], truth[:20], HEALTHY)) and np.isnan(threshold_for(p[20:], truth[20:], HEALTHY))
     missed = probabilities_of([0.9, 0.9, 0.2])
     threshold = threshold_for(missed, np.array([2, 2, 0]), HEALTHY)
-    assert threshold == 1.0 and (MultiTask(4, HEALTHY).decide(torch.tensor(missed), threshold) == HEALTHY).all(), "calls none"
+    assert threshold == 1.0
+    assert (MultiTask(4, HEALTHY).decide(torch.tensor(missed), threshold) == HEALTHY).all(), "it calls nothing"
 
 
 def test_screening_counts_tumours_found_and_healthy_left_alone():

@@ -15,10 +15,7 @@ FILL = "held = []\nprint('filling', flush=True)\nwhile True:\n    held.append(by
 @pytest.fixture
 def group():
     """A control group with `LIMIT` bytes of memory; returns the file that takes its processes."""
-    for root, limit in (
-        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
-        (Path("/sys/fs/cgroup"), "memory.max"),
-    ):
+    for root, limit in (("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")):
         folder = Path(root) / f"honest-brain-mri-{os.getpid()}"
         try:
             folder.mkdir()

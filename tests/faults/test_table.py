@@ -21,37 +21,28 @@ pathlib.Path(sys.argv[1], "predictions.csv.gz").write_text({content})
 """
 
 
-@pytest.fixture
-def program(monkeypatch):
-    """`program(content)`: a program in the place of a chapter; it writes what the expression `content` gives."""
-
-    def replace(content: str) -> None:
-        def command(name: str, root: Path):
-            return [sys.executable, "-c", PROGRAM.format(content=content), str(root)], {}
-
-        monkeypatch.setattr(faults, "chapter", command)
-
-    return replace
+RENAMED = "'x'); pathlib.Path(sys.argv[1], 'predictions.csv.gz').rename(pathlib.Path(sys.argv[1], 'other')"
 
 
-def test_a_run_that_ends_before_it_was_killed_often_enough_is_followed_by_another(program):
-    program("'always the same'")
-    counts = faults.kills("a program", 5, seed=0)
-    assert (counts.tries, counts.lost) == (5, [])
-    assert len(counts.met) == 5 and set(counts.met) <= {"nothing", "begun", "epoch 1/1 "}
-
-
-def test_another_end_after_kills_is_a_loss(program):
-    program("uuid.uuid4().hex")
-    counts = faults.kills("a program", 3, seed=0)
-    assert counts.tries == 3 and counts.lost == ["unlike: predictions.csv.gz"] * 3
-
-
-def test_a_program_that_fails_or_leaves_nothing_is_a_loss(program):
-    program("1 / 0")
-    assert "ZeroDivisionError" in faults.kills("a program", 2, seed=0).lost[0]
-    program("'x'); pathlib.Path(sys.argv[1], 'predictions.csv.gz').rename(pathlib.Path(sys.argv[1], 'other')")
-    assert faults.kills("a program", 2, seed=0).lost == ["unlike: nothing was left"] * 2
+@pytest.mark.parametrize(
+    ("content", "wanted", "lost"),
+    [
+        ("'always the same'", 5, []),  # it ends before it was killed often enough: another follows
+        ("uuid.uuid4().hex", 3, ["unlike: predictions.csv.gz"] * 3),
+        (RENAMED, 2, ["unlike: nothing was left"] * 2),
+        ("1 / 0", 2, None),
+    ],
+)
+def test_another_end_after_kills_and_a_failure_are_losses(content, wanted, lost, monkeypatch):
+    """A program in the place of a chapter writes what the expression `content` gives."""
+    command = [sys.executable, "-c", PROGRAM.format(content=content)]
+    monkeypatch.setattr(faults, "chapter", lambda name, root: ([*command, str(root)], {}))
+    counts = faults.kills("a program", wanted)
+    if lost is None:
+        assert "ZeroDivisionError" in counts.lost[0]
+    else:
+        assert (counts.tries, counts.lost) == (wanted, lost) and len(counts.met) == wanted
+        assert set(counts.met) <= {"nothing", "begun", "epoch 1/1 "}
 
 
 def test_most_lives_last_until_training_and_some_end_before():
@@ -62,7 +53,7 @@ def test_most_lives_last_until_training_and_some_end_before():
 
 
 def test_the_page_shows_the_record_and_nothing_was_lost():
-    record, every = json.loads(faults.RECORD.read_text()), list(faults.parts(faults.arguments([])))
+    record, every = json.loads(faults.RECORD.read_text()), list(faults.parts())
     assert faults.PAGE.read_text() == faults.page(record, every), "make faults"
     assert list(record) == every, "every part is measured, in order, and no part that is no more"
     assert {fault: found["what"] for fault, found in record.items() if found["lost"]} == {}

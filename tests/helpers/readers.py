@@ -30,7 +30,7 @@ from datasets.splitting import make_split
 from datasets.store import check, manifest
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest, read_splits
-from models.backbones import WeightsError, read_weights
+from models.weights import WeightsError, read_weights
 from utils.files import damage, seal
 from utils.parameters import read_parameters
 from utils.report.records import load_evidence

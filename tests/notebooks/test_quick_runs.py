@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import archives
 import collections_made
 import pytest
 import remind_files
@@ -40,7 +41,7 @@ def test_the_44_classes(places, tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_xrays(places, tmp_path):
-    assert xray_files.bring(xray_files.published(tmp_path, images=400)) == 0
+    assert archives.bring("chest-xray14", archives.saved(tmp_path, xray_files.published(400))) == 0
     said = chapter("7_chest_xray", "dataset", "chest-xray14", "split", "published", "epochs", "1")
     assert "chest-xray14.published.SqueezeNet.chexnet-scratch-64px-findings-quick.seed0" in said
 

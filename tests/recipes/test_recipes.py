@@ -1,90 +1,109 @@
-"""S2's recipes: the values of the report, the schedule by hand, changes by name."""
+"""Recipes have the values of their sources, schedules by hand, one change at a time, and a default for new networks."""
 
 import numpy as np
 import pytest
 import torch
 
+import models
 from datasets.catalog import CLASSES, DataError, UnknownName
-from models import MODELS
-from utils.recipes import get_recipe
+from models import BACKBONES
+from utils.recipes import RECIPES, get_recipe
+from utils.recipes.ours import INGREDIENTS, LONGER
 from utils.recipes.published import published
 from utils.recipes.s0 import ABLATION
 from utils.training.optimisation import make_optimizer, make_scheduler
 
-S2 = {  # epochs, weight decay, schedule, augmentation, published accuracy
-    "CustomCNN": (40, 1e-5, "StepLR", "s2", 0.9870),
-    "AlexNet": (50, 1e-5, "StepLR", "none", 0.8986),
-    "VGG16": (50, 0.0, None, "none", 0.9535),
-    "ViT": (50, 1e-5, "StepLR", "s2", 0.8810),
-}
+S2 = {"optimizer": "Adam", "lr": 1e-4, "batch_size": 64, "select": "last", "epochs": 50, "weight_decay": 1e-5}
+UNET = {"optimizer": "Adam", "lr": 2e-3, "weight_decay": 1e-2, "batch_size": 32, "epochs": 20, "loss": "bce"}
+UNET |= {"schedule_args": {"gamma": 0.9}, "augmentation": "none", "model_args": {"n_filters": 32}}
+S4 = {"optimizer": "Adam", "lr": 1e-4, "batch_size": 32, "model_args": {"head": "two-layers"}}
+VALUES = [  # recipe, network, its values, and what the source reported with it: data set, split, metric, value
+    ("s2", "CustomCNN", S2 | {"epochs": 40, "augmentation": "s2"}, ("published", "accuracy", 0.9870)),
+    ("s2", "AlexNet", S2 | {"schedule": "StepLR", "augmentation": "none"}, ("published", "accuracy", 0.8986)),
+    ("s2", "VGG16", S2 | {"weight_decay": 0.0, "schedule": None}, ("published", "accuracy", 0.9535)),
+    ("s2", "ViT", S2 | {"schedule": "StepLR", "augmentation": "s2"}, ("published", "accuracy", 0.8810)),
+    *[("s2", f"{n}UNet", UNET, ("slices", "dice", d)) for n, d in (("Classic", 0.861), ("Attention", 0.918))],
+    ("s0", "MultiTaskUNet", {"lr": 3e-4, "epochs": 100, "val_fraction": 0.2, "sampling": "balanced"}, None),
+    ("s0", "Swin-B", {"optimizer": "AdamW", "epochs": 500, "label_smoothing": 0.05, "unfreeze": "all"}, None),
+    ("s1", "VGG19", {"optimizer": "Adam", "schedule": "ReduceLROnPlateau", "unfreeze": 10}, None),
+    ("s1", "ViT-B16", {"optimizer": "AdamW", "unfreeze": 10}, None),
+    ("s3", "EfficientNetV2-S", {"batch_size": 16, "head_l2": 1e-4}, ("published", "accuracy", 0.9184)),
+    *[("s4", n, S4 | {"epochs": e}, None) for n, e in (("ResNet50", 5), ("EfficientNetV2-B1", 80), ("ConvNeXt-S", 20))],
+    ("s4", "ViT-B16", S4 | {"patience": 4, "unfreeze": "none"}, None),
+    ("chexnet", "SqueezeNet", {"lr": 1e-4, "loss": "weighted-bce"}, None),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MODELS)
-def test_s2_values(name):
-    r = get_recipe("s2", name)
-    reported = published("s2", name, "brain-tumor-mri", "published")
-    assert (r.epochs, r.weight_decay, r.schedule, r.augmentation, reported["accuracy"]) == S2[name]
-    assert (r.optimizer, r.lr, r.batch_size, r.select) == ("Adam", 1e-4, 64, "last")
+@pytest.mark.parametrize(("name", "model", "values", "reported"), VALUES)
+def test_values_are_those_of_the_source(name, model, values, reported):
+    recipe = get_recipe(name, model)
+    assert {key: getattr(recipe, key) for key in values} == values
+    if reported:
+        split, metric, value = reported
+        data = "brats2020" if split == "slices" else "brain-tumor-mri"
+        assert published(name, model, data, split)[metric] == value and published("ours", model, data, split) is None
 
 
-@pytest.mark.parametrize(("name", "rates"), [("CustomCNN", [1e-4, 1e-4, 5e-5, 2.5e-5]), ("VGG16", [1e-4] * 4)])
-def test_rate_after_0_9_10_and_20_epochs(name, rates):
-    recipe = get_recipe("s2", name)
+@pytest.mark.parametrize(
+    ("name", "model", "epochs", "rates"),
+    [
+        ("s2", "CustomCNN", 40, {0: 1e-4, 9: 1e-4, 10: 5e-5, 20: 2.5e-5}),
+        ("s2", "VGG16", 50, {0: 1e-4, 20: 1e-4}),
+        *[("s0", "MultiTaskUNet", n, {0: 3e-4, n // 2: 1.5e-4, n: 0.0}) for n in (100, 8)],  # over all, whatever n
+    ],
+)
+def test_rates_after_some_epochs(name, model, epochs, rates):
+    recipe = get_recipe(name, model, epochs=epochs)
     optimizer = make_optimizer(recipe, [torch.nn.Parameter(torch.zeros(1))])
-    scheduler = make_scheduler(recipe, optimizer)
-    seen = []
-    for _ in range(21):
+    scheduler, seen = make_scheduler(recipe, optimizer), []
+    for _ in range(epochs + 1):
         seen.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         if scheduler:
             scheduler.step()
-    assert [seen[i] for i in (0, 9, 10, 20)] == pytest.approx(rates)
+    assert {epoch: seen[epoch] for epoch in rates} == pytest.approx(rates, abs=1e-12)
 
 
-@pytest.mark.parametrize(("name", "dice"), [("ClassicUNet", 0.861), ("ImprovedUNet", 0.917), ("AttentionUNet", 0.918)])
-def test_s2_values_of_segmentation(name, dice):
-    r = get_recipe("s2", name)
-    assert (r.optimizer, r.lr, r.weight_decay, r.batch_size, r.epochs) == ("Adam", 2e-3, 1e-2, 32, 20)
-    assert (r.schedule, r.schedule_args, r.loss, r.augmentation) == ("ExponentialLR", {"gamma": 0.9}, "bce", "none")
-    assert r.model_args == {"n_filters": 32} and published("s2", name, "brats2020", "slices")["dice"] == dice
+def test_stages_share_the_epochs_as_planned():
+    s3 = get_recipe("s3", "EfficientNetV2-S")
+    found = [(s.epochs, s.warmup, s.patience, s.unfreeze) for s in s3.in_stages()]
+    assert found == [(25, 3, 8, "none"), (35, 5, 12, 0.3), (15, 2, 10, "all")]
+    assert [s.epochs for s in get_recipe("s3", "EfficientNetV2-S", epochs=8).in_stages()] == [3, 4, 2]
+    assert get_recipe("ours", "ResNet50").in_stages() == [get_recipe("ours", "ResNet50")]
 
 
-def test_ours_changes_what_it_says_and_claims_nothing_published():
-    ours, s2 = get_recipe("ours", "AttentionUNet"), get_recipe("s2", "AttentionUNet")
-    changed = {k for k in vars(s2) if getattr(ours, k) != getattr(s2, k)}
-    assert changed == {"name", "source", "loss", "optimizer", "augmentation", "model_args"}
-    assert ours.model_args["normalised"] and not get_recipe("s2-dice-adamw", "AttentionUNet").model_args.get(
-        "normalised"
-    )
-    assert published("ours", "AttentionUNet", "brats2020", "slices") is None
+@pytest.mark.parametrize(
+    ("base", "model", "changed"),
+    [
+        *[("s0", "MultiTaskUNet", ABLATION), ("ours", "SqueezeNet", INGREDIENTS), ("probe-first", "VGG16", LONGER)],
+        ("s2", "AttentionUNet", {"ours": dict.fromkeys(("loss", "optimizer", "augmentation", "model_args"))}),
+    ],
+)
+def test_a_variant_differs_in_what_it_says(base, model, changed):
+    for name, changes in changed.items():
+        before, after = vars(get_recipe(base, model)), vars(get_recipe(name, model))
+        assert {key for key in before if before[key] != after[key]} == {"name", "source", *changes}
 
 
-def test_changes_apply_and_misspelt_ones_are_named():
-    assert get_recipe("s2", "ViT", epochs=3).epochs == 3
-    for names in (("s2x", "ViT"), ("s2", "VIT16")):
+@pytest.mark.parametrize("recipe", [name for name, of in RECIPES.items() if "any classifier" in of])
+def test_a_network_that_no_recipe_names_has_a_default(recipe, monkeypatch):
+    """One of `MODELS` has no backbone to be fine-tuned; it takes the rest."""
+    assert all(get_recipe(recipe, name).name == recipe for name in (*BACKBONES, "resnet18"))
+    monkeypatch.setitem(models.MODELS, "TinyNet", torch.nn.Flatten)
+    tiny, backbone = get_recipe(recipe, "TinyNet"), get_recipe(recipe, "resnet18")
+    assert (tiny.unfreeze, tiny.freeze_bn, tiny.backbone_lr_mult, tiny.stages) == ("all", False, 1.0, ())
+    same = ("name", "source", "optimizer", "lr", "epochs", "augmentation", "label_smoothing", "class_weights")
+    assert all(getattr(tiny, key) == getattr(backbone, key) for key in same)
+
+
+def test_misspelt_names_and_networks_of_another_kind_are_named():
+    for name, model, changes in (("s2x", "ViT", {}), ("s2-dice", "ClasicUNet", {}), ("s2", "ViT", {"epoch": 3})):
         with pytest.raises(UnknownName, match="did you mean"):
-            get_recipe(*names)
-    with pytest.raises(UnknownName, match="did you mean 'epochs'"):
-        get_recipe("s2", "ViT", epoch=3)
-
-
-def test_s0_values():
-    r = get_recipe("s0", "MultiTaskUNet")
-    assert (r.optimizer, r.lr, r.batch_size, r.epochs, r.val_fraction) == ("AdamW", 3e-4, 32, 100, 0.2)
-    assert (r.augmentation, r.sampling, r.balance, r.model_args) == ("s0", "balanced", "ema", {"width": 64})
-
-
-@pytest.mark.parametrize("epochs", [100, 8])
-def test_s0_cosine_goes_over_all_epochs_whatever_their_number(epochs):
-    recipe = get_recipe("s0", "MultiTaskUNet", epochs=epochs)
-    optimizer = make_optimizer(recipe, [torch.nn.Parameter(torch.zeros(1))])
-    scheduler = make_scheduler(recipe, optimizer)
-    seen = []
-    for _ in range(epochs + 1):
-        seen.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
-        scheduler.step()
-    assert seen[0] == 3e-4 and seen[epochs // 2] == pytest.approx(1.5e-4) and seen[-1] == pytest.approx(0, abs=1e-12)
+            get_recipe(name, model, **changes)
+    with pytest.raises(UnknownName, match="unknown model of recipe s1 'AttentionUNet'"):
+        get_recipe("s1", "AttentionUNet")
+    with pytest.raises(DataError, match="-1 epochs: at least one is wanted"):
+        get_recipe("s2", "CustomCNN", epochs=-1)
 
 
 def test_what_s0_reported_follows_from_its_confusion_matrices():
@@ -94,25 +113,6 @@ def test_what_s0_reported_follows_from_its_confusion_matrices():
         assert matrix.trace() / matrix.sum() == pytest.approx(reported["accuracy"], abs=5e-5), place
         f1 = 2 * np.diag(matrix) / (matrix.sum(0) + matrix.sum(1))
         assert f1.mean() == pytest.approx(reported.get("macro_f1", f1.mean()), abs=5e-5), place
-        recall = np.diag(matrix) / matrix.sum(1)
         for label, value in reported.get("recall_by_class", {}).items():
-            assert recall[CLASSES.index(label)] == pytest.approx(value, abs=5e-4), (place, label)
-
-
-def test_the_ablation_changes_one_thing_at_a_time():
-    s0, changed = get_recipe("s0", "MultiTaskUNet"), {}
-    for name in ABLATION:
-        r = get_recipe(name, "MultiTaskUNet")
-        changed[name] = {k for k in vars(s0) if getattr(s0, k) != getattr(r, k)} - {"name", "source", "published"}
-    assert changed == {
-        "s0-kendall": {"balance", "balance_lr"},
-        "s0-fixed": {"balance"},
-        "s0-classify": {"balance", "model_args"},  # one loss has nothing to be balanced with
-        "s0-flat": {"model_args"},
-        "s0-flat-classify": {"balance", "model_args"},
-    }
-
-
-def test_a_negative_number_of_epochs_is_refused():
-    with pytest.raises(DataError, match="-1 epochs: at least one is wanted"):
-        get_recipe("s2", "CustomCNN", epochs=-1)
+            i = CLASSES.index(label)
+            assert matrix[i, i] / matrix[i].sum() == pytest.approx(value, abs=5e-4), (place, label)

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from intervals_of import interval
 
-from utils.recipes.projects import PROJECTS
+from utils.recipes.published import PROJECTS
 from utils.report import claims, tables
 from utils.report.claims.common import accuracy_difference
 from utils.report.records import Evidence

@@ -8,7 +8,7 @@ import pytest
 
 from datasets.catalog import CATALOG, REPO
 from datasets.store.index import SPLITS
-from utils.recipes.projects import PROJECTS
+from utils.recipes.published import PROJECTS
 from utils.report import claims
 from utils.report.readme import filled, runs_csv
 from utils.report.records import load_evidence

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
+import archives
 import brats_files
 import cv2
 import h5py
@@ -328,7 +329,7 @@ def stored(tmp_path_factory):
     source = brats_files.archive(root / "brats.zip", brats_files.volumes(brats_files.patient()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAIN_MRI_DATA", str(root / "data"))
-        assert xray_files.bring(xray_files.published(root / "made", 120)) == 0
+        assert archives.bring("chest-xray14", archives.saved(root / "made", xray_files.published(120)), "--size", "32") == 0
         assert download.main(["brats2020", "--archive", source, "--partial", "--size", "64", "--workers", "1"]) == 0
     return root / "data"
 

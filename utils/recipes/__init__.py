@@ -3,49 +3,47 @@
 from dataclasses import replace
 
 from datasets.catalog import lookup
-from utils.recipes import chexnet, localisation, ours, s0, s1, s2, s3, s4
-from utils.recipes.recipe import ANY_BACKBONE, Recipe
+from utils.recipes import ours, s0, s1, s2, s3, s4
+from utils.recipes.recipe import ANY_CLASSIFIER, FROM_SCRATCH, Recipe
 
-# recipe → model → recipe of that model; `ANY_BACKBONE` stands for every backbone without a line of its own.
+# recipe → model → recipe of that model; `ANY_CLASSIFIER` stands for every classifier without a line of its own.
 RECIPES: dict[str, dict[str, Recipe]] = {
     **s2.RECIPES,
     **s0.RECIPES,
     **ours.RECIPES,
-    **localisation.RECIPES,
     **s1.RECIPES,
     **s3.RECIPES,
     **s4.RECIPES,
-    **chexnet.RECIPES,
 }
 
 # Quick mode shows every step in a minute or two; its numbers are no evidence. The learning rate is raised, so that a
 # few epochs suffice to learn something.
+NOTHING_FROZEN = {"unfreeze": "all", "backbone_lr_mult": 1.0}
 QUICK = {"epochs": 6, "lr": 5e-4}
-QUICK_SEGMENTATION = {"epochs": 6, "batch_size": 16, "lr": 4e-3, "unfreeze": "all", "backbone_lr_mult": 1.0}
+QUICK_SEGMENTATION = {"epochs": 6, "batch_size": 16, "lr": 4e-3, **NOTHING_FROZEN}
 QUICK_TRANSFER = {"epochs": 4, "batch_size": 16}
-QUICK_LOCALISATION = {
-    "epochs": 3,
-    "batch_size": 16,
-    "lr": 1e-3,
-    "unfreeze": "all",
-    "freeze_bn": False,
-    "backbone_lr_mult": 1.0,
-}
+QUICK_LOCALISATION = {"epochs": 3, "batch_size": 16, "lr": 1e-3, "freeze_bn": False, **NOTHING_FROZEN}
 QUICK_MULTITASK = {"epochs": 5, "batch_size": 16, "lr": 3e-3}
 
 
 def get_recipe(name: str, model: str, **changes: object) -> Recipe:
     """Recipe `name` for `model`, with `changes` (such as `epochs=15`) applied.
 
-    Raises:
-        UnknownName: a recipe, model or field that does not exist; the message suggests the nearest.
-    """
-    of_models = dict(lookup(RECIPES, name, "recipe"))
-    if model not in of_models and ANY_BACKBONE in of_models:
-        from models import BACKBONES  # here, so that importing a recipe loads no network
+    A classifier that the recipe does not name receives the recipe's default. One of `models.MODELS` has no backbone:
+    of a default that fine-tunes it takes all values but those of fine-tuning (`FROM_SCRATCH`).
 
-        of_models = dict.fromkeys(BACKBONES, of_models.pop(ANY_BACKBONE)) | of_models
-    recipe = lookup(of_models, model, f"model of recipe {name}")
+    Raises:
+        UnknownName: a recipe or field that does not exist, or a network that is no classifier and has no line of its
+            own; the message suggests the nearest.
+    """
+    from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS  # here: importing a recipe loads no network
+
+    of_models = lookup(RECIPES, name, "recipe")
+    classifier = model not in SEGMENTERS | MULTITASK | LOCALISERS
+    named = ANY_CLASSIFIER if classifier and model not in of_models and ANY_CLASSIFIER in of_models else model
+    recipe = lookup(of_models, named, f"model of recipe {name}")
+    if named == ANY_CLASSIFIER and model in MODELS and model not in BACKBONES:
+        recipe = replace(recipe, **FROM_SCRATCH)
     for change in changes:
         lookup(Recipe.__dataclass_fields__, change, "recipe value")
     return replace(recipe, **changes)

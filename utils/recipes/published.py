@@ -1,4 +1,9 @@
-"""Reads the results that the five sources reported from `published.csv`: a row a number, with its place."""
+"""Reads what the five sources reported: `published.csv`, a row a number with its place, and `projects.csv`, a row each.
+
+`PROJECTS` has the columns of `projects.csv` as attributes. title, authors, url, licence: as the project's repository
+states them, "" where nothing was found; task, data: short descriptions; source, model, dataset, protocol, metric: of
+its headline, a row of `published.csv`; recipe: of our run that answers it; missing: the reason where there is none.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -7,13 +12,14 @@ import pandas as pd
 
 from datasets.catalog import CLASSES
 
-TABLE = Path(__file__).with_name("published.csv")
+FOLDER = Path(__file__).parent
+PROJECTS = tuple(pd.read_csv(FOLDER / "projects.csv", dtype=str, keep_default_na=False).itertuples(index=False))
 
 
 @cache
 def published_table() -> pd.DataFrame:
     """All reported numbers: source, model, dataset, protocol, metric, label ("" for overall), value, place."""
-    return pd.read_csv(TABLE, dtype={"label": str}, keep_default_na=False)
+    return pd.read_csv(FOLDER / "published.csv", dtype={"label": str}, keep_default_na=False)
 
 
 def published(source: str, model: str, dataset: str, protocol: str) -> dict[str, object] | None:
@@ -33,8 +39,9 @@ def published(source: str, model: str, dataset: str, protocol: str) -> dict[str,
         values = dict(zip(part.label, part.value, strict=True))
         if metric == "confusion":
             found[metric] = [[int(values[f"{truth}>{decided}"]) for decided in CLASSES] for truth in CLASSES]
-        elif "" in values:
+            continue
+        if "" in values:
             found[metric] = values.pop("")
-        if metric != "confusion" and values:
+        if values:
             found[f"{metric}_by_class"] = values
     return found

@@ -1,7 +1,7 @@
 """`Recipe`: every value of how a model is trained, as data.
 
 A recipe knows neither models nor data and loads no network; `training/loop.py` carries it out. One file a source:
-`s0.py` to `s4.py`, `ours.py`. The results that the sources reported are in `published.csv`.
+`s0.py` to `s4.py`, `ours.py`. What the sources reported is in `published.csv`.
 """
 
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from datasets.catalog import DataError
 
-ANY_BACKBONE = "any backbone"  # in a table of recipes: for every backbone without a line of its own
+ANY_CLASSIFIER = "any classifier"  # in a table of recipes: for every classifier without a line of its own
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,22 @@ class Recipe:
 
     def in_stages(self) -> list["Recipe"]:
         """This recipe itself, or a recipe for each of its stages, in order."""
-        planned = sum(stage["epochs"] for stage in self.stages)
-        return [self._of_stage(stage, self.epochs / planned) for stage in self.stages] or [self]
+        share, found = self.epochs / max(1, sum(stage["epochs"] for stage in self.stages)), []
+        for stage in self.stages:
+            epochs = max(1, round(share * stage["epochs"]))
+            warmup = min(round(share * stage.get("warmup", 0)), epochs - 1)
+            found.append(replace(self, stages=(), **(dict(stage) | {"epochs": epochs, "warmup": warmup})))
+        return found or [self]
 
-    def _of_stage(self, stage: Mapping[str, object], share: float) -> "Recipe":
-        epochs = max(1, round(share * stage["epochs"]))
-        warmup = min(round(share * stage.get("warmup", 0)), epochs - 1)
-        return replace(self, stages=(), **(dict(stage) | {"epochs": epochs, "warmup": warmup}))
+
+# What a network without a backbone takes of a recipe for fine-tuning is everything else.
+FROM_SCRATCH = {"unfreeze": "all", "freeze_bn": False, "backbone_lr_mult": 1.0, "head_from": "", "head_l2": 0.0}
+FROM_SCRATCH |= {"stages": (), "model_args": {}}
+
+
+def variants(base: Recipe, title: str, changes: Mapping[str, Mapping[str, object]]) -> dict[str, Recipe]:
+    """Name → `base` under this name, with the changes of its table; its source says so."""
+    return {
+        name: replace(base, name=name, source=f"{title}, with {changed}", **changed)
+        for name, changed in changes.items()
+    }

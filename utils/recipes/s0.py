@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from utils.recipes.recipe import ANY_BACKBONE, Recipe
+from utils.recipes.recipe import ANY_CLASSIFIER, Recipe, variants
 
 MULTITASK = Recipe(
     name="s0",
@@ -41,9 +41,6 @@ ABLATION: dict[str, dict[str, object]] = {
 }
 
 RECIPES: dict[str, dict[str, Recipe]] = {
-    "s0": {"MultiTaskUNet": MULTITASK, ANY_BACKBONE: TRANSFER},
-    **{
-        name: {"MultiTaskUNet": replace(MULTITASK, name=name, source=f"S0, with {changes}", **changes)}
-        for name, changes in ABLATION.items()
-    },
+    "s0": {"MultiTaskUNet": MULTITASK, ANY_CLASSIFIER: TRANSFER},
+    **{name: {"MultiTaskUNet": recipe} for name, recipe in variants(MULTITASK, "S0", ABLATION).items()},
 }

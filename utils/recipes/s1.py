@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from utils.recipes.recipe import ANY_BACKBONE, Recipe
+from utils.recipes.recipe import ANY_CLASSIFIER, Recipe
 
 CNN = Recipe(
     name="s1",
@@ -20,7 +20,7 @@ CNN = Recipe(
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "s1": {
-        ANY_BACKBONE: CNN,
+        ANY_CLASSIFIER: CNN,
         # Which ViT, its frozen layers and its decay are not reported: the layers are the CNNs', the decay is torch's.
         "ViT-B16": replace(CNN, optimizer="AdamW", weight_decay=1e-2),
     },

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from utils.recipes.recipe import Recipe
+from utils.recipes.recipe import ANY_CLASSIFIER, Recipe
 
 CLASSIFIER = Recipe(
     name="s2",
@@ -26,11 +26,11 @@ UNET = Recipe(
 )
 UNETS = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")
 
-# Changes to S2's segmentation, alone and together, compared on validation patients (`claims.dice_loss`).
+# Changes to S2's segmentation, alone and together, compared on validation patients (chapter 5).
 DICE = {"loss": "dice+bce"}  # MONAI's Dice beside BCE: a tumour fills 2 % of a slice
 # Decay apart from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101). S2 reports Adam, but its decay of 1e-2 is
 # the default of torch's AdamW, and saturated gates as S2 describes them came out with AdamW only (one seed on `cheng`,
-# `claims.gate_states`).
+# chapter 5).
 ADAMW = {"optimizer": "AdamW"}
 
 
@@ -45,12 +45,13 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "AlexNet": CLASSIFIER,
         "VGG16": replace(CLASSIFIER, weight_decay=0.0, schedule=None, schedule_args={}),
         "ViT": replace(CLASSIFIER, augmentation="s2"),
+        ANY_CLASSIFIER: CLASSIFIER,
         **dict.fromkeys(UNETS, UNET),
     },
     # As torchvision's jitter, which S2 used; runs named "s2" jitter more strongly, see `training/augmentation.py`.
     "s2-jitter": {
         "CustomCNN": replace(CLASSIFIER, name="s2-jitter", epochs=40, augmentation="s2-jitter"),
-        "ViT": replace(CLASSIFIER, name="s2-jitter", augmentation="s2-jitter"),
+        **dict.fromkeys(("ViT", ANY_CLASSIFIER), replace(CLASSIFIER, name="s2-jitter", augmentation="s2-jitter")),
     },
     "s2-dice": dict.fromkeys(UNETS, changed_unet("s2-dice", DICE)),
     "s2-adamw": dict.fromkeys(UNETS, changed_unet("s2-adamw", ADAMW)),

@@ -1,6 +1,6 @@
 """S3 (kalyan1421): EfficientNetV2-S in three stages of fine-tuning, with test-time augmentation."""
 
-from utils.recipes.recipe import ANY_BACKBONE, Recipe
+from utils.recipes.recipe import ANY_CLASSIFIER, Recipe
 
 THREE_STAGES = Recipe(
     name="s3",
@@ -27,4 +27,4 @@ THREE_STAGES = Recipe(
     val_fraction=0.15,
 )
 
-RECIPES: dict[str, dict[str, Recipe]] = {"s3": {ANY_BACKBONE: THREE_STAGES}}
+RECIPES: dict[str, dict[str, Recipe]] = {"s3": {ANY_CLASSIFIER: THREE_STAGES}}

@@ -19,7 +19,7 @@ from datasets.store import index
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 from models import build_backbone
-from models.backbones import WeightsError
+from models.weights import WeightsError
 from utils.commands import errors_in_one_line
 from utils.evaluation.baselines import fit_probe, frozen_features, probe_probabilities
 from utils.evaluation.classification import evaluate, run_table, unseen, validation_table

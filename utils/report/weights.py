@@ -1,6 +1,7 @@
 """Saves and loads weights with a card beside them, which says what a model is, what it expects and how it scored."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -12,7 +13,7 @@ from datasets.reading import one_line
 from datasets.store.index import packed_by
 from datasets.store.manifest import sha256
 from datasets.store.preprocess import Preparation
-from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
+from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS, build_backbone
 from utils.commands import NOTE
 from utils.files import replacing, write_atomically
 from utils.run import Run, output_root
@@ -142,7 +143,8 @@ def load_weights(path: Path | str) -> nn.Module:
             raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
         own_file = card["trained_on"].get("pretrained") is not None and card["model"] not in LOCALISERS
         if own_file:  # the file itself shows which layout it has (`models/gluon.py`)
-            model = lookup(PRETRAINABLE, card["model"], "model")(pretrained=path, **card["arguments"])
+            build = PRETRAINABLE.get(card["model"]) or partial(build_backbone, card["model"])
+            model = build(pretrained=path, **card["arguments"])
         else:
             known = MODELS | SEGMENTERS | MULTITASK | LOCALISERS
             model = lookup(known, card["model"], "model")(**card["arguments"])

@@ -10,7 +10,7 @@ from functools import partial
 import kornia.augmentation as K
 
 # kornia draws one transform an image for the whole batch at once: measured 5 to 8 times as fast as torchvision v2 image
-# by image (batch of 64 at 128 pixels, 2 threads; benchmarks/training.py).
+# by image (batch of 64 at 128 pixels, 2 threads).
 chain = partial(K.AugmentationSequential, data_keys=["input"])
 flip, upside_down = partial(K.RandomHorizontalFlip, p=0.5), partial(K.RandomVerticalFlip, p=0.5)
 affine, rotation = partial(K.RandomAffine, p=1.0), partial(K.RandomRotation, p=1.0)

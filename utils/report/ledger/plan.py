@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator
 
-from utils.recipes.localisation import STEPS
-from utils.recipes.ours import LONGER
+from utils.recipes.ours import LONGER, STEPS
 from utils.report.ledger.rows import EVERY_SPLIT, PROBE, Row
 from utils.report.records import BEST_RECIPE
 

@@ -7,7 +7,7 @@ from models import LOCALISERS
 from utils.evaluation.ablation import as_family, budgets, compare, mean_difference
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.saliency import SIZES, TOLERANCE
-from utils.recipes.localisation import STEPS
+from utils.recipes.ours import STEPS
 from utils.report.records import Evidence
 from utils.report.tables.common import NONE, WEIGHTS, beside, cell, find_run, format_ci, mark, tested
 

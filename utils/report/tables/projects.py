@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from utils.recipes.projects import PROJECTS, Project
-from utils.recipes.published import published
+from utils.recipes.published import PROJECTS, published
 from utils.report.records import Evidence
 from utils.report.tables.common import BEST_PROBE, NONE, beside, cell, find_run, split_words
 from utils.run import FULL_SIZE
@@ -16,7 +15,7 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame([_row(project, evidence) for project in PROJECTS])
 
 
-def _row(project: Project, evidence: Evidence) -> dict[str, str]:
+def _row(project: tuple, evidence: Evidence) -> dict[str, str]:
     name = f"[{project.title}]({project.url})" if project.url else project.title
     reported = published(project.source, project.model, project.dataset, project.protocol)
     row = {
@@ -36,7 +35,7 @@ def _row(project: Project, evidence: Evidence) -> dict[str, str]:
     return row | {"ours, same split": same, "ours, by patient": patient} | baselines
 
 
-def _both(evidence: Evidence, project: Project, model: str, same: dict | None, patient: dict | None) -> str:
+def _both(evidence: Evidence, project: tuple, model: str, same: dict | None, patient: dict | None) -> str:
     """A baseline on the same split, and by patient: on the fold of our run `patient`, or all of them; "–" where our run
     is on earlier folds and the baseline is not."""
     of = {"dataset": project.dataset, "model": model}

@@ -3,8 +3,7 @@
 import pandas as pd
 
 from datasets.labels import CLASS_TARGETS
-from utils.recipes.projects import PROJECTS
-from utils.recipes.published import published, published_table
+from utils.recipes.published import PROJECTS, published, published_table
 from utils.report.records import Evidence
 from utils.report.tables.common import BEST_PROBE, NONE, cell, format_ci, mark, seconds_of_one, tested
 

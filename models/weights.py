@@ -1,0 +1,107 @@
+"""The one loader of pretrained weights: from a file, or from the hub's cache. Nothing in a file is ever run.
+
+`python -m models.backbones NAME` fetches weights for nodes without network.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+class WeightsError(Exception):
+    """A weight file that is missing, unreadable, or another network's; the message says what to do."""
+
+
+class Weights:
+    """Weights that a network starts from.
+
+    Args:
+        pretrained: False: random ones. True: ImageNet's, from the hub or its cache. A path: a weight file
+            (.safetensors, or .pth that holds nothing but tensors), either of a backbone with its classifier, or of a
+            whole network of ours (`whole`), whose tensors are named `backbone.…` and `head.…`.
+
+    Raises:
+        WeightsError: no such file, half of one, or something else than tensors.
+    """
+
+    def __init__(self, pretrained: bool | str | Path):
+        self.source, self.from_hub = pretrained, pretrained is True
+        self.state = None if isinstance(pretrained, bool) else read_weights(pretrained)
+        self.whole = bool(self.state) and all(key.startswith(("backbone.", "head.")) for key in self.state)
+
+    @property
+    def of_backbone(self) -> dict[str, Tensor] | None:
+        """Tensors of a backbone's file; None where they come from elsewhere."""
+        return None if self.whole else self.state
+
+    def load_whole(self, model: nn.Module) -> None:
+        """Give `model` the tensors of a file that holds a whole network."""
+        if self.whole:
+            model.load_state_dict(self.state)
+
+    @contextmanager
+    def of(self, what: str) -> Iterator[None]:
+        """Within the block, tensors of a file that do not fit are refused: they are not those of `what`."""
+        try:
+            yield
+        except (RuntimeError, KeyError) as error:
+            if self.state is None:
+                raise
+            reason = " ".join(str(error).split()).replace("copying a param with shape torch.Size", "the file has ")
+            raise WeightsError(
+                f"{self.source}: not the weights of {what} ({reason[:300]}). "
+                "Name the file of this network, or leave it out."
+            ) from error
+
+
+def fetched(get: Callable[[], T], name: str, what: str) -> T:
+    """What `get` brings from the hub or its cache; raises `WeightsError` with the command that fetches it."""
+    try:
+        return get()
+    except Exception as error:  # each version of the hub's client has its own errors for being offline
+        raise WeightsError(
+            f"the ImageNet weights of {name} ({what}) are not in the cache and cannot be fetched "
+            f"({type(error).__name__}). On a machine with network, such as a login node: make weights BACKBONE={name}"
+        ) from error
+
+
+def check_classes(state: dict[str, Tensor], classifier: str, classes: int = 1000) -> None:
+    """Raise `RuntimeError` where the last layer in a file, named `classifier`, knows other classes than ImageNet's."""
+    found = state.get(f"{classifier}.weight")
+    if found is not None and len(found) != classes:
+        raise RuntimeError(f"its classifier knows {len(found)} classes, those of ImageNet are {classes}")
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a weight file by name. A .pth is unpickled as tensors only: code in it is refused, never run.
+
+    Raises:
+        WeightsError: no such file, half of one, or something else than tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such weight file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except SafetensorError as error:
+        raise WeightsError(f"{path}: not a whole safetensors file ({error}). Fetch it again.") from error
+    except Exception as error:  # torch raises what the half of a zip or a pickle happens to raise
+        why = "it holds more than tensors" if "Unsupported" in str(error) or "GLOBAL" in str(error) else "half a file?"
+        raise WeightsError(
+            f"{path}: not readable as weights, nothing of it was run ({why}). Fetch it again, or take a .safetensors."
+        ) from error
+    for key in ("state_dict", "model"):  # where training scripts put it
+        state = state.get(key, state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError(f"{path}: holds no table of tensors; give the state_dict of a network")
+    return state
