@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from datasets.store.images import ImageDataset, read_masks
 from models import MULTITASK
 from utils.evaluation.intervals import mean_interval
-from utils.evaluation.predict import Batch
+from utils.evaluation.predict import Batch, outputs
 from utils.evaluation.saliency import grad_cam
-from utils.training.loading import make_loader
 
 # Share of the stored image that a tumour fills: below the first it is small, from the second on large. About a third
 # of Cheng's slices each.
@@ -79,20 +78,18 @@ def pointing_table(
         before them, and `blank`, whether the map is 0 everywhere. Images without a pixel inside an outline are left
         out.
     """
-    device, parts = next(model.parameters()).device, []
-    for batch in make_loader(data, batch_size):
-        rows = batch["row"].numpy()
+    parts = []
+    for batch, found in outputs(model, inputs, data, batch_size):
+        rows = batch["row"].cpu().numpy()
         masks = read_masks(data.facts.name, rows).any(axis=1)
         there = np.flatnonzero(masks.any(axis=(1, 2)))
         if not len(there):
             continue
-        batch, masks = {name: value[there].to(device) for name, value in batch.items()}, masks[there]
-        x = inputs(batch)
-        with torch.no_grad():
-            predicted = scores(model(x)).argmax(1)
+        x, grey, masks = inputs(batch)[there], batch["image"][there, 0].float().cpu().numpy(), masks[there]
+        predicted = scores(found).argmax(1)[there]
         heat = grad_cam(model, x, predicted, deepest(model), scores)
         found = point(at_size(heat, masks.shape[-1]), masks)
-        bright = point(at_size(batch["image"][:, 0].float().cpu().numpy(), masks.shape[-1]), masks)
+        bright = point(at_size(grey, masks.shape[-1]), masks)
         found |= {f"bright_{name}": values for name, values in bright.items()}
         found |= {"row": rows[there], "predicted": predicted.cpu().numpy(), "area": masks.mean(axis=(1, 2))}
         found["near_area"] = widened(masks).mean(axis=(1, 2))

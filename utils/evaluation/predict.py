@@ -1,6 +1,6 @@
-"""Applies a model to a data set. `outputs` is the one inference loop: everything that predicts uses it."""
+"""Applies a model to images. `run_model` is the one inference loop: everything that predicts uses it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -15,41 +15,46 @@ Batch = dict[str, Tensor]
 
 
 @torch.no_grad()
-def outputs(
+def run_model(
     model: nn.Module,
     inputs: Callable[[Batch], Tensor],
-    data: ImageDataset,
-    batch_size: int = 64,
+    batches: Iterable[Batch],
     precision: str = "no",
+    name: str = "these images",
 ) -> Iterator[tuple[Batch, Any]]:
-    """Each batch of `data`, in order, on the model's device, and the outputs of the model, in evaluation, for it.
+    """Each batch on the model's device, and the model's outputs for it: in evaluation mode, without gradients.
 
     Args:
         inputs: batch → model inputs, such as a task's `inputs`.
+        batches: any tensors by name, `{"image": B×C×S×S}` at least; those of a data set have the manifest's `row`.
         precision: "bf16" computes in 16 bits where torch's autocast does; "no" in 32.
+        name: of what the batches are, for an error.
 
     Raises:
-        DataError: an output is NaN or infinite.
+        DataError: an output is NaN or infinite: no comparison with a threshold or another class would show it.
     """
     device = next(model.parameters()).device
     model.eval()
-    for batch in make_loader(data, batch_size):
+    for batch in batches:
         batch = {key: value.to(device) for key, value in batch.items()}
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             found = model(inputs(batch))
-        refuse_non_finite(found, model, data, batch)
+        every = found.values() if isinstance(found, dict) else found if isinstance(found, tuple | list) else (found,)
+        for tensor in every:
+            finite = torch.isfinite(tensor).reshape(len(tensor), -1).all(1)
+            if not finite.all():
+                where = f"first for row {batch['row'][~finite][0].item()} of '{name}'" if "row" in batch else name
+                raise DataError(
+                    f"{type(model).__name__}: outputs are not finite, {where}. Train again at a smaller rate."
+                )
         yield batch, found
 
 
-def refuse_non_finite(found: Any, model: nn.Module, data: ImageDataset, batch: Batch) -> None:
-    """Raise `DataError` where an output (a tensor, or several by name or in order) is NaN or infinite: no comparison
-    with a threshold or another class would show it."""
-    every = found.values() if isinstance(found, dict) else found if isinstance(found, tuple | list) else (found,)
-    for tensor in every:
-        finite = torch.isfinite(tensor).reshape(len(tensor), -1).all(1)
-        if not finite.all():
-            where = f"first for row {batch['row'][~finite][0].item()} of '{data.facts.name}'"
-            raise DataError(f"{type(model).__name__}: outputs are not finite, {where}. Train again at a smaller rate.")
+def outputs(
+    model: nn.Module, inputs: Callable[[Batch], Tensor], data: ImageDataset, batch_size: int = 64, precision: str = "no"
+) -> Iterator[tuple[Batch, Any]]:
+    """`run_model` on all images of `data`, in their order."""
+    return run_model(model, inputs, make_loader(data, batch_size), precision, data.facts.name)
 
 
 def predict(

@@ -24,11 +24,11 @@ def format_ci(entry: dict, percent: bool = True, digits: int | None = None, sign
 
     `digits`: one in percent, otherwise three. `sign`: of a difference, written before every number.
     """
-    if entry["value"] is None:
+    if pd.isna(entry["value"]):
         return NONE
     scale, shape = 100 if percent else 1, f"{'+' if sign else ''}.{digits or (1 if percent else 3)}f"
     value, low, high = (
-        None if entry[name] is None else format(entry[name] * scale, shape) for name in ("value", "low", "high")
+        None if pd.isna(entry[name]) else format(entry[name] * scale, shape) for name in ("value", "low", "high")
     )
     if low is None:
         return value
@@ -51,7 +51,14 @@ def tested(record: dict) -> str:
 
 def cell(record: dict | None, metric: str = "accuracy") -> str:
     """A metric of a record with its interval, marked with `OLD_FOLDS` where it was split so; "–" without a record."""
+    if isinstance(record, pd.Series):
+        return format_ci(interval(record, metric))
     return format_ci(record["metrics"][metric]) + mark(record) if record else NONE
+
+
+def interval(run: pd.Series, metric: str = "accuracy") -> dict:
+    """{value, low, high} of a metric of a row of `Evidence.runs`, missing where the run has no such metric."""
+    return {name: run.get(f"{metric}{end}") for name, end in (("value", ""), ("low", "_low"), ("high", "_high"))}
 
 
 def mark(record: dict) -> str:
@@ -76,6 +83,8 @@ def find_run(records: Sequence[dict], **wanted: object) -> dict | None:
     Baselines have no recipe and no size of their own: `image_size` holds for networks only.
     """
     wanted = {"view": "stored", "fold": 0, "target": "label"} | wanted
+    if isinstance(records, pd.DataFrame):
+        return _find_row(records, wanted)
     size = wanted.pop("image_size", FULL_SIZE)
     found = [
         r
@@ -84,6 +93,15 @@ def find_run(records: Sequence[dict], **wanted: object) -> dict | None:
         and (r["recipe"] is None or r["run"]["image_size"] == size)
     ]
     return found[0] if found else None
+
+
+def _find_row(runs: pd.DataFrame, wanted: dict) -> pd.Series | None:
+    """`find_run` in the rows of `Evidence.runs`, for example `runs.query("task == 'segmentation'")`."""
+    size = wanted.pop("image_size", FULL_SIZE)
+    found = runs[runs.baseline | (runs.image_size == size)]
+    for name, value in wanted.items():
+        found = found[found[name].isna() if value is None else found[name] == value]
+    return None if found.empty else found.iloc[0]
 
 
 def shown_size(model: str, records: Sequence[dict]) -> int:

@@ -1,0 +1,162 @@
+"""Compares methods that were tested on the same images: difference, interval, a test that knows patients, a verdict.
+
+The only place that judges a difference. Predictions are tables as a run's `predictions.csv.gz` holds them; a method
+with several seeds is a list of tables, one a seed. Groups are resampled, since slices of one patient are not
+independent. The spread between seeds is not in an interval; `by_seed` says what each of them shows.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from scipy.stats import false_discovery_control, permutation_test
+
+from utils.evaluation.intervals import mean_interval
+from utils.evaluation.segmentation import by_patient
+
+LEVEL = 0.05  # of a paired test
+BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference shown"
+OPEN, MISSING = "an interval that includes 0", "without an interval"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far one method lies above another; `Difference(**entry)` judges any {value, low, high} of a difference.
+
+    Attributes:
+        value, low, high: shares, with a 95 % interval over groups; limits are None where none could be drawn.
+        p: two-sided, of a test that exchanges the two methods in whole groups at random (a sign-flip test); None
+            without a test. p_corrected: the same, corrected for the number of comparisons (`corrected`).
+        by_seed: the difference of each seed, none where only one was looked at.
+        before, after: the mean score of the reference, and of the method compared with it.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    p: float | None = None
+    p_corrected: float | None = None
+    by_seed: tuple[float, ...] = ()
+    before: float | None = None
+    after: float | None = None
+
+    @property
+    def why(self) -> str:
+        """What keeps the difference from being shown; "" where it is shown."""
+        if self.low is None:
+            return MISSING
+        if self.low <= 0 <= self.high:
+            return OPEN
+        p, reasons = self.p if self.p_corrected is None else self.p_corrected, []
+        if p is not None and p >= LEVEL:
+            reasons.append(f"p = {p:.3f}" + ("" if self.p_corrected is None else " after correction"))
+        if len(set(np.sign(self.by_seed))) > 1:
+            reasons.append("not of one sign for every seed")
+        return " and ".join(reasons)
+
+    @property
+    def verdict(self) -> str:
+        """`BETTER` or `WORSE` where the interval does not include 0, p (the corrected one, if there is one) is below
+        `LEVEL`, and every seed has the same sign; else `NO_DIFFERENCE`."""
+        if self.why:
+            return NO_DIFFERENCE
+        return BETTER if self.low > 0 else WORSE
+
+    @property
+    def interval(self) -> dict[str, float | None]:
+        """{value, low, high}, as records hold it."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+    def points(self) -> str:
+        """`+1.2 (+0.3 to +2.0) points`."""
+        limits = "" if self.low is None else f" ({100 * self.low:+.1f} to {100 * self.high:+.1f})"
+        return f"{100 * self.value:+.1f}{limits} points"
+
+    def __str__(self) -> str:
+        return self.points() + (f", {self.why}: no difference is shown" if self.why else "")
+
+
+def correct(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row a test image, by path: its label, its `group`, and as `score` whether it was classified right."""
+    table = predictions.sort_values("path").set_index("path")
+    return table[["label", "group"]].assign(score=table.label == table.predicted)
+
+
+def dice(channels: Sequence[str]) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """The same for tables of masks: a row a patient, whose `score` is the mean Dice of `channels`."""
+
+    def score(predictions: pd.DataFrame) -> pd.DataFrame:
+        table = by_patient(predictions, channels).set_index("patient")
+        each = [table[f"{name}.dice"] for name in channels]
+        return pd.DataFrame({"label": "", "group": table.group, "score": np.mean(each, axis=0)})
+
+    return score
+
+
+Tables = pd.DataFrame | Sequence[pd.DataFrame]
+
+
+def difference(ours: Tables, reference: Tables, score: Callable = correct, resamples: int = 1000) -> Difference | None:
+    """The mean score of one method minus that of another, image by image (or patient by patient).
+
+    Args:
+        ours, reference: the predictions of two runs, or of each seed of two methods, seeds in the same order.
+        score: `correct` or `dice(channels)`. Only `correct` is tested (`p`); others are judged by their interval.
+
+    Returns:
+        The mean over seeds; None where the two tested different images, or were asked for different labels of them.
+    """
+    ours, reference = ([score(table) for table in _listed(tables)] for tables in (ours, reference))
+    if not all(same_images(table, ours[0]) for table in (*ours, *reference)):
+        return None
+    pairs = zip(ours, reference, strict=True)
+    gains = [one.assign(gain=one.score.astype(float) - other.score.astype(float)) for one, other in pairs]
+    # Every image stands in the joined table once a seed, in the same group: the mean over rows is that over seeds.
+    joined = pd.concat(gains)
+    after, before = (float(pd.concat(tables).score.mean()) for tables in (ours, reference))
+    by_seed = tuple(round(float(table.gain.mean()), 6) for table in gains) if len(gains) > 1 else ()
+    p = _sign_flip(joined.gain, joined.group, resamples) if score is correct else None
+    entry = mean_interval(joined.gain, joined.group, resamples)
+    return Difference(**entry, p=p, by_seed=by_seed, before=before, after=after)
+
+
+def same_images(table: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two tables of scores are of the same images, asked for the same labels."""
+    return table.index.tolist() == other.index.tolist() and table.label.tolist() == other.label.tolist()
+
+
+def mean_score(tables: Tables, score: Callable = correct, resamples: int = 1000) -> dict[str, float | None]:
+    """{value, low, high} of the score of a method, the mean over its seeds, with a 95 % interval over groups."""
+    joined = pd.concat([score(table) for table in _listed(tables)])
+    return mean_interval(joined.score, joined.group, resamples)
+
+
+def corrected(differences: Iterable[Difference | None]) -> list[Difference | None]:
+    """Differences that are looked at together, each with `p_corrected` (Benjamini and Yekutieli 2001, which holds under
+    any dependence); None stays where it is and counts for nothing."""
+    differences = list(differences)
+    p = [found.p for found in differences if found]
+    p = iter(false_discovery_control(p, method="by") if p else ())
+    return [found and replace(found, p_corrected=float(next(p))) for found in differences]
+
+
+def _listed(tables: Tables) -> Sequence[pd.DataFrame]:
+    return [tables] if isinstance(tables, pd.DataFrame) else tables
+
+
+def _sign_flip(gains: pd.Series, groups: pd.Series, resamples: int) -> float:
+    of_groups = gains.groupby(groups.to_numpy()).sum().to_numpy()
+    of_groups = of_groups[of_groups != 0]  # exchanging equals changes nothing
+    if len(of_groups) < 2:
+        return 1.0  # of one group as well: it is as far from 0 either way
+    return float(
+        permutation_test(
+            (of_groups,),
+            lambda sums, axis: sums.sum(axis=axis),
+            permutation_type="samples",
+            n_resamples=10 * resamples,
+            vectorized=True,
+            rng=np.random.default_rng(0),
+        ).pvalue
+    )
