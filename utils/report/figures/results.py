@@ -1,0 +1,345 @@
+"""Figures of trainings and results: curves over the epochs, and values with their 95 % intervals, a row each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from utils.evaluation.pointing import TOLERANCE
+from utils.report.claims.common import direction
+from utils.report.figures.common import (
+    LETTERS,
+    PALETTE,
+    PUBLISHED_COLOUR,
+    SETS,
+    below,
+    in_percent,
+    panels,
+    plain,
+    spread,
+)
+from utils.report.records import Evidence
+from utils.report.tables.common import find_run, format_ci, seconds_of_one, shown_size, tested
+from utils.report.tables.localisation import by_pointing, network
+from utils.report.tables.segmentation import MASK_METRICS
+
+COLOURS = {1: PALETTE[0], 0: PUBLISHED_COLOUR, -1: PALETTE[1]}  # shown above the line, no difference shown, below
+MARKERS = "osD^"
+LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
+
+
+def _lines(axis: plt.Axes, history: pd.DataFrame, columns: Mapping[str, str], markers: str = MARKERS) -> None:
+    """Columns of a history over its epochs, a line each: label → column."""
+    for (label, column), marker in zip(columns.items(), markers, strict=False):
+        axis.plot(history.epoch, history[column], marker=marker, markersize=3, label=plain(label))
+    axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+
+
+def _parts(axis: plt.Axes, history: pd.DataFrame, metric: str, title: str) -> None:
+    """A metric of training and of validation images over the epochs."""
+    _lines(axis, history, {SETS[part]: f"{part}_{metric}" for part in ("train", "val")})
+    axis.set(title=title, xlabel="epoch")
+
+
+def curves(history: pd.DataFrame, kept: int, metric: str = "accuracy") -> Figure:
+    """Loss and `metric` over the epochs, training against validation; the epoch whose weights were kept is marked."""
+    figure, (axes,) = panels(1, 2, 2.5)
+    for axis, name in zip(axes, ("loss", metric), strict=True):
+        _parts(axis, history, name, name)
+        axis.axvline(kept, color=PUBLISHED_COLOUR, linestyle=":", label="weights kept")
+    return below(figure, axes[0])
+
+
+def losses(history: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """Every raw loss over the epochs, training against validation, a panel each; `names` without train_ and val_."""
+    figure, (axes,) = panels(1, len(names), 2.6)
+    for axis, name in zip(axes, names, strict=True):
+        _parts(axis, history, name, LOSSES.get(name, name))
+        axis.set_ylim(0, None)
+    return below(figure, axes[0])
+
+
+def learning_curves(histories: Mapping[str, pd.DataFrame], columns: int = 3) -> Figure:
+    """Loss (above) and accuracy (below) of each network over its epochs, training against validation."""
+    groups = -(-len(histories) // columns)
+    figure, axes = panels(2 * groups, columns, 0.5 + 3.1 * groups)
+    pairs = [pair for k in range(groups) for pair in axes[2 * k : 2 * k + 2].T]
+    for (above, under), (name, history) in zip(pairs, histories.items(), strict=False):
+        _parts(above, history, "loss", plain(name))
+        _parts(under, history, "accuracy", "")
+        above.set(xlabel="", ylabel="loss" if above in axes[:, 0] else "")
+        under.set(ylim=(0, 1), ylabel="accuracy" if under in axes[:, 0] else "")
+    for axis in np.ravel(pairs[len(histories) :]):
+        axis.axis("off")
+    return below(figure, axes[0, 0])
+
+
+def convergence(histories: Mapping[str, pd.DataFrame], metric: str = "accuracy") -> Figure:
+    """`metric` on training and validation images over the epochs, a colour a run."""
+    figure, (axes,) = panels(1, 2, 2.8, sharey=True)
+    for axis, part in zip(axes, ("train", "val"), strict=True):
+        for name, history in histories.items():
+            _lines(axis, history, {name: f"{part}_{metric}"}, ".")
+        axis.set(xlabel="epoch", title=SETS[part])
+    axes[0].set_ylabel(metric)
+    return below(figure, axes[0])
+
+
+def rates(history: pd.DataFrame) -> Figure:
+    """The learning rate of the head over the epochs; in training by stages it starts again with each stage."""
+    figure, ((axis,),) = panels(1, 1, 2.4)
+    for name, rows in history.groupby(history.get("stage", pd.Series("", history.index)), sort=False):
+        _lines(axis, rows, {name: "lr"}, ".")
+    axis.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+    if "stage" in history:
+        axis.legend()
+    return figure
+
+
+def gradients(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Norm of each loss's gradient at the shared encoder over the epochs, unweighted and weighted; a column a run.
+
+    `histories` by name, with the columns of `callbacks.GradientWatch`.
+    """
+    weighted = {}
+    for name, table in histories.items():
+        products = {f"weighted_{n}": table[f"gradient_{n}"] * table[f"weight_{n}"] for n in _GRADIENTS}
+        weighted[name] = table.assign(**products)
+    rows = {f"gradient, {kind}": {n: f"{prefix}_{n}" for n in _GRADIENTS} for kind, prefix in _KINDS.items()}
+    figure, axes = _two_rows(weighted, rows, 1.4)
+    for axis in axes.flat:  # powers of ten alone: names of the ticks between them would lie on each other
+        axis.set(yscale="log")
+        axis.yaxis.set_minor_formatter("")
+    return figure
+
+
+_GRADIENTS, _KINDS = ("reconstruction", "classification"), {"unweighted": "gradient", "weighted": "weighted"}
+
+
+def gate_spread(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Spread of each gate within an image and share of saturated pixels over the epochs, a column a training."""
+    rows = {"SD within an image": "spread", "share of saturated pixels": "saturated"}
+    gates = {"gate 1 (deepest)": "gate1", "gate 2": "gate2", "gate 3": "gate3", "gate 4": "gate4"}
+    rows = {title: {label: f"{gate}_{value}" for label, gate in gates.items()} for title, value in rows.items()}
+    return _two_rows(histories, rows, 1.2)[0]
+
+
+def _two_rows(histories: Mapping[str, pd.DataFrame], rows: Mapping[str, dict], column: float):
+    """Two panels a history: title of a row → label of a line → column; `column`: inches of width."""
+    width = min(6.3, max(3.6, 0.7 + column * len(histories)))
+    figure, axes = panels(2, len(histories), 4, width, sharex="col", sharey="row")
+    for line, (title, columns) in zip(axes, rows.items(), strict=True):
+        for axis, history in zip(line, histories.values(), strict=True):
+            _lines(axis, history, columns)
+        line[0].set_ylabel(title)
+    for (above, under), name in zip(axes.T, histories, strict=True):
+        above.set_title(plain(name))
+        under.set_xlabel("epoch")
+    return below(figure, axes[0, 0]), axes
+
+
+def parameters_by_width(counts: dict[str, dict[int, int]]) -> Figure:
+    """Parameters of each model against `n_filters`: model → width → count."""
+    figure, ((axis,),) = panels(1, 1, 2.8, 4.4)
+    table = pd.DataFrame(counts) / 1e6
+    for (name, column), shape in zip(table.items(), MARKERS, strict=False):
+        axis.plot(column, marker=shape, label=name)
+    axis.set(xlabel="n_filters", ylabel="million parameters", xscale="log", ylim=(0, None))
+    axis.set_xticks(table.index, map(str, table.index))
+    axis.minorticks_off()
+    axis.legend()
+    return figure
+
+
+def by_size(patients: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """Dice of each patient against the size of the true mask, from `segmentation.by_patient`; a panel a mask."""
+    lines, columns = -(-len(names) // 3), min(3, len(names))
+    figure, axes = panels(lines, columns, 0.3 + 2.1 * lines, min(6.3, 1 + 2.4 * columns), sharey=True)
+    for axis in axes.flat[len(names) :]:
+        axis.axis("off")
+    for axis, name in zip(axes.flat, names, strict=False):
+        there = patients[patients[f"{name}.pixels"] > 0]
+        axis.scatter(there[f"{name}.pixels"], there[f"{name}.dice"], s=14, alpha=0.7)
+        axis.set(xscale="log", title=plain(name), ylim=(-0.03, 1.03))
+        axis.xaxis.set_minor_formatter("")
+    figure.supxlabel("pixels of the true mask, all slices of the patient", fontsize=9)
+    figure.supylabel("Dice of the patient", fontsize=9)
+    return figure
+
+
+def _rows(names: Iterable[str], inches: float, extra: float, widths: Sequence[int] = (1,)) -> tuple[Figure, np.ndarray]:
+    """Panels of some relative widths with a row of some inches for each name, the first on top."""
+    names = list(names)
+    figure, (axes,) = panels(1, len(widths), extra + inches * len(names), sharey=True, width_ratios=widths)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    return figure, axes
+
+
+def forest(entries: Mapping[str, dict], label: str, line: float | None = 0.0) -> Figure:
+    """One row a name: its value and 95 % CI in percent or points, the interval's text on the right. The colour of a
+    difference is its verdict: grey where none is shown, be it by the interval, the corrected test or its seeds.
+
+    Args:
+        entries: name → {value, low, high} as shares; a limit may be None.
+        label: of the axis. line: where a difference is none; None for values that are no differences.
+    """
+    names = [fill(plain(name), 44) for name in entries]
+    lines = max((name.count("\n") + 1 for name in names), default=1)
+    figure, (axis,) = _rows(names, 0.1 + 0.13 * lines, 0.9)
+    for y, entry in enumerate(entries.values()):
+        spread(axis, entry, y, color="C0" if line is None else COLOURS[direction(entry)])
+        text = format_ci(entry, sign=line is not None)
+        axis.text(1.01, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
+    if line is not None:
+        axis.axvline(line, color="black", linewidth=1)
+    axis.set(xlabel=label)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def gains(compared: dict[str, dict], reference: str) -> Figure:
+    """Difference in accuracy of each recipe to `reference`, from `ablation.compare`."""
+    entries = {name: entry["difference"] for name, entry in compared.items() if name != reference}
+    return forest(entries, f"test accuracy minus that of {reference}, points (95 % CI)")
+
+
+def compared(records: Sequence[dict]) -> Figure:
+    """Accuracy of several runs with 95 % CIs, their numbers on the right; a grey diamond is the reported number."""
+    entries = {f"{r['run']['model']} · {r['run']['split']}": r["metrics"]["accuracy"] for r in records}
+    figure = forest(entries, "accuracy on the test set, % (95 % CI; diamond: as reported)", line=None)
+    for y, record in enumerate(records):
+        if "accuracy" in (record["published"] or {}):
+            figure.axes[0].plot(100 * record["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
+    return figure
+
+
+def against_patients(records: Sequence[dict]) -> Figure:
+    """Accuracy of each model on the published split of `brain-tumor-mri` and on patient folds, with intervals; diamond:
+    as reported."""
+    dataset, pairs = "brain-tumor-mri", {}
+    for model in sorted({r["run"]["model"] for r in records if r["run"]["dataset"] == dataset}):
+        of = {"dataset": dataset, "model": model, "image_size": shown_size(model, records)}
+        both = find_run(records, split="published", **of), find_run(records, split="patient", fold=None, **of)
+        if all(both):
+            pairs[model] = both
+    order = sorted(pairs, key=lambda model: -pairs[model][1]["metrics"]["accuracy"]["value"])
+    figure, (axis,) = _rows(order, 0.5, 1.4)
+    for y, model in enumerate(order):
+        values = [record["metrics"]["accuracy"] for record in pairs[model]]
+        axis.plot([100 * v["value"] for v in values], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
+        kinds = ("C0", "published split", 6), ("C1", "patient folds", -13)
+        for value, (colour, label, side) in zip(values, kinds, strict=True):
+            spread(axis, value, y, color=colour, label=None if y else label)
+            where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": LETTERS}
+            axis.annotate(format_ci(value), (100 * value["value"], y), color=colour, **where)
+        if pairs[model][0]["published"]:
+            axis.plot(100 * pairs[model][0]["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
+    axis.margins(x=0.15)  # room for the numbers
+    axis.set(xlabel=f"accuracy on {dataset}, %\n(95 % CI; diamond: as reported by S2)", ylim=(len(order) - 0.3, -0.7))
+    return below(figure, axis)
+
+
+def per_class(records: Mapping[str, dict], classes: Sequence[str]) -> Figure:
+    """Recall and F2 of each class with 95 % CIs, a panel a metric and a colour a run (four at most)."""
+    figure, axes = _rows(map(plain, classes), 0.17 * (len(records) + 1), 1.1, (1, 1))
+    for axis, metric, title in zip(axes, ("recall", "f2"), ("recall", "$F_2$"), strict=True):
+        for k, (name, record) in enumerate(records.items()):
+            shift = 0.6 * k / max(len(records) - 1, 1) - 0.3
+            style = {"fmt": MARKERS[k % 4], "capsize": 2, "markersize": 4, "color": PALETTE[k % 4]}
+            for y, c in enumerate(classes):
+                spread(axis, record["per_class"][c][metric], y + shift, label=None if y else plain(name), **style)
+        axis.set(title=title, xlabel="percent (95 % CI)")
+        for line in range(1, len(classes)):
+            axis.axhline(line - 0.5, color="0.85", linewidth=0.8)
+    return below(figure, axes[0], rows=-(-len(records) // 2))
+
+
+def cost(records: Sequence[dict]) -> Figure:
+    """Accuracy with its 95 % CI, parameters, and seconds an epoch of each network, a row each, in one block for each
+    number of epochs: only rows of one colour were trained equally long. Within a block the most accurate is on top."""
+    rows = sorted(records, key=lambda r: (-r["training"]["epochs"], -r["metrics"]["accuracy"]["value"]))
+    start = {True: ", pretrained", False: "", None: ""}
+    names = [f"{r['run']['model']}{start[r['run']['pretrained']]}\n{r['run']['image_size']} px" for r in rows]
+    colours = dict(zip(sorted({r["training"]["epochs"] for r in rows}), PALETTE, strict=False))
+    figure, (accuracy, size, pace) = _rows(names, 0.3, 1.1, (3, 2, 2))
+    for y, record in enumerate(rows):
+        epochs = record["training"]["epochs"]
+        spread(accuracy, record["metrics"]["accuracy"], y, capsize=2, color=colours[epochs])
+        size.plot(record["parameters"] / 1e6, y, "s", color=colours[epochs])
+        pace.plot(seconds_of_one(record) / epochs, y, "^", color=colours[epochs])
+    accuracy.set_xlabel("test accuracy,\n% (95 % CI)")
+    for axis, label in ((size, "million\nparameters"), (pace, "seconds an epoch\n(machine of the run)")):
+        axis.set(xlabel=label, xlim=(0, 1.1 * max(line.get_xdata()[0] for line in axis.lines)))
+    for axis in (accuracy, size, pace):
+        axis.grid(axis="y", color="0.9")
+    for epochs, colour in colours.items():
+        accuracy.plot([], [], "o", color=colour, label=f"{epochs} epoch" if epochs == 1 else f"{epochs} epochs")
+    return below(figure, accuracy)
+
+
+def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[str, dict]) -> Figure:
+    """The seven metrics of several U-Nets side by side: above as reported, below ours with 95 % CIs.
+
+    Args:
+        reported: model → metric → share; records: model → record of a run, all of one data set and budget.
+    """
+    metrics = [name for name in MASK_METRICS if name != "hd95"]
+    figure, ((above,), (under,)) = panels(2, 1, 5, sharex=True)
+    for k, (model, record) in enumerate(records.items()):
+        style = {"color": PALETTE[k], "fmt": MARKERS[k], "markersize": 5, "capsize": 2}
+        places = np.arange(len(metrics)) + 0.2 * (k - (len(records) - 1) / 2)
+        said = [100 * reported.get(model, {}).get(m, np.nan) for m in metrics]
+        above.errorbar(places, said, label=plain(model), **style)
+        value, low, high = np.transpose([in_percent(record["metrics"][m]) for m in metrics])
+        under.errorbar(places, value, yerr=[value - low, high - value], **style)
+    above.set_title("reported by S2: BraTS 2020, slice-wise split, pooled over batches")
+    for record in list(records.values())[:1]:
+        size, epochs = record["run"]["image_size"], record["training"]["epochs"]
+        under.set_title(f"here: {plain(record['run']['dataset'])}, {tested(record)}, {size} pixels, {epochs} epochs")
+    under.set_xticks(range(len(metrics)), [MASK_METRICS[m].replace(" %", "") for m in metrics])
+    for axis in (above, under):
+        axis.set(ylabel="percent", ylim=(-4, 104))
+        for line in range(1, len(metrics)):
+            axis.axvline(line - 0.5, color="0.85", linewidth=0.8)
+    return below(figure, above)
+
+
+def pointing(evidence: Evidence) -> Figure:
+    """How often the maximum of Grad-CAM lies in or near the tumour, a row a committed classifier with its 95 % CI; a
+    bar marks what a point at random reaches, a cross the brightest point."""
+    every, others = by_pointing(evidence), {"near_area": ("|", "a point at random"), "bright_near": ("x", "the brightest point")}
+    names = [f"{network(found['run'])}\n{found['run']['dataset']}, {tested(found)}" for found in every]
+    figure, (axis,) = _rows(names, 0.36, 1.2)
+    for y, found in enumerate(every):
+        of_all = found["groups"]["all"]
+        spread(axis, of_all["near"], y, color="C0", label=None if y else "Grad-CAM")
+        for name, (shape, label) in others.items():
+            style = {"color": PUBLISHED_COLOUR, "markersize": 10, "label": None if y else label}
+            axis.plot(100 * of_all[name]["value"], y, shape, **style)
+    axis.set(xlabel=f"maximum inside the tumour or within {TOLERANCE} pixels, percent of images", xlim=(0, 100))
+    return below(figure, axis)
+
+
+def finding_bars(classes: Mapping[str, Mapping], images: int) -> Figure:
+    """AUC and average precision of each finding with 95 % intervals; a diamond is what a random order reaches.
+
+    Args:
+        classes: `per_class` of a record of `findings.evaluate_findings`; images: number of test images.
+    """
+    order = sorted(classes, key=lambda name: -(classes[name]["auc"]["value"] or 0))
+    figure, (auc, precision) = _rows([f"{plain(n)} ({classes[n]['images']})" for n in order], 0.26, 1.1, (1, 1))
+    for y, found in enumerate(classes[name] for name in order):
+        for axis, metric, by_chance in ((auc, "auc", 0.5), (precision, "average_precision", found["images"] / images)):
+            if found[metric]["value"] is None:
+                axis.annotate("cannot be computed", (2, y), va="center", fontsize=LETTERS)
+                continue
+            spread(axis, found[metric], y, color="C0", capsize=0)
+            axis.plot(100 * by_chance, y, "D", color=PUBLISHED_COLOUR)
+    auc.set(title="area under the ROC curve, %", xlim=(0, 100))
+    precision.set(title="average precision, %", xlim=(0, 100))
+    figure.supxlabel("test set, 95 % interval over patients; diamond: a random order", fontsize=9)
+    return figure
