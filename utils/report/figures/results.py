@@ -22,8 +22,9 @@ from utils.report.figures.common import (
     spread,
 )
 from utils.report.records import Evidence
-from utils.report.tables.common import find_run, format_ci, seconds_of_one, shown_size, tested
-from utils.report.tables.localisation import by_pointing, network
+from utils.report.claims.old.common import find_run, seconds_of_one, shown_size, tested
+from utils.report.tables.common import format_ci
+from utils.report.claims.old.localisation import by_pointing, network
 from utils.report.tables.segmentation import MASK_METRICS
 
 COLOURS = {1: PALETTE[0], 0: PUBLISHED_COLOUR, -1: PALETTE[1]}  # shown above the line, no difference shown, below

@@ -258,9 +258,7 @@ def patient_folds() -> pd.DataFrame:
             "images": facts["images"],
             "groups": facts["groups"],
             "largest group": facts["largest group"],
-            "images with a similar image in another fold": next(
-                n for fact, n in facts.items() if fact.startswith(ALIKE)
-            ),
+            "images with a similar image in another fold": alike,
             "images that change fold when a group is divided": facts["most rows that move when a group splits in two"],
             "the same if all folds are drawn anew": facts["most rows that move then without the table made before"],
         }
