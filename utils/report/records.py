@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -41,18 +41,14 @@ from utils.training.environment import git_revision, hardware, versions
 from utils.training.loop import Fit
 
 DEEPER = {"unseen", "by_patient", "tumour_or_none", "screening", "anomaly", "tta", "outline", "grad_cam"}  # of a record
+OF_RECIPE = ("epochs", "loss", "optimizer", "augmentation", "balance", "model_args")
 # Columns that `runs` has whatever was run.
-COLUMNS = ("id", "task", "dataset", "split", "fold", "test_on", "model", "title", "baseline", "recipe", "pretrained")
-COLUMNS += ("seed", "image_size", "n_filters", "view", "selection", "target", "quick", "epochs", "epoch_kept")
-COLUMNS += ("train_seconds", "parameters", "trainable", "images", "groups", "reported", "finished", "git")
-COLUMNS += (
-    "pooled",
-    "folds",
-    "is_pooled",
-    "val_accuracy",
-    "val_dice",
-    *dict.fromkeys(m for t in TASKS.values() for m in t),
-)
+COLUMNS = ("id", "task", "dataset", "split", "fold", "test_on", "tested", "model", "title", "baseline", "recipe")
+COLUMNS += ("pretrained", "seed", "image_size", "n_filters", "view", "selection", "target", "quick", "epochs")
+COLUMNS += ("epoch_kept", "train_seconds", "parameters", "trainable", "images", "groups", "patients", "reported")
+COLUMNS += ("finished", "git", "pooled", "folds", "is_pooled", "s2_dice", "val_accuracy", "val_dice", "val_loss")
+COLUMNS += (*(f"recipe.{name}" for name in OF_RECIPE), *dict.fromkeys(m for t in TASKS.values() for m in t))
+ENDS = {"value": "", "low": "_low", "high": "_high"}  # of the columns of a metric
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
 BEST_RECIPE, FINE_TUNED = "probe-first-turned", "fine-tuned"  # a backbone, so named in a table of several models
 PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
@@ -344,25 +340,32 @@ def _run_frame(records: dict[str, dict]) -> pd.DataFrame:
         [_run_row(record) | {"is_pooled": name in parts} for name, record in records.items()], list(records)
     )
     runs = runs.reindex(columns=dict.fromkeys([*COLUMNS, *runs])).astype({} if records else object)
-    whole = dict.fromkeys(("fold", "epochs", "epoch_kept"), "Int64")
+    whole = dict.fromkeys(("fold", "epochs", "epoch_kept", "patients"), "Int64")
     return runs.astype(whole | dict.fromkeys(("baseline", "is_pooled"), bool)).copy()  # in one block
 
 
 def _run_row(record: dict) -> dict:
-    run, training = record["run"], record["training"] or {}
+    run, recipe, training = record["run"], record["recipe"] or {}, record["training"] or {}
     kind = {"probe": f"{PROBE} ", BEST_RECIPE: f"{FINE_TUNED} "}.get(run["recipe"], "")
-    row = {"id": record["id"], "task": record["task"]} | run
-    row |= {"title": kind + run["model"], "baseline": run["recipe"] in (NO_RECIPE, "probe")}
-    row |= {"epochs": training.get("epochs"), "epoch_kept": training.get("epoch_kept")}
-    row |= {"train_seconds": training.get("seconds")}
-    row |= {name: record[name] for name in ("parameters", "trainable", "images", "groups")}
-    row |= {name: record.get(name) for name in ("folds", "finished", "git")}
-    row |= {"pooled": list(record["pooled"]) if "pooled" in record else None}
-    row |= {"reported": (record["published"] or {}).get(TASKS[record["task"]][0])}
+    tested = f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
+    if run["split"] == "patient":
+        tested = "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
+    row = {"id": record["id"], "task": record["task"], "tested": tested, "title": kind + run["model"], **run}
+    row["baseline"] = run["recipe"] in (NO_RECIPE, "probe")
+    row |= {f"recipe.{name}": recipe.get(name) for name in OF_RECIPE}
+    row |= {name: training.get(name) for name in ("epochs", "epoch_kept")} | {"train_seconds": training.get("seconds")}
     row |= {name: value for name, value in training.items() if name.startswith("val_")}
-    for name, entry in _intervals(record):
-        row |= {name: entry["value"], f"{name}_low": entry["low"], f"{name}_high": entry["high"]}
-    return row
+    row |= {name: record[name] for name in ("parameters", "trainable", "images", "groups")}
+    row |= {name: record.get(name) for name in ("folds", "patients", "finished", "git")}
+    row["pooled"] = list(record["pooled"]) if "pooled" in record else None
+    row["reported"] = (record["published"] or {}).get(TASKS[record["task"]][0])
+    row["s2_dice"] = record.get("s2_pooling", {}).get("dice")
+    return row | columns_of(_intervals(record))
+
+
+def columns_of(metrics: Iterable[tuple[str, dict]]) -> dict:
+    """Names and their {value, low, high} as columns `NAME`, `NAME_low` and `NAME_high`."""
+    return {name + end: entry[part] for name, entry in metrics for part, end in ENDS.items()}
 
 
 def _intervals(record: dict) -> Iterator[tuple[str, dict]]:
