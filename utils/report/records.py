@@ -345,7 +345,7 @@ def _run_frame(records: dict[str, dict]) -> pd.DataFrame:
     )
     runs = runs.reindex(columns=dict.fromkeys([*COLUMNS, *runs])).astype({} if records else object)
     whole = dict.fromkeys(("fold", "epochs", "epoch_kept"), "Int64")
-    return runs.astype(whole | dict.fromkeys(("baseline", "is_pooled"), bool))
+    return runs.astype(whole | dict.fromkeys(("baseline", "is_pooled"), bool)).copy()  # in one block
 
 
 def _run_row(record: dict) -> dict:
@@ -356,7 +356,8 @@ def _run_row(record: dict) -> dict:
     row |= {"epochs": training.get("epochs"), "epoch_kept": training.get("epoch_kept")}
     row |= {"train_seconds": training.get("seconds")}
     row |= {name: record[name] for name in ("parameters", "trainable", "images", "groups")}
-    row |= {name: record.get(name) for name in ("pooled", "folds", "finished", "git")}
+    row |= {name: record.get(name) for name in ("folds", "finished", "git")}
+    row |= {"pooled": list(record["pooled"]) if "pooled" in record else None}
     row |= {"reported": (record["published"] or {}).get(TASKS[record["task"]][0])}
     row |= {name: value for name, value in training.items() if name.startswith("val_")}
     for name, entry in _intervals(record):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from models import LOCALISERS
 from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE, Difference
 from utils.evaluation.pointing import TOLERANCE
 from utils.report.figures.common import (
@@ -21,14 +22,11 @@ from utils.report.figures.common import (
     plain,
     spread,
 )
-from utils.report.records import FINE_TUNED
-from utils.report.tables.common import format_ci, tested
-from utils.report.tables.localisation import network
+from utils.report.tables.common import format_ci, headline, interval, seconds_of_one, split_words
 from utils.report.tables.segmentation import MASK_METRICS
-from utils.run import FULL_SIZE
 
 COLOURS = {BETTER: PALETTE[0], NO_DIFFERENCE: PUBLISHED_COLOUR, WORSE: PALETTE[1]}
-MARKERS = "osD^"
+MARKERS, START = "osD^", {True: ", pretrained", False: ", from scratch", None: ""}
 LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
 
 
@@ -190,7 +188,7 @@ def forest(entries: Mapping[str, dict], label: str, line: float | None = 0.0) ->
     lines = max((name.count("\n") + 1 for name in names), default=1)
     figure, (axis,) = _rows(names, 0.1 + 0.13 * lines, 0.9)
     for y, entry in enumerate(entries.values()):
-        spread(axis, entry, y, color="C0" if line is None else COLOURS[Difference(**entry).verdict])
+        spread(axis, entry, y, color="C0" if line is None else COLOURS[entry.verdict])
         text = format_ci(entry, sign=line is not None)
         axis.text(1.01, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
     if line is not None:
@@ -206,13 +204,9 @@ def gains(compared: dict[str, dict], reference: str) -> Figure:
     return forest(entries, f"test accuracy minus that of {reference}, points (95 % CI)")
 
 
-def _accuracy(run: pd.Series) -> dict[str, float]:
-    return {"value": run.accuracy, "low": run.accuracy_low, "high": run.accuracy_high}
-
-
 def compared(runs: pd.DataFrame) -> Figure:
     """Accuracy of several runs with 95 % CIs, their numbers on the right; a grey diamond is the reported number."""
-    entries = {f"{run.title} · {run.split}": _accuracy(run) for _, run in runs.iterrows()}
+    entries = {f"{run.title} · {run.split}": interval(run) for _, run in runs.iterrows()}
     figure = forest(entries, "accuracy on the test set, % (95 % CI; diamond: as reported)", line=None)
     figure.axes[0].plot(100 * runs.reported.astype(float), range(len(runs)), "D", color=PUBLISHED_COLOUR)
     return figure
@@ -221,10 +215,7 @@ def compared(runs: pd.DataFrame) -> Figure:
 def against_patients(runs: pd.DataFrame) -> Figure:
     """Accuracy on the published split of `brain-tumor-mri` and on patient folds, with intervals; diamond: as reported.
     A row a network from scratch at full size, a baseline, a linear probe or the best fine-tuned backbone."""
-    runs = runs.query("dataset == 'brain-tumor-mri' and view == 'stored' and target == 'label'")
-    tuned = runs.title.str.startswith(FINE_TUNED)
-    runs = runs[tuned | runs.baseline | (runs.task.eq("classification") & runs.image_size.eq(FULL_SIZE))]
-    runs = runs.sort_values(["image_size", "seed"], ascending=[False, True]).drop_duplicates(["title", "split", "fold"])
+    runs = headline(runs[runs.dataset == "brain-tumor-mri"]).drop_duplicates(["title", "split", "fold"])
     published, patient = (runs[runs.split == split].set_index("title") for split in ("published", "patient"))
     order = patient[patient.fold.isna()].sort_values("accuracy", ascending=False)
     order = order[order.index.isin(published.index)]
@@ -236,9 +227,9 @@ def against_patients(runs: pd.DataFrame) -> Figure:
             (reference, "C0", "published split", 6),
             (by_patient, "C1", "patient folds", -13),
         ):
-            spread(axis, _accuracy(run), y, color=colour, label=label)
+            spread(axis, interval(run), y, color=colour, label=label)
             where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": LETTERS}
-            axis.annotate(format_ci(_accuracy(run)), (100 * run.accuracy, y), color=colour, **where)
+            axis.annotate(format_ci(interval(run)), (100 * run.accuracy, y), color=colour, **where)
         axis.plot(100 * float(reference.reported or np.nan), y, "D", color=PUBLISHED_COLOUR)
     axis.margins(x=0.15)  # room for the numbers
     axis.set_xlabel("accuracy on brain-tumor-mri, %\n(95 % CI; diamond: as reported by S2)")
@@ -265,15 +256,14 @@ def cost(runs: pd.DataFrame) -> Figure:
     """Accuracy with its 95 % CI, parameters, and seconds an epoch of each network, a row each, in one block for each
     number of epochs: only rows of one colour were trained equally long. Within a block the most accurate is on top."""
     runs = runs.sort_values(["epochs", "accuracy"], ascending=False)
-    start = runs.pretrained.map({True: ", pretrained"}).fillna("")
-    names = runs.model + start + runs.image_size.map("\n{} px".format)
+    names = runs.model + runs.pretrained.map(START) + runs.image_size.map("\n{} px".format)
     colours = dict(zip(sorted(runs.epochs.unique()), PALETTE, strict=False))
     figure, (accuracy, size, pace) = _rows(names, 0.3, 1.1, (3, 2, 2))
     for y, (_, run) in enumerate(runs.iterrows()):
         colour = colours[run.epochs]
-        spread(accuracy, _accuracy(run), y, capsize=2, color=colour, label=f"epochs: {run.epochs}")
+        spread(accuracy, interval(run), y, capsize=2, color=colour, label=f"epochs: {run.epochs}")
         size.plot(run.parameters / 1e6, y, "s", color=colour)
-        pace.plot(run.train_seconds / len(run.pooled or [0]) / run.epochs, y, "^", color=colour)
+        pace.plot(seconds_of_one(run) / run.epochs, y, "^", color=colour)
     accuracy.set_xlabel("test accuracy,\n% (95 % CI)")
     for axis, label in ((size, "million\nparameters"), (pace, "seconds an epoch\n(machine of the run)")):
         axis.set(xlabel=label, xlim=(0, 1.1 * max(line.get_xdata()[0] for line in axis.lines)))
@@ -300,7 +290,7 @@ def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[s
     above.set_title("reported by S2: BraTS 2020, slice-wise split, pooled over batches")
     for record in list(records.values())[:1]:
         size, epochs = record["run"]["image_size"], record["training"]["epochs"]
-        under.set_title(f"here: {plain(record['run']['dataset'])}, {tested(record)}, {size} pixels, {epochs} epochs")
+        under.set_title(f"here: {plain(record['run']['dataset'])}, {split_words(record['run'])}, {size} pixels, {epochs} epochs")
     under.set_xticks(range(len(metrics)), [MASK_METRICS[m].replace(" %", "") for m in metrics])
     for axis in (above, under):
         axis.set(ylabel="percent", ylim=(-4, 104))
@@ -314,7 +304,10 @@ def pointing(measured: Sequence[dict]) -> Figure:
     bar marks what a point at random reaches, a cross the brightest point."""
     every = sorted(measured, key=lambda found: (found["run"]["dataset"], -found["groups"]["all"]["near"]["value"]))
     others = {"near_area": ("|", "a point at random"), "bright_near": ("x", "the brightest point")}
-    names = [f"{network(found['run'])}\n{found['run']['dataset']}, {tested(found)}" for found in every]
+    names = []
+    for run in (found["run"] for found in every):
+        recipe = f" {run['recipe']}" if run["model"] in LOCALISERS else ""
+        names.append(f"{run['model']}{recipe}{START[run['pretrained']]}\n{run['dataset']}, {split_words(run)}")
     figure, (axis,) = _rows(names, 0.36, 1.2)
     for y, found in enumerate(every):
         of_all = found["groups"]["all"]
