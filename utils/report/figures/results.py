@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from models import LOCALISERS
-from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE, Difference
+from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE
 from utils.evaluation.pointing import TOLERANCE
 from utils.report.figures.common import (
     LETTERS,

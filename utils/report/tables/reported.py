@@ -6,7 +6,6 @@ from datasets.labels import CLASS_TARGETS
 from models import BACKBONES
 from utils.recipes.projects import PROJECTS, Project
 from utils.recipes.published import published, published_table
-from utils.report.ledger.rows import Row
 from utils.report.records import Evidence
 from utils.report.tables.common import (
     BEST_PROBE,
@@ -150,17 +149,22 @@ def _why(runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: st
     if protocol == FOLDS_OF_CLEANED:
         return {"why": "no split here draws its folds without regard to patients", "command": NONE}
     pretrained = source != FROM_SCRATCH and model in BACKBONES
-    run = {"dataset": dataset, "model": model, "recipe": source} | _question(protocol)
-    run |= {"pretrained": True, "image_size": 224} if pretrained else {}
-    run |= {"n_filters": 16} if dataset.startswith("brats") else {}
-    run = {name: value for name, value in run.items() if (name, value) != ("target", "label")}
-    row = Row(group="", run=run, epochs=LONGER if protocol.endswith(EPOCHS) else 0)
+    masks, asked = dataset.startswith("brats"), _question(protocol)
+    chapter = "3_transfer_learning" if pretrained else "5_segmentation" if masks else "2_classification"
+    given = {"dataset": dataset, "split": asked["split"], "backbone" if pretrained else "model": model}
+    given |= {"recipe": source, "seed": 0, "image_size": 224 if pretrained else FULL_SIZE, "quick": "false"}
+    given |= {"n_filters": 16} if masks else {}
+    given |= {"target": asked["target"]} if asked["target"] != "label" else {}
+    given |= {"fold": 0} if asked["split"] == "patient" else {}
+    given |= {"weights": "imagenet", "trials": 0} if pretrained else {}
+    given |= {"epochs": LONGER} if protocol.endswith(EPOCHS) else {}
+    command = " ".join([f"notebooks/{chapter}.ipynb", *(f"-p {name} {value}" for name, value in given.items())])
     why = "computing time"
     if not ((runs.dataset == dataset) | (runs.test_on == dataset)).any():
         why = f"the files of `{dataset}` were not at hand"
     elif pretrained and matching(runs, model=model, pretrained=True).empty:
         why = f"ImageNet weights of {model} were not at hand"
-    return {"why": why, "command": f"`python {' '.join(row.command())}`"}
+    return {"why": why, "command": f"`python -m utils.headless {command}`"}
 
 
 def recall_by_class(evidence: Evidence) -> pd.DataFrame:
