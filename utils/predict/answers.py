@@ -25,7 +25,7 @@ class Answer:
         file, kind: of the `Scan`; models: names of those that were asked; slices: number of slices that were looked at.
         classes: calibrated probability of each class, the mean over slices and models; empty for a segmenter.
         answer: the class that the rule of the first model takes for `classes`: the likeliest; of a hierarchical model
-            "no tumour" where p(tumour) is below .5, else the likeliest kind, see `decision.decide`. Evaluations decide
+            "no tumour" where p(tumour) is below .5, else the likeliest kind, see `multitask.decide`. Evaluations decide
             before calibration, which changes nothing where one model takes the likeliest class of one slice. Of a
             model of findings those that are called.
         findings: of each finding its `threshold`, chosen on validation, and whether it is `found`; both None where

@@ -18,9 +18,7 @@ from utils.evaluation.calibration import calibrated
 from utils.evaluation.mask_predictions import Padded
 from utils.predict.familiarity import FAMILIARITY, Familiarity, FeatureTap
 from utils.report.weights import CARD, load_weights
-from utils.training.multilabel import MultiLabel
-from utils.training.outlining import Outlining
-from utils.training.tasks import Classification, MultiTask, Segmentation
+from utils.training.tasks import Classification, MultiLabel, MultiTask, Outlining, Segmentation
 
 TUMOUR = "tumour"
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
