@@ -106,10 +106,15 @@ def expected_input(run: Run) -> dict:
     ).as_card()
 
 
-def find_weights(name: str, root: Path | None = None) -> Path:
-    """The weights of run `name` in `saved_models/`; raises `UnknownName` with the nearest name."""
-    root = root or output_root() / "saved_models"
-    return lookup({path.parent.name: path for path in sorted(root.glob(f"*/*/*/{WEIGHTS}"))}, name, "model")
+def saved_weights() -> dict[str, Path]:
+    """Weights by name of the run: those in `saved_models/` of the output, then those that are committed."""
+    roots = (catalog.REPO, output_root())
+    return {path.parent.name: path for root in roots for path in sorted(root.glob(f"saved_models/*/*/*/{WEIGHTS}"))}
+
+
+def find_weights(name: str) -> Path:
+    """The weights of a run in `saved_models/`, see `saved_weights`; raises `UnknownName` with the nearest name."""
+    return lookup(saved_weights(), name, "model")
 
 
 def fetch(name: str) -> Path:
