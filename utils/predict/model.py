@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from datasets.catalog import CATALOG, HEALTHY, DataError
+from datasets.catalog import CATALOG, HEALTHY, DataError, lookup
 from datasets.reading import read_json
 from datasets.store.inputs import Preparation
 from datasets.store.preprocess import RawImage
@@ -20,9 +20,7 @@ from utils.evaluation.mask_predictions import Padded
 from utils.evaluation.predict import run_model
 from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, FeatureTap
 from utils.report.weights import CARD, HUB, WEIGHTS, fetch, find_weights, load_weights, saved_weights
-from utils.training.multilabel import MultiLabel
-from utils.training.outlining import Outlining
-from utils.training.tasks import Classification, MultiTask, Segmentation
+from utils.training.tasks import TASKS, MultiLabel
 
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
 BEST = "best"
@@ -67,8 +65,8 @@ class SavedModel:
             raise DataError(f"{self.folder / CARD}: {error}") from error
         self.classes: list[str] = self.card.get("classes", [])
         self.masks: list[str] = self.card.get("masks", [])
-        self.task = self._task(self.card["task"], self.card["arguments"])
-        if isinstance(self.task, Outlining) and self.task.outline:
+        self.task = lookup(TASKS, self.card["task"], "task").from_card(self.card)
+        if getattr(self.task, "outline", False):
             self.masks = ["tumour"]  # of any kind
         self.tap = FeatureTap(self.network)
         self.healthy = self.classes.index(HEALTHY) if HEALTHY in self.classes else None
@@ -77,21 +75,6 @@ class SavedModel:
         self.thresholds = {name: thresholds.get(name) for name in self.classes} if self.findings else {}
         self.temperature: float | None = self.card.get("calibration", {}).get("temperature")
         self.threshold: float | None = self.card.get("calibration", {}).get("threshold")
-
-    def _task(self, task: str, arguments: dict[str, Any]) -> nn.Module:
-        count = len(self.classes)
-        if task in ("classification", "transfer"):
-            return Classification(count, arguments["in_channels"])
-        if task == "multitask":
-            parts = {name: arguments.get(name, True) for name in ("reconstruct", "hierarchical")}
-            return MultiTask(count, self.classes.index(HEALTHY), **parts)
-        if task == "localisation":
-            return Outlining(count, arguments["healthy"], outline=arguments.get("outline", True))
-        if task == "findings":  # its loss, which knows the training images, has no part in an answer
-            return MultiLabel(count, torch.zeros(count), 1, arguments["in_channels"])
-        if task == "segmentation":
-            return Segmentation(len(self.masks))
-        raise DataError(f"{self.folder / CARD}: a model of task '{task}' has no prediction here yet")
 
     @cached_property
     def familiarity(self) -> Familiarity | None:
@@ -117,23 +100,9 @@ class SavedModel:
         *outputs, features_of_all = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return Prediction(outputs[0] if self.classes else None, outputs[-1] if self.masks else None, features_of_all)
 
-    def scores(self, outputs: Any) -> Tensor:
-        """What speaks for each class, B×K, in what the network returns: its logits, or what it has in their place."""
-        if isinstance(self.task, MultiTask):
-            return self.task.probabilities(outputs).clamp_min(1e-12).log()
-        return outputs["classes"] if isinstance(self.task, Outlining) else outputs
-
-    def looked_at(self) -> nn.Module | None:
-        """The layer whose maps Grad-CAM weighs, where it is not the last: a multi-task network ends with a decoder."""
-        if isinstance(self.task, MultiTask):
-            return [m for m in self.network.encoder.modules() if isinstance(m, nn.Conv2d)][-1]
-        return None
-
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Class indices N of probabilities N×K by the rule of the model's evaluation; of findings the likeliest."""
-        if isinstance(self.task, MultiTask):
-            return self.task.decide(torch.from_numpy(probabilities)).numpy()
-        return probabilities.argmax(1)
+        return self.task.decide(torch.from_numpy(probabilities)).numpy()
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities at the temperature that validation chose; as they are where none was."""

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
 
 from datasets.catalog import DataError
 from datasets.store.preprocess import crop_box, looks_inverted
@@ -20,6 +20,7 @@ from utils.predict.model import Prediction, SavedModel
 from utils.predict.prepare import IMAGE, SEQUENCES, VOLUME, Scan, Slices
 from utils.report.figures.common import heat_on_image
 from utils.report.weights import NOTE
+from utils.training.tasks import MultiTask
 
 LIKELIEST = 3  # findings in a line of a table
 MASK_FROM = 0.5  # probability from which a pixel belongs to a mask, as in every evaluation
@@ -36,7 +37,7 @@ class Answer:
         file, kind: of the `Scan`; models: names of those that were asked; slices: number of slices that were looked at.
         classes: calibrated probability of each class, the mean over slices and models; empty for a segmenter.
         answer: the class that the rule of the first model takes for `classes`: the likeliest; of a hierarchical model
-            "no tumour" where p(tumour) is below .5, else the likeliest kind, see `decision.decide`. Evaluations decide
+            "no tumour" where p(tumour) is below .5, else the likeliest kind, see `multitask.decide`. Evaluations decide
             before calibration, which changes nothing where one model takes the likeliest class of one slice. Of a
             model of findings those that are called.
         findings: of each finding its `threshold`, chosen on validation, and whether it is `found`; both None where
@@ -225,7 +226,10 @@ def draw(model: SavedModel, asked: Asked) -> Figure:
     shown = [image if image.ndim == 2 else image[..., 0] for image in images]
     if asked.masks is None:
         x, predicted = model.task.inputs({"image": asked.pixels[chosen]}), torch.from_numpy(asked.predicted[chosen])
-        heat = grad_cam(model.network, x, predicted, model.looked_at(), scores=model.scores)
+        layer = None
+        if isinstance(model.task, MultiTask):  # the last convolution of all is the decoder's
+            layer = [m for m in model.network.encoder.modules() if isinstance(m, nn.Conv2d)][-1]
+        heat = grad_cam(model.network, x, predicted, layer, model.task.scores)
         greys = [image if image.ndim == 2 else image.max(axis=2) for image in images]
         below = [
             heat_on_image(grey, _placed(model, image, h[None])[0])

@@ -25,8 +25,8 @@ from utils.evaluation.pointing import pointing_table, summarise
 from utils.report.records import POINTING, Evidence, load_evidence, run_folder, write_predictions, write_record
 from utils.report.weights import CARD, WEIGHTS, find_weights, load_weights
 from utils.run import output_root
-from utils.training.decision import joint_probabilities
 from utils.training.environment import git_revision
+from utils.training.tasks.multitask import joint_probabilities
 
 CLASSIFIERS = ("classification", "transfer", "multitask", "localisation")
 TABLE = "pointing.csv.gz"
