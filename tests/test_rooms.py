@@ -133,7 +133,7 @@ HEAVY = ["monai", "timm", "umap", "faiss", "nilearn"]
 LIGHT = {
     "utils.recipes": ["torch", "timm", "models", "utils.training"],
     "utils.recipes.published": ["torch", "timm", "models", "utils.training"],
-    "utils.training.tasks, utils.evaluation.segmentation, utils.predict.command": HEAVY,
+    "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict": HEAVY,
     ", ".join(COMMANDS): ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
     "utils.training.tasks": ["timm", "models", "utils.evaluation", "utils.training.loop"],
 }
