@@ -1,6 +1,8 @@
 """Saves and loads weights with a card beside them, which says what a model is, what it expects and how it scored."""
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -12,21 +14,23 @@ from datasets.reading import one_line
 from datasets.store.images import packed_by
 from datasets.store.inputs import MINMAX, UNIT, Preparation
 from datasets.store.manifest import sha256
-from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
+from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS, build_backbone
 from utils.commands import NOTE
 from utils.files import replacing, write_atomically
 from utils.run import Run, output_root
 from utils.training.tasks import TASKS
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
+HUB = "hf-hub:"  # before the name of a model on Hugging Face's hub, as timm has it
+HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
+USE = "Research and teaching on slices like those of its training set. Never for a patient."
+LIMIT = "Its test results are of one data set alone; on images of other scanners and hospitals expect worse."
 HEALTHY_LIMIT = (
     "Images without a tumour come from other sources than those with one, so the model may tell sources apart."
 )
-BY_PATIENT = ("patient", "external")  # and both lists of chest X-rays, whatever the split
 SPLIT_LIMIT = "Its test set holds images of patients that it was trained on, so its test results are optimistic."
 PATIENT_LIMIT = "Its test set is one patient, so nothing is known of others."
-HUB = "hf-hub:"  # before the name of a model on Hugging Face's hub, as timm has it
-HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
+OF_RECIPE = ("name", "source", "epochs", "lr", "batch_size", "augmentation")  # what a card says of it
 
 
 def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
@@ -42,9 +46,9 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
 
 def card_of(model: nn.Module, run: Run, record: dict) -> dict:
     """The card of a model: all that is needed to build it, to feed it and to know its results."""
-    task = TASKS[run.task]
+    task, recipe = TASKS[run.task], record["recipe"]
     card = {"model": run.model, "task": run.task} | task.to_card(run, model)
-    card["arguments"] |= record["recipe"]["model_args"]
+    card["arguments"] |= recipe["model_args"]
     card |= {
         "input": expected_input(run),
         "trained_on": record["run"] | {"data": record["data"]},
@@ -53,25 +57,22 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
         "licence_of_data": catalog.get(run.dataset).licence,
         "note": NOTE,
     }
-    card |= {"thresholds": record["thresholds"]} if run.task == "findings" and "thresholds" in record else {}
-    return completed(card, record)
+    if run.task == "findings" and "thresholds" in record:
+        card["thresholds"] = record["thresholds"]
+    limits = limits_of(run, card.get("classes", ()), record["groups"])
+    return card | {"recipe": {name: recipe[name] for name in OF_RECIPE}, "intended_use": USE, "limits": limits}
 
 
-def completed(card: dict, record: dict) -> dict:
-    """A card with what cards of earlier versions lack: recipe, intended use and limits."""
-    recipe, named = record["recipe"], ("name", "source", "epochs", "lr", "batch_size", "augmentation")
-    limits = ["Its test results are of one data set alone; on images of other scanners and hospitals expect worse."]
-    if record.get("groups") == 1:
+def limits_of(run: Run, classes: Sequence[str], groups: int) -> list[str]:
+    """What the test results of a run do not say; `groups` is the number of tested ones."""
+    limits = [LIMIT]
+    if groups == 1:
         limits.append(PATIENT_LIMIT)
-    if HEALTHY in card.get("classes", ()):
+    if HEALTHY in classes:
         limits.append(HEALTHY_LIMIT)
-    if card["trained_on"]["split"] not in BY_PATIENT and card["task"] != "findings":
+    if run.split not in ("patient", "external") and run.task != "findings":  # both lists of X-rays are by patient
         limits.append(SPLIT_LIMIT)
-    return card | {
-        "recipe": {name: recipe[name] for name in named},
-        "intended_use": "Research and teaching on slices like those of its training set. Never for a patient.",
-        "limits": limits,
-    }
+    return limits
 
 
 def expected_input(run: Run) -> dict:
@@ -137,15 +138,14 @@ def load_weights(path: Path | str) -> nn.Module:
             raise DataError(f"{path.with_name(CARD)}: has no sha256, so {WEIGHTS} cannot be verified; train again.")
         if card["sha256"] != sha256(path):
             raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
-        own_file = card["trained_on"].get("pretrained") is not None and card["model"] not in LOCALISERS
-        if own_file:  # the file itself shows which layout it has (`models/gluon.py`)
-            model = lookup(PRETRAINABLE, card["model"], "model")(pretrained=path, **card["arguments"])
-        else:
-            known = MODELS | SEGMENTERS | MULTITASK | LOCALISERS
-            model = lookup(known, card["model"], "model")(**card["arguments"])
-            model.load_state_dict(load_file(path))
+        name, arguments = card["model"], card["arguments"]
+        if card["trained_on"].get("pretrained") is not None and name not in LOCALISERS:
+            build = PRETRAINABLE.get(name) or partial(build_backbone, name)
+            return build(pretrained=path, **arguments).eval()  # the file shows which layout it has (`models/gluon.py`)
+        model = lookup(MODELS | SEGMENTERS | MULTITASK | LOCALISERS, name, "model")(**arguments)
+        model.load_state_dict(load_file(path))
+        return model.eval()
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"{path}: cannot be loaded with the card beside it ({error}). Fetch both again.") from error
-    return model.eval()

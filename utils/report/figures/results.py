@@ -289,8 +289,9 @@ def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[s
         under.errorbar(places, value, yerr=[value - low, high - value], **style)
     above.set_title("reported by S2: BraTS 2020, slice-wise split, pooled over batches")
     for record in list(records.values())[:1]:
-        size, epochs = record["run"]["image_size"], record["training"]["epochs"]
-        under.set_title(f"here: {plain(record['run']['dataset'])}, {split_words(record['run'])}, {size} pixels, {epochs} epochs")
+        run, epochs = record["run"], record["training"]["epochs"]
+        where = f"{plain(run['dataset'])}, {split_words(run)}"
+        under.set_title(f"here: {where}, {run['image_size']} pixels, {epochs} epochs")
     under.set_xticks(range(len(metrics)), [MASK_METRICS[m].replace(" %", "") for m in metrics])
     for axis in (above, under):
         axis.set(ylabel="percent", ylim=(-4, 104))
