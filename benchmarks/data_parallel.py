@@ -76,10 +76,9 @@ def training(case: Case, world: int, steps: int):
     from datasets.store.images import ImageDataset
     from models import MODELS, SEGMENTERS
     from utils.recipes import get_recipe
-    from utils.training.finetuning import parameter_groups
-    from utils.training.loading import make_loader
+    from utils.training.data import make_loader
     from utils.training.loop import make_accelerator, train_epoch
-    from utils.training.optimisation import make_optimizer
+    from utils.training.optimisation import make_optimizer, parameter_groups
     from utils.training.tasks import Classification, Segmentation
 
     torch.manual_seed(0)

@@ -18,8 +18,7 @@ from utils.export import AGREES, Exported, differences, example_pixels, latency,
 from utils.files import write_atomically
 from utils.run import output_root
 from utils.training.environment import hardware, versions
-from utils.training.outlining import Outlining
-from utils.training.tasks import Classification, MultiTask, Segmentation
+from utils.training.tasks import Classification, MultiTask, Outlining, Segmentation
 
 SIDE = 96  # the smallest that every network takes
 

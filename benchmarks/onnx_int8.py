@@ -16,8 +16,7 @@ import torch
 from utils.commands import errors_in_one_line
 from utils.export import MOST_TESTED, RANGES_FROM, WORSE, eight_bits, export
 from utils.files import write_atomically
-from utils.predict import saved_models
-from utils.predict.model import SavedModel
+from utils.predict.model import SavedModel, cards
 from utils.run import output_root
 from utils.training.environment import git_revision, hardware, versions
 
@@ -28,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog="benchmarks/onnx_int8.py", description=__doc__.splitlines()[0]).parse_args(argv)
     torch.set_num_threads(1)
     found = {}
-    for folder, card in saved_models.cards():
+    for folder, card in cards():
         if not card.get("classes"):
             continue
         model = SavedModel(folder)

@@ -21,8 +21,8 @@ from datasets.store.images import IN_MEMORY_BYTES
 from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS, build_backbone
 from utils.files import write_atomically
 from utils.recipes import get_recipe
-from utils.training.finetuning import freeze
-from utils.training.loading import MOST_WORKERS
+from utils.training.data import MOST_WORKERS
+from utils.training.optimisation import freeze
 
 PAGE, RECORDS = REPO / "docs/scaling.md", REPO / "saved_metrics/benchmarks"
 PROCESSES = (1, 8, 64)
@@ -47,7 +47,7 @@ class Cluster:
     hop: float = assumed(1e-5, "seconds that a message takes, whatever its size")
     to_gpu: float = assumed(5e10, "bytes a second from a node's memory to each GPU: PCIe 5")
     disk: float = assumed(5e9, "bytes a second that the shared disk gives to all nodes together")
-    workers: int = assumed(MOST_WORKERS, "cores that read for a GPU, as in `utils/training/loading.py`")
+    workers: int = assumed(MOST_WORKERS, "cores that read for a GPU, as in `utils/training/data.py`")
 
 
 CLUSTER = Cluster()

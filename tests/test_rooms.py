@@ -29,11 +29,12 @@ PACKAGES = [path for path in CODE if path.name == "__init__.py"]
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of ours that a file imports, at its top or later, `if TYPE_CHECKING` left out."""
+    """Modules of ours that a file imports, at its top or later, `if TYPE_CHECKING` left out; of a task, which calls the
+    evaluation of its own predictions, those at its top."""
     tree, found = ast.parse(path.read_text()), set()
     typing = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
     hidden = {inner for node in typing for inner in ast.walk(node)}
-    for node in ast.walk(tree):
+    for node in tree.body if path.parent.name == "tasks" else ast.walk(tree):
         if node in hidden:
             continue
         if isinstance(node, ast.ImportFrom):
@@ -50,7 +51,8 @@ def forbidden(path: Path) -> list[str]:
         return ["datasets", "utils"]
     if room == "datasets":
         return ["utils", "models"]
-    if (name := rest[0].removesuffix(".py")) in ROOMS:
+    name = "training" if rest[0] == "run.py" else rest[0].removesuffix(".py")  # data are of a run, a run has a task
+    if name in ROOMS:
         return [f"utils.{later}" for later in ROOMS[ROOMS.index(name) + 1 :]] + ["utils.headless"]
     return [f"utils.{room}" for room in ROOMS]  # files.py and headless.py serve all rooms
 
@@ -123,7 +125,6 @@ COMMANDS = (
     "datasets.download",
     "datasets.curation.__main__",
     "utils.predict.__main__",
-    "utils.report.ledger.__main__",
     "utils.app",
     "utils.headless",
     "utils.chapters",
@@ -132,15 +133,9 @@ HEAVY = ["monai", "timm", "umap", "faiss", "nilearn"]
 LIGHT = {
     "utils.recipes": ["torch", "timm", "models", "utils.training"],
     "utils.recipes.published": ["torch", "timm", "models", "utils.training"],
-    "utils.training.multilabel, utils.evaluation.segmentation, utils.predict.command": HEAVY,
+    "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict": HEAVY,
     ", ".join(COMMANDS): ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
-    "utils.training.losses, utils.training.metrics": [
-        "timm",
-        "models",
-        "accelerate",
-        "utils.training.loop",
-        "utils.training.tasks",
-    ],
+    "utils.training.tasks": ["timm", "models", "utils.evaluation", "utils.training.loop"],
 }
 
 

@@ -10,20 +10,17 @@ from datasets.labels import TARGETS
 from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
-from utils.evaluation.baselines import BASELINES, NEAREST_FINDINGS, NEAREST_MASK, PIXELS
-from utils.training.loading import SEEDS
+from utils.training import tasks
 
 NO_RECIPE = "none"
 FULL_SIZE = 128  # pixels of S2's input; smaller runs are tries and answer no published number
+SEEDS = 2**32  # numpy takes as many
+# Of `evaluation/baselines.py`: neighbours that are asked for findings, side of the images, and names.
+NEIGHBOURS, PIXELS = 25, 64
+BASELINES = ("majority", "1-NN")
+NEAREST_MASK, NEAREST_FINDINGS = "1-NN mask", f"{NEIGHBOURS}-NN"
 # Task → the metrics on the cards of its weights, the main one first. A run's evidence lies in the folder of its task.
-TASKS = {
-    "classification": ("accuracy", "macro_f1", "macro_auc"),
-    "transfer": ("accuracy", "macro_f2", "macro_auc"),
-    "multitask": ("accuracy", "macro_f1", "macro_auc"),
-    "segmentation": ("dice", "iou", "hd95"),
-    "findings": ("macro_auc", "macro_average_precision"),
-    "localisation": ("accuracy", "macro_f1", "macro_auc"),
-}
+TASKS = {name: task.reported for name, task in tasks.TASKS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +64,12 @@ class Run:
         if not 0 <= self.seed < SEEDS:
             raise DataError(f"seed {self.seed}: a whole number from 0 to {SEEDS - 1} is wanted")
         lookup(PROTOCOLS, self.split, "split")
-        models = MODELS | SEGMENTERS | MULTITASK
-        lookup(
-            (models if self.pretrained is None else PRETRAINABLE)
-            | BASELINES
-            | dict.fromkeys((NEAREST_MASK, NEAREST_FINDINGS)),
-            self.model,
-            "model",
-        )
+        networks = MODELS | SEGMENTERS | MULTITASK if self.pretrained is None else PRETRAINABLE
+        lookup(dict.fromkeys((*networks, *BASELINES, NEAREST_MASK, NEAREST_FINDINGS)), self.model, "model")
         lookup(VIEWS, self.view, "view")
         lookup(TARGETS, self.target, "target")
-        lookup(TASKS, self.task or self._usual_task(), "task")
         object.__setattr__(self, "task", self.task or self._usual_task())  # the way to set a field of a frozen class
+        lookup(TASKS, self.task, "task")
 
     def _usual_task(self) -> str:
         if self.target == "findings":
@@ -97,11 +88,14 @@ class Run:
         recipe = [self.recipe]
         if self.pretrained is not None:
             recipe.append("pretrained" if self.pretrained else "scratch")
-        recipe += [f"n{self.n_filters}"] * bool(self.n_filters)
+        if self.n_filters:
+            recipe.append(f"n{self.n_filters}")
         if self.recipe != NO_RECIPE and self.image_size != FULL_SIZE:
             recipe.append(f"{self.image_size}px")
-        recipe += [self.view] * (self.view != "stored") + [self.selection] * (self.selection != "all")
-        recipe += [self.target] * (self.target != "label") + ["quick"] * self.quick
+        usual = {"view": "stored", "selection": "all", "target": "label"}
+        recipe += [getattr(self, name) for name, value in usual.items() if getattr(self, name) != value]
+        if self.quick:
+            recipe.append("quick")
         split = "-".join([self.split, part] if part else [self.split])
         return f"{self.dataset}.{split}.{self.model.replace(' ', '-')}.{'-'.join(recipe)}.seed{self.seed}"
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datasets.catalog import REPO
 
 LIBRARIES = ("torch", "torchmetrics", "timm", "monai")
-MODULES = ("datasets.download", "utils.training.loop", "utils.training.tasks", "utils.predict.command")
+MODULES = ("datasets.download", "utils.training.loop", "utils.training.tasks", "utils.predict.verdict")
 COMMANDS = (
     "datasets.download",
     "datasets.curation",

@@ -10,7 +10,7 @@ from datasets.catalog import HEALTHY
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
 from utils.evaluation.outlining import describe, evaluate_outlines, patients
-from utils.training.outlining import Outlining
+from utils.training.tasks import Outlining
 
 
 class Knows(nn.Module):

@@ -11,7 +11,7 @@ from datasets.store.index import read_manifest
 from models import MultiTaskUNet
 from utils.evaluation.pointing import SIZES, TOLERANCE, at_size, point, pointing_table, summarise, widened
 from utils.evaluation.saliency import grad_cam
-from utils.training.decision import joint_probabilities
+from utils.training.tasks.multitask import joint_probabilities
 
 
 def test_hits_and_energy_are_those_counted_by_hand():

@@ -8,7 +8,7 @@ from multitask_images import HEALTHY
 
 from datasets.catalog import DataError
 from utils.evaluation.screening import screening, threshold_for
-from utils.training.decision import decide
+from utils.training.tasks.multitask import decide
 
 
 def probabilities_of(tumour):

@@ -19,7 +19,7 @@ from utils.evaluation.baselines import nearest
 from utils.evaluation.mask_predictions import Padded, copy_masks, hd95, mask_table, predict_masks, with_regions
 from utils.evaluation.segmentation import evaluate_masks, from_counts, s2_pooling
 from utils.recipes import get_recipe
-from utils.training.loading import make_loader
+from utils.training.data import make_loader
 from utils.training.loop import fit
 from utils.training.tasks import Segmentation
 

@@ -6,7 +6,7 @@ import time
 import pytest
 from small_training import run_fit, same
 
-from utils.training.checkpoint import TrainingPaused
+from utils.training.resume import TrainingPaused
 
 DAY = 86_400
 

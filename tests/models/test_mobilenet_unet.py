@@ -17,7 +17,7 @@ from utils.recipes import get_recipe
 from utils.recipes.ours import ENCODER_LAYERS
 from utils.report.weights import CARD, WEIGHTS, load_weights
 from utils.run import Run
-from utils.training.finetuning import freeze, layers, parameter_groups
+from utils.training.optimisation import freeze, layers, parameter_groups
 
 LAYOUTS = ("timm", "gluon")
 PARAMETERS = {"timm": 699_185, "gluon": 700_273}  # one channel, one mask, 8 filters

@@ -10,8 +10,8 @@ from models.gluon import build_gluon
 from models.outline_classifier import InsideOutline
 from utils.recipes import get_recipe
 from utils.recipes.localisation import STEPS
-from utils.training.finetuning import freeze, parameter_groups
-from utils.training.outlining import Outlining
+from utils.training.optimisation import freeze, parameter_groups
+from utils.training.tasks import Outlining
 
 # Step of the ablation → parameters with 4 classes, one of them healthy.
 PARAMETERS = {"name-only": 4_083_396, "with-masks": 4_369_288, "from-outline": 4_369_304}

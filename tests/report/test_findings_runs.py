@@ -10,7 +10,6 @@ from findings_scores import predictions
 
 from datasets.store.index import read_manifest
 from models import build_backbone
-from utils.evaluation.baselines import NEAREST_FINDINGS
 from utils.evaluation.findings import evaluate_findings, findings_table, thresholds_for
 from utils.evaluation.predict import predict
 from utils.recipes import get_recipe
@@ -18,10 +17,10 @@ from utils.report import claims, figures, tables
 from utils.report.pooling import pool_folds
 from utils.report.records import load_evidence, save_run
 from utils.report.weights import find_weights, load_weights
-from utils.run import Run
+from utils.run import NEAREST_FINDINGS, Run
 from utils.training.data import load_data
 from utils.training.loop import Fit, fit
-from utils.training.multilabel import MultiLabel
+from utils.training.tasks import MultiLabel
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from utils.report.pooling import pool_folds
 from utils.report.records import load_evidence, save_run, write_predictions
 from utils.report.weights import find_weights, load_weights
 from utils.run import Run
-from utils.training.decision import decide
 from utils.training.loop import Fit
+from utils.training.tasks.multitask import decide
 
 
 def saved(recipe="s0", seed=0, image_size=64, fold=0, wrong=()):

@@ -16,7 +16,7 @@ from datasets.catalog import DataError, UnknownName
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import CustomCNN
-from utils.evaluation.baselines import BASELINES, NEAREST_MASK, baseline
+from utils.evaluation.baselines import BASELINES, baseline
 from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.predict import predict
 from utils.recipes import get_recipe
@@ -26,7 +26,7 @@ from utils.report.tables.classification import results_table
 from utils.report.tables.common import format_ci
 from utils.report.validate import read_predictions
 from utils.report.weights import CARD, WEIGHTS, find_weights, load_weights
-from utils.run import TASKS, Run
+from utils.run import NEAREST_MASK, TASKS, Run
 from utils.training.loop import Fit
 from utils.training.tasks import Classification
 

@@ -19,8 +19,8 @@ from utils.report.pooling import pool_folds
 from utils.report.records import load_evidence, save_run
 from utils.report.weights import find_weights, load_weights
 from utils.run import Run
-from utils.training.finetuning import freeze
 from utils.training.loop import Fit
+from utils.training.optimisation import freeze
 from utils.training.tasks import Classification
 
 

@@ -3,7 +3,7 @@
 import pytest
 from small_training import run_fit
 
-from utils.training.checkpoint import TrainingPaused
+from utils.training.resume import TrainingPaused
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from small_training import run_fit, same
 
 from datasets.catalog import DataError
 from models import AlexNet
-from utils.training.checkpoint import TrainingPaused
 from utils.training.loop import divided
+from utils.training.resume import TrainingPaused
 
 
 def trained(folder, **words):

@@ -9,9 +9,9 @@ from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import MultiTaskUNet
 from utils.recipes import get_recipe
-from utils.training.balancing import RunningAverage, Uncertainty
 from utils.training.callbacks import GradientWatch
-from utils.training.loading import BalancedSampler, make_loader
+from utils.training.data import BalancedSampler, make_loader
+from utils.training.losses import RunningAverage, Uncertainty
 from utils.training.optimisation import make_optimizer
 from utils.training.tasks import MultiTask
 

@@ -20,9 +20,9 @@ from utils.evaluation.segmentation import evaluate_masks
 from utils.recipes import get_recipe
 from utils.report.records import save_run
 from utils.run import Run
-from utils.training.checkpoint import TrainingPaused
 from utils.training.data import load_data
 from utils.training.loop import fit, make_accelerator
+from utils.training.resume import TrainingPaused
 from utils.training.tasks import Classification, Segmentation
 
 # ---- the reader's own data, brought in by download.py ---------------------------------------------------------------

@@ -9,7 +9,7 @@ from small_training import run_fit, same
 
 from datasets.catalog import DataError
 from utils import files
-from utils.training.checkpoint import TrainingPaused
+from utils.training.resume import TrainingPaused
 
 
 def test_no_mutated_checkpoint_is_taken_up(paused):

@@ -6,7 +6,7 @@ from small_training import run_fit, same
 
 from models import CustomCNN
 from utils.training.loop import TrainingDiverged
-from utils.training.metrics import MeanLoss
+from utils.training.tasks.base import MeanLoss
 
 
 class Poisoned(CustomCNN):

@@ -9,9 +9,9 @@ from small_transfer import run_fit
 from datasets.catalog import DataError
 from models import CustomCNN, build_backbone
 from utils.recipes import get_recipe
-from utils.training.checkpoint import TrainingPaused
-from utils.training.finetuning import freeze, layers, parameter_groups, unfrozen_count, unfrozen_layers
 from utils.training.loop import fit
+from utils.training.optimisation import freeze, layers, parameter_groups, unfrozen_count, unfrozen_layers
+from utils.training.resume import TrainingPaused
 from utils.training.tasks import Classification
 
 

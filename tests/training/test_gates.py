@@ -12,8 +12,8 @@ from models import AttentionUNet
 from utils.evaluation.gates import gate_overlap, inside_and_outside
 from utils.recipes import get_recipe
 from utils.training.callbacks import KEPT, GateWatch, gate_statistics
-from utils.training.checkpoint import TrainingPaused
 from utils.training.loop import fit
+from utils.training.resume import TrainingPaused
 from utils.training.tasks import Segmentation
 
 

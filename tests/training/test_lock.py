@@ -15,8 +15,8 @@ from small_training import TRAIN, run_fit, same
 
 from datasets.catalog import DataError
 from utils import files
-from utils.training import lock
-from utils.training.checkpoint import TrainingPaused
+from utils.training import resume
+from utils.training.resume import TrainingPaused
 
 LONG = 5000  # epochs, more than any test waits for
 
@@ -45,7 +45,7 @@ def elsewhere(roots):
 
 
 def test_a_second_process_is_told_who_trains_the_run(roots, elsewhere, monkeypatch):
-    monkeypatch.setattr(lock, "PATIENCE", 0.5)
+    monkeypatch.setattr(resume, "PATIENCE", 0.5)
     first = elsewhere()
     whose = rf"run: process {first.pid} on {platform.node()} trains .*kill {first.pid}"
     with pytest.raises(DataError, match=whose) as refused:
@@ -58,7 +58,7 @@ def test_a_second_process_is_told_who_trains_the_run(roots, elsewhere, monkeypat
 
 def test_it_waits_a_moment_for_one_that_is_about_to_end(roots, elsewhere, monkeypatch):
     """Of a job that was killed the notebook's kernel lives some seconds longer."""
-    monkeypatch.setattr(lock, "PATIENCE", 10 * lock.PATIENCE)
+    monkeypatch.setattr(resume, "PATIENCE", 10 * resume.PATIENCE)
     first = elsewhere(epochs=12)
     _, trained = run_fit(roots / "run", epochs=12)
     assert first.wait(60) == 0 and len(trained.history) == 12
@@ -70,7 +70,7 @@ def test_the_lock_of_a_killed_process_holds_nobody_up(roots, elsewhere, monkeypa
     first.wait()
     assert str(first.pid) in (roots / "run/run.lock").read_text(), "it had no time to tidy up"
     (roots / "run/checkpoint.pt.node-77.tmp").write_bytes(b"half")
-    monkeypatch.setattr(lock, "PATIENCE", 0)
+    monkeypatch.setattr(resume, "PATIENCE", 0)
     with pytest.raises(TrainingPaused):
         run_fit(roots / "run", epochs=LONG, time_budget=0)
     assert not list((roots / "run").glob("*.tmp")), "nor does a file that it was writing fill the disk"
@@ -101,8 +101,8 @@ def test_two_processes_of_one_training_share_the_lock_and_end_together_without_i
         "import os, sys\n"
         f"sys.path.insert(0, {HELPERS!r})\n"
         "from small_training import run_fit\n"
-        "from utils.training import lock\n"
-        "lock.PATIENCE = 0.5\n"
+        "from utils.training import resume\n"
+        "resume.PATIENCE = 0.5\n"
         "try:\n"
         f"    run_fit({str(tmp_path)!r} + '/' + sys.argv[1], epochs=1)\n"
         "    left = 'trained'\n"

@@ -15,9 +15,10 @@ from datasets.catalog import DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import CustomCNN
-from utils.training import loading, loop
-from utils.training.checkpoint import TrainingPaused
+from utils.training import data as reading
+from utils.training import loop
 from utils.training.loop import TrainingDiverged
+from utils.training.resume import TrainingPaused
 from utils.training.tasks import Classification
 
 HELPERS = str(Path(__file__).parents[1] / "helpers")
@@ -97,16 +98,16 @@ def test_seed_decides_order_and_weights(roots):
 
 @pytest.mark.parametrize("seed", [42_949, 20_240_101, 2**32 - 1])
 def test_every_seed_that_numpy_takes_has_seeds_for_its_epochs(seed):
-    drawn = [loading.epoch_seed(seed, epoch) for epoch in range(3)]
+    drawn = [reading.epoch_seed(seed, epoch) for epoch in range(3)]
     assert len(set(drawn)) == 3 and all(0 <= one < 2**32 for one in drawn)
-    assert loading.epoch_seed(2, 5) == 200_011, "those of committed runs stay"
+    assert reading.epoch_seed(2, 5) == 200_011, "those of committed runs stay"
 
 
 def test_validation_counts_each_image_once(roots):
     split = make_split("phantom", "patient")
     data = ImageDataset("phantom", split.train[:13], image_size=64)
     model, task, accelerator = CustomCNN(image_size=64), Classification(4), loop.make_accelerator()
-    model, loader = accelerator.prepare(model, loading.make_loader(data, 4))
+    model, loader = accelerator.prepare(model, reading.make_loader(data, 4))
     by_batch = loop.validate(model, task, loader, accelerator)
     whole = data.batch(range(13))
     with torch.no_grad():

@@ -12,7 +12,7 @@ from multitask_images import run_fit
 
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
-from utils.training.loading import make_loader
+from utils.training.data import make_loader
 
 HELPERS = str(Path(__file__).parents[1] / "helpers")
 INTERRUPTED = """
@@ -56,7 +56,7 @@ sys.path.insert(0, {helpers!r})
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from multitask_images import run_fit
-from utils.training.loading import make_loader
+from utils.training.data import make_loader
 from utils.training.loop import make_accelerator
 left = {{}}
 for balance in ("ema", "kendall"):

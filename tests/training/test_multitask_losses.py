@@ -8,8 +8,8 @@ from torch import nn
 
 from datasets.catalog import DataError
 from models import MultiTaskUNet
-from utils.training.decision import decide, healthy_class, joint_probabilities
 from utils.training.tasks import MultiTask
+from utils.training.tasks.multitask import decide, healthy_class, joint_probabilities
 
 VARIANTS = {"s0": {}, "no decoder": {"reconstruct": False}, "one head": {"hierarchical": False}}
 

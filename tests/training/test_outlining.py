@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from utils.training.outlining import Outlining
+from utils.training.tasks import Outlining
 
 
 def targets(label: list[int], known: list[bool], marked: list[slice | None], side: int = 8) -> dict[str, torch.Tensor]:

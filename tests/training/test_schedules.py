@@ -11,8 +11,7 @@ from torch.optim import lr_scheduler
 
 from models import build_backbone
 from utils.recipes import get_recipe
-from utils.training.finetuning import freeze, parameter_groups
-from utils.training.optimisation import make_optimizer, make_scheduler
+from utils.training.optimisation import freeze, make_optimizer, make_scheduler, parameter_groups
 
 
 def rates(recipe, steps):

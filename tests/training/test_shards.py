@@ -20,8 +20,9 @@ from datasets import download
 from datasets.catalog import DataError
 from datasets.store import images
 from datasets.store.images import ImageDataset
-from utils.training import loading, loop
-from utils.training.loading import make_loader
+from utils.training import data as reading
+from utils.training import loop
+from utils.training.data import make_loader
 from utils.training.loop import make_accelerator, shared_alike
 
 BATCH, SEED = 8, 3
@@ -70,7 +71,7 @@ def joined(rank: int, world: int, port: int) -> None:
 def read_epochs(rank: int, world: int, port: int, answer, name: str, number: int, sampling: str) -> None:
     """One process among `world`: batches of two epochs, by row, and the bytes that each epoch took from the disk."""
     joined(rank, world, port)
-    loading.MOST_WORKERS = 0  # so that this process reads by itself
+    reading.MOST_WORKERS = 0  # so that this process reads by itself
     data = opened(name, number)
     loader = make_accelerator(seed=SEED).prepare(loader_of(data, sampling))
     data.batch([0])  # opens the file
@@ -165,7 +166,7 @@ def test_ranks_read_disjoint_shares_that_make_up_the_epoch(request, monkeypatch,
 def test_memory_and_workers_are_shared_by_the_processes_of_a_node(roots, monkeypatch):
     rows = np.arange(32)
     monkeypatch.setattr(images, "IN_MEMORY_BYTES", 3 * len(rows) * 64**2)  # holds three copies
-    monkeypatch.setattr(loading, "cores", lambda: 8)
+    monkeypatch.setattr(reading, "cores", lambda: 8)
     found = {}
     for processes in ("", "3", "4", "16"):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)

@@ -14,9 +14,7 @@ from datasets.curation.neighbours import nearest_labels
 from datasets.curation.thumbnails import Thumbnails
 from datasets.store.images import ImageDataset
 from utils.evaluation.classification import prediction_table
-
-NEIGHBOURS = 25  # that are asked for the findings of an image
-PIXELS = 64  # side of the images that baselines are given
+from utils.run import NEIGHBOURS
 
 
 def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
@@ -78,9 +76,7 @@ def _pixels(data: ImageDataset) -> tuple[np.ndarray, np.ndarray]:
     return batch["image"].flatten(1).numpy().astype(np.float32) / top, batch["label"].numpy()
 
 
-NEAREST_MASK = "1-NN mask"
-NEAREST_FINDINGS = f"{NEIGHBOURS}-NN"
-BASELINES = {
+BASELINES = {  # by the names in `utils/run.py`
     "majority": lambda: DummyClassifier(strategy="prior"),
     "1-NN": lambda: KNeighborsClassifier(n_neighbors=1, algorithm="brute"),
 }

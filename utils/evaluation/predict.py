@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from datasets.catalog import DataError
 from datasets.store.images import ImageDataset
-from utils.training.loading import make_loader
+from utils.training.data import make_loader
 
 Batch = dict[str, Tensor]
 

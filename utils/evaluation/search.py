@@ -23,8 +23,8 @@ from datasets.catalog import DataError
 from datasets.reading import reading
 from datasets.store.images import ImageDataset
 from utils.recipes.recipe import Recipe
-from utils.training.identity import Identity, identity_of, recipe_facts
 from utils.training.loop import TrainingDiverged, fit, make_accelerator
+from utils.training.resume import changed, facts_of
 
 SPACE = {
     "lr": FloatDistribution(1e-4, 1e-2, log=True),
@@ -54,8 +54,7 @@ def on_validation(
         done = fit(network(), task, train, val, replace(recipe, **changes), **options)
         return float(done.history.val_accuracy.iloc[-1])
 
-    common = identity_of(network(), task, train, val, accelerator.mixed_precision)
-    accuracy.identity = common.plus(recipe_facts(recipe, seed))
+    accuracy.identity = facts_of(network(), task, train, val, recipe, seed, accelerator.mixed_precision)
     return accuracy
 
 
@@ -128,12 +127,12 @@ def _whole_lines(journal: Path) -> None:
         os.truncate(journal, len(whole))
 
 
-def belongs_to(study: optuna.Study, whose: Identity, journal: Path) -> None:
+def belongs_to(study: optuna.Study, whose: dict, journal: Path) -> None:
     """Write into a new study whose it is; raises `DataError` where one with trials is another's."""
     if not study.trials:
-        study.set_user_attr("identity", whose.as_dict())
+        study.set_user_attr("identity", whose)
         return
     saved = study.user_attrs.get("identity")
-    other = whose.differences(saved) if saved else "it does not say what was trained on"
+    other = changed(saved, whose) if saved else "it does not say what was trained on"
     if other:
         raise DataError(f"{journal}: belongs to another search ({other}). Delete {journal.parent} to search anew.")

@@ -29,7 +29,7 @@ class Recipe:
         loss: of a segmentation, a key of `losses.LOSSES`; classification has one only.
         label_smoothing: share of a target that is spread over all classes.
         class_weights: each image's loss is weighted by total / (classes · images of its class).
-        unfreeze: which layers of a backbone are trained, see `training/finetuning.py`; freeze_bn: all its batch-norm
+        unfreeze: which layers of a backbone are trained, see `training/optimisation.py`; freeze_bn: all its batch-norm
             statistics are kept.
         backbone_lr_mult: the backbone's learning rate as a share of the head's (discriminative learning rates).
         head_from: "probe": the head starts as a linear probe, see `evaluation/probe.py`; "": with random weights.
@@ -38,7 +38,7 @@ class Recipe:
             `epochs`. `stage`: the name of one of them.
         tta: key of `augmentation.AUGMENTATIONS` that `predict` draws from at test time, "" where nothing is said;
             tta_draws: how often, besides the image as it is.
-        balance: of several losses, a key of `balancing.BALANCES`; balance_lr: the rate of weights that it learns.
+        balance: of several losses, a key of `losses.BALANCES`; balance_lr: the rate of weights that it learns.
         model_args: what the model is built with besides its channels.
         accumulate: into how many parts a batch is divided whose gradients are added up before a step (gradient
             accumulation): the memory of a part, the step of the whole batch. Exact but for rounding where a loss is a

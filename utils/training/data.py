@@ -1,10 +1,11 @@
-"""Reads the images of a run: its training, validation and test set, at its size and view."""
+"""Reads the images of a run, its training, validation and test set, and loads them in batches by seed and epoch."""
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import torch
+from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from datasets import catalog
 from datasets.catalog import DataError
@@ -12,10 +13,12 @@ from datasets.labels import classes_of, external_target, united, viewed
 from datasets.splitting import Split, make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest, same_crop, short_digest
-from datasets.store.masks import mask_channels, with_masks
+from datasets.store.parallel import cores, processes_here
+from utils.run import SEEDS, Run
+from utils.training.tasks import TASKS
 
-if TYPE_CHECKING:
-    from utils.run import Run
+MOST_WORKERS = 4  # reading a slice of BraTS takes 0.4 ms: more would wait
+EPOCH_SEEDS = 100_003  # seeds of neighbouring runs must not share the seeds of their epochs
 
 
 class RunData:
@@ -26,31 +29,32 @@ class RunData:
         classes: what a model is trained to tell apart; test_classes: what it is asked on the test set, other classes
             only where an external set says no more than tumour or none; test_target: key of `labels.TARGETS` for that.
         train, val, test: `ImageDataset`s at the run's size and view; train_val: the first two together.
+        labels: of the images of each set, by "train", "val" and "test"; sizes: their number.
     """
 
-    def __init__(self, run: "Run", split: Split):
+    def __init__(self, run: Run, split: Split):
         self.run, self.split, self.facts = run, split, catalog.get(run.dataset)
         self.classes = classes_of(run.dataset, run.target)
         self.test_target = external_target(run.dataset, split.test_set, run.target)
         self.test_classes = self.classes if self.test_target == run.target else classes_of(run.dataset, "tumour")
+        self.sizes = {name: len(getattr(split, name)) for name in ("train", "val", "test")}
 
     def read(self, rows: np.ndarray, dataset: str = "", **changes: object) -> ImageDataset:
         """Some rows of the run's data set (or of `dataset`), read at the run's size and view, with `changes`."""
-        volumes = self.run.task == "segmentation"
-        masks = volumes or (self.run.task == "localisation" and bool(mask_channels(dataset or self.run.dataset)))
+        task, name = TASKS[self.run.task], dataset or self.run.dataset
         settings = {
             "image_size": self.run.image_size,
             "classes": self.classes,
             "target": self.run.target,
             "view": self.run.view,
-            "channels": "all" if volumes else "grey",
-            "masks": masks,
-            "part_of": self.part_of,
+            "channels": task.channels,
+            "masks": task.masked(name),
+            "part_of": self._part_of,
         }
-        return ImageDataset(dataset or self.run.dataset, rows, **settings | changes)
+        return ImageDataset(name, rows, **settings | changes)
 
     @cached_property
-    def part_of(self) -> dict[str, str]:
+    def _part_of(self) -> dict[str, str]:
         """The run and the images it is tested on, for `ImageDataset.identity`: a checkpoint belongs to both."""
         tested = read_manifest(self.split.test_set).path.iloc[self.split.test]
         return {"run": self.run.id, "test images": short_digest("\n".join([self.split.test_set, *tested]).encode())}
@@ -69,8 +73,7 @@ class RunData:
 
     @cached_property
     def test(self) -> ImageDataset:
-        asked = {"classes": self.test_classes, "target": self.test_target}
-        return self.read(self.split.test, self.split.test_set, **asked)
+        return self.read(self.split.test, self.split.test_set, classes=self.test_classes, target=self.test_target)
 
     def asked(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities N×K of `classes` as those of `test_classes`."""
@@ -80,54 +83,63 @@ class RunData:
 
     @cached_property
     def labels(self) -> dict[str, pd.Series]:
-        """Labels of the images of each set, by "train", "val" and "test"."""
-        rows = {"train": self.split.train, "val": self.split.val}
-        labels = viewed(read_manifest(self.run.dataset).label, self.run.target)
-        found = {name: labels.iloc[chosen] for name, chosen in rows.items()}
+        own = viewed(read_manifest(self.run.dataset).label, self.run.target)
         tested = read_manifest(self.split.test_set).label.iloc[self.split.test]
-        return found | {"test": viewed(tested, self.test_target)}
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Number of images in each set."""
-        return {name: len(getattr(self.split, name)) for name in ("train", "val", "test")}
+        rows = {"train": own.iloc[self.split.train], "val": own.iloc[self.split.val]}
+        return rows | {"test": viewed(tested, self.test_target)}
 
 
-def require_fit(dataset: str, task: str, target: str = "label") -> None:
-    """Raise `DataError` where a data set cannot be used for a task of `Run.task`: one class alone, or no masks."""
-    if task == "segmentation":
-        if dataset not in with_masks():
-            raise DataError(f"'{dataset}' has no masks; sets with masks: {', '.join(with_masks())}")
-    elif len(classes := classes_of(dataset, target)) < 2 and target != "findings":
-        raise DataError(
-            f"'{dataset}' holds one class, '{classes[0]}': there is nothing to tell apart. "
-            "notebooks/5_segmentation.ipynb finds tumours where there are masks"
-        )
-
-
-def load_data(run: "Run", val_fraction: float = 0.1) -> RunData:
+def load_data(run: Run, val_fraction: float = 0.1) -> RunData:
     """Split and images of `run`.
 
     Args:
         val_fraction: share of the training set that is held out for validation, cut by group (`Recipe.val_fraction`).
 
     Raises:
-        DataError: a data set that is not here, a protocol that it does not have, a task that it does not fit, or an
-            external set that was cropped by another rule.
+        DataError: a data set that is not here, a protocol that it does not have, a task that it does not fit, an
+            external set that was cropped by another rule, or a split whose sets share groups.
     """
-    require_fit(run.dataset, run.task, run.target)
-    split = make_split(
-        run.dataset,
-        run.split,
-        run.fold or 0,
-        test_on=run.test_on,
-        target=run.target,
-        val_fraction=val_fraction,
-        seed=run.seed,
-        selection=run.selection,
-    )
+    TASKS[run.task].require(run.dataset, run.target)
+    how = {"test_on": run.test_on, "target": run.target, "selection": run.selection}
+    split = make_split(run.dataset, run.split, run.fold or 0, val_fraction=val_fraction, seed=run.seed, **how)
     if split.test_set != run.dataset:
         same_crop(run.dataset, split.test_set)
-    assert not set(split.groups[split.train]) & set(split.groups[split.val]), "validation shares no group with training"
-    assert run.split != "patient" or not split.seen.any(), "no patient is on both sides"
+    if set(split.groups[split.train]) & set(split.groups[split.val]):
+        raise DataError(f"{run.id}: validation shares a patient or duplicates with training; make the split anew")
+    if run.split == "patient" and split.seen.any():
+        raise DataError(f"{run.id}: {split.seen.sum()} test images are of groups of training; make the split anew")
     return RunData(run, split)
+
+
+class BalancedSampler(WeightedRandomSampler):
+    """Draws every class equally often, with replacement; what an epoch draws follows from the seed and the epoch."""
+
+    def __init__(self, labels: torch.Tensor, seed: int):
+        weights = 1 / torch.bincount(labels).double()[labels]
+        super().__init__(weights, len(labels), generator=torch.Generator())
+        self.seed = seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the loader before each epoch."""
+        self.generator.manual_seed(epoch_seed(self.seed, epoch))
+
+
+def make_loader(
+    data: ImageDataset, batch_size: int, training: bool = False, sampling: str = "shuffled", seed: int = 0
+) -> DataLoader:
+    """A loader of whole batches; a set too large for memory is read by worker processes, which share the cores with
+    those of other processes of this training. `Accelerator.prepare` then leaves each process its share of every batch.
+
+    `sampling` (see `Recipe`) and `seed` are those of training.
+    """
+    # A last training batch of one image has no variance for batch norm: it waits for the next shuffle.
+    single = training and len(data) % batch_size == 1
+    workers = 0 if data.in_memory else min(MOST_WORKERS, max(1, cores() // processes_here()))
+    balanced = training and sampling == "balanced"
+    order = {"sampler": BalancedSampler(data.labels, seed)} if balanced else {"shuffle": training}
+    return DataLoader(data, batch_size, drop_last=single, collate_fn=data.collate, num_workers=workers, **order)
+
+
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of everything that is random in an epoch, at most what numpy takes."""
+    return (seed * EPOCH_SEEDS + epoch) % SEEDS

@@ -17,17 +17,15 @@ CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
 
 
 def hardware() -> dict[str, str | int]:
-    """Processor, cores and threads used, and the GPU where there is one."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0] if names else cpu
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    return {"cpu": cpu, "cores": os.cpu_count() or 0, "threads": torch.get_num_threads()} | {
-        "gpu": gpu,
-        "processes": processes,
+    """Processor, cores and threads used, the GPU where there is one, and the processes that train together."""
+    info, cpu = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
+    lines = info.read_text().splitlines() if info.is_file() else []
+    return {
+        "cpu": next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu),
+        "cores": os.cpu_count() or 0,
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
+        "processes": int(os.environ.get("WORLD_SIZE", 1)),
     }
 
 
@@ -61,5 +59,4 @@ def conditions() -> dict[str, str]:
     code = git_revision()
     if code.endswith("+changes"):
         code += " " + short_digest(_git("diff", "HEAD", "--", *CODE).encode())
-    place = {name: str(value) for name, value in hardware().items() if name != "cores"}
-    return {"code": code} | place | versions()
+    return {"code": code} | {k: str(v) for k, v in hardware().items() if k != "cores"} | versions()

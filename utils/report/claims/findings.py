@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from utils.evaluation.baselines import NEAREST_FINDINGS
 from utils.report.claims.common import apart, bullets, explained, listed, not_run
 from utils.report.claims.old import Evidence
 from utils.report.claims.old.common import find_run, format_ci, is_pooled_elsewhere, tested
+from utils.run import NEAREST_FINDINGS
 
 CHANCE = 0.5  # the AUC of a random order
 

@@ -38,10 +38,11 @@ def panels(lines: int, columns: int, height: float, width: float = PAGE, **shape
 
 
 def below(figure: Figure, axis: plt.Axes, rows: int = 1) -> Figure:
-    """The figure with the legend of one axis in `rows` lines below all of it, where it covers nothing."""
-    handles, names = axis.get_legend_handles_labels()
-    if names:
-        figure.legend(handles, names, loc="outside lower center", ncols=-(-len(names) // rows), frameon=False)
+    """The figure with the legend of one axis in `rows` lines below all of it, where it covers nothing; a name once."""
+    named = {name: handle for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
+    if named:
+        style = {"loc": "outside lower center", "ncols": -(-len(named) // rows), "frameon": False}
+        figure.legend(named.values(), named, **style)
     return figure
 
 

@@ -131,11 +131,12 @@ def unet(net: nn.Module, image_size: int) -> Figure:
     canvas.box("up0", RIGHT, heights[0], f"{'image' if multi else 'masks'} {size(shapes[2 * levels + 1])}", DATA)
 
     enlarged = "transposed convolution" if multi else "enlarged"
+    gated = "times the gate, " if hasattr(net, "gates") else ""
     for level in range(1, levels + 1):
         canvas.arrow(f"down{level - 1}", f"down{level}", text="max-pool" if level > 1 else "")
         canvas.arrow(f"up{level}", f"up{level - 1}", text="1×1" if level == 1 else "" if multi else enlarged)
         joined = "concatenated" if up[level - 1][0][0] > shapes[level - 1][0] else "added"
-        canvas.arrow(f"down{level}", f"up{level}", text=f"times the gate, {joined}" if hasattr(net, "gates") else joined)
+        canvas.arrow(f"down{level}", f"up{level}", text=gated + joined)
     canvas.arrow(f"down{levels}", (LEFT, bottom), "deep", text="max-pool")
     canvas.arrow("deep", (RIGHT, bottom), f"up{levels}")
     canvas.text((MIDDLE + 0.775 + RIGHT) / 2, bottom + 0.03, enlarged, va="bottom")
@@ -223,7 +224,7 @@ def house(evidence: Evidence) -> Figure:
         "datasets/splits/": (f"{len(PROTOCOLS)} protocols, {splits} tables\nof groups", ENCODER),
         "models/, utils/training/": (f"{networks} networks,\n{len(RECIPES)} recipes", DECODER),
         "utils/evaluation/": ("the test set, once;\nintervals over patients", DECODER),
-        "saved_metrics/": (f"{len(evidence.records)} runs: metrics,\nhistory, predictions", HEAD),
+        "saved_metrics/": (f"{len(evidence.runs)} runs: metrics,\nhistory, predictions", HEAD),
         "utils/report/, notebooks/": (f"{len(BLOCKS)} tables,\n{chapters} chapters", DATA),
     }
     canvas = Canvas(2.5, "from an image to a number: each arrow is a step that a command repeats")

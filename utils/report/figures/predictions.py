@@ -23,6 +23,7 @@ def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure
     table.plot.bar(ax=axis, width=0.8, rot=90 if many else 0, ylabel="images", title="Images of each class")
     for bars in () if many else axis.containers:
         axis.bar_label(bars, fmt="{:.0f}", fontsize=LETTERS)
+    axis.set_xlabel("")
     axis.margins(y=0.1)
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, not on them
     return figure
@@ -60,10 +61,12 @@ def _bars(table: pd.DataFrame, xlabel: str, **style) -> Figure:
     """Horizontal bars with their numbers, the first row on top and a colour a column."""
     figure, ((axis,),) = panels(1, 1, 0.9 + (0.1 + 0.15 * table.shape[1]) * len(table))
     table.plot.barh(ax=axis, width=0.8, legend=False, **style)
-    for bars in axis.containers:
-        axis.bar_label(bars, fmt="{:,.0f}", padding=3, fontsize=LETTERS)
     axis.invert_yaxis()
     axis.margins(x=0.1)
+    for bar, value in ((bar, bar.get_width()) for bars in axis.containers for bar in bars):  # a 0, too, has its number
+        place = max(value, axis.get_xlim()[0]), bar.get_y() + bar.get_height() / 2
+        where = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": LETTERS}
+        axis.annotate(f"{value:,}", place, **where)
     axis.set_xlabel(xlabel)
     axis.spines[["top", "right"]].set_visible(False)
     return below(figure, axis, rows=-(-table.shape[1] // 3))
@@ -148,9 +151,8 @@ def rocs(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> Figure:
     for axis, (name, table) in zip(axes.flat, tables.items(), strict=False):
         areas = list(_draw_roc(axis, table, classes).values())
         axis.set_title(f"{plain(name)}\nmean AUC {np.mean(areas):.3f}", fontsize=LETTERS)
-        axis.set_aspect("equal")
-    figure.supxlabel(ROC_AXES["xlabel"], fontsize=9)
-    figure.supylabel(ROC_AXES["ylabel"], fontsize=9)
+        axis.set(aspect="equal", **ROC_AXES)
+        axis.label_outer()
     for c, colour in colours_of(classes).items():
         axes[0, 0].plot([], [], color=colour, label=plain(c))
     return below(figure, axes[0, 0])
@@ -243,33 +245,35 @@ def errors_by_class(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure
     return figure
 
 
-def shift_map(places: dict[str, np.ndarray], labels: dict[str, np.ndarray], classes: Sequence[str], title: str) -> Figure:
-    """A 2-D map of validation (dots) and test (crosses), coloured by class; `places` and `labels` by set."""
-    figure, ((axis,),) = panels(1, 1, 4.5)
+def _scatter(axis: plt.Axes, places: Mapping, labels: Mapping, classes: Sequence[str], **style) -> None:
+    """Validation images as dots, test images as crosses, in the colours of their classes."""
     for part, marker in (("val", "o"), ("test", "x")):
         for c, colour in colours_of(classes).items():
             x, y = places[part][labels[part] == c].T
-            axis.scatter(x, y, s=14, marker=marker, color=colour, alpha=0.8, label=f"{plain(c)}, {SETS[part]}")
-    axis.set(xticks=[], yticks=[], title=plain(title))
+            axis.scatter(x, y, marker=marker, color=colour, label=f"{plain(c)}, {SETS[part]}", **style)
+    axis.set(xticks=[], yticks=[])
+
+
+def shift_map(places: Mapping, labels: Mapping, classes: Sequence[str], title: str) -> Figure:
+    """A 2-D map of validation (dots) and test (crosses), coloured by class: `places` N×2 and `labels` N by set."""
+    figure, ((axis,),) = panels(1, 1, 4.5)
+    _scatter(axis, places, labels, classes, s=14, alpha=0.8)
+    axis.set_title(plain(title))
     return below(figure, axis, rows=2)
 
 
 def committed_map(table: pd.DataFrame, splits: dict[str, str], classes: Sequence[str], title: str) -> Figure:
-    """The map of a real set before and after, a panel a split, from its coordinates (`utils/report/maps.py`).
-
-    Validation images are dots, test images crosses; numbers stand beside the test images that lie farthest from the
-    training images of their class. Panels share no axes: each has a map of its own, without what lies farthest out.
-    """
+    """The map of a real set before and after, a panel a split, from its coordinates (`utils/report/maps.py`): numbers
+    stand beside the test images that lie farthest from the training images of their class. Panels share no axes: each
+    has a map of its own, without what lies farthest out."""
     figure, (axes,) = panels(1, len(splits), 0.55 * PAGE)
     for axis, (split, name) in zip(axes, splits.items(), strict=True):
         of_split = table[table.split == split]
-        for part, marker in (("val", "o"), ("test", "x")):
-            for c, colour in colours_of(classes).items():
-                shown = of_split[(of_split["set"] == part) & (of_split.label == c)]
-                style = {"s": 8, "alpha": 0.6, "linewidths": 0.8, "label": f"{plain(c)}, {SETS[part]}"}
-                axis.scatter(shown.x, shown.y, marker=marker, color=colour, **style)
+        parts = {part: rows for part, rows in of_split.groupby("set")}
+        places = {part: rows[["x", "y"]].to_numpy() for part, rows in parts.items()}
+        _scatter(axis, places, {part: rows.label for part, rows in parts.items()}, classes, s=8, alpha=0.6)
         for far in of_split[of_split.outlier > 0].itertuples():
             axis.annotate(str(far.outlier), (far.x, far.y), fontsize=LETTERS, fontweight="bold", annotation_clip=True)
         limits = {f"{a}lim": of_split[a].quantile([0.02, 0.98]) + np.array([-1, 1]) for a in "xy"}
-        axis.set(xticks=[], yticks=[], title=plain(f"{title}, {name}"), **limits)
+        axis.set(title=plain(f"{title}, {name}"), **limits)
     return below(figure, axes[0], rows=2)

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from models import LOCALISERS
+from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE
 from utils.evaluation.pointing import TOLERANCE
-from utils.report.claims.common import direction
 from utils.report.figures.common import (
     LETTERS,
     PALETTE,
@@ -21,14 +22,11 @@ from utils.report.figures.common import (
     plain,
     spread,
 )
-from utils.report.records import Evidence
-from utils.report.claims.old.common import find_run, seconds_of_one, shown_size, tested
-from utils.report.tables.common import format_ci
-from utils.report.claims.old.localisation import by_pointing, network
+from utils.report.tables.common import format_ci, headline, interval, seconds_of_one, split_words
 from utils.report.tables.segmentation import MASK_METRICS
 
-COLOURS = {1: PALETTE[0], 0: PUBLISHED_COLOUR, -1: PALETTE[1]}  # shown above the line, no difference shown, below
-MARKERS = "osD^"
+COLOURS = {BETTER: PALETTE[0], NO_DIFFERENCE: PUBLISHED_COLOUR, WORSE: PALETTE[1]}
+MARKERS, START = "osD^", {True: ", pretrained", False: ", from scratch", None: ""}
 LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
 
 
@@ -105,19 +103,17 @@ def gradients(histories: Mapping[str, pd.DataFrame]) -> Figure:
 
     `histories` by name, with the columns of `callbacks.GradientWatch`.
     """
-    weighted = {}
-    for name, table in histories.items():
-        products = {f"weighted_{n}": table[f"gradient_{n}"] * table[f"weight_{n}"] for n in _GRADIENTS}
-        weighted[name] = table.assign(**products)
-    rows = {f"gradient, {kind}": {n: f"{prefix}_{n}" for n in _GRADIENTS} for kind, prefix in _KINDS.items()}
-    figure, axes = _two_rows(weighted, rows, 1.4)
-    for axis in axes.flat:  # powers of ten alone: names of the ticks between them would lie on each other
+    shown, names = {}, ("reconstruction", "classification")
+    for run, table in histories.items():
+        weighted = {f"weighted_{name}": table[f"gradient_{name}"] * table[f"weight_{name}"] for name in names}
+        shown[run] = table.assign(**weighted)
+    rows = {"gradient, unweighted": "gradient", "gradient, weighted": "weighted"}
+    rows = {title: {name: f"{kind}_{name}" for name in names} for title, kind in rows.items()}
+    figure = _two_rows(shown, rows, 1.4)
+    for axis in figure.axes:  # powers of ten alone: names of the ticks between them would lie on each other
         axis.set(yscale="log")
         axis.yaxis.set_minor_formatter("")
     return figure
-
-
-_GRADIENTS, _KINDS = ("reconstruction", "classification"), {"unweighted": "gradient", "weighted": "weighted"}
 
 
 def gate_spread(histories: Mapping[str, pd.DataFrame]) -> Figure:
@@ -125,10 +121,10 @@ def gate_spread(histories: Mapping[str, pd.DataFrame]) -> Figure:
     rows = {"SD within an image": "spread", "share of saturated pixels": "saturated"}
     gates = {"gate 1 (deepest)": "gate1", "gate 2": "gate2", "gate 3": "gate3", "gate 4": "gate4"}
     rows = {title: {label: f"{gate}_{value}" for label, gate in gates.items()} for title, value in rows.items()}
-    return _two_rows(histories, rows, 1.2)[0]
+    return _two_rows(histories, rows, 1.2)
 
 
-def _two_rows(histories: Mapping[str, pd.DataFrame], rows: Mapping[str, dict], column: float):
+def _two_rows(histories: Mapping[str, pd.DataFrame], rows: Mapping[str, dict], column: float) -> Figure:
     """Two panels a history: title of a row → label of a line → column; `column`: inches of width."""
     width = min(6.3, max(3.6, 0.7 + column * len(histories)))
     figure, axes = panels(2, len(histories), 4, width, sharex="col", sharey="row")
@@ -139,7 +135,7 @@ def _two_rows(histories: Mapping[str, pd.DataFrame], rows: Mapping[str, dict], c
     for (above, under), name in zip(axes.T, histories, strict=True):
         above.set_title(plain(name))
         under.set_xlabel("epoch")
-    return below(figure, axes[0, 0]), axes
+    return below(figure, axes[0, 0])
 
 
 def parameters_by_width(counts: dict[str, dict[int, int]]) -> Figure:
@@ -192,7 +188,7 @@ def forest(entries: Mapping[str, dict], label: str, line: float | None = 0.0) ->
     lines = max((name.count("\n") + 1 for name in names), default=1)
     figure, (axis,) = _rows(names, 0.1 + 0.13 * lines, 0.9)
     for y, entry in enumerate(entries.values()):
-        spread(axis, entry, y, color="C0" if line is None else COLOURS[direction(entry)])
+        spread(axis, entry, y, color="C0" if line is None else COLOURS[entry.verdict])
         text = format_ci(entry, sign=line is not None)
         axis.text(1.01, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
     if line is not None:
@@ -208,39 +204,36 @@ def gains(compared: dict[str, dict], reference: str) -> Figure:
     return forest(entries, f"test accuracy minus that of {reference}, points (95 % CI)")
 
 
-def compared(records: Sequence[dict]) -> Figure:
+def compared(runs: pd.DataFrame) -> Figure:
     """Accuracy of several runs with 95 % CIs, their numbers on the right; a grey diamond is the reported number."""
-    entries = {f"{r['run']['model']} · {r['run']['split']}": r["metrics"]["accuracy"] for r in records}
+    entries = {f"{run.title} · {run.split}": interval(run) for _, run in runs.iterrows()}
     figure = forest(entries, "accuracy on the test set, % (95 % CI; diamond: as reported)", line=None)
-    for y, record in enumerate(records):
-        if "accuracy" in (record["published"] or {}):
-            figure.axes[0].plot(100 * record["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
+    figure.axes[0].plot(100 * runs.reported.astype(float), range(len(runs)), "D", color=PUBLISHED_COLOUR)
     return figure
 
 
-def against_patients(records: Sequence[dict]) -> Figure:
-    """Accuracy of each model on the published split of `brain-tumor-mri` and on patient folds, with intervals; diamond:
-    as reported."""
-    dataset, pairs = "brain-tumor-mri", {}
-    for model in sorted({r["run"]["model"] for r in records if r["run"]["dataset"] == dataset}):
-        of = {"dataset": dataset, "model": model, "image_size": shown_size(model, records)}
-        both = find_run(records, split="published", **of), find_run(records, split="patient", fold=None, **of)
-        if all(both):
-            pairs[model] = both
-    order = sorted(pairs, key=lambda model: -pairs[model][1]["metrics"]["accuracy"]["value"])
-    figure, (axis,) = _rows(order, 0.5, 1.4)
-    for y, model in enumerate(order):
-        values = [record["metrics"]["accuracy"] for record in pairs[model]]
-        axis.plot([100 * v["value"] for v in values], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
-        kinds = ("C0", "published split", 6), ("C1", "patient folds", -13)
-        for value, (colour, label, side) in zip(values, kinds, strict=True):
-            spread(axis, value, y, color=colour, label=None if y else label)
+def against_patients(runs: pd.DataFrame) -> Figure:
+    """Accuracy on the published split of `brain-tumor-mri` and on patient folds, with intervals; diamond: as reported.
+    A row a network from scratch at full size, a baseline, a linear probe or the best fine-tuned backbone."""
+    runs = headline(runs[runs.dataset == "brain-tumor-mri"]).drop_duplicates(["title", "split", "fold"])
+    published, patient = (runs[runs.split == split].set_index("title") for split in ("published", "patient"))
+    order = patient[patient.fold.isna()].sort_values("accuracy", ascending=False)
+    order = order[order.index.isin(published.index)]
+    figure, (axis,) = _rows(order.index, 0.5, 1.4)
+    for y, (title, by_patient) in enumerate(order.iterrows()):
+        reference = published.loc[title]
+        axis.plot([100 * reference.accuracy, 100 * by_patient.accuracy], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
+        for run, colour, label, side in (
+            (reference, "C0", "published split", 6),
+            (by_patient, "C1", "patient folds", -13),
+        ):
+            spread(axis, interval(run), y, color=colour, label=label)
             where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": LETTERS}
-            axis.annotate(format_ci(value), (100 * value["value"], y), color=colour, **where)
-        if pairs[model][0]["published"]:
-            axis.plot(100 * pairs[model][0]["published"]["accuracy"], y, "D", color=PUBLISHED_COLOUR)
+            axis.annotate(format_ci(interval(run)), (100 * run.accuracy, y), color=colour, **where)
+        axis.plot(100 * float(reference.reported or np.nan), y, "D", color=PUBLISHED_COLOUR)
     axis.margins(x=0.15)  # room for the numbers
-    axis.set(xlabel=f"accuracy on {dataset}, %\n(95 % CI; diamond: as reported by S2)", ylim=(len(order) - 0.3, -0.7))
+    axis.set_xlabel("accuracy on brain-tumor-mri, %\n(95 % CI; diamond: as reported by S2)")
+    axis.set_ylim(len(order) - 0.3, -0.7)
     return below(figure, axis)
 
 
@@ -252,33 +245,30 @@ def per_class(records: Mapping[str, dict], classes: Sequence[str]) -> Figure:
             shift = 0.6 * k / max(len(records) - 1, 1) - 0.3
             style = {"fmt": MARKERS[k % 4], "capsize": 2, "markersize": 4, "color": PALETTE[k % 4]}
             for y, c in enumerate(classes):
-                spread(axis, record["per_class"][c][metric], y + shift, label=None if y else plain(name), **style)
+                spread(axis, record["per_class"][c][metric], y + shift, label=plain(name), **style)
         axis.set(title=title, xlabel="percent (95 % CI)")
         for line in range(1, len(classes)):
             axis.axhline(line - 0.5, color="0.85", linewidth=0.8)
     return below(figure, axes[0], rows=-(-len(records) // 2))
 
 
-def cost(records: Sequence[dict]) -> Figure:
+def cost(runs: pd.DataFrame) -> Figure:
     """Accuracy with its 95 % CI, parameters, and seconds an epoch of each network, a row each, in one block for each
     number of epochs: only rows of one colour were trained equally long. Within a block the most accurate is on top."""
-    rows = sorted(records, key=lambda r: (-r["training"]["epochs"], -r["metrics"]["accuracy"]["value"]))
-    start = {True: ", pretrained", False: "", None: ""}
-    names = [f"{r['run']['model']}{start[r['run']['pretrained']]}\n{r['run']['image_size']} px" for r in rows]
-    colours = dict(zip(sorted({r["training"]["epochs"] for r in rows}), PALETTE, strict=False))
+    runs = runs.sort_values(["epochs", "accuracy"], ascending=False)
+    names = runs.model + runs.pretrained.map(START) + runs.image_size.map("\n{} px".format)
+    colours = dict(zip(sorted(runs.epochs.unique()), PALETTE, strict=False))
     figure, (accuracy, size, pace) = _rows(names, 0.3, 1.1, (3, 2, 2))
-    for y, record in enumerate(rows):
-        epochs = record["training"]["epochs"]
-        spread(accuracy, record["metrics"]["accuracy"], y, capsize=2, color=colours[epochs])
-        size.plot(record["parameters"] / 1e6, y, "s", color=colours[epochs])
-        pace.plot(seconds_of_one(record) / epochs, y, "^", color=colours[epochs])
+    for y, (_, run) in enumerate(runs.iterrows()):
+        colour = colours[run.epochs]
+        spread(accuracy, interval(run), y, capsize=2, color=colour, label=f"epochs: {run.epochs}")
+        size.plot(run.parameters / 1e6, y, "s", color=colour)
+        pace.plot(seconds_of_one(run) / run.epochs, y, "^", color=colour)
     accuracy.set_xlabel("test accuracy,\n% (95 % CI)")
     for axis, label in ((size, "million\nparameters"), (pace, "seconds an epoch\n(machine of the run)")):
         axis.set(xlabel=label, xlim=(0, 1.1 * max(line.get_xdata()[0] for line in axis.lines)))
     for axis in (accuracy, size, pace):
         axis.grid(axis="y", color="0.9")
-    for epochs, colour in colours.items():
-        accuracy.plot([], [], "o", color=colour, label=f"{epochs} epoch" if epochs == 1 else f"{epochs} epochs")
     return below(figure, accuracy)
 
 
@@ -299,8 +289,9 @@ def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[s
         under.errorbar(places, value, yerr=[value - low, high - value], **style)
     above.set_title("reported by S2: BraTS 2020, slice-wise split, pooled over batches")
     for record in list(records.values())[:1]:
-        size, epochs = record["run"]["image_size"], record["training"]["epochs"]
-        under.set_title(f"here: {plain(record['run']['dataset'])}, {tested(record)}, {size} pixels, {epochs} epochs")
+        run, epochs = record["run"], record["training"]["epochs"]
+        where = f"{plain(run['dataset'])}, {split_words(run)}"
+        under.set_title(f"here: {where}, {run['image_size']} pixels, {epochs} epochs")
     under.set_xticks(range(len(metrics)), [MASK_METRICS[m].replace(" %", "") for m in metrics])
     for axis in (above, under):
         axis.set(ylabel="percent", ylim=(-4, 104))
@@ -309,17 +300,21 @@ def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[s
     return below(figure, above)
 
 
-def pointing(evidence: Evidence) -> Figure:
+def pointing(measured: Sequence[dict]) -> Figure:
     """How often the maximum of Grad-CAM lies in or near the tumour, a row a committed classifier with its 95 % CI; a
     bar marks what a point at random reaches, a cross the brightest point."""
-    every, others = by_pointing(evidence), {"near_area": ("|", "a point at random"), "bright_near": ("x", "the brightest point")}
-    names = [f"{network(found['run'])}\n{found['run']['dataset']}, {tested(found)}" for found in every]
+    every = sorted(measured, key=lambda found: (found["run"]["dataset"], -found["groups"]["all"]["near"]["value"]))
+    others = {"near_area": ("|", "a point at random"), "bright_near": ("x", "the brightest point")}
+    names = []
+    for run in (found["run"] for found in every):
+        recipe = f" {run['recipe']}" if run["model"] in LOCALISERS else ""
+        names.append(f"{run['model']}{recipe}{START[run['pretrained']]}\n{run['dataset']}, {split_words(run)}")
     figure, (axis,) = _rows(names, 0.36, 1.2)
     for y, found in enumerate(every):
         of_all = found["groups"]["all"]
-        spread(axis, of_all["near"], y, color="C0", label=None if y else "Grad-CAM")
+        spread(axis, of_all["near"], y, color="C0", label="Grad-CAM")
         for name, (shape, label) in others.items():
-            style = {"color": PUBLISHED_COLOUR, "markersize": 10, "label": None if y else label}
+            style = {"color": PUBLISHED_COLOUR, "markersize": 10, "label": label}
             axis.plot(100 * of_all[name]["value"], y, shape, **style)
     axis.set(xlabel=f"maximum inside the tumour or within {TOLERANCE} pixels, percent of images", xlim=(0, 100))
     return below(figure, axis)

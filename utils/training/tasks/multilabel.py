@@ -7,43 +7,37 @@ from torchmetrics.functional.classification import binary_auroc
 from torchmetrics.utilities import dim_zero_cat
 
 from datasets.catalog import lookup
-from utils.training.metrics import MeanLoss
-from utils.training.tasks import FromImage
+from utils.training.tasks.base import MeanLoss, Task
 
 MOST_WEIGHT = 50.0  # of a rare finding's positive images; Hernia, 227 of 112,120, would count 493
-LOSSES = ("weighted-bce", "bce", "asymmetric")
 
 
-class MultiLabel(FromImage):
+class MultiLabel(Task):
     """Whether an image shows each of K findings, independent of one another.
 
     Args:
-        findings: number of findings.
-        in_channels: channels that the model takes; a grey image is repeated to fill them.
-        loss: of `LOSSES`; "weighted-bce" counts a positive image of a finding (images without it) / (images with it),
+        positives: number of training images with each finding, K; images: of all training images.
+        loss: "bce"; "weighted-bce", which counts a positive image of a finding (images without it) / (images with it),
             at most `MOST_WEIGHT`; under "asymmetric" (Ridnik et al., ICCV 2021, arXiv:2009.14119) easy negatives, which
             are nearly all, fade.
-        positives: number of training images with each finding, K; images: of all training images.
-        augmentation: key of `AUGMENTATIONS`, used in training only.
 
     Raises:
         UnknownName: another loss or augmentation.
     """
 
-    monitor = "auc"
+    monitor, reported = "auc", ("macro_auc", "macro_average_precision")
 
     def __init__(
         self, findings: int, positives: Tensor, images: int, in_channels: int = 3, loss: str = "weighted-bce",
         augmentation: str = "none",
     ):  # fmt: skip
-        super().__init__(in_channels, augmentation)
+        super().__init__(augmentation, in_channels)
         weight = ((images - positives) / positives.clamp_min(1)).clamp(max=MOST_WEIGHT).float()
         criteria = {
             "weighted-bce": lambda: nn.BCEWithLogitsLoss(pos_weight=weight),
             "bce": nn.BCEWithLogitsLoss,
             "asymmetric": _asymmetric,
         }
-        assert tuple(criteria) == LOSSES and len(weight) == findings
         self.criterion = lookup(criteria, loss, "loss of findings")()
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -51,12 +45,26 @@ class MultiLabel(FromImage):
         return self.criterion(outputs, targets)
 
     def metrics(self) -> MetricCollection:
-        """Fresh metrics for one pass: `loss`, and `auc`, the mean over the findings that occur."""
         return MetricCollection({"loss": MeanLoss(self.loss), "auc": MeanAUC()}, compute_groups=False)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
-        """Logits B×K → probabilities B×K, which need not sum to 1."""
+        """Probabilities B×K, which need not sum to 1."""
         return outputs.float().sigmoid()
+
+    @classmethod
+    def require(cls, dataset: str, target: str) -> None:
+        """One finding alone is there or not: nothing is required."""
+
+    @classmethod
+    def evaluate(cls, table, names, resamples=1000, fold=None) -> dict:
+        from utils.evaluation.findings import evaluate_findings
+
+        return evaluate_findings(table, names, resamples, fold=fold)
+
+    @classmethod
+    def from_card(cls, card: dict) -> Task:
+        findings = len(card["classes"])  # its loss, which knows the training images, has no part in an answer
+        return cls(findings, torch.zeros(findings), 1, card["arguments"]["in_channels"])
 
 
 def _asymmetric() -> nn.Module:
@@ -76,7 +84,6 @@ class MeanAUC(Metric):
         self.add_state("shown", [], dist_reduce_fx="cat")
 
     def update(self, outputs: Tensor, targets: Tensor) -> None:
-        """Logits B×K and targets B×K."""
         self.scores.append(outputs.float())
         self.shown.append(targets)
 
