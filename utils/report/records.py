@@ -1,7 +1,4 @@
-"""Writes the evidence of runs to `saved_metrics/`, and reads it for every table and figure.
-
-`saved_metrics/README.md` gives the schema; `tables/run_list.py` makes one row a run of it.
-"""
+"""Writes the evidence of runs to `saved_metrics/`, whose README gives the schema, and reads it as two data frames."""
 
 import gzip
 import json
@@ -53,7 +50,6 @@ BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend o
 BEST_RECIPE, FINE_TUNED = "probe-first-turned", "fine-tuned"  # a backbone, so named in a table of several models
 PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
 POINTING = "pointing.json"  # where a classifier looks, beside its record (`report/pointing.py`)
-FINDINGS = ("dataset", "data")  # what every finding of curation has
 
 
 def save_run(
@@ -87,8 +83,8 @@ def save_run(
             f"{catalog.dataset_dir(run.dataset)}: '{run.dataset}' has changed since it was trained on; nothing was "
             f"saved. Bring the former data back, or delete {run.folder} and start again."
         )
+    protocol = f"{run.split}, binary" if run.target == "tumour" else run.split
     answers = recipe and run.image_size >= FULL_SIZE
-    protocol = run.split + ", binary" * (run.target == "tumour")
     reported = published(recipe.name, run.model, run.dataset, protocol) if answers else None
     record = {
         "id": run.id,
@@ -132,8 +128,8 @@ def training_facts(fit: Fit) -> dict:
     """Epochs, time, the validation metrics of the weights that were kept, and `changes`, where there were any."""
     kept = fit.history[fit.history.epoch == fit.epoch].iloc[0]
     validation = {name: float(kept[name]) for name in kept.index if name.startswith("val_")}
-    changes = {"changes": fit.changes} if fit.changes else {}
-    return {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} | validation | changes
+    facts = {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} | validation
+    return facts | {"changes": fit.changes} if fit.changes else facts
 
 
 def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
@@ -187,75 +183,20 @@ class Evidence:
 
     def history(self, run: str) -> pd.DataFrame:
         """The epochs of a run, a row each."""
-        return read_history(self.path(_id(run)) / HISTORY)
+        return read_history(self.path(run) / HISTORY)
 
     def predictions(self, run: str) -> pd.DataFrame:
         """The test images of a run, a row each; of pooled folds, those of all folds, and `fold` of each."""
-        pooled = self.record(_id(run)).get("pooled")
+        pooled = self.record(run).get("pooled")
         if not pooled:
-            return read_predictions(self.path(_id(run)) / PREDICTIONS)
+            return read_predictions(self.path(run) / PREDICTIONS)
         tables = [self.predictions(one).assign(fold=fold) for fold, one in enumerate(pooled)]
         return pd.concat(tables, ignore_index=True)
 
     def validation(self, run: str) -> pd.DataFrame | None:
         """The validation images of a run, a row each; None where its predictions of them were not kept."""
-        path = self.path(_id(run)) / VALIDATION
+        path = self.path(run) / VALIDATION
         return read_predictions(path) if path.is_file() else None
-
-    # ---- records as lists, until figures and sentences use the frames
-    @property
-    def folder(self) -> Path:
-        return self.folders[0]
-
-    @property
-    def findings(self) -> list[dict]:
-        return self.curation
-
-    @property
-    def records(self) -> list[dict]:
-        return list(self._records.values())
-
-    def of(self, task: str) -> list[dict]:
-        return [record for record in self.records if record["task"] == task]
-
-    @property
-    def classification(self) -> list[dict]:
-        return self.of("classification")
-
-    @property
-    def segmentation(self) -> list[dict]:
-        return self.of("segmentation")
-
-    @property
-    def multitask(self) -> list[dict]:
-        return self.of("multitask")
-
-    @property
-    def localisation(self) -> list[dict]:
-        return self.of("localisation")
-
-    @property
-    def transfer(self) -> list[dict]:
-        return [record for record in self.of("transfer") if record["run"]["recipe"] != "probe"]
-
-    @property
-    def probes(self) -> list[dict]:
-        return [record for record in self.of("transfer") if record["run"]["recipe"] == "probe"]
-
-    @property
-    def classifiers(self) -> list[dict]:
-        named = [r | {"recipe": None, "run": r["run"] | {"model": f"{PROBE} {r['run']['model']}"}} for r in self.probes]
-        return self.classification + named
-
-    @property
-    def headline(self) -> list[dict]:
-        best = [r for r in self.transfer if r["run"]["recipe"] == BEST_RECIPE]
-        named = [r | {"run": r["run"] | {"model": f"{FINE_TUNED} {r['run']['model']}"}} for r in best]
-        return self.classifiers + named
-
-
-def _id(run: str | dict) -> str:
-    return run if isinstance(run, str) else run["id"]
 
 
 def run_folder(root: Path, record: dict) -> Path:
@@ -280,17 +221,17 @@ def load_evidence(folder: Path | None = None) -> Evidence:
 
 
 def predictions(run: str) -> pd.DataFrame:
-    """The test images of a run, a row each, by its id; see `Evidence.predictions`."""
+    """The test images of a run, by its id; see `Evidence.predictions`."""
     return load_evidence().predictions(run)
 
 
 def history(run: str) -> pd.DataFrame:
-    """The epochs of a run, a row each, by its id."""
+    """The epochs of a run, by its id."""
     return load_evidence().history(run)
 
 
 def validation(run: str) -> pd.DataFrame | None:
-    """The validation images of a run, a row each, by its id; None where they were not kept."""
+    """The validation images of a run, by its id; None where they were not kept."""
     return load_evidence().validation(run)
 
 
@@ -302,30 +243,34 @@ def record(run: str) -> dict:
 @lru_cache(maxsize=2)
 def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
     found: dict[str, dict] = {METRICS: {}, POINTING: {}, "curation": {}}
-    paths, left_out = {}, {}
-    digest = lru_cache(folds_digest)
+    paths, damaged, spoilt, digest = {}, [], set(), lru_cache(folds_digest)
     for path, *_ in files:
-        kind = "curation" if path.suffix == ".json" and path.parent.name == "curation" else path.name
-        name = path.stem if kind == "curation" else path.parent.name
+        kind, name = path.name, path.parent.name
+        if name == "curation":
+            kind, name = name, path.stem
         if kind not in found or name in found[kind]:
             continue
         try:
             if kind == METRICS:
                 content = read_record(path)
                 check_files(path.parent)
-                if on_old_folds(content, digest):
-                    raise DataError(f"{path}: was split by other folds than are committed now; run it again")
-                paths[name] = path.parent
             else:
-                content = read_json(path, REMEDY, FINDINGS if kind == "curation" else ["id"])
-            found[kind][name] = content
+                content = read_json(path, REMEDY, ["id"] if kind == POINTING else ["dataset", "data"])
         except DataError as error:
-            left_out[name] = str(error)
-    records = {i: r for i, r in sorted(found[METRICS].items()) if not left_out.keys() & set(r.get("pooled", ()))}
-    pointing = [one for i, one in sorted(found[POINTING].items()) if i in records]
-    runs, metrics = _run_frame(records), _metric_frame(records)
+            damaged.append(str(error))
+            spoilt.add(name)
+            continue
+        if kind == METRICS and on_old_folds(content, digest):
+            warnings.warn(f"left out: {path}: was split by other folds than are committed now", stacklevel=4)
+            spoilt.add(name)
+            continue
+        found[kind][name] = content
+        paths |= {name: path.parent} if kind == METRICS else {}
+    records = {name: one for name, one in sorted(found[METRICS].items()) if not spoilt & {*one.get("pooled", ())}}
+    pointing = [one for name, one in sorted(found[POINTING].items()) if name in records]
     curation = [one for _, one in sorted(found["curation"].items())]
-    return Evidence(runs, metrics, curation, pointing, folders, list(left_out.values()), records, paths)
+    runs, metrics = _run_frame(records), _metric_frame(records)
+    return Evidence(runs, metrics, curation, pointing, folders, damaged, records, paths)
 
 
 def on_old_folds(record: Mapping, digest: Callable[[str], str] = folds_digest) -> bool:

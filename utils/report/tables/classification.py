@@ -225,7 +225,7 @@ def class_shift(curation: Sequence[dict]) -> pd.DataFrame:
 
     A set that has no published split is not linked, so it has no column for that."""
     rows = []
-    for found, name in ((found, name) for found in curation for name in found["shift"]["pixels"]):
+    for found, name in ((one, name) for one in curation for name in one["shift"]["pixels"]):
         row = {"class": name}
         for part, shares in found["linked share"].items():
             row |= {f"linked to cheng, {part}": f"{100 * shares.get(name, 0):.0f}"} if part else {}
@@ -246,8 +246,8 @@ def patient_folds() -> pd.DataFrame:
     for name, facts in json.loads((index.SPLITS / "facts.json").read_text()).items():
         if name not in catalog.CATALOG:
             continue  # counts of two sets together
-        alike = {ALIKE: count for fact, count in facts.items() if fact.startswith(ALIKE)}
-        row = {"data set": name} | {column: (facts | alike)[fact] for column, fact in FOLDS.items()}
+        alike = next(count for fact, count in facts.items() if fact.startswith(ALIKE))
+        row = {"data set": name} | {column: facts.get(fact, alike) for column, fact in FOLDS.items()}
         classes = catalog.get(name).classes
         for c in classes if len(classes) <= FEW else ():
             of_class = [n for fact, n in facts.items() if fact.startswith("fold ") and fact.endswith(f", {c}")]
