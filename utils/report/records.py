@@ -292,10 +292,7 @@ def _run_frame(records: dict[str, dict]) -> pd.DataFrame:
 def _run_row(record: dict) -> dict:
     run, recipe, training = record["run"], record["recipe"] or {}, record["training"] or {}
     kind = {"probe": f"{PROBE} ", BEST_RECIPE: f"{FINE_TUNED} "}.get(run["recipe"], "")
-    tested = f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
-    if run["split"] == "patient":
-        tested = "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
-    row = {"id": record["id"], "task": record["task"], "tested": tested, "title": kind + run["model"], **run}
+    row = {"id": record["id"], "task": record["task"], "tested": split_words(run), "title": kind + run["model"], **run}
     row["baseline"] = run["recipe"] in (NO_RECIPE, "probe")
     row |= {f"recipe.{name}": recipe.get(name) for name in OF_RECIPE}
     row |= {name: training.get(name) for name in ("epochs", "epoch_kept")} | {"train_seconds": training.get("seconds")}
@@ -306,6 +303,13 @@ def _run_row(record: dict) -> dict:
     row["reported"] = (record["published"] or {}).get(TASKS[record["task"]][0])
     row["s2_dice"] = record.get("s2_pooling", {}).get("dice")
     return row | columns_of(_intervals(record))
+
+
+def split_words(run: Mapping) -> str:
+    """The protocol of a run in a table's words."""
+    if run["split"] == "patient":
+        return "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
+    return f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
 
 
 def columns_of(metrics: Iterable[tuple[str, dict]]) -> dict:

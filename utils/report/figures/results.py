@@ -22,6 +22,7 @@ from utils.report.figures.common import (
     plain,
     spread,
 )
+from utils.report.records import split_words
 from utils.report.tables.common import format_ci, headline, interval, seconds_of_one
 from utils.report.tables.segmentation import MASK_METRICS
 
@@ -290,7 +291,7 @@ def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[s
     above.set_title("reported by S2: BraTS 2020, slice-wise split, pooled over batches")
     for record in list(records.values())[:1]:
         run, epochs = record["run"], record["training"]["epochs"]
-        where = f"{plain(run['dataset'])}, {run['tested']}"
+        where = f"{plain(run['dataset'])}, {split_words(run)}"
         under.set_title(f"here: {where}, {run['image_size']} pixels, {epochs} epochs")
     under.set_xticks(range(len(metrics)), [MASK_METRICS[m].replace(" %", "") for m in metrics])
     for axis in (above, under):
@@ -308,7 +309,7 @@ def pointing(measured: Sequence[dict]) -> Figure:
     names = []
     for run in (found["run"] for found in every):
         recipe = f" {run['recipe']}" if run["model"] in LOCALISERS else ""
-        names.append(f"{run['model']}{recipe}{START[run['pretrained']]}\n{run['dataset']}, {run['tested']}")
+        names.append(f"{run['model']}{recipe}{START[run['pretrained']]}\n{run['dataset']}, {split_words(run)}")
     figure, (axis,) = _rows(names, 0.36, 1.2)
     for y, found in enumerate(every):
         of_all = found["groups"]["all"]

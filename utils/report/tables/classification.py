@@ -1,8 +1,7 @@
-"""Tables of classifiers from scratch, of what curation found, and of recipes."""
+"""Tables of classifiers from scratch, and of what curation found."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -14,7 +13,6 @@ from datasets.splitting import copies_file
 from datasets.store import index
 from utils.evaluation.classification import too_few
 from utils.evaluation.intervals import grouped_bootstrap_ci
-from utils.recipes.recipe import Recipe
 from utils.report.records import Evidence
 from utils.report.tables.common import (
     ALL_FOLDS,
@@ -254,15 +252,3 @@ def patient_folds() -> pd.DataFrame:
             row |= {f"{c} a fold": f"{min(of_class)}–{max(of_class)}"} if of_class else {}
         rows.append(row)
     return pd.DataFrame(rows).fillna(NONE)
-
-
-def recipe_values(recipe: Recipe) -> pd.DataFrame:
-    """What a recipe states, a row a value; what it leaves out (nothing, 0, False) has no row."""
-    named = ("name", "source", "stages", "stage")  # `source` is a sentence; each of `stages` has a row
-    stated = {name: value for name, value in asdict(recipe).items() if value and name not in named}
-    stated |= {f"stage {number}": stage for number, stage in enumerate(recipe.stages, start=1)}
-    words = {
-        name: ", ".join(f"{key} {entry}" for key, entry in value.items()) if isinstance(value, Mapping) else value
-        for name, value in stated.items()
-    }
-    return pd.DataFrame({"value": words})

@@ -1,13 +1,15 @@
 """What all tables share: how a number and its interval are written, how runs are found, and which can be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
 from datasets.catalog import DataError
 from datasets.splitting import PROTOCOLS
-from utils.evaluation.compare import corrected, difference, mean_score
+from utils.evaluation.compare import Difference, corrected, difference, mean_score
 from utils.recipes import RECIPES
+from utils.recipes.recipe import Recipe
 from utils.report.records import FINE_TUNED, PROBE, Evidence
 from utils.run import FULL_SIZE
 
@@ -20,20 +22,17 @@ IMAGES = ["dataset", "tested", "target"]  # what makes the test images of a run
 BUDGET = ["dataset", "split", "test_on", "fold", "image_size", "n_filters", "pretrained"]
 
 
-def format_ci(entry: dict, percent: bool = True, digits: int | None = None, sign: bool = False) -> str:
+def format_ci(entry: Mapping | Difference, percent: bool = True, digits: int | None = None, sign: bool = False) -> str:
     """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn.
 
     `digits`: one in percent, otherwise three. `sign`: of a difference, written before every number.
     """
+    entry = entry.interval if isinstance(entry, Difference) else entry
     if pd.isna(entry["value"]):
         return NONE
     scale, shape = 100 if percent else 1, f"{'+' if sign else ''}.{digits or (1 if percent else 3)}f"
-    value, low, high = (
-        None if pd.isna(entry[name]) else format(entry[name] * scale, shape) for name in ("value", "low", "high")
-    )
-    if low is None:
-        return value
-    return f"{value} ({low} to {high})" if sign else f"{value} ({low}–{high})"
+    value, *limits = (format(entry[name] * scale, shape) for name in ("value", "low", "high") if pd.notna(entry[name]))
+    return f"{value} ({(' to ' if sign else '–').join(limits)})" if limits else value
 
 
 def interval(run: pd.Series, metric: str = "accuracy") -> dict:
@@ -191,7 +190,7 @@ def compare(
         validation=percent(pd.Series([of.val_accuracy.mean(skipna=False) for of in groups.values()])).tolist(),
         mean=[format_ci(mean_score(of)) for of in tables.values()],
         difference=[found.get(name) for name in groups],
-        gain=[format_ci(found[name].interval, sign=True) if name in found else none for name in groups],
+        gain=[format_ci(found[name], sign=True) if name in found else none for name in groups],
     )
 
 
@@ -203,6 +202,16 @@ def seconds_of_one(run: pd.Series) -> float:
 def sensitivity_specificity(runs: pd.DataFrame, rule: str) -> pd.Series:
     """Both at one threshold, for example of `tumour_or_none`; "–" where a run has none."""
     return (cells(runs, f"{rule}.sensitivity") + " / " + cells(runs, f"{rule}.specificity")).replace("– / –", NONE)
+
+
+def recipe_values(recipe: Recipe) -> pd.DataFrame:
+    """What a recipe states, a row a value; what it leaves out (nothing, 0, False) has no row."""
+    named = ("name", "source", "stages", "stage")  # `source` is a sentence; each of `stages` has a row
+    stated = {name: value for name, value in asdict(recipe).items() if value and name not in named}
+    stated |= {f"stage {number}": stage for number, stage in enumerate(recipe.stages, start=1)}
+    words = {name: value for name, value in stated.items() if not isinstance(value, Mapping)}
+    words = {name: words.get(name) or ", ".join(f"{k} {v}" for k, v in stated[name].items()) for name in stated}
+    return pd.DataFrame({"value": words})
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -383,7 +383,7 @@ def tumours_elsewhere(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for runs in localisation_budgets(evidence):
         if runs.split.iloc[0] == "external" and len(found := sensitivities(evidence, runs)):
-            gain = [format_ci(one.interval, sign=True) if one else NONE for one in found.difference]
+            gain = [format_ci(one, sign=True) if one else NONE for one in found.difference]
             seeds = [", ".join(f"{100 * value:.1f}" for value in one) for one in found.seeds]
             rows.append(found.assign(found=found.sensitivity.map(format_ci), seeds=seeds, gain=gain))
     return show_all(

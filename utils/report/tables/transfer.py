@@ -229,7 +229,7 @@ def against_the_probe(evidence: Evidence) -> pd.DataFrame:
     return show(
         runs.assign(
             how=with_start(runs),
-            gain=[format_ci(one.interval, sign=True) for one in runs.difference],
+            gain=[format_ci(one, sign=True) for one in runs.difference],
             p=[f"{one:.3f}" if one >= 0.001 else "<.001" for one in p],
         ),
         "data set = dataset | target | split = tested | model = title | recipe = how | pixels = image_size | "
@@ -281,7 +281,7 @@ def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
             **{f"member {i}": alone[i] for i in range(4)},
             all=runs.ensemble.map(format_ci),
             shares=[" / ".join(map("{:.2f}".format, one)) for one in runs.weights],
-            gain=[format_ci(one.interval, sign=True) for one in runs.gained],
+            gain=[format_ci(one, sign=True) for one in runs.gained],
             errors=[" → ".join(f"{100 * one:.1f}" for one in errors) for errors in runs.calibration],
         ),
         "data set = dataset | split = tested | ensemble, accuracy % = all | ResNet50-v2, fine-tuned = member 0 | "
