@@ -4,8 +4,6 @@ import pandas as pd
 import pytest
 from whole_records import whole
 
-from datasets.store.index import folds_digest
-from utils.report.ledger import states
 from utils.report.records import (
     HISTORY,
     METRICS,
@@ -26,7 +24,7 @@ def put(tmp_path):
 
     def write(run: Run, table: pd.DataFrame, history: pd.DataFrame | None = None, **record) -> Evidence:
         validation = record.pop("validation", None)
-        record = whole(run, **{"data": {"folds": folds_digest(run.dataset)}} | record)
+        record = whole(run, **record)
         folder = run_folder(tmp_path, record)
         write_record(folder / METRICS, record)
         write_predictions(folder / PREDICTIONS, table)
@@ -47,5 +45,4 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
     monkeypatch.delenv("BRAIN_MRI_WEIGHTS", raising=False)
     monkeypatch.delenv("BRAIN_MRI_STOP", raising=False)
-    monkeypatch.setattr(states, "COMMITTED", tmp_path / "no records")
     return tmp_path
