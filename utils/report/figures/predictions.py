@@ -52,7 +52,7 @@ def leaks(findings: Sequence[dict]) -> Figure:
         "linked test images with their patient in training": "patient also in training",
         "test images with a pixel-identical training twin": "identical image in training",
     }
-    numbers = {f["dataset"]: f["facts"] for f in findings if f["facts"].get("linked test images")}
+    numbers = {plain(f["dataset"]): f["facts"] for f in findings if f["facts"].get("linked test images")}
     table = pd.DataFrame(numbers).reindex(names).rename(index=names).T.astype(int)
     return _bars(table, "test images of the published split")
 
@@ -119,7 +119,7 @@ def confusions(matrices: dict[str, np.ndarray], classes: Sequence[str]) -> Figur
 
 def together(shown: np.ndarray, findings: Sequence[str]) -> Figure:
     """How many images show two findings at once, N×K of 0 and 1; on the diagonal those that show one."""
-    table = pd.DataFrame(shown.T @ shown, findings, findings).astype(int)
+    table = pd.DataFrame(shown.T @ shown, list(findings), list(findings)).astype(int)
     side = min(PAGE, 2 + 0.45 * len(findings))
     figure, ((axis,),) = panels(1, 1, side, side)
     share = table.div(np.diag(table).clip(1), axis=0)

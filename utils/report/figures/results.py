@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from models import LOCALISERS
-from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE
+from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE, Difference
 from utils.evaluation.pointing import TOLERANCE
 from utils.report.figures.common import (
     LETTERS,
@@ -176,20 +176,23 @@ def _rows(names: Iterable[str], inches: float, extra: float, widths: Sequence[in
     return figure, axes
 
 
-def forest(entries: Mapping[str, dict], label: str, line: float | None = 0.0) -> Figure:
+def forest(entries: Mapping[str, Difference | dict], label: str, line: float | None = 0.0) -> Figure:
     """One row a name: its value and 95 % CI in percent or points, the interval's text on the right. The colour of a
     difference is its verdict: grey where none is shown, be it by the interval, the corrected test or its seeds.
 
     Args:
-        entries: name → {value, low, high} as shares; a limit may be None.
+        entries: name → `Difference`; with `line` None {value, low, high} as shares, of which a limit may be None.
         label: of the axis. line: where a difference is none; None for values that are no differences.
     """
     names = [fill(plain(name), 44) for name in entries]
     lines = max((name.count("\n") + 1 for name in names), default=1)
     figure, (axis,) = _rows(names, 0.1 + 0.13 * lines, 0.9)
     for y, entry in enumerate(entries.values()):
-        spread(axis, entry, y, color="C0" if line is None else COLOURS[entry.verdict])
-        text = format_ci(entry, sign=line is not None)
+        if line is not None:
+            entry = Difference(**entry) if isinstance(entry, dict) else entry
+        found = entry if line is None else entry.interval
+        spread(axis, found, y, color="C0" if line is None else COLOURS[entry.verdict])
+        text = format_ci(found, sign=line is not None)
         axis.text(1.01, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
     if line is not None:
         axis.axvline(line, color="black", linewidth=1)
@@ -198,7 +201,7 @@ def forest(entries: Mapping[str, dict], label: str, line: float | None = 0.0) ->
     return figure
 
 
-def gains(compared: dict[str, dict], reference: str) -> Figure:
+def gains(compared: Mapping[str, dict], reference: str) -> Figure:
     """Difference in accuracy of each recipe to `reference`, from `ablation.compare`."""
     entries = {name: entry["difference"] for name, entry in compared.items() if name != reference}
     return forest(entries, f"test accuracy minus that of {reference}, points (95 % CI)")
@@ -308,7 +311,7 @@ def pointing(measured: Sequence[dict]) -> Figure:
     names = []
     for run in (found["run"] for found in every):
         recipe = f" {run['recipe']}" if run["model"] in LOCALISERS else ""
-        names.append(f"{run['model']}{recipe}{START[run['pretrained']]}\n{run['dataset']}, {split_words(run)}")
+        names.append(f"{run['model']}{recipe}{START[run['pretrained']]}\n{plain(run['dataset'])}, {split_words(run)}")
     figure, (axis,) = _rows(names, 0.36, 1.2)
     for y, found in enumerate(every):
         of_all = found["groups"]["all"]
