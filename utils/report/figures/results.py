@@ -22,7 +22,8 @@ from utils.report.figures.common import (
     plain,
     spread,
 )
-from utils.report.tables.common import format_ci, headline, interval, seconds_of_one, split_words
+from utils.report.records import split_words
+from utils.report.tables.common import format_ci, headline, interval, seconds_of_one
 from utils.report.tables.segmentation import MASK_METRICS
 
 COLOURS = {BETTER: PALETTE[0], NO_DIFFERENCE: PUBLISHED_COLOUR, WORSE: PALETTE[1]}
@@ -183,8 +184,6 @@ def forest(entries: Mapping[str, Difference | dict], label: str, line: float | N
     lines = max((name.count("\n") + 1 for name in names), default=1)
     figure, (axis,) = _rows(names, 0.1 + 0.13 * lines, 0.9)
     for y, entry in enumerate(entries.values()):
-        if line is not None:
-            entry = Difference(**entry) if isinstance(entry, dict) else entry
         found = entry if line is None else entry.interval
         spread(axis, found, y, color="C0" if line is None else COLOURS[entry.verdict])
         text = format_ci(found, sign=line is not None)
@@ -194,12 +193,6 @@ def forest(entries: Mapping[str, Difference | dict], label: str, line: float | N
     axis.set(xlabel=label)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def gains(compared: Mapping[str, dict], reference: str) -> Figure:
-    """Difference in accuracy of each recipe to `reference`, from `ablation.compare`."""
-    entries = {name: entry["difference"] for name, entry in compared.items() if name != reference}
-    return forest(entries, f"test accuracy minus that of {reference}, points (95 % CI)")
 
 
 def compared(runs: pd.DataFrame) -> Figure:
