@@ -95,7 +95,7 @@ def _title(net: nn.Module, name: str = "") -> str:
 
 
 def unet(net: nn.Module, image_size: int) -> Figure:
-    """A U-Net (also `MultiTaskUNet` with its decoder) level by level: encoder on the left, decoder on the right, and the
+    """A U-Net (also `MultiTaskUNet` with its decoder) level by level: encoder on the left, decoder on the right,
     skip connections between them. `image_size`: side of the image that passes through, in pixels."""
     multi = isinstance(net, MultiTaskUNet)
     *encoder, bottleneck = net.encoder if multi else [*net.encoder, net.bottleneck]

@@ -184,8 +184,8 @@ def forest(entries: Mapping[str, Difference | dict], label: str, line: float | N
     lines = max((name.count("\n") + 1 for name in names), default=1)
     figure, (axis,) = _rows(names, 0.1 + 0.13 * lines, 0.9)
     for y, entry in enumerate(entries.values()):
-        found = entry if line is None else entry.interval
-        spread(axis, found, y, color="C0" if line is None else COLOURS[entry.verdict])
+        found, colour = (entry, "C0") if line is None else (entry.interval, COLOURS[entry.verdict])
+        spread(axis, found, y, color=colour)
         text = format_ci(found, sign=line is not None)
         axis.text(1.01, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
     if line is not None:
