@@ -111,7 +111,7 @@ def planned(roots, monkeypatch):
 
     def record(seed: int, epochs: int = 50) -> dict:
         run = Run(dataset="phantom", seed=seed)
-        return whole(run, recipe={"epochs": epochs}, data={"folds": ""}, training={"epochs": epochs})
+        return whole(run, recipe={"epochs": epochs}, data={"folds": ""}, training={"epochs": epochs}, trainable=0)
 
     def put(seed: int, **how: int) -> None:
         path = Run(dataset="phantom", seed=seed).metrics_folder / "metrics.json"
