@@ -36,13 +36,3 @@ def put(tmp_path):
         return load_evidence(tmp_path)
 
     return write
-
-
-@pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
-    """Neither data nor records nor weights: what is committed does not count."""
-    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("BRAIN_MRI_WEIGHTS", raising=False)
-    monkeypatch.delenv("BRAIN_MRI_STOP", raising=False)
-    return tmp_path

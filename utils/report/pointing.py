@@ -89,15 +89,14 @@ def named(table: pd.DataFrame, name: str, classes: Sequence[str]) -> pd.DataFram
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: measure where committed classifiers look, and write the records into saved_metrics/."""
     parser = argparse.ArgumentParser(prog="python -m utils.report.pointing", description=main.__doc__)
-    parser.add_argument("runs", nargs="*", metavar="RUN", help="runs with weights in saved_models/ (all classifiers)")
-    parser.add_argument("--anew", action="store_true", help="also those that have been measured")
+    parser.add_argument("runs", nargs="*", metavar="RUN", help="weights in saved_models/ (all that are not measured)")
     args = parser.parse_args(argv)
     torch.manual_seed(0)
     evidence, failed = load_evidence(), False
     measured = {found["id"]: found["weights"] for found in evidence.pointing}
     for path in [find_weights(run) for run in args.runs] or classifiers():
         run = path.parent.name
-        if not args.anew and measured.get(run) == read_json(path.with_name(CARD))["sha256"]:
+        if not args.runs and measured.get(run) == read_json(path.with_name(CARD))["sha256"]:
             print(f"{run}: measured before")
             continue
         try:

@@ -47,24 +47,17 @@ def reevaluated(record: dict, evidence: Evidence) -> dict:
     if record.get("unseen"):  # which images these are is not in the predictions, but how many groups is in the record
         rest = record["unseen"]
         found["unseen"] = rest | {"accuracy": of_share(rest["accuracy"], rest["groups"])}
-    if "tumour_or_none" in record:
-        found["tumour_or_none"] = _at_threshold(record["tumour_or_none"], table, resamples)
+    if known := record.get("tumour_or_none"):
+        threshold = np.nan if known["threshold"] is None else known["threshold"]
+        again = tumour_or_none(table, threshold, resamples) | {"threshold": known["threshold"]}
+        # Older records have their threshold rounded, and scores may lie as close to it: then what they say is kept.
+        same = all(_close(again[name]["value"], known[name]["value"]) for name in ("sensitivity", "specificity", "auc"))
+        found["tumour_or_none"] = again if same else known
     before = dict(intervals(record))
     for name, entry in intervals(found):
         known = before.get(name, {})
         entry.update({key: known[key] for key, value in entry.items() if key in known and _close(known[key], value)})
     return record | found | {"evaluated": git_revision()}
-
-
-def _at_threshold(known: dict, table, resamples: int) -> dict:
-    """`tumour_or_none` at the threshold of a record. It is rounded there, and scores may lie as close to it: of the
-    thresholds that round to it, one with the same rates. Where there is none, all stays as it is."""
-    threshold = np.nan if known["threshold"] is None else known["threshold"]
-    for digits in (0, 0.5, -0.5):
-        found = tumour_or_none(table, threshold + digits * DIGIT, resamples)
-        if all(_close(found[name]["value"], known[name]["value"]) for name in ("sensitivity", "specificity", "auc")):
-            return found | {"threshold": known["threshold"]}
-    return known
 
 
 def _close(one: float | None, other: float | None) -> bool:

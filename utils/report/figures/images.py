@@ -162,11 +162,8 @@ def show_reconstructions(images: np.ndarray, drawn: np.ndarray, titles: Sequence
 
 
 def walk(images: np.ndarray, masks: np.ndarray, sequences: Sequence[str], grey: int) -> bytes:
-    """A GIF through the slices of one patient: its sequences side by side, and on the right the masks.
-
-    Args:
-        images: N×C×H×W; masks: N×M×H×W; sequences: names of the C channels; grey: the channel that the masks lie on.
-    """
+    """A GIF through the slices of one patient: its sequences (`images` N×C×H×W, by name) side by side, and on the right
+    the masks N×M×H×W on the channel `grey`."""
     # A file of few colours: 40 greys, and 8 shades of each mask's colour.
     levels, tints = np.linspace(0, 1, 8), [to_rgb(colour) for colour in (*MASK_COLOURS, SEVERAL)]
     shades = [[(1 - STRENGTH) * level + STRENGTH * value for value in tint] for tint in tints for level in levels]
@@ -192,11 +189,12 @@ def gate_maps(image: np.ndarray, mask: np.ndarray, epochs: Sequence[dict[str, np
     gates, whole = list(epochs[0]), {"extent": (0, 1, 1, 0)}  # maps of every size lie on the same square
     figure, axes = panels(len(gates), len(shown) + 1, 0.3 + ((PAGE - 1.1) / (len(shown) + 1) + 0.05) * len(gates))
     for line, gate in zip(axes, gates, strict=True):
-        line[0].axis("off")
         line[1].set_ylabel(gate.replace("gate", "gate "))
         for axis, epoch in zip(line[1:], shown, strict=True):
             drawn = axis.imshow(epochs[epoch][gate][0].astype(np.float32), vmin=0, vmax=1, cmap="viridis", **whole)
             axes[0, list(line).index(axis)].set_title(f"epoch {epoch + 1}")
+    for axis in axes[1:, 0]:
+        axis.axis("off")
     axes[0, 0].imshow(image, cmap="gray", **whole)
     axes[0, 0].set_title("image")
     marked = [axes[0, 0], *axes[:, 1:].flat]
