@@ -25,9 +25,8 @@ from datasets.store.index import read_manifest
 from utils.commands import errors_in_one_line
 from utils.evaluation.segmentation import Padded
 from utils.files import replacing
-from utils.predict import saved_models
 from utils.predict.calibrate import evidence_of
-from utils.predict.model import SavedModel
+from utils.predict.model import SavedModel, open_models
 from utils.report.records import PREDICTIONS
 from utils.report.validate import read_predictions
 from utils.report.weights import NOTE
@@ -173,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, metavar="FILE.onnx", help="default: MODEL.onnx in this folder")
     parser.add_argument("--int8", action="store_true", help="also with 8-bit numbers, measured on a test fold")
     args = parser.parse_args(argv)
-    models = saved_models.open_models(args.model)
+    models = open_models(args.model)
     if len(models) > 1:
         raise DataError(f"{args.model}: {len(models)} models; name one")
     path = export(models[0], args.output or Path(f"{models[0].name}.onnx"))

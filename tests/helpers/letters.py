@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from utils.report.figures import PAGE
+from utils.report.figures.common import PAGE
 
 
 def letters(figure: Figure) -> dict[str, float]:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from slurm_jobs import Job
 
-from utils.report.ledger.work import NONE_STARTED
+from utils.report.plan import NONE_STARTED
 
 pytestmark = pytest.mark.slurm
 

@@ -13,8 +13,8 @@ from torchvision.models import squeezenet1_1
 
 from datasets.catalog import REPO
 from models import BACKBONES
-from utils.report.ledger.plan import PLAN
-from utils.report.ledger.states import DONE, state_of
+from utils.report.ledger.states import state_of
+from utils.report.plan import DONE, PLAN
 
 pytestmark = pytest.mark.slurm
 

@@ -8,9 +8,9 @@ from dicom_files import dicom
 from own_images import head
 from saved_model import save_model
 
-from utils.predict.answers import ask
 from utils.predict.model import Prediction, SavedModel
-from utils.predict.scans import Scan, find
+from utils.predict.prepare import Scan, find
+from utils.predict.verdict import ask
 from utils.report.weights import CARD
 
 

@@ -19,8 +19,8 @@ from utils.evaluation.predict import predict
 from utils.evaluation.thresholds import calibrated, calibration_error, fit_temperature
 from utils.predict import calibrate as command
 from utils.predict import evidence, out_of_distribution
-from utils.predict.familiarity import FAMILIARITY, Familiarity
 from utils.predict.model import SavedModel
+from utils.predict.out_of_distribution import FAMILIARITY, Familiarity
 from utils.recipes import get_recipe
 from utils.report.records import VALIDATION, save_run, write_predictions
 from utils.report.weights import CARD, WEIGHTS

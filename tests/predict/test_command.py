@@ -15,11 +15,10 @@ from saved_model import save_model, with_calibration
 
 from datasets.sources import brats, volumes
 from utils.predict import saved_models
-from utils.predict.__main__ import main
-from utils.predict.answers import ask
-from utils.predict.command import DONE, NOTHING, SOME, USAGE
+from utils.predict.__main__ import DONE, NOTHING, SOME, USAGE, main
 from utils.predict.model import SavedModel
-from utils.predict.scans import find
+from utils.predict.prepare import find
+from utils.predict.verdict import ask
 from utils.report.weights import CARD, NOTE, WEIGHTS
 
 

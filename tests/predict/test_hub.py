@@ -10,9 +10,8 @@ from own_images import head
 from PIL import Image
 
 from datasets.catalog import DataError
-from utils.predict import publish
-from utils.predict.__main__ import main
-from utils.predict.command import DONE, USAGE
+from datasets.data_folder import publish
+from utils.predict.__main__ import DONE, USAGE, main
 from utils.report.weights import CARD, HUB_FILES, WEIGHTS, load_weights
 
 

@@ -21,7 +21,7 @@ from datasets.store.index import read_manifest
 from datasets.store.preprocess import MINMAX, Preparation, RawImage
 from utils.evaluation.predict import predict
 from utils.predict.model import SavedModel
-from utils.predict.scans import find
+from utils.predict.prepare import find
 from utils.report.weights import expected_input
 from utils.run import Run
 

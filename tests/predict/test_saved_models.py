@@ -9,8 +9,7 @@ from saved_model import save_model
 
 from datasets.catalog import REPO, DataError
 from utils.predict import saved_models
-from utils.predict.__main__ import main
-from utils.predict.command import DONE, USAGE
+from utils.predict.__main__ import DONE, USAGE, main
 from utils.report.weights import CARD, NOTE, WEIGHTS
 
 

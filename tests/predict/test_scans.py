@@ -11,9 +11,8 @@ from own_images import head
 from PIL import Image
 from saved_model import save_model
 
-from utils.predict.__main__ import main
-from utils.predict.command import DONE, NOTHING, SOME, USAGE
-from utils.predict.scans import Scan, find
+from utils.predict.__main__ import DONE, NOTHING, SOME, USAGE, main
+from utils.predict.prepare import Scan, find
 
 
 def image(path: Path, seed: int = 1) -> Path:

@@ -1,11 +1,17 @@
-"""The command line of `python -m utils.predict`; `command.py` does what it asks for."""
+"""`python -m utils.predict`: files in, answers out, as a table, JSON, figures and masks."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
+from datasets.catalog import DataError
 from utils.commands import NOTE, errors_in_one_line
+from utils.files import write_atomically
+
+DONE, NOTHING, USAGE, SOME = 0, 1, 2, 3
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -30,11 +36,73 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 
 @errors_in_one_line(OSError)
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; returns the exit code."""
+    """Command line; returns the exit code. One scan is in memory at a time."""
     args = _arguments(argv)
-    from utils.predict.command import obey  # with torch, for which --help need not wait
+    from datasets.intake import bar
+    from utils.predict import model, prepare, verdict
 
-    return obey(args.given, args.json, args.output)
+    if args.given == ["list"]:
+        print(f"{verdict.table(model.rows())}\n\n* asked by default: the best on its validation patients. {NOTE}")
+        return DONE
+    try:
+        first, *files = args.given
+        if not (files and model.names_a_model(first)):
+            if not files and not Path(first).exists():
+                raise DataError(f"{first}: no such file or folder; name at least one FILE")
+            first, files = model.BEST, args.given
+        models = model.open_models(first)
+        verdict.require_alike(models)
+        scans, notes = prepare.find([Path(file) for file in files], models[0].preparation.channels)
+        _make_folders(args.json, args.output)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return USAGE
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+    answers, failed = [], {}
+    with bar(len(scans), "predicting", "scans") as progress:
+        for scan in scans:
+            try:
+                asked = verdict.ask(models, scan)
+                if args.output:
+                    verdict.write(models[0], scan, asked, args.output)
+                answers.append(asked.answer)
+            except DataError as error:
+                failed[scan.name] = str(error)
+            progress.update(1)
+    report = {"models": [m.name for m in models], "note": NOTE, "answers": [asdict(answer) for answer in answers]}
+    report["errors"] = [{"file": name, "error": line} for name, line in failed.items()]
+    content = json.dumps(report, indent=1)
+    if args.json == "-":
+        print(content)
+    else:
+        if args.json:
+            write_atomically(Path(args.json), content + "\n")
+        print(f"asked: {', '.join(report['models'])}")
+        if answers:
+            print(verdict.table([answer.row() for answer in answers]))
+        for answer in answers:
+            for warning in answer.warnings:
+                print(f"warning: {answer.file}: {warning}")
+            for path in answer.written:
+                print(f"written: {path}")
+        print(NOTE)
+    for line in failed.values():
+        print(f"skipped: {line}", file=sys.stderr)
+    return NOTHING if not answers else SOME if failed else DONE
+
+
+def _make_folders(as_json: str | None, output: Path | None) -> None:
+    """Make the folders that are written to; raise `DataError` where that is impossible, before anything is computed."""
+    to = Path(as_json) if as_json and as_json != "-" else None
+    if to and to.is_dir():
+        raise DataError(f"--json {to}: a folder; name a file")
+    for option, folder in (("--json", to and to.parent), ("--output", output)):
+        try:
+            if folder:
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DataError(f"{option}: {folder} cannot be made a folder ({error.strerror}); name another") from error
 
 
 if __name__ == "__main__":

@@ -1,37 +1,44 @@
 """Calibrates a saved model on its validation images, and measures how well it knows what is unlike its training.
 
 `python -m utils.predict.calibrate MODEL` writes temperature, threshold and `familiarity.safetensors` beside the
-weights, and the figures to `saved_metrics/calibration/`. Nothing is chosen on test images or on strangers.
+weights, and the figures to `saved_metrics/calibration/`, which the tables below show. Nothing is chosen on test images
+or on images of other kinds.
 """
 
 import argparse
 import json
 import shlex
+import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
+from scipy.stats import binomtest
 
-from datasets.catalog import REPO, DataError
-from datasets.reading import read_table
+from datasets import catalog
+from datasets.catalog import DataError
+from datasets.reading import read_json
 from datasets.store.index import read_manifest
-from datasets.store.preprocess import RawImage
 from utils.commands import errors_in_one_line
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
 from utils.evaluation.thresholds import SPECIFICITY, calibrated, calibration_error, fit_temperature, threshold_for
 from utils.files import write_atomically
-from utils.predict import out_of_distribution, saved_models
-from utils.predict.familiarity import FALSE_ALARMS, FAMILIARITY, Familiarity
-from utils.predict.model import BATCH, Prediction, SavedModel
-from utils.predict.out_of_distribution import share
+from utils.predict import out_of_distribution
+from utils.predict.model import BATCH, Prediction, SavedModel, open_models
+from utils.predict.out_of_distribution import FALSE_ALARMS, FAMILIARITY, Familiarity
+from utils.report.figures.common import PAGE
 from utils.report.records import HISTORY, METRICS, PREDICTIONS, VALIDATION, write_record
+from utils.report.tables.common import NONE, format_ci
 from utils.report.validate import read_history, read_predictions, read_record
-from utils.report.weights import CARD, completed
+from utils.report.weights import CARD
 from utils.run import Run, output_root
 from utils.training.data import RunData, load_data
 from utils.training.environment import git_revision, hardware
@@ -39,6 +46,7 @@ from utils.training.environment import git_revision, hardware
 MOST = 2000  # training images that features are taken of, four times as many as test images: more change little
 ROUNDED = 0.05  # of validation images, whose class bf16 in training changes: 4 of 240 of the network that outlines
 AGREES = 2e-3  # difference in the validation metric that rounding and another machine explain, beside one image
+TEST = "test set (false alarms)"
 
 
 @errors_in_one_line()
@@ -47,12 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.predict.calibrate", description=__doc__.splitlines()[0])
     parser.add_argument("model", help="name of a model in saved_models/")
     parser.add_argument(
-        "--parts",
-        type=Path,
-        metavar="FILE.csv",
-        help="path,set of every image that it was trained (train) and validated (val) on, for a model of earlier folds",
-    )
-    parser.add_argument(
         "--strangers",
         nargs="*",
         default=[],
@@ -60,164 +62,128 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="image files below the data folder, beside photographs and noise, whose detection is measured",
     )
     args = parser.parse_args(argv)
-    model, *others = saved_models.open_models(args.model)
+    files = {}
+    for text in args.strangers:
+        name, _, pattern = text.partition("=")
+        if not (name and pattern):
+            raise DataError(f"--strangers {text}: a name and a pattern are wanted, such as 'X-rays=folder/*.png'")
+        files[name] = out_of_distribution.named(pattern)
+    model, *others = open_models(args.model)
     if others:
         raise DataError(f"{args.model}: {1 + len(others)} models; calibrate one after the other")
-    named = dict(_pair(text) for text in args.strangers)
-    path = calibrate(model, args.parts, named)
-    print(path.read_text())
+    command = shlex.join(sys.argv[1:] if argv is None else argv)
+    print(calibrate(model, files, f"python -m utils.predict.calibrate {command}").read_text())
     return 0
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, pattern = text.partition("=")
-    if not (name and equals and pattern):
-        raise DataError(f"--strangers {text}: a name and a pattern of files are wanted, such as 'X-rays=folder/*.png'")
-    return name, pattern
-
-
-def calibrate(model: SavedModel, parts: Path | None = None, named: Mapping[str, str] | None = None) -> Path:
+def calibrate(model: SavedModel, files: Mapping[str, Sequence[Path]], command: str) -> Path:
     """Calibrate `model` on the images that it was validated on; returns the path of the record.
 
     Args:
-        parts: see the command line; named: name → pattern of files, in addition to `out_of_distribution.GENERATED`.
+        files: images of other kinds by name, beside `out_of_distribution.GENERATED`; command: for the record.
 
     Raises:
         DataError: the data set or the run's evidence is not here, these are not the images that the model was
             validated on, by its own record, or it was tested on another data set.
     """
-    files = {name: out_of_distribution.named(pattern) for name, pattern in (named or {}).items()}
     run, record, folder = evidence_of(model)
     if run.test_on:
-        raise DataError(
-            f"{model.name}: tested on '{run.test_on}'; what calibration is worth is measured on test images of the "
-            "model's own data set, so take a model of another split"
-        )
-    data, rows = _rows(model, run, record, parts)
-    _require_same(model, data, rows["val"], record, folder)
+        raise DataError(f"{model.name}: tested on '{run.test_on}', not on its own data set; take another split's model")
+    data = load_data(run, record["recipe"]["val_fraction"])
+    _require_same(model, data, record, folder)
+    validation = _predict(model, data, data.split.val)
     rng = np.random.default_rng(0)
-    train = np.sort(rng.permutation(rows["train"])[:MOST])
-    validation, training = _predict(model, data, rows["val"]), _predict(model, data, train)
-    found: dict[str, Any] = {"model": model.name, "command": _command(model, parts, named or {})}
-    found |= {"git": git_revision(), "hardware": hardware()}
-    found |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "validation_images": len(rows["val"])}
+    train = np.sort(rng.permutation(data.split.train)[:MOST])
+    familiarity = Familiarity.fit(_predict(model, data, train).features, validation.features)
+    found: dict[str, Any] = {"model": model.name, "command": command, "git": git_revision(), "hardware": hardware()}
+    found |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "validation_images": len(data.split.val)}
     if model.classes and not model.findings:  # whose thresholds its chapter chose on validation
-        truth = data.read(rows["val"]).labels.numpy()
-        tested = _tested(model, data, folder)
-        found["calibration"] = _calibration(model, validation.probabilities, truth, *tested)
-    familiarity = Familiarity.fit(training.features, validation.features)
-    test = np.sort(rng.permutation(rows["test"])[: MOST // 4])
+        found["calibration"] = _calibration(model, data, validation.probabilities, folder)
+    test = np.sort(rng.permutation(data.split.test)[: MOST // 4])
+    kinds = out_of_distribution.GENERATED | {n: partial(out_of_distribution.read, p) for n, p in files.items()}
     found["familiarity"] = {
         "false_alarms": FALSE_ALARMS,
         "training_images": len(train),
-        "test": _alarms(familiarity, [_predict(model, data, test).features]),
-        "strangers": _strangers(model, familiarity, files) if len(model.preparation.channels) == 1 else {},
+        "test": _flagged(familiarity, _predict(model, data, test)),
+        "strangers": {
+            name: _flagged(familiarity, model.predict(model.prepare(make())))
+            for name, make in kinds.items()
+            if len(model.preparation.channels) == 1
+        },
     }
-    note(model, familiarity, found.get("calibration"), completed(model.card, record))
+    if output_root() != catalog.REPO and catalog.REPO in model.folder.parents:  # what is committed stays as it is
+        committed, model.folder = model.folder, output_root() / model.folder.relative_to(catalog.REPO)
+        shutil.copytree(committed, model.folder, dirs_exist_ok=True)
+    note(model, familiarity, found.get("calibration"))
     path = output_root() / "saved_metrics/calibration" / f"{model.name}.json"
     write_record(path, found)
     return path
 
 
 def evidence_of(model: SavedModel) -> tuple[Run, dict, Path]:
+    """The run of a model, its record, and the folder of its evidence; `DataError` where there is none."""
     trained_on = {name: value for name, value in model.card["trained_on"].items() if name != "data"}
     run = Run(**trained_on | {"task": model.card["task"]})
-    folder = output_root() / "saved_metrics" / run.task / run.dataset / run.id
-    if not (folder / METRICS).is_file():
-        raise DataError(f"{folder / METRICS}: not there; a model is calibrated by the evidence of its own run")
-    return run, read_record(folder / METRICS), folder
+    for root in (output_root(), catalog.REPO):
+        folder = root / "saved_metrics" / run.task / run.dataset / run.id
+        if (folder / METRICS).is_file():
+            return run, read_record(folder / METRICS), folder
+    raise DataError(f"{folder / METRICS}: not there; a model is calibrated by the evidence of its own run")
 
 
-def _rows(model: SavedModel, run: Run, record: dict, parts: Path | None) -> tuple[RunData, dict[str, np.ndarray]]:
-    """The run's data, and the manifest rows of its training, validation and test set."""
-    if parts is None and run.split == "patient" and saved_models.on_old_folds(model.card):
-        raise DataError(f"{model.name}: trained on earlier folds; name its own images with --parts")
-    data = load_data(run, record["recipe"]["val_fraction"])
-    if parts is None:
-        return data, {name: getattr(data.split, name) for name in ("train", "val", "test")}
-    table = read_table(parts, needs=["path", "set"], dtype=str)
-    place = {path: row for row, path in enumerate(read_manifest(run.dataset).path)}
-    if missing := table.path[~table.path.isin(place)].tolist():
-        raise DataError(f"{parts}: {len(missing)} images are not in '{run.dataset}', first {missing[0]}")
-    rows = {name: np.array([place[path] for path in table.path[table.set == name]], int) for name in ("train", "val")}
-    if empty := [name for name, of_set in rows.items() if not len(of_set)]:
-        raise DataError(f"{parts}: names no image of the set '{empty[0]}'")
-    rows["test"] = np.setdiff1d(np.arange(len(place)), np.concatenate([rows["train"], rows["val"]]))
-    return data, rows
-
-
-def _require_same(model: SavedModel, data: RunData, rows: np.ndarray, record: dict, folder: Path) -> None:
-    """Raise `DataError` unless these are the images whose predictions the run kept, and the model says so much the same
-    of them; where it kept none, unless the model scores on them what it scored at the end of its training."""
-    if (folder / VALIDATION).is_file():
-        _require_kept(model, data, rows, folder / VALIDATION)
-        return
-    name = f"val_{model.task.monitor}"
-    history = read_history(folder / HISTORY)
-    recorded = float(history.loc[history.epoch == record["training"]["epoch_kept"], name].iloc[0])
+def _require_same(model: SavedModel, data: RunData, record: dict, folder: Path) -> None:
+    """Raise `DataError` unless the model scores on these validation images what it scored at the end of its training,
+    and they are those whose predictions the run kept, where it kept any."""
+    monitor, kept, differ = model.task.monitor, folder / VALIDATION, 0
     metrics = model.task.metrics()
-    for batch, found in outputs(model.network, model.task.inputs, data.read(rows), BATCH):
-        targets = model.task.targets(batch)
-        metrics.update(found, targets)
-    now = float(metrics.compute()[model.task.monitor])
-    if abs(now - recorded) > AGREES + 1 / len(rows):
+    for batch, found in outputs(model.network, model.task.inputs, data.read(data.split.val), BATCH):
+        metrics.update(found, model.task.targets(batch))
+    now, most = float(metrics.compute()[monitor]), AGREES
+    if kept.is_file() and monitor == "accuracy":
+        table = read_predictions(kept)
+        differ = len(set(table.path) ^ set(read_manifest(data.run.dataset).path.iloc[data.split.val]))
+        recorded, most = (table.label == table.predicted).mean(), ROUNDED
+    else:
+        history = read_history(folder / HISTORY)
+        recorded = history.loc[history.epoch == record["training"]["epoch_kept"], f"val_{monitor}"].iloc[0]
+    if differ or abs(now - recorded) > most + 1 / len(data.split.val):
         raise DataError(
-            f"{model.name}: {name} is {now:.4f} on these {len(rows)} images, {recorded:.4f} in its record: they are "
-            "not those that it was validated on. Name its own images with --parts"
+            f"{model.name}: these {len(data.split.val)} images are not those that it was validated on, or its weights "
+            f"are others: {differ} paths differ from {kept}; val_{monitor} is {now:.4f}, {recorded:.4f} in its "
+            "record. Bring its data set in as it was, or train it again"
         )
-
-
-def _require_kept(model: SavedModel, data: RunData, rows: np.ndarray, path: Path) -> None:
-    kept, paths = read_predictions(path).set_index("path"), read_manifest(data.run.dataset).path.iloc[rows]
-    if other := set(kept.index).symmetric_difference(paths):
-        raise DataError(
-            f"{model.name}: {len(other)} images are here or in {path} alone, first {min(other)}: they are not those "
-            "that it was validated on. Name its own images with --parts"
-        )
-    now = np.array(data.classes)[_predict(model, data, rows).probabilities.argmax(1)]
-    changed = (now != kept.predicted.loc[paths].to_numpy()).mean()
-    if changed > ROUNDED:
-        raise DataError(f"{model.name}: {100 * changed:.0f} % of its answers are others than in {path}: other weights?")
 
 
 def _predict(model: SavedModel, data: RunData, rows: np.ndarray) -> Prediction:
-    images = data.read(rows, masks=False)
-    found = [
-        model.predict(images.batch(part)["image"])
-        for part in np.split(np.arange(len(rows)), range(BATCH, len(rows), BATCH))
-    ]
+    images, found = data.read(rows, masks=False), []
+    for part in np.split(np.arange(len(rows)), range(BATCH, len(rows), BATCH)):
+        found.append(model.predict(images.batch(part)["image"]))
     probabilities = np.concatenate([part.probabilities for part in found]) if model.classes else None
     return Prediction(probabilities, None, np.concatenate([part.features for part in found]))
 
 
-def _tested(model: SavedModel, data: RunData, folder: Path) -> tuple[np.ndarray, pd.DataFrame]:
-    """Probabilities of the images that the run was tested on, and its table of them. They are computed again: tables of
-    earlier versions hold five digits, too few for a calibration error."""
+def _calibration(model: SavedModel, data: RunData, probabilities: np.ndarray, folder: Path) -> dict[str, Any]:
+    """Temperature and threshold, and the calibration error before and after on validation and test images. Those of
+    test images are computed again: tables of earlier versions hold five digits, too few for a calibration error."""
+    truth = data.read(data.split.val).labels.numpy()
     table, paths = read_predictions(folder / PREDICTIONS), read_manifest(data.run.dataset).path
-    place = {path: row for row, path in enumerate(paths)}
-    if missing := table.path[~table.path.isin(place)].tolist():
-        raise DataError(f"{folder / PREDICTIONS}: {len(missing)} images are not in '{data.run.dataset}'")
-    return _predict(model, data, table.path.map(place).to_numpy()).probabilities, table
-
-
-def _calibration(
-    model: SavedModel, probabilities: np.ndarray, truth: np.ndarray, tested: np.ndarray, table: pd.DataFrame
-) -> dict[str, Any]:
-    """Temperature and threshold, and the calibration error before and after on validation and test images."""
-    temperature = fit_temperature(probabilities, truth)
-    after = calibrated(probabilities, temperature)
-    found: dict[str, Any] = {
-        "temperature": temperature,
-        "ece": {"validation": _before_after(probabilities, after, truth)},
-    }
+    rows = table.path.map(pd.Series(range(len(paths)), paths))
+    if rows.isna().any():
+        raise DataError(f"{folder / PREDICTIONS}: {rows.isna().sum()} images are not in '{data.run.dataset}'")
+    tested = _predict(model, data, rows.to_numpy(int)).probabilities
     labels = table.label.map({name: k for k, name in enumerate(model.classes)}).to_numpy()
-    tested_after = calibrated(tested, temperature)
-    found["ece"]["test"] = _before_after(tested, tested_after, labels)
-    threshold = np.nan if model.healthy is None else threshold_for(after, truth, model.healthy)
+    temperature = fit_temperature(probabilities, truth)
+    found: dict[str, Any] = {"temperature": temperature, "ece": {}}
+    for name, before, right in (("validation", probabilities, truth), ("test", tested, labels)):
+        after = calibration_error(calibrated(before, temperature), right)
+        found["ece"][name] = {"before": calibration_error(before, right), "after": after, "images": len(right)}
+    if model.healthy is None:
+        return found
+    threshold = threshold_for(calibrated(probabilities, temperature), truth, model.healthy)
     if np.isfinite(threshold):  # validation images with a tumour and without one
-        called, sick = 1 - tested_after[:, model.healthy] >= threshold, labels != model.healthy
         found |= {"threshold": threshold, "specificity_on_validation": SPECIFICITY}
-        groups = table.group.to_numpy()
+        called = 1 - calibrated(tested, temperature)[:, model.healthy] >= threshold
+        sick, groups = labels != model.healthy, table.group.to_numpy()
         found["at_threshold_on_test"] = {
             "sensitivity": mean_interval(called[sick], groups[sick]) | {"images": int(sick.sum())},
             "specificity": mean_interval(~called[~sick], groups[~sick]) | {"images": int((~sick).sum())},
@@ -225,48 +191,109 @@ def _calibration(
     return found
 
 
-def _before_after(before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> dict[str, float | int]:
-    errors = {"before": calibration_error(before, truth), "after": calibration_error(after, truth)}
-    return errors | {"images": len(truth)}
+def _flagged(familiarity: Familiarity, found: Prediction) -> dict[str, float | int]:
+    """The share that is unlike the training images, with its 95 % CI (Wilson's), which takes images as independent."""
+    unlike = familiarity.unlike(found.features)
+    limits = binomtest(int(unlike.sum()), len(unlike)).proportion_ci(method="wilson")
+    return {"value": float(unlike.mean()), "low": limits.low, "high": limits.high, "images": len(unlike)}
 
 
-def _alarms(familiarity: Familiarity, features: Iterable[np.ndarray]) -> dict[str, float | int]:
-    unlike = np.concatenate([familiarity.unlike(part) for part in features])
-    return share(int(unlike.sum()), len(unlike))
-
-
-def _strangers(model: SavedModel, familiarity: Familiarity, files: Mapping[str, Sequence[Path]]) -> dict[str, dict]:
-    """The share of each kind of strangers that is called unlike the training images."""
-
-    def features(raws: list[RawImage]) -> np.ndarray:
-        return model.predict(model.prepare(raws)).features
-
-    found = {name: _alarms(familiarity, [features(make())]) for name, make in out_of_distribution.GENERATED.items()}
-    return found | {name: _alarms(familiarity, map(features, out_of_distribution.read(p))) for name, p in files.items()}
-
-
-def note(
-    model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None, card: Mapping | None = None
-) -> None:
-    """Put what was found into the card of `model`, and the familiarity beside it; the weights stay as they are.
-
-    Args:
-        calibration: `temperature`, `threshold` and figures of a classifier; None for a segmenter.
-        card: what the card says otherwise; None: what it says now.
-    """
+def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None) -> None:
+    """Put `calibration` (`temperature`, `threshold` and figures of a classifier; None for a segmenter) into the card of
+    `model`, and the familiarity beside it; the weights stay as they are."""
     entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
-    whole = dict(card or model.card) | {"familiarity": entry}
-    whole |= {"calibration": dict(calibration)} if calibration else {}
-    write_atomically(model.folder / CARD, json.dumps(whole, indent=1) + "\n")
+    card = model.card | {"familiarity": entry} | ({"calibration": dict(calibration)} if calibration else {})
+    write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
-def _command(model: SavedModel, parts: Path | None, named: Mapping[str, str]) -> str:
-    """The command that makes the record again."""
-    words = ["python -m utils.predict.calibrate", model.name]
-    inside = parts and parts.resolve().is_relative_to(REPO)
-    words += ["--parts", str(parts.resolve().relative_to(REPO) if inside else parts.name)] if parts else []
-    words += ["--strangers", *(shlex.quote(f"{name}={pattern}") for name, pattern in named.items())] if named else []
-    return " ".join(words)
+# ---- what the records say: tables, figures and sentences of chapter 9 ----------------------------------
+
+
+def records() -> list[dict]:
+    """All records in `saved_metrics/calibration/`, the reader's own before the committed ones, by name of the model."""
+    roots = (catalog.REPO, output_root())
+    paths = {path.name: path for root in roots for path in root.glob("saved_metrics/calibration/*.json")}
+    return [read_json(path) for _, path in sorted(paths.items())]
+
+
+def calibration_table() -> pd.DataFrame:
+    """A row a calibrated classifier: temperature, ECE of the test set in percent, what its threshold gives there."""
+    rows = {}
+    for record in records():
+        if "calibration" not in record:
+            continue
+        entry = record["calibration"]
+        errors, at = entry["ece"]["test"], entry.get("at_threshold_on_test")
+        rows[record["model"]] = {
+            "T": f"{entry['temperature']:.2f}",
+            "ECE before": f"{100 * errors['before']:.1f}",
+            "ECE after": f"{100 * errors['after']:.1f}",
+            "threshold": f"{entry['threshold']:.2f}" if at else NONE,
+            "sensitivity": format_ci(at["sensitivity"]) if at else NONE,
+            "specificity": format_ci(at["specificity"]) if at else NONE,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def _by_kind(show: Callable[[dict], Any]) -> pd.DataFrame:
+    """Kind of image × model: what `show` makes of the share that is called unlike the training images."""
+    found = {r["model"]: {TEST: r["familiarity"]["test"]} | r["familiarity"]["strangers"] for r in records()}
+    return pd.DataFrame({name: {k: show(entry) for k, entry in kinds.items()} for name, kinds in found.items()})
+
+
+def detection_table() -> pd.DataFrame:
+    """Kind of image × model: the share called unlike the training images, in percent with 95 % CI."""
+    return _by_kind(format_ci).fillna(NONE)
+
+
+def shares() -> pd.DataFrame:
+    """Model × kind of image: the share called unlike the training images, in percent; NaN where it was not measured."""
+    return _by_kind(lambda entry: 100 * entry["value"]).T
+
+
+def detections() -> Figure:
+    """The detection table as a map, model × kind of image: the darker, the more is called unlike the training."""
+    found = shares().dropna(thresh=2)  # measured on more than their own test set
+    figure, axis = plt.subplots(figsize=(PAGE, 1.6 + 0.36 * len(found)))
+    axis.imshow(found, cmap="Blues", vmin=0, vmax=100, aspect="auto")
+    for (row, column), value in np.ndenumerate(found):
+        if np.isfinite(value):
+            colour = "white" if value > 60 else "black"
+            axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, size=8)
+    axis.set_xticks(range(found.shape[1]), found.columns, rotation=40, ha="right", rotation_mode="anchor")
+    names = [model.split(".") for model in found.index]  # data set and split above network and recipe, without seed
+    axis.set_yticks(range(len(found)), [f"{'.'.join(n[:2])}\n{'.'.join(n[2:-1])}" for n in names])
+    axis.axvline(0.5, color="black", linewidth=1)  # false alarms before it, detection behind
+    axis.set_title("% called unlike the training images")
+    return figure
+
+
+def distances(found: Mapping[str, np.ndarray], threshold: float) -> Figure:
+    """Distributions of distances by kind of image, with the threshold; the last bin holds what lies beyond, too."""
+    bins = np.linspace(0, np.quantile(np.concatenate(list(found.values())), 0.98), 45)
+    figure, axis = plt.subplots(figsize=(8, 3.2))
+    for kind, values in found.items():
+        share = np.full(len(values), 100 / len(values))
+        axis.hist(np.minimum(values, bins[-1]), bins, alpha=0.6, label=f"{kind} ({len(values)})", weights=share)
+    axis.axvline(threshold, color="black", linestyle=":", label="threshold")
+    axis.set(xlabel="distance from the training images", ylabel="% of its kind")
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    figure.tight_layout()
+    return figure
+
+
+def eight_bits_table() -> pd.DataFrame:
+    """A row a classifier: size, latency and test accuracy as exported with 32 bits and with 8."""
+    path = output_root() / "saved_metrics/benchmarks/int8.json"
+    if not path.is_file():
+        path = catalog.REPO / "saved_metrics/benchmarks/int8.json"
+    rows = {}
+    for name, facts in read_json(path, needs=["models"])["models"].items():
+        one, other = facts["fp32"], facts["int8"]
+        rows[name] = {unit: f"{one[unit]:.1f} → {other[unit]:.1f}" for unit in ("MB", "ms")}
+        rows[name] |= {"accuracy": f"{one['accuracy']:.1%} → {other['accuracy']:.1%}", "images": other["images"]}
+        rows[name]["kept"] = "yes" if other["kept"] else "no"
+    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 if __name__ == "__main__":

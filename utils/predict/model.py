@@ -1,5 +1,6 @@
-"""A saved model, ready to answer about images that no data set holds, and what its card says of it."""
+"""A saved model that answers about images which no data set holds, and the list of those in `saved_models/`."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,17 +11,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.catalog import HEALTHY, DataError, lookup
+from datasets.catalog import CATALOG, HEALTHY, DataError, lookup
 from datasets.reading import read_json
 from datasets.store.preprocess import Preparation, RawImage
+from utils.evaluation import calibration
+from utils.evaluation.predict import run_model
 from utils.evaluation.segmentation import Padded
-from utils.evaluation.thresholds import calibrated
-from utils.predict.familiarity import FAMILIARITY, Familiarity, FeatureTap
-from utils.report.weights import CARD, load_weights
-from utils.training.tasks import TASKS, MultiLabel, Outlining
+from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, FeatureTap
+from utils.report.weights import CARD, HUB, WEIGHTS, fetch, find_weights, load_weights, saved_weights
+from utils.training.tasks import TASKS, MultiLabel
 
-TUMOUR = "tumour"
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
+BEST = "best"
+NEEDED = ("trained_on", "training", "test")  # entries of a card that the list reads
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,11 @@ class SavedModel:
         name: of the run that made it; card: what lies beside its weights.
         classes, masks: names of the outputs; empty what it does not give.
         preparation: what is done to an image, `Preparation`.
-        familiarity: knows whether an image is like those of the training; None where the card has no such part.
+        healthy: index of the class without a tumour, None where there is none.
+        findings: whether `classes` are findings, any number of which an image may show, each with its own probability.
+        thresholds: of findings, from which probability on each is called, chosen on validation; None where none was.
+        temperature: that validation chose; threshold: calibrated probability of a tumour from which on the answer is
+            "tumour"; None where the model was not calibrated.
 
     Raises:
         DataError: weights and card missing, damaged or not of one another, or a task without a prediction.
@@ -50,7 +57,7 @@ class SavedModel:
         self.network = load_weights(weights)  # it has found card and weights to be of one another
         self.folder = Path(weights) if Path(weights).is_dir() else Path(weights).parent
         self.card: dict[str, Any] = read_json(self.folder / CARD)
-        self.name = run_name(self.card, self.folder)
+        self.name = self.folder.resolve().name
         try:
             self.preparation = Preparation.of_card(self.card["input"])
         except DataError as error:
@@ -58,37 +65,19 @@ class SavedModel:
         self.classes: list[str] = self.card.get("classes", [])
         self.masks: list[str] = self.card.get("masks", [])
         self.task = lookup(TASKS, self.card["task"], "task").from_card(self.card)
-        if isinstance(self.task, Outlining) and self.task.outline:
-            self.masks = [TUMOUR]  # of any kind
+        if getattr(self.task, "outline", False):
+            self.masks = ["tumour"]  # of any kind
         self.tap = FeatureTap(self.network)
-
-    @property
-    def healthy(self) -> int | None:
-        """Index of the class without a tumour, where the model knows it."""
-        return self.classes.index(HEALTHY) if HEALTHY in self.classes else None
-
-    @property
-    def findings(self) -> bool:
-        """Whether `classes` are findings, any number of which an image may show, each with its own probability."""
-        return isinstance(self.task, MultiLabel)
-
-    @property
-    def thresholds(self) -> dict[str, float | None]:
-        """The probability from which on each finding is called, chosen on validation; None where none could be."""
-        return {name: self.card.get("thresholds", {}).get(name) for name in self.classes} if self.findings else {}
-
-    @property
-    def temperature(self) -> float | None:
-        """The temperature that validation chose, or None where the model was never calibrated."""
-        return self.card.get("calibration", {}).get("temperature")
-
-    @property
-    def threshold(self) -> float | None:
-        """Calibrated probability of a tumour from which on the answer is "tumour"; None where none was chosen."""
-        return self.card.get("calibration", {}).get("threshold")
+        self.healthy = self.classes.index(HEALTHY) if HEALTHY in self.classes else None
+        self.findings = isinstance(self.task, MultiLabel)
+        thresholds = self.card.get("thresholds", {})
+        self.thresholds = {name: thresholds.get(name) for name in self.classes} if self.findings else {}
+        self.temperature: float | None = self.card.get("calibration", {}).get("temperature")
+        self.threshold: float | None = self.card.get("calibration", {}).get("threshold")
 
     @cached_property
     def familiarity(self) -> Familiarity | None:
+        """Knows whether an image is like those of the training; None where the card has no such part."""
         path = self.folder / FAMILIARITY
         return Familiarity.load(path, self.card["familiarity"]) if "familiarity" in self.card else None
 
@@ -96,26 +85,19 @@ class SavedModel:
         """Images as read → the pixels that the network's task takes, N×C×S×S."""
         return torch.from_numpy(np.stack([self.preparation(raw) for raw in raws]))
 
-    @torch.no_grad()
     def predict(self, pixels: Tensor) -> Prediction:
-        """The prediction for prepared pixels N×C×S×S.
-
-        Raises:
-            DataError: an output is NaN or infinite.
-        """
+        """The prediction for prepared pixels N×C×S×S; raises `DataError` where an output is NaN or infinite."""
         found: list[tuple[np.ndarray, ...]] = []
         network = self.network if self.classes else Padded(self.network)
-        for part in pixels.split(BATCH):
-            with self.tap as features:
-                raw = network(self.task.inputs({"image": part}))
-            outputs = [self.task.probabilities(raw)]
-            if self.classes and self.masks:
-                outputs.append(self.task.where(raw)[:, None])
-            if not all(torch.isfinite(output).all() for output in outputs):
-                raise DataError(f"{self.name}: outputs are not finite")
-            found.append((*(output.numpy() for output in outputs), features()))
-        *outputs, features = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return Prediction(outputs[0] if self.classes else None, outputs[-1] if self.masks else None, features)
+        batches = ({"image": part} for part in pixels.split(BATCH))
+        with self.tap as features:
+            for _, raw in run_model(network, self.task.inputs, batches, name=self.name):
+                outputs = [self.task.probabilities(raw).numpy()]
+                if self.classes and self.masks:
+                    outputs.append(self.task.where(raw)[:, None].numpy())
+                found.append((*outputs, features()))
+        *outputs, features_of_all = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return Prediction(outputs[0] if self.classes else None, outputs[-1] if self.masks else None, features_of_all)
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Class indices N of probabilities N×K by the rule of the model's evaluation; of findings the likeliest."""
@@ -123,9 +105,106 @@ class SavedModel:
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities at the temperature that validation chose; as they are where none was."""
-        return probabilities if self.findings else calibrated(probabilities, self.temperature or 1.0)
+        return probabilities if self.findings else calibration.calibrated(probabilities, self.temperature or 1.0)
 
 
-def run_name(card: dict[str, Any], folder: Path) -> str:
-    """The name of the run that a card is of: that of its folder."""
-    return folder.resolve().name
+# ---- the list of saved models --------------------------------------------------------------------------
+
+
+def cards() -> list[tuple[Path, dict[str, Any]]]:
+    """Folder and card of every saved model, by name; `DataError` where a card is damaged."""
+    folders = [path.parent for _, path in sorted(saved_weights().items()) if path.with_name(CARD).is_file()]
+    return [(folder, read_json(folder / CARD, needs=NEEDED)) for folder in folders]
+
+
+def best() -> Path:
+    """Folder of the model that is asked by default; `DataError` where there is none.
+
+    Of the models of real patients that were split by patient, name the label, and can say "no tumour", it is the one
+    with the highest accuracy on validation patients. Each accuracy is of the validation patients of the model's own
+    data set and fold, so those of two data sets are compared although they are of other images. Test results decide
+    nothing.
+    """
+    able = [
+        (card["training"].get("val_accuracy", 0.0), folder.name, folder)
+        for folder, card in cards()
+        if card["trained_on"]["split"] == "patient"
+        and card["trained_on"].get("target", "label") == "label"
+        and HEALTHY in card.get("classes", ())
+        and CATALOG[card["trained_on"]["dataset"]].layout != "generated"
+    ]
+    if not able:
+        raise DataError("saved_models/ holds no classifier of real patients that was split by patient; name a model")
+    return max(able)[-1]
+
+
+def folders_of(name: str) -> list[Path]:
+    """Folders of the models that `name` stands for.
+
+    Args:
+        name: `best`, the name of a run in `saved_models/`, several with commas between, a folder or weight file of a
+            model, a folder of folders of models (of the folds of one run, say), or `hf-hub:OWNER/NAME`.
+
+    Raises:
+        DataError: nothing there; `UnknownName` with the nearest name.
+    """
+    path = Path(name)
+    if os.path.isfile(name):  # also of a text that is too long for a path
+        return [path.parent]
+    if os.path.isdir(name):
+        if not (inside := _models_in(path)):
+            raise DataError(f"{path}: no {CARD} in this folder, nor in those in it, so there is no model")
+        return inside
+    if name == BEST:
+        return [best()]
+    if name.startswith(HUB):
+        return [fetch(name)]
+    if "," in name:
+        parts = [part.strip() for part in name.split(",") if part.strip()]
+        if not parts:
+            raise DataError(f"'{name}' names no model; take names from the list, with commas between")
+        return [folder for part in parts for folder in folders_of(part)]
+    if len(path.parts) > 1:
+        raise DataError(f"{name}: not there; take a name from the list, a folder or {WEIGHTS} of a model")
+    return [find_weights(name).parent]
+
+
+def _models_in(folder: Path) -> list[Path]:
+    return [folder] if (folder / CARD).is_file() else [card.parent for card in sorted(folder.glob(f"*/{CARD}"))]
+
+
+def names_a_model(text: str) -> bool:
+    """Whether the first argument of a command is a model rather than a file to predict."""
+    if os.path.isdir(text):
+        return bool(_models_in(Path(text)))
+    return text == BEST or not os.path.exists(text) or Path(text).name == WEIGHTS
+
+
+def open_models(name: str) -> list[SavedModel]:
+    """The models that `name` stands for, loaded; see `folders_of`."""
+    return [SavedModel(folder / WEIGHTS) for folder in folders_of(name)]
+
+
+def rows() -> list[dict[str, str]]:
+    """A line a model: what it is, how it scored on its test set, whether it is calibrated, its size."""
+    try:
+        chosen = best()
+    except DataError:  # none can be; a damaged card is an error below, too
+        chosen = None
+    lines = []
+    for folder, card in cards():
+        metric, entry = next(iter(card["test"].items()))
+        value, low, high = ("–" if entry[k] is None else f"{100 * entry[k]:.1f}" for k in ("value", "low", "high"))
+        run = card["trained_on"]
+        lines.append(
+            {
+                "model": folder.name + (" *" if folder == chosen else ""),
+                "answers": ", ".join(card.get("classes") or card["masks"]),
+                "tested": f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"],
+                "test result": f"{metric} {value} % ({low}–{high})",
+                "calibrated": "yes" if "calibration" in card else "no",
+                "warns": "yes" if "familiarity" in card else "no",
+                "MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
+            }
+        )
+    return lines

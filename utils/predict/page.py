@@ -11,6 +11,7 @@ import itertools
 import json
 import tempfile
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -20,15 +21,12 @@ import tornado.netutil
 import tornado.web
 
 from datasets.catalog import DataError
-from utils.predict import saved_models
-from utils.predict.answers import ask, require_alike
-from utils.predict.drawing import DPI, draw
-from utils.predict.model import SavedModel
-from utils.predict.scans import find
+from utils.predict.model import SavedModel, cards, open_models
+from utils.predict.prepare import find
+from utils.predict.verdict import DPI, ask, draw, require_alike
 from utils.report.weights import NOTE
 
 LOOPBACK = "127.0.0.1"
-PORT = 7860
 MOST_BYTES = 512 * 2**20  # of what is dropped at once: four sequences of a BraTS patient take 15 MiB
 PAGE = Path(__file__).with_name("page.html")
 
@@ -43,7 +41,7 @@ class Answering:
 
     def open(self, name: str) -> list[SavedModel]:
         if name not in self.models:
-            models = saved_models.open_models(name)
+            models = open_models(name)
             require_alike(models)
             self.models[name] = models
         return self.models[name]
@@ -51,19 +49,22 @@ class Answering:
     def answer(self, name: str, files: Sequence[tuple[str, bytes]]) -> dict:
         """The answers about dropped files (name and content), with a figure each, ready for JSON."""
         models = self.open(name or self.default)
+        answers, errors = [], []
         with tempfile.TemporaryDirectory() as folder:
             dropped = [_put(Path(folder), file, content) for file, content in files]
             channels = models[0].preparation.channels
             scans, _ = find([Path(folder)] if len(channels) > 1 else dropped, channels, by_folder=False)
-            answers, errors = [], []
             for scan in scans:
                 try:
                     asked = ask(models, scan)
-                    answers.append(
-                        asked.answer.as_json() | {"row": asked.answer.row(), "figure": _png(models[0], asked)}
-                    )
                 except DataError as error:
                     errors.append(str(error))
+                    continue
+                figure, buffer = draw(models[0], asked), io.BytesIO()
+                figure.savefig(buffer, dpi=DPI)
+                plt.close(figure)
+                url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+                answers.append(asdict(asked.answer) | {"row": asked.answer.row(), "figure": url})
         return {"answers": answers, "errors": errors, "note": NOTE}
 
 
@@ -80,16 +81,9 @@ def _put(folder: Path, file: str, content: bytes) -> Path:
     return path
 
 
-def _png(model: SavedModel, asked) -> str:
-    """The figure of an answer as a data URL."""
-    figure, buffer = draw(model, asked), io.BytesIO()
-    figure.savefig(buffer, dpi=DPI)
-    plt.close(figure)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-class Handler(tornado.web.RequestHandler):
-    """Answers this machine only: a page of another site may neither embed the answers nor send requests by name."""
+class Page(tornado.web.RequestHandler):
+    """The page, and answers to its requests: to this machine only. A page of another site may neither embed the answers
+    nor send requests by name."""
 
     def initialize(self, answering: Answering) -> None:
         self.answering = answering
@@ -104,38 +98,29 @@ class Handler(tornado.web.RequestHandler):
         self.set_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'")
         self.set_header("X-Content-Type-Options", "nosniff")
 
-
-class Page(Handler):
-    """The page itself."""
-
     def get(self) -> None:
-        names = [folder.name for folder, _ in saved_models.cards()]
-        options = "".join(f"<option>{tornado.escape.xhtml_escape(name)}</option>" for name in names)
+        escape = tornado.escape.xhtml_escape
+        options = "".join(f"<option>{escape(folder.name)}</option>" for folder, _ in cards())
         page = PAGE.read_text(encoding="utf-8").replace("<!-- models -->", options)
         default = self.answering.open(self.answering.default)[0].name
-        self.write(page.replace("{{default}}", tornado.escape.xhtml_escape(default)).replace("{{note}}", NOTE))
-
-
-class Predict(Handler):
-    """Files in, answers out, as JSON; `error` is a line for the reader."""
+        self.write(page.replace("{{default}}", escape(default)).replace("{{note}}", NOTE))
 
     async def post(self) -> None:
+        """Files in, answers out, as JSON; `errors` are lines for the reader."""
         files = [(file["filename"], file["body"]) for file in self.request.files.get("files", [])]
+        name = self.get_body_argument("model", "")
         try:
             if not files:
                 raise DataError("no file was sent")
             async with self.answering.lock:
-                loop = asyncio.get_running_loop()
-                found = await loop.run_in_executor(
-                    None, self.answering.answer, self.get_body_argument("model", ""), files
-                )
+                found = await asyncio.to_thread(self.answering.answer, name, files)
         except DataError as error:
             found = {"answers": [], "errors": [str(error)], "note": NOTE}
         self.set_header("Content-Type", "application/json")
         self.write(json.dumps(found))
 
 
-def make_server(default: str = saved_models.BEST, port: int = PORT) -> tuple[tornado.httpserver.HTTPServer, int]:
+def make_server(default: str, port: int) -> tuple[tornado.httpserver.HTTPServer, int]:
     """A server that listens on the loopback address, and its port (of 0: a free one).
 
     Raises:
@@ -143,8 +128,7 @@ def make_server(default: str = saved_models.BEST, port: int = PORT) -> tuple[tor
     """
     answering = Answering(default)
     answering.open(default)
-    routes = [("/", Page), ("/predict", Predict)]
-    application = tornado.web.Application([(path, handler, {"answering": answering}) for path, handler in routes])
+    application = tornado.web.Application([("/(?:predict)?", Page, {"answering": answering})])
     try:
         sockets = tornado.netutil.bind_sockets(port, LOOPBACK)
     except OSError as error:
@@ -154,9 +138,9 @@ def make_server(default: str = saved_models.BEST, port: int = PORT) -> tuple[tor
     return server, sockets[0].getsockname()[1]
 
 
-async def serve(default: str | None, port: int | None) -> None:
-    """Serve the page until the process is stopped; None: the best model, and the usual port."""
-    server, port = make_server(default or saved_models.BEST, PORT if port is None else port)
+async def serve(default: str, port: int) -> None:
+    """Serve the page until the process is stopped."""
+    server, port = make_server(default, port)
     print(f"http://{LOOPBACK}:{port} (Ctrl-C ends it). {NOTE}", flush=True)
     try:
         await asyncio.Event().wait()

@@ -7,20 +7,11 @@ from datasets.reading import read_table
 from datasets.store import index
 from utils.report.claims.classification import BEST_NETWORK, DATASET, NEAREST
 from utils.report.claims.common import bullets, not_run
+from utils.report.claims.old.common import shown_size
+from utils.report.claims.old.copies import ALL, WITHOUT_COPIES, WITHOUT_GROUPS, test_images
 from utils.report.records import Evidence
-from utils.report.tables.common import BEST_PROBE, find_run, format_ci, shown_size
-from utils.report.tables.copies import (
-    ALL,
-    RESULTS,
-    WITHOUT_COPIES,
-    WITHOUT_GROUPS,
-    before_and_after,
-    by_group,
-    copied,
-    over_all_folds,
-    shares_of,
-    test_images,
-)
+from utils.report.tables.classification import RESULTS, before_and_after, by_group, copied, over_all_folds, shares_of
+from utils.report.tables.common import BEST_PROBE, find_run, format_ci
 
 SHOWN = ("CustomCNN", BEST_PROBE, BEST_NETWORK, NEAREST)
 

@@ -17,9 +17,10 @@ from utils.report.claims.common import (
     seeds_apart,
     verdicts,
 )
-from utils.report.records import Evidence
-from utils.report.tables.common import find_run, is_pooled_elsewhere, of_steps, same_folds, split_words, tested
-from utils.report.tables.multitask import balance_effects
+from utils.report.claims.old.common import is_pooled_elsewhere, of_steps, same_folds, tested
+from utils.report.records import Evidence, split_words
+from utils.report.tables.common import find_run
+from utils.report.tables.segmentation import balance_effects
 
 
 def _own_method(evidence: Evidence) -> list[dict]:

@@ -15,10 +15,11 @@ from utils.report.claims.common import (
     not_run,
     percent,
 )
-from utils.report.records import Evidence
-from utils.report.tables.common import STEPS_AT, find_run, format_ci, mark, split_words
-from utils.report.tables.seeds import FEWEST
+from utils.report.claims.old.common import mark
+from utils.report.records import Evidence, split_words
+from utils.report.tables.common import STEPS_AT, find_run, format_ci
 from utils.report.tables.segmentation import gate_histories, patients_by_size, whole_run
+from utils.report.tables.transfer import FEWEST
 from utils.run import FULL_SIZE
 
 DATASET, MODEL, ENCODED = "cheng", "AttentionUNet", "MobileNetUNet"

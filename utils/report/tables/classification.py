@@ -1,143 +1,254 @@
-"""Tables of classifiers from scratch: published split against patient folds, cleaning, external tests, views."""
+"""Tables of classifiers from scratch, and of what curation found."""
 
+import json
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from datasets.facts import HEALTHY
-from utils.evaluation.classification import NOTHING, too_few
+from datasets import catalog
+from datasets.catalog import HEALTHY
+from datasets.reading import read_table
+from datasets.splitting import copies_file
+from datasets.store import index
+from utils.evaluation.classification import too_few
+from utils.evaluation.intervals import grouped_bootstrap_ci
+from utils.report.records import Evidence
 from utils.report.tables.common import (
+    ALL_FOLDS,
+    FOLD_0,
     NONE,
+    STEPS_AT,
+    WEIGHTS,
+    by_protocol,
     cell,
-    find_run,
+    classifiers,
     format_ci,
-    in_table_order,
-    mark,
-    same_folds,
+    headline,
+    interval,
+    matching,
+    networks_first,
+    percent,
     sensitivity_specificity,
-    shown_size,
-    tested,
+    show,
+    that_name_a_class,
 )
 
+DATASET = "brain-tumor-mri"
+ALIKE = "images alike one in another fold"  # of `facts.json`, followed by what alike means
+FOLDS = {  # column → fact of `facts.json`
+    "images": "images",
+    "groups": "groups",
+    "largest group": "largest group",
+    "images with a similar image in another fold": ALIKE,
+    "images that change fold when a group is divided": "most rows that move when a group splits in two",
+    "the same if all folds are drawn anew": "most rows that move then without the table made before",
+}
+FEW = 4  # classes, each a column of `patient_folds`
+RESULTS = {"accuracy": "accuracy", "recall": f"recall of `{HEALTHY}`"}
 
-def results_table(records: Sequence[dict]) -> pd.DataFrame:
+
+def results_table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run: what was run, accuracy and macro-F1 in percent with 95 % CIs, and the reported number."""
-    rows = []
-    for record in sorted(
-        records, key=lambda r: (r["run"]["dataset"], r["run"]["split"], -r["metrics"]["accuracy"]["value"])
-    ):
-        run, training, published = record["run"], record["training"], record["published"]
-        rows.append(
-            {
-                "data set": run["dataset"],
-                "split": tested(record),
-                "model": run["model"],
-                "pixels": run["image_size"],
-                "epochs": training["epochs"] if training else NONE,
-                "accuracy %": format_ci(record["metrics"]["accuracy"]),
-                "macro F1 %": format_ci(record["metrics"]["macro_f1"]),
-                "macro AUC": format_ci(record["metrics"]["macro_auc"], percent=False),
-                "reported accuracy %": f"{100 * published['accuracy']:.1f}" if published else NONE,
-                "test images": record["images"],
-            }
-        )
-    return pd.DataFrame(rows)
+    runs = runs.sort_values(["dataset", "split", "accuracy"], ascending=[True, True, False], kind="stable")
+    return show(
+        runs.assign(said=percent(runs.reported)),
+        "data set = dataset | split = tested | model = title | pixels = image_size | epochs | "
+        "accuracy % = accuracy | macro F1 % = macro_f1 | macro AUC = macro_auc. | reported accuracy % = said | "
+        "test images = images",
+    )
 
 
-def published_or_patient(records: Sequence[dict]) -> pd.DataFrame:
-    """Published split against patient folds, a row a data set and model; no difference to a run on earlier folds."""
-    rows = []
-    for dataset, model in in_table_order(records, lambda run: (run["dataset"], run["model"])):
-        of = {"dataset": dataset, "model": model, "image_size": shown_size(model, records)}
-        published = find_run(records, split="published", **of)
-        patient = find_run(records, split="patient", fold=None, **of)
-        if patient is None:
-            continue
-        unseen = published and published.get("unseen")
-        reported = published and published["published"]
-        lost = None
-        if published and same_folds(published, patient):
-            lost = 100 * (patient["metrics"]["accuracy"]["value"] - published["metrics"]["accuracy"]["value"])
-        rows.append(
-            {
-                "data set": dataset,
-                "model": model,
-                "epochs": patient["training"]["epochs"] if patient["training"] else NONE,
-                "reported by S2": f"{100 * reported['accuracy']:.1f}" if reported else NONE,
-                "published split": cell(published),
-                "unseen images only": format_ci(unseen["accuracy"]) if unseen else NONE,
-                "patient folds": cell(patient),
-                "difference, points": NONE if lost is None else f"{lost:+.1f}",
-                "lowest – highest fold": f"{100 * min(patient['folds']):.1f} – {100 * max(patient['folds']):.1f}"
-                + mark(patient),
-            }
-        )
-    return pd.DataFrame(rows)
+def published_or_patient(evidence: Evidence) -> pd.DataFrame:
+    """Published split against patient folds, a row a data set and model."""
+    runs, key = headline(evidence.runs), ["dataset", "title"]
+    patient, published = (matching(runs, tested=one).set_index(key, drop=False) for one in (ALL_FOLDS, "published"))
+    patient = patient.assign(
+        said=percent(published.reported),
+        published=by_protocol(runs, key).published,
+        unseen=by_protocol(runs, key, "unseen.accuracy").published,
+        lost=percent(patient.accuracy - published.accuracy, sign="+"),
+        spread=[f"{100 * min(folds):.1f} – {100 * max(folds):.1f}" for folds in patient.folds],
+    )
+    return show(
+        patient.loc[networks_first(patient.index)],
+        "data set = dataset | model = title | epochs | reported by S2 = said | published split = published | "
+        "unseen images only = unseen | patient folds = accuracy | difference, points = lost | "
+        "lowest – highest fold = spread",
+    )
 
 
-def cleaned(records: Sequence[dict], image_size: int = 64) -> pd.DataFrame:
+def cleaned(evidence: Evidence) -> pd.DataFrame:
     """S0's claim by its two factors: two data sets, raw and cleaned, and both by patient; networks of one size."""
-    rows = []
-    for dataset, model in in_table_order(records, lambda run: (run["dataset"], run["model"])):
-        of = {"dataset": dataset, "model": model, "image_size": image_size}
-        raw, cleaned = (find_run(records, split=split, **of) for split in ("published", "cleaned"))
-        if cleaned is None:
-            continue
-        rows.append(
-            {
-                "data set": dataset,
-                "model": model,
-                "raw": cell(raw),
-                "cleaned by S0's rule": cell(cleaned),
-                "patient folds": cell(find_run(records, split="patient", **(of | {"fold": None}))),
-                "test images raw / cleaned": f"{raw['images'] if raw else NONE} / {cleaned['images']}",
-            }
-        )
-    return pd.DataFrame(rows)
+    runs, key = matching(_at_steps(evidence.runs), view="stored"), ["dataset", "title"]
+    images = matching(runs, split="published").set_index(key).images.map(str)
+    clean = matching(runs, split="cleaned").set_index(key, drop=False)
+    clean = clean.assign(**by_protocol(runs, key), both=images.reindex(clean.index).fillna(NONE))
+    clean["both"] += " / " + clean.images.map(str)
+    return show(
+        clean.loc[networks_first(clean.index)],
+        "data set = dataset | model = title | raw = published | cleaned by S0's rule = cleaned | "
+        "patient folds = patient, all folds | test images raw / cleaned = both",
+    )
 
 
-def external_tests(records: Sequence[dict]) -> pd.DataFrame:
+def undone_shortcuts(evidence: Evidence) -> pd.DataFrame:
+    """Accuracy with a shortcut removed (`view`), on the published split and on patient fold 0; networks of one size."""
+    runs = matching(_at_steps(evidence.runs), dataset=DATASET)
+    table = by_protocol(runs[runs.model != "majority"], ["title", "view"])
+    table = table[(table[["published", FOLD_0]] != NONE).any(axis=1)]
+    table = table.loc[networks_first(table.index)].reset_index()
+    return show(table, "model = title | view | published split = published | patient fold 0")
+
+
+def _at_steps(runs: pd.DataFrame) -> pd.DataFrame:
+    """Classifiers of the size at which changes are tried, and baselines, which have none."""
+    runs = matching(classifiers(runs), target="label")
+    return runs[runs.baseline | (runs.image_size == STEPS_AT)]
+
+
+def external_tests(evidence: Evidence, runs: pd.DataFrame | None = None) -> pd.DataFrame:
     """Trained on one set, tested on images that only another has; also scored as tumour against none.
 
     By the likeliest class, and at the threshold that validation chose; a rate of too few images is not shown.
+
+    Args:
+        runs: which ones; by default all that name a class.
     """
+    runs = that_name_a_class(evidence.runs if runs is None else runs)
+    runs = runs[(runs.split == "external") & (runs.model != "majority")]
     rows = []
-    for record in records:
-        run = record["run"]
-        if run["split"] != "external" or run["model"] == "majority":
-            continue
-        images = {c: entry["images"] for c, entry in record["per_class"].items()}
-        classes = ", ".join(f"{n} {c}" for c, n in images.items() if n)
-        healthy = images.get(HEALTHY, 0)
-        hidden = too_few(sum(images.values()) - healthy, healthy)
-        rate = {n: record["metrics"].get(f"tumour_{n}", NOTHING) for n in ("sensitivity", "specificity", "auc")}
-        rate |= dict.fromkeys(hidden, NOTHING)
-        screened = record.get("tumour_or_none")
-        how = f", {run['recipe']}" if record.get("task") == "localisation" else ""
-        how += f", seed {run['seed']}" if run["seed"] else ""
-        rows.append(
-            {
-                "trained on → tested on": f"{run['dataset']} → {run['test_on']}",
-                "model": f"{run['model']}{how}",
-                "pixels": run["image_size"],
-                "test images": classes,
-                "accuracy": cell(record),
-                "tumour: sensitivity": format_ci(rate["sensitivity"]),
-                "tumour: specificity": format_ci(rate["specificity"]),
-                "tumour: AUC": format_ci(rate["auc"], percent=False),
-                "sensitivity / specificity at the validation threshold": sensitivity_specificity(screened),
-            }
-        )
+    for _, run in runs.iterrows():
+        images = {name: entry["images"] for name, entry in evidence.record(run.id)["per_class"].items()}
+        hidden = too_few(sum(images.values()) - images.get(HEALTHY, 0), images.get(HEALTHY, 0))
+        rates = ("sensitivity", "specificity", "auc")
+        row = {n: NONE if n in hidden else cell(run, f"tumour_{n}", percent=n != "auc") for n in rates}
+        row["recipe"] = f", {run.recipe}" if run.task == "localisation" else ""
+        row["seeds"] = f", seed {run.seed}" if run.seed else ""
+        rows.append(row | {"kinds": ", ".join(f"{count} {name}" for name, count in images.items() if count)})
+    texts = pd.DataFrame(rows, runs.index, columns=["sensitivity", "specificity", "auc", "recipe", "seeds", "kinds"])
+    runs = runs.assign(
+        **texts.drop(columns=["recipe", "seeds"]),
+        where=runs.dataset + " → " + runs.test_on,
+        network=runs.title + texts.recipe + texts.seeds,
+        screened=sensitivity_specificity(runs, "tumour_or_none"),
+    )
+    return show(
+        runs,
+        "trained on → tested on = where | model = network | pixels = image_size | test images = kinds | accuracy | "
+        "tumour: sensitivity = sensitivity | tumour: specificity = specificity | tumour: AUC = auc | "
+        "sensitivity / specificity at the validation threshold = screened",
+    )
+
+
+def results_without_copies(evidence: Evidence) -> pd.DataFrame:
+    """A row a result over all patient folds: accuracy and recall of the images without a tumour, on all test images
+    and without those that have a copy in another fold."""
+    rows = []
+    for _, run in over_all_folds(evidence).iterrows():
+        recipe = "baseline" if run.baseline else f"{run.recipe}, {WEIGHTS[run.pretrained is True]}"
+        row = {"model": run.title, "recipe": recipe, "pixels": run.image_size}
+        before, after = before_and_after(evidence, run)
+        for result, words in RESULTS.items():
+            row |= {f"{words} %": format_ci(before[result]), f"{words}, without copies %": format_ci(after[result])}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def undone_shortcuts(records: Sequence[dict], dataset: str = "brain-tumor-mri", image_size: int = 64) -> pd.DataFrame:
-    """Accuracy with a shortcut removed (`view`), on the published split and on patient fold 0; networks of one size."""
+def over_all_folds(evidence: Evidence, dataset: str = DATASET) -> pd.DataFrame:
+    """The results over all patient folds, the most accurate first; without the commonest class as the answer, whose
+    accuracy says no more than how common it is."""
+    runs = matching(that_name_a_class(evidence.runs), dataset=dataset, tested=ALL_FOLDS, target="label")
+    return runs[runs.model != "majority"].sort_values("accuracy", ascending=False, kind="stable")
+
+
+def copied(dataset: str) -> set[str]:
+    """Paths of the images that have a copy in another fold (`datasets/curation/copies.py`); without a table none."""
+    listed = index.SPLITS / copies_file(dataset)
+    if not listed.is_file():
+        return set()
+    pairs = read_table(listed, needs=["path", "copy_path"])
+    return {*pairs.path, *pairs.copy_path}
+
+
+def before_and_after(evidence: Evidence, run: pd.Series) -> tuple[dict, dict]:
+    """`RESULTS` of a run with their intervals, on all test images and without those that have a copy elsewhere."""
+    tested = evidence.predictions(run.id)
+    alone = by_group(tested[~tested.path.isin(copied(run.dataset))])
+    trials = {"accuracy": len(alone), "recall": int((alone[:, 2] > 0).sum())}  # groups in which each is counted
+    after = grouped_bootstrap_ci(range(len(alone)), lambda rows: shares_of(alone[rows]), trials=trials)
+    return {"accuracy": interval(run), "recall": evidence.record(run.id)["per_class"][HEALTHY]["recall"]}, after
+
+
+def by_group(predictions: pd.DataFrame) -> np.ndarray:
+    """A row a group: images, those answered rightly, images without a tumour, and those answered rightly."""
+    right, healthy = predictions.label.eq(predictions.predicted), predictions.label.eq(HEALTHY)
+    counted = pd.DataFrame({"images": 1, "right": right, "healthy": healthy, "found": right & healthy}, dtype=int)
+    return counted.groupby(predictions.group).sum().to_numpy()
+
+
+def shares_of(counts: np.ndarray) -> dict[str, float]:
+    """`RESULTS` of some groups, drawn once or several times."""
+    images, right, healthy, found = counts.sum(axis=0)
+    return {"accuracy": right / images, "recall": found / healthy if healthy else np.nan}
+
+
+def shortcut_accuracy(curation: Sequence[dict]) -> pd.DataFrame:
+    """What can be predicted without anatomy, by patient: accuracy, and the AUC of tumour against none."""
     rows = []
-    for model, view in in_table_order(records, lambda run: (run["model"], run["view"])):
-        of = {"dataset": dataset, "model": model, "view": view, "image_size": image_size}
-        published, patient = (find_run(records, split=split, **of) for split in ("published", "patient"))
-        if model != "majority" and (published or patient):
-            cells = {"published split": cell(published), "patient fold 0": cell(patient)}
-            rows.append({"model": model, "view": view} | cells)
+    for found in curation:
+        row = {"data set": found["dataset"], "orientation (linked images)": format_ci(found["orientation only"])}
+        for view, title in (("file", "the file"), ("stored", "packed image"), ("levelled", "levelled image")):
+            metrics = found["source only"].get(view)
+            row[title] = format_ci(metrics["accuracy"]) if metrics else NONE
+            if metrics and metrics.get("tumour_auc"):
+                row[title] += f", AUC {metrics['tumour_auc']['value']:.3f}"
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def nearest_neighbour(curation: Sequence[dict]) -> pd.DataFrame:
+    """Accuracy of the nearest neighbour on the publishers' uncropped images, for every set and protocol."""
+    rows = []
+    for name, protocol, found in ((f["dataset"], *item) for f in curation for item in f["nearest neighbour"].items()):
+        row = {"data set": name, "split": protocol, "accuracy": format_ci(found["metrics"]["accuracy"])}
+        unseen = found["unseen"]
+        row["unseen images"] = f"{format_ci(unseen['accuracy'])} of {unseen['images']}" if unseen else NONE
+        rows.append(row | {f"recall {c}": format_ci(entry["recall"]) for c, entry in found["per_class"].items()})
+    return pd.DataFrame(rows).fillna(NONE)
+
+
+def class_shift(curation: Sequence[dict]) -> pd.DataFrame:
+    """Validation and test set of each data set, a row a class: where they come from, how well they can be separated.
+
+    A set that has no published split is not linked, so it has no column for that."""
+    rows = []
+    for found, name in ((one, name) for one in curation for name in one["shift"]["pixels"]):
+        row = {"class": name}
+        for part, shares in found["linked share"].items():
+            row |= {f"linked to cheng, {part}": f"{100 * shares.get(name, 0):.0f}"} if part else {}
+        row |= {f"1-NN recall, {part}": f"{100 * recall[name]:.0f}" for part, recall in found["1-NN recall"].items()}
+        for features in ("pixels", "CustomCNN"):
+            shift = found["shift"][features].get(name, {})
+            known = shift.get("auc") is not None
+            row[f"AUC, {features} (p)"] = f"{shift['auc']:.2f} ({shift['p']:.3f})" if known else NONE
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def patient_folds() -> pd.DataFrame:
+    """The committed patient folds, a row a data set, from `datasets/splits/facts.json`: groups, images that have one
+    alike in another fold, rows that move when one group falls in two (with and without the table made before), and of
+    sets with few classes the images of each in the smallest and the largest fold."""
+    rows = []
+    for name, facts in json.loads((index.SPLITS / "facts.json").read_text()).items():
+        if name not in catalog.CATALOG:
+            continue  # counts of two sets together
+        alike = next(count for fact, count in facts.items() if fact.startswith(ALIKE))
+        row = {"data set": name} | {column: facts.get(fact, alike) for column, fact in FOLDS.items()}
+        classes = catalog.get(name).classes
+        for c in classes if len(classes) <= FEW else ():
+            of_class = [n for fact, n in facts.items() if fact.startswith("fold ") and fact.endswith(f", {c}")]
+            row |= {f"{c} a fold": f"{min(of_class)}–{max(of_class)}"} if of_class else {}
+        rows.append(row)
+    return pd.DataFrame(rows).fillna(NONE)

@@ -1,132 +1,218 @@
-"""What all tables share: how a number and its interval are written, and how a run is found."""
+"""What all tables share: how a number and its interval are written, how runs are found, and which can be compared."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
+from datasets.catalog import DataError
 from datasets.splitting import PROTOCOLS
-from utils.report.records import FINE_TUNED, PROBE
+from utils.evaluation.compare import Difference, corrected, difference, mean_score
+from utils.recipes import RECIPES
+from utils.recipes.recipe import Recipe
+from utils.report.records import FINE_TUNED, PROBE, Evidence
 from utils.run import FULL_SIZE
 
 NONE = "–"
+ALL_FOLDS, FOLD_0 = "patient, all folds", "patient fold 0"  # in `runs.tested`
 BEST_PROBE = f"{PROBE} ResNet50-v2"  # of the pretrained networks at hand the largest
-OLD_FOLDS = "†"  # of a run that was split by groups and folds which have been made anew since
-CLEANED = "cleaned"  # the published folders after S0's rule
 WEIGHTS = {True: "pretrained", False: "from scratch"}
 STEPS_AT = 64  # pixels at which changes of a method are tried
+IMAGES = ["dataset", "tested", "target"]  # what makes the test images of a run
+BUDGET = ["dataset", "split", "test_on", "fold", "image_size", "n_filters", "pretrained"]
 
 
-SPLIT_ORDER = {protocol: i for i, protocol in enumerate(PROTOCOLS)}
-
-
-def format_ci(entry: dict, percent: bool = True, digits: int | None = None, sign: bool = False) -> str:
+def format_ci(entry: Mapping | Difference, percent: bool = True, digits: int | None = None, sign: bool = False) -> str:
     """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn.
 
     `digits`: one in percent, otherwise three. `sign`: of a difference, written before every number.
     """
-    if entry["value"] is None:
+    entry = entry.interval if isinstance(entry, Difference) else entry
+    if pd.isna(entry["value"]):
         return NONE
     scale, shape = 100 if percent else 1, f"{'+' if sign else ''}.{digits or (1 if percent else 3)}f"
-    value, low, high = (
-        None if entry[name] is None else format(entry[name] * scale, shape) for name in ("value", "low", "high")
+    value, *limits = (format(entry[name] * scale, shape) for name in ("value", "low", "high") if pd.notna(entry[name]))
+    return f"{value} ({(' to ' if sign else '–').join(limits)})" if limits else value
+
+
+def interval(run: pd.Series, metric: str = "accuracy") -> dict:
+    """{value, low, high} of a metric of a row of `Evidence.runs`; missing where the run has no such metric."""
+    return {name: run.get(metric + end) for name, end in (("value", ""), ("low", "_low"), ("high", "_high"))}
+
+
+def cell(run: pd.Series | None, metric: str = "accuracy", **how: object) -> str:
+    """A metric of a run with its interval, written as by `format_ci`; "–" without a run."""
+    return NONE if run is None else format_ci(interval(run, metric), **how)
+
+
+def cells(runs: pd.DataFrame, metric: str = "accuracy", **how: object) -> pd.Series:
+    """`cell` of every run."""
+    return pd.Series([cell(run, metric, **how) for _, run in runs.iterrows()], runs.index, dtype=object)
+
+
+def percent(values: pd.Series, sign: str = "") -> pd.Series:
+    """Shares in percent, "–" where one is missing."""
+    return (
+        pd.to_numeric(values).map(lambda one: NONE if pd.isna(one) else format(100 * one, f"{sign}.1f")).astype(object)
     )
-    if low is None:
-        return value
-    return f"{value} ({low} to {high})" if sign else f"{value} ({low}–{high})"
 
 
-def split_words(run: dict, beside: str = "") -> str:
-    """The protocol of a record's run in a table's words; `beside`: the one that it is compared with, named where that
-    one leaves out images which this one has."""
-    if run["split"] == "patient":
-        folds = "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
-        return folds + ", not cleaned" * (beside == CLEANED)
-    return f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
+def show(runs: pd.DataFrame, columns: str) -> pd.DataFrame:
+    """Columns of runs as a table: `title = column | …`, the title alone where both are the same.
 
-
-def tested(record: dict) -> str:
-    """The protocol of a record in a table's words, marked with `OLD_FOLDS` where it was split so."""
-    return split_words(record["run"]) + mark(record)
-
-
-def cell(record: dict | None, metric: str = "accuracy") -> str:
-    """A metric of a record with its interval, marked with `OLD_FOLDS` where it was split so; "–" without a record."""
-    return format_ci(record["metrics"][metric]) + mark(record) if record else NONE
-
-
-def mark(record: dict) -> str:
-    """`OLD_FOLDS` behind a space for a run on folds that have been made anew since, else ""."""
-    return f" {OLD_FOLDS}" if record.get("old_folds") else ""
-
-
-def same_folds(record: dict, other: dict) -> bool:
-    """Whether two runs may be compared: both were split by the present folds, or both by earlier ones."""
-    return bool(record.get("old_folds")) == bool(other.get("old_folds"))
-
-
-def beside(record: dict | None, baseline: dict | None) -> dict | None:
-    """A baseline that may stand in the row of a record; None where the two were not split by the same folds."""
-    return baseline if not (record and baseline) or same_folds(record, baseline) else None
-
-
-def find_run(records: Sequence[dict], **wanted: object) -> dict | None:
-    """The one record whose `run` has the values `wanted`, among runs on images as stored, asked for their
-    label, unless another `view` or `target` is wanted.
-
-    Baselines have no recipe and no size of their own: `image_size` holds for networks only.
+    A metric is written with its interval, in percent, or as it is with three digits where its name ends with a dot; of
+    anything else that is missing stands "–".
     """
+    table = {}
+    for title, _, name in (one.strip().partition(" = ") for one in columns.split("|")):
+        metric = (name or title).removesuffix(".")
+        if f"{metric}_low" in runs:
+            table[title] = cells(runs, metric, percent=not name.endswith("."))
+        else:
+            values = runs.get(metric, pd.Series(index=runs.index, dtype=object)).astype(object)
+            table[title] = values.where(values.notna(), NONE)
+    return pd.DataFrame(table, runs.index).reset_index(drop=True)
+
+
+def show_all(parts: Sequence[pd.DataFrame], columns: str) -> pd.DataFrame:
+    """Some frames of runs as one table; an empty one where nothing was run."""
+    return show(pd.concat(parts), columns) if parts else pd.DataFrame()
+
+
+def by_protocol(runs: pd.DataFrame, key: list[str], metric: str = "accuracy") -> pd.DataFrame:
+    """`cells` with a row for each value of `key` and a column a protocol, the first of several runs; in the order of
+    protocols, always with those that tables name."""
+    first = runs.drop_duplicates([*key, "tested"])
+    table = first.assign(text=cells(first, metric)).pivot(index=key, columns="tested", values="text")
+    return table.reindex(columns=dict.fromkeys(["published", "cleaned", "slices", ALL_FOLDS, FOLD_0, *table])).fillna(
+        NONE
+    )
+
+
+def matching(runs: pd.DataFrame, **wanted: object) -> pd.DataFrame:
+    """The runs whose columns have the values `wanted`; None stands for a missing one."""
+    for name, value in wanted.items():
+        runs = runs[runs[name].isna() if value is None else runs[name] == value]
+    return runs
+
+
+def find_run(runs: pd.DataFrame, **wanted: object) -> pd.Series | None:
+    """The one run with the values `wanted` (`model`, or `title` for a probe or a fine-tuned network), among fold 0 of
+    runs on images as stored, asked for their label, at full size, unless others are wanted. Baselines have no size."""
     wanted = {"view": "stored", "fold": 0, "target": "label"} | wanted
     size = wanted.pop("image_size", FULL_SIZE)
-    found = [
-        r
-        for r in records
-        if all(({"target": "label"} | r["run"])[key] == value for key, value in wanted.items())
-        and (r["recipe"] is None or r["run"]["image_size"] == size)
-    ]
-    return found[0] if found else None
+    found = matching(runs[runs.baseline | (runs.image_size == size)], **wanted)
+    return None if found.empty else found.iloc[0]
 
 
-def shown_size(model: str, records: Sequence[dict]) -> int:
-    """Pixels at which a model is shown beside others: those of all networks from scratch, or its own if fine-tuned."""
-    own = [r["run"]["image_size"] for r in records if r["run"]["model"] == model and model.startswith(FINE_TUNED)]
-    return max(own, default=FULL_SIZE)
+def on_same_images(evidence: Evidence, runs: pd.DataFrame, title: str) -> pd.DataFrame:
+    """The run of a network on the test images of each of `runs`, a row each, empty where there is none."""
+    of = matching(evidence.runs, title=title, view="stored").drop_duplicates(IMAGES).set_index(IMAGES)
+    return of.reindex(pd.MultiIndex.from_frame(runs[IMAGES])).set_axis(runs.index)
 
 
-def of_steps(run: dict) -> bool:
-    return run["image_size"] == STEPS_AT
+def classifiers(runs: pd.DataFrame) -> pd.DataFrame:
+    """Networks from scratch and all that they have to beat: nearest neighbour, majority, and linear probes."""
+    return runs[(runs.task == "classification") | (runs.recipe == "probe")]
 
 
-def is_pooled_elsewhere(record: dict, records: Sequence[dict]) -> bool:
-    """Whether another record joins this fold with the others."""
-    return any(record["id"] in other.get("pooled", ()) for other in records)
+def that_name_a_class(runs: pd.DataFrame) -> pd.DataFrame:
+    """All runs of one class an image: `classifiers`, then transfer, multi-task and localisation. `title` is the name of
+    the network, of a probe that it is one."""
+    order = {"classification": 0, "transfer": 2, "multitask": 3, "localisation": 4}
+    runs = runs.assign(rank=runs.task.map(order).where(runs.recipe != "probe", 1))
+    runs = runs.assign(title=runs.title.where(runs.baseline, runs.model))
+    return runs[runs["rank"].notna()].sort_values("rank", kind="stable")
 
 
-def in_table_order(records: Sequence[dict], key: Callable[[dict], tuple]) -> list[tuple]:
-    """The keys of the records' runs: networks first, then what they have to beat."""
-
-    def last(value: object) -> int:
-        return {"1-NN": 2, "majority": 3}.get(value, 0) or int(str(value).startswith(PROBE))
-
-    return sorted({key(r["run"]) for r in records}, key=lambda k: [(last(v), v) for v in k])
-
-
-def training_columns(record: dict) -> dict[str, int]:
-    run = record["run"]
-    return {"width": run["n_filters"], "pixels": run["image_size"], "epochs": record["training"]["epochs"]}
+def headline(runs: pd.DataFrame) -> pd.DataFrame:
+    """`classifiers` and the best way to train found here (`title` says which), each at the one size it is shown at."""
+    tuned = runs.title.astype(str).str.startswith(FINE_TUNED)
+    found = matching(runs[runs.id.isin(classifiers(runs).id) | tuned], view="stored", target="label")
+    tuned = found.title.astype(str).str.startswith(FINE_TUNED)
+    size = found.groupby("title").image_size.transform("max").where(tuned, FULL_SIZE)
+    return found[found.baseline | (found.image_size == size)]
 
 
-def sensitivity_specificity(found: dict | None) -> str:
-    return f"{format_ci(found['sensitivity'])} / {format_ci(found['specificity'])}" if found else NONE
+def networks_first(keys: pd.Index) -> list:
+    """Keys of runs in the order of tables: networks, then what they have to beat."""
+    last = {"1-NN": 2, "majority": 3}
+    return sorted(keys, key=lambda key: [(last.get(one, int(one.startswith(PROBE))), one) for one in key])
 
 
-def seconds_of_one(record: dict) -> float:
-    """Seconds of one training; a record of pooled folds has the sum of all of theirs."""
-    return record["training"]["seconds"] / len(record.get("pooled") or [record])
+def by_split(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Runs sorted by `columns`, the protocols in their order."""
+    order = {protocol: i for i, protocol in enumerate(PROTOCOLS)}
+    return runs.sort_values(list(columns), key=lambda c: c.map(order) if c.name == "split" else c, kind="stable")
 
 
-def minutes(record: dict | None) -> str:
-    """Minutes of one training; "–" without a record."""
-    return f"{seconds_of_one(record) / 60:.0f}" if record else NONE
+def in_order(runs: pd.DataFrame, recipes: Sequence[str] = tuple(RECIPES)) -> pd.DataFrame:
+    """Runs of `recipes`, sorted by these and by seed."""
+    runs = runs[runs.recipe.isin(recipes)]
+    rank = {name: i for i, name in enumerate(recipes)}
+    return runs.sort_values(["recipe", "seed"], key=lambda c: c.map(rank) if c.name == "recipe" else c, kind="stable")
+
+
+def budgets(runs: pd.DataFrame, reference: str, recipes: Sequence[str] = tuple(RECIPES)) -> list[pd.DataFrame]:
+    """Sets of runs that differ in recipe and seed alone, `reference` among them, of the seeds that all recipes have."""
+    found = []
+    for _, one in runs.groupby([*(runs[name].astype(str) for name in BUDGET), "epochs"], dropna=False):
+        common = set.intersection(*(set(seeds) for _, seeds in one.groupby("recipe").seed))
+        if common and reference in set(one.recipe) and one.recipe.nunique() > 1:
+            found.append(in_order(one[one.seed.isin(common)], recipes))
+    return found
+
+
+def compare(
+    evidence: Evidence, runs: pd.DataFrame, reference: str, by: str = "recipe", none: str = NONE
+) -> pd.DataFrame:
+    """Accuracy of each recipe, the mean over its seeds, and its difference to that of `reference`, image by image.
+
+    Args:
+        runs: one of `budgets`, or others that tested the same images; by: the column that tells the methods apart.
+
+    Returns:
+        The first seed of each method, with `seeds` (accuracy of each), `validation` (mean), `mean` (accuracy with its
+        interval, as text), `difference` (a `Difference`, corrected for the number of methods; None of the reference)
+        and `gain` (the same as text; `none` of the reference).
+
+    Raises:
+        DataError: a run that tested other images, or was asked for other labels of them.
+    """
+    groups = dict(list(runs.groupby(by, sort=False)))
+    tables = {name: [evidence.predictions(one) for one in of.id] for name, of in groups.items()}
+    others = [name for name in groups if name != reference]
+    found = dict(zip(others, corrected(difference(tables[n], tables[reference]) for n in others), strict=True))
+    for name in (name for name, one in found.items() if one is None):
+        first = groups[name].id.iloc[0]
+        raise DataError(f"{first}: its test images are not those of the runs beside it; run it again")
+    return runs.drop_duplicates(by).assign(
+        seeds=[of.accuracy.tolist() for of in groups.values()],
+        validation=percent(pd.Series([of.val_accuracy.mean(skipna=False) for of in groups.values()])).tolist(),
+        mean=[format_ci(mean_score(of)) for of in tables.values()],
+        difference=[found.get(name) for name in groups],
+        gain=[format_ci(found[name], sign=True) if name in found else none for name in groups],
+    )
+
+
+def seconds_of_one(run: pd.Series) -> float:
+    """Seconds of one training; pooled folds have the sum of all of theirs."""
+    return run.train_seconds / (len(run.pooled) if isinstance(run.pooled, list) else 1)
+
+
+def sensitivity_specificity(runs: pd.DataFrame, rule: str) -> pd.Series:
+    """Both at one threshold, for example of `tumour_or_none`; "–" where a run has none."""
+    return (cells(runs, f"{rule}.sensitivity") + " / " + cells(runs, f"{rule}.specificity")).replace("– / –", NONE)
+
+
+def recipe_values(recipe: Recipe) -> pd.DataFrame:
+    """What a recipe states, a row a value; what it leaves out (nothing, 0, False) has no row."""
+    named = ("name", "source", "stages", "stage")  # `source` is a sentence; each of `stages` has a row
+    stated = {name: value for name, value in asdict(recipe).items() if value and name not in named}
+    stated |= {f"stage {number}": stage for number, stage in enumerate(recipe.stages, start=1)}
+    words = {name: value for name, value in stated.items() if not isinstance(value, Mapping)}
+    words = {name: words.get(name) or ", ".join(f"{k} {v}" for k, v in stated[name].items()) for name in stated}
+    return pd.DataFrame({"value": words})
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -1,26 +1,40 @@
-"""Tables of segmentation: Dice by patient, by slice, by region, and from S2's recipe to ours."""
+"""Tables of segmentation, S0's multi-task network, localisation, and several findings an image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
 from datasets import catalog
+from datasets.catalog import CLASSES, HEALTHY, DataError
+from models import LOCALISERS
+from utils.evaluation.compare import corrected, difference
+from utils.evaluation.intervals import mean_interval
+from utils.evaluation.saliency import SIZES, TOLERANCE
 from utils.evaluation.segmentation import by_patient
 from utils.recipes import RECIPES
+from utils.recipes.ours import STEPS
 from utils.recipes.published import published
-from utils.report.records import Evidence
+from utils.report.records import Evidence, columns_of
 from utils.report.tables.common import (
+    BEST_PROBE,
     NONE,
     STEPS_AT,
     WEIGHTS,
-    cell,
+    budgets,
+    by_split,
+    cells,
+    compare,
     find_run,
     format_ci,
-    is_pooled_elsewhere,
-    mark,
-    of_steps,
-    tested,
+    in_order,
+    matching,
+    on_same_images,
+    percent,
+    sensitivity_specificity,
+    show,
+    show_all,
 )
+from utils.report.validate import intervals
 
 MASK_METRICS = {
     "dice": "Dice %",
@@ -32,7 +46,12 @@ MASK_METRICS = {
     "accuracy": "accuracy %",
     "hd95": "HD95",
 }
+OF_FINDINGS = {"AUC": "auc", "average precision": "average_precision", "sensitivity %": "sensitivity"}
+OF_FINDINGS |= {"specificity %": "specificity", "precision %": "precision"}
 THREE = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")  # S2's networks
+OF_CHENG = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient"}
+S0 = "s0"  # the recipe of S0's own method, with which changes of it are compared
+PLAIN = "name-only"  # what the other steps of localisation are compared with
 
 
 def mask_metrics(results: dict[str, dict]) -> pd.DataFrame:
@@ -60,143 +79,336 @@ def s2_segmentation() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def three_unets(records: Sequence[dict], dataset: str = "cheng", recipe: str = "ours") -> dict[str, dict]:
-    """S2's networks by name, trained for as many epochs and tested on the same images of patient fold 0 at full size.
-
-    Of several budgets that on the present folds, then the longest; a network that was not run so is left out.
-    """
-    found = {m: find_run(records, dataset=dataset, split="patient", recipe=recipe, model=m) for m in THREE}
-    budgets = {m: (not r["old_folds"], r["training"]["epochs"]) for m, r in found.items() if r}
-    return {m: found[m] for m, budget in budgets.items() if budget == max(budgets.values())}
+def three_unets(evidence: Evidence) -> pd.DataFrame:
+    """S2's networks under our recipe on patient fold 0 of cheng at full size, those of the longest training."""
+    of = {"dataset": "cheng", "split": "patient", "recipe": "ours"}
+    found = [find_run(evidence.runs, model=model, **of) for model in THREE]
+    found = pd.DataFrame([run for run in found if run is not None], columns=evidence.runs.columns)
+    return found[found.epochs == found.epochs.max()]
 
 
-def whole_run(evidence: Evidence, dataset: str = "cheng", model: str = "AttentionUNet") -> dict | None:
-    """The run under our recipe, all folds where they are pooled, else the first; None without a run."""
-    of = {"dataset": dataset, "model": model, "split": "patient", "recipe": "ours"}
-    return find_run(evidence.segmentation, **of, fold=None) or find_run(evidence.segmentation, **of)
+def whole_run(evidence: Evidence) -> pd.Series | None:
+    """AttentionUNet under our recipe on cheng, all folds where they are pooled, else the first."""
+    whole = find_run(evidence.runs, **OF_CHENG, recipe="ours", fold=None)
+    return find_run(evidence.runs, **OF_CHENG, recipe="ours") if whole is None else whole
 
 
-def patients_by_size(evidence: Evidence, dataset: str = "cheng", model: str = "AttentionUNet") -> pd.DataFrame | None:
+def patients_by_size(evidence: Evidence) -> pd.DataFrame | None:
     """Dice and pixels of each test patient of `whole_run`; None without a run."""
-    record = whole_run(evidence, dataset, model)
-    return by_patient(evidence.predictions(record), catalog.get(dataset).mask_channels) if record else None
-
-
-def dice_by_patient(records: Sequence[dict]) -> pd.DataFrame:
-    """One row a segmentation run that tested whole patients: Dice by patient, and pooled as S2 did.
-
-    Runs at `STEPS_AT` pixels are in `steps`; pooled folds are in their pooled record.
-    """
-    rows = []
-    for record in sorted(records, key=lambda r: (r["run"]["dataset"], -r["metrics"]["dice"]["value"])):
-        run, training = record["run"], record["training"]
-        if run["split"] != "patient" or (training and of_steps(run)) or is_pooled_elsewhere(record, records):
-            continue
-        rows.append(
-            {
-                "data set": run["dataset"] + (", middle slices" if run.get("selection") == "middle" else ""),
-                "tested": tested(record),
-                "model": run["model"],
-                "recipe": _recipe_words(run) if training else NONE,
-                "seed": run["seed"] if training else NONE,
-                "pixels": run["image_size"],
-                "epochs": training["epochs"] if training else NONE,
-                "Dice %": cell(record, "dice"),
-                "recall %": cell(record, "recall"),
-                "precision %": cell(record, "precision"),
-                "HD95": format_ci(record["metrics"]["hd95"], percent=False, digits=1),
-                "Dice % as S2 pooled": f"{100 * record['s2_pooling']['dice']:.1f}",
-                "patients": record["patients"],
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _recipe_words(run: dict) -> str:
-    """The recipe, and of a network that may be pretrained its initial weights."""
-    return run["recipe"] if run["pretrained"] is None else f"{run['recipe']}, {WEIGHTS[run['pretrained']]}"
-
-
-def regions(records: Sequence[dict]) -> pd.DataFrame:
-    """Dice by mask and region, a row a run on volumes."""
-    rows = []
-    for record in records:
-        if len(record["per_class"]) > 1 and not is_pooled_elsewhere(record, records):
-            dice = {name: format_ci(entry["dice"]) for name, entry in record["per_class"].items()}
-            run = record["run"]
-            which = {"data set": run["dataset"], "model": run["model"], "recipe": run["recipe"].replace("none", NONE)}
-            rows.append(which | dice)
-    return pd.DataFrame(rows)
-
-
-def slice_pairs(records: Sequence[dict]) -> dict[tuple, dict[str, dict]]:
-    """Runs that differ in the split alone, by slice or by patient fold: (data set, model, recipe, size) → split →
-    record."""
-    pairs: dict[tuple, dict[str, dict]] = {}
-    for record in records:
-        run = record["run"]
-        key = (run["dataset"], run["model"], run["recipe"], run["image_size"])
-        if run["split"] in ("slices", "patient") and run["fold"] is not None:
-            pairs.setdefault(key, {}).setdefault(run["split"], record)
-    return {key: pair for key, pair in pairs.items() if len(pair) == 2}
-
-
-def slices_or_patients(records: Sequence[dict]) -> pd.DataFrame:
-    """Dice on a split by slice and on one by patient, a row a data set and model, runs of the same recipe and size."""
-    rows = [
-        {
-            "data set": dataset,
-            "model": model,
-            "pixels": size,
-            "by slice": cell(pair["slices"], "dice"),
-            "by patient (fold 0)": cell(pair["patient"], "dice"),
-            "by slice, as S2 pooled": f"{100 * pair['slices']['s2_pooling']['dice']:.1f}",
-        }
-        for (dataset, model, _, size), pair in slice_pairs(records).items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def dice_by_split(records: Sequence[dict]) -> dict[str, dict]:
-    """The Dice of `slice_pairs` by name of model and split, for a forest plot."""
-    return {
-        f"{model}, {words}{mark(pair[split])}": pair[split]["metrics"]["dice"]
-        for (_, model, _, _), pair in slice_pairs(records).items()
-        for split, words in (("slices", "by slice"), ("patient", "by patient"))
-    }
-
-
-def recipe_steps(records: Sequence[dict], dataset: str = "cheng") -> pd.DataFrame:
-    """Every recipe tried on patient fold 0: Dice on validation patients decides, test scores are reported. Runs on
-    earlier folds, which had other validation patients, stand above those on the present ones."""
-    of_fold = [r for r in records if r["run"]["dataset"] == dataset and r["run"]["split"] == "patient"]
-    tried = [r for r in of_fold if r["training"] and r["run"]["fold"] == 0]
-    rows = []
-    for record in sorted(tried, key=lambda r: (not mark(r), r["training"]["val_dice"])):
-        recipe = record["recipe"]
-        rows.append(
-            {
-                "recipe": _recipe_words(record["run"]),
-                "seed": record["run"]["seed"],
-                "model": record["run"]["model"],
-                "loss": recipe["loss"],
-                "optimiser": recipe["optimizer"],
-                "augmentation": recipe["augmentation"],
-                "pixels": record["run"]["image_size"],
-                "parameters": f"{record['parameters']:,}",
-                "epochs": record["training"]["epochs"],
-                "validation Dice %": f"{100 * record['training']['val_dice']:.1f}{mark(record)}",
-                "test Dice %": cell(record, "dice"),
-            }
-        )
-    return pd.DataFrame(rows)
+    run = whole_run(evidence)
+    return None if run is None else by_patient(evidence.predictions(run.id), catalog.get("cheng").mask_channels)
 
 
 def gate_histories(evidence: Evidence) -> dict[str, pd.DataFrame]:
-    """The epochs of `AttentionUNet` under each recipe, patient fold 0 of `cheng` at `STEPS_AT` pixels, by recipe,
-    marked where it was run on earlier folds."""
-    wanted = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient", "fold": 0, "image_size": STEPS_AT}
-    found = [r for r in evidence.segmentation if all(r["run"][key] == value for key, value in wanted.items())]
-    order = list(RECIPES)
-    found.sort(key=lambda r: order.index(r["run"]["recipe"]))
-    return {r["run"]["recipe"] + mark(r): evidence.history(r) for r in found}
+    """The epochs of `AttentionUNet` under each recipe, patient fold 0 of `cheng` at `STEPS_AT` pixels, by recipe."""
+    runs = in_order(matching(evidence.runs, **OF_CHENG, fold=0, image_size=STEPS_AT))
+    return {run.recipe: evidence.history(run.id) for run in runs.itertuples()}
+
+
+def dice_by_patient(evidence: Evidence) -> pd.DataFrame:
+    """One row a segmentation run that tested whole patients: Dice by patient, and pooled as S2 did.
+
+    Runs at `STEPS_AT` pixels are in `steps`; pooled folds are in their pooled run.
+    """
+    runs = matching(evidence.runs, task="segmentation", split="patient", is_pooled=False)
+    runs = runs[runs.baseline | (runs.image_size != STEPS_AT)]
+    runs = runs.assign(
+        dataset=runs.dataset + runs.selection.map({"middle": ", middle slices", "all": ""}),
+        recipe=_recipes(runs),
+        seed=runs.seed.where(~runs.baseline),
+        distance=cells(runs, "hd95", percent=False, digits=1),
+        pooled=percent(runs.s2_dice),
+    )
+    return show(
+        runs.astype({"seed": "Int64"}).sort_values(["dataset", "dice"], ascending=[True, False], kind="stable"),
+        "data set = dataset | tested | model | recipe | seed | pixels = image_size | epochs | Dice % = dice | "
+        "recall % = recall | precision % = precision | HD95 = distance | Dice % as S2 pooled = pooled | patients",
+    )
+
+
+def _recipes(runs: pd.DataFrame) -> pd.Series:
+    """The recipe of every run, and of a network that may be pretrained its initial weights; "–" for a baseline."""
+    start = runs.pretrained.map({known: f", {word}" for known, word in WEIGHTS.items()}).astype(object).fillna("")
+    return (runs.recipe + start).astype(object).where(~runs.baseline, NONE)
+
+
+def regions(evidence: Evidence) -> pd.DataFrame:
+    """Dice by mask and region, a row a run on volumes."""
+    runs = matching(evidence.runs, task="segmentation", is_pooled=False)
+    rows = []
+    for run, recipe in zip(runs.itertuples(), _recipes(runs), strict=True):
+        dice = {name: format_ci(entry["dice"]) for name, entry in evidence.record(run.id)["per_class"].items()}
+        rows += [{"data set": run.dataset, "model": run.model, "recipe": recipe} | dice] if len(dice) > 1 else []
+    return pd.DataFrame(rows)
+
+
+def slice_pairs(evidence: Evidence) -> pd.DataFrame:
+    """Runs that differ in the split alone, by slice or by patient fold: two rows a pair, by slice first."""
+    runs, key = matching(evidence.runs, task="segmentation"), ["dataset", "model", "recipe", "image_size"]
+    runs = runs[runs.split.isin(("slices", "patient")) & runs.fold.notna()].drop_duplicates([*key, "split"])
+    runs = runs[runs.groupby(key).split.transform("size") == 2]
+    return runs.sort_values([*key, "split"], ascending=[True] * 4 + [False])
+
+
+def slices_or_patients(evidence: Evidence) -> pd.DataFrame:
+    """Dice on a split by slice and on one by patient, a row a data set and model, runs of the same recipe and size."""
+    pairs = slice_pairs(evidence)
+    patient, runs = (matching(pairs, split=split) for split in ("patient", "slices"))
+    return show(
+        runs.assign(patient=cells(patient, "dice").to_numpy(), pooled=percent(runs.s2_dice)),
+        "data set = dataset | model | pixels = image_size | by slice = dice | by patient (fold 0) = patient | "
+        "by slice, as S2 pooled = pooled",
+    )
+
+
+def recipe_steps(evidence: Evidence) -> pd.DataFrame:
+    """Every recipe tried on patient fold 0 of cheng: Dice on validation patients decides, test scores are reported."""
+    runs = matching(evidence.runs, task="segmentation", dataset="cheng", split="patient", fold=0, baseline=False)
+    runs = runs.assign(
+        recipe=_recipes(runs), count=runs.parameters.map("{:,}".format), validated=percent(runs.val_dice)
+    )
+    return show(
+        runs.sort_values("val_dice", kind="stable"),
+        "recipe | seed | model | loss = recipe.loss | optimiser = recipe.optimizer | "
+        "augmentation = recipe.augmentation | pixels = image_size | parameters = count | epochs | "
+        "validation Dice % = validated | test Dice % = dice",
+    )
+
+
+def own_method(evidence: Evidence) -> pd.DataFrame:
+    """Runs of S0's own recipe by its network, whole folds pooled; those at `STEPS_AT` pixels are in `ablation`."""
+    runs = matching(evidence.runs, task="multitask", recipe=S0, is_pooled=False)
+    return runs[runs.image_size != STEPS_AT]
+
+
+def multitask_runs(evidence: Evidence) -> pd.DataFrame:
+    """One row a run of S0's own method: tumour type, tumour or none, and the baselines on the same images."""
+    runs = by_split(own_method(evidence), "dataset", "split")
+    reported = [published(S0, run.model, run.dataset, run.split) or {} for run in runs.itertuples()]
+    runs = runs.assign(
+        said=percent(pd.Series([one.get("accuracy") for one in reported], runs.index)),
+        probe=cells(on_same_images(evidence, runs, BEST_PROBE)),
+        nearest=cells(on_same_images(evidence, runs, "1-NN")),
+        half=sensitivity_specificity(runs, "screening.S0"),
+        chosen=sensitivity_specificity(runs, "screening.validation"),
+    )
+    return show(
+        runs,
+        "data set = dataset | split = tested | reported by S0 = said | accuracy | linear probe = probe | "
+        "1-NN = nearest | macro F1 = macro_f1 | tumour AUC = tumour_auc. | sensitivity / specificity at .5 = half | "
+        "at the threshold from validation = chosen | AUC of the reconstruction error = anomaly.tumour. | "
+        "test images = images | width = n_filters | pixels = image_size | epochs",
+    )
+
+
+def multitask_budgets(evidence: Evidence) -> list[pd.DataFrame]:
+    """S0's method and what was changed in it, on one patient fold, with the same epochs and seeds."""
+    runs = matching(evidence.runs, task="multitask", split="patient")
+    return budgets(runs[runs.fold.notna()], S0)
+
+
+def ablation_runs(evidence: Evidence) -> pd.DataFrame:
+    """S0's method with one part removed or exchanged, with the same epochs and seeds; a row a recipe."""
+    rows = []
+    for runs in multitask_budgets(evidence):
+        found = compare(evidence, runs, S0, none="")
+        of = found["recipe.model_args"]
+        both = of.map(lambda args: args.get("reconstruct", True))
+        found = found.assign(
+            where=found.dataset + ", " + found.tested,
+            both=both.map({True: "yes", False: "no"}),
+            heads=of.map(lambda args: "two" if args.get("hierarchical", True) else "one"),
+            balance=found["recipe.balance"].where(both, NONE),
+            spread=found.seeds.map(lambda one: f"{100 * min(one):.1f} – {100 * max(one):.1f}"),
+            count=found.seeds.map(len),
+        )
+        rows.append(found)
+    return show_all(
+        rows,
+        "data set = where | recipe | reconstruction = both | heads | balance | validation % = validation | "
+        "test accuracy % = mean | difference to S0's, points = gain | seeds from – to = spread | seeds = count | "
+        "width = n_filters | pixels = image_size | epochs",
+    )
+
+
+def gradient_histories(evidence: Evidence) -> list[dict[str, pd.DataFrame]]:
+    """The epochs of each recipe that reconstructs, first seed, by recipe; one of `multitask_budgets` each."""
+    every = [
+        {run.recipe: evidence.history(run.id) for run in runs.drop_duplicates("recipe").itertuples()}
+        for runs in multitask_budgets(evidence)
+    ]
+    return [{name: one for name, one in of.items() if "gradient_reconstruction" in one} for of in every]
+
+
+def balance_effects(evidence: Evidence) -> pd.DataFrame:
+    """Reconstruction against classification under each balance, first seed: median over the epochs of their weights'
+    ratio and of that of their gradients at the encoder, without and with the weights."""
+    rows = []
+    for name, history in (item for histories in gradient_histories(evidence) for item in histories.items()):
+        weight, gradient = (
+            history[f"{of}_reconstruction"] / history[f"{of}_classification"] for of in ("weight", "gradient")
+        )
+        rows.append(
+            {
+                "recipe": name,
+                "weight of the reconstruction": f"{weight.median():.3g}",
+                "its gradient, unweighted": f"{gradient.median():.2g}",
+                "its gradient, weighted": f"{(weight * gradient).median():.2g}",
+                "reconstruction error, validation": f"{history.val_reconstruction.iloc[-1]:.5f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def looks(evidence: Evidence) -> pd.DataFrame:
+    """The runs whose Grad-CAM was measured, by data set, the best at pointing first, with what it gave as columns
+    `GROUP.METRIC`, and as `network` the classifier in a table's words."""
+    found = {one["id"]: one["groups"] for one in evidence.pointing}
+    runs = evidence.runs.loc[list(found)]
+    step = (" " + runs.recipe).where(runs.model.isin(LOCALISERS), "")
+    start = runs.pretrained.map({known: f", {word}" for known, word in WEIGHTS.items()}).astype(object).fillna("")
+    counts = pd.DataFrame([groups["all"] for groups in found.values()], runs.index)
+    runs = runs.assign(
+        network=runs.model + step + start,
+        tumours=counts["images"],
+        blank=(100 * counts["blank"] / counts["images"]).map("{:.0f} %".format),
+        sick=counts["patients"],
+    )
+    runs = runs.join(pd.DataFrame([columns_of(intervals(groups)) for groups in found.values()], runs.index))
+    return runs.sort_values(["dataset", "all.near"], ascending=[True, False], kind="stable")
+
+
+def pointing_runs(evidence: Evidence) -> pd.DataFrame:
+    """A row a committed classifier: how often the maximum of Grad-CAM lies inside the outlined tumour, or within
+    `pointing.TOLERANCE` pixels of it, and which share of the map does; beside a point at random and the brightest one.
+    """
+    if not evidence.pointing:
+        return pd.DataFrame()
+    return show(
+        looks(evidence),
+        "data set = dataset | split = tested | network | accuracy | pointing = all.pointing | by chance = all.area | "
+        f"within {TOLERANCE} pixels = all.near | so by chance = all.near_area | "
+        "so the brightest point = all.bright_near | energy inside = all.energy | empty maps = blank | "
+        "images = tumours | patients = sick",
+    )
+
+
+def pointing_groups(evidence: Evidence) -> pd.DataFrame:
+    """The same classifiers: maxima inside or within `pointing.TOLERANCE` pixels of the tumour, by class, by size of the
+    tumour, and where the name was right or wrong."""
+    if not evidence.pointing:
+        return pd.DataFrame()
+    titles = {name: f"{name} (<{100 * high:.1f} %)" if high < 1 else name for name, (_, high) in SIZES.items()}
+    groups = {name: titles.get(name, name) for name in (*CLASSES, *SIZES, "right", "wrong") if name != HEALTHY}
+    columns = [f"{title} = {name}.near" for name, title in groups.items()]
+    return show(looks(evidence), " | ".join(["data set = dataset", "split = tested", "network", *columns]))
+
+
+def localisation_budgets(evidence: Evidence) -> list[pd.DataFrame]:
+    """Runs of the three steps that can be compared, the plain classifier first: all folds together, one fold from
+    several seeds, and tests on another data set. A fold that is part of all of them, and has one seed, does not stand
+    beside them once more."""
+    runs = matching(evidence.runs, task="localisation")
+    runs = runs[runs.recipe.isin(STEPS) & runs.split.isin(("patient", "external"))]
+    found = [one for one in budgets(runs, PLAIN, tuple(STEPS)) if one.seed.nunique() > 1 or not one.is_pooled.iloc[0]]
+    order = {"external": 2, "patient": 1}  # of one data set; all folds before them
+    return sorted(found, key=lambda one: (one.dataset.iloc[0], order[one.split.iloc[0]] * one.fold.notna().iloc[0]))
+
+
+def localisation_runs(evidence: Evidence) -> pd.DataFrame:
+    """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds; then recipes
+    that are no step of these, and steps without a plain classifier beside them. Outlines and Grad-CAM are those of the
+    first seed."""
+    runs, together = matching(evidence.runs, task="localisation"), localisation_budgets(evidence)
+    settings = pd.Series({one: str(evidence.record(one)["recipe"]) for one in runs.id}, dtype=object)
+    settings = runs.tested + runs.dataset + runs.image_size.map(str) + runs.pretrained.map(str) + settings
+    compared = pd.concat(together) if together else runs.head(0)
+    parts = compared.pooled[compared.pooled.notna()].explode()
+    alone = runs[~settings.isin(settings[compared.id]) & ~runs.id.isin(parts)]  # a seed waits until all steps have it
+    rows = []
+    for budget in [*together, *(one for _, one in alone.groupby(settings, sort=False))]:
+        found = compare(evidence, budget, PLAIN if PLAIN in set(budget.recipe) else budget.recipe.iloc[0])
+        nearest = cells(on_same_images(evidence, found, "1-NN"))
+        rows.append(found.assign(count=found.seeds.map(len), nearest=nearest))
+    return show_all(
+        rows,
+        "data set = dataset | split = tested | step = recipe | pixels = image_size | epochs | seeds = count | "
+        "validation % = validation | accuracy = mean | minus name-only, points = gain | Dice = outline.dice | "
+        "the outline points = outline.pointing | Grad-CAM points = grad_cam.all.pointing | "
+        f"within {TOLERANCE} pixels = grad_cam.all.near | so by chance = grad_cam.all.near_area | 1-NN = nearest",
+    )
+
+
+def sensitivities(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
+    """How many tumours of another data set each step recognises, at the threshold that its own validation images chose.
+
+    Args:
+        runs: one of `localisation_budgets`, tested on another data set.
+
+    Returns:
+        The first run of each step with `sensitivity` {value, low, high}, the mean over the seeds, with a 95 % interval
+        over groups; `difference` to the plain classifier's, tumour by tumour, corrected for the number of steps (None
+        of the plain one itself); `seeds`, the sensitivity of each; `healthy`, how many images show none. Empty where a
+        seed has no threshold.
+
+    Raises:
+        DataError: a run that tested other images than those beside it.
+    """
+    tables: dict[str, list[pd.DataFrame]] = {step: [] for step in runs.recipe}
+    healthy = 0
+    for run in runs.itertuples():
+        threshold = (evidence.record(run.id).get("tumour_or_none") or {}).get("threshold")
+        if threshold is None:
+            return runs.head(0)
+        table = evidence.predictions(run.id)
+        sick, found = table.label.ne(HEALTHY), table[f"p_{HEALTHY}"].rsub(1).ge(threshold)
+        healthy = int((~sick).sum())
+        tables[run.recipe].append(table.assign(label=True, predicted=found)[sick])
+    others = [step for step in tables if step != PLAIN]
+    differences = dict(zip(others, corrected(difference(tables[o], tables[PLAIN]) for o in others), strict=True))
+    if None in differences.values():
+        raise DataError(f"{runs.id.iloc[0]}: its seeds tested other images; run them again")
+    joined = [pd.concat(of) for of in tables.values()]
+    return runs.drop_duplicates("recipe").assign(
+        sensitivity=[mean_interval(one.predicted, one.group) for one in joined],
+        difference=[differences.get(step) for step in tables],
+        seeds=[[float(one.predicted.mean()) for one in of] for of in tables.values()],
+        healthy=healthy,
+    )
+
+
+def tumours_elsewhere(evidence: Evidence) -> pd.DataFrame:
+    """A row a step: how many tumours of another data set it recognises, at the threshold that validation chose for a
+    specificity of `screening.SPECIFICITY`."""
+    rows = []
+    for runs in localisation_budgets(evidence):
+        if runs.split.iloc[0] == "external" and len(found := sensitivities(evidence, runs)):
+            gain = [format_ci(one, sign=True) if one else NONE for one in found.difference]
+            seeds = [", ".join(f"{100 * value:.1f}" for value in one) for one in found.seeds]
+            rows.append(found.assign(found=found.sensitivity.map(format_ci), seeds=seeds, gain=gain))
+    return show_all(
+        rows,
+        "trained on = dataset | tested on = test_on | step = recipe | sensitivity = found | by seed = seeds | "
+        "minus name-only, points = gain",
+    )
+
+
+def by_finding(per_class: Mapping[str, Mapping]) -> pd.DataFrame:
+    """A row a finding: images that show it, AUC and average precision, and what the threshold of validation gives."""
+    rows = {
+        finding: {"images": entry["images"]}
+        | {column: format_ci(entry[metric], percent=column.endswith("%")) for column, metric in OF_FINDINGS.items()}
+        for finding, entry in per_class.items()
+    }
+    return pd.DataFrame(rows).T
+
+
+def findings_runs(evidence: Evidence) -> pd.DataFrame:
+    """A row a run: mean AUC and mean average precision over the findings."""
+    runs = matching(evidence.runs, task="findings", is_pooled=False)
+    return show(
+        runs.sort_values(["dataset", "macro_auc"], ascending=[True, False], kind="stable"),
+        "data set = dataset | split = tested | network = model | recipe | pixels = image_size | epochs | "
+        "mean AUC = macro_auc. | mean average precision = macro_average_precision. | test images = images | "
+        "patients = groups",
+    )

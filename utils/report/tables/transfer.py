@@ -1,27 +1,51 @@
-"""Tables of transfer learning: backbones, pretrained against from scratch, recipes."""
+"""Tables of transfer learning: backbones, linear probes, recipes, seeds and ensembles."""
 
-import statistics
-
+import numpy as np
 import pandas as pd
 
-from utils.evaluation.ablation import compare
-from utils.recipes import RECIPES
+from utils.evaluation.compare import corrected, difference, mean_score
+from utils.evaluation.thresholds import calibrated, calibration_error, choose
 from utils.recipes.ours import LONGER
-from utils.report.records import PROBE, Evidence
+from utils.report.records import BEST_RECIPE, PROBE, Evidence
 from utils.report.tables.common import (
+    ALL_FOLDS,
+    BEST_PROBE,
+    IMAGES,
     NONE,
-    SPLIT_ORDER,
     WEIGHTS,
-    beside,
+    by_protocol,
+    by_split,
     cell,
+    cells,
+    compare,
     find_run,
     format_ci,
-    is_pooled_elsewhere,
-    mark,
-    minutes,
-    split_words,
-    tested,
+    in_order,
+    matching,
+    on_same_images,
+    percent,
+    seconds_of_one,
+    show,
+    show_all,
+    that_name_a_class,
 )
+
+FEWEST = 3  # seeds, of which a range is shown
+QUESTIONS = {"label": "all classes", "tumour": "tumour or none", "type": "type of tumour", "sequence": "MR sequence"}
+COMPARED = ("published", "cleaned", "patient", "random")
+FINE_TUNED = {"model": "ResNet50-v2", "recipe": BEST_RECIPE, "image_size": 224, "seed": 0}
+OTHERS = ({"title": BEST_PROBE}, {"title": "CustomCNN", "recipe": "s2", "seed": 0})
+OUTLINED = {"model": "OutlineClassifier", "recipe": "from-outline", "seed": 0}  # where it was trained on the split
+
+
+def trained(runs: pd.DataFrame) -> pd.DataFrame:
+    """Backbones that were trained; a probe was not."""
+    return runs[(runs.task == "transfer") & ~runs.baseline]
+
+
+def shown_folds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Folds pooled where all are there; of others the first stands for them."""
+    return runs[~runs.is_pooled & (runs.fold.fillna(0) == 0)]
 
 
 def backbone_runs(evidence: Evidence) -> pd.DataFrame:
@@ -29,205 +53,274 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
 
     Runs that `recipe_runs` compares with ours are left out.
     """
-    beside = {
-        r["id"] for runs in on_one_budget(evidence) for name in runs for r in runs[name].values() if name != "ours"
-    }
-    rows = {}
-    for record in evidence.transfer:
-        run, recipe = record["run"], record["recipe"]
-        if record["id"] in beside or is_pooled_elsewhere(record, evidence.transfer) or run["fold"]:
-            continue  # of folds that are not all there the first stands for them
-        if run.get("target", "label") != "label":
-            continue
-        if run["split"] == "published" or run["split"] == "patient":
-            key = (run["dataset"], run["model"], run["pretrained"], run["recipe"], run["image_size"], recipe["epochs"])
-            rows.setdefault(key, {})[run["split"]] = record
-    return pd.DataFrame(
-        {
-            "data set": dataset,
-            "backbone": model,
-            "weights": WEIGHTS[pretrained],
-            "recipe": recipe,
-            "pixels": pixels,
-            "epochs": max(r["training"]["epochs"] for r in pair.values()),
-            "parameters": f"{next(iter(pair.values()))['parameters'] / 1e6:.1f} M",
-            "unfrozen": f"{next(iter(pair.values()))['trainable'] / 1e6:.1f} M",
-            "minutes a training": " / ".join(minutes(pair.get(split)) for split in ("published", "patient")),
-            "published split": cell(pair.get("published")),
-            "macro F2, AUC there": _f2_and_auc(pair.get("published")),
-            "by patient": cell(pair.get("patient")),
-            "F2, AUC by patient": _f2_and_auc(pair.get("patient")),
-            "tested": tested(pair["patient"]) if "patient" in pair else NONE,
-            "reported": _reported(pair),
-        }
-        for (dataset, model, pretrained, recipe, pixels, _), pair in sorted(rows.items(), key=_best_by_patient)
+    compared = [one for runs in on_one_budget(evidence) for one in runs.id[runs.recipe != "ours"]]
+    runs = matching(shown_folds(trained(evidence.runs)), target="label")
+    runs = runs[~runs.id.isin(compared) & runs.split.isin(("published", "patient"))]
+    runs = runs.assign(
+        f2_and_auc=cells(runs, "macro_f2") + ", " + cells(runs, "macro_auc", percent=False),
+        minutes=[f"{seconds_of_one(run) / 60:.0f}" for _, run in runs.iterrows()],
+        weights=runs.pretrained.map(WEIGHTS),
+        size=(runs.parameters / 1e6).map("{:.1f} M".format),
+        unfrozen=(runs.trainable / 1e6).map("{:.1f} M".format),
+    )
+    key = ["dataset", "model", "pretrained", "recipe", "image_size", "recipe.epochs"]
+    runs = runs.drop_duplicates([*key, "split"], keep="last").set_index(key, drop=False)
+    published, patient = (matching(runs, split=split) for split in ("published", "patient"))
+    first = runs[~runs.index.duplicated()]
+    minutes = [one.minutes.reindex(first.index).fillna(NONE) for one in (published, patient)]
+    table = first.assign(
+        epochs=runs.groupby(level=list(range(len(key)))).epochs.max(),
+        minutes=[" / ".join(both) for both in zip(*minutes, strict=True)],
+        shipped=cells(published),
+        of_shipped=published.f2_and_auc,
+        home=cells(patient),
+        of_home=patient.f2_and_auc,
+        fold=patient.tested,
+        said=percent(published.reported),
+        unknown=~first.index.isin(patient.index),
+        last=-patient.accuracy.combine_first(published.accuracy),
+    )
+    return show(
+        table.reset_index(drop=True).sort_values(["dataset", "unknown", "last"], kind="stable"),
+        "data set = dataset | backbone = model | weights | recipe | pixels = image_size | epochs | "
+        "parameters = size | unfrozen | minutes a training = minutes | published split = shipped | "
+        "macro F2, AUC there = of_shipped | by patient = home | F2, AUC by patient = of_home | tested = fold | "
+        "reported = said",
     )
 
 
 def probe_runs(evidence: Evidence) -> pd.DataFrame:
     """Linear probes, a row a data set, target, backbone and input size: accuracy under each protocol, and 1-NN by
-    patient, where the probe was split by the same folds."""
-    rows: dict[tuple, dict[str, str]] = {}
-    by_patient: dict[tuple, dict] = {}
-    for record in sorted(evidence.probes, key=lambda r: SPLIT_ORDER[r["run"]["split"]]):
-        run = record["run"]
-        if is_pooled_elsewhere(record, evidence.probes):
-            continue
-        key = (run["dataset"], run.get("target", "label"), run["model"], run["image_size"])
-        rows.setdefault(key, {})[split_words(run)] = cell(record)
-        by_patient |= {key: record} if run["split"] == "patient" else {}
-    columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-    table = []
-    for (dataset, target, model, pixels), row in sorted(rows.items()):
-        of = {"dataset": dataset, "target": target, "split": "patient", "fold": None, "model": "1-NN"}
-        nearest = beside(by_patient.get((dataset, target, model, pixels)), find_run(evidence.classification, **of))
-        table.append(
-            {"data set": dataset, "target": target, "backbone": model, "pixels": pixels}
-            | {name: row.get(name, NONE) for name in columns}
-            | {"1-NN by patient": cell(nearest)}
-        )
-    return pd.DataFrame(table)
+    patient."""
+    key = ["dataset", "target", "model", "image_size"]
+    probes = matching(evidence.runs, recipe="probe", is_pooled=False)
+    protocols = [one for _, of in by_split(probes, "split").groupby(key, sort=False) for one in of.tested]
+    table = by_protocol(probes, key)[list(dict.fromkeys(protocols))].reset_index()
+    nearest = on_same_images(evidence, table.assign(tested=ALL_FOLDS), "1-NN")
+    table = table.assign(**{"1-NN by patient": cells(nearest)}).rename_axis(columns=None)
+    return table.rename(columns={"dataset": "data set", "model": "backbone", "image_size": "pixels"})
 
 
-def _best_by_patient(item: tuple) -> tuple:
-    key, pair = item
-    shown = pair.get("patient", pair.get("published"))
-    return key[0], "patient" not in pair, -shown["metrics"]["accuracy"]["value"]
-
-
-def _f2_and_auc(record: dict | None) -> str:
-    return f"{cell(record, 'macro_f2')}, {format_ci(record['metrics']['macro_auc'], percent=False)}" if record else NONE
-
-
-def _reported(pair: dict[str, dict]) -> str:
-    published = (pair.get("published") or {}).get("published")
-    return f"{100 * published['accuracy']:.1f}" if published else NONE
-
-
-def pretraining_pairs(evidence: Evidence) -> list[dict[str, dict]]:
-    """Runs that differ in their initial weights alone, on the same folds, as {"scratch": record, "pretrained": record};
-    folds pooled where all are there."""
-    found: dict[tuple, dict[str, dict]] = {}
-    for record in evidence.transfer:
-        run = record["run"]
-        same = tuple(run[k] for k in ("dataset", "split", "fold", "model", "recipe", "image_size", "seed"))
-        same += (run.get("target", "label"), run["test_on"], record["training"]["epochs"], mark(record))
-        found.setdefault(same, {})["pretrained" if run["pretrained"] else "scratch"] = record
-    return [pair for pair in found.values() if len(pair) == 2]
+def pretraining_pairs(evidence: Evidence) -> list[pd.DataFrame]:
+    """Runs that differ in their initial weights alone, two rows by `start`: "scratch" and "pretrained"."""
+    runs = trained(evidence.runs)
+    runs = runs.assign(start=runs.pretrained.map({True: "pretrained", False: "scratch"}))
+    same = [*IMAGES, "model", "recipe", "image_size", "seed", "epochs"]
+    return [pair for _, pair in runs.groupby(same, sort=False) if len(pair) == 2]
 
 
 def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
     """Pretrained against from scratch, same backbone, recipe and images: each, and the difference image by image."""
     rows = []
     for pair in pretraining_pairs(evidence):
-        run = pair["pretrained"]["run"]
-        if all(is_pooled_elsewhere(record, evidence.transfer) for record in pair.values()):
+        if pair.is_pooled.all():
             continue
-        found = compare(
-            {start: {0: record} for start, record in pair.items()}, evidence.predictions, reference="scratch"
-        )
-        same = {key: run[key] for key in ("dataset", "split", "fold", "test_on")}
-        same["target"] = run.get("target", "label")
-        probe = find_run(evidence.classifiers, model=f"{PROBE} {run['model']}", **same)
-        nearest = find_run(evidence.classification, model="1-NN", **same)
-        old = mark(pair["pretrained"])
-        rows.append(
-            {
-                "data set": run["dataset"],
-                "split": tested(pair["pretrained"]),
-                "backbone": run["model"],
-                "recipe": run["recipe"],
-                "pixels": run["image_size"],
-                "epochs": pair["pretrained"]["training"]["epochs"],
-                "from scratch": format_ci(found["scratch"]["accuracy"]) + old,
-                "pretrained": format_ci(found["pretrained"]["accuracy"]) + old,
-                "gain by pretraining, points": format_ci(found["pretrained"]["difference"], sign=True) + old,
-                "linear probe": cell(beside(pair["pretrained"], probe)),
-                "1-NN": cell(beside(pair["pretrained"], nearest)),
-            }
-        )
-    return pd.DataFrame(rows)
+        found = compare(evidence, pair, "scratch", by="start").set_index("start")
+        one, title = found.loc[["pretrained"]], f"{PROBE} {pair.model.iloc[0]}"
+        one = one.assign(scratch=found["mean"]["scratch"], probe=cells(on_same_images(evidence, one, title)))
+        rows.append(one.assign(nearest=cells(on_same_images(evidence, one, "1-NN"))))
+    return show_all(
+        rows,
+        "data set = dataset | split = tested | backbone = model | recipe | pixels = image_size | epochs | "
+        "from scratch = scratch | pretrained = mean | gain by pretraining, points = gain | linear probe = probe | "
+        "1-NN = nearest",
+    )
 
 
-def on_one_budget(evidence: Evidence) -> list[dict[str, dict[int, dict]]]:
-    """Pretrained runs that differ in the recipe alone, `ours` among them, on one patient fold, the present or the
-    earlier one: recipe → seed → record."""
-    found: dict[tuple, dict[str, dict[int, dict]]] = {}
-    for record in evidence.transfer:
-        run = record["run"]
-        if run["split"] == "patient" and run["fold"] is not None and run["pretrained"] and run["seed"] == 0:
-            key = (run["dataset"], run["fold"], run["model"], run["image_size"], mark(record))
-            found.setdefault(key, {})[run["recipe"]] = {run["seed"]: record}
-    return [
-        {name: runs[name] for name in RECIPES if name in runs}
-        for _, runs in sorted(found.items())
-        if "ours" in runs and len(runs) > 2
-    ]
-
-
-def fine_tunings(evidence: Evidence) -> dict[str, dict[str, dict]]:
-    """Fold 0 of ResNet50-v2 under each way to fine-tune it from its probe: recipe → data set → record, the best by mean
-    validation accuracy first; only data sets where all of them were run."""
-    found: dict[str, dict[str, dict]] = {}
-    for name in ("probe-first", *LONGER):
-        of = {"model": "ResNet50-v2", "recipe": name, "image_size": 224, "split": "patient", "fold": 0, "seed": 0}
-        for dataset in dict.fromkeys(r["run"]["dataset"] for r in evidence.transfer):
-            record = find_run(evidence.transfer, dataset=dataset, **of)
-            if record and not record["old_folds"]:
-                found.setdefault(name, {})[dataset] = record
-    common = set.intersection(*(set(runs) for runs in found.values())) if len(found) > len(LONGER) else set()
-    kept = {name: {d: runs[d] for d in sorted(common)} for name, runs in found.items() if common}
-    return dict(sorted(kept.items(), key=lambda item: -mean_validation(item[1])))
-
-
-def mean_validation(runs: dict[str, dict]) -> float:
-    """Validation accuracy, the mean over data sets."""
-    return statistics.mean(record["training"]["val_accuracy"] for record in runs.values())
-
-
-def fine_tuning_runs(evidence: Evidence) -> pd.DataFrame:
-    """A row a way to fine-tune ResNet50-v2: accuracy on the validation patients of fold 0, which chose, and on its test
-    patients, which did not."""
-    rows = []
-    for name, runs in fine_tunings(evidence).items():
-        record = next(iter(runs.values()))
-        validated = {f"{d}, validation %": f"{100 * r['training']['val_accuracy']:.1f}" for d, r in runs.items()}
-        rows.append(
-            {
-                "recipe": name,
-                "epochs": record["training"]["epochs"],
-                "unfrozen": f"{record['trainable'] / 1e6:.1f} M",
-                "augmentation": record["recipe"]["augmentation"],
-                **validated,
-                "mean": f"{100 * mean_validation(runs):.1f}",
-                **{f"{d}, test %": cell(r) for d, r in runs.items()},
-            }
-        )
-    return pd.DataFrame(rows)
+def on_one_budget(evidence: Evidence) -> list[pd.DataFrame]:
+    """Pretrained runs of one patient fold that differ in the recipe alone, `ours` among them."""
+    runs = in_order(matching(trained(evidence.runs), split="patient", pretrained=True, seed=0))
+    groups = runs[runs.fold.notna()].groupby(["dataset", "fold", "model", "image_size"])
+    return [one for _, one in groups if "ours" in set(one.recipe) and len(one) > 2]
 
 
 def recipe_runs(evidence: Evidence) -> pd.DataFrame:
     """The recipes of S0, S1, S3, S4, ours and its ingredients on one patient fold, sorted by validation accuracy."""
     rows = []
     for runs in on_one_budget(evidence):
-        found = compare(runs, evidence.predictions, reference="ours")
-        for name in sorted(found, key=lambda name: -found[name]["validation"]):
-            (record,), entry = runs[name].values(), found[name]
-            run, tta = record["run"], record.get("tta")
-            rows.append(
-                {
-                    "data set": f"{run['dataset']}, {tested(record)}",
-                    "backbone": f"{run['model']}, {WEIGHTS[run['pretrained']]}",
-                    "recipe": name,
-                    "pixels": run["image_size"],
-                    "epochs": record["training"]["epochs"],
-                    "unfrozen": f"{record['trainable']:,}",
-                    "validation %": f"{100 * entry['validation']:.1f}{mark(record)}",
-                    "test accuracy %": format_ci(entry["accuracy"]) + mark(record),
-                    "difference to ours, points": ""
-                    if name == "ours"
-                    else format_ci(entry["difference"], sign=True) + mark(record),
-                    "gain by TTA, points": format_ci(tta["gain"], sign=True) + mark(record) if tta else NONE,
-                }
-            )
+        found = compare(evidence, runs, "ours", none="").sort_values("val_accuracy", ascending=False, kind="stable")
+        tta = cells(found, "tta.gain", sign=True)
+        found = found.assign(where=found.dataset + ", " + found.tested, backbone=found.model + ", pretrained", tta=tta)
+        rows.append(found.assign(unfrozen=found.trainable.map("{:,}".format)))
+    return show_all(
+        rows,
+        "data set = where | backbone | recipe | pixels = image_size | epochs | unfrozen | "
+        "validation % = validation | test accuracy % = mean | difference to ours, points = gain | "
+        "gain by TTA, points = tta",
+    )
+
+
+def fine_tunings(evidence: Evidence) -> pd.DataFrame:
+    """Fold 0 of ResNet50-v2 under each way to fine-tune it from its probe, a row a run: the best by `mean` validation
+    accuracy first, then by data set; only data sets where all of them were run."""
+    of = {"model": "ResNet50-v2", "image_size": 224, "tested": "patient fold 0", "seed": 0, "target": "label"}
+    ways = ("probe-first", *LONGER)
+    runs = matching(trained(evidence.runs), view="stored", **of)
+    runs = runs[runs.recipe.isin(ways)].drop_duplicates(["recipe", "dataset"])
+    runs = runs[runs.groupby("dataset").recipe.transform("nunique") == len(ways)]
+    runs = runs.assign(mean=runs.groupby("recipe").val_accuracy.transform("mean"))
+    return runs.sort_values(["mean", "recipe", "dataset"], ascending=[False, True, True])
+
+
+def fine_tuning_runs(evidence: Evidence) -> pd.DataFrame:
+    """A row a way to fine-tune ResNet50-v2: accuracy on the validation patients of fold 0, which chose, and on its test
+    patients, which did not."""
+    rows = []
+    for name, runs in fine_tunings(evidence).groupby("recipe", sort=False):
+        run = runs.iloc[0]
+        row = {"recipe": name, "epochs": run.epochs, "unfrozen": f"{run.trainable / 1e6:.1f} M"}
+        row |= {"augmentation": run["recipe.augmentation"]}
+        row |= dict(zip(runs.dataset + ", validation %", percent(runs.val_accuracy), strict=True))
+        row |= {"mean": f"{100 * run['mean']:.1f}"} | dict(zip(runs.dataset + ", test %", cells(runs), strict=True))
+        rows.append(row)
     return pd.DataFrame(rows)
+
+
+def by_seed(evidence: Evidence) -> list[pd.DataFrame]:
+    """Classifiers that differ in the seed alone, at least `FEWEST` of each, by seed; the multi-task networks
+    of chapter 4 have a table of their own."""
+    runs = that_name_a_class(evidence.runs)
+    runs = runs[~runs.baseline & (runs.task != "multitask")]
+    settings = pd.Series([str(evidence.record(one)["recipe"]) for one in runs.id], runs.index, name="settings")
+    names = ["dataset", "fold", "image_size", "model", "pretrained", "recipe", "split", "target", "test_on", "view"]
+    groups = runs.groupby([*(runs[name].astype(str) for name in names), settings], dropna=False)
+    return [one.sort_values("seed") for _, one in groups if len(one) >= FEWEST]
+
+
+def several_seeds(evidence: Evidence) -> pd.DataFrame:
+    """A row a training: accuracy by seed, their mean and range, and the interval of the first over patients."""
+    rows = []
+    for runs in by_seed(evidence):
+        seeds = 100 * runs.accuracy
+        found = {"values": ", ".join(map("{:.1f}".format, seeds)), "mean": f"{seeds.mean():.1f}"}
+        found |= {"spread": f"{seeds.max() - seeds.min():.1f}", "how": with_start(runs).iloc[0], "count": len(seeds)}
+        rows.append(runs.head(1).assign(**found))
+    return show_all(
+        rows,
+        "data set = dataset | split = tested | model | recipe = how | pixels = image_size | seeds = count | "
+        "accuracy % by seed = values | mean | range, points = spread | first seed (95 % CI) = accuracy",
+    )
+
+
+def with_start(runs: pd.DataFrame) -> pd.Series:
+    """The recipe of every run and its initial weights, or that it is a baseline."""
+    words = runs.recipe + ", " + runs.pretrained.eq(True).map(WEIGHTS)
+    return words.astype(object).where(~runs.baseline, "baseline")
+
+
+def differences_to_probe(evidence: Evidence) -> pd.DataFrame:
+    """Every run of the first seed that tested the same images as the best linear probe, and as `difference` what it is
+    better, corrected for the number of runs."""
+    runs = matching(shown_folds(that_name_a_class(evidence.runs)), seed=0, view="stored")
+    runs = runs[runs.split.isin(COMPARED) & ~runs.title.isin((BEST_PROBE, "majority"))]
+    runs = runs.assign(probe=on_same_images(evidence, runs, BEST_PROBE).id, last=-runs.accuracy)
+    runs = by_split(runs[runs.probe.notna()].assign(fold=runs.fold.fillna(0)), "dataset", "split", "fold", "last")
+    tables = {one: evidence.predictions(one) for one in {*runs.id, *runs.probe}}
+    found = [difference(tables[run.id], tables[run.probe]) for run in runs.itertuples()]
+    runs = runs.assign(difference=corrected(found))
+    return runs[runs.difference.notna()]  # none where a table was replaced and other images were tested
+
+
+def against_the_probe(evidence: Evidence) -> pd.DataFrame:
+    """A row a model and split: accuracy, and its difference to the linear probe's with interval and corrected p."""
+    runs = differences_to_probe(evidence)
+    p = [one.p_corrected for one in runs.difference]
+    return show(
+        runs.assign(
+            how=with_start(runs),
+            gain=[format_ci(one, sign=True) for one in runs.difference],
+            p=[f"{one:.3f}" if one >= 0.001 else "<.001" for one in p],
+        ),
+        "data set = dataset | target | split = tested | model = title | recipe = how | pixels = image_size | "
+        "accuracy % = accuracy | minus linear probe, points = gain | p, corrected = p",
+    )
+
+
+def run_name(run: pd.Series) -> str:
+    """A run in a few words, for a figure."""
+    asked = "" if run.target == "label" else f" ({QUESTIONS[run.target]})"
+    how = f"{run.recipe}, {WEIGHTS[run.pretrained is True]}, {run.image_size} px"
+    return f"{run.model} ({how}) on {run.dataset}{asked}, {run.tested}"
+
+
+def ensembles(evidence: Evidence) -> pd.DataFrame:
+    """What an ensemble of unlike networks gains: fine-tuned, linear probe, from scratch, named from its outline.
+
+    Temperature and weight of each are chosen on the validation images of its split, fold by fold, from the committed
+    predictions. A row a fine-tuned run: the `members` (runs, itself first), the mean `weights`, the accuracy of the
+    `ensemble` with its interval, what it `gained` over the fine-tuned one alone, corrected for their number, and the
+    `calibration` error of the fine-tuned one, of the same at its own temperature, and of the ensemble, whose members
+    all have one: what scaling alone does is no merit of the ensemble.
+
+    Only where all members kept their predictions of the same validation images and tested the same images. The network
+    that is named from its outline joins where it was trained on all the same folds.
+    """
+    rows = []
+    for _, run in by_split(matching(evidence.runs, **FINE_TUNED, is_pooled=False), "dataset", "split").iterrows():
+        folds = [evidence.runs.loc[one] for one in run.pooled] if isinstance(run.pooled, list) else [run]
+        outlined = all(_members(evidence, one, [OUTLINED]) for one in [run, *folds])
+        others = [*OTHERS, OUTLINED] if outlined else [*OTHERS]
+        asked = [_one_fold(evidence, _members(evidence, one, others)) for one in folds]
+        if None not in asked:
+            alone, scaled, together = (pd.concat([one[i] for one in asked], ignore_index=True) for i in range(3))
+            found = {"members": _members(evidence, run, others), "weights": np.mean([one[3] for one in asked], axis=0)}
+            found |= {"ensemble": mean_score(together), "gained": difference(together, alone)}
+            rows.append({**run} | found | {"calibration": [_error(one) for one in (alone, scaled, together)]})
+    return pd.DataFrame(rows).assign(gained=corrected(row["gained"] for row in rows))
+
+
+def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
+    """A row a data set and split: the ensemble, each member alone, its mean weight, and the calibration error."""
+    runs = ensembles(evidence)
+    if runs.empty:
+        return runs
+    alone = pd.DataFrame([list(map(cell, members)) for members in runs.members], runs.index).reindex(columns=range(4))
+    return show(
+        runs.assign(
+            **{f"member {i}": alone[i] for i in range(4)},
+            all=runs.ensemble.map(format_ci),
+            shares=[" / ".join(map("{:.2f}".format, one)) for one in runs.weights],
+            gain=[format_ci(one, sign=True) for one in runs.gained],
+            errors=[" → ".join(f"{100 * one:.1f}" for one in errors) for errors in runs.calibration],
+        ),
+        "data set = dataset | split = tested | ensemble, accuracy % = all | ResNet50-v2, fine-tuned = member 0 | "
+        "its linear probe = member 1 | CustomCNN = member 2 | named from the outline = member 3 | "
+        "mean weights = shares | ensemble minus fine-tuned, points = gain | "
+        "calibration error %, fine-tuned → at its temperature → ensemble = errors",
+    )
+
+
+def _members(evidence: Evidence, run: pd.Series, others: list[dict]) -> list[pd.Series]:
+    """A run and those of other networks on its split; none where one is missing."""
+    runs = matching(evidence.runs, dataset=run.dataset, tested=run.tested)
+    runs = runs[(runs.task != "transfer") | runs.baseline]
+    found = [run, *(find_run(runs, fold=None if pd.isna(run.fold) else run.fold, **who) for who in others)]
+    return [] if any(one is None for one in found) else found
+
+
+def _one_fold(evidence: Evidence, members: list[pd.Series]) -> tuple | None:
+    """The test images of one split, asked of the first member as it is, of the first at its temperature, and of all;
+    and the weights. None where a member is missing, or was validated or tested on other images."""
+    validated = [evidence.validation(member.id) for member in members]
+    if not members or any(table is None for table in validated):
+        return None
+    tested = [evidence.predictions(member.id) for member in members]
+    validated, tested = ([t.sort_values("path", ignore_index=True) for t in one] for one in (validated, tested))
+    if any(not table.path.equals(same[0].path) for same in (validated, tested) for table in same):
+        return None
+    columns = [name for name in validated[0] if name.startswith("p_")]
+    if not set(columns) <= set(tested[0]):
+        return None  # an external set that says less than these networks
+    classes = np.array([name.removeprefix("p_") for name in columns])
+    ensemble = choose([t[columns].to_numpy() for t in validated], pd.Categorical(validated[0].label, classes).codes)
+    probabilities = ensemble([t[columns].to_numpy() for t in tested])
+    together, scaled = tested[0].assign(predicted=classes[probabilities.argmax(1)]), tested[0].copy()
+    together[columns] = probabilities
+    scaled[columns] = calibrated(tested[0][columns].to_numpy(), ensemble.temperatures[0])
+    return tested[0], scaled, together, ensemble.weights
+
+
+def _error(table: pd.DataFrame) -> float:
+    columns = [name for name in table if name.startswith("p_")]
+    truth = pd.Categorical(table.label, [name.removeprefix("p_") for name in columns]).codes
+    return calibration_error(table[columns].to_numpy(), truth.astype(np.int64))

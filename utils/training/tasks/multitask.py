@@ -64,7 +64,7 @@ class MultiTask(SeveralLosses):
         return torch.cat([kinds[:, : self.healthy], 1 - tumour, kinds[:, self.healthy :]], dim=1)
 
     def scores(self, outputs: Batch) -> Tensor:
-        return self.probabilities(outputs).clamp_min(1e-12).log()
+        return outputs["classes"] if "classes" in outputs else self.probabilities(outputs).clamp_min(1e-12).log()
 
     def decide(self, probabilities: Tensor, threshold: float | None = None) -> Tensor:
         """S0's rule: p(tumour) < `threshold`, .5, → healthy, else the likeliest tumour, though no kind of it may reach
