@@ -19,6 +19,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
@@ -255,16 +256,13 @@ def shares() -> pd.DataFrame:
 def detections() -> Figure:
     """The detection table as a map, model × kind of image: the darker, the more is called unlike the training."""
     found = shares().dropna(thresh=2)  # measured on more than their own test set
+    # as labels, data set and split above network and recipe, without the seed
+    labels = [f"{'.'.join(name.split('.')[:2])}\n{'.'.join(name.split('.')[2:-1])}" for name in found.index]
     figure, axis = plt.subplots(figsize=(PAGE, 1.6 + 0.36 * len(found)))
-    axis.imshow(found, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    for (row, column), value in np.ndenumerate(found):
-        if np.isfinite(value):
-            colour = "white" if value > 60 else "black"
-            axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, size=8)
-    axis.set_xticks(range(found.shape[1]), found.columns, rotation=40, ha="right", rotation_mode="anchor")
-    names = [model.split(".") for model in found.index]  # data set and split above network and recipe, without seed
-    axis.set_yticks(range(len(found)), [f"{'.'.join(n[:2])}\n{'.'.join(n[2:-1])}" for n in names])
-    axis.axvline(0.5, color="black", linewidth=1)  # false alarms before it, detection behind
+    how = {"annot": True, "fmt": ".0f", "annot_kws": {"size": 8}, "cbar": False, "yticklabels": labels}
+    sns.heatmap(found, ax=axis, cmap="Blues", vmin=0, vmax=100, **how)
+    axis.set_xticklabels(found.columns, rotation=40, ha="right", rotation_mode="anchor")
+    axis.axvline(1, color="black", linewidth=1)  # false alarms before it, detection behind
     axis.set_title("% called unlike the training images")
     return figure
 
@@ -293,7 +291,7 @@ def eight_bits_table() -> pd.DataFrame:
         one, other = facts["fp32"], facts["int8"]
         rows[name] = {unit: f"{one[unit]:.1f} → {other[unit]:.1f}" for unit in ("MB", "ms")}
         rows[name] |= {"accuracy": f"{one['accuracy']:.1%} → {other['accuracy']:.1%}", "images": other["images"]}
-        rows[name]["kept"] = "yes" if other["kept"] else "no"
+        rows[name] |= {"kept": "yes" if other["kept"] else "no"}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -18,7 +18,7 @@ from datasets.store.preprocess import RawImage
 from utils.evaluation import calibration
 from utils.evaluation.mask_predictions import Padded
 from utils.evaluation.predict import run_model
-from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, FeatureTap
+from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, feature_tap
 from utils.report.weights import CARD, HUB, WEIGHTS, fetch, find_weights, load_weights, saved_weights
 from utils.training.tasks import TASKS, MultiLabel
 
@@ -68,7 +68,6 @@ class SavedModel:
         self.task = lookup(TASKS, self.card["task"], "task").from_card(self.card)
         if getattr(self.task, "outline", False):
             self.masks = ["tumour"]  # of any kind
-        self.tap = FeatureTap(self.network)
         self.healthy = self.classes.index(HEALTHY) if HEALTHY in self.classes else None
         self.findings = isinstance(self.task, MultiLabel)
         thresholds = self.card.get("thresholds", {})
@@ -91,7 +90,7 @@ class SavedModel:
         found: list[tuple[np.ndarray, ...]] = []
         network = self.network if self.classes else Padded(self.network)
         batches = ({"image": part} for part in pixels.split(BATCH))
-        with self.tap as features:
+        with feature_tap(self.network) as features:
             for _, raw in run_model(network, self.task.inputs, batches, name=self.name):
                 outputs = [self.task.probabilities(raw).numpy()]
                 if self.classes and self.masks:

@@ -8,8 +8,8 @@ altered validation images (tiles shuffled, negatives, enlargements, blur, noise)
 whose detection is reported: files, photographs (tiles of the two that ship with scikit-learn) and noise.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -39,34 +39,27 @@ NOISE, SIDE = 60, 256  # images of each kind of noise, and their side
 MOST = 250  # files of each kind
 
 
-class FeatureTap:
-    """Listens to a network: within the block, every pass through it leaves its features.
+@contextmanager
+def feature_tap(network: nn.Module) -> Iterator[Callable[[], np.ndarray]]:
+    """Within the block every pass through a network leaves features; what is yielded returns those of the last, N×D."""
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    places = np.unique(np.linspace(0, len(convolutions) - 1, DEPTHS).round().astype(int))
+    linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
+    heard = [*(convolutions[place] for place in places), *linear[-1:]]
+    kept: dict[nn.Module, Tensor] = {}
 
-    `with FeatureTap(network) as features: network(x); features()` returns N×D of the last pass.
-    """
-
-    def __init__(self, network: nn.Module):
-        convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-        places = np.unique(np.linspace(0, len(convolutions) - 1, DEPTHS).round().astype(int))
-        self.maps = [convolutions[place] for place in places]
-        self.last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1:]
-
-    def __enter__(self) -> Callable[[], np.ndarray]:
-        kept: dict[nn.Module, Tensor] = {}
-
-        def keep_map(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        if isinstance(module, nn.Linear):
+            kept[module] = inputs[0].detach().reshape(len(inputs[0]), -1, inputs[0].shape[-1]).mean(1)
+        else:
             maps = output.detach()
             kept[module] = torch.cat([maps.mean((2, 3)), maps.std((2, 3), correction=0)], dim=1)
 
-        def keep_input(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            kept[module] = inputs[0].detach().reshape(len(inputs[0]), -1, inputs[0].shape[-1]).mean(1)
-
-        self.handles = [module.register_forward_hook(keep_map) for module in self.maps]
-        self.handles += [module.register_forward_hook(keep_input) for module in self.last]
-        return lambda: torch.cat([kept[module] for module in [*self.maps, *self.last]], dim=1).float().cpu().numpy()
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self.handles:
+    handles = [module.register_forward_hook(keep) for module in heard]
+    try:
+        yield lambda: torch.cat([kept[module] for module in heard], dim=1).float().cpu().numpy()
+    finally:
+        for handle in handles:
             handle.remove()
 
 
