@@ -11,8 +11,8 @@ from datasets import catalog
 from datasets.labels import classes_of
 from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.evaluation.calibration import fit_temperature
-from utils.predict.familiarity import FAMILIARITY, Familiarity
 from utils.predict.model import SavedModel
+from utils.predict.out_of_distribution import FAMILIARITY, Familiarity
 from utils.recipes import get_recipe
 from utils.report.weights import CARD, save_weights
 from utils.run import TASKS, Run

@@ -22,7 +22,7 @@ from datasets.store.inputs import MINMAX, Preparation
 from datasets.store.preprocess import RawImage
 from utils.evaluation.predict import predict
 from utils.predict.model import SavedModel
-from utils.predict.scans import find
+from utils.predict.prepare import find
 from utils.report.weights import expected_input
 from utils.run import Run
 

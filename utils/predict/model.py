@@ -46,9 +46,8 @@ class SavedModel:
         preparation: what is done to an image, `Preparation`.
         healthy: index of the class without a tumour, None where there is none.
         findings: whether `classes` are findings, any number of which an image may show, each with its own probability.
-        thresholds: of findings, from which probability on each is called, chosen on validation; None where none was.
-        temperature: that validation chose; threshold: calibrated probability of a tumour from which on the answer is
-            "tumour"; None where the model was not calibrated.
+        thresholds, threshold, temperature: what validation chose, None where nothing was: from which probability on a
+            finding, or calibrated probability on a tumour, is called; and what calibrates probabilities.
 
     Raises:
         DataError: weights and card missing, damaged or not of one another, or a task without a prediction.
@@ -61,19 +60,19 @@ class SavedModel:
         self.name = self.folder.resolve().name
         try:
             self.preparation = Preparation.of_card(self.card["input"])
+            self.task = lookup(TASKS, self.card["task"], "task").from_card(self.card)
         except DataError as error:
             raise DataError(f"{self.folder / CARD}: {error}") from error
         self.classes: list[str] = self.card.get("classes", [])
         self.masks: list[str] = self.card.get("masks", [])
-        self.task = lookup(TASKS, self.card["task"], "task").from_card(self.card)
         if getattr(self.task, "outline", False):
             self.masks = ["tumour"]  # of any kind
         self.healthy = self.classes.index(HEALTHY) if HEALTHY in self.classes else None
         self.findings = isinstance(self.task, MultiLabel)
         thresholds = self.card.get("thresholds", {})
         self.thresholds = {name: thresholds.get(name) for name in self.classes} if self.findings else {}
-        self.temperature: float | None = self.card.get("calibration", {}).get("temperature")
-        self.threshold: float | None = self.card.get("calibration", {}).get("threshold")
+        chosen = self.card.get("calibration", {})
+        self.temperature, self.threshold = chosen.get("temperature"), chosen.get("threshold")
 
     @cached_property
     def familiarity(self) -> Familiarity | None:

@@ -32,7 +32,7 @@ PAGE = Path(__file__).with_name("page.html")
 
 
 class Answering:
-    """The models that were asked for so far, loaded once each, and the answers of one of them at a time."""
+    """The models that were asked for so far, loaded once each, and what they answer."""
 
     def __init__(self, default: str):
         self.default = default
