@@ -115,7 +115,7 @@ def find(paths: Sequence[Path], channels: Sequence[str], by_folder: bool = True)
                 if len(channels) == 1:
                     wanted = "image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume"
                 raise DataError(f"{path}: no {wanted} in this folder")
-            if len(channels) == 1 and (others := [p for p in below if p not in files]):
+            if len(channels) == 1 and (others := sorted(set(below) - set(files))):
                 first = ", ".join(other.name for other in others[:3])
                 notes.append(f"{path}: {len(others)} files are no scans and were left out, {first} first")
             folders |= {os.path.abspath(file): path for file in files}
@@ -128,22 +128,17 @@ def find(paths: Sequence[Path], channels: Sequence[str], by_folder: bool = True)
             if len(channels) == 1 and volumes.is_dicom(file):
                 key = (os.path.dirname(absolute) if by_folder else "", _series(file))
             groups.setdefault(key, {}).setdefault(absolute, file)
-    of_folder = Counter(key[0] for key in groups)  # scans that a key says to lie in a folder
-    scans = []
+    in_folder, scans = Counter(key[0] for key in groups), []
     for key, members in groups.items():
-        files = _ordered(list(members.values()))
-        first, kind = files[0], IMAGE
-        folder = folders.get(os.path.abspath(first))
+        files, folder = tuple(members.values()), folders.get(next(iter(members)))
+        shown, kind = files[0], VOLUME if volumes.is_nifti(files[0]) else IMAGE
         if len(channels) > 1:
-            first = first.parent
-            files, kind = (first,), SEQUENCES
-        elif volumes.is_nifti(first):
-            kind = VOLUME
-        elif volumes.is_dicom(first):
-            kind = SERIES
-            if folder and len(files) > 1 and of_folder[key[0]] == 1:
-                first = first.parent  # a series alone is named for its folder
-        name = first.relative_to(folder).as_posix() if folder else first.name
+            files, kind, shown = (shown.parent,), SEQUENCES, shown.parent
+        elif volumes.is_dicom(shown):
+            files, kind = _ordered(files), SERIES
+            alone = folder and len(files) > 1 and in_folder[key[0]] == 1
+            shown = files[0].parent if alone else files[0]
+        name = Path(os.path.relpath(shown, folder)).as_posix() if folder else shown.name
         name = os.path.basename(os.path.abspath(folder)) if name == "." else name  # "." itself has no name
         scans.append(Scan(name, kind, files, tuple(channels) if kind == SEQUENCES else ()))
     while repeated := {name for name, times in Counter(scan.name for scan in scans).items() if times > 1}:
