@@ -52,9 +52,8 @@ lock: ## requirements.lock from requirements.txt, with hashes; needs a network
 audit: .venv-audit/ready ## known vulnerabilities of what requirements.lock holds; needs a network
 	.venv-audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
 
-tables: setup ## runs.csv, the README's table and figure, the ledger of runs, the chapter of results, from saved_metrics/
+tables: setup ## runs.csv, the README's table and figure, the chapter of results, from saved_metrics/
 	$(BIN)/python -m utils.report.readme
-	$(BIN)/python -m utils.report.ledger --markdown docs/ledger.md
 	$(BIN)/python -m utils.chapters notebooks/8_results.ipynb
 
 chapters: setup ## execute all notebooks in place, in quick mode on the phantom: some minutes, a line a cell

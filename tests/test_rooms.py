@@ -125,7 +125,6 @@ COMMANDS = (
     "datasets.download",
     "datasets.curation.__main__",
     "utils.predict.__main__",
-    "utils.report.ledger.__main__",
     "utils.app",
     "utils.headless",
     "utils.chapters",

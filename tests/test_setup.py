@@ -116,7 +116,6 @@ def test_what_the_makefile_runs_exists():
         "utils.headless",
         "utils.chapters",
         "utils.report.readme",
-        "utils.report.ledger",
         "models.backbones",
     } == modules
     assert not [name for name in modules if importlib.util.find_spec(name) is None]

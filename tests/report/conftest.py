@@ -5,7 +5,6 @@ import pytest
 from whole_records import whole
 
 from datasets.store.index import folds_digest
-from utils.report.ledger import states
 from utils.report.records import (
     HISTORY,
     METRICS,
@@ -38,14 +37,3 @@ def put(tmp_path):
         return load_evidence(tmp_path)
 
     return write
-
-
-@pytest.fixture
-def elsewhere(tmp_path, monkeypatch):
-    """Neither data nor records nor weights: what is committed does not count."""
-    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("BRAIN_MRI_WEIGHTS", raising=False)
-    monkeypatch.delenv("BRAIN_MRI_STOP", raising=False)
-    monkeypatch.setattr(states, "COMMITTED", tmp_path / "no records")
-    return tmp_path

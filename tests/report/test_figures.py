@@ -1,6 +1,7 @@
-"""Every figure draws the tables that it is given."""
+"""Every figure draws what it is given, in colours that all readers tell apart and letters of 8 points on a page."""
 
 import io
+from itertools import combinations
 
 import matplotlib
 
@@ -10,14 +11,99 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from colorspacious import cspace_convert, deltaE
+from letters import letters
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from PIL import Image
 
-from models import CustomCNN
+from datasets.catalog import CATALOG, REPO
+from models import AttentionUNet, ClassicUNet, CustomCNN, ImprovedUNet, MultiTaskUNet, OutlineClassifier
+from utils.evaluation.compare import Difference
 from utils.report import figures
+from utils.report.figures import common, diagrams, images, predictions, results
+from utils.report.records import load_evidence
+from utils.report.tables import BLOCKS
+from utils.report.tables.segmentation import MASK_METRICS
 
-CLASSES = ("a", "b", "c")
-VALUES = ("spread", "saturated")
+CLASSES, ODD = [r"a$\frac{$", "b $5$ and $", "c"], r"p$\frac{1$"  # no formula: text from data is written as it is
+RNG = np.random.default_rng(0)
+P = RNG.dirichlet(np.ones(3), 60)
+TABLE = pd.DataFrame({"label": RNG.choice(CLASSES, 60), "predicted": np.array(CLASSES)[P.argmax(1)]})
+TABLE = TABLE.assign(error=RNG.random(60), **{f"p_{c}": P[:, k] for k, c in enumerate(CLASSES)})
+PERFECT = TABLE.assign(**{f"p_{c}": TABLE.label == c for c in CLASSES})
+IMAGES = RNG.random((2, 16, 16))
+MASKS = IMAGES > 0.5
+HISTORY = pd.DataFrame({"epoch": [1, 2], "lr": [1e-3, 1e-4], "stage": ["head", "all"]})
+HISTORY[[f"{p}_{m}" for p in ("train", "val") for m in ("loss", "accuracy")]] = [[0.5, 0.4, 0.6, 0.5], [0.4] * 4]
+HISTORY[[f"gate{g}_{v}" for g in range(1, 5) for v in ("spread", "saturated")]] = 0.1
+HISTORY[[f"{v}_{n}" for v in ("gradient", "weight") for n in ("reconstruction", "classification")]] = [[1, 2, 3, 4]] * 2
+CI = {"value": 0.5, "low": 0.4, "high": 0.6}
+NONE = dict.fromkeys(CI)
+FACTS = {"images": 1000, "removed by S0's rule": 1, "images in a label conflict": 0, "linked images": 5}
+FACTS |= {"linked test images": 28, "linked test images with their patient in training": 27}
+FACTS |= {"test images with a pixel-identical training twin": 251}
+FOUND = {"dataset": ODD, "facts": FACTS, "duplicates": {k: {"pairs": 3} for k in ("bytes", "pixels", "near")}}
+RECORD = {"per_class": {c: {"recall": CI, "f2": CI, "auc": CI, "average_precision": CI, "images": 3} for c in CLASSES}}
+RECORD |= {"metrics": dict.fromkeys(MASK_METRICS, CI), "training": {"epochs": 2}}
+RECORD |= {"run": {"dataset": ODD, "split": "patient", "fold": 0, "image_size": 64, "model": "m", "pretrained": None}}
+POINTED = RECORD | {"groups": {"all": {name: CI for name in ("near", "near_area", "bright_near")}}}
+GATES = [{f"gate{g}": np.full((1, 4, 4), 0.5) for g in range(1, 5)}] * 9
+PLACES = dict.fromkeys(("val", "test"), RNG.random((60, 2)))
+MAP = pd.DataFrame({"split": "published", "set": ["val", "test"] * 30, "label": TABLE.label, "outlier": [0, 1] * 30})
+MAP[["x", "y"]] = PLACES["val"]
+RUN = {"dataset": "brain-tumor-mri", "task": "classification", "view": "stored", "target": "label", "image_size": 128}
+RUN |= {"baseline": False, "recipe": "s2", "seed": 0, "model": "m", "title": "m", "fold": 0, "pretrained": None}
+RUN |= {"epochs": 1, "train_seconds": 60.0, "parameters": 2_000_000, "pooled": None, "reported": None}
+RUN |= {"accuracy": 0.9, "accuracy_low": 0.6, "accuracy_high": 0.96, "split": "published"}
+RUNS = pd.DataFrame([RUN | {"reported": 0.99}, RUN | {"split": "patient", "fold": None, "accuracy": 0.8}])
+PAIR = pd.DataFrame({"i": [0], "j": [1], "kind": "near", "transform": "flipped-lr"})
+
+DRAWN = {
+    "class_counts": lambda f: f({"train": TABLE.label, "test": TABLE.label}, CLASSES),
+    "image_grid": lambda f: f(IMAGES, [ODD, ODD]),
+    "beside": lambda f: f(IMAGES, IMAGES / 2, ("before", "after")),
+    "duplicate_pairs": lambda f: f(PAIR, IMAGES, pd.DataFrame({"label": [ODD, "c"], "published_split": ["train", ""]})),
+    "heat_grid": lambda f: f(IMAGES, IMAGES, MASKS, [ODD, "a\nb"], 2),
+    "first_filters": lambda f: f(CustomCNN(image_size=64), colour=True),
+    "counts": lambda f: f(pd.crosstab(TABLE.label, TABLE.predicted), ylabel="fold"),
+    "confusion": lambda f: f(TABLE, CLASSES),
+    "confusions": lambda f: f({ODD: np.array([[8, 2, 0], [0, 5, 0], [1, 1, 1]]), "b": np.eye(3, dtype=int)}, CLASSES),
+    "together": lambda f: f(MASKS[0][:, :3].astype(int), CLASSES),
+    "roc": lambda f: f(TABLE, CLASSES),
+    "rocs": lambda f: f({ODD: TABLE, "perfect": PERFECT}, CLASSES),
+    "screening": lambda f: f(TABLE, CLASSES[0], 0.5),
+    "reliability": lambda f: f({ODD: TABLE}, CLASSES),
+    "confidences": lambda f: f({ODD: TABLE, "b": TABLE}, CLASSES, {ODD: 0.99}),
+    "errors_by_class": lambda f: f(TABLE, CLASSES),
+    "curated": lambda f: f([FOUND, FOUND | {"dataset": "b"}]),
+    "leaks": lambda f: f([FOUND]),
+    "shift_map": lambda f: f(PLACES, dict.fromkeys(PLACES, TABLE.label), CLASSES, ODD),
+    "committed_map": lambda f: f(MAP, {"published": "published split"}, CLASSES, ODD),
+    "outlines": lambda f: f(IMAGES, MASKS, {"map": IMAGES}, [ODD, ODD], IMAGES > 0.7),
+    "show_predictions": lambda f: f(IMAGES, {"truth": MASKS[:, None], "none": ~MASKS[:, None]}, [ODD, ODD], [ODD]),
+    "show_reconstructions": lambda f: f(IMAGES, IMAGES / 2, [ODD, ODD]),
+    "gate_maps": lambda f: f(IMAGES[0], MASKS[0], GATES),
+    "curves": lambda f: f(HISTORY, 2),
+    "losses": lambda f: f(HISTORY, ["loss", "accuracy"]),
+    "learning_curves": lambda f: f({ODD: HISTORY, "b": HISTORY}),
+    "convergence": lambda f: f({ODD: HISTORY, "b": HISTORY}),
+    "rates": lambda f: f(HISTORY),
+    "gradients": lambda f: f({f"{ODD}{k}": HISTORY for k in range(4)}),
+    "gate_spread": lambda f: f({f"{ODD}{k}": HISTORY for k in range(5)}),
+    "parameters_by_width": lambda f: f({"a": {8: 100, 16: 400}}),
+    "by_size": lambda f: f(pd.DataFrame({"c.pixels": [0, 10, 100], "c.dice": [1.0, 0.2, 0.8]}), ["c"] * 4),
+    "forest": lambda f: f({ODD: CI, "one group": NONE | {"value": 0.5}}, "Dice %", line=None),
+    "gains": lambda f: f({"s0": {}, "other": {"difference": Difference(**CI)}}, "s0"),
+    "compared": lambda f: f(RUNS),
+    "against_patients": lambda f: f(RUNS),
+    "per_class": lambda f: f({ODD: RECORD, "b": RECORD}, CLASSES),
+    "cost": lambda f: f(pd.DataFrame([RUN, RUN | {"epochs": 8, "accuracy": 0.7}, RUN | {"accuracy": 0.95}])),
+    "unet_metrics": lambda f: f({ODD: {"dice": 0.9}}, {ODD: RECORD, "b": RECORD}),
+    "pointing": lambda f: f([POINTED]),
+    "finding_bars": lambda f: f(RECORD["per_class"], 60),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -26,133 +112,153 @@ def closed():
     plt.close("all")
 
 
-@pytest.fixture
-def predictions():
-    rng = np.random.default_rng(0)
-    p = rng.dirichlet(np.ones(3), 60)
-    columns = {f"p_{c}": p[:, i] for i, c in enumerate(CLASSES)}
-    return pd.DataFrame({"label": rng.choice(CLASSES, 60), "predicted": np.array(CLASSES)[p.argmax(1)], **columns})
+def drawn(name: str) -> Figure:
+    return DRAWN[name](getattr(figures, name))
 
 
-def test_confusion_shows_counts_and_colours_shares(predictions):
-    axis = figures.confusion(predictions, CLASSES).axes[0]
-    counts = pd.crosstab(predictions.label, predictions.predicted)
-    assert [int(t.get_text()) for t in axis.texts] == counts.to_numpy().ravel().tolist()
-    assert np.allclose(axis.images[0].get_array().sum(1), 1)
+def test_every_figure_is_in_the_table():
+    modules = (common, images, predictions, results)
+    made = {name for m in modules for name, f in vars(m).items() if getattr(f, "__module__", "") == m.__name__}
+    parts = {"colours_of", "plain", "panels", "below", "in_percent", "spread", "heat_on_image", "overlay", "walk"}
+    assert {name for name in made if not name.startswith("_")} == DRAWN.keys() | parts
 
 
-def test_every_other_figure_draws(predictions):
-    history = pd.DataFrame({"epoch": [1, 2], "train_loss": [1, 0.5], "val_loss": [1, 0.6]})
-    history = history.assign(train_accuracy=[0.5, 0.6], val_accuracy=[0.4, 0.5])
-    assert len(figures.curves(history, 2).axes[0].lines) == 3
-    assert len(figures.roc(predictions, CLASSES).axes[0].lines) == 4
-    assert len(figures.roc(predictions, CLASSES).axes) == 1
-    manifest = pd.DataFrame({"label": ["a", "b", "a", "c"]})
-    bars = (
-        figures.class_counts({"train": manifest.label[:3], "test": manifest.label[3:]}, CLASSES).axes[0].containers[0]
-    )
-    assert [b.get_height() for b in bars] == [2, 1]
-    net = CustomCNN(image_size=64)
-    grey, coloured = (figures.first_filters(net, colour=colour).axes for colour in (False, True))
-    assert len(grey) == 64 and coloured[0].images[0].get_array().shape == (9, 9, 3)
-    assert all(np.ptp(axis.images[0].get_array()) == pytest.approx(1) for axis in grey), "each from 0 to 1"
-    image = figures.heat_on_image(np.full((4, 4), 255, np.uint8), np.zeros((4, 4)))
-    assert np.allclose(image, 1), "without heat the image stays as it is"
+@pytest.mark.parametrize("name", DRAWN)
+def test_letters_are_large_enough_and_a_legend_covers_nothing(name):
+    figure = drawn(name)
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    assert not {text: size for text, size in letters(figure).items() if size < figures.LETTERS - 0.01}
+    for legend in figure.legends:
+        assert not [axis for axis in figure.axes if axis.axison and legend.get_window_extent().overlaps(axis.bbox)]
 
 
-def test_reliability_counts_the_images_of_each_bin(predictions):
-    sure = predictions[[f"p_{c}" for c in CLASSES]].max(axis=1)
-    axis, counts = figures.reliability({"run": predictions}, CLASSES).axes
+def test_the_letters_of_a_figure_that_is_too_wide_are_found():
+    _, axis = plt.subplots(figsize=(2 * figures.PAGE, 2))
+    axis.set_title("title", fontsize=10)
+    assert letters(axis.figure)["title"] < figures.LETTERS
+
+
+# ---- what is drawn ------------------------------------------------------------------------------------------------
+def titles(figure: Figure) -> list[str]:
+    return [axis.get_title() for axis in figure.axes]
+
+
+def xs(axis: plt.Axes, marker: str = "") -> list[float]:
+    return [line.get_xdata()[0] for line in axis.lines if marker in ("", line.get_marker())]
+
+
+def test_counts_are_written_and_their_colour_is_the_share_of_the_row():
+    table = pd.crosstab(TABLE.label, TABLE.predicted)
+    for name, axis in ((name, drawn(name).axes[0]) for name in ("confusion", "counts")):
+        assert [int(t.get_text()) for t in axis.texts] == table.to_numpy().ravel().tolist(), name
+        colours = axis.collections[0]
+        assert np.allclose(colours.get_array().reshape(3, 3).sum(1), 1) and colours.get_clim() == (0, 1)
+    assert drawn("confusions").axes[0].collections[0].get_array().ravel()[0] == pytest.approx(0.8)
+    wide = pd.DataFrame(np.ones((2, 30), int), columns=[f"class {i}" for i in range(30)])
+    assert len(figures.counts(wide).axes[0].get_yticklabels()) == 30, "many classes stand below each other"
+    bars = drawn("class_counts").axes[0].containers[0]
+    assert [bar.get_height() for bar in bars] == [(TABLE.label == c).sum() for c in CLASSES]
+    shown = np.array([[1, 1, 0], [1, 0, 0]])
+    assert [t.get_text() for t in figures.together(shown, "abc").axes[0].texts] == list("210110000")
+
+
+def test_what_curation_found_is_counted_also_where_it_is_none():
+    numbers = [text.get_text() for text in figures.curated([FOUND]).axes[0].texts]
+    assert numbers == ["3", "3", "3", "1", "0", "5"]
+    assert [text.get_text() for text in drawn("leaks").axes[0].texts] == ["28", "27", "251"]
+    (axis,) = drawn("committed_map").axes
+    assert len(axis.texts) == (MAP.outlier > 0).sum(), "numbers of the outliers"
+
+
+def test_reliability_counts_the_images_of_each_bin_and_confidence_those_of_correct_and_wrong():
+    sure, right = P.max(1), TABLE.label == TABLE.predicted
+    axis, counts = drawn("reliability").axes
     heights = [bar.get_height() for bar in counts.patches]
     assert heights == np.histogram(sure, np.linspace(0, 1, 11))[0].tolist()
     assert [text.get_text() for text in counts.texts] == [str(n) if n else "" for n in heights], "no number, no image"
     points = axis.lines[1].get_xydata()
     assert len(points) == np.count_nonzero(heights), "an empty bin has no point"
-    last = sure > 0.9
-    right = (predictions.label == predictions.predicted)[last]
-    assert points[-1] == pytest.approx([sure[last].mean(), right.mean()])
-
-
-def test_roc_of_several_runs_gives_their_mean_area(predictions):
-    perfect = predictions.assign(**{f"p_{c}": (predictions.label == c).astype(float) for c in CLASSES})
-    axes = figures.rocs({"ours": predictions, "perfect": perfect}, CLASSES).axes
-    assert axes[1].get_title().endswith("mean AUC 1.000") and not axes[0].get_title().endswith("1.000")
-    assert len(axes[1].lines) == len(CLASSES) + 1 and not axes[2].axison, "chance; a place without a run is empty"
-
-
-def test_roc_of_joined_folds_ranks_within_each(predictions):
-    scaled = predictions.assign(**{f"p_{c}": predictions[f"p_{c}"] / 1000 for c in CLASSES})
-    joined = pd.concat([predictions.assign(fold=0), scaled.assign(fold=1)], ignore_index=True)
-    alone, both = (figures.rocs({"": table, "ours": table}, CLASSES).axes[1] for table in (predictions, joined))
-    assert both.get_title() == alone.get_title(), "two networks of one quality, on scales of their own"
-    assert len(both.lines) == 2 * len(CLASSES) + 1 and len(alone.lines) == len(CLASSES) + 1
-
-
-def test_confidence_is_shown_for_correct_and_wrong_predictions(predictions):
-    axis = figures.confidences({"test": predictions}, CLASSES, {"test": 0.99}).axes[0]
+    assert points[-1] == pytest.approx([sure[sure > 0.9].mean(), right[sure > 0.9].mean()])
+    axis = drawn("confidences").axes[0]
     bars = [bar.get_height() for bar in axis.patches if bar.get_facecolor()[:3] == to_rgb(figures.PALETTE[1])]
-    wrong = predictions[predictions.label != predictions.predicted].filter(like="p_").max(axis=1)
-    assert bars == pytest.approx(100 * np.histogram(wrong, np.linspace(0, 1, 11))[0] / len(wrong)), "of the wrong ones"
-    assert [line.get_xdata()[0] for line in axis.lines][1] == 0.99
+    assert bars == pytest.approx(100 * np.histogram(sure[~right], np.linspace(0, 1, 11))[0] / (~right).sum())
+    assert xs(axis)[1] == 0.99, "as reported"
 
 
-def test_recall_of_a_class_stands_in_its_row():
-    entry = {"value": 0.9, "low": 0.8, "high": 1.0}
-    record = {"per_class": {c: {"recall": entry | {"value": 0.8 + k / 20}, "f2": entry} for k, c in enumerate(CLASSES)}}
-    recall, _ = figures.per_class({"a": record, "b": record}, CLASSES).axes
-    assert [t.get_text() for t in recall.get_yticklabels()] == ["c", "b", "a"]
-    first = recall.containers[0].lines[0].get_xydata()
-    assert first[0] == pytest.approx([80, 2.3]) and first[-1] == pytest.approx([90, 0.3])
-    nothing = {"value": None, "low": None, "high": None}  # of a class without an image in the test set
-    record["per_class"][CLASSES[0]] = {"recall": nothing, "f2": entry | {"low": None, "high": None}}
-    _, f2 = figures.per_class({"a": record}, CLASSES).axes
-    assert f2.containers[0].lines[0].get_xdata()[0] == 90, "without limits it is a point"
+def test_roc_curves_rank_within_folds_and_give_their_mean_area():
+    first, perfect, empty, _ = (figure := drawn("rocs")).axes
+    assert titles(figure)[1].endswith("mean AUC 1.000") and not titles(figure)[0].endswith("1.000")
+    assert len(perfect.lines) == len(CLASSES) + 1 and not empty.axison, "chance; a place without a run is empty"
+    scaled = TABLE.assign(fold=1, **{f"p_{c}": TABLE[f"p_{c}"] / 1000 for c in CLASSES})
+    joined = figures.rocs({ODD: pd.concat([TABLE.assign(fold=0), scaled], ignore_index=True)}, CLASSES).axes[0]
+    assert joined.get_title() == first.get_title(), "two networks of one quality, on scales of their own"
+    assert len(joined.lines) == 2 * len(CLASSES) + 1 + len(CLASSES), "and the names of the legend"
+
+
+def test_values_stand_in_their_rows_with_the_reported_number():
+    recall, f2 = drawn("per_class").axes
+    assert [t.get_text() for t in recall.get_yticklabels()] == [figures.plain(c) for c in CLASSES]
+    assert sorted(recall.get_ylim()) == list(recall.get_ylim())[::-1], "the first is on top"
+    assert [bars.lines[0].get_xydata()[0] for bars in recall.containers][1] == pytest.approx([50, 0.7])
+    assert [bars.lines[0].get_xdata()[0] for bars in f2.containers] == [50] * 6, "in percent"
+    for name in ("compared", "against_patients"):
+        (axis,) = drawn(name).axes
+        assert [x for line in axis.lines if line.get_marker() == "D" for x in line.get_xdata() if x == x] == [99]
+        assert [bars.lines[0].get_xdata()[0] for bars in axis.containers] == pytest.approx([90, 80])
+    classes = {"a": RECORD["per_class"]["c"], "none": {"auc": NONE, "average_precision": NONE, "images": 0}}
+    auc, _ = figures.finding_bars(classes, 60).axes
+    assert [t.get_text() for t in auc.texts] == ["cannot be computed"] and xs(auc, "D") == [50]
 
 
 def test_networks_are_compared_within_one_number_of_epochs():
-    entry = {"value": 0.5, "low": 0.4, "high": 0.6}
-    run = {"model": "m", "pretrained": False, "image_size": 64}
-    records = [
-        {
-            "run": run | {"model": f"{epochs} {value}"},
-            "metrics": {"accuracy": entry | {"value": value}},
-            "training": {"epochs": epochs, "seconds": 60},
-            "parameters": 2_000_000,
-        }
-        for epochs, value in ((1, 0.5), (8, 0.45), (1, 0.6))
-    ]
-    accuracy, size, pace = figures.cost(records).axes
-    assert [t.get_text().split("\n")[0] for t in accuracy.get_yticklabels()] == ["1 0.5", "1 0.6", "8 0.45"]
+    accuracy, size, pace = drawn("cost").axes
+    assert [bars.lines[0].get_xdata()[0] for bars in accuracy.containers] == pytest.approx([70, 95, 90])
     colours = [bars.lines[0].get_color() for bars in accuracy.containers]
-    assert colours[0] == colours[1] != colours[2], "a colour is a number of epochs"
-    assert [line.get_xdata()[0] for line in pace.lines] == [60, 60, 7.5] and size.lines[0].get_xdata()[0] == 2
+    assert colours[0] != colours[1] == colours[2], "a colour is a number of epochs"
+    assert xs(pace) == [7.5, 60, 60] and xs(size)[0] == 2
 
 
-def test_pairs_of_duplicates_carry_labels_and_sets():
-    pairs = pd.DataFrame({"i": [0], "j": [2], "kind": "near", "transform": "flipped-lr"})
-    table = pd.DataFrame({"label": ["a", "b", "c"], "published_split": ["train", "train", "test"]})
-    axes = figures.duplicate_pairs(pairs, np.arange(12).reshape(3, 2, 2), table).axes
-    assert [axis.get_title() for axis in axes[:3]] == ["near\na, train", "flipped-lr\nc, test", ""]
-    both = figures.beside(np.zeros((2, 2, 2)), np.ones((2, 2, 2)), ("before", "after")).axes
-    assert [axis.images[0].get_array().max() for axis in both[:4]] == [0, 1, 0, 1], "each beside its original"
+def test_a_difference_has_the_colour_of_its_verdict():
+    found = {"better": Difference(0.1, 0.05, 0.2, p=0.01), "none": Difference(0.1, -0.1, 0.2)}
+    found |= {"worse": Difference(-0.1, -0.2, -0.01), "corrected": Difference(0.1, 0.05, 0.2, p_corrected=0.2)}
+    (axis,) = figures.forest(found, "points").axes
+    blue, orange, *_ = figures.PALETTE
+    grey = figures.PUBLISHED_COLOUR
+    assert [bars.lines[0].get_color() for bars in axis.containers] == [blue, grey, orange, grey]
+    assert axis.texts[0].get_text() == "+10.0 (+5.0 to +20.0)"
+    (axis,) = drawn("forest").axes
+    assert len(axis.lines) == 2 + 4 and [t.get_text() for t in axis.texts] == ["50.0 (40.0–60.0)", "50.0"], "no line"
 
 
-def test_even_rows_of_counts_look_even():
-    mesh = figures.counts(pd.DataFrame([[37, 41], [40, 38]])).axes[0].collections[0]
-    assert mesh.get_clim() == (0, 1)
-    wide = pd.DataFrame(np.ones((2, 30), int), columns=[f"class {i}" for i in range(30)])
-    assert len(figures.counts(wide).axes[0].get_yticklabels()) == 30, "many classes stand below each other"
+def test_metrics_of_unets_stand_below_those_reported():
+    reported, ours = drawn("unet_metrics").axes
+    assert np.nanmax(reported.containers[0].lines[0].get_ydata()) == 90 and len(MASK_METRICS) - 1 == 7
+    assert pd.isna(reported.containers[1].lines[0].get_ydata()).all(), "what was not reported is not drawn"
+    assert ours.containers[0].lines[0].get_ydata().tolist() == [50] * 7 and "2 epochs" in ours.get_title()
 
 
-def test_published_numbers_stand_beside_ours():
-    entry = {"value": 0.9, "low": 0.88, "high": 0.92}
-    record = {
-        "run": {"model": "m", "split": "published"},
-        "metrics": {"accuracy": entry},
-        "published": {"accuracy": 0.99},
-    }
-    axis = figures.compared([record, record | {"published": None}]).axes[0]
-    assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "D"] == [99]
+def test_curves_follow_the_history():
+    weighted = figures.gradients({"ema": HISTORY}).axes
+    assert [[line.get_ydata()[0] for line in axis.lines] for axis in weighted] == [[1, 2], [3, 8]]
+    assert titles(drawn("losses")) == ["loss", "accuracy"] and len(drawn("curves").axes[0].lines) == 3
+    assert drawn("parameters_by_width").axes[0].lines[0].get_ydata()[-1] == pytest.approx(4e-4)
+    (points,) = drawn("by_size").axes[0].collections
+    assert len(points.get_offsets()) == 2, "who has no such mask has no size"
+
+
+def test_images_stand_beside_what_was_made_of_them():
+    assert titles(drawn("duplicate_pairs"))[:2] == [figures.plain(f"near\n{ODD}, train"), "flipped-lr\nc"]
+    shown = [axis.images[0].get_array().max() for axis in drawn("beside").axes[:4]]
+    assert shown[1] == shown[0] / 2 and shown[3] == shown[2] / 2
+    assert np.allclose(figures.heat_on_image(np.full((4, 4), 255, np.uint8), np.zeros((4, 4))), 1), "without heat"
+    filters = figures.first_filters(CustomCNN(image_size=64)).axes
+    assert len(filters) == 64 and all(np.ptp(a.images[0].get_array()) == pytest.approx(1) for a in filters), "0 to 1"
+    maps = [a for a in drawn("gate_maps").axes if a.images and a.axison]
+    assert len(maps) == 1 + 4 * 5 and all(a.collections for a in maps), "the image once, the tumour in each"
+    square = np.zeros((8, 8), np.uint8)
+    square[2:4, 2:4] = 1
+    line = figures.gate_maps(np.zeros((8, 8)), square, GATES).axes[-2].collections[0].get_paths()[0].vertices
+    assert line.min() > 0.2 and line.max() < 0.55, "on the scale of the map, whatever its size"
 
 
 def test_masks_lie_in_their_colour_on_the_image():
@@ -160,127 +266,118 @@ def test_masks_lie_in_their_colour_on_the_image():
     masks[0, 0, 0] = masks[1, 3, 3] = 1
     masks[:, 0, 3] = 1
     rgb = figures.overlay(image, masks)
-    assert rgb[0, 0].argmax() == 0 and rgb[3, 3].argmax() == 1, "red, green"
-    assert np.ptp(rgb[1, 1]) == 0 and rgb.min() >= 0 and rgb.max() <= 1, "grey elsewhere"
-    grey = image[0, 3] / 200
-    assert rgb[0, 3] == pytest.approx(0.4 * grey + 0.6 * np.array(to_rgb("#F0E442"))), "yellow where both lie"
-
-
-def test_a_walk_shows_every_sequence_and_the_masks_slice_by_slice():
-    rng = np.random.default_rng(0)
-    images, masks = rng.integers(0, 255, (7, 2, 16, 16), dtype=np.uint8), np.zeros((7, 3, 16, 16), np.uint8)
-    for names, channels in ((("T1", "T2"), 2), (("T1c",), 1)):
-        walked = figures.walk(images[:, :channels], masks, names, channels - 1)
-        with Image.open(io.BytesIO(walked)) as gif:
-            assert (gif.format, gif.n_frames, gif.width) == ("GIF", 7, 16 * (channels + 1))
-            frame = np.asarray(gif.convert("RGB"))[-16:].astype(int)
-        last = [frame[:, 16 * place : 16 * (place + 1)] for place in (channels - 1, channels)]
-        assert (last[0] == last[1]).all() and np.ptp(last[0]) > 200, "without a mask the last two show the same"
-        masks[3, 1] = 1
-        with Image.open(io.BytesIO(figures.walk(images[:, :channels], masks, names, channels - 1))) as gif:
-            gif.seek(3)
-            assert np.ptp(np.asarray(gif.convert("RGB"))[-1, -1].astype(int)) > 80, "a mask keeps its colour"
-        masks[:] = 0
-
-
-def test_predictions_name_the_colours_that_they_show():
-    images, masks = np.zeros((2, 8, 8)), np.ones((2, 1, 8, 8), np.uint8)
-    shown = figures.show_predictions(images, {"truth": masks, "prediction": 1 - masks}, ["p", "q"], ["tumour"])
-    colours = [np.ptp(a.images[0].get_array(), axis=2).max() > 0 for a in shown.axes]
-    assert colours == [False, False, True, True, False, False], "images are grey, masks are coloured, no mask is not"
-    assert [a.get_ylabel() for a in shown.axes[::2]] == ["image", "truth", "prediction"]
-    assert [t.get_text() for t in shown.legends[0].texts] == ["tumour"]
-    apart = np.stack([masks[:, 0], 1 - masks[:, 0]], axis=1)
-    for both, named in ((apart, ["a", "b"]), (np.ones_like(apart), ["a", "b", "more than one"])):
-        (legend,) = figures.show_predictions(images, {"truth": both}, ["p", "q"], ["a", "b"]).legends
+    assert rgb[0, 0].argmax() == 0 and rgb[3, 3].argmax() == 1 and np.ptp(rgb[1, 1]) == 0, "red, green, grey elsewhere"
+    assert rgb[0, 3] == pytest.approx(0.4 * image[0, 3] / 200 + 0.6 * np.array(to_rgb("#F0E442"))), "where both lie"
+    assert figures.show_predictions(IMAGES, {"truth": np.stack([MASKS, ~MASKS], 1)}, "pq", "ab").legends[0].texts[-1:]
+    for other, named in ((~MASKS, ["a", "b"]), (MASKS, ["a", "b", "more than one"])):
+        (legend,) = figures.show_predictions(IMAGES, {"truth": np.stack([MASKS, other], 1)}, "pq", "ab").legends
         assert [t.get_text() for t in legend.texts] == named
 
 
-def test_gates_are_drawn_with_the_tumour():
-    epochs = [{f"gate{g}": np.full((1, 4, 4), 0.5) for g in (1, 2)} for _ in range(9)]
-    mask = np.zeros((8, 8), np.uint8)
-    mask[2:4, 2:4] = 1
-    shown = figures.gate_maps(np.zeros((8, 8)), mask, epochs, most=4).axes
-    assert [a.get_title() for a in shown if a.get_title()] == ["image", "epoch 1", "epoch 3", "epoch 6", "epoch 9"]
-    maps = [a for a in shown if a.images and a.axison]
-    assert len(maps) == 1 + 2 * 4 and all(len(a.collections) == 1 for a in maps), "the image once, a line in each"
-    ((line,),) = [path.to_polygons() for path in maps[-1].collections[0].get_paths()]
-    assert line.min() > 0.2 and line.max() < 0.55, "on the scale of the map, whatever its size"
+@pytest.mark.parametrize(("names", "channels"), [(("T1", "T2"), 2), (("T1c",), 1)])
+def test_a_walk_shows_every_sequence_and_the_masks_slice_by_slice(names, channels):
+    slices, masks = RNG.integers(0, 255, (7, channels, 16, 16), dtype=np.uint8), np.zeros((7, 3, 16, 16), np.uint8)
+    masks[3, 1] = 1
+    with Image.open(io.BytesIO(figures.walk(slices, masks, names, channels - 1))) as gif:
+        assert (gif.format, gif.n_frames, gif.width) == ("GIF", 7, 16 * (channels + 1))
+        frame = np.asarray(gif.convert("RGB"))[-16:].astype(int)
+        grey, marked = (frame[:, 16 * place : 16 * (place + 1)] for place in (channels - 1, channels))
+        assert (grey == marked).all() and np.ptp(grey) > 200, "without a mask the last two show the same"
+        gif.seek(3)
+        assert np.ptp(np.asarray(gif.convert("RGB"))[-1, -1].astype(int)) > 80, "a mask keeps its colour"
 
 
-def test_figures_of_segmentation_draw_what_they_are_given():
-    history = pd.DataFrame({"epoch": [1, 2]} | {f"gate{g}_{v}": [0.1, 0.2] for g in range(1, 5) for v in VALUES})
-    assert len(figures.gate_spread({"s2": history, "ours": history}).axes) == 4
-    lines = figures.parameters_by_width({"a": {8: 100, 16: 400}}).axes[0].lines
-    assert lines[0].get_ydata()[-1] == pytest.approx(4e-4)
-    patients = pd.DataFrame({"a.pixels": [0, 10, 100], "a.dice": [1.0, 0.2, 0.8]})
-    (points,) = figures.by_size(patients, ["a"]).axes[0].collections
-    assert len(points.get_offsets()) == 2, "who has no such mask has no size"
+# ---- colours ------------------------------------------------------------------------------------------------------
+EYES = (None, "deuteranomaly", "protanomaly", "tritanomaly")
 
 
-def test_metrics_of_unets_stand_below_those_reported():
-    entry = {"value": 0.5, "low": 0.4, "high": 0.6}
-    metrics = {name: entry for name in ("dice", "iou", "precision", "recall", "fnr", "fpr", "accuracy", "hd95")}
-    run = {"dataset": "cheng", "split": "patient", "fold": 0, "image_size": 128}
-    record = {"run": run, "metrics": metrics, "training": {"epochs": 3}}
-    better = record | {"metrics": metrics | {"dice": entry | {"value": 0.55}}}
-    reported, ours = figures.unet_metrics({"a": {"dice": 0.9}}, {"a": record, "b": better}).axes
-    first, second = (bars.lines[0].get_ydata() for bars in ours.containers)
-    assert len(first) == 7 and first[0] == 50 and second[0] == pytest.approx(55)
-    assert np.nanmax(reported.containers[0].lines[0].get_ydata()) == 90
-    assert pd.isna(reported.containers[1].lines[0].get_ydata()).all(), "what was not reported is not drawn"
-    assert "cheng" in ours.get_title() and "3 epochs" in ours.get_title()
+def nearest(colours: tuple, eyes: str | None) -> float:
+    """The distance (CAM02-UCS) of the two colours that look most alike to a reader who lacks one kind of cone."""
+    space = {"name": "sRGB1+CVD", "cvd_type": eyes or EYES[1], "severity": 100 if eyes else 0}
+    looks = [np.clip(cspace_convert(to_rgb(colour), space, "sRGB1"), 0, 1) for colour in colours]
+    return min(deltaE(a, b, input_space="sRGB1") for a, b in combinations(looks, 2))
 
 
-def test_confusions_stand_side_by_side_with_their_counts():
-    ours, reported = np.array([[8, 2, 0], [0, 5, 0], [1, 1, 1]]), np.eye(3, dtype=int)
-    figure = figures.confusions({"here": ours, "reported": reported}, CLASSES)
-    counts = [[int(t.get_text()) for t in axis.texts] for axis in figure.axes]
-    assert counts == [ours.ravel().tolist(), reported.ravel().tolist()]
-    assert figure.axes[0].collections[0].get_array().ravel()[0] == pytest.approx(0.8), (
-        "colour is the share of the class"
-    )
+@pytest.mark.parametrize("eyes", EYES)
+def test_every_reader_tells_the_colours_apart(eyes):
+    """By 10; 1 is just noticeable side by side, and markers far from each other need more."""
+    assert nearest(figures.PALETTE, eyes) >= 10
+    assert nearest((*figures.PALETTE[:2], figures.PUBLISHED_COLOUR), eyes) >= 10, "ours beside the reported number"
+    usual = matplotlib.color_sequences["tab10"][:4]
+    assert eyes is None or min(nearest(usual, one) for one in EYES) < 5, "the measure refuses the usual colours"
 
 
-def test_gradients_are_shown_as_they_are_and_weighted():
-    values = {"gradient_reconstruction": [2, 4], "weight_reconstruction": [10, 5]}
-    values |= {"gradient_classification": [1, 1], "weight_classification": [1, 2]}
-    figure = figures.gradients({"ema": pd.DataFrame({"epoch": [1, 2]} | values)})
-    drawn = [[line.get_ydata().tolist() for line in axis.lines] for axis in figure.axes]
-    assert drawn == [[[2, 4], [1, 1]], [[20, 20], [1, 2]]]
+def test_lines_stand_out_from_white_and_a_class_has_one_colour_in_every_figure():
+    assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == list(figures.PALETTE)
+    for colour in (*figures.PALETTE[: figures.LINES], figures.PUBLISHED_COLOUR):  # WCAG 2.1, 1.4.11
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        assert 1.05 / (np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05) >= 3
+    assert set(figures.CLASS_COLOURS.values()) == set(figures.PALETTE[: figures.LINES]), "dark enough for a line"
+    assert figures.colours_of(["pituitary", "x"])["pituitary"] == figures.CLASS_COLOURS["pituitary"]
 
 
-def test_figures_of_the_multi_task_network_draw_what_they_are_given(predictions):
-    history = pd.DataFrame({"epoch": [1, 2]} | {f"{p}_{n}": [1.0, 0.5] for p in ("train", "val") for n in ("x", "y")})
-    assert [axis.get_title() for axis in figures.losses(history, ["x", "y"]).axes] == ["x", "y"]
-    images, drawn = np.zeros((2, 4, 4)), np.full((2, 4, 4), 0.25)
-    *rows, scale = figures.show_reconstructions(images, drawn, "ab").axes
-    assert [a.images[0].get_array().max() for a in rows] == [0, 0, 0.25, 0.25, 0.25, 0.25]
-    assert scale.get_ylim()[1] == pytest.approx(0.25), "how large a difference is"
-    table = predictions.assign(error=np.linspace(0.1, 1, len(predictions)))
-    assert figures.errors_by_class(table, CLASSES).axes[0].get_yscale() == "log"
-    axis = figures.screening(predictions, "a", threshold=0.8).axes[0]
-    sick, called = predictions.label != "a", 1 - predictions.p_a >= 0.8
-    mark = next(line for line in axis.lines if line.get_marker() == "s")
-    assert mark.get_xydata()[0] == pytest.approx([called[~sick].mean(), called[sick].mean()])
-    gain = {"value": 0.01, "low": -0.01, "high": 0.03}
-    axis = figures.gains({"s0": {"difference": gain}, "s0-flat": {"difference": gain}}).axes[0]
-    assert [t.get_text() for t in axis.get_yticklabels()] == ["s0-flat"]
+# ---- diagrams: every word of them can be read ---------------------------------------------------------------------
+def words(figure: Figure) -> list[str]:
+    """Every text of a diagram, none outside the page, on another one or too small."""
+    figure.canvas.draw()
+    assert min(letters(figure).values()) >= figures.LETTERS
+    texts = [text for text in figure.axes[0].texts if text.get_text()]
+    boxes = [text.get_window_extent() for text in texts]
+    page = figure.bbox
+    assert all(page.x0 <= b.x0 and b.x1 <= page.x1 and page.y0 <= b.y0 and b.y1 <= page.y1 for b in boxes)
+    assert not [(a, b) for (a, x), (b, y) in combinations(zip(texts, boxes, strict=True), 2) if x.overlaps(y)]
+    return [text.get_text() for text in texts]
 
 
-@pytest.mark.parametrize("old", [False, True])
-def test_a_result_on_old_folds_is_marked_in_the_figure_too(old):
-    entry = {"value": 0.9, "low": 0.88, "high": 0.92}
-    run = {"dataset": "brain-tumor-mri", "model": "CustomCNN", "view": "stored", "image_size": 128}
-    record = {"metrics": {"accuracy": entry}, "recipe": {}, "published": None}
-    published = record | {"run": run | {"split": "published", "fold": 0}, "old_folds": False}
-    patient = record | {"run": run | {"split": "patient", "fold": None}, "old_folds": old}
-    axis = figures.against_patients([published, patient]).axes[0]
-    assert [text.get_text().endswith("†") for text in axis.texts] == [False, old]
-    assert ("†" in axis.get_xlabel()) is old
-    reported = published | {"published": {"accuracy": 0.99}}
-    axis = figures.against_patients([reported, patient]).axes[0]
-    assert axis.get_xlabel().startswith("accuracy on brain-tumor-mri, %")
-    drawn = [bars.lines[0].get_xdata()[0] for bars in axis.containers]
-    assert drawn == pytest.approx([90, 90]) and min(axis.get_xlim()) > 80, "in percent, as the axis says"
-    assert [line.get_xdata()[0] for line in axis.lines if line.get_marker() == "D"] == [99]
+UNETS = {
+    "ClassicUNet": (lambda n: ClassicUNet(n_filters=n), "concatenated"),
+    "ImprovedUNet": (lambda n: ImprovedUNet(n_filters=n, in_channels=1), "added"),
+    "AttentionUNet": (lambda n: AttentionUNet(n_filters=n, out_channels=1), "times the gate, added"),
+    "MultiTaskUNet": (lambda n: MultiTaskUNet(width=n), "concatenated"),
+    "MultiTaskUNet, one head": (lambda n: MultiTaskUNet(width=n, hierarchical=False), "concatenated"),
+}
+
+
+@pytest.mark.parametrize(("width", "side"), [(4, 32), (6, 48)])
+@pytest.mark.parametrize("name", UNETS)
+def test_a_unet_is_drawn_with_its_own_sizes(name, width, side):
+    build, joined = UNETS[name]
+    net, bottom = build(width).train(), side // 16
+    said = words(figures.unet(net, side))
+    assert said.count(joined) == 4 and net.training
+    assert f"{sum(p.numel() for p in net.parameters()):,} parameters" in said[0]
+    levels = {f"{width * 2**level} × {side // 2**level} × {side // 2**level}" for level in range(4)}
+    assert levels | {f"{width * (16 if name.startswith('Multi') else 8)} × {bottom} × {bottom}"} <= set(said)
+    with torch.no_grad():
+        out = net.eval()(torch.zeros(1, net.in_channels, side, side))
+    if isinstance(out, dict):
+        assert f"image 1 × {side} × {side}" in said and f"latent {out['latent'].shape[1]}" in said
+        assert ("tumour type: 3" in said) is ("subtype" in out) and ("class: 4" in said) is ("classes" in out)
+    else:
+        assert f"masks {out.shape[1]} × {side} × {side}" in said
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_a_gate_is_drawn_with_its_own_sizes(normalised):
+    said = words(figures.gate(AttentionUNet(n_filters=4, normalised=normalised), 64))
+    assert {"skip 32 × 8 × 8", "decoder 32 × 4 × 4", "gate 1 × 8 × 8"} <= set(said)
+    assert any("normalised" in text for text in said) is normalised
+
+
+@pytest.mark.parametrize("arguments", [{}, {"named_from": "image"}, {"named_from": "image", "outline": False}])
+def test_the_outline_classifier_is_drawn_with_what_it_has(arguments):
+    said = words(figures.outline_classifier(OutlineClassifier(healthy=2, image_size=96, **arguments)))
+    assert {"image 3 × 96 × 96", "64 × 48 × 48", "1024 × 6 × 6", "classes 4"} <= set(said)
+    assert ("outline 4 × 96 × 96" in said) is ("outline" not in arguments)
+    assert ("features inside the outline" in said) is (not arguments)
+
+
+def test_the_house_is_drawn_with_what_is_in_it():
+    evidence = load_evidence(REPO / "saved_metrics")
+    said = words(diagrams.house(evidence))
+    chapters = len(list((REPO / "notebooks").glob("*.ipynb")))
+    counted = {f"{len(CATALOG)} data sets, packed\nand checked", f"{len(BLOCKS)} tables,\n{chapters} chapters"}
+    assert counted <= set(said)
+    assert any(text.startswith(f"{len(evidence.runs)} runs") for text in said)
+    for room in ", ".join(text for text in said if text.endswith("/")).split(", "):
+        assert (REPO / room).is_dir(), room

@@ -30,11 +30,11 @@ COLUMNS = ("split", "set", "label", "x", "y", "outlier")
 
 
 def map_of(dataset: str, split: str) -> pd.DataFrame:
-    """Where UMAP, fitted on the validation images of a split, puts these and the test images; a row an image.
+    """Where UMAP, fitted on the validation images of a split, puts these and the test images; a row an image, sorted.
 
     Returns:
         `COLUMNS`: `set` "val" or "test", label, coordinates, and of the `OUTLIERS` test images of `KIND` that lie
-        farthest from the training images of `KIND` the rank, farthest 1, else 0. Rows are sorted by their values.
+        farthest from the training images of `KIND` the rank, farthest 1, else 0.
 
     Raises:
         DataError: a data set without `KIND`, or without one of the splits.
@@ -45,15 +45,12 @@ def map_of(dataset: str, split: str) -> pd.DataFrame:
     features = {name: pixel_features(getattr(data, name)) for name in ("train", "val", "test")}
     labels = {name: values.to_numpy() for name, values in data.labels.items()}
     far = outliers(features["train"], labels["train"], features["test"], labels["test"], KIND, OUTLIERS)
-    rank = np.zeros(len(labels["test"]), dtype=int)
-    rank[far.test] = np.arange(1, len(far) + 1)
-    places = dict(zip(("val", "test"), umap_of(features["val"], features["test"]), strict=True))
-    tables = [
-        pd.DataFrame({"split": split, "set": name, "label": labels[name], "x": xy[:, 0], "y": xy[:, 1]})
-        for name, xy in places.items()
-    ]
-    tables = [table.assign(outlier=rank if name == "test" else 0) for name, table in zip(places, tables, strict=True)]
-    return pd.concat(tables).round(3).sort_values(["set", "label", "x", "y"], ignore_index=True)
+    val, test = (
+        pd.DataFrame(xy, columns=["x", "y"]).assign(split=split, set=name, label=labels[name], outlier=0)
+        for name, xy in zip(("val", "test"), umap_of(features["val"], features["test"]), strict=True)
+    )
+    test.loc[far.test, "outlier"] = np.arange(1, len(far) + 1)
+    return pd.concat([val, test])[list(COLUMNS)].round(3).sort_values(["set", "label", "x", "y"], ignore_index=True)
 
 
 def map_path(folder: Path, dataset: str) -> Path:

@@ -7,6 +7,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
@@ -35,55 +36,36 @@ RECIPE = "probe"
 
 def splits_of(name: str) -> list[dict[str, object]]:
     """The protocols of a data set that a probe is made for: as published, cleaned, and every patient fold; at random
-    where it was published without a test set and without patients.
-    """
-    try:
+    where it was published without a test set and without patients. Before it is here, the catalogue says it."""
+    tested, named = "test" in catalog.get(name).counts, True
+    with suppress(DataError):
         manifest = read_manifest(name)
         tested, named = manifest.published_split.eq("test").any(), manifest.patient.ne("").any()
-    except DataError:  # not here yet: the catalogue says it, too
-        tested, named = "test" in catalog.get(name).counts, True
     whole = [{"split": "published"}] if tested else [] if named else [{"split": "random"}]
-    whole += [{"split": "cleaned"}] if tested and (index.SPLITS / f"s0/{name}.csv").is_file() else []
+    if tested and (index.SPLITS / f"s0/{name}.csv").is_file():
+        whole.append({"split": "cleaned"})
     return whole + [{"split": "patient", "fold": fold} for fold in range(catalog.get(name).folds)]
 
 
-def probe_data_set(
-    name: str,
-    backbone: str,
-    weights: str | bool,
-    image_size: int,
-    precision: str = "no",
-    test_on: Sequence[str] = (),
-    targets: Sequence[str] = ("label",),
-) -> list[Run]:
-    """Probe one backbone under every split of data set `name`, and write the evidence; runs that have it on
-    the committed folds are kept.
-
-    Args:
-        weights: path of a weight file, or True for those of the hub.
-        image_size: side of the input in pixels.
-        precision: "bf16" or "no", see `evaluation.predict.outputs`.
-        test_on: other data sets that a probe of all images of this one is tested on, split `external`.
-        targets: what is asked of an image, of `labels.CLASS_TARGETS`; the features are the same for all.
-
-    Returns:
-        The runs that were made.
-    """
-    splits = splits_of(name) + [{"split": "external", "test_on": other} for other in test_on]
-    same = {"dataset": name, "model": backbone, "recipe": RECIPE, "image_size": image_size, "pretrained": True}
-    runs = [Run(**same, **split, target=target) for target in targets for split in splits]
-    for needed in (name, *test_on):
+def probe_data_set(name: str, args: argparse.Namespace) -> list[Run]:
+    """Probe one backbone under every split of data set `name`, and write the evidence; returns the runs that were made.
+    Those that have it on the committed folds are kept. `args` are those of the command."""
+    splits = splits_of(name) + [{"split": "external", "test_on": other} for other in args.test_on]
+    same = {"dataset": name, "model": args.backbone, "recipe": RECIPE, "image_size": args.image_size}
+    runs = [Run(**same, pretrained=True, **split, target=target) for target in args.target for split in splits]
+    for needed in (name, *args.test_on):
         index.require(needed)
     missing = [run for run in runs if not _made(run)]
     if not missing:
         return []
-    network = build_backbone(backbone, pretrained=weights, image_size=image_size).to(make_accelerator().device)
-    network = network.to(memory_format=torch.channels_last)
+    weights = args.weights == "imagenet" or args.weights
+    network = build_backbone(args.backbone, pretrained=weights, image_size=args.image_size)
+    network = network.to(make_accelerator().device, memory_format=torch.channels_last)
     features = {}
     for each in dict.fromkeys([name, *(run.test_on for run in missing if run.test_on)]):
         started = time.monotonic()
-        every = ImageDataset(each, np.arange(len(read_manifest(each))), image_size=image_size)
-        found = frozen_features(network, every, precision=precision)
+        every = ImageDataset(each, np.arange(len(read_manifest(each))), image_size=args.image_size)
+        found = frozen_features(network, every, precision=args.precision)
         features[each] = found, time.monotonic() - started
         print(f"{each}: features of {len(every)} images in {features[each][1]:.0f} s", flush=True)
     for run in missing:
@@ -110,10 +92,12 @@ def _probe_run(run: Run, features: dict[str, tuple[np.ndarray, float]]) -> None:
     if HEALTHY in data.classes:
         threshold = threshold_for(validated, val_labels, data.classes.index(HEALTHY))
         result["tumour_or_none"] = tumour_or_none(table, threshold)
-    chosen = max(accuracy.values())
-    result["probe"] = {"validation": {str(c): value for c, value in accuracy.items()}, "val_accuracy": chosen}
-    result["probe"]["seconds"] = time.monotonic() - started
-    result["probe"]["features"] = {"images": len(known), "seconds": seconds}  # once for all splits
+    result["probe"] = {
+        "validation": {str(c): value for c, value in accuracy.items()},
+        "val_accuracy": max(accuracy.values()),
+        "seconds": time.monotonic() - started,
+        "features": {"images": len(known), "seconds": seconds},  # once for all splits
+    }
     save_run(run, result, table, sizes=data.sizes, validation=validation_table(data, validated))
     print(f"{run.id}: accuracy {100 * result['metrics']['accuracy']['value']:.1f} %", flush=True)
 
@@ -132,10 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--target", nargs="+", choices=CLASS_TARGETS, default=["label"], help="what is asked of an image (label)"
     )
     args = parser.parse_args(argv)
-    weights = args.weights == "imagenet" or args.weights
     for name in args.datasets:
-        given = (args.image_size, args.precision, args.test_on, args.target)
-        if not probe_data_set(name, args.backbone, weights, *given):
+        if not probe_data_set(name, args):
             print(f"{name}: every probe has its record in saved_metrics/; nothing to do")
     return 0
 

@@ -40,7 +40,7 @@ def main(root: Path = REPO) -> None:
     write_atomically(root / "saved_metrics/runs.csv", runs_csv(evidence))
     write_atomically(root / "README.md", filled((root / "README.md").read_text(), evidence))
     (root / "docs").mkdir(exist_ok=True)
-    figures.against_patients(evidence.headline).savefig(root / "docs/results.png", dpi=110)
+    figures.against_patients(evidence.runs).savefig(root / "docs/results.png", dpi=110)
     figures.house(evidence).savefig(root / "docs/house.png", dpi=110)
 
 

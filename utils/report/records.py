@@ -7,9 +7,10 @@ import gzip
 import json
 import os
 import warnings
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -29,15 +30,29 @@ from utils.report.validate import (
     REMEDY,
     VALIDATION,
     check_files,
+    intervals,
     read_history,
     read_predictions,
     read_record,
 )
 from utils.report.weights import save_weights
-from utils.run import FULL_SIZE, Run, output_root
+from utils.run import FULL_SIZE, NO_RECIPE, TASKS, Run, output_root
 from utils.training.environment import git_revision, hardware, versions
 from utils.training.loop import Fit
 
+DEEPER = {"unseen", "by_patient", "tumour_or_none", "screening", "anomaly", "tta", "outline", "grad_cam"}  # of a record
+# Columns that `runs` has whatever was run.
+COLUMNS = ("id", "task", "dataset", "split", "fold", "test_on", "model", "title", "baseline", "recipe", "pretrained")
+COLUMNS += ("seed", "image_size", "n_filters", "view", "selection", "target", "quick", "epochs", "epoch_kept")
+COLUMNS += ("train_seconds", "parameters", "trainable", "images", "groups", "reported", "finished", "git")
+COLUMNS += (
+    "pooled",
+    "folds",
+    "is_pooled",
+    "val_accuracy",
+    "val_dice",
+    *dict.fromkeys(m for t in TASKS.values() for m in t),
+)
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
 BEST_RECIPE, FINE_TUNED = "probe-first-turned", "fine-tuned"  # a backbone, so named in a table of several models
 PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
@@ -140,20 +155,71 @@ def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that lies in a folder of evidence: the records of runs by id, the findings of curation by data set, and where
-    classifiers look, by the id of their run.
+    """All that lies in some folders of evidence; `runs, metrics = load_evidence()` gives its two frames.
 
-    `damaged`: a line for each run or finding that was left out, since a file of it is damaged.
+    Attributes:
+        runs: a row a run, its index the id. What was run (`dataset, split, fold, …`: `fold` is missing for all folds
+            together), how (`recipe, epochs, train_seconds, parameters, …`, `baseline`: not trained), `images` and
+            `groups` tested, `pooled` (ids that it was made of) and `folds` (the main metric of each), `is_pooled` (part
+            of such a run), `reported`, `title` (the model's name in a table of several), `val_…` at the epoch kept, and
+            each metric as `NAME`, `NAME_low` and `NAME_high`; what lies deeper in a record as `tta.gain`.
+        metrics: tidy: id, metric, class ("" for all), value, low, high.
+        curation: the findings of curation, a record a data set; pointing: where classifiers look, a record a run.
+        folders: where it was looked for; of a run in several the first counts.
+        damaged: a line for each run or other file that was left out.
     """
 
-    folder: Path
-    records: list[dict]
-    findings: list[dict]
-    pointing: list[dict] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)
+    runs: pd.DataFrame
+    metrics: pd.DataFrame
+    curation: list[dict]
+    pointing: list[dict]
+    folders: tuple[Path, ...]
+    damaged: list[str]
+    _records: dict[str, dict]
+    _paths: dict[str, Path]
+
+    def __iter__(self) -> Iterator[pd.DataFrame]:
+        return iter((self.runs, self.metrics))
+
+    def record(self, run: str) -> dict:
+        """The content of the `metrics.json` of a run, for what is no column."""
+        return self._records[run]
+
+    def path(self, run: str) -> Path:
+        """The folder of a run."""
+        return self._paths[run]
+
+    def history(self, run: str) -> pd.DataFrame:
+        """The epochs of a run, a row each."""
+        return read_history(self.path(_id(run)) / HISTORY)
+
+    def predictions(self, run: str) -> pd.DataFrame:
+        """The test images of a run, a row each; of pooled folds, those of all folds, and `fold` of each."""
+        pooled = self.record(_id(run)).get("pooled")
+        if not pooled:
+            return read_predictions(self.path(_id(run)) / PREDICTIONS)
+        tables = [self.predictions(one).assign(fold=fold) for fold, one in enumerate(pooled)]
+        return pd.concat(tables, ignore_index=True)
+
+    def validation(self, run: str) -> pd.DataFrame | None:
+        """The validation images of a run, a row each; None where its predictions of them were not kept."""
+        path = self.path(_id(run)) / VALIDATION
+        return read_predictions(path) if path.is_file() else None
+
+    # ---- records as lists, until figures and sentences use the frames
+    @property
+    def folder(self) -> Path:
+        return self.folders[0]
+
+    @property
+    def findings(self) -> list[dict]:
+        return self.curation
+
+    @property
+    def records(self) -> list[dict]:
+        return list(self._records.values())
 
     def of(self, task: str) -> list[dict]:
-        """The records of one task, a key of `runs.TASKS`."""
         return [record for record in self.records if record["task"] == task]
 
     @property
@@ -174,45 +240,26 @@ class Evidence:
 
     @property
     def transfer(self) -> list[dict]:
-        """Backbones that were trained; `probes` has those that were not."""
         return [record for record in self.of("transfer") if record["run"]["recipe"] != "probe"]
 
     @property
     def probes(self) -> list[dict]:
-        """Linear probes: a frozen backbone and a logistic regression."""
         return [record for record in self.of("transfer") if record["run"]["recipe"] == "probe"]
 
     @property
     def classifiers(self) -> list[dict]:
-        """Networks from scratch and all that they have to beat: nearest neighbour, majority, and each linear probe as
-        a model of its own, `probe of BACKBONE`. Like the other baselines a probe has no recipe here."""
         named = [r | {"recipe": None, "run": r["run"] | {"model": f"{PROBE} {r['run']['model']}"}} for r in self.probes]
         return self.classification + named
 
     @property
     def headline(self) -> list[dict]:
-        """`classifiers`, and the best way to train found here: pretrained networks fine-tuned from their linear probe,
-        each as a model of its own, `fine-tuned BACKBONE`."""
         best = [r for r in self.transfer if r["run"]["recipe"] == BEST_RECIPE]
         named = [r | {"run": r["run"] | {"model": f"{FINE_TUNED} {r['run']['model']}"}} for r in best]
         return self.classifiers + named
 
-    def history(self, record: dict) -> pd.DataFrame:
-        """The epochs of a run, a row each."""
-        return read_history(run_folder(self.folder, record) / HISTORY)
 
-    def predictions(self, record: dict) -> pd.DataFrame:
-        """The test images of a run, a row each; of pooled folds, those of all folds, and `fold` of each."""
-        if "pooled" not in record:
-            return read_predictions(run_folder(self.folder, record) / PREDICTIONS)
-        folders = [run_folder(self.folder, record | {"id": one}) for one in record["pooled"]]
-        tables = [read_predictions(f / PREDICTIONS).assign(fold=fold) for fold, f in enumerate(folders)]
-        return pd.concat(tables, ignore_index=True)
-
-    def validation(self, record: dict) -> pd.DataFrame | None:
-        """The validation images of a run, a row each; None where its predictions of them were not kept."""
-        path = run_folder(self.folder, record) / VALIDATION
-        return read_predictions(path) if path.is_file() else None
+def _id(run: str | dict) -> str:
+    return run if isinstance(run, str) else run["id"]
 
 
 def run_folder(root: Path, record: dict) -> Path:
@@ -221,42 +268,116 @@ def run_folder(root: Path, record: dict) -> Path:
 
 
 def load_evidence(folder: Path | None = None) -> Evidence:
-    """What tables and figures are made of; `folder` is `saved_metrics/` by default.
+    """What tables and figures are made of, read once a process and again where a file changed.
 
-    A run with a damaged file is left out, and so is the pooled run that it is part of: a warning names the file.
+    It is that of `folder` alone, or by default what lies below `$BRAIN_MRI_OUTPUT`, and what is committed besides. Left
+    out, and named in a warning: a run with a damaged file, one that was split by other folds than the committed ones,
+    and the pooled run that such a run is part of.
     """
-    folder = folder or output_root() / "saved_metrics"
-    records, findings, damaged, spoilt = [], [], [], set()
-    for path in sorted(folder.glob(f"*/*/*/{METRICS}")):
-        try:
-            record = read_record(path)
-            check_files(path.parent)
-            records.append(record | {"old_folds": on_old_folds(record)})
-        except DataError as error:
-            damaged.append(str(error))
-            spoilt.add(path.parent.name)
-    for path in sorted((folder / "curation").glob("*.json")):
-        try:
-            findings.append(read_json(path, REMEDY, FINDINGS))
-        except DataError as error:
-            damaged.append(str(error))
-    pointing = []
-    for path in sorted(folder.glob(f"*/*/*/{POINTING}")):
-        try:
-            pointing.append(read_json(path, REMEDY, ["id"]))
-        except DataError as error:
-            damaged.append(str(error))
-    for line in damaged:
+    committed = (output_root() / "saved_metrics", catalog.REPO / "saved_metrics")
+    folders = (Path(folder),) if folder else tuple(dict.fromkeys(committed))
+    files = [path for f in folders for kind in ("*/*/*/*", "curation/*.json") for path in sorted(f.glob(kind))]
+    evidence = _read(folders, tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+    for line in evidence.damaged:
         warnings.warn(f"left out: {line}", stacklevel=2)
-    records = [record for record in records if not spoilt & set(record.get("pooled", ()))]
-    records.sort(key=lambda record: record["id"])
-    marks = {record["id"]: record["old_folds"] for record in records}
-    pointing = [found | {"old_folds": marks[found["id"]]} for found in pointing if found["id"] in marks]
-    return Evidence(folder, records, findings, sorted(pointing, key=lambda found: found["id"]), damaged)
+    return evidence
 
 
-def on_old_folds(record: Mapping) -> bool:
-    """Whether a record was made on other groups or folds than are committed now; older records do not say on which."""
-    run = record["run"]
-    digest = folds_digest(run["dataset"]) if run["split"] in BY_FOLDS else ""
-    return bool(digest) and record.get("data", {}).get("folds") != digest
+def predictions(run: str) -> pd.DataFrame:
+    """The test images of a run, a row each, by its id; see `Evidence.predictions`."""
+    return load_evidence().predictions(run)
+
+
+def history(run: str) -> pd.DataFrame:
+    """The epochs of a run, a row each, by its id."""
+    return load_evidence().history(run)
+
+
+def validation(run: str) -> pd.DataFrame | None:
+    """The validation images of a run, a row each, by its id; None where they were not kept."""
+    return load_evidence().validation(run)
+
+
+def record(run: str) -> dict:
+    """The content of the `metrics.json` of a run, by its id."""
+    return load_evidence().record(run)
+
+
+@lru_cache(maxsize=2)
+def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
+    found: dict[str, dict] = {METRICS: {}, POINTING: {}, "curation": {}}
+    paths, left_out = {}, {}
+    digest = lru_cache(folds_digest)
+    for path, *_ in files:
+        kind = "curation" if path.suffix == ".json" and path.parent.name == "curation" else path.name
+        name = path.stem if kind == "curation" else path.parent.name
+        if kind not in found or name in found[kind]:
+            continue
+        try:
+            if kind == METRICS:
+                content = read_record(path)
+                check_files(path.parent)
+                if on_old_folds(content, digest):
+                    raise DataError(f"{path}: was split by other folds than are committed now; run it again")
+                paths[name] = path.parent
+            else:
+                content = read_json(path, REMEDY, FINDINGS if kind == "curation" else ["id"])
+            found[kind][name] = content
+        except DataError as error:
+            left_out[name] = str(error)
+    records = {i: r for i, r in sorted(found[METRICS].items()) if not left_out.keys() & set(r.get("pooled", ()))}
+    pointing = [one for i, one in sorted(found[POINTING].items()) if i in records]
+    runs, metrics = _run_frame(records), _metric_frame(records)
+    curation = [one for _, one in sorted(found["curation"].items())]
+    return Evidence(runs, metrics, curation, pointing, folders, list(left_out.values()), records, paths)
+
+
+def on_old_folds(record: Mapping, digest: Callable[[str], str] = folds_digest) -> bool:
+    """Whether a record was made on other groups or folds than are committed now."""
+    by_folds = record["run"]["split"] in BY_FOLDS
+    return by_folds and digest(record["run"]["dataset"]) not in ("", record["data"]["folds"])
+
+
+def _run_frame(records: dict[str, dict]) -> pd.DataFrame:
+    parts = {one for record in records.values() for one in record.get("pooled", ())}
+    runs = pd.DataFrame(
+        [_run_row(record) | {"is_pooled": name in parts} for name, record in records.items()], list(records)
+    )
+    runs = runs.reindex(columns=dict.fromkeys([*COLUMNS, *runs])).astype({} if records else object)
+    whole = dict.fromkeys(("fold", "epochs", "epoch_kept"), "Int64")
+    return runs.astype(whole | dict.fromkeys(("baseline", "is_pooled"), bool)).copy()  # in one block
+
+
+def _run_row(record: dict) -> dict:
+    run, training = record["run"], record["training"] or {}
+    kind = {"probe": f"{PROBE} ", BEST_RECIPE: f"{FINE_TUNED} "}.get(run["recipe"], "")
+    row = {"id": record["id"], "task": record["task"]} | run
+    row |= {"title": kind + run["model"], "baseline": run["recipe"] in (NO_RECIPE, "probe")}
+    row |= {"epochs": training.get("epochs"), "epoch_kept": training.get("epoch_kept")}
+    row |= {"train_seconds": training.get("seconds")}
+    row |= {name: record[name] for name in ("parameters", "trainable", "images", "groups")}
+    row |= {name: record.get(name) for name in ("folds", "finished", "git")}
+    row |= {"pooled": list(record["pooled"]) if "pooled" in record else None}
+    row |= {"reported": (record["published"] or {}).get(TASKS[record["task"]][0])}
+    row |= {name: value for name, value in training.items() if name.startswith("val_")}
+    for name, entry in _intervals(record):
+        row |= {name: entry["value"], f"{name}_low": entry["low"], f"{name}_high": entry["high"]}
+    return row
+
+
+def _intervals(record: dict) -> Iterator[tuple[str, dict]]:
+    """Name and {value, low, high} of each metric of all test images; what lies deeper in a record as `tta.gain`."""
+    yield from record["metrics"].items()
+    for key in DEEPER & record.keys():
+        found = {"all": record[key]["all"]} if key == "grad_cam" and record[key] else record[key]
+        yield from intervals(found, f"{key}.")
+
+
+def _metric_frame(records: dict[str, dict]) -> pd.DataFrame:
+    rows = []
+    for name, record in records.items():
+        rows += [(name, metric, "", *entry.values()) for metric, entry in _intervals(record)]
+        for kind, metrics in record["per_class"].items():
+            entries = {m: e if isinstance(e, dict) else {"value": e} for m, e in metrics.items()}
+            rows += [(name, m, kind, *(e.get(part) for part in ("value", "low", "high"))) for m, e in entries.items()]
+    return pd.DataFrame(rows, columns=["id", "metric", "class", "value", "low", "high"])

@@ -16,7 +16,7 @@ from datasets.labels import classes_of
 from utils.commands import errors_in_one_line
 from utils.files import write_atomically
 from utils.report import figures
-from utils.report.records import HISTORY, Evidence, load_evidence, run_folder
+from utils.report.records import HISTORY, Evidence, load_evidence
 from utils.report.tables import BLOCKS
 from utils.report.tables.common import markdown
 from utils.report.tables.reported import of_source
@@ -26,15 +26,13 @@ SOURCES = {source: BLOCKS[source] for source in ("s1", "s4")}
 
 def draw(evidence: Evidence, source: str, folder: Path) -> list[Path]:
     """Write `ID-curves.png` and `ID-roc.png` of every network that was trained by the recipe of `source`."""
-    made = []
-    for record in of_source(evidence, source):
-        run = record["run"]
-        classes = classes_of(run["dataset"], run.get("target", "label"))
-        drawn = {"roc": figures.roc(evidence.predictions(record), classes)}
-        if (run_folder(evidence.folder, record) / HISTORY).is_file():
-            drawn["curves"] = figures.curves(evidence.history(record), record["training"]["epoch_kept"])
+    runs, made = of_source(evidence, source), []
+    for run in runs[runs.pooled.isna()].itertuples():
+        drawn = {"roc": figures.roc(evidence.predictions(run.id), classes_of(run.dataset, run.target))}
+        if (evidence.path(run.id) / HISTORY).is_file():
+            drawn["curves"] = figures.curves(evidence.history(run.id), run.epoch_kept)
         for name, figure in drawn.items():
-            path = folder / f"{record['id']}-{name}.png"
+            path = folder / f"{run.id}-{name}.png"
             figure.savefig(path, dpi=110, bbox_inches="tight")
             plt.close(figure)
             made.append(path)

@@ -63,7 +63,7 @@ def _check_numbers(record: dict[str, Any]) -> None:
     for entry in record["metrics"].values():
         if not isinstance(entry, dict) or entry.keys() != INTERVAL:
             raise ValueError("a metric has no value, low and high")
-    for entry in _intervals(record):
+    for _, entry in intervals(record):
         _check_finite(entry["value"], *(entry[name] for name in INTERVAL & entry.keys()))
     for kind in record["per_class"].values():
         kind.items()
@@ -77,13 +77,13 @@ def _check_finite(*values: object) -> None:
             raise ValueError(f"{value!r}")
 
 
-def _intervals(content: object) -> Iterator[dict]:
-    """All {value, low, high} in a record, however deep."""
-    inner = content.values() if isinstance(content, dict) else content if isinstance(content, list) else ()
+def intervals(content: object, prefix: str = "") -> Iterator[tuple[str, dict]]:
+    """Every {value, low, high} in a record, however deep, and its name, for example `outline.dice`."""
     if isinstance(content, dict) and "value" in content:
-        yield content
-    for part in inner:
-        yield from _intervals(part)
+        yield prefix.rstrip("."), content
+    elif isinstance(content, dict):
+        for name, part in content.items():
+            yield from intervals(part, f"{prefix}{name}.")
 
 
 def check_files(folder: Path) -> None:

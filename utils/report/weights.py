@@ -1,6 +1,8 @@
 """Saves and loads weights with a card beside them, which says what a model is, what it expects and how it scored."""
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -8,25 +10,27 @@ from torch import nn
 
 from datasets import catalog
 from datasets.catalog import HEALTHY, DataError, lookup
-from datasets.labels import classes_of
 from datasets.reading import one_line
 from datasets.store.images import packed_by
 from datasets.store.inputs import MINMAX, UNIT, Preparation
 from datasets.store.manifest import sha256
-from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
+from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS, build_backbone
 from utils.commands import NOTE
 from utils.files import replacing, write_atomically
-from utils.run import TASKS, Run, output_root
+from utils.run import Run, output_root
+from utils.training.tasks import TASKS
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
+HUB = "hf-hub:"  # before the name of a model on Hugging Face's hub, as timm has it
+HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
+USE = "Research and teaching on slices like those of its training set. Never for a patient."
+LIMIT = "Its test results are of one data set alone; on images of other scanners and hospitals expect worse."
 HEALTHY_LIMIT = (
     "Images without a tumour come from other sources than those with one, so the model may tell sources apart."
 )
-BY_PATIENT = ("patient", "external")  # and both lists of chest X-rays, whatever the split
 SPLIT_LIMIT = "Its test set holds images of patients that it was trained on, so its test results are optimistic."
 PATIENT_LIMIT = "Its test set is one patient, so nothing is known of others."
-HUB = "hf-hub:"  # before the name of a model on Hugging Face's hub, as timm has it
-HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
+OF_RECIPE = ("name", "source", "epochs", "lr", "batch_size", "augmentation")  # what a card says of it
 
 
 def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
@@ -42,68 +46,42 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
 
 def card_of(model: nn.Module, run: Run, record: dict) -> dict:
     """The card of a model: all that is needed to build it, to feed it and to know its results."""
-    facts = catalog.get(run.dataset)
-    if run.task == "segmentation":
-        arguments = {"in_channels": len(facts.channels), "out_channels": len(facts.mask_channels)}
-        outputs = {"masks": list(facts.mask_channels)}
-    elif run.task == "multitask":
-        arguments, outputs = {"in_channels": model.in_channels}, {"classes": list(facts.classes)}
-    else:
-        classes = classes_of(run.dataset, run.target)
-        arguments = {
-            "num_classes": len(classes),
-            "in_channels": model.in_channels,
-            "image_size": run.image_size,
-        }
-        if run.task == "localisation":
-            arguments["healthy"] = classes.index(HEALTHY) if HEALTHY in classes else None
-        outputs = {"classes": list(classes)}
-    card = {
-        "model": run.model,
-        "task": run.task,
-        "arguments": arguments | record["recipe"]["model_args"],
-        **outputs,
+    task, recipe = TASKS[run.task], record["recipe"]
+    card = {"model": run.model, "task": run.task} | task.to_card(run, model)
+    card["arguments"] |= recipe["model_args"]
+    card |= {
         "input": expected_input(run),
         "trained_on": record["run"] | {"data": record["data"]},
         "training": record["training"],
-        "test": {name: record["metrics"][name] for name in TASKS[run.task]},
-        "licence_of_data": facts.licence,
+        "test": {name: record["metrics"][name] for name in task.reported},
+        "licence_of_data": catalog.get(run.dataset).licence,
         "note": NOTE,
     }
-    card |= {"thresholds": record["thresholds"]} if run.task == "findings" and "thresholds" in record else {}
-    return completed(card, record)
+    if run.task == "findings" and "thresholds" in record:
+        card["thresholds"] = record["thresholds"]
+    limits = limits_of(run, card.get("classes", ()), record["groups"])
+    return card | {"recipe": {name: recipe[name] for name in OF_RECIPE}, "intended_use": USE, "limits": limits}
 
 
-def completed(card: dict, record: dict) -> dict:
-    """A card with what cards of earlier versions lack: recipe, intended use and limits."""
-    recipe = record["recipe"]
-    return card | {
-        "recipe": {name: recipe[name] for name in ("name", "source", "epochs", "lr", "batch_size", "augmentation")},
-        "intended_use": "Research and teaching on slices like those of its training set. Never for a patient.",
-        "limits": [
-            "Its test results are of one data set alone; on images of other scanners and hospitals expect worse.",
-            *[PATIENT_LIMIT] * (record.get("groups") == 1),
-            *[HEALTHY_LIMIT] * (HEALTHY in card.get("classes", ())),
-            *[SPLIT_LIMIT] * (card["trained_on"]["split"] not in BY_PATIENT and card["task"] != "findings"),
-        ],
-    }
+def limits_of(run: Run, classes: Sequence[str], groups: int) -> list[str]:
+    """What the test results of a run do not say; `groups` is the number of tested ones."""
+    limits = [LIMIT]
+    if groups == 1:
+        limits.append(PATIENT_LIMIT)
+    if HEALTHY in classes:
+        limits.append(HEALTHY_LIMIT)
+    if run.split not in ("patient", "external") and run.task != "findings":  # both lists of X-rays are by patient
+        limits.append(SPLIT_LIMIT)
+    return limits
 
 
 def expected_input(run: Run) -> dict:
-    """The input that a model expects, as data: how a publisher's image is prepared before it is predicted.
-
-    `Preparation.of_card` reads it and prepares an image by it.
-    """
+    """The input that a model expects, as data: how `Preparation.of_card` prepares a publisher's image for it."""
     facts, masks = catalog.get(run.dataset), run.task == "segmentation"
+    channels = facts.channels if masks else (facts.channels[facts.grey],)
     crop, stored_size = packed_by(run.dataset)
-    return Preparation(
-        channels=facts.channels if masks else (facts.channels[facts.grey],),
-        crop=crop,
-        stored_size=stored_size,
-        view=run.view,
-        size=run.image_size,
-        scaling=MINMAX if masks else UNIT,
-    ).as_card()
+    seen = {"channels": channels, "view": run.view, "size": run.image_size, "scaling": MINMAX if masks else UNIT}
+    return Preparation(crop=crop, stored_size=stored_size, **seen).as_card()
 
 
 def saved_weights() -> dict[str, Path]:
@@ -160,15 +138,14 @@ def load_weights(path: Path | str) -> nn.Module:
             raise DataError(f"{path.with_name(CARD)}: has no sha256, so {WEIGHTS} cannot be verified; train again.")
         if card["sha256"] != sha256(path):
             raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
-        own_file = card["trained_on"].get("pretrained") is not None and card["model"] not in LOCALISERS
-        if own_file:  # the file itself shows which layout it has (`models/gluon.py`)
-            model = lookup(PRETRAINABLE, card["model"], "model")(pretrained=path, **card["arguments"])
-        else:
-            known = MODELS | SEGMENTERS | MULTITASK | LOCALISERS
-            model = lookup(known, card["model"], "model")(**card["arguments"])
-            model.load_state_dict(load_file(path))
+        name, arguments = card["model"], card["arguments"]
+        if card["trained_on"].get("pretrained") is not None and name not in LOCALISERS:
+            build = PRETRAINABLE.get(name) or partial(build_backbone, name)
+            return build(pretrained=path, **arguments).eval()  # the file shows which layout it has (`models/gluon.py`)
+        model = lookup(MODELS | SEGMENTERS | MULTITASK | LOCALISERS, name, "model")(**arguments)
+        model.load_state_dict(load_file(path))
+        return model.eval()
     except DataError:
         raise
     except Exception as error:
         raise DataError(f"{path}: cannot be loaded with the card beside it ({error}). Fetch both again.") from error
-    return model.eval()

@@ -18,8 +18,9 @@ from utils.report.claims.common import (
     percent,
     points,
 )
-from utils.report.records import FINE_TUNED, PROBE, Evidence
-from utils.report.tables.common import BEST_PROBE, STEPS_AT, find_run, format_ci, in_table_order, mark, shown_size
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import BEST_PROBE, STEPS_AT, find_run, format_ci, in_table_order, mark, shown_size
+from utils.report.records import FINE_TUNED, PROBE
 
 DATASET = "brain-tumor-mri"
 SCRATCH = tuple(model for model in RECIPES["s2"] if published("s2", model, DATASET, "published"))  # S2's classifiers

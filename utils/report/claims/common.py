@@ -10,8 +10,8 @@ from utils.evaluation.ablation import as_family
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.paired import paired_difference
 from utils.evaluation.segmentation import by_patient
-from utils.report.records import Evidence
-from utils.report.tables.common import OLD_FOLDS, format_ci, mark, same_folds
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import OLD_FOLDS, format_ci, mark, same_folds
 
 LEVEL = 0.05  # of a paired test
 TEST = f"paired test, p < {LEVEL} after correction for the number of comparisons"

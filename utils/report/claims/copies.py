@@ -7,9 +7,9 @@ from datasets.reading import read_table
 from datasets.store import index
 from utils.report.claims.classification import BEST_NETWORK, DATASET, NEAREST
 from utils.report.claims.common import bullets, not_run
-from utils.report.records import Evidence
-from utils.report.tables.common import BEST_PROBE, find_run, format_ci, shown_size
-from utils.report.tables.copies import (
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import BEST_PROBE, find_run, format_ci, shown_size
+from utils.report.claims.old.copies import (
     ALL,
     RESULTS,
     WITHOUT_COPIES,

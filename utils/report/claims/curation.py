@@ -2,7 +2,7 @@
 
 from datasets import catalog
 from utils.report.claims.common import not_run
-from utils.report.records import Evidence
+from utils.report.claims.old import Evidence
 
 
 def patients_on_both_sides(evidence: Evidence) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from utils.report.claims.common import apart, bullets, explained, listed, not_run
-from utils.report.records import Evidence
-from utils.report.tables.common import find_run, format_ci, is_pooled_elsewhere, tested
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import find_run, format_ci, is_pooled_elsewhere, tested
 from utils.run import NEAREST_FINDINGS
 
 CHANCE = 0.5  # the AUC of a random order

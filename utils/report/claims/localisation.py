@@ -17,9 +17,10 @@ from utils.report.claims.common import (
     seeds_apart,
     verdicts,
 )
-from utils.report.records import BEST_RECIPE, Evidence
-from utils.report.tables.common import find_run, format_ci, mark, tested
-from utils.report.tables.localisation import PLAIN, by_pointing, localisation_budgets, network, sensitivities
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import find_run, format_ci, mark, tested
+from utils.report.claims.old.localisation import PLAIN, by_pointing, localisation_budgets, network, sensitivities
+from utils.report.records import BEST_RECIPE
 
 LOW = 0.9  # accuracy above which a network that does not look at the tumour is named
 WORDS = {"with-masks": "with outlines as well", "from-outline": "when named from the outline"}

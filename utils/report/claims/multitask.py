@@ -17,9 +17,9 @@ from utils.report.claims.common import (
     seeds_apart,
     verdicts,
 )
-from utils.report.records import Evidence
-from utils.report.tables.common import find_run, is_pooled_elsewhere, of_steps, same_folds, split_words, tested
-from utils.report.tables.multitask import balance_effects
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import find_run, is_pooled_elsewhere, of_steps, same_folds, split_words, tested
+from utils.report.claims.old.multitask import balance_effects
 
 
 def _own_method(evidence: Evidence) -> list[dict]:

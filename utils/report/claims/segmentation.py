@@ -15,10 +15,10 @@ from utils.report.claims.common import (
     not_run,
     percent,
 )
-from utils.report.records import Evidence
-from utils.report.tables.common import STEPS_AT, find_run, format_ci, mark, split_words
-from utils.report.tables.seeds import FEWEST
-from utils.report.tables.segmentation import gate_histories, patients_by_size, whole_run
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import STEPS_AT, find_run, format_ci, mark, split_words
+from utils.report.claims.old.seeds import FEWEST
+from utils.report.claims.old.segmentation import gate_histories, patients_by_size, whole_run
 from utils.run import FULL_SIZE
 
 DATASET, MODEL, ENCODED = "cheng", "AttentionUNet", "MobileNetUNet"

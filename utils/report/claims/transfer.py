@@ -18,12 +18,13 @@ from utils.report.claims.common import (
     points,
     verdicts,
 )
-from utils.report.records import PROBE, Evidence
-from utils.report.tables.common import BEST_PROBE, find_run, format_ci, is_pooled_elsewhere, mark, tested
-from utils.report.tables.ensemble import ensembles
-from utils.report.tables.paired import asked_for, differences_to_probe
-from utils.report.tables.seeds import by_seed
-from utils.report.tables.transfer import fine_tunings, mean_validation, on_one_budget, pretraining_pairs
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import BEST_PROBE, find_run, format_ci, is_pooled_elsewhere, mark, tested
+from utils.report.claims.old.ensemble import ensembles
+from utils.report.claims.old.paired import asked_for, differences_to_probe
+from utils.report.claims.old.seeds import by_seed
+from utils.report.claims.old.transfer import fine_tunings, mean_validation, on_one_budget, pretraining_pairs
+from utils.report.records import PROBE
 
 OURS, FIRST = "ours", "probe-first"
 

@@ -1,9 +1,8 @@
-"""Diagrams of networks, whose sizes are read from the network itself while an empty image passes through it."""
+"""Diagrams of networks, whose sizes are read while an empty image passes through them, and of the repository."""
 
-from collections.abc import Iterable, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import pairwise
+from math import copysign
 
 import matplotlib.pyplot as plt
 import torch
@@ -11,103 +10,84 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from torch import Tensor, nn
 
-from models import AttentionUNet, MultiTaskUNet, OutlineClassifier
+from datasets.catalog import CATALOG, REPO
+from datasets.splitting import PROTOCOLS
+from datasets.store.index import SPLITS
+from models import BACKBONES, MODELS, MULTITASK, SEGMENTERS, AttentionUNet, MultiTaskUNet, OutlineClassifier
+from utils.recipes import RECIPES
 from utils.report.figures.common import LETTERS, PAGE
+from utils.report.records import Evidence
+from utils.report.tables import BLOCKS
 
 ENCODER, DECODER, HEAD, DATA = "#CFE3F1", "#FBE3C5", "#D5EFE6", "#EEEEEE"  # pale tints of the palette, black on them
-WIDE, HIGH, ROW = 1.55, 0.32, 0.56  # inches: a box, and from one row to the next
-LEFT, MIDDLE, RIGHT = 0.95, PAGE / 2, PAGE - 0.95  # where boxes stand
-
-
-@dataclass(frozen=True)
-class Box:
-    """A box by its centre, in inches."""
-
-    x: float
-    y: float
-    width: float = WIDE
-    height: float = HIGH
-
-    @property
-    def left(self) -> tuple[float, float]:
-        return self.x - self.width / 2, self.y
-
-    @property
-    def right(self) -> tuple[float, float]:
-        return self.x + self.width / 2, self.y
-
-    @property
-    def top(self) -> tuple[float, float]:
-        return self.x, self.y + self.height / 2
-
-    @property
-    def bottom(self) -> tuple[float, float]:
-        return self.x, self.y - self.height / 2
+ROW, LEFT, MIDDLE, RIGHT = 0.56, 0.95, PAGE / 2, PAGE - 0.95  # inches: from one row to the next; where boxes stand
+HEADS = {"tumour": "tumour or none", "subtype": "tumour type", "classes": "class"}
 
 
 class Canvas:
-    """An empty page of some height whose coordinates are inches, with boxes and arrows."""
+    """A page whose coordinates are inches, with boxes, by name, and arrows between them."""
 
     def __init__(self, height: float, title: str):
         self.figure = plt.figure(figsize=(PAGE, height))
-        self.axis = self.figure.add_axes((0, 0, 1, 1))
+        self.axis, self.boxes = self.figure.add_axes((0, 0, 1, 1)), {}
         self.axis.set(xlim=(0, PAGE), ylim=(0, height))
         self.axis.axis("off")
-        self.axis.text(MIDDLE, height - 0.06, title, ha="center", va="top", fontsize=LETTERS)
+        self.text(MIDDLE, height - 0.06, title, va="top")
 
-    def box(self, x: float, y: float, text: str, colour: str, width: float = WIDE, height: float = HIGH) -> Box:
-        place = Box(x, y, width, height)
-        corner = (x - width / 2, y - height / 2)
+    def text(self, x: float, y: float, text: str, **style) -> None:
+        self.axis.text(x, y, text, **{"ha": "center", "va": "center", "fontsize": LETTERS} | style)
+
+    def box(self, name: str, x: float, y: float, text: str, colour: str, width: float = 1.55, height: float = 0.32):
         style = {"boxstyle": "round,pad=0,rounding_size=0.05", "facecolor": colour, "edgecolor": "0.3"}
-        self.axis.add_patch(FancyBboxPatch(corner, width, height, **style))
-        self.axis.text(x, y, text, ha="center", va="center", fontsize=LETTERS)
-        return place
+        self.axis.add_patch(FancyBboxPatch((x - width / 2, y - height / 2), width, height, **style))
+        self.text(x, y, text)
+        self.boxes[name] = x, y, width, height
 
-    def arrow(self, *points: tuple[float, float], text: str = "") -> None:
-        """An arrow along `points`; its text stands above the middle of its last part, or right of a vertical one."""
+    def column(self, name: str, x: float, heights: Sequence[float], shapes: Sequence, colour: str) -> None:
+        """Boxes `name0`, `name1` … below each other."""
+        for k, (y, shape) in enumerate(zip(heights, shapes, strict=False)):
+            self.box(f"{name}{k}", x, y, size(shape), colour)
+
+    def arrow(self, *path: str | tuple[float, float], text: str = "") -> None:
+        """An arrow from box to box by corners; its text stands above its last part, or right of a vertical one."""
+        points = [self.boxes[step][:2] if isinstance(step, str) else step for step in path]
+        points[0], points[-1] = self._edge(path[0], points[1]), self._edge(path[-1], points[-2])
         for start, end in pairwise(points[:-1]):
             self.axis.plot(*zip(start, end, strict=True), color="0.3", linewidth=1)
         (x0, y0), (x1, y1) = points[-2:]
         line = {"arrowstyle": "-|>", "color": "0.3", "shrinkA": 0, "shrinkB": 0}
         self.axis.annotate("", (x1, y1), (x0, y0), arrowprops=line)
-        upright = abs(x1 - x0) < abs(y1 - y0)
-        x, y = (x0 + x1) / 2 + 0.05 * upright, (y0 + y1) / 2 + 0.03 * (not upright)
-        where = {"ha": "left", "va": "center"} if upright else {"ha": "center", "va": "bottom"}
-        self.axis.text(x, y, text, fontsize=LETTERS, **where)
+        if abs(x1 - x0) < abs(y1 - y0):
+            self.text(x1 + 0.05, (y0 + y1) / 2, text, ha="left")
+        else:
+            self.text((x0 + x1) / 2, y1 + 0.03, text, va="bottom")
+
+    def _edge(self, name: str, towards: tuple[float, float]) -> tuple[float, float]:
+        """Where a horizontal or vertical line from the middle of a box towards a point leaves it."""
+        x, y, width, height = self.boxes[name]
+        across, up = towards[0] - x, towards[1] - y
+        if abs(across) > abs(up):
+            return x + copysign(width / 2, across), y
+        return x, y + copysign(height / 2, up)
 
 
-@dataclass(frozen=True)
-class Passed:
-    """What went into a module and came out of it: shapes without the batch."""
+def traced(net: nn.Module, x: Tensor, modules: Sequence[nn.Module]) -> list[tuple[Sequence[int], ...]]:
+    """What went into each module and what came out, as shapes without the batch, while `x` passed through `net`."""
+    found, training = {}, net.training
 
-    into: tuple[int, ...]
-    out: tuple[int, ...]
-
-
-def traced(net: nn.Module, x: Tensor, modules: Iterable[nn.Module]) -> list[Passed]:
-    """The shapes at `modules` while `x` passes through `net`, once each, in their order."""
-    modules, found = list(modules), {}
-
-    def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        found[module] = Passed(tuple(inputs[0].shape[1:]), tuple(output.shape[1:]))
+    def keep(module: nn.Module, inputs: tuple, output: Tensor | list[Tensor]) -> None:
+        outputs = [tuple(one.shape[1:]) for one in ([output] if isinstance(output, Tensor) else output)]
+        found[module] = tuple(inputs[0].shape[1:]), *outputs
 
     handles = [module.register_forward_hook(keep) for module in modules]
     try:
-        with _evaluating(net), torch.no_grad():
-            net(x.to(next(net.parameters()).device))
+        with torch.no_grad():
+            net.eval()(x.to(next(net.parameters()).device))
     finally:
+        net.train(training)
         for handle in handles:
             handle.remove()
     return [found[module] for module in modules]
-
-
-@contextmanager
-def _evaluating(net: nn.Module):
-    training = net.training
-    try:
-        yield net.eval()
-    finally:
-        net.train(training)
 
 
 def size(shape: Sequence[int]) -> str:
@@ -115,18 +95,8 @@ def size(shape: Sequence[int]) -> str:
     return " × ".join(map(str, shape))
 
 
-def _layers(level: nn.Module) -> str:
-    """The convolutions of a level in order: `3×3, 3×3`; a depthwise one has a filter for each channel alone."""
-    convolutions = [m for m in level.modules() if isinstance(m, nn.Conv2d)]
-    depthwise = [m.groups == m.in_channels > 1 for m in convolutions]
-    return ", ".join(
-        f"{'depthwise ' * alone}{m.kernel_size[0]}×{m.kernel_size[1]}"
-        for m, alone in zip(convolutions, depthwise, strict=True)
-    )
-
-
-def _parameters(net: nn.Module) -> str:
-    return f"{sum(p.numel() for p in net.parameters()):,} parameters"
+def _title(net: nn.Module, name: str = "") -> str:
+    return f"{name or type(net).__name__}, {sum(p.numel() for p in net.parameters()):,} parameters"
 
 
 def unet(net: nn.Module, image_size: int) -> Figure:
@@ -139,120 +109,131 @@ def unet(net: nn.Module, image_size: int) -> Figure:
     multi = isinstance(net, MultiTaskUNet)
     *encoder, bottleneck = net.encoder if multi else [*net.encoder, net.bottleneck]
     decoder, out = (net.decoder.blocks, net.decoder.out) if multi else (net.decoder, net.head)
+    heads = {"latent": net.shared, **net.heads} if multi else {}
     x = torch.zeros(1, net.in_channels, image_size, image_size)
-    found = traced(net, x, [*encoder, bottleneck, *decoder, out])
-    down, deepest, up, last = found[: len(encoder)], found[len(encoder)], found[len(encoder) + 1 : -1], found[-1]
+    found = traced(net, x, [*encoder, bottleneck, *decoder, out, *heads.values()])
+    levels, shapes = len(encoder), [shape for _, shape in found]
+    up = found[levels + 1 : 2 * levels + 1][::-1]  # of the decoder, the largest first
 
-    rows = len(encoder) + 2 + 2 * multi
-    title = f"{type(net).__name__}, {_parameters(net)}\nconvolutions of a level: {_layers(encoder[1])}"
-    canvas = Canvas(0.55 + ROW * rows, title)
+    convolutions = [m for m in encoder[1].modules() if isinstance(m, nn.Conv2d)]
+    kernels = [f"{m.kernel_size[0]}×{m.kernel_size[1]}" for m in convolutions]
+    alone = ["depthwise " if m.groups == m.in_channels > 1 else "" for m in convolutions]  # a filter a channel
+    layers = ", ".join(map("".join, zip(alone, kernels, strict=True)))
+    rows = levels + (4 if multi else 2)
+    canvas = Canvas(0.55 + ROW * rows, f"{_title(net)}\nconvolutions of a level: {layers}")
     heights = [0.1 + ROW * (rows - 0.5 - row) for row in range(rows)]
-    image = canvas.box(LEFT, heights[0], f"image {size(x.shape[1:])}", DATA)
-    left = [canvas.box(LEFT, y, size(p.out), ENCODER) for y, p in zip(heights[1:], down, strict=False)]
-    right = [canvas.box(RIGHT, y, size(p.out), DECODER) for y, p in zip(heights[1:], reversed(up), strict=False)]
-    deep = canvas.box(MIDDLE, heights[len(encoder) + 1], size(deepest.out), ENCODER)
-    result = canvas.box(RIGHT, heights[0], f"{'image' if multi else 'masks'} {size(last.out)}", DATA)
+    canvas.box("down0", LEFT, heights[0], f"image {size(x.shape[1:])}", DATA)
+    for level, y in enumerate(heights[1 : levels + 1]):
+        canvas.box(f"down{level + 1}", LEFT, y, size(shapes[level]), ENCODER)
+        canvas.box(f"up{level + 1}", RIGHT, y, size(up[level][1]), DECODER)
+    bottom = heights[levels + 1]
+    canvas.box("deep", MIDDLE, bottom, size(shapes[levels]), ENCODER)
+    canvas.box("up0", RIGHT, heights[0], f"{'image' if multi else 'masks'} {size(shapes[2 * levels + 1])}", DATA)
 
-    canvas.arrow(image.bottom, left[0].top)
-    for above, below in pairwise(left):
-        canvas.arrow(above.bottom, below.top, text="max-pool")
-    canvas.arrow(left[-1].bottom, (LEFT, deep.y), deep.left, text="max-pool")
     enlarged = "transposed convolution" if multi else "enlarged"
-    canvas.arrow(deep.right, (RIGHT, deep.y), right[-1].bottom)
-    canvas.axis.text((deep.right[0] + RIGHT) / 2, deep.y + 0.03, enlarged, ha="center", va="bottom", fontsize=LETTERS)
-    for above, below in pairwise(right):
-        canvas.arrow(below.top, above.bottom, text="" if multi else enlarged)
-    canvas.arrow(right[0].top, result.bottom, text="1×1")
-    for a, b, skip, level in zip(left, right, down, reversed(up), strict=True):
-        joined = "concatenated" if level.into[0] > skip.out[0] else "added"
-        canvas.arrow(a.right, b.left, text=f"times the gate, {joined}" if hasattr(net, "gates") else joined)
-    if multi:
-        _heads(canvas, net, deep, heights[-2:], x)
+    gated = "times the gate, " if hasattr(net, "gates") else ""
+    for level in range(1, levels + 1):
+        canvas.arrow(f"down{level - 1}", f"down{level}", text="max-pool" if level > 1 else "")
+        canvas.arrow(f"up{level}", f"up{level - 1}", text="1×1" if level == 1 else "" if multi else enlarged)
+        joined = "concatenated" if up[level - 1][0][0] > shapes[level - 1][0] else "added"
+        canvas.arrow(f"down{level}", f"up{level}", text=gated + joined)
+    canvas.arrow(f"down{levels}", (LEFT, bottom), "deep", text="max-pool")
+    canvas.arrow("deep", (RIGHT, bottom), f"up{levels}")
+    canvas.text((MIDDLE + 0.775 + RIGHT) / 2, bottom + 0.03, enlarged, va="bottom")
+    for k, (name, shape) in enumerate(zip(heads, shapes[2 * levels + 2 :], strict=True)):
+        if name == "latent":
+            canvas.box(name, MIDDLE, heights[-2], f"latent {size(shape)}", HEAD)
+            canvas.arrow("deep", "latent", text="mean over all places, linear layer")
+            continue
+        place = MIDDLE if len(heads) == 2 else MIDDLE + (1.2 if k == 2 else -1.2)
+        canvas.box(name, place, heights[-1], f"{HEADS[name]}: {size(shape)}", HEAD, width=1.8)
+        canvas.arrow("latent", *([] if place == MIDDLE else [(place, heights[-2])]), name)
     return canvas.figure
 
 
-def _heads(canvas: Canvas, net: MultiTaskUNet, deep: Box, heights: Sequence[float], x: Tensor) -> None:
-    """What reads the bottleneck of a multi-task network."""
-    modules = {"latent": net.shared} | dict(net.heads.items())
-    found = dict(zip(modules, traced(net, x, modules.values()), strict=True))
-    names = {"tumour": "tumour or none", "subtype": "tumour type", "classes": "class"}
-    latent = canvas.box(MIDDLE, heights[0], f"latent {size(found['latent'].out)}", HEAD)
-    canvas.arrow(deep.bottom, latent.top, text="mean over all places, linear layer")
-    places = (MIDDLE - 1.2, MIDDLE + 1.2) if len(net.heads) > 1 else (MIDDLE,)
-    for name, place in zip(net.heads, places, strict=True):
-        head = canvas.box(place, heights[1], f"{names[name]}: {size(found[name].out)}", HEAD, width=1.8)
-        canvas.arrow(latent.bottom, head.top)
-
-
-def gate(net: AttentionUNet, image_size: int, number: int = 1) -> Figure:
-    """One attention gate of a network with the sizes of its tensors; gate 1 is the deepest."""
-    module = net.gates[number - 1]
-    steps = {"query": module.query, "key": module.key, "score": module.score[1], "map": module}
+def gate(net: AttentionUNet, image_size: int) -> Figure:
+    """The deepest attention gate of a network with the sizes of its tensors."""
+    module = net.gates[0]
     x = torch.zeros(1, net.in_channels, image_size, image_size)
-    found = dict(zip(steps, traced(net, x, steps.values()), strict=True))
-    channels, *whole = found["map"].into[0], *found["map"].out[1:]
-    canvas = Canvas(2.7, f"gate {number} of {type(net).__name__}, {_parameters(module)}")
-    top, middle, low = 2.15, 1.45, 0.55
-    decoder = canvas.box(0.95, top, f"decoder {size(found['map'].into)}", DECODER, width=1.7)
-    skip = canvas.box(0.95, low, f"skip {size((channels, *whole))}", ENCODER, width=1.7)
-    query = canvas.box(2.75, top, f"1×1 to {size(found['query'].out)}", HEAD, width=1.4)
-    key = canvas.box(2.75, middle, f"1×1 to {size(found['key'].out)}", HEAD, width=1.4)
-    together = canvas.box(4.05, top, "added, ReLU", HEAD, width=0.9)
-    normalised = any(isinstance(m, nn.InstanceNorm2d) for m in module.score)
-    lines = f"1×1 to {size(found['score'].out)}\n{'normalised, ' * normalised}sigmoid"
-    score = canvas.box(5.5, top, lines, HEAD, width=1.4, height=0.44)
-    found_map = canvas.box(5.5, middle, f"gate {size(found['map'].out)}", HEAD, width=1.4)
-    product = canvas.box(5.5, low, f"skip × gate\n{size((channels, *whole))}", DECODER, width=1.4, height=0.44)
-    canvas.arrow(decoder.right, query.left)
-    canvas.arrow(query.right, together.left)
-    canvas.arrow(skip.top, (0.95, middle), key.left, text="every 2nd pixel")
-    canvas.arrow(key.right, (together.x, middle), together.bottom)
-    canvas.arrow(together.right, score.left)
-    canvas.arrow(score.bottom, found_map.top, text="enlarged")
-    canvas.arrow(found_map.bottom, product.top)
-    canvas.arrow(skip.right, product.left, text="the skip itself")
+    (_, query), (_, key), (_, score), (into, out) = traced(net, x, [module.query, module.key, module.score[1], module])
+    skip = size((into[0], *out[1:]))
+    normalised = "normalised, " if any(isinstance(m, nn.InstanceNorm2d) for m in module.score) else ""
+    canvas, top, middle, low = Canvas(2.7, _title(module, f"gate 1 of {type(net).__name__}")), 2.15, 1.45, 0.55
+    canvas.box("decoder", 0.95, top, f"decoder {size(into)}", DECODER, 1.7)
+    canvas.box("skip", 0.95, low, f"skip {skip}", ENCODER, 1.7)
+    canvas.box("query", 2.75, top, f"1×1 to {size(query)}", HEAD, 1.4)
+    canvas.box("key", 2.75, middle, f"1×1 to {size(key)}", HEAD, 1.4)
+    canvas.box("sum", 4.05, top, "added, ReLU", HEAD, 0.9)
+    canvas.box("score", 5.5, top, f"1×1 to {size(score)}\n{normalised}sigmoid", HEAD, 1.4, 0.44)
+    canvas.box("gate", 5.5, middle, f"gate {size(out)}", HEAD, 1.4)
+    canvas.box("product", 5.5, low, f"skip × gate\n{skip}", DECODER, 1.4, 0.44)
+    canvas.arrow("decoder", "query")
+    canvas.arrow("query", "sum")
+    canvas.arrow("skip", (0.95, middle), "key", text="every 2nd pixel")
+    canvas.arrow("key", (4.05, middle), "sum")
+    canvas.arrow("sum", "score")
+    canvas.arrow("score", "gate", text="enlarged")
+    canvas.arrow("gate", "product")
+    canvas.arrow("skip", "product", text="the skip itself")
     return canvas.figure
 
 
 def outline_classifier(net: OutlineClassifier) -> Figure:
     """The network that outlines the tumour and names the image, with the sizes of its maps."""
-    encoder, drawn, side = net.backbone, hasattr(net.head, "decoder"), net.image_size
+    side, drawn = net.image_size, hasattr(net.head, "decoder")
     x = torch.zeros(1, 3, side, side)
-    maps: list[Tensor] = []
-    handle = encoder.register_forward_hook(lambda module, inputs, output: maps.extend(output))
-    try:
-        (named,) = traced(net, x, [net.head.name.out])
-    finally:
-        handle.remove()
-    canvas = Canvas(0.45 + ROW * 6.4, f"{type(net).__name__}, {_parameters(net)}")
+    decoder = [*net.head.decoder.blocks, net.head.decoder.out] if drawn else []
+    (_, *maps), (_, named), *up = traced(net, x, [net.backbone, net.head.name.out, *decoder])
+    canvas = Canvas(0.45 + ROW * 6.4, _title(net))
     heights = [0.15 + ROW * (5.9 - row) for row in range(7)]
-    image = canvas.box(LEFT, heights[0], f"image {size(x.shape[1:])}", DATA)
-    left = [canvas.box(LEFT, y, size(m.shape[1:]), ENCODER) for y, m in zip(heights[1:], maps, strict=False)]
-    for above, below in pairwise([image, *left]):
-        canvas.arrow(above.bottom, below.top)
-    name = canvas.box(LEFT, heights[-1] + 0.15, f"classes {size(named.out)}", HEAD)
-    if not drawn:
-        canvas.arrow(left[-1].bottom, name.top, text="mean and maximum of all places")
-        return canvas.figure
-    decoder = net.head.decoder
-    *blocks, out = traced(net, x, [*decoder.blocks, decoder.out])
-    right = [canvas.box(RIGHT, y, size(p.out), DECODER) for y, p in zip(heights[1:], blocks, strict=False)]
-    outline = canvas.box(RIGHT, heights[0], f"outline {size((out.out[0], side, side))}", DATA)
-    for a, b in zip(left, right, strict=False):
-        canvas.arrow(a.right, b.left, text="1×1, added")
-    canvas.arrow(left[-1].right, (RIGHT, left[-1].y), right[-1].bottom)
-    canvas.axis.text(MIDDLE, left[-1].y + 0.03, "1×1, enlarged", ha="center", va="bottom", fontsize=LETTERS)
-    for above, below in pairwise(right):
-        canvas.arrow(below.top, above.bottom, text="enlarged")
-    canvas.arrow(right[0].top, outline.bottom, text="1×1, enlarged")
+    name_y, last = heights[-1] + 0.15, f"down{len(maps) - 1}"
+    bottom = heights[len(maps)]
+    canvas.box("image", LEFT, heights[0], f"image {size(x.shape[1:])}", DATA)
+    canvas.column("down", LEFT, heights[1:], maps, ENCODER)
+    canvas.box("name", LEFT, name_y, f"classes {size(named)}", HEAD)
+    for above, under in pairwise(["image", *(f"down{k}" for k in range(len(maps)))]):
+        canvas.arrow(above, under)
     if net.named_from == "image":
-        canvas.arrow(left[-1].bottom, name.top, text="mean and maximum of all places")
+        canvas.arrow(last, "name", text="mean and maximum of all places")
+    if not drawn:
         return canvas.figure
-    inside = canvas.box(MIDDLE, name.y, "features inside the outline", HEAD, width=1.9)
-    canvas.arrow(
-        (LEFT + 0.4, left[-1].y - HIGH / 2), (LEFT + 0.4, name.y + 0.36), (inside.x, name.y + 0.36), inside.top
-    )
-    edge = PAGE - 0.06
-    canvas.arrow(outline.right, (edge, outline.y), (edge, name.y), inside.right, text="the outline as weights")
-    canvas.arrow(inside.left, name.right, text="linear")
+    *blocks, (_, outline) = up
+    canvas.column("up", RIGHT, heights[1:], [shape for _, shape in blocks], DECODER)
+    canvas.box("outline", RIGHT, heights[0], f"outline {size((outline[0], side, side))}", DATA)
+    for k in range(len(blocks)):
+        canvas.arrow(f"down{k}", f"up{k}", text="1×1, added")
+        canvas.arrow(f"up{k}", f"up{k - 1}" if k else "outline", text="enlarged" if k else "1×1, enlarged")
+    canvas.arrow(last, (RIGHT, bottom), f"up{len(blocks) - 1}")
+    canvas.text(MIDDLE, bottom + 0.03, "1×1, enlarged", va="bottom")
+    if net.named_from == "outline":
+        edge, turn = PAGE - 0.06, name_y + 0.36
+        canvas.box("inside", MIDDLE, name_y, "features inside the outline", HEAD, width=1.9)
+        canvas.arrow(last, (LEFT, turn), (MIDDLE, turn), "inside")
+        canvas.arrow("outline", (edge, heights[0]), (edge, name_y), "inside", text="the outline as weights")
+        canvas.arrow("inside", "name", text="linear")
+    return canvas.figure
+
+
+def house(evidence: Evidence) -> Figure:
+    """How a number comes about: data → splits → training → evidence → tables, with the folder of each room; its numbers
+    are counted, none is typed."""
+    networks = len(MODELS | SEGMENTERS | MULTITASK | BACKBONES)
+    chapters, splits = (len(list(f.glob(p))) for f, p in ((REPO / "notebooks", "*.ipynb"), (SPLITS, "*.csv")))
+    rooms = {
+        "datasets/": (f"{len(CATALOG)} data sets, packed\nand checked", ENCODER),
+        "datasets/splits/": (f"{len(PROTOCOLS)} protocols, {splits} tables\nof groups", ENCODER),
+        "models/, utils/training/": (f"{networks} networks,\n{len(RECIPES)} recipes", DECODER),
+        "utils/evaluation/": ("the test set, once;\nintervals over patients", DECODER),
+        "saved_metrics/": (f"{len(evidence.runs)} runs: metrics,\nhistory, predictions", HEAD),
+        "utils/report/, notebooks/": (f"{len(BLOCKS)} tables,\n{chapters} chapters", DATA),
+    }
+    canvas = Canvas(2.5, "from an image to a number: each arrow is a step that a command repeats")
+    columns = (0.98, 3.15, 5.32)
+    places = [(x, 1.75) for x in columns] + [(x, 0.55) for x in reversed(columns)]
+    for (x, y), (room, (what, colour)) in zip(places, rooms.items(), strict=True):
+        canvas.box(room, x, y, "", colour, width=1.75, height=0.78)
+        canvas.text(x, y + 0.26, room, weight="bold")
+        canvas.text(x, y - 0.1, what)
+    for room, following in pairwise(rooms):
+        canvas.arrow(room, following)
     return canvas.figure

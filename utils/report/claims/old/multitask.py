@@ -4,8 +4,8 @@ import pandas as pd
 
 from utils.evaluation.ablation import REFERENCE, budgets, compare, gradient_histories
 from utils.recipes.published import published
-from utils.report.records import Evidence
-from utils.report.tables.common import (
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import (
     BEST_PROBE,
     NONE,
     SPLIT_ORDER,

@@ -8,8 +8,8 @@ from utils.evaluation.ablation import as_family, budgets, compare, mean_differen
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.pointing import SIZES, TOLERANCE
 from utils.recipes.localisation import STEPS
-from utils.report.records import Evidence
-from utils.report.tables.common import NONE, WEIGHTS, beside, cell, find_run, format_ci, mark, tested
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import NONE, WEIGHTS, beside, cell, find_run, format_ci, mark, tested
 
 PLAIN = "name-only"  # what the other steps of the ablation are compared with
 

@@ -5,8 +5,8 @@ from itertools import groupby
 
 import pandas as pd
 
-from utils.report.records import Evidence
-from utils.report.tables.common import WEIGHTS, format_ci, tested
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import WEIGHTS, format_ci, tested
 
 FEWEST = 3
 

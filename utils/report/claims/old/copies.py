@@ -12,8 +12,8 @@ from datasets.reading import read_table
 from datasets.splitting import copies_file
 from datasets.store import index
 from utils.evaluation.intervals import grouped_bootstrap_ci
-from utils.report.records import Evidence
-from utils.report.tables.common import WEIGHTS, format_ci
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import WEIGHTS, format_ci
 
 DATASET = "brain-tumor-mri"
 RESULTS = {"accuracy": "accuracy", "recall": f"recall of `{HEALTHY}`"}

@@ -4,8 +4,8 @@ import pandas as pd
 
 from utils.evaluation.ablation import as_family
 from utils.evaluation.paired import paired_difference
-from utils.report.records import Evidence
-from utils.report.tables.common import (
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import (
     BEST_PROBE,
     SPLIT_ORDER,
     WEIGHTS,
@@ -14,7 +14,7 @@ from utils.report.tables.common import (
     is_pooled_elsewhere,
     tested,
 )
-from utils.report.tables.reported import ASKED
+from utils.report.claims.old.reported import ASKED
 
 COMPARED = ("published", "cleaned", "patient", "random")
 

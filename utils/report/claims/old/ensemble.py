@@ -14,8 +14,8 @@ from utils.evaluation.calibration import calibrated, calibration_error
 from utils.evaluation.ensembling import choose
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.paired import paired_difference
-from utils.report.records import BEST_RECIPE, Evidence
-from utils.report.tables.common import (
+from utils.report.claims.old import Evidence
+from utils.report.claims.old.common import (
     BEST_PROBE,
     NONE,
     SPLIT_ORDER,
@@ -25,6 +25,7 @@ from utils.report.tables.common import (
     is_pooled_elsewhere,
     tested,
 )
+from utils.report.records import BEST_RECIPE
 
 FINE_TUNED = {"model": "ResNet50-v2", "recipe": BEST_RECIPE, "image_size": 224, "seed": 0}
 OTHERS = ({"model": BEST_PROBE}, {"model": "CustomCNN", "recipe": "s2", "seed": 0})

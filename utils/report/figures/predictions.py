@@ -1,0 +1,279 @@
+"""Figures of data and predictions: counts of images, confusion matrices, ROC curves, confidence, maps."""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from sklearn.metrics import RocCurveDisplay, roc_curve
+
+from utils.evaluation.ranking import area_under_roc
+from utils.report.figures.common import LETTERS, MANY, PAGE, PUBLISHED_COLOUR, SETS, below, colours_of, panels, plain
+
+ROC_AXES = {"xlabel": "1 − specificity", "ylabel": "sensitivity"}
+
+
+def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure:
+    """Images of each class in each set. `labels` maps "train", "val" and "test" to the labels of their images."""
+    numbers = {SETS[name]: values.value_counts() for name, values in labels.items()}
+    table, many = pd.DataFrame(numbers).reindex(classes).fillna(0).rename(index=plain), len(classes) > MANY
+    figure, ((axis,),) = panels(1, 1, 4 if many else 2.8, 0.17 * len(classes) + 3 if many else PAGE)
+    table.plot.bar(ax=axis, width=0.8, rot=90 if many else 0, ylabel="images", title="Images of each class")
+    for bars in () if many else axis.containers:
+        axis.bar_label(bars, fmt="{:.0f}", fontsize=LETTERS)
+    axis.set_xlabel("")
+    axis.margins(y=0.1)
+    axis.legend(loc="upper left", bbox_to_anchor=(1, 1))  # beside the bars, not on them
+    return figure
+
+
+def curated(findings: Sequence[dict]) -> Figure:
+    """What was found in each real set, in images or pairs on a logarithmic axis: pairs of duplicates by kind, what S0's
+    rule removes, label conflicts, and links to the patients of Cheng's collection. Of what was not found there is no
+    bar but a 0."""
+    pairs = {"bytes": "identical files", "pixels": "identical pixels", "near": "near-duplicates"}
+    images = {"removed by S0's rule": "removed by S0's rule", "images in a label conflict": "in a label conflict"}
+    images["linked images"] = "linked to a patient"
+    numbers = {}
+    for found in findings:
+        of_set = {f"{name}, pairs": found["duplicates"][kind]["pairs"] for kind, name in pairs.items()}
+        of_set |= {f"{name}, images": found["facts"][fact] for fact, name in images.items()}
+        numbers[f"{plain(found['dataset'])} ({found['facts']['images']:,} images)"] = of_set
+    return _bars(pd.DataFrame(numbers), "number", logx=True, xlim=(0.8, 1e5))
+
+
+def leaks(findings: Sequence[dict]) -> Figure:
+    """Test images of the published splits, by data set: all whose patient is known, those whose patient is also in
+    training, and those with a twin there, identical in every pixel."""
+    names = {
+        "linked test images": "patient known",
+        "linked test images with their patient in training": "patient also in training",
+        "test images with a pixel-identical training twin": "identical image in training",
+    }
+    numbers = {plain(f["dataset"]): f["facts"] for f in findings if f["facts"].get("linked test images")}
+    table = pd.DataFrame(numbers).reindex(names).rename(index=names).T.astype(int)
+    return _bars(table, "test images of the published split")
+
+
+def _bars(table: pd.DataFrame, xlabel: str, **style) -> Figure:
+    """Horizontal bars with their numbers, the first row on top and a colour a column."""
+    figure, ((axis,),) = panels(1, 1, 0.9 + (0.1 + 0.15 * table.shape[1]) * len(table))
+    table.plot.barh(ax=axis, width=0.8, legend=False, **style)
+    axis.invert_yaxis()
+    axis.margins(x=0.1)
+    for bar, value in ((bar, bar.get_width()) for bars in axis.containers for bar in bars):  # a 0, too, has its number
+        place = max(value, axis.get_xlim()[0]), bar.get_y() + bar.get_height() / 2
+        where = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": LETTERS}
+        axis.annotate(f"{value:,}", place, **where)
+    axis.set_xlabel(xlabel)
+    axis.spines[["top", "right"]].set_visible(False)
+    return below(figure, axis, rows=-(-table.shape[1] // 3))
+
+
+def _heat(axis: plt.Axes, table: pd.DataFrame, share: pd.DataFrame, **style) -> None:
+    """Counts as numbers on their share of the row, white 0 and darkest 1, so that even rows look even."""
+    blues = {"fmt": "d", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "annot": table}
+    sns.heatmap(share.rename(index=plain, columns=plain), ax=axis, **blues | style)
+    axis.set(xlabel="", ylabel="")
+    axis.tick_params(axis="y", rotation=0)
+
+
+def _share(table: pd.DataFrame) -> pd.DataFrame:
+    return table.div(table.sum(axis=1).clip(lower=1), axis=0)
+
+
+def counts(table: pd.DataFrame, xlabel: str = "", ylabel: str = "") -> Figure:
+    """A table of counts as a heat map with its numbers; colour shows the share of the row."""
+    share = _share(table)
+    if table.shape[1] > MANY:  # many classes stand below each other
+        table, share, xlabel, ylabel = table.T, share.T, ylabel, xlabel
+    figure, ((axis,),) = panels(1, 1, 1 + 0.35 * table.shape[0], min(PAGE, 1.6 + 0.95 * table.shape[1]))
+    _heat(axis, table, share)
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    return figure
+
+
+def confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Confusion matrix in images; colour shows the share of the true class. Of many classes no numbers are written."""
+    table = pd.crosstab(predictions.label, predictions.predicted).reindex(index=classes, columns=classes, fill_value=0)
+    many, side = len(classes) > MANY, 1.5 + 0.125 * len(classes)  # inches: a line of 8 points for each of many classes
+    figure, ((axis,),) = panels(1, 1, side if many else 4, side if many else 4.6)
+    _heat(axis, table, _share(table), square=True, annot=False if many else table, linewidths=0)
+    axis.set(xlabel="predicted", ylabel="true")
+    axis.tick_params(axis="x", rotation=90 if many else 30)
+    return figure
+
+
+def confusions(matrices: dict[str, np.ndarray], classes: Sequence[str]) -> Figure:
+    """Confusion matrices K×K of counts side by side, rows truth; colour shows the share of the true class."""
+    figure, (axes,) = panels(1, len(matrices), 3, min(PAGE, 1 + 2.8 * len(matrices)), sharey=True)
+    for axis, (title, matrix) in zip(axes, matrices.items(), strict=True):
+        table = pd.DataFrame(matrix, classes, classes)
+        _heat(axis, table, _share(table))
+        axis.set(title=plain(title), xlabel="predicted")
+        axis.tick_params(axis="x", rotation=30)
+    return figure
+
+
+def together(shown: np.ndarray, findings: Sequence[str]) -> Figure:
+    """How many images show two findings at once, N×K of 0 and 1; on the diagonal those that show one."""
+    table = pd.DataFrame(shown.T @ shown, list(findings), list(findings)).astype(int)
+    side = min(PAGE, 2 + 0.45 * len(findings))
+    figure, ((axis,),) = panels(1, 1, side, side)
+    share = table.div(np.diag(table).clip(1), axis=0)
+    _heat(axis, table, share, square=True, annot_kws={"fontsize": LETTERS})
+    axis.tick_params(axis="x", rotation=90)
+    axis.set_title("images that show both; colour: share of the row's")
+    return figure
+
+
+def roc(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """One ROC curve a class, that class against the rest; many are not named, one without images has none."""
+    figure, ((axis,),) = panels(1, 1, 4, 4.2)
+    areas = _draw_roc(axis, predictions, classes)
+    for c, colour in colours_of(classes).items() if len(classes) <= MANY else ():
+        if c in areas:
+            axis.plot([], [], color=colour, label=f"{plain(c)} (AUC {areas[c]:.3f})")
+    axis.set(title="Each class against the rest", **ROC_AXES)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="lower right")
+    return figure
+
+
+def rocs(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> Figure:
+    """The ROC curves of several runs, a panel each, four a line; a title gives the mean of the areas below them."""
+    lines = -(-len(tables) // 4)
+    figure, axes = panels(lines, 4, 0.75 + (PAGE / 4 + 0.25) * lines, sharex=True, sharey=True)
+    for axis in axes.flat[len(tables) :]:
+        axis.axis("off")
+    for axis, (name, table) in zip(axes.flat, tables.items(), strict=False):
+        areas = list(_draw_roc(axis, table, classes).values())
+        axis.set_title(f"{plain(name)}\nmean AUC {np.mean(areas):.3f}", fontsize=LETTERS)
+        axis.set(aspect="equal", **ROC_AXES)
+        axis.label_outer()
+    for c, colour in colours_of(classes).items():
+        axes[0, 0].plot([], [], color=colour, label=plain(c))
+    return below(figure, axes[0, 0])
+
+
+def _draw_roc(axis: plt.Axes, table: pd.DataFrame, classes: Sequence[str]) -> dict[str, float]:
+    """The curves of one table; returns the area below each. Of joined folds each is a curve of its own: their networks
+    rank on scales of their own."""
+    areas, fold = {}, table.get("fold", pd.Series(0, table.index))
+    for c, colour in colours_of(classes).items():
+        truth, scores = table.label == c, table[f"p_{c}"]
+        if not 0 < truth.sum() < len(table):
+            continue
+        areas[c] = area_under_roc(truth.to_numpy()[:, None], scores.to_numpy()[:, None], fold.to_numpy())[0]
+        style = {"color": "C0", "alpha": 0.3} if len(classes) > MANY else {"color": colour}
+        style |= {"linewidth": 0.6} if "fold" in table else {}
+        for mine in (fold == one for one in fold.unique()):
+            if 0 < truth[mine].sum() < mine.sum():
+                axis.plot(*roc_curve(truth[mine], scores[mine])[:2], **style)
+    axis.plot([0, 1], [0, 1], color=PUBLISHED_COLOUR, linestyle=":")
+    return areas
+
+
+def screening(predictions: pd.DataFrame, healthy: str, threshold: float) -> Figure:
+    """ROC curve of tumour against none, with two thresholds: .5, as in S0, and that from validation."""
+    figure, ((axis,),) = panels(1, 1, 4, 4.6)
+    sick, score = predictions.label != healthy, 1 - predictions[f"p_{healthy}"]
+    RocCurveDisplay.from_predictions(sick, score, name="tumour", ax=axis)
+    ring = {"marker": "o", "markersize": 11, "markerfacecolor": "none"}  # the two may coincide
+    for value, name, style in ((0.5, ".5 (S0)", ring), (threshold, f"{threshold:.2f} (validation)", {"marker": "s"})):
+        called = score >= value
+        axis.plot(called[~sick].mean(), called[sick].mean(), linestyle="", label=f"threshold {name}", **style)
+    axis.set(title="Tumour against none", **ROC_AXES)
+    axis.legend(loc="lower right")
+    return figure
+
+
+def _confidence(table: pd.DataFrame, classes: Sequence[str]) -> tuple[pd.Series, pd.Series]:
+    """Of each image whether its prediction is right, and the probability of the predicted class."""
+    return table.label == table.predicted, table[[f"p_{c}" for c in classes]].max(axis=1).clip(0, 1)
+
+
+def reliability(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> Figure:
+    """Share of correct predictions against mean confidence in ten bins, a column a run; below, the number of images in
+    each bin. A bin without images has no point."""
+    shape = {"sharex": True, "sharey": "row", "height_ratios": (5, 2)}
+    figure, axes = panels(2, len(tables), 4.2, min(PAGE, 1.2 + 2.9 * len(tables)), **shape)
+    for (name, table), (axis, numbers) in zip(tables.items(), axes.T, strict=True):
+        right, sure = _confidence(table, classes)
+        bins = pd.cut(sure, np.linspace(0, 1, 11), labels=False, include_lowest=True)
+        found = pd.DataFrame({"sure": sure, "right": right}).groupby(bins).mean()
+        sizes = bins.value_counts().reindex(range(10), fill_value=0)
+        axis.plot([0, 1], [0, 1], color=PUBLISHED_COLOUR, linestyle=":", label="confidence = accuracy")
+        axis.plot(found.sure, found.right, marker="s", label="images of a bin")
+        axis.set(title=plain(name), ylim=(-0.05, 1.05))
+        drawn = numbers.bar(np.arange(10) / 10 + 0.05, sizes, 0.09)
+        numbers.bar_label(drawn, [f"{n:,}" if n else "" for n in sizes], fontsize=LETTERS, rotation=90, padding=2)
+        numbers.set(xlabel="confidence", yscale="log")
+    axes[1, 0].set(ylim=(0.5, 3000 * max(map(len, tables.values()))), ylabel="images")  # room for the numbers
+    axes[0, 0].set_ylabel("share of correct predictions")
+    return below(figure, axes[0, 0])
+
+
+def confidences(
+    tables: Mapping[str, pd.DataFrame], classes: Sequence[str], reported: Mapping[str, float] | None = None
+) -> Figure:
+    """How confidence is distributed among correct and among wrong predictions, each 100 %, a panel a table; a line
+    marks the mean of all, a broken one the `reported` mean of the table of that name."""
+    figure, (axes,) = panels(1, len(tables), 2.9, sharey=True)
+    for axis, (name, table) in zip(axes, tables.items(), strict=True):
+        right, sure = _confidence(table, classes)
+        parts = [sure[right], sure[~right]]
+        weights = [np.full(len(part), 100 / max(len(part), 1)) for part in parts]
+        axis.hist(parts, bins=np.linspace(0, 1, 11), weights=weights, color=["C0", "C1"], label=["correct", "wrong"])
+        axis.axvline(sure.mean(), color="black", label="mean")
+        if (reported or {}).get(name):
+            axis.axvline(reported[name], color=PUBLISHED_COLOUR, linestyle="--", label="mean as reported")
+        axis.set_title(f"{plain(name)}\nmean {100 * sure.mean():.1f} %,\naccuracy {100 * right.mean():.1f} %")
+        axis.set_xlabel("confidence")
+    axes[0].set_ylabel("percent of the correct\nand of the wrong")
+    return below(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1])))
+
+
+def errors_by_class(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Reconstruction error of the test images of each class, from the column `error`."""
+    figure, ((axis,),) = panels(1, 1, 3, 6)
+    named, order = predictions.assign(label=predictions.label.map(plain)), [plain(c) for c in classes]
+    sns.violinplot(named, x="label", y="error", order=order, log_scale=True, inner="quart", cut=0, ax=axis)
+    axis.set(xlabel="", ylabel="mean squared error", title="Reconstruction error of each class")
+    return figure
+
+
+def _scatter(axis: plt.Axes, places: Mapping, labels: Mapping, classes: Sequence[str], **style) -> None:
+    """Validation images as dots, test images as crosses, in the colours of their classes."""
+    for part, marker in (("val", "o"), ("test", "x")):
+        for c, colour in colours_of(classes).items():
+            x, y = places[part][labels[part] == c].T
+            axis.scatter(x, y, marker=marker, color=colour, label=f"{plain(c)}, {SETS[part]}", **style)
+    axis.set(xticks=[], yticks=[])
+
+
+def shift_map(places: Mapping, labels: Mapping, classes: Sequence[str], title: str) -> Figure:
+    """A 2-D map of validation (dots) and test (crosses), coloured by class: `places` N×2 and `labels` N by set."""
+    figure, ((axis,),) = panels(1, 1, 4.5)
+    _scatter(axis, places, labels, classes, s=14, alpha=0.8)
+    axis.set_title(plain(title))
+    return below(figure, axis, rows=2)
+
+
+def committed_map(table: pd.DataFrame, splits: dict[str, str], classes: Sequence[str], title: str) -> Figure:
+    """The map of a real set before and after, a panel a split, from its coordinates (`utils/report/maps.py`): numbers
+    stand beside the test images that lie farthest from the training images of their class. Panels share no axes: each
+    has a map of its own, without what lies farthest out."""
+    figure, (axes,) = panels(1, len(splits), 0.55 * PAGE)
+    for axis, (split, name) in zip(axes, splits.items(), strict=True):
+        of_split = table[table.split == split]
+        parts = {part: rows for part, rows in of_split.groupby("set")}
+        places = {part: rows[["x", "y"]].to_numpy() for part, rows in parts.items()}
+        _scatter(axis, places, {part: rows.label for part, rows in parts.items()}, classes, s=8, alpha=0.6)
+        for far in of_split[of_split.outlier > 0].itertuples():
+            axis.annotate(str(far.outlier), (far.x, far.y), fontsize=LETTERS, fontweight="bold", annotation_clip=True)
+        limits = {f"{a}lim": of_split[a].quantile([0.02, 0.98]) + np.array([-1, 1]) for a in "xy"}
+        axis.set(title=plain(f"{title}, {name}"), **limits)
+    return below(figure, axes[0], rows=2)

@@ -1,0 +1,344 @@
+"""Figures of trainings and results: curves over the epochs, and values with their 95 % intervals, a row each."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from textwrap import fill
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from models import LOCALISERS
+from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE, Difference
+from utils.evaluation.pointing import TOLERANCE
+from utils.report.figures.common import (
+    LETTERS,
+    PALETTE,
+    PUBLISHED_COLOUR,
+    SETS,
+    below,
+    in_percent,
+    panels,
+    plain,
+    spread,
+)
+from utils.report.tables.common import format_ci, headline, interval, seconds_of_one, split_words
+from utils.report.tables.segmentation import MASK_METRICS
+
+COLOURS = {BETTER: PALETTE[0], NO_DIFFERENCE: PUBLISHED_COLOUR, WORSE: PALETTE[1]}
+MARKERS, START = "osD^", {True: ", pretrained", False: ", from scratch", None: ""}
+LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
+
+
+def _lines(axis: plt.Axes, history: pd.DataFrame, columns: Mapping[str, str], markers: str = MARKERS) -> None:
+    """Columns of a history over its epochs, a line each: label → column."""
+    for (label, column), marker in zip(columns.items(), markers, strict=False):
+        axis.plot(history.epoch, history[column], marker=marker, markersize=3, label=plain(label))
+    axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
+
+
+def _parts(axis: plt.Axes, history: pd.DataFrame, metric: str, title: str) -> None:
+    """A metric of training and of validation images over the epochs."""
+    _lines(axis, history, {SETS[part]: f"{part}_{metric}" for part in ("train", "val")})
+    axis.set(title=title, xlabel="epoch")
+
+
+def curves(history: pd.DataFrame, kept: int, metric: str = "accuracy") -> Figure:
+    """Loss and `metric` over the epochs, training against validation; the epoch whose weights were kept is marked."""
+    figure, (axes,) = panels(1, 2, 2.5)
+    for axis, name in zip(axes, ("loss", metric), strict=True):
+        _parts(axis, history, name, name)
+        axis.axvline(kept, color=PUBLISHED_COLOUR, linestyle=":", label="weights kept")
+    return below(figure, axes[0])
+
+
+def losses(history: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """Every raw loss over the epochs, training against validation, a panel each; `names` without train_ and val_."""
+    figure, (axes,) = panels(1, len(names), 2.6)
+    for axis, name in zip(axes, names, strict=True):
+        _parts(axis, history, name, LOSSES.get(name, name))
+        axis.set_ylim(0, None)
+    return below(figure, axes[0])
+
+
+def learning_curves(histories: Mapping[str, pd.DataFrame], columns: int = 3) -> Figure:
+    """Loss (above) and accuracy (below) of each network over its epochs, training against validation."""
+    groups = -(-len(histories) // columns)
+    figure, axes = panels(2 * groups, columns, 0.5 + 3.1 * groups)
+    pairs = [pair for k in range(groups) for pair in axes[2 * k : 2 * k + 2].T]
+    for (above, under), (name, history) in zip(pairs, histories.items(), strict=False):
+        _parts(above, history, "loss", plain(name))
+        _parts(under, history, "accuracy", "")
+        above.set(xlabel="", ylabel="loss" if above in axes[:, 0] else "")
+        under.set(ylim=(0, 1), ylabel="accuracy" if under in axes[:, 0] else "")
+    for axis in np.ravel(pairs[len(histories) :]):
+        axis.axis("off")
+    return below(figure, axes[0, 0])
+
+
+def convergence(histories: Mapping[str, pd.DataFrame], metric: str = "accuracy") -> Figure:
+    """`metric` on training and validation images over the epochs, a colour a run."""
+    figure, (axes,) = panels(1, 2, 2.8, sharey=True)
+    for axis, part in zip(axes, ("train", "val"), strict=True):
+        for name, history in histories.items():
+            _lines(axis, history, {name: f"{part}_{metric}"}, ".")
+        axis.set(xlabel="epoch", title=SETS[part])
+    axes[0].set_ylabel(metric)
+    return below(figure, axes[0])
+
+
+def rates(history: pd.DataFrame) -> Figure:
+    """The learning rate of the head over the epochs; in training by stages it starts again with each stage."""
+    figure, ((axis,),) = panels(1, 1, 2.4)
+    for name, rows in history.groupby(history.get("stage", pd.Series("", history.index)), sort=False):
+        _lines(axis, rows, {name: "lr"}, ".")
+    axis.set(xlabel="epoch", ylabel="learning rate", yscale="log")
+    if "stage" in history:
+        axis.legend()
+    return figure
+
+
+def gradients(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Norm of each loss's gradient at the shared encoder over the epochs, unweighted and weighted; a column a run.
+
+    `histories` by name, with the columns of `callbacks.GradientWatch`.
+    """
+    shown, names = {}, ("reconstruction", "classification")
+    for run, table in histories.items():
+        weighted = {f"weighted_{name}": table[f"gradient_{name}"] * table[f"weight_{name}"] for name in names}
+        shown[run] = table.assign(**weighted)
+    rows = {"gradient, unweighted": "gradient", "gradient, weighted": "weighted"}
+    rows = {title: {name: f"{kind}_{name}" for name in names} for title, kind in rows.items()}
+    figure = _two_rows(shown, rows, 1.4)
+    for axis in figure.axes:  # powers of ten alone: names of the ticks between them would lie on each other
+        axis.set(yscale="log")
+        axis.yaxis.set_minor_formatter("")
+    return figure
+
+
+def gate_spread(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Spread of each gate within an image and share of saturated pixels over the epochs, a column a training."""
+    rows = {"SD within an image": "spread", "share of saturated pixels": "saturated"}
+    gates = {"gate 1 (deepest)": "gate1", "gate 2": "gate2", "gate 3": "gate3", "gate 4": "gate4"}
+    rows = {title: {label: f"{gate}_{value}" for label, gate in gates.items()} for title, value in rows.items()}
+    return _two_rows(histories, rows, 1.2)
+
+
+def _two_rows(histories: Mapping[str, pd.DataFrame], rows: Mapping[str, dict], column: float) -> Figure:
+    """Two panels a history: title of a row → label of a line → column; `column`: inches of width."""
+    width = min(6.3, max(3.6, 0.7 + column * len(histories)))
+    figure, axes = panels(2, len(histories), 4, width, sharex="col", sharey="row")
+    for line, (title, columns) in zip(axes, rows.items(), strict=True):
+        for axis, history in zip(line, histories.values(), strict=True):
+            _lines(axis, history, columns)
+        line[0].set_ylabel(title)
+    for (above, under), name in zip(axes.T, histories, strict=True):
+        above.set_title(plain(name))
+        under.set_xlabel("epoch")
+    return below(figure, axes[0, 0])
+
+
+def parameters_by_width(counts: dict[str, dict[int, int]]) -> Figure:
+    """Parameters of each model against `n_filters`: model → width → count."""
+    figure, ((axis,),) = panels(1, 1, 2.8, 4.4)
+    table = pd.DataFrame(counts) / 1e6
+    for (name, column), shape in zip(table.items(), MARKERS, strict=False):
+        axis.plot(column, marker=shape, label=name)
+    axis.set(xlabel="n_filters", ylabel="million parameters", xscale="log", ylim=(0, None))
+    axis.set_xticks(table.index, map(str, table.index))
+    axis.minorticks_off()
+    axis.legend()
+    return figure
+
+
+def by_size(patients: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """Dice of each patient against the size of the true mask, from `segmentation.by_patient`; a panel a mask."""
+    lines, columns = -(-len(names) // 3), min(3, len(names))
+    figure, axes = panels(lines, columns, 0.3 + 2.1 * lines, min(6.3, 1 + 2.4 * columns), sharey=True)
+    for axis in axes.flat[len(names) :]:
+        axis.axis("off")
+    for axis, name in zip(axes.flat, names, strict=False):
+        there = patients[patients[f"{name}.pixels"] > 0]
+        axis.scatter(there[f"{name}.pixels"], there[f"{name}.dice"], s=14, alpha=0.7)
+        axis.set(xscale="log", title=plain(name), ylim=(-0.03, 1.03))
+        axis.xaxis.set_minor_formatter("")
+    figure.supxlabel("pixels of the true mask, all slices of the patient", fontsize=9)
+    figure.supylabel("Dice of the patient", fontsize=9)
+    return figure
+
+
+def _rows(names: Iterable[str], inches: float, extra: float, widths: Sequence[int] = (1,)) -> tuple[Figure, np.ndarray]:
+    """Panels of some relative widths with a row of some inches for each name, the first on top."""
+    names = list(names)
+    figure, (axes,) = panels(1, len(widths), extra + inches * len(names), sharey=True, width_ratios=widths)
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    return figure, axes
+
+
+def forest(entries: Mapping[str, Difference | dict], label: str, line: float | None = 0.0) -> Figure:
+    """One row a name: its value and 95 % CI in percent or points, the interval's text on the right. The colour of a
+    difference is its verdict: grey where none is shown, be it by the interval, the corrected test or its seeds.
+
+    Args:
+        entries: name → `Difference`; with `line` None {value, low, high} as shares, of which a limit may be None.
+        label: of the axis. line: where a difference is none; None for values that are no differences.
+    """
+    names = [fill(plain(name), 44) for name in entries]
+    lines = max((name.count("\n") + 1 for name in names), default=1)
+    figure, (axis,) = _rows(names, 0.1 + 0.13 * lines, 0.9)
+    for y, entry in enumerate(entries.values()):
+        if line is not None:
+            entry = Difference(**entry) if isinstance(entry, dict) else entry
+        found = entry if line is None else entry.interval
+        spread(axis, found, y, color="C0" if line is None else COLOURS[entry.verdict])
+        text = format_ci(found, sign=line is not None)
+        axis.text(1.01, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
+    if line is not None:
+        axis.axvline(line, color="black", linewidth=1)
+    axis.set(xlabel=label)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def gains(compared: Mapping[str, dict], reference: str) -> Figure:
+    """Difference in accuracy of each recipe to `reference`, from `ablation.compare`."""
+    entries = {name: entry["difference"] for name, entry in compared.items() if name != reference}
+    return forest(entries, f"test accuracy minus that of {reference}, points (95 % CI)")
+
+
+def compared(runs: pd.DataFrame) -> Figure:
+    """Accuracy of several runs with 95 % CIs, their numbers on the right; a grey diamond is the reported number."""
+    entries = {f"{run.title} · {run.split}": interval(run) for _, run in runs.iterrows()}
+    figure = forest(entries, "accuracy on the test set, % (95 % CI; diamond: as reported)", line=None)
+    figure.axes[0].plot(100 * runs.reported.astype(float), range(len(runs)), "D", color=PUBLISHED_COLOUR)
+    return figure
+
+
+def against_patients(runs: pd.DataFrame) -> Figure:
+    """Accuracy on the published split of `brain-tumor-mri` and on patient folds, with intervals; diamond: as reported.
+    A row a network from scratch at full size, a baseline, a linear probe or the best fine-tuned backbone."""
+    runs = headline(runs[runs.dataset == "brain-tumor-mri"]).drop_duplicates(["title", "split", "fold"])
+    published, patient = (runs[runs.split == split].set_index("title") for split in ("published", "patient"))
+    order = patient[patient.fold.isna()].sort_values("accuracy", ascending=False)
+    order = order[order.index.isin(published.index)]
+    figure, (axis,) = _rows(order.index, 0.5, 1.4)
+    for y, (title, by_patient) in enumerate(order.iterrows()):
+        reference = published.loc[title]
+        axis.plot([100 * reference.accuracy, 100 * by_patient.accuracy], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
+        for run, colour, label, side in (
+            (reference, "C0", "published split", 6),
+            (by_patient, "C1", "patient folds", -13),
+        ):
+            spread(axis, interval(run), y, color=colour, label=label)
+            where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": LETTERS}
+            axis.annotate(format_ci(interval(run)), (100 * run.accuracy, y), color=colour, **where)
+        axis.plot(100 * float(reference.reported or np.nan), y, "D", color=PUBLISHED_COLOUR)
+    axis.margins(x=0.15)  # room for the numbers
+    axis.set_xlabel("accuracy on brain-tumor-mri, %\n(95 % CI; diamond: as reported by S2)")
+    axis.set_ylim(len(order) - 0.3, -0.7)
+    return below(figure, axis)
+
+
+def per_class(records: Mapping[str, dict], classes: Sequence[str]) -> Figure:
+    """Recall and F2 of each class with 95 % CIs, a panel a metric and a colour a run (four at most)."""
+    figure, axes = _rows(map(plain, classes), 0.17 * (len(records) + 1), 1.1, (1, 1))
+    for axis, metric, title in zip(axes, ("recall", "f2"), ("recall", "$F_2$"), strict=True):
+        for k, (name, record) in enumerate(records.items()):
+            shift = 0.6 * k / max(len(records) - 1, 1) - 0.3
+            style = {"fmt": MARKERS[k % 4], "capsize": 2, "markersize": 4, "color": PALETTE[k % 4]}
+            for y, c in enumerate(classes):
+                spread(axis, record["per_class"][c][metric], y + shift, label=plain(name), **style)
+        axis.set(title=title, xlabel="percent (95 % CI)")
+        for line in range(1, len(classes)):
+            axis.axhline(line - 0.5, color="0.85", linewidth=0.8)
+    return below(figure, axes[0], rows=-(-len(records) // 2))
+
+
+def cost(runs: pd.DataFrame) -> Figure:
+    """Accuracy with its 95 % CI, parameters, and seconds an epoch of each network, a row each, in one block for each
+    number of epochs: only rows of one colour were trained equally long. Within a block the most accurate is on top."""
+    runs = runs.sort_values(["epochs", "accuracy"], ascending=False)
+    names = runs.model + runs.pretrained.map(START) + runs.image_size.map("\n{} px".format)
+    colours = dict(zip(sorted(runs.epochs.unique()), PALETTE, strict=False))
+    figure, (accuracy, size, pace) = _rows(names, 0.3, 1.1, (3, 2, 2))
+    for y, (_, run) in enumerate(runs.iterrows()):
+        colour = colours[run.epochs]
+        spread(accuracy, interval(run), y, capsize=2, color=colour, label=f"epochs: {run.epochs}")
+        size.plot(run.parameters / 1e6, y, "s", color=colour)
+        pace.plot(seconds_of_one(run) / run.epochs, y, "^", color=colour)
+    accuracy.set_xlabel("test accuracy,\n% (95 % CI)")
+    for axis, label in ((size, "million\nparameters"), (pace, "seconds an epoch\n(machine of the run)")):
+        axis.set(xlabel=label, xlim=(0, 1.1 * max(line.get_xdata()[0] for line in axis.lines)))
+    for axis in (accuracy, size, pace):
+        axis.grid(axis="y", color="0.9")
+    return below(figure, accuracy)
+
+
+def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[str, dict]) -> Figure:
+    """The seven metrics of several U-Nets side by side: above as reported, below ours with 95 % CIs.
+
+    Args:
+        reported: model → metric → share; records: model → record of a run, all of one data set and budget.
+    """
+    metrics = [name for name in MASK_METRICS if name != "hd95"]
+    figure, ((above,), (under,)) = panels(2, 1, 5, sharex=True)
+    for k, (model, record) in enumerate(records.items()):
+        style = {"color": PALETTE[k], "fmt": MARKERS[k], "markersize": 5, "capsize": 2}
+        places = np.arange(len(metrics)) + 0.2 * (k - (len(records) - 1) / 2)
+        said = [100 * reported.get(model, {}).get(m, np.nan) for m in metrics]
+        above.errorbar(places, said, label=plain(model), **style)
+        value, low, high = np.transpose([in_percent(record["metrics"][m]) for m in metrics])
+        under.errorbar(places, value, yerr=[value - low, high - value], **style)
+    above.set_title("reported by S2: BraTS 2020, slice-wise split, pooled over batches")
+    for record in list(records.values())[:1]:
+        run, epochs = record["run"], record["training"]["epochs"]
+        where = f"{plain(run['dataset'])}, {split_words(run)}"
+        under.set_title(f"here: {where}, {run['image_size']} pixels, {epochs} epochs")
+    under.set_xticks(range(len(metrics)), [MASK_METRICS[m].replace(" %", "") for m in metrics])
+    for axis in (above, under):
+        axis.set(ylabel="percent", ylim=(-4, 104))
+        for line in range(1, len(metrics)):
+            axis.axvline(line - 0.5, color="0.85", linewidth=0.8)
+    return below(figure, above)
+
+
+def pointing(measured: Sequence[dict]) -> Figure:
+    """How often the maximum of Grad-CAM lies in or near the tumour, a row a committed classifier with its 95 % CI; a
+    bar marks what a point at random reaches, a cross the brightest point."""
+    every = sorted(measured, key=lambda found: (found["run"]["dataset"], -found["groups"]["all"]["near"]["value"]))
+    others = {"near_area": ("|", "a point at random"), "bright_near": ("x", "the brightest point")}
+    names = []
+    for run in (found["run"] for found in every):
+        recipe = f" {run['recipe']}" if run["model"] in LOCALISERS else ""
+        names.append(f"{run['model']}{recipe}{START[run['pretrained']]}\n{plain(run['dataset'])}, {split_words(run)}")
+    figure, (axis,) = _rows(names, 0.36, 1.2)
+    for y, found in enumerate(every):
+        of_all = found["groups"]["all"]
+        spread(axis, of_all["near"], y, color="C0", label="Grad-CAM")
+        for name, (shape, label) in others.items():
+            style = {"color": PUBLISHED_COLOUR, "markersize": 10, "label": label}
+            axis.plot(100 * of_all[name]["value"], y, shape, **style)
+    axis.set(xlabel=f"maximum inside the tumour or within {TOLERANCE} pixels, percent of images", xlim=(0, 100))
+    return below(figure, axis)
+
+
+def finding_bars(classes: Mapping[str, Mapping], images: int) -> Figure:
+    """AUC and average precision of each finding with 95 % intervals; a diamond is what a random order reaches.
+
+    Args:
+        classes: `per_class` of a record of `findings.evaluate_findings`; images: number of test images.
+    """
+    order = sorted(classes, key=lambda name: -(classes[name]["auc"]["value"] or 0))
+    figure, (auc, precision) = _rows([f"{plain(n)} ({classes[n]['images']})" for n in order], 0.26, 1.1, (1, 1))
+    for y, found in enumerate(classes[name] for name in order):
+        for axis, metric, by_chance in ((auc, "auc", 0.5), (precision, "average_precision", found["images"] / images)):
+            if found[metric]["value"] is None:
+                axis.annotate("cannot be computed", (2, y), va="center", fontsize=LETTERS)
+                continue
+            spread(axis, found[metric], y, color="C0", capsize=0)
+            axis.plot(100 * by_chance, y, "D", color=PUBLISHED_COLOUR)
+    auc.set(title="area under the ROC curve, %", xlim=(0, 100))
+    precision.set(title="average precision, %", xlim=(0, 100))
+    figure.supxlabel("test set, 95 % interval over patients; diamond: a random order", fontsize=9)
+    return figure
