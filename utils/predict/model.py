@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -120,9 +121,7 @@ def best() -> Path:
     """Folder of the model that is asked by default; `DataError` where there is none.
 
     Of the models of real patients that were split by patient, name the label, and can say "no tumour", it is the one
-    with the highest accuracy on validation patients. Each accuracy is of the validation patients of the model's own
-    data set and fold, so those of two data sets are compared although they are of other images. Test results decide
-    nothing.
+    with the highest accuracy on the validation patients of its own data set and fold. Test results decide nothing.
     """
     able = [
         (card["training"].get("val_accuracy", 0.0), folder.name, folder)
@@ -138,14 +137,9 @@ def best() -> Path:
 
 
 def folders_of(name: str) -> list[Path]:
-    """Folders of the models that `name` stands for.
-
-    Args:
-        name: `best`, the name of a run in `saved_models/`, several with commas between, a folder or weight file of a
-            model, a folder of folders of models (of the folds of one run, say), or `hf-hub:OWNER/NAME`.
-
-    Raises:
-        DataError: nothing there; `UnknownName` with the nearest name.
+    """Folders of the models that `name` stands for: `best`, the name of a run in `saved_models/`, several with commas
+    between, a folder or weight file of a model, a folder of folders of models (of the folds of one run, say), or
+    `hf-hub:OWNER/NAME`. Raises `DataError` where nothing is, `UnknownName` with the nearest name.
     """
     path = Path(name)
     if os.path.isfile(name):  # also of a text that is too long for a path
@@ -186,24 +180,18 @@ def open_models(name: str) -> list[SavedModel]:
 
 def rows() -> list[dict[str, str]]:
     """A line a model: what it is, how it scored on its test set, whether it is calibrated, its size."""
-    try:
+    found, chosen = cards(), None
+    with suppress(DataError):  # none can be the default
         chosen = best()
-    except DataError:  # none can be; a damaged card is an error below, too
-        chosen = None
     lines = []
-    for folder, card in cards():
+    for folder, card in found:
         metric, entry = next(iter(card["test"].items()))
         value, low, high = ("–" if entry[k] is None else f"{100 * entry[k]:.1f}" for k in ("value", "low", "high"))
-        run = card["trained_on"]
-        lines.append(
-            {
-                "model": folder.name + (" *" if folder == chosen else ""),
-                "answers": ", ".join(card.get("classes") or card["masks"]),
-                "tested": f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"],
-                "test result": f"{metric} {value} % ({low}–{high})",
-                "calibrated": "yes" if "calibration" in card else "no",
-                "warns": "yes" if "familiarity" in card else "no",
-                "MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
-            }
-        )
+        run, line = card["trained_on"], {"model": folder.name + (" *" if folder == chosen else "")}
+        line["answers"] = ", ".join(card.get("classes") or card["masks"])
+        line["tested"] = f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"]
+        line["test result"] = f"{metric} {value} % ({low}–{high})"
+        for name, entry in (("calibrated", "calibration"), ("warns", "familiarity")):
+            line[name] = "yes" if entry in card else "no"
+        lines.append(line | {"MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}"})
     return lines

@@ -1,15 +1,15 @@
 """Is an image like those that a network was trained on? Its features are compared with those of the training images.
 
 The features are mean and spread over all places of the maps of several convolutions, from the first to the last, and
-the input of the last linear layer. Probabilistic PCA (Tipping & Bishop 1999), fitted on the training images, gives the
-distance: Mahalanobis' within the components, and what lies outside them by its own variance. Maps of all depths show
-more than the last features alone, in which a classifier has learned to ignore most of an image. This was chosen on
-altered validation images (tiles shuffled, negatives, enlargements, blur, noise) and on the phantom, never on the images
-whose detection is reported: files, photographs (tiles of the two that ship with scikit-learn) and noise.
+the input of the last linear layer; the last alone show less, since a classifier has learned to ignore most of an image.
+Probabilistic PCA (Tipping & Bishop 1999) of the training images gives the distance: Mahalanobis' within the components,
+and what lies outside them by its own variance. This was chosen on altered validation images and on the phantom, never
+on the images whose detection is reported: files, photographs (that ship with scikit-learn) and noise.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -63,16 +63,12 @@ def feature_tap(network: nn.Module) -> Iterator[Callable[[], np.ndarray]]:
             handle.remove()
 
 
+@dataclass
 class Familiarity:
-    """The features of training images, as a distribution.
+    """The features of training images as a distribution; from distance `threshold` on an image is unlike them."""
 
-    Attributes:
-        threshold: distance from which on an image is unlike the training images.
-    """
-
-    def __init__(self, parts: dict[str, np.ndarray], threshold: float):
-        self.parts = {name: parts[name].astype(np.float64) for name in PARTS}
-        self.threshold = threshold
+    parts: dict[str, np.ndarray]
+    threshold: float
 
     @classmethod
     def fit(cls, features: np.ndarray, validation: np.ndarray) -> "Familiarity":
@@ -85,7 +81,7 @@ class Familiarity:
         rest = np.array([max(pca.noise_variance_, 1e-8)])
         parts = dict(zip(PARTS, (mean, scale, pca.components_, pca.explained_variance_, rest), strict=True))
         # as they come back from a file, so that the threshold belongs to what is read
-        found = cls({name: part.astype(PARTS[name]) for name, part in parts.items()}, 0.0)
+        found = cls({name: part.astype(PARTS[name]).astype(np.float64) for name, part in parts.items()}, 0.0)
         found.threshold = float(np.quantile(found.distance(validation), 1 - FALSE_ALARMS, method="higher"))
         return found
 
@@ -115,7 +111,7 @@ class Familiarity:
         """Read it from `path`; raises `DataError` where the card's `entry` is of another file."""
         if not path.is_file() or sha256(path) != entry["sha256"]:
             raise DataError(f"{path}: missing, or its SHA-256 is not that of the card beside it. Fetch both again.")
-        return cls(load_file(path), entry["threshold"])
+        return cls({name: part.astype(np.float64) for name, part in load_file(path).items()}, entry["threshold"])
 
 
 # ---- images that no brain model was trained on: nothing is chosen on them ------------------------------
@@ -148,11 +144,7 @@ GENERATED = {
 
 
 def named(pattern: str) -> list[Path]:
-    """At most `MOST` files that a pattern below the data folder names, drawn by a fixed seed.
-
-    Raises:
-        DataError: there is none, or the pattern begins at the root.
-    """
+    """At most `MOST` files that a pattern below the data folder names, drawn by a fixed seed; `DataError` for none."""
     if Path(pattern).is_absolute():
         raise DataError(f"{pattern}: a pattern of files is relative to the data folder, {catalog.data_root()}")
     paths = sorted(path for path in catalog.data_root().glob(pattern) if path.is_file())
