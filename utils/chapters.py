@@ -18,8 +18,6 @@ from datasets.catalog import REPO, DataError
 from utils import headless
 from utils.files import write_atomically
 
-LINKED = ("saved_metrics", "saved_models")  # what chapters read of the repository
-
 
 def refresh(path: Path, root: Path = REPO) -> int:
     """Execute a notebook with its own defaults and write its outputs into it; returns the exit code of `headless`.
@@ -34,7 +32,7 @@ def refresh(path: Path, root: Path = REPO) -> int:
     scratch = root / "runs/chapters" / path.stem
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    for name in LINKED:
+    for name in ("saved_metrics", "saved_models"):  # what chapters read of the repository
         (scratch / name).symlink_to(root / name)
     os.environ["BRAIN_MRI_OUTPUT"] = str(scratch)
     executed = scratch / path.name
@@ -53,21 +51,16 @@ def with_outputs(notebook: dict, executed: dict) -> dict:
     Cells that papermill injects and its metadata are left behind, and so is what was written to the error stream,
     since warnings name files of the machine. Prints that follow each other become one output.
     """
-    code = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and not _is_injected(cell)]
-    own = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert ["".join(cell["source"]) for cell in code] == ["".join(cell["source"]) for cell in own], "another notebook"
-    made = iter(code)
+    code = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
+    made = iter([cell for cell in code if "injected-parameters" not in cell["metadata"].get("tags", [])])
     cells = []
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             done = next(made)
+            assert "".join(done["source"]) == "".join(cell["source"]), "another notebook"
             cell = cell | {"execution_count": done["execution_count"], "outputs": _kept(done["outputs"])}
         cells.append(cell)
     return notebook | {"cells": cells}
-
-
-def _is_injected(cell: dict) -> bool:
-    return "injected-parameters" in cell["metadata"].get("tags", [])
 
 
 def _kept(outputs: Sequence[dict]) -> list[dict]:
@@ -86,17 +79,16 @@ def _kept(outputs: Sequence[dict]) -> list[dict]:
 def machine_paths(notebook: dict) -> list[int]:
     """Numbers (from 1) of the cells with an output that names a folder of this machine; images are not looked at."""
     folders = {str(REPO), str(Path.home()), tempfile.gettempdir(), sys.prefix, "/home", "/root", "/tmp", "/Users"}
-    somewhere = re.compile("|".join(rf"(?<![\w<.-]){re.escape(folder)}/" for folder in folders if folder != "/"))
-    return [
-        number
-        for number, cell in enumerate(notebook["cells"], start=1)
-        if any(somewhere.search(text) for output in cell.get("outputs", []) for text in _texts(output))
-    ]
-
-
-def _texts(output: dict) -> list[str]:
-    data = [content for kind, content in output.get("data", {}).items() if not kind.startswith("image/")]
-    return ["".join(part) for part in [*data, output.get("text", ""), *output.get("traceback", [])]]
+    somewhere = re.compile("|".join(rf"(?<![\w<.-]){re.escape(folder)}/" for folder in folders - {"/"}))
+    found = []
+    for number, cell in enumerate(notebook["cells"], start=1):
+        for output in cell.get("outputs", []):
+            data = [content for kind, content in output.get("data", {}).items() if not kind.startswith("image/")]
+            texts = [*data, output.get("text", ""), *output.get("traceback", [])]
+            if any(somewhere.search("".join(text)) for text in texts):
+                found.append(number)
+                break
+    return found
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,7 +1,4 @@
-"""What commands share: what they say of models, and that an error which the user can mend ends in one line.
-
-That is with exit code 1, without a traceback.
-"""
+"""What commands share: their note, and that an error which the user can mend ends in one line, with exit code 1."""
 
 import functools
 import sys
@@ -11,13 +8,11 @@ from datasets.catalog import DataError
 
 NOTE = "Trained for research and teaching. Not a medical device."
 
-Main = Callable[..., int]
 
-
-def errors_in_one_line(*kinds: type[Exception]) -> Callable[[Main], Main]:
+def errors_in_one_line(*kinds: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Decorates a command's `main(argv=None)`: a `DataError`, or one of `kinds`, is printed behind "error:"."""
 
-    def decorate(main: Main) -> Main:
+    def decorate(main: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(main)
         def guarded(argv: Sequence[str] | None = None, **how: object) -> int:
             try:

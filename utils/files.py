@@ -15,7 +15,6 @@ from safetensors import SafetensorError
 
 from datasets.catalog import DataError
 
-PROBE = bytes(2**16)
 UMASK = os.umask(0o077)  # it can be read only by setting it
 os.umask(UMASK)
 
@@ -56,20 +55,22 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[Path]:
 
 def refusal(path: Path, error: OSError) -> str:
     """What the disk refuses where `path` was to be written, and what to do, in one line."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        full = "the disk is full" if error.errno == errno.ENOSPC else "the quota of this disk is used up"
-        return f"{path}: cannot be written, {full}; free some space and run the same again"
-    if isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE:
-        return f"{path}: cannot be written, its folder was removed meanwhile; run the same again"
-    reason = error.strerror or error
-    return f"{path}: cannot be written ({reason}); mend that, or set BRAIN_MRI_OUTPUT to a folder that can be written"
+    todo = "mend that, or set BRAIN_MRI_OUTPUT to a folder that can be written"
+    reason = f"{error.strerror or error}; {todo}"
+    if error.errno == errno.ENOSPC:
+        reason = "the disk is full; free some space and run the same again"
+    elif error.errno == errno.EDQUOT:
+        reason = "the quota of this disk is used up; free some space and run the same again"
+    elif isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE:
+        reason = "its folder was removed meanwhile; run the same again"
+    return f"{path}: cannot be written, {reason}"
 
 
 def _refused(temporary: Path) -> OSError | None:
     """The error of the disk, if it takes no more bytes at the end of `temporary`."""
     try:
         with temporary.open("ab", buffering=0) as file:
-            file.write(PROBE)
+            file.write(bytes(2**16))
             os.fsync(file.fileno())
     except OSError as error:
         return error

@@ -5,23 +5,24 @@ log, and exit codes that a scheduler can act on. `jobs/run.sh` calls it in every
 """
 
 import argparse
-import fcntl
 import logging
 import os
+import platform
 import re
 import shutil
 import signal
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from datasets.catalog import REPO, DataError
 from utils.files import refusal
-from utils.parameters import Parameter, located, overrides, read_parameters, show
+from utils.parameters import located, overrides, read_parameters, show
 
 DONE, FAILED, USAGE, PAUSED = 0, 1, 2, 75  # 75 = EX_TEMPFAIL: the same command resumes
 OUT_OF_MEMORY = "out of memory: try a smaller batch_size or image_size, or ask for more (`sbatch --mem`)"
@@ -49,13 +50,14 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
     saved = output if first else None
     _prepare_process()
     cells = _CellLog(first)
+    paths = [str(p).replace("{", "{{").replace("}", "}}") for p in (path, output)]  # papermill formats its paths
     try:
         if saved:
             output.parent.mkdir(parents=True, exist_ok=True)
         with _socket_folder() as sockets:
             notebook = papermill.execute_notebook(
-                _braces(path),
-                _braces(output) if saved else None,
+                paths[0],
+                paths[1] if saved else None,
                 parameters=dict(values),
                 cwd=path.parent,
                 kernel_name="python3",
@@ -74,11 +76,11 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
     except PapermillExecutionError as error:
         return _cell_failed(error, path, saved)
     except SystemExit as stop:  # raised by our handler of SIGTERM and SIGINT
-        return _fail(f"{path.name} stopped by a signal {cells.where()}", saved, stop.code)
+        return _fail(f"{path.name} stopped by a signal {cells.where}", saved, stop.code)
     except DeadKernelError:
-        return _fail(f"{path.name}: the kernel died {cells.where()}; often {OUT_OF_MEMORY}", saved)
+        return _fail(f"{path.name}: the kernel died {cells.where}; often {OUT_OF_MEMORY}", saved)
     except (RuntimeError, TimeoutError) as error:
-        return _fail(f"{path.name}: the kernel does not answer {cells.where()}: {error}", saved)
+        return _fail(f"{path.name}: the kernel does not answer {cells.where}: {error}", saved)
     except DataError as error:
         return _fail(str(error))
     except OSError as error:
@@ -89,45 +91,24 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
 def _socket_folder() -> Iterator[Path]:
     """A new folder for the sockets of a kernel, removed at the end; those that killed processes left go first.
 
-    Its owner holds a lock in it, which the system lifts with the process.
+    Its name holds machine and process: a container has numbers of processes, and a name, of its own.
     """
-    for left in SOCKETS.glob(f"{PREFIX}*"):
-        with suppress(OSError):
-            if left.stat().st_uid == os.getuid() and not left.is_symlink():
-                lock = _locked(left)
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(lock)
+    here = f"{PREFIX}{zlib.crc32(platform.node().encode()):08x}-"
+    for left in SOCKETS.glob(f"{here}*-*"):
+        try:
+            os.kill(int(left.name.removeprefix(here).partition("-")[0]), 0)  # asks, sends nothing
+        except ProcessLookupError:
+            shutil.rmtree(left, ignore_errors=True)
+        except (OSError, ValueError, OverflowError):
+            continue  # another user's, or a name that is none of ours
     try:
-        folder, lock = _new_folder()
+        folder = Path(tempfile.mkdtemp(prefix=f"{here}{os.getpid()}-", dir=SOCKETS))
     except OSError as error:
         raise DataError(f"{SOCKETS}: no folder for a kernel's sockets can be made ({error.strerror})") from error
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
-
-
-def _new_folder() -> tuple[Path, int]:
-    """A new folder and its lock; another, where a process that starts at the same time takes it for one left behind."""
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=SOCKETS))
-        with suppress(FileNotFoundError, BlockingIOError):
-            lock = _locked(folder)
-            if folder.is_dir():
-                return folder, lock
-            os.close(lock)
-
-
-def _locked(folder: Path) -> int:
-    """A descriptor that holds the lock of a folder; `BlockingIOError` where another process holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def _prepare_process() -> None:
@@ -156,20 +137,12 @@ def _kernel_manager(sockets: Path) -> type:
     """
     from jupyter_client.kernelspec import KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
-    from traitlets import default
 
     class ThisInterpreter(AsyncKernelManager):
-        @default("kernel_spec_manager")
-        def _no_kernelspec_folders(self) -> KernelSpecManager:
-            return KernelSpecManager(kernel_dirs=[])  # leaves the one of ipykernel, which is sys.executable
-
-        @default("transport")
-        def _through_files(self) -> str:
-            return "ipc"
-
-        @default("connection_file")
-        def _in_the_folder(self) -> str:
-            return str(sockets / "kernel.json")
+        def __init__(self, **how: Any) -> None:
+            # without folders of kernelspecs the one of ipykernel is left, which is sys.executable
+            own = {"transport": "ipc", "connection_file": str(sockets / "kernel.json")}
+            super().__init__(**how | own | {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[])})
 
         async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
             stopped = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # see _stop
@@ -187,20 +160,13 @@ class _CellLog:
     """Called when a cell starts: a line with the time, so that a log shows where a run stands."""
 
     def __init__(self, speak: bool) -> None:
-        self.speak, self.begin, self.cell = speak, time.monotonic(), None
+        self.speak, self.begin, self.where = speak, time.monotonic(), "before the first cell"
 
     def __call__(self, cell: Any, cell_index: int) -> None:
-        self.cell = cell_index
+        self.where = f"in cell {cell_index + 1}"
         if self.speak:
             line = cell.source.strip().splitlines()[0]
             print(f"[{time.monotonic() - self.begin:7.1f} s] cell {cell_index + 1}: {line[:90]}", flush=True)
-
-    def where(self) -> str:
-        return "before the first cell" if self.cell is None else f"in cell {self.cell + 1}"
-
-
-def _braces(path: Path) -> str:
-    return str(path).replace("{", "{{").replace("}", "}}")  # papermill formats its paths
 
 
 def _cell_failed(error: Any, path: Path, output: Path | None) -> int:
@@ -238,12 +204,6 @@ def _close(notebook: Any, output: Path, html: bool) -> None:
         print(f"HTML:     {output.with_suffix('.html')}")
 
 
-def _default_output(path: Path) -> Path:
-    root = Path(os.environ.get("BRAIN_MRI_OUTPUT") or REPO).expanduser()
-    run = os.environ.get("SLURM_JOB_ID") or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    return root / "runs" / "notebooks" / f"{path.stem}-{run}.ipynb"
-
-
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m utils.headless",
@@ -251,43 +211,33 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         epilog="exit codes: 0 done, 1 a cell failed or the kernel died, 2 wrong arguments, 75 training paused"
         " (the same command resumes it), 130 and 143 stopped by a signal",
     )
+    value = (
+        "set a parameter; VALUE is read as the type of its default (true, 3, 1e-3, ViT, '[1, 2]'); a path may be"
+        " relative to the folder in which this command runs"
+    )
+    output = (
+        "the executed notebook (default: runs/notebooks/NAME-TIME.ipynb below $BRAIN_MRI_OUTPUT or the"
+        " repository; TIME is the job id under SLURM)"
+    )
+    pair = {"nargs": 2, "action": "append", "default": [], "dest": "given", "metavar": ("NAME", "VALUE")}
     parser.add_argument("notebook", type=Path, metavar="NOTEBOOK", help="with a cell tagged 'parameters'")
-    parser.add_argument(
-        "-p",
-        nargs=2,
-        action="append",
-        default=[],
-        dest="given",
-        metavar=("NAME", "VALUE"),
-        help="set a parameter; VALUE is read as the type of its default (true, 3, 1e-3, ViT, '[1, 2]'); a path may be"
-        " relative to the folder in which this command runs",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE.ipynb",
-        help="the executed notebook (default: runs/notebooks/NAME-TIME.ipynb below $BRAIN_MRI_OUTPUT or the"
-        " repository; TIME is the job id under SLURM)",
-    )
+    parser.add_argument("-p", help=value, **pair)
+    parser.add_argument("--output", type=Path, metavar="FILE.ipynb", help=output)
     parser.add_argument("--html", action="store_true", help="also write HTML beside the executed notebook")
     parser.add_argument("--list", action="store_true", help="print the parameters as they would be, and stop")
     return parser.parse_args(argv)
 
 
-def _output_path(args: argparse.Namespace) -> Path:
-    output = (args.output or _default_output(args.notebook)).resolve()
-    if output.suffix != ".ipynb":
-        raise DataError(f"--output {args.output} must end in .ipynb")
-    if output == args.notebook.resolve():
-        raise DataError(f"--output {args.output} is the notebook itself; name another file")
-    return output
-
-
-def _print_parameters(parameters: Mapping[str, Parameter], values: Mapping[str, Any]) -> None:
-    for name, parameter in parameters.items():
-        value = show(values.get(name, parameter.default))
-        note = f" [default: {show(parameter.default)}]" if name in values else ""
-        print(f"{name:<14} {value:<18} {parameter.help}{note}".rstrip())
+def _output_path(notebook: Path, given: Path | None) -> Path:
+    if given is None:
+        root = Path(os.environ.get("BRAIN_MRI_OUTPUT") or REPO).expanduser()
+        run = os.environ.get("SLURM_JOB_ID") or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        return (root / "runs/notebooks" / f"{notebook.stem}-{run}.ipynb").resolve()
+    if given.suffix != ".ipynb":
+        raise DataError(f"--output {given} must end in .ipynb")
+    if given.resolve() == notebook.resolve():
+        raise DataError(f"--output {given} is the notebook itself; name another file")
+    return given.resolve()
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -296,11 +246,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         parameters = read_parameters(args.notebook)
         values = located(parameters, overrides(parameters, args.given))
-        output = _output_path(args)
+        output = _output_path(args.notebook, args.output)
     except (DataError, OSError) as error:
         return _fail(str(error), code=USAGE)
     if args.list:
-        _print_parameters(parameters, values)
+        for name, parameter in parameters.items():
+            value = show(values.get(name, parameter.default))
+            note = f" [default: {show(parameter.default)}]" if name in values else ""
+            print(f"{name:<14} {value:<18} {parameter.help}{note}".rstrip())
         return DONE
     return execute(args.notebook.resolve(), values, output, args.html)
 

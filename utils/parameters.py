@@ -9,7 +9,7 @@ import io
 import json
 import re
 import tokenize
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ import yaml
 
 from datasets.catalog import REPO, DataError, lookup
 
-EXAMPLE = {bool: "true or false", int: "a whole number", float: "a number"}
+EXAMPLE = {bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "a dict"}
 
 
 class Parameter(NamedTuple):
@@ -29,15 +29,21 @@ class Parameter(NamedTuple):
 
 def read_parameters(path: Path) -> dict[str, Parameter]:
     """Names, defaults and help of the cell tagged `parameters`; raises `DataError` where it holds anything else."""
-    source = _parameters_cell(path)
+    if not path.is_file():
+        beside = sorted(path.parent.glob("*.ipynb")) or sorted((REPO / "notebooks").glob("*.ipynb"))
+        lookup({str(p): p for p in beside}, str(path), "notebook")
+    try:  # as JSON: nbformat takes seconds to import
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise DataError(f"{path} is not a notebook of format 4; name an .ipynb file") from None
+    if not tagged:
+        raise DataError(f"{path} has no cell tagged 'parameters'; tag the cell that sets its defaults")
     parameters = {}
     try:
-        comments = {
-            token.start[0]: token.string.lstrip("# ")
-            for token in tokenize.generate_tokens(io.StringIO(source).readline)
-            if token.type == tokenize.COMMENT
-        }
-        for node in ast.parse(source).body:
+        tokens = tokenize.generate_tokens(io.StringIO(tagged[0]).readline)
+        comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+        for node in ast.parse(tagged[0]).body:
             target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
             if isinstance(target, ast.Name) and node.value is not None:
                 default = ast.literal_eval(node.value)
@@ -47,22 +53,6 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
             f"{path}: the cell tagged 'parameters' may only hold lines like `epochs = 3` ({error})"
         ) from None
     return parameters
-
-
-def _parameters_cell(path: Path) -> str:
-    """Source of the cell tagged `parameters`, read as JSON: nbformat takes seconds to import."""
-    if not path.is_file():
-        beside = sorted(path.parent.glob("*.ipynb")) or sorted((REPO / "notebooks").glob("*.ipynb"))
-        lookup({str(p): p for p in beside}, str(path), "notebook")
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        tagged = [c for c in cells if "parameters" in c["metadata"].get("tags", [])]
-        source = "".join(tagged[0]["source"]) if tagged else None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise DataError(f"{path} is not a notebook of format 4; name an .ipynb file") from None
-    if source is None:
-        raise DataError(f"{path} has no cell tagged 'parameters'; tag the cell that sets its defaults")
-    return source
 
 
 def typed(name: str, text: str, default: Any) -> Any:
@@ -75,27 +65,22 @@ def typed(name: str, text: str, default: Any) -> Any:
     try:
         if wanted in (str, int, float):
             return wanted(text)
-        value = _parse(text.lower() if wanted is bool else text)
+        try:
+            value = json.loads(text)  # first, because YAML 1.1 reads 1e-3 as text
+        except ValueError:
+            value = yaml.safe_load(text)
     except (ValueError, yaml.YAMLError):
         value = text
     if default is None or type(value) is wanted:
         return value
-    kind = EXAMPLE.get(wanted, f"a {wanted.__name__}")
-    raise DataError(f"parameter '{name}' takes {kind}, such as {show(default)}; not '{text}'")
-
-
-def _parse(text: str) -> Any:
-    try:
-        return json.loads(text)  # first, because YAML 1.1 reads 1e-3 as text
-    except json.JSONDecodeError:
-        return yaml.safe_load(text)
+    raise DataError(f"parameter '{name}' takes {EXAMPLE[wanted]}, such as {show(default)}; not '{text}'")
 
 
 def show(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def overrides(parameters: Mapping[str, Parameter], given: list[list[str]]) -> dict[str, Any]:
+def overrides(parameters: Mapping[str, Parameter], given: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Typed values of the `-p NAME VALUE` pairs; the last one of a name counts.
 
     Raises `DataError` for an unknown name (with the nearest) or a value of the wrong type.

@@ -1,7 +1,7 @@
 """Fixtures of the tests of jobs: a cluster, and jobs submitted to it."""
 
-import json
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -20,33 +20,20 @@ def nodes() -> int:
 
 @pytest.fixture
 def submit(nodes, tmp_path, monkeypatch):
-    """`submit(job file, *args, options=())` from the repository root, all output below `tmp_path`."""
+    """`submit(job file, *args, options=())` from the repository root, all output below `tmp_path`: the job, or a list
+    of those `tasks` of an array."""
     monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
     submitted = []
 
-    def sbatch(job: Path | str, *args: object, options: tuple[str, ...] = ()) -> Job:
-        log = f"--output={tmp_path}/%j.log"
-        number = slurm("sbatch", "--parsable", log, *options, job, *args).strip()
+    def sbatch(job: Path | str, *args: object, options: Sequence[str] = (), tasks: Sequence[int] = ()):
+        log = f"--output={tmp_path}/" + ("task-%a.log" if tasks else "%j.log")
+        array = [f"--array={','.join(map(str, tasks))}"] if tasks else []
+        number = slurm("sbatch", "--parsable", log, *array, *options, job, *args).strip()
         submitted.append(number)
+        if tasks:
+            return [Job(f"{number}_{task}", tmp_path / f"task-{task}.log") for task in tasks]
         return Job(number, tmp_path / f"{number}.log")
 
     yield sbatch
     for number in submitted:
         subprocess.run(["scancel", "--quiet", number], check=False)
-
-
-@pytest.fixture
-def train(submit, tmp_path, small_phantom, monkeypatch):
-    """`train(job, task, model, **values)`: one task of an array on the small phantom; its record, once it is done."""
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
-
-    def run(name: str, task: int, model: str, **values: object) -> dict:
-        values = {"dataset": "phantom", "quick": "true", "image_size": 64} | values
-        args = [arg for parameter, value in values.items() for arg in ("-p", parameter, value)]
-        options = (f"--array={task}", f"--output={tmp_path}/task-%a.log")
-        job = Job(f"{submit(f'jobs/{name}.job', *args, options=options).number}_{task}", tmp_path / f"task-{task}.log")
-        assert job.end(300) == "COMPLETED", job.text()
-        (evidence,) = tmp_path.glob(f"runs/phantom.patient-f0.{model}.*/metrics.json")
-        return json.loads(evidence.read_text())
-
-    return run

@@ -3,58 +3,39 @@
 import re
 
 import pytest
-from slurm_jobs import Job
 
 from datasets.catalog import REPO
 from models import BACKBONES
 
+BACKBONES_OF_S1 = ("VGG19", "InceptionV3", "DenseNet121", "Xception", "ResNet50", "ViT-B16")
+OF_S4 = ("ResNetRS152 label", "EfficientNetV2-B1 label", "ConvNeXt-S label", "ViT-B16 label", "ResNet50 tumour")
+STEPS = ("name-only", "with-masks", "from-outline")
+SPLITS = ("published", "cleaned", "patient")
 ARRAYS = {  # job → parameters that its tasks differ in, and their values
-    "vit": (["model"], [["ViT"], ["AlexNet"], ["VGG16"]]),
-    "unet": (["model"], [["ClassicUNet"], ["ImprovedUNet"], ["AttentionUNet"]]),
-    "curation": (["dataset"], [["brain-tumor-mri"], ["sartaj"], ["cheng"]]),
-    "s4": (
-        ["backbone", "target", "split"],
-        [
-            ["ResNetRS152", "label", "random"],
-            ["EfficientNetV2-B1", "label", "random"],
-            ["ConvNeXt-S", "label", "random"],
-            ["ViT-B16", "label", "random"],
-            ["ResNet50", "tumour", "random"],
-            ["ViT-B16", "tumour", "random"],
-        ],
-    ),
-    "s1": (
-        ["backbone", "dataset"],
-        [[b, "remind"] for b in ("VGG19", "InceptionV3", "DenseNet121", "Xception", "ResNet50", "ViT-B16")],
-    ),
-    "localisation": (
-        ["dataset", "recipe"],
-        [[d, step] for d in ("cheng", "brain-tumor-mri") for step in ("name-only", "with-masks", "from-outline")],
-    ),
-    "xray": (["recipe"], [["chexnet"], ["chexnet-asymmetric"]]),
+    "vit": ("model", ["ViT", "AlexNet", "VGG16"]),
+    "unet": ("model", ["ClassicUNet", "ImprovedUNet", "AttentionUNet"]),
+    "curation": ("dataset", ["brain-tumor-mri", "sartaj", "cheng"]),
+    "s4": ("backbone target split", [f"{task} random" for task in (*OF_S4, "ViT-B16 tumour")]),
+    "s1": ("backbone dataset", [f"{backbone} remind" for backbone in BACKBONES_OF_S1]),
+    "localisation": ("dataset recipe", [f"{d} {step}" for d in ("cheng", "brain-tumor-mri") for step in STEPS]),
+    "xray": ("recipe", ["chexnet", "chexnet-asymmetric"]),
     "mtl": (
-        ["dataset", "split"],
-        [
-            ["sartaj", "published"],
-            ["sartaj", "patient"],
-            ["brain-tumor-mri", "published"],
-            ["brain-tumor-mri", "cleaned"],
-            ["brain-tumor-mri", "patient"],
-        ],
+        "dataset split",
+        ["sartaj published", "sartaj patient", *(f"brain-tumor-mri {split}" for split in SPLITS)],
     ),
 }
 
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("name", ARRAYS)
-def test_a_task_of_an_array_has_its_own_parameters(submit, tmp_path, name):
+def test_a_task_of_an_array_has_its_own_parameters(submit, name):
     parameters, values = ARRAYS[name]
     # Fewer CPUs than the job asks for: it starts on a small machine, too, and says the same.
-    options = (f"--array=0-{len(values) - 1}", f"--output={tmp_path}/task-%a.log", "--cpus-per-task=1")
-    array = submit(f"jobs/{name}.job", "--list", options=options)
-    tasks = [Job(f"{array.number}_{i}", tmp_path / f"task-{i}.log") for i in range(len(values))]
+    tasks = submit(f"jobs/{name}.job", "--list", options=["--cpus-per-task=1"], tasks=range(len(values)))
     assert [task.end() for task in tasks] == ["COMPLETED"] * len(values), tasks[0].text()
-    assert [[re.search(rf"^{p} +(\S+)", t.text(), re.MULTILINE)[1] for p in parameters] for t in tasks] == values
+    for task, value in zip(tasks, values, strict=True):
+        found = [re.search(rf"^{name} +(\S+)", task.text(), re.MULTILINE)[1] for name in parameters.split()]
+        assert " ".join(found) == value
 
 
 @pytest.mark.parametrize("name", ["unet", "mtl", "s1", "s4", "localisation"])

@@ -1,5 +1,6 @@
 """The jobs on a real SLURM (`.ci/slurm.sh start` makes one): what they leave, how they fail and how they resume."""
 
+import csv
 import json
 import re
 from pathlib import Path
@@ -13,10 +14,10 @@ from torchvision.models import squeezenet1_1
 
 from datasets.catalog import REPO
 from models import BACKBONES
-from utils.report.ledger.states import state_of
-from utils.report.plan import DONE, PLAN
+from utils.report.plan import PLAN
 
 pytestmark = pytest.mark.slurm
+SMALL = {"dataset": "phantom", "quick": "true", "image_size": 64}
 
 
 @pytest.fixture
@@ -28,9 +29,21 @@ def small_job(tmp_path) -> Path:
     return path
 
 
-def text_of(path: Path) -> str:
-    cells = nbformat.read(path, as_version=4).cells
-    return "".join(o.get("text", "") for c in cells if c.cell_type == "code" for o in c.outputs)
+def given(**values: object) -> list[object]:
+    return [word for name, value in values.items() for word in ("-p", name, value)]
+
+
+def epochs(text: str) -> list[str]:
+    return re.findall(r"^(?:epoch|paused: after epoch) \d", text, re.MULTILINE)
+
+
+def pause(job: Job) -> None:
+    """Warn a job before it trains, so that it must stop after its first epoch, and let it start again at once."""
+    job.until(lambda: "] cell " in job.text())
+    slurm("scancel", "--batch", "--signal=USR1", job.number)
+    job.until(lambda: job.field("Restarts") == "1" and job.field("JobState") == "PENDING")
+    # SLURM would wait two minutes. Not "now": a node refuses a job whose credential it revoked in the same second.
+    slurm("scontrol", "update", f"JobId={job.number}", "StartTime=now+3")
 
 
 def test_a_job_leaves_the_executed_notebook_and_html(submit, small_job, tmp_path):
@@ -38,91 +51,111 @@ def test_a_job_leaves_the_executed_notebook_and_html(submit, small_job, tmp_path
     job = submit(small_job, path, "-p", "fold", 3, "--html")
     assert job.end() == "COMPLETED", job.text()
     notebook = tmp_path / "runs/notebooks" / f"small-{job.number}.ipynb"
-    assert "fold 3" in text_of(notebook) and notebook.with_suffix(".html").exists()
+    shown = [o.text for c in nbformat.read(notebook, 4).cells for o in c.get("outputs", [])]
+    assert shown == ["fold 3\n"] and notebook.with_suffix(".html").exists()
     assert f"notebook: {notebook}" in job.text()
     assert not list((tmp_path / "runs").glob("*-" + job.number))  # neither STOP nor the code is left
 
 
-def test_a_failing_cell_fails_the_job_with_its_traceback_in_the_log(submit, small_job, tmp_path):
-    job = submit(small_job, small_notebook(tmp_path / "small.ipynb", "1 / 0"))
-    assert job.end() == "FAILED" and job.field("ExitCode") == "1:0"
-    assert "----> 1 1 / 0" in job.text() and "ZeroDivisionError: division by zero" in job.text()
-    assert (tmp_path / "runs/notebooks" / f"small-{job.number}.ipynb").exists()
+FAILURES = {  # cell, arguments, options → code, what the log says
+    "a cell": ("1 / 0", [], [], 1, "----> 1 1 / 0"),
+    "a misspelt parameter": ("1", ["-p", "flod", 3], [], 2, "unknown parameter 'flod'; did you mean 'fold'?"),
+    "one of two nodes": (
+        "import os, time\nif os.environ['RANK'] == '1':\n    1 / 0\ntime.sleep(300)",
+        [],
+        ["--nodes=2"],
+        1,
+        "ZeroDivisionError: division by zero",
+    ),
+}
 
 
-def test_a_misspelt_parameter_fails_the_job_with_the_nearest_name(submit, small_job, tmp_path):
-    job = submit(small_job, small_notebook(tmp_path / "small.ipynb", "1"), "-p", "flod", 3)
-    assert job.end() == "FAILED" and job.field("ExitCode") == "2:0"
-    assert "unknown parameter 'flod'; did you mean 'fold'?" in job.text()
-
-
-def test_a_failure_on_two_nodes_ends_both(submit, small_job, tmp_path, nodes):
-    if nodes < 2:
+@pytest.mark.parametrize("what", FAILURES)
+def test_a_failure_ends_the_job_with_its_code_and_its_reason_in_the_log(submit, small_job, tmp_path, nodes, what):
+    cell, arguments, options, code, said = FAILURES[what]
+    if nodes < 2 and options:
         pytest.skip("this cluster has one node")
-    fail_late = "import os, time\nif os.environ['RANK'] == '1':\n    1 / 0\ntime.sleep(300)"
-    job = submit(small_job, small_notebook(tmp_path / "small.ipynb", fail_late), options=("--nodes=2",))
-    assert job.end(90) == "FAILED" and job.field("ExitCode") == "1:0"
-    assert "ZeroDivisionError: division by zero" in job.text()
+    job = submit(small_job, small_notebook(tmp_path / "small.ipynb", cell), *arguments, options=options)
+    assert job.end(90) == "FAILED" and job.field("ExitCode") == f"{code}:0" and said in job.text()
+    assert code == 2 or (tmp_path / "runs/notebooks" / f"small-{job.number}.ipynb").exists()
 
 
-def test_a_task_of_the_ledger_runs_its_row_or_names_what_it_lacks(submit, tmp_path, monkeypatch):
+def test_a_task_of_the_plan_runs_its_row_or_names_what_it_lacks(submit, tmp_path, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "none"))
-    of_cheng = [i for i, row in enumerate(PLAN) if row["dataset"] == "cheng" and state_of(row, here=False) != DONE]
-    number = of_cheng[-1]  # a row that nobody has run yet
-    job = submit("jobs/ledger.job", options=(f"--array={number}", f"--output={tmp_path}/task-%a.log"))
-    task = Job(f"{job.number}_{number}", tmp_path / f"task-{number}.log")
+    done = {path.parent.name for path in (REPO / "saved_metrics").glob("*/*/*/metrics.json")}
+    rows = list(csv.DictReader(PLAN.open()))
+    missing = [k for k, row in enumerate(rows) if row["data"] == "cheng" and not set(row["runs"].split()) & done]
+    (task,) = submit("jobs/plan.job", tasks=missing[-1:])
     assert task.end() == "FAILED" and task.field("ExitCode") == "1:0", task.text()
     assert "not run, it lacks: data set 'cheng' is not here: python datasets/download.py cheng" in task.text()
     assert not list((tmp_path / "runs").glob("stop-*"))
 
 
 @pytest.mark.slow
-def test_the_ledger_job_pauses_when_warned_queues_again_and_goes_on(submit, tmp_path, small_phantom, monkeypatch):
+def test_the_plan_job_pauses_when_warned_queues_again_and_goes_on(submit, tmp_path, small_phantom, monkeypatch):
     """The job as it is, over a plan of one small row."""
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
-    run = {"dataset": "phantom", "model": "CustomCNN", "recipe": "s2", "image_size": 64, "quick": True}
+    parameters = "dataset=phantom model=CustomCNN recipe=s2 image_size=64 quick=true epochs=3"
+    row = {"chapter": "2_classification", "parameters": parameters, "data": "phantom", "epochs": 3, "runs": "none-yet"}
+    with (tmp_path / "plan.csv").open("w") as file:
+        table = csv.DictWriter(file, PLAN.open().readline().strip().split(","), restval="")
+        table.writeheader()
+        table.writerow(row)
     (tmp_path / "plan.py").write_text(
-        "import sys\nfrom utils.report.ledger.__main__ import main\nfrom utils.report.ledger.rows import Row\n"
-        f"sys.exit(main(plan=[Row(group='', run={run}, epochs=4)]))\n"
+        "import sys\nfrom pathlib import Path\nfrom utils.report import plan\n"
+        "plan.PLAN = Path(__file__).with_suffix('.csv')\nsys.exit(plan.main())\n"
     )
-    text = (REPO / "jobs/ledger.job").read_text()
-    assert "python -m utils.report.ledger --run" in text
-    small = tmp_path / "ledger.job"
-    small.write_text(text.replace("python -m utils.report.ledger --run", f"python {tmp_path}/plan.py --run"))
-    options = ("--array=0", f"--output={tmp_path}/task-%a.log")
-    task = Job(f"{submit(small, options=options).number}_0", tmp_path / "task-0.log")
-
-    def of_row() -> str:
-        return "".join(path.read_text() for path in tmp_path.glob("runs/ledger/*.log"))
-
-    task.until(lambda: "] cell " in of_row())
-    slurm("scancel", "--batch", "--signal=USR1", task.number)
-    task.until(lambda: task.field("Restarts") == "1" and task.field("JobState") == "PENDING")
-    slurm("scontrol", "update", f"JobId={task.number}", "StartTime=now+3")
-    assert task.end(300) == "COMPLETED", task.text() + of_row()
-    epochs = re.findall(r"^(?:epoch|paused: after epoch) \d", of_row(), re.MULTILINE)
-    assert epochs == ["epoch 1", "paused: after epoch 1", "epoch 2", "epoch 3", "epoch 4"]
+    text, program = (REPO / "jobs/plan.job").read_text(), "python -m utils.report.plan --row"
+    assert program in text
+    (tmp_path / "plan.job").write_text(text.replace(program, f"python {tmp_path}/plan.py --row"))
+    (task,) = submit(tmp_path / "plan.job", tasks=[0])
+    pause(task)
+    assert task.end(300) == "COMPLETED", task.text()
+    assert epochs(task.text()) == ["epoch 1", "paused: after epoch 1", "epoch 2", "epoch 3"]
     assert not list((tmp_path / "runs").glob("stop-*"))
 
 
-@pytest.mark.slow
-def test_mtl_job_trains_and_leaves_its_evidence(train):
-    record = train("mtl", 1, "MultiTaskUNet", epochs=1, width=4)
+def mtl(record: dict, folder: Path) -> None:
     assert set(record["screening"]["S0"]) == {"sensitivity", "specificity", "accuracy"}
     assert "tumour" in record["anomaly"] and record["training"]["epochs"] == 1
 
 
+def unet(record: dict, folder: Path) -> None:
+    assert set(record["per_class"]) == {"NCR", "ED", "ET", "WT", "TC"} and record["training"]["epochs"] == 1
+    assert len(list(folder.rglob("gates/epoch-*.npz"))) == 1
+
+
+def transfer(record: dict, folder: Path) -> None:
+    assert record["run"]["pretrained"] and record["training"]["epochs"] == 3
+    assert set(record["tta"]) == {"gain", "accuracy"} and "macro_f2" in record["metrics"]
+    assert len(list(folder.rglob("checkpoint.pt"))) == 1, "one checkpoint of all stages"
+
+
+TRAININGS = {  # job → its task, the network, parameters, what its evidence holds
+    "mtl": (1, "MultiTaskUNet", {"epochs": 1, "width": 4}, mtl),
+    "unet": (2, "AttentionUNet", {"epochs": 1, "n_filters": 4}, unet),
+    "transfer": (list(BACKBONES).index("SqueezeNet"), "SqueezeNet", {"recipe": "s3", "epochs": 3}, transfer),
+}
+
+
 @pytest.mark.slow
-def test_unet_job_trains_and_leaves_its_evidence(train, tmp_path):
-    record = train("unet", 2, "AttentionUNet", epochs=2, n_filters=4)
-    assert set(record["per_class"]) == {"NCR", "ED", "ET", "WT", "TC"} and record["training"]["epochs"] == 2
-    assert len(list(tmp_path.rglob("gates/epoch-*.npz"))) == 2
+@pytest.mark.parametrize("name", TRAININGS)
+def test_a_job_trains_and_leaves_its_evidence(submit, tmp_path, small_phantom, monkeypatch, name):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
+    number, model, values, check = TRAININGS[name]
+    if name == "transfer":
+        save_file(squeezenet1_1().state_dict(), tmp_path / "imagenet.safetensors")
+        values = values | {"weights": tmp_path / "imagenet.safetensors"}
+    (task,) = submit(f"jobs/{name}.job", *given(**SMALL, **values), tasks=[number])
+    assert task.end(300) == "COMPLETED", task.text()
+    (evidence,) = tmp_path.glob(f"runs/phantom.patient-f0.{model}.*/metrics.json")
+    check(json.loads(evidence.read_text()), tmp_path)
 
 
 @pytest.mark.slow
 def test_curation_job_leaves_its_findings(submit, tmp_path, small_phantom, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
-    job = submit("jobs/curation.job", "-p", "dataset", "phantom", "-p", "quick", "true", "-p", "permutations", 8)
+    job = submit("jobs/curation.job", *given(dataset="phantom", quick="true", permutations=8))
     assert job.end(300) == "COMPLETED", job.text()
     found = json.loads((tmp_path / "runs/curation/phantom.json").read_text())
     assert found["facts"]["images"] == 84 and {"nearest neighbour", "shift", "outliers", "source only"} <= set(found)
@@ -130,41 +163,26 @@ def test_curation_job_leaves_its_findings(submit, tmp_path, small_phantom, monke
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [1, 2])
-def test_cnn_job_pauses_when_warned_queues_again_and_leaves_its_evidence(
-    submit, tmp_path, nodes, count, small_phantom, monkeypatch
+def test_cnn_job_on_two_nodes_pauses_when_warned_queues_again_and_leaves_its_evidence(
+    submit, tmp_path, nodes, small_phantom, monkeypatch
 ):
-    if nodes < count:
+    """Each node copies the data for itself, and again after the pause. On one node: the plan's job above."""
+    if nodes < 2:
         pytest.skip("this cluster has one node")
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
-    if count == 2:  # each node copies the data for itself, and again after the pause
-        monkeypatch.setenv("BRAIN_MRI_STAGE", "phantom")
-        monkeypatch.setenv("BRAIN_MRI_LOCAL", str(tmp_path))
-    values = {"dataset": "phantom", "quick": "true", "epochs": 4, "image_size": 64}
-    args = [arg for name, value in values.items() for arg in ("-p", name, value)]
-    job = submit("jobs/cnn.job", *args, "--html", options=(f"--nodes={count}",))
-
-    job.until(lambda: "] cell " in job.text())  # before training, so that it must stop after its first epoch
-    slurm("scancel", "--batch", "--signal=USR1", job.number)
-    job.until(lambda: job.field("Restarts") == "1" and job.field("JobState") == "PENDING")
-    # SLURM would wait two minutes. Not "now": a node refuses a job whose credential it revoked in the same second.
-    slurm("scontrol", "update", f"JobId={job.number}", "StartTime=now+3")
+    places = {"DATA": small_phantom, "STAGE": "phantom", "LOCAL": tmp_path}
+    for name, value in places.items():
+        monkeypatch.setenv(f"BRAIN_MRI_{name}", str(value))
+    job = submit("jobs/cnn.job", *given(**SMALL, epochs=3), "--html", options=["--nodes=2"])
+    pause(job)
     assert job.end(300) == "COMPLETED", job.text()
-
-    assert re.findall(r"^(?:epoch|paused: after epoch) \d", job.text(), re.MULTILINE) == [
-        "epoch 1",
-        "paused: after epoch 1",
-        "epoch 2",
-        "epoch 3",
-        "epoch 4",
-    ]
+    assert epochs(job.text()) == ["epoch 1", "paused: after epoch 1", "epoch 2", "epoch 3"]
     assert job.text().count("HTML: ") == 1  # rank 0 alone, and only when it was done
     assert (tmp_path / f"runs/notebooks/2_classification-{job.number}.html").exists()
     (evidence,) = tmp_path.glob("runs/phantom.*.CustomCNN.*/metrics.json")
-    assert json.loads(evidence.read_text())["hardware"]["processes"] == count
+    assert json.loads(evidence.read_text())["hardware"]["processes"] == 2
     assert list(tmp_path.glob("runs/phantom.*.CustomCNN.*/model.safetensors"))
     assert not list((tmp_path / "runs").glob("*-" + job.number))
-    assert job.text().count("phantom copied to") == (4 if count == 2 else 0)
+    assert job.text().count("phantom copied to") == 4
     assert not list(tmp_path.glob("brain-mri.*")), "the copies are gone"
 
 
@@ -173,8 +191,7 @@ def test_of_two_jobs_with_one_run_the_second_is_told_and_a_killed_one_holds_nobo
     submit, small_phantom, monkeypatch
 ):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
-    values = {"dataset": "phantom", "quick": "true", "epochs": 5000, "image_size": 64}
-    words = [word for name, value in values.items() for word in ("-p", name, value)]
+    words = given(**SMALL, epochs=5000)
     first = submit("jobs/cnn.job", *words)
     first.until(lambda: "epoch 2/" in first.text())
     second = submit("jobs/cnn.job", *words)
@@ -186,19 +203,3 @@ def test_of_two_jobs_with_one_run_the_second_is_told_and_a_killed_one_holds_nobo
     third = submit("jobs/cnn.job", *words)
     third.until(lambda: re.search(r"^epoch \d+/", third.text(), re.MULTILINE), 180)
     assert "epoch 1/" not in third.text(), "it goes on from the checkpoint of the first"
-
-
-@pytest.mark.slow
-def test_transfer_job_takes_a_weight_file_and_leaves_its_evidence(train, tmp_path):
-    save_file(squeezenet1_1().state_dict(), tmp_path / "imagenet.safetensors")
-    record = train(
-        "transfer",
-        list(BACKBONES).index("SqueezeNet"),
-        "SqueezeNet",
-        weights=tmp_path / "imagenet.safetensors",
-        recipe="s3",
-        epochs=3,
-    )
-    assert record["run"]["pretrained"] and record["training"]["epochs"] == 3
-    assert set(record["tta"]) == {"gain", "accuracy"} and "macro_f2" in record["metrics"]
-    assert len(list(tmp_path.rglob("checkpoint.pt"))) == 1, "one checkpoint of all stages"

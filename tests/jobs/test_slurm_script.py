@@ -52,27 +52,26 @@ UNSAFE = {
     "writable by the group": {"mode": 0o775},
     "a configuration writable by all": {"file_mode": 0o666},
     "another's": {"owner": 65534},
+    "a link": {},
 }
 
 
 @pytest.mark.parametrize("word", ["start", "stop", "status"])
 @pytest.mark.parametrize("named_by", ["SLURM_CONF", "BRAIN_MRI_SLURM"])
-@pytest.mark.parametrize("how", [*UNSAFE, "a link"])
+@pytest.mark.parametrize("how", UNSAFE)
 def test_a_configuration_that_others_may_have_laid_is_never_loaded(tmp_path, call, how, named_by, word):
     if how == "another's" and os.geteuid():
         pytest.skip("only root can lay another's folder")
-    folder = laid(tmp_path / "slurm", **UNSAFE.get(how, {}))
+    folder = laid(tmp_path / "slurm", **UNSAFE[how])
     if how == "a link":
         folder = folder.rename(tmp_path / "elsewhere")
         (tmp_path / "slurm").symlink_to(folder)
-    named = {"SLURM_CONF": f"{tmp_path}/slurm/slurm.conf", "BRAIN_MRI_SLURM": f"{tmp_path}/slurm"}[named_by]
-    done, calls = call(word, **{named_by: named})
+    done, calls = call(word, **{named_by: f"{tmp_path}/slurm{'/slurm.conf' if named_by == 'SLURM_CONF' else ''}"})
     assert f"{tmp_path}/slurm/slurm.conf" not in calls and (folder / "slurm.conf").read_text() == OURS
     if word == "start" and named_by == "BRAIN_MRI_SLURM":
         assert done.returncode == 1 and "is there already" in done.stderr and calls == ""
     if word == "start" and named_by == "SLURM_CONF":
-        made = Path(re.search("export SLURM_CONF=(.*)", done.stdout)[1]).parent
-        subprocess.run([SCRIPT, "stop"], env=os.environ | {"SLURM_CONF": f"{made}/slurm.conf"}, check=True)
+        assert call("stop", SLURM_CONF=re.search("export SLURM_CONF=(.*)", done.stdout)[1])[0].returncode == 0
     if word == "status":
         assert done.returncode == 1
 
@@ -81,46 +80,32 @@ def test_what_is_ours_is_taken_and_removed(tmp_path, call):
     conf = laid(tmp_path / "slurm") / "slurm.conf"
     done, calls = call("status", SLURM_CONF=str(conf))
     assert done.returncode == 0 and calls == f"sinfo {conf}\n"
-    done, calls = call("stop", SLURM_CONF=str(conf))
-    assert done.returncode == 0 and not conf.parent.exists()
+    assert call("stop", SLURM_CONF=str(conf))[0].returncode == 0 and not conf.parent.exists()
 
 
-def test_each_start_has_a_new_folder_that_only_we_can_write(tmp_path, call):
-    folders = []
+def test_each_start_has_a_new_folder_that_only_we_can_write_and_nodes_with_all_cores(tmp_path, call):
+    """`nproc` says 1 where OMP_NUM_THREADS does, and SLURM then refuses every job that asks for two."""
+    folders = set()
     for _ in range(2):
-        done, calls = call("start")
+        done, calls = call("start", OMP_NUM_THREADS="1", OMP_THREAD_LIMIT="1")
         assert done.returncode == 0, done.stderr
         conf = Path(re.fullmatch("export SLURM_CONF=(.*)\n", done.stdout)[1])
-        folders.append(conf.parent)
+        folders.add(conf.parent)
         assert f"slurmctld {conf}\n" in calls
         assert conf.parent.stat().st_uid == os.geteuid() and not conf.parent.stat().st_mode & 0o022
         assert (conf.parent / "munge.key").stat().st_mode & 0o777 == 0o600
+        assert int(re.search(r"CPUs=(\d+)", conf.read_text())[1]) == len(os.sched_getaffinity(0))
     for folder in folders:
-        assert call("stop", SLURM_CONF=f"{folder}/slurm.conf")[0].returncode == 0
-        assert not folder.exists()
-    assert folders[0] != folders[1]
-
-
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="a machine with one core")
-def test_its_nodes_have_all_cores_whatever_the_number_of_threads(tmp_path, call):
-    """`nproc` says 1 where OMP_NUM_THREADS does, and SLURM then refuses every job that asks for two."""
-    done, _ = call("start", OMP_NUM_THREADS="1", OMP_THREAD_LIMIT="1")
-    configuration = Path(re.search("export SLURM_CONF=(.*)", done.stdout)[1])
-    text = configuration.read_text()
-    subprocess.run([SCRIPT, "stop"], env=os.environ | {"SLURM_CONF": str(configuration)}, check=True)
-    assert int(re.search(r"CPUs=(\d+)", text)[1]) == len(os.sched_getaffinity(0))
+        assert call("stop", SLURM_CONF=f"{folder}/slurm.conf")[0].returncode == 0 and not folder.exists()
+    assert len(folders) == 2
 
 
 def listening(pid: int) -> list[str]:
     """Addresses, as in /proc/net/tcp, on which a process listens."""
     sockets = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
-    found = []
-    for table in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
-            fields = line.split()
-            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
-                found.append(fields[1])
-    return found
+    tables = [Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table]
+    return [line[1] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets]
 
 
 @pytest.mark.slurm

@@ -50,10 +50,6 @@ def test_a_command_reads_the_copy_as_it_reads_the_shared_one(stage, tmp_path):
     assert (tmp_path / "shared/other/images.h5").is_file() and (tmp_path / "shared/phantom/images.h5").is_file()
 
 
-def test_the_code_of_the_command_is_that_of_the_script(stage):
-    assert stage("bash", "-c", "exit 75", BRAIN_MRI_STAGE="phantom").wait(60) == 75
-
-
 def test_a_stopped_job_leaves_no_copy(stage, tmp_path):
     process = stage("sleep", "60", BRAIN_MRI_STAGE="phantom")
     assert "phantom copied to" in process.stdout.readline()
@@ -63,22 +59,21 @@ def test_a_stopped_job_leaves_no_copy(stage, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("name", "disk", "said"),
     [
-        ({"BRAIN_MRI_STAGE": "phantom nothing"}, "no data set 'nothing' in"),
-        ({"BRAIN_MRI_STAGE": "phantom", "BRAIN_MRI_LOCAL": "/nowhere"}, "/nowhere: no folder can be made there"),
+        ("phantom nothing", None, "no data set 'nothing' in"),
+        ("phantom", "/nowhere", "/nowhere: no folder can be made there"),
+        ("phantom", "full", "'phantom' does not fit there"),
     ],
 )
-def test_what_cannot_be_copied_is_said_in_one_line(stage, variables, said):
-    process = stage("echo", "begun", **variables)
+def test_what_cannot_be_copied_is_said_in_one_line_and_leaves_nothing(stage, tmp_path, name, disk, said):
+    where = {"BRAIN_MRI_LOCAL": disk} if disk == "/nowhere" else {}
+    command = f"{'ulimit -f 1; ' if disk == 'full' else ''}BRAIN_MRI_STAGE='{name}' exec bash jobs/stage.sh echo begun"
+    process = stage("bash", "-c", command, BRAIN_MRI_STAGE="", **where)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 1 and "begun" not in out
+    assert process.returncode == 1 and "begun" not in out and not any((tmp_path / "local").iterdir())
     assert next(line for line in err.splitlines() if line.startswith("error: ")).count(said) == 1
 
 
-def test_a_disk_that_is_full_is_named_and_left_empty(stage, tmp_path):
-    command = "ulimit -f 1; BRAIN_MRI_STAGE=phantom exec bash jobs/stage.sh echo begun"
-    process = stage("bash", "-c", command, BRAIN_MRI_STAGE="")
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 1 and "begun" not in out and "'phantom' does not fit there" in err
-    assert not any((tmp_path / "local").iterdir())
+def test_the_code_of_the_command_is_that_of_the_script(stage):
+    assert stage("bash", "-c", "exit 75", BRAIN_MRI_STAGE="phantom").wait(60) == 75

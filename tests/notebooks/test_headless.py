@@ -13,34 +13,38 @@ import nbformat
 import pytest
 from small_notebook import small_notebook
 
-from datasets.catalog import DataError
-from utils import headless, parameters
+from datasets.catalog import REPO, DataError
+from utils import files, headless, parameters
 
-PAUSE = "class TrainingPaused(Exception): pass\nraise TrainingPaused('after epoch 3 of 9')"
+PATHS = """dataset = "phantom"  # cheng, sartaj
+weights = ""  # "imagenet", or the path of a weight file; "": from scratch
+files = ""  # a file or a folder
+run = "a.safetensors"  # name of a run"""
+KILL = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
+SLEEP = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)"
 
 
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "utils.headless", *map(str, arguments)]
-
-
-def run(tmp_path: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess:
-    """Run headless in `tmp_path`, with its output root there."""
+def start(tmp_path: Path, *arguments: object, **environment: str) -> subprocess.Popen:
+    """Headless in `tmp_path`, with its output root there."""
     env = os.environ | {"BRAIN_MRI_OUTPUT": str(tmp_path)} | environment
-    done = subprocess.run(
-        command(*arguments), cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False
-    )
+    command = [sys.executable, "-m", "utils.headless", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(tmp_path: Path, *arguments: object, **environment: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a run."""
+    process = start(tmp_path, *arguments, **environment)
+    out, errors = process.communicate(timeout=120)
     # A kernel that closes its sockets may end in this line, after all is done (github.com/zeromq/libzmq/issues/2343).
-    done.stderr = re.sub(r"Assertion failed: pfd\.revents & POLLIN \(src/signaler\.cpp:\d+\)\n", "", done.stderr)
-    return done
+    errors = re.sub(r"Assertion failed: pfd\.revents & POLLIN \(src/signaler\.cpp:\d+\)\n", "", errors)
+    return process.returncode, out, errors
 
 
-def executed(tmp_path: Path) -> nbformat.NotebookNode:
+def texts(tmp_path: Path) -> str:
+    """What the executed notebook shows."""
     (path,) = (tmp_path / "runs" / "notebooks").glob("*.ipynb")
-    return nbformat.read(path, as_version=4)
-
-
-def texts(notebook: nbformat.NotebookNode) -> str:
-    return "".join(o.get("text", "") for c in notebook.cells if c.cell_type == "code" for o in c.outputs)
+    cells = nbformat.read(path, as_version=4).cells
+    return "".join(o.get("text", "") for c in cells if c.cell_type == "code" for o in c.outputs)
 
 
 @pytest.mark.parametrize(
@@ -59,16 +63,6 @@ def texts(notebook: nbformat.NotebookNode) -> str:
         ("7", None, 7),
         ("null", None, None),
         ("ViT", None, "ViT"),
-    ],
-)
-def test_a_value_gets_the_type_of_the_default(text, default, value):
-    got = parameters.typed("name", text, default)
-    assert got == value and type(got) is type(value)
-
-
-@pytest.mark.parametrize(
-    ("text", "default", "kind"),
-    [
         ("3", True, "true or false"),
         ("2.5", 1, "a whole number"),
         ("true", 1, "a whole number"),
@@ -78,51 +72,96 @@ def test_a_value_gets_the_type_of_the_default(text, default, value):
         ("null", 1, "a whole number"),
     ],
 )
-def test_a_value_that_does_not_fit_is_refused_with_the_expected_type(text, default, kind):
-    with pytest.raises(DataError, match=f"parameter 'name' takes {kind}.*not '{text.replace('[', '.')}'"):
-        parameters.typed("name", text, default)
+def test_a_value_gets_the_type_of_the_default_or_is_refused_with_it(text, default, value):
+    try:
+        got = parameters.typed("name", text, default)
+    except DataError as error:
+        assert str(error).startswith(f"parameter 'name' takes {value}, ") and str(error).endswith(f"not '{text}'")
+    else:
+        assert got == value and type(got) is type(value)
+
+
+@pytest.fixture
+def caller(tmp_path, monkeypatch) -> Path:
+    """The folder in which the command runs, with notebooks, and names that are no paths though they exist in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
+    for name in ("notebooks", "cheng", "imagenet", "weights", "folder"):
+        Path(name).mkdir()
+    Path("weights/a.safetensors").touch()
+    Path("a.safetensors").symlink_to("weights/a.safetensors")
+    Path("notebooks/beside.safetensors").touch()
+    small_notebook(Path("notebooks/paths.ipynb"), "print([dataset, weights, files, run])", parameters=PATHS)
+    small_notebook(Path("small.ipynb"), "open('ran', 'w')")
+    small_notebook(Path("bare.ipynb"), "1", parameters=None)
+    small_notebook(Path("computed.ipynb"), "1", parameters="import os\nroot = os.getcwd()")
+    for name, content in {"text": b"hello", "list": b"[]", "bytes": b"\xff\xfe\x00"}.items():
+        Path(f"{name}.ipynb").write_bytes(content)
+    return tmp_path
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["small.ipynb", "-p", "flod", "3"], "unknown parameter 'flod'; did you mean 'fold'?"),
-        (
-            ["small.ipynb", "-p", "fold", "three"],
-            "parameter 'fold' takes a whole number, such as 0; not 'three'",
-        ),
-        (["smal.ipynb"], "unknown notebook 'smal.ipynb'; did you mean 'small.ipynb'?"),
-        (["folder"], "unknown notebook 'folder'"),
-        (["bare.ipynb"], "bare.ipynb has no cell tagged 'parameters'"),
-        (["text.ipynb"], "text.ipynb is not a notebook of format 4"),
-        (["list.ipynb"], "list.ipynb is not a notebook of format 4"),
-        (["bytes.ipynb"], "bytes.ipynb is not a notebook of format 4"),
-        (["computed.ipynb"], "may only hold lines like `epochs = 3`"),
-        (["small.ipynb", "--output", "page.html"], "--output page.html must end in .ipynb"),
-        (["small.ipynb", "--output", "./small.ipynb"], "is the notebook itself"),
+        ("small.ipynb -p flod 3", "unknown parameter 'flod'; did you mean 'fold'?"),
+        ("small.ipynb -p fold three", "parameter 'fold' takes a whole number, such as 0; not 'three'"),
+        ("smal.ipynb", "unknown notebook 'smal.ipynb'; did you mean 'small.ipynb'?"),
+        ("folder", "unknown notebook 'folder'"),
+        ("bare.ipynb", "bare.ipynb has no cell tagged 'parameters'"),
+        ("text.ipynb", "text.ipynb is not a notebook of format 4"),
+        ("list.ipynb", "list.ipynb is not a notebook of format 4"),
+        ("bytes.ipynb", "bytes.ipynb is not a notebook of format 4"),
+        ("computed.ipynb", "may only hold lines like `epochs = 3`"),
+        ("small.ipynb --output page.html", "--output page.html must end in .ipynb"),
+        ("small.ipynb --output ./small.ipynb", "is the notebook itself"),
+        ("notebooks/paths.ipynb -p weights weights/b.pt", 'there is no file {}/weights/b.pt; it also takes "imagenet"'),
+        ("notebooks/paths.ipynb -p weights beside.safetensors", "there is no file {}/beside.safetensors"),
+        ("notebooks/paths.ipynb -p weights imagnet", 'there is no file {}/imagnet; it also takes "imagenet"'),
+        ("notebooks/paths.ipynb -p weights weights", "there is no file {}/weights"),
+        ("notebooks/paths.ipynb -p files nothing", "there is no file or folder {}/nothing"),
     ],
 )
-def test_wrong_arguments_exit_2_with_a_remedy_and_run_nothing(tmp_path, monkeypatch, capsys, arguments, message):
-    monkeypatch.chdir(tmp_path)
-    small_notebook(Path("small.ipynb"), "open('ran', 'w')")
-    small_notebook(Path("bare.ipynb"), "1", parameters=None)
-    small_notebook(Path("computed.ipynb"), "1", parameters="import os\nroot = os.getcwd()")
-    Path("text.ipynb").write_text("hello")
-    Path("list.ipynb").write_text("[]")
-    Path("bytes.ipynb").write_bytes(b"\xff\xfe\x00")
-    Path("folder").mkdir()
-    before = sorted(tmp_path.rglob("*"))
-
-    assert headless.main(arguments) == 2
-
-    captured = capsys.readouterr()
-    assert message in captured.err and captured.err.startswith("error: ") and captured.err.count("\n") == 1
-    assert captured.out == "" and sorted(tmp_path.rglob("*")) == before
+def test_wrong_arguments_exit_2_with_a_remedy_and_run_nothing(caller, capsys, arguments, message):
+    before = sorted(caller.rglob("*"))
+    assert headless.main(arguments.split()) == headless.USAGE
+    said = capsys.readouterr()
+    assert message.format(caller) in said.err and said.err.startswith("error: ") and said.err.count("\n") == 1
+    assert said.out == "" and sorted(caller.rglob("*")) == before
 
 
-def test_list_shows_values_defaults_and_help(tmp_path, capsys):
-    path = small_notebook(tmp_path / "small.ipynb", "1")
-    assert headless.main([str(path), "-p", "fold", "1", "-p", "fold", "3", "--list"]) == 0
+@pytest.mark.parametrize(
+    ("name", "value", "made"),
+    [
+        ("weights", "weights/a.safetensors", "{}/weights/a.safetensors"),
+        ("weights", "a.safetensors", "{}/a.safetensors"),  # the link, whose ending says what it is
+        ("weights", "{}/a.safetensors", "{}/a.safetensors"),
+        ("weights", "imagenet", "imagenet"),
+        ("weights", "", ""),
+        ("files", "weights", "{}/weights"),
+        ("dataset", "cheng", "cheng"),
+        ("run", "a.safetensors", "a.safetensors"),
+    ],
+)
+def test_a_path_is_that_of_the_callers_folder_and_a_word_stays(caller, capsys, name, value, made):
+    assert headless.main(["notebooks/paths.ipynb", "-p", name, value.format(caller), "--list"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(name))
+    assert line.removeprefix(f"{name:<14} ").startswith(f"{made.format(caller):<18} ")
+
+
+def test_which_parameters_of_the_chapters_are_paths():
+    """Their comments say so; `weights` of the first chapter is the name of a run."""
+    found = {
+        (path.name[0], name): parameters.path_kinds(name, parameter.help)
+        for path in (REPO / "notebooks").glob("*.ipynb")
+        for name, parameter in parameters.read_parameters(path).items()
+    }
+    weights = {(chapter, "weights"): ["file"] for chapter in "3567"}
+    others = {("8", "evidence_folder"): ["folder"], ("9", "files"): ["file", "folder"]}
+    assert {key: kinds for key, kinds in found.items() if kinds} == weights | others
+
+
+def test_list_shows_values_defaults_and_help(caller, capsys):
+    assert headless.main(["small.ipynb", "-p", "fold", "1", "-p", "fold", "3", "--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["dataset", "fold", "quick"]
     assert lines[1].split() == ["fold", "3", "0-4", "[default:", "0]"]
@@ -141,118 +180,114 @@ def test_a_run_passes_parameters_prints_the_summary_and_leaves_notebook_and_html
     kernelspec = tmp_path / "kernels" / "python3"  # someone else's python3, which must not be taken
     kernelspec.mkdir(parents=True)
     (kernelspec / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "other"}))
-
     values = {"dataset": "cheng", "fold": 2, "quick": "false", "rate": "1e-4", "limit": 9, "sizes": "[32]"}
-    result = run(
-        tmp_path,
-        path.relative_to(tmp_path),
-        *(word for name, value in values.items() for word in ("-p", name, value)),
-        "--html",
-        JUPYTER_PATH=str(tmp_path),
-        BRAIN_MRI_OUTPUT=".",
-        SLURM_JOB_ID="17",
-    )
-
-    assert result.returncode == 0, result.stderr
-    lines = result.stdout.splitlines()
+    words = [word for name, value in values.items() for word in ("-p", name, value)]
+    places = {"JUPYTER_PATH": str(tmp_path), "BRAIN_MRI_OUTPUT": ".", "SLURM_JOB_ID": "17"}
+    code, out, errors = run(tmp_path, path.relative_to(tmp_path), *words, "--html", **places)
+    assert code == 0 and errors == ""
+    lines, page = out.splitlines(), tmp_path / "runs" / "notebooks" / "small-17.html"
     assert {"epoch 1", sys.executable, str(folder)} <= set(lines)
-    page = tmp_path / "runs" / "notebooks" / "small-17.html"
-    assert lines[-3:] == [
-        "values ('cheng', 2, False, 0.0001, 9, [32]) 1",
-        f"notebook: {page.with_suffix('.ipynb')}",
-        f"HTML:     {page}",
-    ]
-    assert "epoch 1" in texts(executed(tmp_path)) and "epoch 1" in page.read_text()
-    assert result.stderr == ""
+    assert re.search(r"^\[ +\d+\.\d s\] cell 3: import os, sys$", out, re.MULTILINE), "a line a cell"
+    summary = "values ('cheng', 2, False, 0.0001, 9, [32]) 1"
+    assert lines[-3:] == [summary, f"notebook: {page.with_suffix('.ipynb')}", f"HTML:     {page}"]
+    assert "epoch 1" in texts(tmp_path) and "epoch 1" in page.read_text()
 
 
-def test_a_failing_cell_gives_its_traceback_and_keeps_the_notebook(tmp_path):
-    path = small_notebook(tmp_path / "small.ipynb", "print('before')", "numerator = 1\nnumerator / 0", "1")
-    result = run(tmp_path, path)
-    assert result.returncode == 1
-    assert "----> 2 numerator / 0" in result.stderr and "\x1b" not in result.stderr
-    assert "error: small.ipynb, cell 3: ZeroDivisionError: division by zero" in result.stderr
-    assert "papermill" not in result.stderr
-    assert "before" in texts(executed(tmp_path))
+ENDS = {  # the last cell → exit code, what is said of it
+    "numerator = 1\nnumerator / 0": (1, "error: small.ipynb, cell 3: ZeroDivisionError: division by zero"),
+    "class TrainingPaused(Exception): pass\nraise TrainingPaused('after epoch 3 of 9')": (75, "paused: after epoch 3"),
+    KILL: (1, "error: small.ipynb: the kernel died in cell 3; often out of memory"),
+    "bytes(2**62)": (1, "try a smaller batch_size or image_size"),
+    "import torch\ntorch.empty(2**60)": (1, "try a smaller batch_size or image_size"),
+    "import numpy as np\nnp.ones(2**50)": (1, "try a smaller batch_size or image_size"),
+}
 
 
-def test_paused_training_exits_75_without_a_traceback(tmp_path):
-    result = run(tmp_path, small_notebook(tmp_path / "small.ipynb", PAUSE))
-    assert result.returncode == 75
-    assert "paused: after epoch 3 of 9" in result.stdout and result.stderr == ""
-    assert executed(tmp_path)
+@pytest.mark.parametrize("cell", ENDS, ids=["error", "paused", "killed", "Python", "torch", "NumPy"])
+def test_what_ends_a_run_has_its_code_and_its_line_and_keeps_the_notebook(tmp_path, cell):
+    expected, said = ENDS[cell]
+    code, out, errors = run(tmp_path, small_notebook(tmp_path / "small.ipynb", "print('before')", cell))
+    assert code == expected and said in (out if code == 75 else errors) and "before" in texts(tmp_path)
+    assert "papermill" not in errors and "\x1b" not in errors
+    if code == 75:
+        assert errors == ""
+    elif cell is KILL:
+        assert "Traceback" not in errors
+    else:
+        assert f"{cell.splitlines()[-1]}" in errors, "its traceback"
 
 
-def test_a_killed_kernel_is_named_and_keeps_the_notebook(tmp_path):
-    kill = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
-    result = run(tmp_path, small_notebook(tmp_path / "small.ipynb", "print('before')", kill))
-    assert result.returncode == 1
-    assert result.stderr.startswith("error: small.ipynb: the kernel died in cell 3; often out of memory")
-    assert "Traceback" not in result.stderr and "before" in texts(executed(tmp_path))
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_kernel_and_keeps_what_there_is(tmp_path, number):
-    path = small_notebook(tmp_path / "small.ipynb", "import os, time\nprint(os.getpid())\ntime.sleep(60)")
-    env = os.environ | {"BRAIN_MRI_OUTPUT": str(tmp_path)}
-    with subprocess.Popen(command(path), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        kernel = next(int(line) for line in process.stdout if line.strip().isdigit())  # output arrives live
-        process.send_signal(signal.SIGUSR1)  # must not end it: SLURM's warning is for the batch script
-        with pytest.raises(subprocess.TimeoutExpired):
-            process.wait(1)
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 20)])
+def test_a_signal_ends_the_kernel_and_keeps_what_there_is(tmp_path, number, times):
+    """SLURM and torchrun both send one; a second one while the first is obeyed changes nothing."""
+    process = start(tmp_path, small_notebook(tmp_path / "small.ipynb", SLEEP))
+    kernel = next(int(line) for line in process.stdout if line.strip().isdigit())  # output arrives live
+    process.send_signal(signal.SIGUSR1)  # must not end it: SLURM's warning is for the batch script
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    for _ in range(times):
         process.send_signal(number)
-        errors = process.communicate(timeout=20)[1]
-    assert process.returncode == 128 + number
-    assert "stopped by a signal in cell 2" in errors and "Traceback" not in errors
-    assert str(kernel) in texts(executed(tmp_path))
+        time.sleep(0.01)
+    errors = process.communicate(timeout=20)[1]
+    assert process.returncode == 128 + number and "Traceback" not in errors
+    assert errors.count("stopped by a signal in cell 2") == 1 and str(kernel) in texts(tmp_path)
     command_line = Path(f"/proc/{kernel}/cmdline")  # empty for a process that ended and was not waited for
     assert not command_line.exists() or command_line.read_text() == ""
-
-
-def test_a_second_signal_while_the_first_is_obeyed_changes_nothing(tmp_path):
-    """SLURM and torchrun both send one; the kernel is in the middle of a cell and must not delay the end."""
-    path = small_notebook(tmp_path / "small.ipynb", "import time\nprint('asleep')\ntime.sleep(60)")
-    env = os.environ | {"BRAIN_MRI_OUTPUT": str(tmp_path)}
-    with subprocess.Popen(command(path), env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert any(line.strip() == "asleep" for line in process.stdout)
-        for _ in range(20):
-            process.send_signal(signal.SIGTERM)
-            time.sleep(0.01)
-        errors = process.communicate(timeout=20)[1]
-    assert process.returncode == 128 + signal.SIGTERM
-    assert errors.count("stopped by a signal in cell 2") == 1 and "Traceback" not in errors
-    assert "asleep" in texts(executed(tmp_path))
 
 
 def test_a_kernel_that_does_not_start_is_reported(tmp_path):
     startup = tmp_path / "ipython" / "profile_default" / "startup"
     startup.mkdir(parents=True)
     (startup / "broken.py").write_text("import os\nos._exit(1)\n")
-    result = run(tmp_path, small_notebook(tmp_path / "small.ipynb", "1"), IPYTHONDIR=str(tmp_path / "ipython"))
-    assert result.returncode == 1
-    assert "error: small.ipynb: the kernel does not answer before the first cell" in result.stderr
-    assert "Traceback" not in result.stderr
+    small = small_notebook(tmp_path / "small.ipynb", "1")
+    code, _, errors = run(tmp_path, small, IPYTHONDIR=str(tmp_path / "ipython"))
+    assert code == 1 and "error: small.ipynb: the kernel does not answer before the first cell" in errors
+    assert "Traceback" not in errors
 
 
 def test_only_rank_0_writes_and_prints(tmp_path):
     path = small_notebook(tmp_path / "small.ipynb", "print('working')", "1 / 0")
-    result = run(tmp_path, path, "--html", RANK="1")
-    assert result.returncode == 1
-    assert result.stdout == "" and "ZeroDivisionError" in result.stderr
-    assert sorted(tmp_path.iterdir()) == [path]
+    code, out, errors = run(tmp_path, path, "--html", RANK="1")
+    assert code == 1 and out == "" and "ZeroDivisionError" in errors and sorted(tmp_path.iterdir()) == [path]
 
 
 def test_an_output_that_cannot_be_written_is_said(tmp_path):
     path = small_notebook(tmp_path / "small.ipynb", "1")
-    result = run(tmp_path, path, "--output", path / "below-a-file.ipynb")
-    assert result.returncode == 1
-    assert ".ipynb: cannot be written (File exists)" in result.stderr and "Traceback" not in result.stderr
-
-
-def test_an_output_folder_that_was_removed_meanwhile_is_no_full_disk(tmp_path):
+    code, _, errors = run(tmp_path, path, "--output", path / "below-a-file.ipynb")
+    assert code == 1 and ".ipynb: cannot be written, File exists; " in errors and errors.count("\n") == 1
     gone = f"import shutil, time\ntime.sleep(1)\nshutil.rmtree({str(tmp_path / 'runs')!r})"  # nothing is written now
-    path = small_notebook(tmp_path / "small.ipynb", gone, "1")
-    result = run(tmp_path, path)
-    assert result.returncode == 1
-    assert "its folder was removed meanwhile" in result.stderr and "space" not in result.stderr
-    assert result.stderr.count("\n") == 1
+    code, _, errors = run(tmp_path, small_notebook(tmp_path / "gone.ipynb", gone, "1"))
+    assert code == 1 and "its folder was removed meanwhile" in errors and errors.count("\n") == 1
+
+
+def test_the_socket_folder_of_a_killed_run_is_taken_away_by_the_next_and_that_of_a_running_one_is_not(tmp_path):
+    path = small_notebook(tmp_path / "waits.ipynb", SLEEP)
+    running, killed = start(tmp_path, path), start(tmp_path, path)
+    try:
+        for process in (running, killed):
+            assert any(line.strip().isdigit() for line in process.stdout)
+        (kept,), (left,) = (headless.SOCKETS.glob(f"{headless.PREFIX}*-{p.pid}-*") for p in (running, killed))
+        killed.send_signal(signal.SIGKILL)
+        killed.wait(20)
+        assert left.is_dir() and (left.stat().st_mode & 0o777) == 0o700, "nobody could take it away"
+        assert run(tmp_path, small_notebook(tmp_path / "small.ipynb", "1"))[0] == 0
+        assert not left.exists() and kept.is_dir()
+    finally:
+        running.terminate()
+        running.wait(30)
+    assert not kept.exists()
+
+
+def test_a_disk_that_takes_no_folder_for_the_sockets_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(headless, "SOCKETS", tmp_path / "none")
+    monkeypatch.setattr(headless, "_prepare_process", lambda: None)  # this process keeps its signals
+    path = small_notebook(tmp_path / "small.ipynb", "1")
+    assert headless.main([str(path), "--output", str(tmp_path / "out.ipynb")]) == 1
+    said = f"error: {tmp_path}/none: no folder for a kernel's sockets can be made (No such file or directory)\n"
+    assert capsys.readouterr().err == said
+
+
+def test_files_are_readable_as_the_umask_says(tmp_path):
+    with files.replacing(tmp_path / "model.safetensors") as temporary:
+        os.close(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600))
+    assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o666 & ~files.UMASK

@@ -12,17 +12,18 @@ from own_images import head
 from PIL import Image
 from saved_model import save_model
 
-from utils.predict import saved_models
-from utils.predict.model import SavedModel
+from datasets import catalog
+from utils.predict.model import SavedModel, open_models
 from utils.report.weights import CARD
 
 
 @pytest.fixture
-def save_able(roots) -> Callable[..., Path]:
-    """Saves an untrained CustomCNN (of a seed) that may be asked by default; returns its folder.
+def save_able(roots, monkeypatch) -> Callable[..., Path]:
+    """Saves an untrained CustomCNN (of a seed) that may be asked by default; returns its folder. Nothing is committed.
 
     Its card says so: it has the phantom's classes, and `changes` of what it was trained on, a real set before all.
     """
+    monkeypatch.setattr(catalog, "REPO", roots / "repository")
 
     def save(seed: int = 0, **changes: str | None) -> Path:
         path = save_model("phantom", seed=seed).with_name(CARD)
@@ -38,18 +39,17 @@ def save_able(roots) -> Callable[..., Path]:
 def classifier(save_able) -> SavedModel:
     """An untrained CustomCNN that is asked by default, alone in `saved_models/`."""
     save_able()
-    return saved_models.open_models("best")[0]
+    return open_models("best")[0]
 
 
 @pytest.fixture
-def files(tmp_path):
-    """A folder with an image of every kind that is read; returns it."""
+def files(tmp_path) -> Path:
+    """A folder with an image of every kind that is read."""
     folder = tmp_path / "files"
     folder.mkdir()
     grey = head(1, 96)
-    Image.fromarray(grey).save(folder / "a.jpg")
-    Image.fromarray(grey).save(folder / "b.png")
-    Image.fromarray(grey).save(folder / "c.tif")
+    for name in ("a.jpg", "b.png", "c.tif"):
+        Image.fromarray(grey).save(folder / name)
     Image.fromarray(grey.astype(np.uint16) * 200).save(folder / "16 bits.png")
     Image.fromarray(grey).convert("CMYK").save(folder / "cmyk.jpg")
     dicom(folder / "slice.dcm", grey.astype(np.int16) * 10)

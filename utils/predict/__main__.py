@@ -53,7 +53,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         models = model.open_models(first)
         verdict.require_alike(models)
         scans, notes = prepare.find([Path(file) for file in files], models[0].preparation.channels)
-        _make_folders(args.json, args.output)
+        to = Path(args.json) if args.json and args.json != "-" else None
+        for folder in filter(None, (args.output, to and to.parent)):
+            folder.mkdir(parents=True, exist_ok=True)
+        if to and to.is_dir():
+            raise DataError(f"--json {to}: a folder; name a file")
+    except OSError as error:
+        print(f"error: {error.filename}: no folder can be made there ({error.strerror}); name another", file=sys.stderr)
+        return USAGE
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return USAGE
@@ -76,8 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json == "-":
         print(content)
     else:
-        if args.json:
-            write_atomically(Path(args.json), content + "\n")
+        if to:
+            write_atomically(to, content + "\n")
         print(f"asked: {', '.join(report['models'])}")
         if answers:
             print(verdict.table([answer.row() for answer in answers]))
@@ -90,19 +97,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in failed.values():
         print(f"skipped: {line}", file=sys.stderr)
     return NOTHING if not answers else SOME if failed else DONE
-
-
-def _make_folders(as_json: str | None, output: Path | None) -> None:
-    """Make the folders that are written to; raise `DataError` where that is impossible, before anything is computed."""
-    to = Path(as_json) if as_json and as_json != "-" else None
-    if to and to.is_dir():
-        raise DataError(f"--json {to}: a folder; name a file")
-    for option, folder in (("--json", to and to.parent), ("--output", output)):
-        try:
-            if folder:
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(f"{option}: {folder} cannot be made a folder ({error.strerror}); name another") from error
 
 
 if __name__ == "__main__":

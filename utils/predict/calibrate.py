@@ -19,6 +19,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
@@ -54,15 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m utils.predict.calibrate", description=__doc__.splitlines()[0])
     parser.add_argument("model", help="name of a model in saved_models/")
-    parser.add_argument(
-        "--strangers",
-        nargs="*",
-        default=[],
-        metavar="NAME=PATTERN",
-        help="image files below the data folder, beside photographs and noise, whose detection is measured",
-    )
-    args = parser.parse_args(argv)
-    files = {}
+    about = "image files below the data folder, beside photographs and noise, whose detection is measured"
+    parser.add_argument("--strangers", nargs="*", default=[], metavar="NAME=PATTERN", help=about)
+    args, files = parser.parse_args(argv), {}
     for text in args.strangers:
         name, _, pattern = text.partition("=")
         if not (name and pattern):
@@ -83,8 +78,7 @@ def calibrate(model: SavedModel, files: Mapping[str, Sequence[Path]], command: s
         files: images of other kinds by name, beside `out_of_distribution.GENERATED`; command: for the record.
 
     Raises:
-        DataError: the data set or the run's evidence is not here, these are not the images that the model was
-            validated on, by its own record, or it was tested on another data set.
+        DataError: data set or evidence are not here, or are not those of the model; it was tested on another data set.
     """
     run, record, folder = evidence_of(model)
     if run.test_on:
@@ -101,16 +95,12 @@ def calibrate(model: SavedModel, files: Mapping[str, Sequence[Path]], command: s
         found["calibration"] = _calibration(model, data, validation.probabilities, folder)
     test = np.sort(rng.permutation(data.split.test)[: MOST // 4])
     kinds = out_of_distribution.GENERATED | {n: partial(out_of_distribution.read, p) for n, p in files.items()}
-    found["familiarity"] = {
-        "false_alarms": FALSE_ALARMS,
-        "training_images": len(train),
-        "test": _flagged(familiarity, _predict(model, data, test)),
-        "strangers": {
-            name: _flagged(familiarity, model.predict(model.prepare(make())))
-            for name, make in kinds.items()
-            if len(model.preparation.channels) == 1
-        },
-    }
+    found["familiarity"] = {"false_alarms": FALSE_ALARMS, "training_images": len(train), "strangers": {}}
+    found["familiarity"]["test"] = _flagged(familiarity, _predict(model, data, test))
+    if len(model.preparation.channels) == 1:
+        for name, make in kinds.items():
+            seen = model.predict(model.prepare(make()))
+            found["familiarity"]["strangers"][name] = _flagged(familiarity, seen)
     if output_root() != catalog.REPO and catalog.REPO in model.folder.parents:  # what is committed stays as it is
         committed, model.folder = model.folder, output_root() / model.folder.relative_to(catalog.REPO)
         shutil.copytree(committed, model.folder, dirs_exist_ok=True)
@@ -199,8 +189,7 @@ def _flagged(familiarity: Familiarity, found: Prediction) -> dict[str, float | i
 
 
 def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None) -> None:
-    """Put `calibration` (`temperature`, `threshold` and figures of a classifier; None for a segmenter) into the card of
-    `model`, and the familiarity beside it; the weights stay as they are."""
+    """Put what was found into the card of `model` and the familiarity beside it; the weights stay as they are."""
     entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
     card = model.card | {"familiarity": entry} | ({"calibration": dict(calibration)} if calibration else {})
     write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
@@ -220,18 +209,13 @@ def calibration_table() -> pd.DataFrame:
     """A row a calibrated classifier: temperature, ECE of the test set in percent, what its threshold gives there."""
     rows = {}
     for record in records():
-        if "calibration" not in record:
-            continue
-        entry = record["calibration"]
-        errors, at = entry["ece"]["test"], entry.get("at_threshold_on_test")
-        rows[record["model"]] = {
-            "T": f"{entry['temperature']:.2f}",
-            "ECE before": f"{100 * errors['before']:.1f}",
-            "ECE after": f"{100 * errors['after']:.1f}",
-            "threshold": f"{entry['threshold']:.2f}" if at else NONE,
-            "sensitivity": format_ci(at["sensitivity"]) if at else NONE,
-            "specificity": format_ci(at["specificity"]) if at else NONE,
-        }
+        if found := record.get("calibration"):
+            row, error = {"T": f"{found['temperature']:.2f}"}, found["ece"]["test"]
+            row |= {f"ECE {when}": f"{100 * error[when]:.1f}" for when in ("before", "after")}
+            at = found.get("at_threshold_on_test", {})
+            row["threshold"] = f"{found['threshold']:.2f}" if at else NONE
+            row |= {name: format_ci(at[name]) if at else NONE for name in ("sensitivity", "specificity")}
+            rows[record["model"]] = row
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
@@ -254,16 +238,13 @@ def shares() -> pd.DataFrame:
 def detections() -> Figure:
     """The detection table as a map, model × kind of image: the darker, the more is called unlike the training."""
     found = shares().dropna(thresh=2)  # measured on more than their own test set
+    # as labels, data set and split above network and recipe, without the seed
+    labels = [f"{'.'.join(name.split('.')[:2])}\n{'.'.join(name.split('.')[2:-1])}" for name in found.index]
     figure, axis = plt.subplots(figsize=(PAGE, 1.6 + 0.36 * len(found)))
-    axis.imshow(found, cmap="Blues", vmin=0, vmax=100, aspect="auto")
-    for (row, column), value in np.ndenumerate(found):
-        if np.isfinite(value):
-            colour = "white" if value > 60 else "black"
-            axis.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, size=8)
-    axis.set_xticks(range(found.shape[1]), found.columns, rotation=40, ha="right", rotation_mode="anchor")
-    names = [model.split(".") for model in found.index]  # data set and split above network and recipe, without seed
-    axis.set_yticks(range(len(found)), [f"{'.'.join(n[:2])}\n{'.'.join(n[2:-1])}" for n in names])
-    axis.axvline(0.5, color="black", linewidth=1)  # false alarms before it, detection behind
+    how = {"annot": True, "fmt": ".0f", "annot_kws": {"size": 8}, "cbar": False, "yticklabels": labels}
+    sns.heatmap(found, ax=axis, cmap="Blues", vmin=0, vmax=100, **how)
+    axis.set_xticklabels(found.columns, rotation=40, ha="right", rotation_mode="anchor")
+    axis.axvline(1, color="black", linewidth=1)  # false alarms before it, detection behind
     axis.set_title("% called unlike the training images")
     return figure
 
@@ -271,28 +252,25 @@ def detections() -> Figure:
 def distances(found: Mapping[str, np.ndarray], threshold: float) -> Figure:
     """Distributions of distances by kind of image, with the threshold; the last bin holds what lies beyond, too."""
     bins = np.linspace(0, np.quantile(np.concatenate(list(found.values())), 0.98), 45)
-    figure, axis = plt.subplots(figsize=(8, 3.2))
+    figure, axis = plt.subplots(figsize=(8, 3.2), layout="tight")
     for kind, values in found.items():
         share = np.full(len(values), 100 / len(values))
         axis.hist(np.minimum(values, bins[-1]), bins, alpha=0.6, label=f"{kind} ({len(values)})", weights=share)
     axis.axvline(threshold, color="black", linestyle=":", label="threshold")
     axis.set(xlabel="distance from the training images", ylabel="% of its kind")
     axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
-    figure.tight_layout()
     return figure
 
 
 def eight_bits_table() -> pd.DataFrame:
     """A row a classifier: size, latency and test accuracy as exported with 32 bits and with 8."""
-    path = output_root() / "saved_metrics/benchmarks/int8.json"
-    if not path.is_file():
-        path = catalog.REPO / "saved_metrics/benchmarks/int8.json"
-    rows = {}
+    paths = [root / "saved_metrics/benchmarks/int8.json" for root in (output_root(), catalog.REPO)]
+    path, rows = next(filter(Path.is_file, paths), paths[-1]), {}
     for name, facts in read_json(path, needs=["models"])["models"].items():
         one, other = facts["fp32"], facts["int8"]
         rows[name] = {unit: f"{one[unit]:.1f} → {other[unit]:.1f}" for unit in ("MB", "ms")}
         rows[name] |= {"accuracy": f"{one['accuracy']:.1%} → {other['accuracy']:.1%}", "images": other["images"]}
-        rows[name]["kept"] = "yes" if other["kept"] else "no"
+        rows[name] |= {"kept": "yes" if other["kept"] else "no"}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +15,10 @@ from torch import Tensor
 from datasets.catalog import CATALOG, HEALTHY, DataError, lookup
 from datasets.reading import read_json
 from datasets.store.preprocess import Preparation, RawImage
-from utils.evaluation import calibration
 from utils.evaluation.predict import run_model
 from utils.evaluation.segmentation import Padded
-from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, FeatureTap
+from utils.evaluation.thresholds import calibrated
+from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, feature_tap
 from utils.report.weights import CARD, HUB, WEIGHTS, fetch, find_weights, load_weights, saved_weights
 from utils.training.tasks import TASKS, MultiLabel
 
@@ -45,9 +46,8 @@ class SavedModel:
         preparation: what is done to an image, `Preparation`.
         healthy: index of the class without a tumour, None where there is none.
         findings: whether `classes` are findings, any number of which an image may show, each with its own probability.
-        thresholds: of findings, from which probability on each is called, chosen on validation; None where none was.
-        temperature: that validation chose; threshold: calibrated probability of a tumour from which on the answer is
-            "tumour"; None where the model was not calibrated.
+        thresholds, threshold, temperature: what validation chose, None where nothing was: from which probability on a
+            finding, or calibrated probability on a tumour, is called; and what calibrates probabilities.
 
     Raises:
         DataError: weights and card missing, damaged or not of one another, or a task without a prediction.
@@ -60,20 +60,19 @@ class SavedModel:
         self.name = self.folder.resolve().name
         try:
             self.preparation = Preparation.of_card(self.card["input"])
+            self.task = lookup(TASKS, self.card["task"], "task").from_card(self.card)
         except DataError as error:
             raise DataError(f"{self.folder / CARD}: {error}") from error
         self.classes: list[str] = self.card.get("classes", [])
         self.masks: list[str] = self.card.get("masks", [])
-        self.task = lookup(TASKS, self.card["task"], "task").from_card(self.card)
         if getattr(self.task, "outline", False):
             self.masks = ["tumour"]  # of any kind
-        self.tap = FeatureTap(self.network)
         self.healthy = self.classes.index(HEALTHY) if HEALTHY in self.classes else None
         self.findings = isinstance(self.task, MultiLabel)
         thresholds = self.card.get("thresholds", {})
         self.thresholds = {name: thresholds.get(name) for name in self.classes} if self.findings else {}
-        self.temperature: float | None = self.card.get("calibration", {}).get("temperature")
-        self.threshold: float | None = self.card.get("calibration", {}).get("threshold")
+        chosen = self.card.get("calibration", {})
+        self.temperature, self.threshold = chosen.get("temperature"), chosen.get("threshold")
 
     @cached_property
     def familiarity(self) -> Familiarity | None:
@@ -90,7 +89,7 @@ class SavedModel:
         found: list[tuple[np.ndarray, ...]] = []
         network = self.network if self.classes else Padded(self.network)
         batches = ({"image": part} for part in pixels.split(BATCH))
-        with self.tap as features:
+        with feature_tap(self.network) as features:
             for _, raw in run_model(network, self.task.inputs, batches, name=self.name):
                 outputs = [self.task.probabilities(raw).numpy()]
                 if self.classes and self.masks:
@@ -105,7 +104,7 @@ class SavedModel:
 
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities at the temperature that validation chose; as they are where none was."""
-        return probabilities if self.findings else calibration.calibrated(probabilities, self.temperature or 1.0)
+        return probabilities if self.findings else calibrated(probabilities, self.temperature or 1.0)
 
 
 # ---- the list of saved models --------------------------------------------------------------------------
@@ -121,9 +120,7 @@ def best() -> Path:
     """Folder of the model that is asked by default; `DataError` where there is none.
 
     Of the models of real patients that were split by patient, name the label, and can say "no tumour", it is the one
-    with the highest accuracy on validation patients. Each accuracy is of the validation patients of the model's own
-    data set and fold, so those of two data sets are compared although they are of other images. Test results decide
-    nothing.
+    with the highest accuracy on the validation patients of its own data set and fold. Test results decide nothing.
     """
     able = [
         (card["training"].get("val_accuracy", 0.0), folder.name, folder)
@@ -139,14 +136,9 @@ def best() -> Path:
 
 
 def folders_of(name: str) -> list[Path]:
-    """Folders of the models that `name` stands for.
-
-    Args:
-        name: `best`, the name of a run in `saved_models/`, several with commas between, a folder or weight file of a
-            model, a folder of folders of models (of the folds of one run, say), or `hf-hub:OWNER/NAME`.
-
-    Raises:
-        DataError: nothing there; `UnknownName` with the nearest name.
+    """Folders of the models that `name` stands for: `best`, the name of a run in `saved_models/`, several with commas
+    between, a folder or weight file of a model, a folder of folders of models (of the folds of one run, say), or
+    `hf-hub:OWNER/NAME`. Raises `DataError` where nothing is, `UnknownName` with the nearest name.
     """
     path = Path(name)
     if os.path.isfile(name):  # also of a text that is too long for a path
@@ -187,24 +179,18 @@ def open_models(name: str) -> list[SavedModel]:
 
 def rows() -> list[dict[str, str]]:
     """A line a model: what it is, how it scored on its test set, whether it is calibrated, its size."""
-    try:
+    found, chosen = cards(), None
+    with suppress(DataError):  # none can be the default
         chosen = best()
-    except DataError:  # none can be; a damaged card is an error below, too
-        chosen = None
     lines = []
-    for folder, card in cards():
+    for folder, card in found:
         metric, entry = next(iter(card["test"].items()))
         value, low, high = ("–" if entry[k] is None else f"{100 * entry[k]:.1f}" for k in ("value", "low", "high"))
-        run = card["trained_on"]
-        lines.append(
-            {
-                "model": folder.name + (" *" if folder == chosen else ""),
-                "answers": ", ".join(card.get("classes") or card["masks"]),
-                "tested": f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"],
-                "test result": f"{metric} {value} % ({low}–{high})",
-                "calibrated": "yes" if "calibration" in card else "no",
-                "warns": "yes" if "familiarity" in card else "no",
-                "MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}",
-            }
-        )
+        run, line = card["trained_on"], {"model": folder.name + (" *" if folder == chosen else "")}
+        line["answers"] = ", ".join(card.get("classes") or card["masks"])
+        line["tested"] = f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"]
+        line["test result"] = f"{metric} {value} % ({low}–{high})"
+        for name, entry in (("calibrated", "calibration"), ("warns", "familiarity")):
+            line[name] = "yes" if entry in card else "no"
+        lines.append(line | {"MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}"})
     return lines

@@ -1,15 +1,15 @@
 """Is an image like those that a network was trained on? Its features are compared with those of the training images.
 
 The features are mean and spread over all places of the maps of several convolutions, from the first to the last, and
-the input of the last linear layer. Probabilistic PCA (Tipping & Bishop 1999), fitted on the training images, gives the
-distance: Mahalanobis' within the components, and what lies outside them by its own variance. Maps of all depths show
-more than the last features alone, in which a classifier has learned to ignore most of an image. This was chosen on
-altered validation images (tiles shuffled, negatives, enlargements, blur, noise) and on the phantom, never on the images
-whose detection is reported: files, photographs (tiles of the two that ship with scikit-learn) and noise.
+the input of the last linear layer; the last alone show less, since a classifier has learned to ignore most of an image.
+Probabilistic PCA (Tipping & Bishop 1999) of the training images gives the distance: Mahalanobis' within the components,
+and what lies outside them by its own variance. This was chosen on altered validation images and on the phantom, never
+on the images whose detection is reported: files, photographs (that ship with scikit-learn) and noise.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -39,47 +39,36 @@ NOISE, SIDE = 60, 256  # images of each kind of noise, and their side
 MOST = 250  # files of each kind
 
 
-class FeatureTap:
-    """Listens to a network: within the block, every pass through it leaves its features.
+@contextmanager
+def feature_tap(network: nn.Module) -> Iterator[Callable[[], np.ndarray]]:
+    """Within the block every pass through a network leaves features; what is yielded returns those of the last, N×D."""
+    convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
+    places = np.unique(np.linspace(0, len(convolutions) - 1, DEPTHS).round().astype(int))
+    linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
+    heard = [*(convolutions[place] for place in places), *linear[-1:]]
+    kept: dict[nn.Module, Tensor] = {}
 
-    `with FeatureTap(network) as features: network(x); features()` returns N×D of the last pass.
-    """
-
-    def __init__(self, network: nn.Module):
-        convolutions = [m for m in network.modules() if isinstance(m, nn.Conv2d)]
-        places = np.unique(np.linspace(0, len(convolutions) - 1, DEPTHS).round().astype(int))
-        self.maps = [convolutions[place] for place in places]
-        self.last = [m for m in network.modules() if isinstance(m, nn.Linear)][-1:]
-
-    def __enter__(self) -> Callable[[], np.ndarray]:
-        kept: dict[nn.Module, Tensor] = {}
-
-        def keep_map(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        if isinstance(module, nn.Linear):
+            kept[module] = inputs[0].detach().reshape(len(inputs[0]), -1, inputs[0].shape[-1]).mean(1)
+        else:
             maps = output.detach()
             kept[module] = torch.cat([maps.mean((2, 3)), maps.std((2, 3), correction=0)], dim=1)
 
-        def keep_input(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-            kept[module] = inputs[0].detach().reshape(len(inputs[0]), -1, inputs[0].shape[-1]).mean(1)
-
-        self.handles = [module.register_forward_hook(keep_map) for module in self.maps]
-        self.handles += [module.register_forward_hook(keep_input) for module in self.last]
-        return lambda: torch.cat([kept[module] for module in [*self.maps, *self.last]], dim=1).float().cpu().numpy()
-
-    def __exit__(self, *error: object) -> None:
-        for handle in self.handles:
+    handles = [module.register_forward_hook(keep) for module in heard]
+    try:
+        yield lambda: torch.cat([kept[module] for module in heard], dim=1).float().cpu().numpy()
+    finally:
+        for handle in handles:
             handle.remove()
 
 
+@dataclass
 class Familiarity:
-    """The features of training images, as a distribution.
+    """The features of training images as a distribution; from distance `threshold` on an image is unlike them."""
 
-    Attributes:
-        threshold: distance from which on an image is unlike the training images.
-    """
-
-    def __init__(self, parts: dict[str, np.ndarray], threshold: float):
-        self.parts = {name: parts[name].astype(np.float64) for name in PARTS}
-        self.threshold = threshold
+    parts: dict[str, np.ndarray]
+    threshold: float
 
     @classmethod
     def fit(cls, features: np.ndarray, validation: np.ndarray) -> "Familiarity":
@@ -92,7 +81,7 @@ class Familiarity:
         rest = np.array([max(pca.noise_variance_, 1e-8)])
         parts = dict(zip(PARTS, (mean, scale, pca.components_, pca.explained_variance_, rest), strict=True))
         # as they come back from a file, so that the threshold belongs to what is read
-        found = cls({name: part.astype(PARTS[name]) for name, part in parts.items()}, 0.0)
+        found = cls({name: part.astype(PARTS[name]).astype(np.float64) for name, part in parts.items()}, 0.0)
         found.threshold = float(np.quantile(found.distance(validation), 1 - FALSE_ALARMS, method="higher"))
         return found
 
@@ -122,7 +111,7 @@ class Familiarity:
         """Read it from `path`; raises `DataError` where the card's `entry` is of another file."""
         if not path.is_file() or sha256(path) != entry["sha256"]:
             raise DataError(f"{path}: missing, or its SHA-256 is not that of the card beside it. Fetch both again.")
-        return cls(load_file(path), entry["threshold"])
+        return cls({name: part.astype(np.float64) for name, part in load_file(path).items()}, entry["threshold"])
 
 
 # ---- images that no brain model was trained on: nothing is chosen on them ------------------------------
@@ -155,11 +144,7 @@ GENERATED = {
 
 
 def named(pattern: str) -> list[Path]:
-    """At most `MOST` files that a pattern below the data folder names, drawn by a fixed seed.
-
-    Raises:
-        DataError: there is none, or the pattern begins at the root.
-    """
+    """At most `MOST` files that a pattern below the data folder names, drawn by a fixed seed; `DataError` for none."""
     if Path(pattern).is_absolute():
         raise DataError(f"{pattern}: a pattern of files is relative to the data folder, {catalog.data_root()}")
     paths = sorted(path for path in catalog.data_root().glob(pattern) if path.is_file())

@@ -32,7 +32,7 @@ PAGE = Path(__file__).with_name("page.html")
 
 
 class Answering:
-    """The models that were asked for so far, loaded once each, and the answers of one of them at a time."""
+    """The models that were asked for so far, loaded once each, and what they answer."""
 
     def __init__(self, default: str):
         self.default = default
@@ -121,11 +121,7 @@ class Page(tornado.web.RequestHandler):
 
 
 def make_server(default: str, port: int) -> tuple[tornado.httpserver.HTTPServer, int]:
-    """A server that listens on the loopback address, and its port (of 0: a free one).
-
-    Raises:
-        DataError: the port is taken, or no such model.
-    """
+    """A server that listens on the loopback address, and its port (of 0: a free one); `DataError` if it is taken."""
     answering = Answering(default)
     answering.open(default)
     application = tornado.web.Application([("/(?:predict)?", Page, {"answering": answering})])

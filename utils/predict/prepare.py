@@ -99,66 +99,58 @@ def find(paths: Sequence[Path], channels: Sequence[str], by_folder: bool = True)
     Raises:
         DataError: a path that does not exist, or a folder without a scan.
     """
-    scans: list[Scan] = []
+    groups: dict[tuple, dict[str, Path]] = {}  # the files of a scan by their absolute paths
+    folders: dict[str, Path] = {}  # where it was found: absolute path of a file → the folder that was named
     notes: list[str] = []
-    together: dict[tuple, list[Path]] = {}  # what is named; DICOM files of one series are one entry
     for path in {os.path.abspath(path): path for path in paths}.values():
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
-        home = path.parent if by_folder else None
-        key = (home, _series(path)) if path.is_file() and volumes.is_dicom(path) else (path,)
-        together.setdefault(key, []).append(path)
-    for files in together.values():
-        path = files[0]
+        files = [path]
         if path.is_dir():
-            found, others = _in_folder(path, channels)
-            if not found:
+            below = [p for p in sorted(path.rglob("*")) if not any(x[0] == "." for x in p.relative_to(path).parts)]
+            below = [p for p in below if p.is_file()]
+            files = [p for p in below if (volumes.is_nifti(p) if len(channels) > 1 else _is_scan(p))]
+            if not files:
                 wanted = f"NIfTI volumes of {', '.join(channels)}"
                 if len(channels) == 1:
                     wanted = "image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume"
                 raise DataError(f"{path}: no {wanted} in this folder")
-            if others:
+            if len(channels) == 1 and (others := sorted(set(below) - set(files))):
                 first = ", ".join(other.name for other in others[:3])
                 notes.append(f"{path}: {len(others)} files are no scans and were left out, {first} first")
-            scans += found
+            folders |= {os.path.abspath(file): path for file in files}
         elif len(channels) > 1:
             needs = f"this model needs {', '.join(channels)} together; name the folder that holds them"
             raise DataError(f"{path.name}: {needs}")
-        else:
-            files = _ordered(files)
-            kind = VOLUME if volumes.is_nifti(path) else SERIES if volumes.is_dicom(path) else IMAGE
-            scans.append(Scan(files[0].name, kind, files))
-    return _told_apart(scans), notes
+        for file in files:
+            absolute = os.path.abspath(file)
+            key = (os.path.dirname(absolute),) if len(channels) > 1 else (absolute,)
+            if len(channels) == 1 and volumes.is_dicom(file):
+                key = (os.path.dirname(absolute) if by_folder else "", _series(file))
+            groups.setdefault(key, {}).setdefault(absolute, file)
+    in_folder, scans = Counter(key[0] for key in groups), []
+    for key, members in groups.items():
+        files, folder = tuple(members.values()), folders.get(next(iter(members)))
+        shown, kind = files[0], VOLUME if volumes.is_nifti(files[0]) else IMAGE
+        if len(channels) > 1:
+            files, kind, shown = (shown.parent,), SEQUENCES, shown.parent
+        elif volumes.is_dicom(shown):
+            files, kind = _ordered(files), SERIES
+            alone = folder and len(files) > 1 and in_folder[key[0]] == 1
+            shown = files[0].parent if alone else files[0]
+        name = Path(os.path.relpath(shown, folder)).as_posix() if folder else shown.name
+        name = os.path.basename(os.path.abspath(folder)) if name == "." else name  # "." itself has no name
+        scans.append(Scan(name, kind, files, tuple(channels) if kind == SEQUENCES else ()))
+    while repeated := {name for name, times in Counter(scan.name for scan in scans).items() if times > 1}:
+        scans = [replace(scan, name=_with_a_folder(scan)) if scan.name in repeated else scan for scan in scans]
+    return scans, notes
 
 
-def _in_folder(folder: Path, channels: Sequence[str]) -> tuple[list[Scan], list[Path]]:
-    """The scans below a folder, named by their paths in it, and the files that are none. Hidden files are passed by."""
-    visible = [p for p in sorted(folder.rglob("*")) if not any(x.startswith(".") for x in p.relative_to(folder).parts)]
-    files = [path for path in visible if path.is_file()]
-    if len(channels) > 1:
-        homes = sorted({path.parent for path in files if volumes.is_nifti(path)})
-        return [Scan(_shown(home, folder), SEQUENCES, (home,), tuple(channels)) for home in homes], []
-    scans, others, series = [], [], {}
-    for path in files:
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            scans.append(Scan(_shown(path, folder), IMAGE, (path,)))
-        elif volumes.is_nifti(path):
-            scans.append(Scan(_shown(path, folder), VOLUME, (path,)))
-        elif path.stat().st_size and volumes.is_dicom(path):
-            series.setdefault((path.parent, _series(path)), []).append(path)
-        else:
-            others.append(path)
-    several = Counter(home for home, _ in series)
-    for (home, _), members in series.items():
-        ordered = _ordered(members)
-        named_for = home if len(members) > 1 and several[home] == 1 else ordered[0]
-        scans.append(Scan(_shown(named_for, folder), SERIES, ordered))
-    return scans, others
-
-
-def _shown(path: Path, folder: Path) -> str:
-    inside = path.relative_to(folder).as_posix()
-    return os.path.basename(os.path.abspath(folder)) if inside == "." else inside  # "." itself has no name
+def _is_scan(file: Path) -> bool:
+    """Whether a file in a folder is an image, a volume, or of a DICOM series."""
+    if file.suffix.lower() in IMAGE_SUFFIXES or volumes.is_nifti(file):
+        return True
+    return bool(file.stat().st_size) and volumes.is_dicom(file)
 
 
 def _series(path: Path) -> str:
@@ -176,22 +168,6 @@ def _ordered(files: Sequence[Path]) -> tuple[Path, ...]:
     headers = {path: dicom.read_header(path) for path in files}
     known = all(np.isfinite(header.position) for header in headers.values())
     return tuple(sorted(files, key=lambda f: (headers[f].position if known else headers[f].number, f.name)))
-
-
-def _told_apart(scans: Sequence[Scan]) -> list[Scan]:
-    """Every scan once, and where names repeat, with so many of the folders that hold it before its name that none does.
-
-    Of scans that begin with one file, such as a series and a file of it, the one with most files is kept.
-    """
-    found: dict[str, Scan] = {}
-    for scan in scans:
-        first = os.path.abspath(scan.files[0])
-        if first not in found or len(scan.files) > len(found[first].files):
-            found[first] = scan
-    once = list(found.values())
-    while repeated := {name for name, times in Counter(scan.name for scan in once).items() if times > 1}:
-        once = [replace(scan, name=_with_a_folder(scan)) if scan.name in repeated else scan for scan in once]
-    return once
 
 
 def _with_a_folder(scan: Scan) -> str:

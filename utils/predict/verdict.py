@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from datasets.catalog import DataError
 from datasets.store.preprocess import crop_box, looks_inverted
 from utils.evaluation.saliency import grad_cam
-from utils.predict.model import Prediction, SavedModel
+from utils.predict.model import SavedModel
 from utils.predict.prepare import IMAGE, SEQUENCES, VOLUME, Scan, Slices
 from utils.report.figures.images import heat_on_image
 from utils.report.weights import NOTE
@@ -25,7 +25,7 @@ from utils.training.tasks import MultiTask
 LIKELIEST = 3  # findings in a line of a table
 MASK_FROM = 0.5  # probability from which a pixel belongs to a mask, as in every evaluation
 SHOWN = 6  # slices of a scan in a figure
-OUTLINES = ("#E69F00", "#56B4E9", "#CC79A7", "#009E73")  # Okabe and Ito's, for the masks in their order
+OUTLINES = ((230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115))  # Okabe and Ito's, of masks in their order
 DPI = 110
 
 
@@ -34,17 +34,14 @@ class Answer:
     """What is said about one scan. Slices of one grey value have no part in it.
 
     Attributes:
-        file, kind: of the `Scan`; models: names of those that were asked; slices: number of slices that were looked at.
+        file, kind: of the `Scan`; models: names; slices: number of slices that were looked at.
         classes: calibrated probability of each class, the mean over slices and models; empty for a segmenter.
         answer: the class that the rule of the first model takes for `classes`: the likeliest; of a hierarchical model
-            "no tumour" where p(tumour) is below .5, else the likeliest kind, see `multitask.decide`. Evaluations decide
-            before calibration, which changes nothing where one model takes the likeliest class of one slice. Of a
-            model of findings those that are called.
-        findings: of each finding its `threshold`, chosen on validation, and whether it is `found`; both None where
-            there is none, empty for other models.
-        tumour: `probability`, `threshold` and `found` (at the threshold that validation chose, None without one), and
-            `slice`, the number of the slice with the highest probability; None where the model does not know it.
-        masks: of each mask that a model outlines its `pixels`, summed over slices, and `slices`, how many it is in.
+            "no tumour" where p(tumour) is below .5, else the likeliest kind. Of a model of findings those called.
+        findings: of each its `threshold`, chosen on validation, and whether it is `found`; None where there is none.
+        tumour: `probability`, `threshold` (that validation chose, or None), `found`, and `slice`, the number of the
+            slice with the highest probability; None where the model does not know it.
+        masks: of each its `pixels`, summed over slices, and `slices`, how many it is in.
         unlike: `distance`, `threshold` and `found` (of the median slice), and `share` of slices beyond the threshold;
             None where a model knows nothing of its training images.
         warnings: sentences; written: paths of its figure and masks.
@@ -100,15 +97,10 @@ class Asked:
 
 def require_alike(models: Sequence[SavedModel]) -> None:
     """Raise `DataError` where models cannot answer together."""
-    first = models[0]
-    for other in models[1:]:
-        if (other.classes, other.masks) != (first.classes, first.masks):
-            raise DataError(
-                f"{first.name} and {other.name} answer different questions ({first.classes or first.masks} and "
-                f"{other.classes or other.masks}); ask one after the other"
-            )
-        if other.preparation.channels != first.preparation.channels:
-            raise DataError(f"{first.name} and {other.name} take different sequences; ask one after the other")
+    asked = {(*m.classes, *m.masks, *m.preparation.channels): m.name for m in models}
+    if len(asked) > 1:
+        one, other, *_ = asked.items()
+        raise DataError(f"{one[1]} and {other[1]} answer different questions ({one[0]}, {other[0]}); ask one by one")
 
 
 def ask(models: Sequence[SavedModel], scan: Scan) -> Asked:
@@ -137,7 +129,12 @@ def ask(models: Sequence[SavedModel], scan: Scan) -> Asked:
         if first.healthy is not None:
             scores = 1 - probabilities[:, first.healthy]
         _name(answer, models, probabilities, slices)
-    _compare(answer, models, found)
+    if all(model.familiarity for model in models):  # in units of each model's own threshold, to be averaged
+        known = zip([model.familiarity for model in models], found, strict=True)
+        relative = np.mean([f.distance(prediction.features) / f.threshold for f, prediction in known], axis=0)
+        median = float(np.median(relative))
+        answer.unlike = {"distance": round(median, 3), "threshold": 1.0, "found": median > 1}
+        answer.unlike["share"] = round(float((relative > 1).mean()), 3)
     _warn(answer, slices)
     return Asked(answer, slices, masks, pixels[0], predicted, scores)
 
@@ -162,40 +159,20 @@ def _name(answer: Answer, models: Sequence[SavedModel], probabilities: np.ndarra
     answer.classes = {name: round(float(p), 5) for name, p in zip(first.classes, mean, strict=True)}
     if first.healthy is not None:
         threshold, tumour = _mean_or_none([model.threshold for model in models]), float(1 - mean[first.healthy])
-        answer.tumour = {
-            "probability": round(tumour, 5),
-            "threshold": threshold,
-            "found": None if threshold is None else tumour >= threshold,
-            "slice": slices.numbers[int((1 - probabilities[:, first.healthy]).argmax())],
-        }
+        found = None if threshold is None else tumour >= threshold
+        answer.tumour = {"probability": round(tumour, 5), "threshold": threshold, "found": found}
+        answer.tumour["slice"] = slices.numbers[int((1 - probabilities[:, first.healthy]).argmax())]
     if not first.findings:
         answer.answer = first.classes[first.decide(mean[None])[0]]
         return
     for name, probability in answer.classes.items():  # called at or above the mean of the models' thresholds
         threshold = _mean_or_none([model.thresholds[name] for model in models])
-        answer.findings[name] = {
-            "threshold": threshold,
-            "found": None if threshold is None else probability >= threshold,
-        }
+        found = None if threshold is None else probability >= threshold
+        answer.findings[name] = {"threshold": threshold, "found": found}
     called = [name for name, entry in answer.findings.items() if entry["found"]]
     answer.answer = ", ".join(called) or "no finding"
     if all(entry["found"] is None for entry in answer.findings.values()):
         answer.answer = "undecided, the model has no thresholds"
-
-
-def _compare(answer: Answer, models: Sequence[SavedModel], found: Sequence[Prediction]) -> None:
-    """Fill in whether the scan is unlike the training images: its median slice, for most of the models asked."""
-    known = [(model.familiarity, prediction.features) for model, prediction in zip(models, found, strict=True)]
-    if any(familiarity is None for familiarity, _ in known):
-        return
-    # in units of each model's own threshold, so that they can be averaged
-    relative = np.mean([f.distance(features) / f.threshold for f, features in known], axis=0)
-    answer.unlike = {
-        "distance": round(float(np.median(relative)), 3),
-        "threshold": 1.0,
-        "found": bool(np.median(relative) > 1),
-        "share": round(float((relative > 1).mean()), 3),
-    }
 
 
 def _warn(answer: Answer, slices: Slices) -> None:
@@ -230,14 +207,15 @@ def draw(model: SavedModel, asked: Asked) -> Figure:
         if isinstance(model.task, MultiTask):  # the last convolution of all is the decoder's
             layer = [m for m in model.network.encoder.modules() if isinstance(m, nn.Conv2d)][-1]
         heat = grad_cam(model.network, x, predicted, layer, model.task.scores)
-        greys = [image if image.ndim == 2 else image.max(axis=2) for image in images]
-        below = [
-            heat_on_image(grey, _placed(model, image, h[None])[0])
-            for grey, image, h in zip(greys, images, heat, strict=True)
-        ]
+        placed = [_placed(model, image, h[None])[0] for image, h in zip(images, heat, strict=True)]
+        below = [heat_on_image(i if i.ndim == 2 else i.max(axis=2), h) for i, h in zip(images, placed, strict=True)]
         what = f"Grad-CAM of the {'likeliest finding' if model.findings else 'predicted class'}"
     else:
-        below = [_outlined(image, asked.masks[i]) for image, i in zip(shown, chosen, strict=True)]
+        below = [cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB) for image in shown]
+        for drawn, i in zip(below, chosen, strict=True):
+            for mask, colour in zip(asked.masks[i], OUTLINES, strict=False):
+                outline, _ = cv2.findContours(np.uint8(mask > MASK_FROM), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+                cv2.drawContours(drawn, outline, -1, colour, max(1, drawn.shape[0] // 256))
         what = "outline of " + ", ".join(model.masks)
     figure, axes = plt.subplots(2, len(chosen), figsize=(max(3.2, 2.4 * len(chosen)), 6.2), squeeze=False)
     for column, i in enumerate(chosen):
@@ -259,16 +237,6 @@ def draw(model: SavedModel, asked: Asked) -> Figure:
     figure.text(0.5, 0.005, answer.note, ha="center", fontsize=8)
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     return figure
-
-
-def _outlined(image: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """A grey image H×W with the outlines of masks M×H×W on it, RGB uint8."""
-    drawn = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB)
-    for mask, colour in zip(masks, OUTLINES, strict=False):
-        found, _ = cv2.findContours(np.uint8(mask > MASK_FROM), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-        rgb = tuple(int(colour[i : i + 2], 16) for i in (1, 3, 5))
-        cv2.drawContours(drawn, found, -1, rgb, max(1, image.shape[0] // 256))
-    return drawn
 
 
 def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:

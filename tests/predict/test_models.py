@@ -1,0 +1,132 @@
+"""Which models there are, which is asked by default, what the first argument of a command stands for, and the hub."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from own_images import head
+from PIL import Image
+from saved_model import save_model
+
+from datasets import catalog
+from datasets.catalog import REPO, DataError
+from utils.predict.__main__ import DONE, USAGE, main
+from utils.predict.model import best, cards, folders_of, names_a_model, rows
+from utils.report.weights import CARD, HUB_FILES, NOTE, WEIGHTS, find_weights, load_weights
+
+
+@pytest.fixture
+def image(tmp_path) -> str:
+    Image.fromarray(head(1)).save(tmp_path / "c.png")
+    return str(tmp_path / "c.png")
+
+
+def test_the_default_is_chosen_by_validation(classifier, save_able):
+    other = save_able(seed=7)  # a higher validation accuracy, see the helper
+    assert [row["model"] for row in rows()] == [classifier.name, other.name + " *"] and best() == other
+    card = json.loads((other / CARD).read_text())
+    card["test"]["accuracy"]["value"] = 0.0
+    (other / CARD).write_text(json.dumps(card))
+    assert best() == other, "test results decide nothing"
+
+
+@pytest.mark.parametrize("changes", [{"dataset": "phantom"}, {"target": "tumour"}, {"split": "published"}], ids=str)
+def test_a_model_of_made_images_of_another_question_or_split_is_never_the_default(changes, save_able):
+    other = save_able(seed=7, **changes)
+    with pytest.raises(DataError, match="no classifier of real patients that was split by patient; name a model"):
+        best()
+    assert [row["model"] for row in rows()] == [other.name]
+    able = save_able(seed=1)
+    assert best() == able, "though its accuracy is lower"
+
+
+def test_models_of_the_output_stand_before_those_that_are_committed(save_able, monkeypatch, image, capsys):
+    committed, both = save_able(seed=1), save_able(seed=2)
+    monkeypatch.setattr(catalog, "REPO", committed.parents[3])
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(committed.parents[3] / "elsewhere"))
+    assert [folder for folder, _ in cards()] == [committed, both] and best() == both
+    again, own = save_able(seed=2), save_able(seed=0)
+    assert [folder for folder, _ in cards()] == [own, committed, again]
+    assert find_weights(both.name).parent == again and find_weights(committed.name).parent == committed
+    assert main([committed.name, image]) == DONE and f"asked: {committed.name}" in capsys.readouterr().out
+
+
+def test_the_committed_models_are_listed_with_a_default_wherever_output_goes(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
+    assert main(["list"]) == DONE
+    said = capsys.readouterr().out
+    assert said.count(" * ") == 1 and NOTE in said
+    weights = list((REPO / "saved_models").glob(f"*/*/*/{WEIGHTS}"))
+    assert len(weights) > 10 and all(path.parent.name in said for path in weights)
+    sizes = [path.stat().st_size for path in (REPO / "saved_models").rglob("*.safetensors")]
+    assert max(sizes) <= 20e6 and sum(sizes) <= 120e6
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "not readable as JSON"), ("{}", "'trained_on' is missing")])
+def test_a_damaged_card_ends_the_list_in_one_line(content, message, classifier, capsys):
+    (classifier.folder / CARD).write_text(content)
+    assert main(["list"]) == 1
+    said = capsys.readouterr()
+    assert said.err.startswith("error: ") and len(said.err.splitlines()) == 1 and not said.out
+    assert str(classifier.folder / CARD) in said.err and message in said.err
+
+
+def test_a_name_with_a_comma_is_a_file_where_there_is_one(classifier, tmp_path, image, capsys):
+    shutil.copy(image, tmp_path / "a,b.png")
+    assert main([str(tmp_path / "a,b.png"), image]) == DONE
+    said = capsys.readouterr().out
+    assert f"asked: {classifier.name}" in said and "a,b.png" in said and "c.png" in said
+    other = save_model("phantom", seed=1).parent
+    for several in (f"{classifier.name},{other.name}", ",".join([classifier.name] * 9)):  # too long for a path
+        assert names_a_model(several) and len(folders_of(several)) == several.count(",") + 1
+    assert main([",", image]) == USAGE and "names no model" in capsys.readouterr().err
+    classifier.folder.rename(folder := tmp_path / "one, two")
+    assert names_a_model(str(folder)) and folders_of(str(folder)) == [folder]
+
+
+def test_wrong_names_and_models_that_do_not_fit_are_one_line(classifier, tmp_path, image, capsys):
+    wrong, card = classifier.name.replace("seed0", "seed1"), json.loads((classifier.folder / CARD).read_text())
+    (tmp_path / "empty").mkdir()
+    stolen, changed = save_model("phantom", seed=3).parent, save_model("phantom", seed=4).parent
+    (stolen / CARD).write_text(json.dumps(card))
+    own = json.loads((changed / CARD).read_text())
+    (changed / CARD).write_text(json.dumps(own | {"input": card["input"] | {"crop": "s9"}}))
+    unet = save_model("phantom", "AttentionUNet").parent
+    for args, message in (
+        ([wrong, image], f"unknown model '{wrong}'; did you mean '"),
+        ([tmp_path / "b.png"], "b.png: no such file or folder"),
+        (["best", tmp_path / "b.png"], "b.png: no such file or folder"),
+        ([tmp_path / "empty", image], "no image"),
+        ([tmp_path / "nothing" / WEIGHTS, image], "not there"),
+        ([stolen, image], "its SHA-256 is not that of the card beside it"),
+        ([changed, image], "card.json: unknown crop 's9'"),
+        ([f"{classifier.name},{unet.name}", image], "answer different questions"),
+    ):
+        assert main([*map(str, args)]) == USAGE
+        error = capsys.readouterr().err
+        assert message in error and len(error.strip().splitlines()) == 1, error
+
+
+def test_a_model_of_the_hub_is_fetched_verified_and_asked(classifier, tmp_path, monkeypatch, image, capsys):
+    """A folder stands for the hub."""
+
+    def snapshot_download(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
+        assert allow_patterns == list(HUB_FILES), "nothing else is fetched"
+        if not (tmp_path / "hub" / repository).is_dir():
+            raise OSError(f"404 Client Error: {repository}\nmore lines")
+        return str(tmp_path / "hub" / repository)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    folder, name = tmp_path / "hub/somebody" / classifier.name, f"hf-hub:somebody/{classifier.name}"
+    shutil.copytree(classifier.folder, folder)
+    state = load_weights(name).state_dict()
+    assert all(torch.equal(tensor, state[key]) for key, tensor in classifier.network.state_dict().items())
+    assert main([name, image]) == DONE and classifier.name in capsys.readouterr().out
+    (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-8] + b"changed!")
+    assert main([name, image]) == USAGE and "its SHA-256 is not that of the card" in capsys.readouterr().err
+    with pytest.raises(DataError, match=r"^hf-hub:a/b: cannot be fetched \(404 Client Error: a/b\); check the name"):
+        load_weights("hf-hub:a/b")
+    (tmp_path / "hub/a/c").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"holds no card\.json and no model\.safetensors"):
+        load_weights("hf-hub:a/c")
