@@ -11,17 +11,7 @@ from matplotlib.figure import Figure
 from models import LOCALISERS
 from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE, Difference
 from utils.evaluation.pointing import TOLERANCE
-from utils.report.figures.common import (
-    LETTERS,
-    PALETTE,
-    PUBLISHED_COLOUR,
-    SETS,
-    below,
-    in_percent,
-    panels,
-    plain,
-    spread,
-)
+from utils.report.figures.common import LETTERS, PALETTE, PUBLISHED_COLOUR, SETS, below, panels, plain, spread
 from utils.report.records import split_words
 from utils.report.tables.common import format_ci, headline, interval, seconds_of_one
 from utils.report.tables.segmentation import MASK_METRICS
@@ -268,11 +258,10 @@ def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[s
     figure, ((above,), (under,)) = panels(2, 1, 5, sharex=True)
     for k, (model, record) in enumerate(records.items()):
         style = {"color": PALETTE[k], "fmt": MARKERS[k], "markersize": 5, "capsize": 2}
-        places = np.arange(len(metrics)) + 0.2 * (k - (len(records) - 1) / 2)
-        said = [100 * reported.get(model, {}).get(m, np.nan) for m in metrics]
-        above.errorbar(places, said, label=plain(model), **style)
-        value, low, high = np.transpose([in_percent(record["metrics"][m]) for m in metrics])
-        under.errorbar(places, value, yerr=[value - low, high - value], **style)
+        for x, metric in enumerate(metrics):
+            place, said = x + 0.2 * (k - (len(records) - 1) / 2), reported.get(model, {}).get(metric)
+            spread(above, {"value": said, "low": said, "high": said}, place, True, label=plain(model), **style)
+            spread(under, record["metrics"][metric], place, True, **style)
     above.set_title("reported by S2: BraTS 2020, slice-wise split, pooled over batches")
     for record in list(records.values())[:1]:
         run, epochs = record["run"], record["training"]["epochs"]
