@@ -22,9 +22,9 @@ KINDS = {"unweighted": "gradient", "weighted": "weighted"}  # columns of a gradi
 LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
 
 
-def _lines(axis: plt.Axes, history: pd.DataFrame, columns: Mapping[str, str], markers: str = MARKERS) -> None:
+def _lines(axis: plt.Axes, history: pd.DataFrame, columns: Mapping[str, str]) -> None:
     """Columns of a history over its epochs, a line each: label → column."""
-    for (label, column), marker in zip(columns.items(), markers, strict=False):
+    for (label, column), marker in zip(columns.items(), MARKERS, strict=False):
         axis.plot(history.epoch, history[column], marker=marker, markersize=3, label=plain(label))
     axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
 
@@ -77,7 +77,7 @@ def convergence(histories: Mapping[str, pd.DataFrame], metric: str = "accuracy")
     figure, (axes,) = panels(1, 2, 2.8, sharey=True)
     for axis, part in zip(axes, ("train", "val"), strict=True):
         for name, history in histories.items():
-            _lines(axis, history, {name: f"{part}_{metric}"}, ".")
+            _lines(axis, history, {name: f"{part}_{metric}"})
         axis.set(xlabel="epoch", title=SETS[part])
     axes[0].set_ylabel(metric)
     return below(figure, axes[0])
@@ -87,7 +87,7 @@ def rates(history: pd.DataFrame) -> Figure:
     """The learning rate of the head over the epochs; in training by stages it starts again with each stage."""
     figure, ((axis,),) = panels(1, 1, 2.4)
     for name, rows in history.groupby(history.get("stage", pd.Series("", history.index)), sort=False):
-        _lines(axis, rows, {name: "lr"}, ".")
+        _lines(axis, rows, {name: "lr"})
     axis.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     if "stage" in history:
         axis.legend()
