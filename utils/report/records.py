@@ -4,7 +4,7 @@ import gzip
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -243,7 +243,7 @@ def record(run: str) -> dict:
 @lru_cache(maxsize=2)
 def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
     found: dict[str, dict] = {METRICS: {}, POINTING: {}, "curation": {}}
-    paths, damaged, spoilt, digest = {}, [], set(), lru_cache(folds_digest)
+    paths, damaged, spoilt = {}, [], set()
     for path, *_ in files:
         kind, name = path.name, path.parent.name
         if name == "curation":
@@ -260,7 +260,7 @@ def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
             damaged.append(str(error))
             spoilt.add(name)
             continue
-        if kind == METRICS and on_old_folds(content, digest):
+        if kind == METRICS and on_old_folds(content):
             warnings.warn(f"left out: {path}: was split by other folds than are committed now", stacklevel=4)
             spoilt.add(name)
             continue
@@ -273,10 +273,10 @@ def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
     return Evidence(runs, metrics, curation, pointing, folders, damaged, records, paths)
 
 
-def on_old_folds(record: Mapping, digest: Callable[[str], str] = folds_digest) -> bool:
+def on_old_folds(record: Mapping) -> bool:
     """Whether a record was made on other groups or folds than are committed now."""
     by_folds = record["run"]["split"] in BY_FOLDS
-    return by_folds and digest(record["run"]["dataset"]) not in ("", record["data"]["folds"])
+    return by_folds and folds_digest(record["run"]["dataset"]) not in ("", record["data"]["folds"])
 
 
 def _run_frame(records: dict[str, dict]) -> pd.DataFrame:

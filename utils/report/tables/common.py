@@ -69,7 +69,8 @@ def show(runs: pd.DataFrame, columns: str) -> pd.DataFrame:
         if f"{metric}_low" in runs:
             table[title] = cells(runs, metric, percent=not name.endswith("."))
         else:
-            table[title] = runs[metric].astype(object).where(runs[metric].notna(), NONE)
+            values = runs.get(metric, pd.Series(index=runs.index, dtype=object)).astype(object)
+            table[title] = values.where(values.notna(), NONE)
     return pd.DataFrame(table, runs.index).reset_index(drop=True)
 
 

@@ -67,18 +67,18 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
     key = ["dataset", "model", "pretrained", "recipe", "image_size", "recipe.epochs"]
     runs = runs.drop_duplicates([*key, "split"], keep="last").set_index(key, drop=False)
     published, patient = (matching(runs, split=split) for split in ("published", "patient"))
-    table = runs[~runs.index.duplicated()].assign(
+    first = runs[~runs.index.duplicated()]
+    minutes = [one.minutes.reindex(first.index).fillna(NONE) for one in (published, patient)]
+    table = first.assign(
         epochs=runs.groupby(level=list(range(len(key)))).epochs.max(),
-        minutes=published.minutes.reindex(runs.index.unique()).fillna(NONE)
-        + " / "
-        + patient.minutes.reindex(runs.index.unique()).fillna(NONE),
+        minutes=[" / ".join(both) for both in zip(*minutes, strict=True)],
         shipped=cells(published),
         of_shipped=published.f2_and_auc,
         home=cells(patient),
         of_home=patient.f2_and_auc,
         fold=patient.tested,
         said=percent(published.reported),
-        unknown=~runs.index.unique().isin(patient.index),
+        unknown=~first.index.isin(patient.index),
         last=-patient.accuracy.combine_first(published.accuracy),
     )
     return show(
