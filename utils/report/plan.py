@@ -112,8 +112,7 @@ def work(rows: pd.DataFrame, most: int) -> int:
             if codes[-1] == PAUSED:
                 return PAUSED
             print(f"row {number}: " + ("done" if not codes[-1] else f"FAILED, exit code {codes[-1]}"), flush=True)
-    lacking = len(rows) == 1 and rows.state.iloc[0] != DONE and not codes
-    return FAILED if any(codes) or lacking else WENT_WELL
+    return FAILED if any(codes) or (len(rows) == 1 and rows.state.iloc[0] != DONE and not codes) else WENT_WELL
 
 
 def _run(words: Sequence[str]) -> int:

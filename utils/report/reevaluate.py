@@ -18,6 +18,7 @@ from utils.evaluation.intervals import of_share
 from utils.evaluation.thresholds import tumour_or_none
 from utils.report.records import Evidence, load_evidence, write_record
 from utils.report.validate import METRICS, intervals, read_record
+from utils.run import output_root
 from utils.training.environment import git_revision
 from utils.training.tasks import TASKS
 
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.report.reevaluate", description=main.__doc__)
     parser.add_argument("runs", nargs="*", metavar="ID", help="ids of runs (all but those of segmentation)")
     args = parser.parse_args(argv)
-    evidence = load_evidence()
+    evidence = load_evidence(output_root() / "saved_metrics")  # never what is committed elsewhere
     known = evidence.runs[evidence.runs.task != "segmentation"]
     if missing := [name for name in args.runs if name not in known.index]:
         raise DataError(f"{evidence.folders[0]}: has no record of '{missing[0]}' (of any task but segmentation)")

@@ -46,12 +46,8 @@ def below(figure: Figure, axis: plt.Axes, rows: int = 1) -> Figure:
     return figure
 
 
-def in_percent(entry: Mapping[str, float | None]) -> tuple[float, float, float]:
-    """Value and limits of {value, low, high} in percent; NaN, which is not drawn, for None."""
-    return tuple(np.nan if entry[name] is None else 100 * entry[name] for name in ("value", "low", "high"))
-
-
-def spread(axis: plt.Axes, entry: Mapping[str, float | None], y: float, **style) -> None:
-    """A point with its 95 % interval in row `y`, in percent."""
-    value, low, high = in_percent(entry)
-    axis.errorbar(value, y, xerr=[[value - low], [high - value]], **{"fmt": "o", "capsize": 3} | style)
+def spread(axis: plt.Axes, entry: Mapping[str, float | None], place: float, upright: bool = False, **style) -> None:
+    """A point with its 95 % interval {value, low, high} in percent, in a row or a column; a None is not drawn."""
+    value, low, high = (np.nan if entry[name] is None else 100 * entry[name] for name in ("value", "low", "high"))
+    point, ends = ((place, value), "yerr") if upright else ((value, place), "xerr")
+    axis.errorbar(*point, **{"fmt": "o", "capsize": 3, ends: [[value - low], [high - value]]} | style)

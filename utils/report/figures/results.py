@@ -11,17 +11,7 @@ from matplotlib.figure import Figure
 from models import LOCALISERS
 from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE, Difference
 from utils.evaluation.saliency import TOLERANCE
-from utils.report.figures.common import (
-    LETTERS,
-    PALETTE,
-    PUBLISHED_COLOUR,
-    SETS,
-    below,
-    in_percent,
-    panels,
-    plain,
-    spread,
-)
+from utils.report.figures.common import LETTERS, PALETTE, PUBLISHED_COLOUR, SETS, below, panels, plain, spread
 from utils.report.records import split_words
 from utils.report.tables.common import format_ci, headline, interval, seconds_of_one
 from utils.report.tables.segmentation import MASK_METRICS
@@ -32,9 +22,9 @@ KINDS = {"unweighted": "gradient", "weighted": "weighted"}  # columns of a gradi
 LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
 
 
-def _lines(axis: plt.Axes, history: pd.DataFrame, columns: Mapping[str, str], markers: str = MARKERS) -> None:
+def _lines(axis: plt.Axes, history: pd.DataFrame, columns: Mapping[str, str]) -> None:
     """Columns of a history over its epochs, a line each: label → column."""
-    for (label, column), marker in zip(columns.items(), markers, strict=False):
+    for (label, column), marker in zip(columns.items(), MARKERS, strict=False):
         axis.plot(history.epoch, history[column], marker=marker, markersize=3, label=plain(label))
     axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
 
@@ -87,7 +77,7 @@ def convergence(histories: Mapping[str, pd.DataFrame], metric: str = "accuracy")
     figure, (axes,) = panels(1, 2, 2.8, sharey=True)
     for axis, part in zip(axes, ("train", "val"), strict=True):
         for name, history in histories.items():
-            _lines(axis, history, {name: f"{part}_{metric}"}, ".")
+            _lines(axis, history, {name: f"{part}_{metric}"})
         axis.set(xlabel="epoch", title=SETS[part])
     axes[0].set_ylabel(metric)
     return below(figure, axes[0])
@@ -97,7 +87,7 @@ def rates(history: pd.DataFrame) -> Figure:
     """The learning rate of the head over the epochs; in training by stages it starts again with each stage."""
     figure, ((axis,),) = panels(1, 1, 2.4)
     for name, rows in history.groupby(history.get("stage", pd.Series("", history.index)), sort=False):
-        _lines(axis, rows, {name: "lr"}, ".")
+        _lines(axis, rows, {name: "lr"})
     axis.set(xlabel="epoch", ylabel="learning rate", yscale="log")
     if "stage" in history:
         axis.legend()
@@ -268,11 +258,10 @@ def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[s
     figure, ((above,), (under,)) = panels(2, 1, 5, sharex=True)
     for k, (model, record) in enumerate(records.items()):
         style = {"color": PALETTE[k], "fmt": MARKERS[k], "markersize": 5, "capsize": 2}
-        places = np.arange(len(metrics)) + 0.2 * (k - (len(records) - 1) / 2)
-        said = [100 * reported.get(model, {}).get(m, np.nan) for m in metrics]
-        above.errorbar(places, said, label=plain(model), **style)
-        value, low, high = np.transpose([in_percent(record["metrics"][m]) for m in metrics])
-        under.errorbar(places, value, yerr=[value - low, high - value], **style)
+        for x, metric in enumerate(metrics):
+            place, said = x + 0.2 * (k - (len(records) - 1) / 2), reported.get(model, {}).get(metric)
+            spread(above, {"value": said, "low": said, "high": said}, place, True, label=plain(model), **style)
+            spread(under, record["metrics"][metric], place, True, **style)
     above.set_title("reported by S2: BraTS 2020, slice-wise split, pooled over batches")
     for record in list(records.values())[:1]:
         run, epochs = record["run"], record["training"]["epochs"]
