@@ -90,6 +90,12 @@ def test_what_an_empty_mask_counts_as_in_the_mean():
     assert result["s2_pooling"]["dice"] is None, "S2 skipped channels empty in both"
 
 
+def test_s2_pools_batches_and_skips_empty_ones():
+    table = slices(("p", 8, 2, 0), ("p", 0, 0, 4), ("q", 0, 0, 0), ("q", 0, 0, 0), ("r", 1, 0, 0))
+    pooled = segmentation.s2_pooling(table, ["a"], batch=2)
+    assert pooled["dice"] == pytest.approx((16 / (16 + 2 + 4) + 1) / 2, abs=1e-6)
+
+
 @pytest.mark.parametrize(("height", "width"), [(16, 32), (33, 50), (1, 17)])
 def test_padding_gives_back_the_size_and_changes_nothing_where_none_is_needed(height, width):
     net = SEGMENTERS["ClassicUNet"](in_channels=1, out_channels=2, n_filters=4).eval()

@@ -3,6 +3,7 @@
 All of them tested the same images, so two methods are compared image by image; groups are resampled.
 """
 
+# until the tables use compare: this module goes at the merge
 from collections.abc import Callable, Sequence
 
 import numpy as np

@@ -15,7 +15,7 @@ from torchmetrics.functional import classification as F
 from datasets.catalog import HEALTHY
 from datasets.labels import viewed
 from datasets.store.index import read_manifest
-from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with, mean_interval, without_limits
+from utils.evaluation.intervals import counts, grouped_bootstrap_ci, groups_with, mean_interval, without_limits
 from utils.training.data import RunData
 
 CALIBRATION_BINS = 15
@@ -182,11 +182,6 @@ def evaluate(
         "confusion": confusion_matrix(truth, predicted, labels=range(len(classes))).tolist(),
         **counts(predictions, resamples),
     }
-
-
-def counts(predictions: pd.DataFrame, resamples: int) -> dict[str, int]:
-    """What every evaluation ends with: the number of `images`, of their `groups`, and of the `resamples`."""
-    return {"images": len(predictions), "groups": int(predictions.group.nunique()), "resamples": resamples}
 
 
 def _trials(

@@ -7,8 +7,8 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from datasets.store.index import read_manifest
-from utils.evaluation.classification import area_under_roc, counts, groups_ranked
-from utils.evaluation.intervals import grouped_bootstrap_ci, groups_with
+from utils.evaluation.classification import area_under_roc, groups_ranked
+from utils.evaluation.intervals import counts, grouped_bootstrap_ci, groups_with
 from utils.training.data import RunData
 
 METRICS = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1")

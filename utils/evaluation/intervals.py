@@ -112,6 +112,11 @@ def groups_with(groups: Sequence, rows: np.ndarray) -> int:
     return len(np.unique(np.asarray(groups)[rows]))
 
 
+def counts(table: pd.DataFrame, resamples: int) -> dict[str, int]:
+    """What every evaluation ends with: the number of `images`, of their `groups`, and of the `resamples`."""
+    return {"images": len(table), "groups": int(table.group.nunique()), "resamples": resamples}
+
+
 def number(value: float) -> float | None:
     """Rounded, or None for NaN, which JSON does not have."""
     return None if np.isnan(value) else round(float(value), 6)

@@ -30,7 +30,7 @@ from datasets import catalog
 from datasets.catalog import Dataset
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
-from utils.evaluation.intervals import Interval, grouped_bootstrap_ci, number, without_limits
+from utils.evaluation.intervals import Interval, counts, grouped_bootstrap_ci, number, without_limits
 from utils.evaluation.predict import outputs
 
 S2_BATCH = 32
@@ -218,8 +218,7 @@ def evaluate_masks(
         `s2_pooling` {metric: value}; `images`, `patients`, `groups`, `resamples`.
     """
     names = [*channels, *regions]
-    patients = by_patient(table, names)
-    columns = [f"{name}.{metric}" for name in names for metric in METRICS]
+    patients, columns = by_patient(table, names), [f"{name}.{metric}" for name in names for metric in METRICS]
     scores = patients[columns].to_numpy()
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
@@ -238,8 +237,6 @@ def evaluate_masks(
             for name in names
         },
         "s2_pooling": s2_pooling(table, channels),
-        "images": len(table),
         "patients": len(patients),
-        "groups": int(patients.group.nunique()),
-        "resamples": resamples,
+        **counts(table, resamples),
     }
