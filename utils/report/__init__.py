@@ -1,1 +1,1 @@
-"""Turns runs into what is read: records, weights with cards, tables, figures, the README. Start at `runs.py`."""
+"""Turns runs into what is read: records, weights with cards, tables, figures, the README. Start at `records.py`."""

@@ -153,7 +153,7 @@ class Evidence:
     damaged: list[str] = field(default_factory=list)
 
     def of(self, task: str) -> list[dict]:
-        """The records of one task, a key of `runs.TASKS`."""
+        """The records of one task, a key of `tasks.TASKS`."""
         return [record for record in self.records if record["task"] == task]
 
     @property
