@@ -1,1 +1,1 @@
-"""Training of any model by any recipe. Start at `loop.py`; `tasks.py` says what is learned."""
+"""Training of any model by any recipe. Start at `loop.py`; `tasks/base.py` says what a task is."""
