@@ -117,9 +117,13 @@ def test_a_run_keeps_what_it_measured_and_says_why_the_rest_is_missing(tmp_path,
         assert speed.main() == 0 and ends == [(1000, True)], "a watchdog ends what hangs"
         first = json.loads(path.read_text())
         assert speed.main() == 0
+        made["short"], second = made["broken"], json.loads(path.read_text())
+        sys.argv.remove("--missing")
+        assert speed.main() == 0
     finally:
         logging.disable(logging.NOTSET)
     assert list(first) == list(made) and 1.5 < first["short"]["sides"]["slow"]["ratio"] < 6
     assert first["short"]["rounds"] == 2 and first["short"]["hardware"]["cpu"] and first["short"]["versions"]["torch"]
     assert first["broken"]["dropped"] == "ValueError: no such library"
-    assert json.loads(path.read_text())["short"] == first["short"], "not measured again"
+    assert second["short"] == first["short"], "not measured again"
+    assert json.loads(path.read_text())["short"] == first["short"], "what can no longer be measured stays"
