@@ -50,8 +50,8 @@ def test_no_tumour_is_cut_and_what_the_set_holds_is_said(data, tmp_path, capsys)
     counts = {"images": 12, "patients": 12, "groups": 12, "with a tumour": 11, "cropped": 11}
     assert holds == counts | remarks
     said = capsys.readouterr().out
-    assert "12 images of 12 patients in 12 groups" in said and "of these 2 less tightly" in said
-    assert download.main(["own", "--check"]) == 0 and "11 with a tumour, 1 with" in capsys.readouterr().out
+    assert "12 images of 12 patients in 12 groups" in said and "2 crop widened to hold the mask" in said
+    assert download.main(["own", "--check"]) == 0 and "11 with a tumour; 1 empty mask" in capsys.readouterr().out
 
 
 def test_check_sees_a_changed_mask_and_a_changed_table_of_groups(data, tmp_path, capsys):
@@ -135,7 +135,7 @@ def test_copies_across_classes_stay_together_and_are_marked(tmp_path, capsys):
     assert groups.group["a/1.png"] == groups.group["b/again.png"]
     assert groups.group["a/3.png"] == groups.group["a/flipped.png"]
     assert groups.label_conflict[["a/1.png", "b/again.png", "a/3.png"]].tolist() == ["1", "1", "0"]
-    assert "2 images have a copy with another label" in capsys.readouterr().out
+    assert "2 copies with another label" in capsys.readouterr().out
 
 
 # ---- channels and volumes ------------------------------------------------------------------------------
@@ -148,7 +148,7 @@ def coloured(number: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
 def test_channels_become_grey_or_are_kept(data, tmp_path, capsys):
     folder = tabled(tmp_path / "lgg", coloured(10))
     assert own("--folder", folder) == 0
-    assert "10 of colours made grey" in capsys.readouterr().out and catalog.get("own").channels == ("grey",)
+    assert "10 colour made grey" in capsys.readouterr().out and catalog.get("own").channels == ("grey",)
     assert own("--folder", folder, "--channels", "pre,FLAIR,post") == 0
     assert own("--folder", folder) == 0 and "nothing to do" in capsys.readouterr().out.splitlines()[-1]
     assert download.main(["own", "--size", "32"]) == 0, "from raw/, channels and all"
