@@ -87,7 +87,7 @@ def find_groups(images: Thumbnails) -> tuple[pd.DataFrame, str]:
     some = images.rows(shown)
 
     def in_set(pairs: pd.DataFrame) -> pd.DataFrame:
-        return pairs[["i", "j"]].apply(lambda end: shown[end.to_numpy(int)])
+        return pd.DataFrame({end: shown[pairs[end].to_numpy(int)] for end in ("i", "j")})  # also of no pairs
 
     copies = in_set(duplicate_pairs(some))
     surely = [copies, identical_pairs(table.patient)]
