@@ -35,17 +35,13 @@ PROTOCOLS = {
 class Split:
     """Rows for training, validation and test, and their groups: what intervals resample and validation never shares
     with training. Under `published` the test set shares groups with training as shipped.
-
-    Attributes:
-        train, val: rows of the manifest; groups: the group of every row of it.
-        test: rows of the manifest of `test_set`, another set only under `external`; test_groups: their groups.
     """
 
-    train: np.ndarray
+    train: np.ndarray  # rows of the manifest
     val: np.ndarray
-    test: np.ndarray
-    groups: np.ndarray
-    test_set: str
+    test: np.ndarray  # rows of the manifest of `test_set`
+    groups: np.ndarray  # of every row of the manifest
+    test_set: str  # another set only under `external`
     test_groups: np.ndarray
 
     @property

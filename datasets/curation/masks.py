@@ -31,19 +31,12 @@ AGREEMENT = 0.97  # Dice of a mask with itself after a free alignment, below whi
 
 
 class Carried(NamedTuple):
-    """The mask of one image, and how well it fits.
+    """The mask of one image, and how well it fits."""
 
-    Attributes:
-        mask: uint8 0/1 S×S×M, on the stored image.
-        cut: share of the tumour that the crop of the image has cut off.
-        shift: pixels of the store by which slice and image are still apart, by phase correlation.
-        dice: of the mask with itself moved by that shift: 1 where there is nothing to align.
-    """
-
-    mask: np.ndarray
-    cut: float
-    shift: float
-    dice: float
+    mask: np.ndarray  # uint8 0/1 S×S×M, on the stored image
+    cut: float  # share of the tumour that the crop of the image has cut off
+    shift: float  # pixels of the store by which slice and image are still apart, by phase correlation
+    dice: float  # of the mask with itself moved by that shift: 1 where there is nothing to align
 
 
 def carry(name: str, source: str) -> Path:

@@ -36,23 +36,17 @@ BLOCK = 512  # images that are held at a time, at their full size
 class Thumbnails:
     """What comparing needs of N images.
 
-    Attributes:
-        table: their manifest rows, with `dataset` and `pixels` (SHA-256 of the decoded image).
-        thumbnails: float32 N×64×64, mean-centred and of unit length, so that products are correlations; an image
-            of one grey value is all 0 and correlates with nothing.
-        hashes: uint64 N×8, the 64-bit pHash under each of `TRANSFORMS`.
-        packed: float32 N×48×48, like `thumbnails`, of the packed images: cropped to the head, so that two slices of one
-            person agree although one was framed wider.
-        alike: `Dataset.alike`, which of these and from which correlation on keeps two images in one group; at .91
-            groups begin to run together. found: pairs that `duplicates.alike_pairs` found before, by rule.
+    Thumbnails are mean-centred and of unit length, so that products are correlations; an image of one grey value is all
+    0 and correlates with nothing. Those of packed images, cropped to the head, agree for two slices of one person also
+    where one was framed wider. `alike` is `Dataset.alike`, from which on images stay in one group.
     """
 
-    table: pd.DataFrame
-    thumbnails: np.ndarray
-    hashes: np.ndarray
-    packed: np.ndarray
-    alike: tuple[str, float] = ("packed", 0.93)
-    found: dict = field(default_factory=dict, repr=False)
+    table: pd.DataFrame  # manifest rows, with `dataset` and `pixels` (SHA-256 of the decoded image)
+    thumbnails: np.ndarray  # float32 N×64×64
+    hashes: np.ndarray  # uint64 N×8, the 64-bit pHash under each of `TRANSFORMS`
+    packed: np.ndarray  # float32 N×48×48
+    alike: tuple[str, float] = ("packed", 0.93)  # at .91 groups begin to run together
+    found: dict = field(default_factory=dict, repr=False)  # rule → pairs of `duplicates.alike_pairs`
 
     def __len__(self) -> int:
         return len(self.table)

@@ -240,21 +240,16 @@ def as_input(image: np.ndarray, side: int, view: str = "stored", turn: str = "up
 class Preparation:
     """What was done to the images that a model was trained on, as its card says: `Preparation.of_card(card["input"])`.
 
-    Attributes:
-        channels: sequences, in order; one channel is a grey image.
-        crop, stored_size: arguments of `prepare`; view, size: of `as_input`.
-        interpolation, scaling: `INTERPOLATION` and a key of `SCALINGS`; there are no others.
-
     Raises `DataError` for a value that this version does not know.
     """
 
-    channels: tuple[str, ...]
-    crop: str
+    channels: tuple[str, ...]  # sequences, in order; one channel is a grey image
+    crop: str  # this and the next: arguments of `prepare`
     stored_size: int
-    view: str
+    view: str  # this and the next: arguments of `as_input`
     size: int
-    interpolation: str = INTERPOLATION
-    scaling: str = UNIT
+    interpolation: str = INTERPOLATION  # there is no other
+    scaling: str = UNIT  # key of `SCALINGS`
 
     def __post_init__(self):
         lookup(CROPS, self.crop, "crop")
