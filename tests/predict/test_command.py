@@ -33,11 +33,17 @@ def volume(path: Path, shape: tuple = (40, 48, 6), seed: int = 0, value: float |
     return path
 
 
-def test_files_of_every_kind_are_answered(classifier, files, capsys):
+def test_files_of_every_kind_are_answered_and_bad_ones_among_them_named(classifier, files, capsys):
+    known = {path.name for path in files.iterdir()}
+    text(files / "broken.png"), text(files / "notes.txt")
+    assert main([str(files)]) == SOME
+    said = capsys.readouterr()
+    assert "skipped: broken.png: not an image" in said.err and "1 files are no scans and were left out" in said.err
+    assert all(name in said.out for name in known) and said.out.rstrip().endswith(NOTE)
     report = answers(capsys, files)
-    assert report["errors"] == [] and report["note"] == NOTE
     found = {answer["file"]: answer for answer in report["answers"]}
-    assert set(found) == {path.name for path in files.iterdir()}
+    assert set(found) == known and report["note"] == NOTE
+    assert [error["file"] for error in report["errors"]] == ["broken.png"]
     assert all(sum(answer["classes"].values()) == pytest.approx(1, abs=1e-4) for answer in found.values())
     assert found["frames.dcm"]["slices"] == 3 and found["a.jpg"]["slices"] == 1
     assert all(NOTE in answer["note"] for answer in found.values())
@@ -81,20 +87,6 @@ def test_a_bad_file_is_refused_in_one_line(name, classifier, tmp_path, capsys):
     assert main(["best", str(tmp_path / name)]) in (NOTHING, USAGE)
     error = capsys.readouterr().err
     assert f"{name}: {message}" in error and len(error.strip().splitlines()) == 1, error
-
-
-def test_one_bad_file_among_many_is_skipped_and_named(classifier, tmp_path, capsys):
-    many = tmp_path / "many"
-    many.mkdir()
-    for i in range(20):
-        Image.fromarray(head(i)).save(many / f"{i:02d}.png")
-    (many / "17.png").write_text("no image")
-    (many / "notes.txt").write_text("left out")
-    assert main([str(many)]) == SOME
-    said = capsys.readouterr()
-    assert "skipped: 17.png: not an image" in said.err and "1 files are no scans and were left out" in said.err
-    assert all(f"{i:02d}.png" in said.out for i in range(20) if i != 17)
-    assert said.out.rstrip().endswith(NOTE)
 
 
 def test_several_models_and_a_folder_of_folds_are_averaged(classifier, tmp_path, capsys):

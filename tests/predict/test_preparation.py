@@ -19,6 +19,8 @@ from datasets.sources import cheng, folders
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 from datasets.store.preprocess import MINMAX, Preparation, RawImage
+from datasets.store.inputs import Preparation
+from datasets.store.preprocess import RawImage
 from utils.evaluation.predict import predict
 from utils.predict.model import SavedModel
 from utils.predict.prepare import find
@@ -26,49 +28,42 @@ from utils.report.weights import expected_input
 from utils.run import Run
 
 
-def own_set(folder: Path) -> None:
-    """Images of every kind that `own` reads, of two classes, brought in at 96 pixels."""
+@pytest.fixture
+def own(tmp_path, monkeypatch) -> Path:
+    """Images of every kind that `own` reads, of two classes; their folder."""
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
     for label, seed in (("glioma", 0), ("notumor", 50)):
-        for i in range(6):
-            image = head(seed + i, 140)
-            kinds = [f"{i}.jpg", f"{i}.png", f"{i}.tif", f"{i}.dcm", f"{i}.nii.gz", f"{i}.bmp"]
-            path = folder / label / kinds[i]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.suffix == ".dcm":
-                dicom(path, image.astype(np.int16) * 7)
-            elif path.suffix == ".gz":
-                nib.save(nib.Nifti1Image(np.stack([image.T, head(seed + 9, 140).T], -1), np.diag([1, 1, 3, 1])), path)
-            elif path.suffix == ".png":
-                Image.fromarray(image.astype(np.uint16) * 128).save(path)
-            else:
-                Image.fromarray(np.dstack([image] * 3) if path.suffix == ".jpg" else image).save(path)
+        folder = tmp_path / "mine" / label
+        folder.mkdir(parents=True)
+        images = [head(seed + i, 140) for i in range(6)]
+        Image.fromarray(np.dstack([images[0]] * 3)).save(folder / "0.jpg")
+        Image.fromarray(images[1].astype(np.uint16) * 128).save(folder / "1.png")
+        Image.fromarray(images[2]).save(folder / "2.tif")
+        dicom(folder / "3.dcm", images[3].astype(np.int16) * 7)
+        volume = np.stack([images[4].T, head(seed + 9, 140).T], -1)
+        nib.save(nib.Nifti1Image(volume, np.diag([1, 1, 3, 1])), folder / "4.nii.gz")
+        Image.fromarray(images[5]).save(folder / "5.bmp")
+    return tmp_path / "mine"
 
 
 @pytest.mark.parametrize("name", ["CustomCNN", "MultiTaskUNet"])
-def test_a_new_file_is_predicted_as_the_packed_image_made_of_it(name, roots, tmp_path, monkeypatch):
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    own_set(tmp_path / "mine")
-    assert download.main(["own", "--folder", str(tmp_path / "mine"), "--size", "96", "--workers", "1"]) == 0
-    model = SavedModel(save_model("own", name))
-    rows = np.arange(len(read_manifest("own")))
-    packed = ImageDataset("own", rows, image_size=64)
+def test_a_new_file_is_predicted_as_the_packed_image_made_of_it(name, roots, own):
+    assert download.main(["own", "--folder", str(own), "--size", "96", "--workers", "1"]) == 0
+    model, paths = SavedModel(save_model("own", name)), read_manifest("own").path
+    packed = ImageDataset("own", np.arange(len(paths)), image_size=64)
     expected = predict(model.network, model.task, packed)
-    scans, _ = find([tmp_path / "mine"], model.preparation.channels)
-    found = {scan.name: scan.read() for scan in scans}
-    for row, path in enumerate(read_manifest("own").path):
+    found = {scan.name: scan.read() for scan in find([own], model.preparation.channels)[0]}
+    for row, path in enumerate(paths):
         file, _, number = path.partition(".gz/")
         slices = found[file + ".gz" if number else file]
-        raw = slices.raws[slices.numbers.index(int(number or 0))]
-        pixels = model.prepare([raw])
+        pixels = model.prepare([slices.raws[slices.numbers.index(int(number or 0))]])
         assert np.array_equal(pixels[0], packed.batch([row])["image"][0]), path
         assert model.predict(pixels).probabilities == pytest.approx(expected[row : row + 1], abs=1e-6), path
 
 
-def test_the_card_says_with_which_crop_and_size_the_set_was_packed(tmp_path, monkeypatch):
+def test_the_card_says_with_which_crop_and_size_the_set_was_packed(own):
     """Not what the catalogue says of it: the set may have been brought in otherwise."""
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    own_set(tmp_path / "mine")
-    options = ["--folder", str(tmp_path / "mine"), "--size", "80", "--crop", "none", "--workers", "1"]
+    options = ["--folder", str(own), "--size", "80", "--crop", "none", "--workers", "1"]
     assert download.main(["own", *options]) == 0
     entries = expected_input(Run(dataset="own", split="patient", model="CustomCNN", image_size=64))
     assert (entries["crop"], entries["stored_size"], entries["size"]) == ("none", 80, 64)
@@ -90,14 +85,6 @@ def test_a_preparation_that_is_not_known_is_refused():
             Preparation.of_card(entries | {name: value})
     with pytest.raises(DataError, match="this version reads"):
         Preparation.of_card(entries | {"rotation": 90})
-
-
-def test_every_committed_card_names_a_preparation():
-    cards = sorted((REPO / "saved_models").glob("*/*/*/card.json"))
-    assert cards
-    for path in cards:
-        model = SavedModel(path.parent)
-        assert model.preparation.scaling == MINMAX if not model.classes else model.classes
 
 
 RUNS = {

@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import tornado.escape
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
+from tornado.escape import xhtml_escape as escape
 
 from datasets.catalog import DataError
 from utils.predict.model import SavedModel, cards, open_models
@@ -41,8 +41,7 @@ class Answering:
 
     def open(self, name: str) -> list[SavedModel]:
         if name not in self.models:
-            models = open_models(name)
-            require_alike(models)
+            require_alike(models := open_models(name))
             self.models[name] = models
         return self.models[name]
 
@@ -69,10 +68,8 @@ class Answering:
 
 
 def _put(folder: Path, file: str, content: bytes) -> Path:
-    """Write a dropped file where no other of its name lies, below `folder`; returns its path.
-
-    All lie in one folder as long as their names differ: the sequences of a patient are found together.
-    """
+    """Write a dropped file below `folder`; all lie in one folder as long as their names differ, so that the sequences
+    of a patient are found together."""
     name = Path(file.replace("\\", "/")).name
     name = name if name.strip(".") else "file"
     path = next(p for n in itertools.count(1) if not (p := folder / f"dropped {n}" / name).exists())
@@ -82,8 +79,7 @@ def _put(folder: Path, file: str, content: bytes) -> Path:
 
 
 class Page(tornado.web.RequestHandler):
-    """The page, and answers to its requests: to this machine only. A page of another site may neither embed the answers
-    nor send requests by name."""
+    """The page and its answers, for this machine alone: another site may neither embed nor request them."""
 
     def initialize(self, answering: Answering) -> None:
         self.answering = answering
@@ -99,7 +95,6 @@ class Page(tornado.web.RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
 
     def get(self) -> None:
-        escape = tornado.escape.xhtml_escape
         options = "".join(f"<option>{escape(folder.name)}</option>" for folder, _ in cards())
         page = PAGE.read_text(encoding="utf-8").replace("<!-- models -->", options)
         default = self.answering.open(self.answering.default)[0].name

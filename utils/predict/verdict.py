@@ -83,9 +83,8 @@ class Answer:
 
 @dataclass(frozen=True)
 class Asked:
-    """An answer with what figures are drawn of: the slices; `masks`, probabilities of each slice at its own size
-    M×H×W, or None; `pixels`, the network's input N×C×S×S; `predicted`, the class index of each slice, or None;
-    `scores`, of each slice, by which some are shown first."""
+    """An answer with what figures show: `masks`, probabilities of each slice at its own size M×H×W; `pixels`, the
+    network's input N×C×S×S; `predicted`, the class of each slice; `scores`, by which some slices are shown first."""
 
     answer: Answer
     slices: Slices
@@ -104,11 +103,8 @@ def require_alike(models: Sequence[SavedModel]) -> None:
 
 
 def ask(models: Sequence[SavedModel], scan: Scan) -> Asked:
-    """Read a scan and ask all models; several are averaged.
-
-    Raises:
-        DataError: the scan cannot be read, or a model gives no finite answer.
-    """
+    """Read a scan and ask all models; several are averaged. Raises `DataError` where it cannot be read, or an output is
+    not finite."""
     slices, first = scan.read(), models[0]
     pixels = [model.prepare(slices.raws) for model in models]
     found = [model.predict(part) for model, part in zip(models, pixels, strict=True)]
