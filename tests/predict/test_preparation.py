@@ -18,9 +18,7 @@ from datasets.catalog import REPO, DataError, UnknownName
 from datasets.sources import cheng, folders
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
-from datasets.store.preprocess import MINMAX, Preparation, RawImage
-from datasets.store.inputs import Preparation
-from datasets.store.preprocess import RawImage
+from datasets.store.preprocess import Preparation, RawImage
 from utils.evaluation.predict import predict
 from utils.predict.model import SavedModel
 from utils.predict.prepare import find
