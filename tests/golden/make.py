@@ -37,12 +37,6 @@ def main(folder: Path) -> None:
     evidence = load_evidence(REPO / "saved_metrics")
     for name, make in BLOCKS.items():
         write(folder / "tables" / f"{name}.csv", make(evidence).to_csv(index=False))
-    try:
-        from utils.report import claims
-    except ImportError:  # moved into the chapters
-        claims = None
-    for name in claims.__all__ if claims else ():
-        write(folder / "sentences" / f"{name}.md", getattr(claims, name)(evidence) + "\n")
     for name, command in COMMANDS.items():
         environment = os.environ | {"BRAIN_MRI_DATA": "/nonexistent/data", "COLUMNS": "120"}
         done = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=REPO, env=environment)

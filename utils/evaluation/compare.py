@@ -17,6 +17,8 @@ from utils.evaluation.segmentation import by_patient
 
 LEVEL = 0.05  # of a paired test
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference shown"
+TEST = f"paired test, p < {LEVEL} after correction for the number of comparisons"  # said where differences are told
+UNCORRECTED = "95 % intervals, not corrected for their number"  # of what has no paired test
 OPEN, MISSING = "an interval that includes 0", "without an interval"
 
 

@@ -19,6 +19,7 @@ BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
     "reported": reported.reported_results,
     "not_run": reported.not_run,
     "recall": reported.recall_by_class,
+    "same_images": classification.same_images,
     "headline": classification.published_or_patient,
     "cleaning": classification.cleaned,
     "external": classification.external_tests,

@@ -12,6 +12,7 @@ from datasets.reading import read_table
 from datasets.splitting import copies_file
 from datasets.store import index
 from utils.evaluation.classification import too_few
+from utils.evaluation.compare import corrected, difference
 from utils.evaluation.intervals import grouped_bootstrap_ci
 from utils.report.records import Evidence
 from utils.report.tables.common import (
@@ -75,6 +76,31 @@ def published_or_patient(evidence: Evidence) -> pd.DataFrame:
         "data set = dataset | model = title | epochs | reported by S2 = said | published split = published | "
         "unseen images only = unseen | patient folds = accuracy | difference, points = lost | "
         "lowest – highest fold = spread",
+    )
+
+
+def same_images(evidence: Evidence) -> pd.DataFrame:
+    """Trained on the published split and by patient, asked about the same images, a row a method: the test images of the
+    published split, each of which one of the patient folds tests too, with no relative of it in training."""
+    runs = headline(evidence.runs)
+    rows = []
+    for (dataset, title), of in runs[runs.title != "majority"].groupby(["dataset", "title"]):
+        before, after = (matching(of, tested=tested).id for tested in ("published", ALL_FOLDS))
+        if len(before) and len(after):
+            shipped, folds = (evidence.predictions(ids.iloc[0]) for ids in (before, after))
+            fall = difference(folds[folds.path.isin(shipped.path)], shipped)
+            rows.append({"dataset": dataset, "title": title, "images": len(shipped), "fall": fall})
+    table = pd.DataFrame(rows).assign(fall=corrected(row["fall"] for row in rows))
+    return show(
+        table.assign(
+            before=percent(table.fall.map(lambda one: one.before)),
+            after=percent(table.fall.map(lambda one: one.after)),
+            points=[format_ci(one, sign=True) for one in table.fall],
+            p=[f"{one.p_corrected:.3f}" if one.p_corrected >= 0.001 else "<.001" for one in table.fall],
+            verdict=[one.verdict for one in table.fall],
+        ),
+        "data set = dataset | model = title | test images = images | published split = before | by patient = after | "
+        "difference, points = points | p, corrected = p | by patient it is = verdict",
     )
 
 

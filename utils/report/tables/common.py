@@ -1,6 +1,6 @@
 """What all tables share: how a number and its interval are written, how runs are found, and which can be compared."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -213,6 +213,12 @@ def recipe_values(recipe: Recipe) -> pd.DataFrame:
     words = {name: value for name, value in stated.items() if not isinstance(value, Mapping)}
     words = {name: words.get(name) or ", ".join(f"{k} {v}" for k, v in stated[name].items()) for name in stated}
     return pd.DataFrame({"value": words})
+
+
+def listed(items: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; `none` of nothing."""
+    *most, last = list(items) or ["none"]
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def markdown(table: pd.DataFrame) -> str:
