@@ -80,8 +80,8 @@ def published_or_patient(evidence: Evidence) -> pd.DataFrame:
 
 
 def same_images(evidence: Evidence) -> pd.DataFrame:
-    """Trained on the published split and by patient, asked about the same images, a row a method: the test images of the
-    published split, each of which one of the patient folds tests too, with no relative of it in training."""
+    """A row a method, trained on the published split and by patient and asked about the same images: the test images of
+    the published split, each of which the patient folds test once, without a known relative in training."""
     runs = headline(evidence.runs)
     rows = []
     for (dataset, title), of in runs[runs.title != "majority"].groupby(["dataset", "title"]):
