@@ -18,7 +18,7 @@ from datasets.store.preprocess import crop_box, looks_inverted
 from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
 from utils.predict.prepare import IMAGE, SEQUENCES, VOLUME, Scan, Slices
-from utils.report.figures.common import heat_on_image
+from utils.report.figures.images import heat_on_image
 from utils.report.weights import NOTE
 from utils.training.tasks import MultiTask
 
