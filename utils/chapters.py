@@ -11,7 +11,6 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import REPO, DataError
@@ -22,9 +21,8 @@ from utils.files import write_atomically
 def refresh(path: Path, root: Path = REPO) -> int:
     """Execute a notebook with its own defaults and write its outputs into it; returns the exit code of `headless`.
 
-    A notebook that fails stays as it was. It reads the evidence of `root`; what it writes, and the executed notebook
-    as far as it came, lie in `root/runs/chapters/NAME`, emptied before, so that no checkpoint of an earlier execution
-    is taken up.
+    A notebook that fails stays as it was. It reads the evidence of `root`; what it writes, and the executed notebook as
+    far as it came, lie in `root/runs/chapters/NAME`, emptied before, so that no earlier checkpoint is taken up.
 
     Raises:
         DataError: an output names a folder of this machine.
@@ -35,10 +33,9 @@ def refresh(path: Path, root: Path = REPO) -> int:
     for name in ("saved_metrics", "saved_models"):  # what chapters read of the repository
         (scratch / name).symlink_to(root / name)
     os.environ["BRAIN_MRI_OUTPUT"] = str(scratch)
-    executed = scratch / path.name
-    code = headless.execute(path.resolve(), {}, executed, html=False)
+    code = headless.execute(path.resolve(), {}, scratch / path.name, html=False)
     if code == headless.DONE:
-        notebook = with_outputs(json.loads(path.read_text()), json.loads(executed.read_text()))
+        notebook = with_outputs(json.loads(path.read_text()), json.loads((scratch / path.name).read_text()))
         if named := machine_paths(notebook):
             raise DataError(f"{path.name}, cell {named[0]}: its output names a folder of this machine; print no paths")
         write_atomically(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
@@ -52,28 +49,20 @@ def with_outputs(notebook: dict, executed: dict) -> dict:
     since warnings name files of the machine. Prints that follow each other become one output.
     """
     code = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
-    made = iter([cell for cell in code if "injected-parameters" not in cell["metadata"].get("tags", [])])
-    cells = []
+    made, cells = iter([c for c in code if "injected-parameters" not in c["metadata"].get("tags", [])]), []
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
-            done = next(made)
+            done, kept = next(made), []
             assert "".join(done["source"]) == "".join(cell["source"]), "another notebook"
-            cell = cell | {"execution_count": done["execution_count"], "outputs": _kept(done["outputs"])}
+            for output in [output for output in done["outputs"] if output.get("name") != "stderr"]:
+                if kept and output["output_type"] == kept[-1]["output_type"] == "stream":
+                    text = "".join([*kept[-1]["text"], *output["text"]])
+                    kept[-1] = kept[-1] | {"text": text.splitlines(keepends=True)}
+                else:
+                    kept.append(output)
+            cell = cell | {"execution_count": done["execution_count"], "outputs": kept}
         cells.append(cell)
     return notebook | {"cells": cells}
-
-
-def _kept(outputs: Sequence[dict]) -> list[dict]:
-    kept: list[dict] = []
-    for output in outputs:
-        if output.get("name") == "stderr":
-            continue
-        if kept and output["output_type"] == kept[-1]["output_type"] == "stream":
-            text = "".join(kept[-1]["text"]) + "".join(output["text"])
-            kept[-1] = kept[-1] | {"text": text.splitlines(keepends=True)}
-        else:
-            kept.append(output)
-    return kept
 
 
 def machine_paths(notebook: dict) -> list[int]:
