@@ -21,7 +21,7 @@ COMPILED = {"cpu": ("CustomCNN",), "cuda": ("CustomCNN", "ViT", "ResNet50")}
 IMPORTED = ("torch", "torchmetrics", "timm", "monai")
 IMPORTED += ("datasets.download", "utils.training.loop", "utils.training.tasks", "utils.predict.command")
 COMMANDS = ("datasets.download", "datasets.curation", "utils.headless", "utils.chapters", "utils.predict")
-COMMANDS += ("utils.report.ledger", "utils.app")
+COMMANDS += ("utils.report.plan", "utils.app")
 
 
 class Part(NamedTuple):
