@@ -18,7 +18,7 @@ from datasets.catalog import HEALTHY, DataError, lookup
 from datasets.labels import classes_of, viewed
 from datasets.reading import reading
 from datasets.store import index, manifest
-from datasets.store.index import check_command, read_manifest, require
+from datasets.store.index import check_command, read_manifest, require, turns
 from datasets.store.packing import processes_here
 from datasets.store.preprocess import as_input, crop_and_resize
 from datasets.transforms import VIEWS
@@ -166,7 +166,7 @@ class ImageDataset(TorchDataset):
             if other := sorted(set(labels) - set(code)):
                 raise DataError(f"'{name}' holds images of '{other[0]}', not one of {list(code)}")
             self.labels = torch.tensor(labels.map(code).to_numpy(dtype=np.int64))
-        self.turns = index.turns(name, table) if view == "upright" else None
+        self.turns = turns(name, table) if view == "upright" else None
         self.mask_channels = len(mask_channels(name)) if masks else 0
         self.outlined = torch.from_numpy(outlined(name)[self.rows]) if masks else None
         self._files: tuple[int, dict[Path, h5py.File]] | None = None
