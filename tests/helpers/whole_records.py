@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 
+from datasets.store.index import folds_digest
 from utils.run import TASKS, Run
 
 
@@ -13,8 +14,23 @@ def without_task(run: Run) -> dict:
 def whole(run: Run, **changes: object) -> dict:
     """The record of `run` with `changes`; metrics that are not given have no value."""
     none = {"value": None, "low": None, "high": None}
-    empty = {"training": None, "recipe": None, "published": None, "parameters": 0, "images": 0, "groups": 0}
-    record = {"id": run.id, "task": run.task, "run": without_task(run), "data": {}, "per_class": {}, "metrics": {}}
+    empty = {
+        "training": None,
+        "recipe": None,
+        "published": None,
+        "parameters": 0,
+        "trainable": 0,
+        "images": 0,
+        "groups": 0,
+    }
+    record = {
+        "id": run.id,
+        "task": run.task,
+        "run": without_task(run),
+        "data": {"folds": folds_digest(run.dataset)},
+        "per_class": {},
+        "metrics": {},
+    }
     record |= empty | changes
     if record["training"] is not None:
         record["training"] = {"epochs": 1, "seconds": 1.0} | record["training"]

@@ -4,7 +4,6 @@ import pandas as pd
 import pytest
 from whole_records import whole
 
-from datasets.store.index import folds_digest
 from utils.report.records import (
     HISTORY,
     METRICS,
@@ -25,7 +24,7 @@ def put(tmp_path):
 
     def write(run: Run, table: pd.DataFrame, history: pd.DataFrame | None = None, **record) -> Evidence:
         validation = record.pop("validation", None)
-        record = whole(run, **{"data": {"folds": folds_digest(run.dataset)}} | record)
+        record = whole(run, **record)
         folder = run_folder(tmp_path, record)
         write_record(folder / METRICS, record)
         write_predictions(folder / PREDICTIONS, table)

@@ -95,7 +95,6 @@ DRAWN = {
     "parameters_by_width": lambda f: f({"a": {8: 100, 16: 400}}),
     "by_size": lambda f: f(pd.DataFrame({"c.pixels": [0, 10, 100], "c.dice": [1.0, 0.2, 0.8]}), ["c"] * 4),
     "forest": lambda f: f({ODD: CI, "one group": NONE | {"value": 0.5}}, "Dice %", line=None),
-    "gains": lambda f: f({"s0": {}, "other": {"difference": Difference(**CI)}}, "s0"),
     "compared": lambda f: f(RUNS),
     "against_patients": lambda f: f(RUNS),
     "per_class": lambda f: f({ODD: RECORD, "b": RECORD}, CLASSES),

@@ -3,18 +3,13 @@
 import pandas as pd
 import pytest
 
-from datasets import catalog
 from datasets.catalog import DataError
-from utils.report import figures, maps
+from utils.report import maps
 
 
-@pytest.fixture
-def quick_map(monkeypatch):
-    """Without UMAP, which compiles for seconds and is tested in `tests/analysis`."""
+def test_a_map_holds_no_image_and_numbers_the_outliers(roots, monkeypatch, capsys):
+    """Without UMAP, which compiles for seconds and is tested with the other embeddings."""
     monkeypatch.setattr(maps, "umap_of", lambda val, test: (val[:, :2], test[:, :2]))
-
-
-def test_a_map_holds_no_image_and_numbers_the_outliers(roots, quick_map):
     assert maps.main(["phantom"]) == 0
     table = maps.read_map(roots / "saved_metrics", "phantom")
     assert tuple(table) == maps.COLUMNS and set(table.split) == set(maps.SPLITS)
@@ -22,20 +17,9 @@ def test_a_map_holds_no_image_and_numbers_the_outliers(roots, quick_map):
         ranked = of_split[of_split.outlier > 0]
         assert sorted(ranked.outlier) == list(range(1, len(ranked) + 1)) and len(ranked)
         assert set(ranked["set"]) == {"test"} and set(ranked.label) == {maps.KIND}
-    figure = figures.committed_map(table, maps.SPLITS, catalog.get("phantom").classes, "phantom")
-    assert (
-        len(figure.axes) == 2 and len(figure.axes[0].texts) == (table.query("split == 'published'").outlier > 0).sum()
-    )
-
-
-def test_rows_are_sorted_so_that_their_order_leads_to_no_image(roots, quick_map):
-    table = maps.map_of("phantom", "published")
-    assert table.equals(table.sort_values(["set", "label", "x", "y"], ignore_index=True))
-
-
-def test_a_set_without_gliomas_is_refused(roots, capsys):
-    assert maps.main(["chest-xray14"]) == 1
-    assert "'chest-xray14' has no class 'glioma'" in capsys.readouterr().err
+        in_order = of_split.sort_values(["set", "label", "x", "y"])
+        assert of_split.index.equals(in_order.index), "their order leads to no image"
+    assert maps.main(["chest-xray14"]) == 1 and "has no class 'glioma'" in capsys.readouterr().err
 
 
 def test_a_damaged_map_is_named(tmp_path):

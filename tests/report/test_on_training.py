@@ -1,33 +1,39 @@
 """How sure a saved classifier is of its training images: the table names none of them."""
 
 import numpy as np
+import pandas as pd
 import pytest
-from saved_model import save_model
-from whole_records import whole
 
 from datasets.catalog import DataError
 from datasets.splitting import make_split
-from datasets.store.index import folds_digest, read_manifest
+from datasets.store.index import read_manifest
+from models import CustomCNN
+from utils.evaluation.classification import evaluate, prediction_table
+from utils.recipes import get_recipe
 from utils.report import on_training
-from utils.report.records import load_evidence, run_folder, write_record
+from utils.report.records import load_evidence, save_run
 from utils.run import Run
+from utils.training.loop import Fit
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 
 
 @pytest.fixture
 def saved(roots):
     """Weights of an untrained CustomCNN by patient on the small phantom, and its record in the evidence."""
-    weights = save_model("phantom")
-    run = Run(dataset="phantom", split="patient", model="CustomCNN", image_size=64)
-    record = whole(run, data={"folds": folds_digest("phantom")})
-    write_record(run_folder(roots / "saved_metrics", record) / "metrics.json", record)
-    return weights
+    run, split = Run(dataset="phantom", split="patient", image_size=64), make_split("phantom", "patient")
+    probabilities = np.full((len(split.test), 4), 0.25)
+    table = prediction_table("phantom", split.test, split.test_groups, CLASSES, probabilities)
+    fit, result = Fit(pd.DataFrame({"epoch": [1], "seconds": [1.0]}), 1), evaluate(table, CLASSES, 10)
+    save_run(run, result, table, model=CustomCNN(image_size=64), recipe=get_recipe("s2", "CustomCNN"), fit=fit)
+    return run.weights_folder / "model.safetensors"
 
 
 def test_the_training_images_are_asked_and_none_is_named(saved):
     assert on_training.main([saved.parent.name]) == 0
     evidence = load_evidence()
-    table = on_training.read_training(evidence, evidence.records[0])
-    rows = make_split("phantom", "patient", 0, val_fraction=0.1, seed=0).train
+    table = on_training.read_training(evidence, saved.parent.name)
+    rows = make_split("phantom", "patient", 0, val_fraction=get_recipe("s2", "CustomCNN").val_fraction, seed=0).train
     assert sorted(table.label) == sorted(read_manifest("phantom").label.iloc[rows])
     assert not set(table) - {"label", "predicted"} - {f"p_{c}" for c in set(table.label)}, "no name of an image"
     probabilities = table.filter(like="p_")
@@ -36,8 +42,9 @@ def test_the_training_images_are_asked_and_none_is_named(saved):
     assert table.equals(table.sort_values(list(table), ignore_index=True))
 
 
-def test_folds_that_are_no_longer_known_are_refused(saved):
-    evidence = load_evidence()
-    with pytest.raises(DataError, match="trained on earlier folds"):
-        on_training.measure(evidence.records[0] | {"old_folds": True}, saved, evidence.folder)
-    assert on_training.read_training(evidence, evidence.records[0]) is None
+def test_without_a_record_on_the_present_folds_nobody_is_asked(saved):
+    path = load_evidence().path(saved.parent.name) / "metrics.json"
+    assert on_training.read_training(load_evidence(), saved.parent.name) is None
+    path.unlink()
+    with pytest.raises(DataError, match="has no record of"):
+        on_training.measure(load_evidence(), saved)

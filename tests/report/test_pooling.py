@@ -1,4 +1,4 @@
-"""Five folds become one record, made again when a fold is; the tables show what the records hold."""
+"""Five folds become one record, made again when a fold is."""
 
 import json
 
@@ -14,9 +14,9 @@ from utils.evaluation.classification import evaluate, prediction_table, unseen
 from utils.evaluation.mask_predictions import mask_table, predict_masks
 from utils.evaluation.segmentation import evaluate_masks
 from utils.recipes import get_recipe
-from utils.report import tables
 from utils.report.pooling import pool_folds
 from utils.report.records import load_evidence, save_run
+from utils.report.tables.segmentation import dice_by_patient
 from utils.report.weights import find_weights, load_weights
 from utils.run import Run
 from utils.training.loop import Fit
@@ -90,25 +90,6 @@ def test_the_epochs_of_folds_that_stopped_early(roots):
     assert training == {"epochs": 16, "seconds": pytest.approx(12.5), "epochs_by_fold": [8, 15, 6, 16, 12]}
 
 
-def test_the_headline_sets_published_against_patients(folds):
-    pool_folds(folds, resamples=20)
-    records = load_evidence(folds).classification
-    table = tables.published_or_patient(records)
-    assert table[["data set", "model"]].to_numpy().tolist() == [["phantom", "1-NN"], ["phantom", "majority"]]
-    nearest = table.iloc[0]
-    published = tables.find_run(records, dataset="phantom", model="1-NN", split="published")
-    assert nearest["published split"] == tables.format_ci(published["metrics"]["accuracy"])
-    assert nearest["unseen images only"] == tables.format_ci(published["unseen"]["accuracy"])
-    pooled = tables.find_run(records, dataset="phantom", model="1-NN", split="patient", fold=None)
-    lost = pooled["metrics"]["accuracy"]["value"] - published["metrics"]["accuracy"]["value"]
-    assert nearest["difference, points"] == f"{100 * lost:+.1f}"
-    assert tables.cleaned(records).empty and tables.external_tests(records).empty
-    shown = tables.undone_shortcuts(records, "phantom")
-    first_fold = tables.find_run(records, dataset="phantom", model="1-NN", split="patient")
-    first_fold = tables.format_ci(first_fold["metrics"]["accuracy"])
-    assert shown.to_numpy().tolist() == [["1-NN", "stored", nearest["published split"], first_fold]]
-
-
 def test_unseen_is_the_rest_of_the_test_set(roots):
     table = pd.DataFrame({"label": list("aab"), "predicted": list("abb"), "group": ["x", "y", "z"]})
     found = unseen(table, (table.group == "x").to_numpy(), resamples=20)
@@ -142,7 +123,7 @@ def test_folds_of_a_segmentation_are_pooled_by_patient(roots):
     total = sum(r["metrics"]["dice"]["value"] * r["patients"] for r in records) / 24
     assert record["metrics"]["dice"]["value"] == pytest.approx(total, abs=2e-6)  # of rounded numbers
     assert pool_folds(roots / "saved_metrics") == []
-    table = tables.dice_by_patient(load_evidence(roots / "saved_metrics").segmentation)
+    table = dice_by_patient(load_evidence(roots / "saved_metrics"))
     assert table.tested.tolist() == ["patient, all folds"], "the folds stand in it, not beside it"
 
 
@@ -157,42 +138,8 @@ def test_a_segmentation_can_be_computed_again_and_its_weights_loaded(roots):
     assert torch.equal(loaded(x), net.eval()(x))
 
 
-def test_classification_and_segmentation_do_not_meet_in_a_table(folds):
-    segmented(0)
-    assert {r["run"]["model"] for r in load_evidence(folds).classification} == set(BASELINES)
-    assert {r["run"]["model"] for r in load_evidence(folds).segmentation} == {"ClassicUNet"}
-    assert tables.regions(load_evidence(folds).segmentation).columns.tolist()[3:] == ["NCR", "ED", "ET", "WT", "TC"]
-
-
-def test_the_split_by_slice_stands_beside_the_split_by_patient(roots):
-    record = segmented(0)[0]
-    other = record | {"id": "x", "run": record["run"] | {"split": "slices"}}
-    assert tables.slices_or_patients([record]).empty
-    (row,) = tables.slices_or_patients([other, record]).to_dict("records")
-    assert row["by slice"] == row["by patient (fold 0)"] == tables.format_ci(record["metrics"]["dice"])
-    (step,) = tables.recipe_steps([record | {"recipe": record["recipe"]}, other], "phantom").to_dict("records")
-    assert step["validation Dice %"] == "25.0" and step["parameters"] == f"{record['parameters']:,}"
-
-
-def test_what_s2_reported_for_its_unets():
-    assert tables.s2_segmentation().dice.tolist() == ["86.1", "91.7", "91.8"]
-
-
-def test_a_linear_probe_is_one_of_the_models_that_a_network_has_to_beat(folds):
-    """Beside 1-NN, as a model of its own, whatever its input size; a record of a fine-tuned network is none."""
-    template = json.loads(record_of(folds, "phantom.patient-f0.1-NN.none.seed0").read_text())
-    for split, fold in (("published", None), ("patient", None)):
-        for recipe in ("probe", "onecycle"):
-            run = (
-                template["run"]
-                | {"model": "SqueezeNet", "pretrained": True}
-                | {"recipe": recipe, "split": split, "fold": fold, "image_size": 224}
-            )
-            record = template | {"id": Run(**run).id, "task": "transfer", "recipe": {"name": recipe}}
-            path = folds / f"transfer/phantom/{record['id']}/metrics.json"
-            path.parent.mkdir(parents=True)
-            path.write_text(json.dumps(record | {"run": run, "folds": [0.5, 0.7]}))
+def test_a_pooled_record_is_taken_away_where_a_fold_is_no_longer_there(folds):
     pool_folds(folds, resamples=20)
-    shown = tables.BLOCKS["headline"](load_evidence(folds))
-    assert shown.model.tolist() == ["probe of SqueezeNet", "1-NN", "majority"]
-    assert shown.iloc[0]["patient folds"] == tables.format_ci(template["metrics"]["accuracy"])
+    record_of(folds, "phantom.patient-f3.majority.none.seed0").unlink()
+    assert pool_folds(folds, resamples=20) == []
+    assert not record_of(folds, "phantom.patient.majority.none.seed0").exists()

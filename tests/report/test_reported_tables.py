@@ -1,45 +1,42 @@
 """Tables of what was reported: each result, ours beside it, or why there is none."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from whole_records import whole
 
 from datasets.catalog import REPO
 from utils.parameters import overrides, read_parameters
 from utils.recipes.published import published_table
 from utils.report import reported
-from utils.report.records import Evidence, load_evidence, write_predictions, write_record
+from utils.report.records import load_evidence, write_predictions, write_record
 from utils.report.tables import BLOCKS
 from utils.run import Run
 
+ENTRY = {"value": 0.5, "low": 0.4, "high": 0.6}
+METRICS = dict.fromkeys(("accuracy", "macro_precision", "macro_recall", "macro_f2", "macro_auc"), ENTRY)
+EMPTY = pd.DataFrame({"path": ["a"], "group": ["g"]})
 
-def test_s4s_table_says_what_was_not_run_and_why():
-    none = Evidence(Path(), [], [])
-    shown = BLOCKS["s4"](none)
+
+def test_s4s_table_says_what_was_not_run_and_why(put, tmp_path):
+    shown = BLOCKS["s4"](load_evidence(tmp_path))
     assert shown[["network", "asked"]].iloc[0].tolist() == ["ResNetRS152", "all classes"]
-    assert shown["accuracy %: reported"].iloc[:2].tolist() == ["94.0", "96.0"]
     named = shown[shown["accuracy %: reported"] != "–"]
     assert len(named) == 6 and named.remark.str.startswith("not run here: ").all()
-    entry = {"value": 0.5, "low": 0.4, "high": 0.6}
-    run = {"dataset": "brain-tumor-44c", "split": "random", "fold": 0, "recipe": "s4", "image_size": 224, "seed": 0}
-    run |= {"pretrained": True, "test_on": ""}
-    records = [
-        {"id": m, "task": "transfer", "run": run | {"model": m}, "metrics": {"accuracy": entry}, "images": 896}
-        | {"training": {"epochs": 80, "seconds": 600}}
-        for m in ("EfficientNetV2-B1", "SqueezeNet")
-    ]
-    patient = records[0] | {"id": "x", "run": records[0]["run"] | {"split": "patient", "fold": None}}
-    shown = BLOCKS["s4"](Evidence(Path(), [*records, patient], [])).set_index(["network", "asked"])
+    of = {"dataset": "brain-tumor-44c", "recipe": "s4", "image_size": 224, "pretrained": True}
+    ours = {"metrics": METRICS, "images": 896, "training": {"epochs": 80, "seconds": 600}}
+    for model, split, fold in (("EfficientNetV2-B1", "random", 0), ("EfficientNetV2-B1", "patient", None)):
+        put(Run(model=model, split=split, fold=fold, **of), EMPTY, **ours)
+    evidence = put(Run(model="SqueezeNet", split="random", **of), EMPTY, **ours)
+    shown = BLOCKS["s4"](evidence).set_index(["network", "asked"])
     ours = shown.loc[("EfficientNetV2-B1", "all classes")]
     assert ours["accuracy %: ours"] == ours["accuracy %: ours, by patient or group"] == "50.0 (40.0–60.0)"
     assert ours.remark == "–" and ours["epochs, pixels"] == "80, 224"
     assert shown.loc[("SqueezeNet (not in the report)", "all classes"), "accuracy %: ours"] == "50.0 (40.0–60.0)"
 
 
-def test_s1s_table_names_its_six_networks_and_why_they_were_not_run():
-    shown = BLOCKS["s1"](Evidence(Path(), [], []))
+def test_s1s_table_names_its_six_networks_and_why_they_were_not_run(tmp_path):
+    shown = BLOCKS["s1"](load_evidence(tmp_path))
     named = shown[shown["accuracy %: reported"] != "–"]
     assert named.network.tolist() == ["VGG19", "InceptionV3", "DenseNet121", "Xception", "ResNet50", "ViT-B16"]
     assert named.remark.str.startswith("not run here: ").all()
@@ -47,47 +44,26 @@ def test_s1s_table_names_its_six_networks_and_why_they_were_not_run():
     assert all(f"{metric} %: reported" in shown for metric in reported)
 
 
-ENTRY = {"value": 0.5, "low": 0.4, "high": 0.6}
-
-
-def record_of(run: Run, **changes: object) -> dict:
-    """A record with all that every record has."""
-    rest = {"parameters": 0, "data": {}, "published": None, "per_class": {}, "images": 6, "groups": 6}
-    fields = {name: value for name, value in vars(run).items() if name != "task"}
-    metrics = dict.fromkeys(("accuracy", "macro_precision", "macro_recall", "macro_f2", "macro_auc"), ENTRY)
-    return {"id": run.id, "task": run.task, "run": fields, "recipe": None, "metrics": metrics} | rest | changes
-
-
-def test_s1s_table_shows_its_protocol_on_another_set_with_decisions_of_patients():
+def test_s1s_table_shows_its_protocol_on_another_set_with_decisions_of_patients(put):
     run = Run(dataset="cheng", split="patient", model="SqueezeNet", recipe="s1", pretrained=True)
     training = {"epochs": 5, "seconds": 90, "val_loss": 0.25}
     whole = {"accuracy": {"value": 0.75, "low": 0.5, "high": 1.0}, "patients": 40}
-    ours = record_of(run, training=training, by_patient=whole, old_folds=True)
-    nearest = record_of(run.baseline("1-NN"), training=None)
-    shown = BLOCKS["s1"](Evidence(Path(), [ours, nearest], [])).set_index(["network", "data set"])
+    put(run, EMPTY, metrics=METRICS, training=training, by_patient=whole)
+    shown = BLOCKS["s1"](put(run.baseline("1-NN"), EMPTY, metrics=METRICS)).set_index(["network", "data set"])
     row = shown.loc[("SqueezeNet (not in the report)", "cheng")]
-    assert row["accuracy %: ours"] == "50.0 (40.0–60.0) †", "on folds that are no longer the committed ones"
-    assert row["accuracy %: ours, a decision a patient"] == "75.0 (50.0–100.0) †"
+    assert row["accuracy %: ours, a decision a patient"] == "75.0 (50.0–100.0)"
     assert (row["validation loss: ours"], row["minutes of training: ours"]) == ("0.25", "1.5")
-    assert (row["macro F2 %: ours"], row.remark, row.split) == ("50.0 (40.0–60.0) †", "–", "patient fold 0 †")
+    assert (row["macro F2 %: ours"], row.remark, row.split) == ("50.0 (40.0–60.0)", "–", "patient fold 0")
     assert shown.loc[("1-NN", "cheng"), "accuracy %: ours"] == "50.0 (40.0–60.0)"
     assert shown.loc[("ResNet50", "remind"), "validation loss: reported"] == "0.253"
-    folds = ours | {"pooled": dict.fromkeys("abcde", ""), "training": training | {"seconds": 5 * 90}}
-    shown = BLOCKS["s1"](Evidence(Path(), [folds], [])).set_index(["network", "data set"])
-    assert shown.loc[("SqueezeNet (not in the report)", "cheng"), "minutes of training: ours"] == "1.5", "of one fold"
 
 
-def test_s4s_table_takes_the_two_factors_apart():
-    run = Run(dataset="brain-tumor-44c", split="random", model="CustomCNN")
-    records = []
+def test_s4s_table_takes_the_two_factors_apart(put):
     for target in ("label", "tumour", "type", "sequence"):
-        for split, value in (("random", 0.9), ("patient", 0.3)):
-            one = Run(**{**vars(run), "target": target, "split": split, "fold": None, "task": ""}).baseline("1-NN")
-            records.append(
-                record_of(one, training=None, metrics={"accuracy": {"value": value, "low": None, "high": None}})
-            )
-    shown = BLOCKS["s4"](Evidence(Path(), records, []))
-    mine = shown[shown.network.eq("1-NN")]
+        for split, fold, value in (("random", 0, 0.9), ("patient", None, 0.3)):
+            run = Run(dataset="brain-tumor-44c", split=split, fold=fold, target=target).baseline("1-NN")
+            evidence = put(run, EMPTY, metrics={"accuracy": {"value": value, "low": None, "high": None}})
+    mine = BLOCKS["s4"](evidence)[lambda table: table.network.eq("1-NN")]
     assert mine.asked.tolist() == ["all classes", "tumour or none", "type of tumour", "MR sequence"]
     assert set(mine["accuracy %: ours"]) == {"90.0"} and set(mine["accuracy %: ours, by patient or group"]) == {"30.0"}
 
@@ -96,7 +72,7 @@ def test_one_command_writes_the_table_and_the_curves(tmp_path, monkeypatch, caps
     monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
     run = Run(dataset="cheng", split="patient", model="SqueezeNet", recipe="s1", pretrained=True)
     training = {"epochs": 2, "epoch_kept": 2, "seconds": 90, "val_loss": 0.25}
-    write_record(run.metrics_folder / "metrics.json", record_of(run, training=training))
+    write_record(run.metrics_folder / "metrics.json", whole(run, training=training))
     classes = ["glioma", "meningioma", "pituitary"]
     probs = np.random.default_rng(0).dirichlet([1, 1, 1], 30)
     table = pd.DataFrame({"label": np.resize(classes, 30), "path": [f"{i}.png" for i in range(30)], "group": range(30)})
@@ -108,7 +84,7 @@ def test_one_command_writes_the_table_and_the_curves(tmp_path, monkeypatch, caps
     pd.DataFrame({"epoch": [1, 2], "seconds": 1.0, **epochs}).to_csv(run.metrics_folder / "history.csv", index=False)
     assert reported.main(["s1", "--folder", str(tmp_path / "out")]) == 0
     assert "| SqueezeNet (not in the report) | cheng |" in (tmp_path / "out/s1.md").read_text()
-    made = sorted(path.name.removeprefix(run.id) for path in (tmp_path / "out").glob("*.png"))
+    made = sorted(path.name.removeprefix(run.id) for path in (tmp_path / "out").glob(f"{run.id}*.png"))
     assert made == ["-curves.png", "-roc.png"]
     assert reported.main(["s5"]) == 1 and "did you mean" in capsys.readouterr().err
 
@@ -149,29 +125,20 @@ def test_what_is_lost_by_patient_is_the_difference_of_the_two():
     assert float(row["reported %"]) == 98.7
 
 
-def test_a_difference_is_not_taken_between_runs_of_other_length_or_size():
-    evidence = load_evidence(REPO / "saved_metrics")
-    (whole,) = (r for r in evidence.classification if r["id"] == "brain-tumor-mri.published.CustomCNN.s2.seed0")
-    whole["training"]["epochs"] += 1
+def test_a_difference_is_not_taken_between_runs_of_other_length_or_size(put):
+    of = {"dataset": "brain-tumor-mri", "model": "CustomCNN"}
+    for epochs, split, fold in ((5, "published", 0), (6, "patient", None)):
+        training = {"epochs": epochs, "seconds": 1.0}
+        evidence = put(Run(split=split, fold=fold, **of), EMPTY, metrics=METRICS, training=training)
     row = BLOCKS["reported"](evidence).set_index(["project", "network"]).loc[("S2", "CustomCNN")]
-    assert row["difference, points"] == "–" and row["epochs, pixels"].count(" / ") == 1
+    assert row["difference, points"] == "–" and row["epochs, pixels"] == "5, 128 / 6, 128"
 
 
-def test_tumour_or_none_is_not_answered_by_a_network_of_all_classes(tmp_path):
+def test_tumour_or_none_is_not_answered_by_a_network_of_all_classes(put):
     """S4's ResNet50 told tumour from none; a run of the same network that names 44 classes is another result."""
-    run = Run(dataset="brain-tumor-44c", split="patient", fold=0, model="ResNet50", recipe="s4", pretrained=True)
-    record = {"id": run.id, "task": run.task, "run": {k: v for k, v in vars(run).items() if k != "task"}}
-    record |= {
-        "training": {"epochs": 3},
-        "recipe": {},
-        "metrics": {"accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}},
-    }
-    row = (
-        BLOCKS["reported"](Evidence(tmp_path, [record], []))
-        .set_index(["network", "split"])
-        .loc[("ResNet50", "random, binary")]
-    )
-    assert row["ours, by patient %"] == "–"
+    run = Run(dataset="brain-tumor-44c", split="patient", model="ResNet50", recipe="s4", pretrained=True)
+    shown = BLOCKS["reported"](put(run, EMPTY, metrics=METRICS, training={})).set_index(["network", "split"])
+    assert shown.loc[("ResNet50", "random, binary"), "ours, by patient %"] == "–"
 
 
 def test_recall_stands_in_the_order_reported_ours_by_patient():

@@ -8,7 +8,7 @@ from whole_records import whole
 from models.backbones import TIMM, build_backbone
 from models.gluon import SIGNS, build_gluon
 from utils.recipes import get_recipe
-from utils.report.weights import PATIENT_LIMIT, SPLIT_LIMIT, completed, load_weights, save_weights
+from utils.report.weights import LIMIT, PATIENT_LIMIT, SPLIT_LIMIT, limits_of, load_weights, save_weights
 from utils.run import Run
 
 
@@ -29,16 +29,14 @@ def test_a_backbone_that_began_with_weights_in_gluons_layout(name, roots):
         assert torch.equal(again(x), net(x))
 
 
-@pytest.mark.parametrize(("task", "split", "shares"), [
-    ("classification", "published", True),
-    ("classification", "cleaned", True),
-    ("classification", "patient", False),
-    ("classification", "external", False),
-    ("findings", "published", False),
+@pytest.mark.parametrize(("how", "groups", "limits"), [
+    ({"split": "published"}, 40, [SPLIT_LIMIT]),
+    ({"split": "cleaned"}, 1, [PATIENT_LIMIT, SPLIT_LIMIT]),
+    ({"split": "patient"}, 40, []),
+    ({"split": "external", "test_on": "navoneel"}, 40, []),
+    ({"split": "published", "target": "findings", "dataset": "chest-xray14"}, 40, []),
 ])  # fmt: skip
-def test_a_card_says_of_which_split_the_patients_are_on_both_sides(task, split, shares):
-    recipe = dict.fromkeys(("name", "source", "epochs", "lr", "batch_size", "augmentation"))
-    card = {"task": task, "trained_on": {"split": split}}
-    assert (SPLIT_LIMIT in completed(card, {"recipe": recipe, "groups": 40})["limits"]) == shares
-    assert PATIENT_LIMIT not in completed(card, {"recipe": recipe})["limits"]
-    assert PATIENT_LIMIT in completed(card, {"recipe": recipe, "groups": 1})["limits"]
+def test_a_card_says_of_which_split_the_patients_are_on_both_sides(how, groups, limits):
+    run = Run(**{"dataset": "brain-tumor-mri"} | how)
+    assert limits_of(run, ["glioma"], groups) == [LIMIT, *limits]
+    assert len(limits_of(run, ["glioma", "notumor"], groups)) == 2 + len(limits), "sources of the healthy"

@@ -7,20 +7,14 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from datasets import catalog
 from datasets.labels import classes_of
-from utils.evaluation.classification import evaluate
-from utils.evaluation.findings import evaluate_findings
-from utils.evaluation.outlining import evaluate_outlines
-from utils.evaluation.reconstruction import anomaly
-from utils.evaluation.screening import screening
-from utils.evaluation.segmentation import evaluate_masks
 from utils.report.records import METRICS, Evidence, load_evidence, run_folder, write_record
 from utils.report.validate import read_record
-from utils.run import TASKS, Run
+from utils.run import Run
+from utils.training.tasks import TASKS
 
 
 def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
@@ -31,69 +25,47 @@ def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
     of them, where they differ). One that is there already and made of the same is kept; one whose folds are no longer
     all there, or were made anew in part, is taken away.
     """
-    folds = defaultdict(dict)
-    evidence = load_evidence(folder)
-    for record in evidence.records:
+    evidence, folds, written = load_evidence(folder), defaultdict(dict), []
+    for record in map(evidence.record, evidence.runs.id):
         run = Run(**record["run"], task=record["task"])
         if run.split == "patient" and run.fold is not None:
             folds[replace(run, fold=None)][run.fold] = record
-    written = []
-    for run, records in folds.items():
-        folds_wanted = list(range(catalog.get(run.dataset).folds))
-        path = run_folder(folder, next(iter(records.values())) | {"id": run.id}) / METRICS
-        made_alike = len({record["data"].get("folds", "") for record in records.values()}) == 1
-        if sorted(records) != folds_wanted or not made_alike:
-            if path.is_file():  # a fold was run anew since, so it no longer says what its folds say
-                path.unlink()
-            continue
-        if not _is_made_of(path, records):
-            record = pooled(run, [records[f] for f in folds_wanted], evidence, resamples)
-            write_record(path, record)
+    for run, of in folds.items():
+        records = [of[fold] for fold in sorted(of)]
+        path = run_folder(folder, records[0] | {"id": run.id}) / METRICS
+        if sorted(of) != list(range(catalog.get(run.dataset).folds)):
+            path.unlink(missing_ok=True)  # a fold was run anew since, so it no longer says what its folds say
+        elif not path.is_file() or read_record(path)["pooled"] != _made_of(records):
+            write_record(path, pooled(run, records, evidence, resamples))
             written.append(path)
     return written
 
 
-def _is_made_of(path: Path, records: dict[int, dict]) -> bool:
-    made_of = read_record(path)["pooled"] if path.is_file() else None
-    return made_of == {record["id"]: record["finished"] for _, record in sorted(records.items())}
+def _made_of(records: list[dict]) -> dict[str, str]:
+    return {record["id"]: record["finished"] for record in records}
 
 
 def pooled(run: Run, records: list[dict], evidence: Evidence, resamples: int) -> dict:
     """The record of all folds together, from the predictions beside their records."""
-    tables = [evidence.predictions(record) for record in records]
-    table, facts = pd.concat(tables, ignore_index=True), catalog.get(run.dataset)
-    fold = np.repeat(range(len(tables)), [len(part) for part in tables])
-    if run.task == "segmentation":
-        result = evaluate_masks(table, facts.mask_channels, list(facts.regions), resamples)
-    elif run.task == "findings":
-        result = evaluate_findings(table, classes_of(run.dataset, run.target), resamples, fold=fold)
-    else:
-        result = evaluate(table, classes_of(run.dataset, run.target), resamples, fold=fold)
-        if "screened" in table:
-            result["screening"] = screening(table, resamples)
-        if run.task == "localisation":
-            result["outline"] = evaluate_outlines(table, resamples)
-        if all("anomaly" in record for record in records):
-            result["anomaly"] = anomaly(table, classes_of(run.dataset, run.target), resamples, fold=fold)
-    main = TASKS[run.task][0]
-    first, trained = records[0], [record["training"] for record in records if record["training"]]
+    task, facts, first = TASKS[run.task], catalog.get(run.dataset), records[0]
+    tables = [evidence.predictions(record["id"]).assign(fold=fold) for fold, record in enumerate(records)]
+    table = pd.concat(tables, ignore_index=True)
+    names = facts.mask_channels if run.task == "segmentation" else classes_of(run.dataset, run.target)
+    trained = [record["training"] for record in records if record["training"]]
     training = None
     if trained:
-        epochs = [t["epochs"] for t in trained]
-        training = {"epochs": max(epochs), "seconds": sum(t["seconds"] for t in trained)}
+        epochs = [one["epochs"] for one in trained]
+        training = {"epochs": max(epochs), "seconds": sum(one["seconds"] for one in trained)}
         training |= {"epochs_by_fold": epochs} if len(set(epochs)) > 1 else {}
     return {
         "id": run.id,
         "task": run.task,
         "run": first["run"] | {"fold": None},
-        "recipe": first["recipe"],
-        "parameters": first["parameters"],
-        "trainable": first.get("trainable", first["parameters"]),  # records of the first chapters lack it
-        "data": first["data"],
+        **{name: first[name] for name in ("recipe", "parameters", "trainable", "data")},
         "training": training,
         "published": None,
-        "pooled": {record["id"]: record["finished"] for record in records},
-        "folds": [record["metrics"][main]["value"] for record in records],
+        "pooled": _made_of(records),
+        "folds": [record["metrics"][task.reported[0]]["value"] for record in records],
         "unseen": None,
-        **result,
+        **task.evaluate(table.drop(columns="fold"), names, resamples, fold=table.fold),
     }

@@ -20,11 +20,6 @@ def filled(text: str, evidence: Evidence) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}\n{markdown(BLOCKS[found[2]](evidence))}\n\n{found[3]}", text)
 
 
-def runs_csv(evidence: Evidence) -> str:
-    """The text of `saved_metrics/runs.csv`."""
-    return all_runs(evidence).to_csv(index=False)
-
-
 def main(root: Path = REPO) -> None:
     """Pool finished patient folds, then write table and figure.
 
@@ -32,12 +27,11 @@ def main(root: Path = REPO) -> None:
         DataError: a file of the evidence is damaged; then nothing is written.
     """
     if damaged := load_evidence(root / "saved_metrics").damaged:
-        more = f" ({len(damaged)} in all)" * (len(damaged) > 1)
-        raise DataError(f"tables are made of whole evidence alone: {damaged[0]}{more}")
+        raise DataError(f"tables are made of whole evidence alone: {damaged[0]} ({len(damaged)} in all)")
     for path in pool_folds(root / "saved_metrics"):
         print(f"pooled: {path.parent.name}")
     evidence = load_evidence(root / "saved_metrics")
-    write_atomically(root / "saved_metrics/runs.csv", runs_csv(evidence))
+    write_atomically(root / "saved_metrics/runs.csv", all_runs(evidence).to_csv(index=False))
     write_atomically(root / "README.md", filled((root / "README.md").read_text(), evidence))
     (root / "docs").mkdir(exist_ok=True)
     figures.against_patients(evidence.runs).savefig(root / "docs/results.png", dpi=110)

@@ -1,13 +1,10 @@
-"""Writes the evidence of runs to `saved_metrics/`, and reads it for every table and figure.
-
-`saved_metrics/README.md` gives the schema; `tables/run_list.py` makes one row a run of it.
-"""
+"""Writes the evidence of runs to `saved_metrics/`, whose README gives the schema, and reads it as two data frames."""
 
 import gzip
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -41,23 +38,18 @@ from utils.training.environment import git_revision, hardware, versions
 from utils.training.loop import Fit
 
 DEEPER = {"unseen", "by_patient", "tumour_or_none", "screening", "anomaly", "tta", "outline", "grad_cam"}  # of a record
+OF_RECIPE = ("epochs", "loss", "optimizer", "augmentation", "balance", "model_args")
 # Columns that `runs` has whatever was run.
-COLUMNS = ("id", "task", "dataset", "split", "fold", "test_on", "model", "title", "baseline", "recipe", "pretrained")
-COLUMNS += ("seed", "image_size", "n_filters", "view", "selection", "target", "quick", "epochs", "epoch_kept")
-COLUMNS += ("train_seconds", "parameters", "trainable", "images", "groups", "reported", "finished", "git")
-COLUMNS += (
-    "pooled",
-    "folds",
-    "is_pooled",
-    "val_accuracy",
-    "val_dice",
-    *dict.fromkeys(m for t in TASKS.values() for m in t),
-)
+COLUMNS = ("id", "task", "dataset", "split", "fold", "test_on", "tested", "model", "title", "baseline", "recipe")
+COLUMNS += ("pretrained", "seed", "image_size", "n_filters", "view", "selection", "target", "quick", "epochs")
+COLUMNS += ("epoch_kept", "train_seconds", "parameters", "trainable", "images", "groups", "patients", "reported")
+COLUMNS += ("finished", "git", "pooled", "folds", "is_pooled", "s2_dice", "val_accuracy", "val_dice", "val_loss")
+COLUMNS += (*(f"recipe.{name}" for name in OF_RECIPE), *dict.fromkeys(m for t in TASKS.values() for m in t))
+ENDS = {"value": "", "low": "_low", "high": "_high"}  # of the columns of a metric
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
 BEST_RECIPE, FINE_TUNED = "probe-first-turned", "fine-tuned"  # a backbone, so named in a table of several models
 PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
 POINTING = "pointing.json"  # where a classifier looks, beside its record (`report/pointing.py`)
-FINDINGS = ("dataset", "data")  # what every finding of curation has
 
 
 def save_run(
@@ -91,8 +83,8 @@ def save_run(
             f"{catalog.dataset_dir(run.dataset)}: '{run.dataset}' has changed since it was trained on; nothing was "
             f"saved. Bring the former data back, or delete {run.folder} and start again."
         )
+    protocol = f"{run.split}, binary" if run.target == "tumour" else run.split
     answers = recipe and run.image_size >= FULL_SIZE
-    protocol = run.split + ", binary" * (run.target == "tumour")
     reported = published(recipe.name, run.model, run.dataset, protocol) if answers else None
     record = {
         "id": run.id,
@@ -136,8 +128,8 @@ def training_facts(fit: Fit) -> dict:
     """Epochs, time, the validation metrics of the weights that were kept, and `changes`, where there were any."""
     kept = fit.history[fit.history.epoch == fit.epoch].iloc[0]
     validation = {name: float(kept[name]) for name in kept.index if name.startswith("val_")}
-    changes = {"changes": fit.changes} if fit.changes else {}
-    return {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} | validation | changes
+    facts = {"epochs": len(fit.history), "epoch_kept": fit.epoch, "seconds": fit.seconds} | validation
+    return facts | {"changes": fit.changes} if fit.changes else facts
 
 
 def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
@@ -191,75 +183,20 @@ class Evidence:
 
     def history(self, run: str) -> pd.DataFrame:
         """The epochs of a run, a row each."""
-        return read_history(self.path(_id(run)) / HISTORY)
+        return read_history(self.path(run) / HISTORY)
 
     def predictions(self, run: str) -> pd.DataFrame:
         """The test images of a run, a row each; of pooled folds, those of all folds, and `fold` of each."""
-        pooled = self.record(_id(run)).get("pooled")
+        pooled = self.record(run).get("pooled")
         if not pooled:
-            return read_predictions(self.path(_id(run)) / PREDICTIONS)
+            return read_predictions(self.path(run) / PREDICTIONS)
         tables = [self.predictions(one).assign(fold=fold) for fold, one in enumerate(pooled)]
         return pd.concat(tables, ignore_index=True)
 
     def validation(self, run: str) -> pd.DataFrame | None:
         """The validation images of a run, a row each; None where its predictions of them were not kept."""
-        path = self.path(_id(run)) / VALIDATION
+        path = self.path(run) / VALIDATION
         return read_predictions(path) if path.is_file() else None
-
-    # ---- records as lists, until figures and sentences use the frames
-    @property
-    def folder(self) -> Path:
-        return self.folders[0]
-
-    @property
-    def findings(self) -> list[dict]:
-        return self.curation
-
-    @property
-    def records(self) -> list[dict]:
-        return list(self._records.values())
-
-    def of(self, task: str) -> list[dict]:
-        return [record for record in self.records if record["task"] == task]
-
-    @property
-    def classification(self) -> list[dict]:
-        return self.of("classification")
-
-    @property
-    def segmentation(self) -> list[dict]:
-        return self.of("segmentation")
-
-    @property
-    def multitask(self) -> list[dict]:
-        return self.of("multitask")
-
-    @property
-    def localisation(self) -> list[dict]:
-        return self.of("localisation")
-
-    @property
-    def transfer(self) -> list[dict]:
-        return [record for record in self.of("transfer") if record["run"]["recipe"] != "probe"]
-
-    @property
-    def probes(self) -> list[dict]:
-        return [record for record in self.of("transfer") if record["run"]["recipe"] == "probe"]
-
-    @property
-    def classifiers(self) -> list[dict]:
-        named = [r | {"recipe": None, "run": r["run"] | {"model": f"{PROBE} {r['run']['model']}"}} for r in self.probes]
-        return self.classification + named
-
-    @property
-    def headline(self) -> list[dict]:
-        best = [r for r in self.transfer if r["run"]["recipe"] == BEST_RECIPE]
-        named = [r | {"run": r["run"] | {"model": f"{FINE_TUNED} {r['run']['model']}"}} for r in best]
-        return self.classifiers + named
-
-
-def _id(run: str | dict) -> str:
-    return run if isinstance(run, str) else run["id"]
 
 
 def run_folder(root: Path, record: dict) -> Path:
@@ -284,17 +221,17 @@ def load_evidence(folder: Path | None = None) -> Evidence:
 
 
 def predictions(run: str) -> pd.DataFrame:
-    """The test images of a run, a row each, by its id; see `Evidence.predictions`."""
+    """The test images of a run, by its id; see `Evidence.predictions`."""
     return load_evidence().predictions(run)
 
 
 def history(run: str) -> pd.DataFrame:
-    """The epochs of a run, a row each, by its id."""
+    """The epochs of a run, by its id."""
     return load_evidence().history(run)
 
 
 def validation(run: str) -> pd.DataFrame | None:
-    """The validation images of a run, a row each, by its id; None where they were not kept."""
+    """The validation images of a run, by its id; None where they were not kept."""
     return load_evidence().validation(run)
 
 
@@ -306,36 +243,40 @@ def record(run: str) -> dict:
 @lru_cache(maxsize=2)
 def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
     found: dict[str, dict] = {METRICS: {}, POINTING: {}, "curation": {}}
-    paths, left_out = {}, {}
-    digest = lru_cache(folds_digest)
+    paths, damaged, spoilt = {}, [], set()
     for path, *_ in files:
-        kind = "curation" if path.suffix == ".json" and path.parent.name == "curation" else path.name
-        name = path.stem if kind == "curation" else path.parent.name
+        kind, name = path.name, path.parent.name
+        if name == "curation":
+            kind, name = name, path.stem
         if kind not in found or name in found[kind]:
             continue
         try:
             if kind == METRICS:
                 content = read_record(path)
                 check_files(path.parent)
-                if on_old_folds(content, digest):
-                    raise DataError(f"{path}: was split by other folds than are committed now; run it again")
-                paths[name] = path.parent
             else:
-                content = read_json(path, REMEDY, FINDINGS if kind == "curation" else ["id"])
-            found[kind][name] = content
+                content = read_json(path, REMEDY, ["id"] if kind == POINTING else ["dataset", "data"])
         except DataError as error:
-            left_out[name] = str(error)
-    records = {i: r for i, r in sorted(found[METRICS].items()) if not left_out.keys() & set(r.get("pooled", ()))}
-    pointing = [one for i, one in sorted(found[POINTING].items()) if i in records]
-    runs, metrics = _run_frame(records), _metric_frame(records)
+            damaged.append(str(error))
+            spoilt.add(name)
+            continue
+        if kind == METRICS and on_old_folds(content):
+            warnings.warn(f"left out: {path}: was split by other folds than are committed now", stacklevel=4)
+            spoilt.add(name)
+            continue
+        found[kind][name] = content
+        paths |= {name: path.parent} if kind == METRICS else {}
+    records = {name: one for name, one in sorted(found[METRICS].items()) if not spoilt & {*one.get("pooled", ())}}
+    pointing = [one for name, one in sorted(found[POINTING].items()) if name in records]
     curation = [one for _, one in sorted(found["curation"].items())]
-    return Evidence(runs, metrics, curation, pointing, folders, list(left_out.values()), records, paths)
+    runs, metrics = _run_frame(records), _metric_frame(records)
+    return Evidence(runs, metrics, curation, pointing, folders, damaged, records, paths)
 
 
-def on_old_folds(record: Mapping, digest: Callable[[str], str] = folds_digest) -> bool:
+def on_old_folds(record: Mapping) -> bool:
     """Whether a record was made on other groups or folds than are committed now."""
     by_folds = record["run"]["split"] in BY_FOLDS
-    return by_folds and digest(record["run"]["dataset"]) not in ("", record["data"]["folds"])
+    return by_folds and folds_digest(record["run"]["dataset"]) not in ("", record["data"]["folds"])
 
 
 def _run_frame(records: dict[str, dict]) -> pd.DataFrame:
@@ -344,25 +285,36 @@ def _run_frame(records: dict[str, dict]) -> pd.DataFrame:
         [_run_row(record) | {"is_pooled": name in parts} for name, record in records.items()], list(records)
     )
     runs = runs.reindex(columns=dict.fromkeys([*COLUMNS, *runs])).astype({} if records else object)
-    whole = dict.fromkeys(("fold", "epochs", "epoch_kept"), "Int64")
+    whole = dict.fromkeys(("fold", "epochs", "epoch_kept", "patients"), "Int64")
     return runs.astype(whole | dict.fromkeys(("baseline", "is_pooled"), bool)).copy()  # in one block
 
 
 def _run_row(record: dict) -> dict:
-    run, training = record["run"], record["training"] or {}
+    run, recipe, training = record["run"], record["recipe"] or {}, record["training"] or {}
     kind = {"probe": f"{PROBE} ", BEST_RECIPE: f"{FINE_TUNED} "}.get(run["recipe"], "")
-    row = {"id": record["id"], "task": record["task"]} | run
-    row |= {"title": kind + run["model"], "baseline": run["recipe"] in (NO_RECIPE, "probe")}
-    row |= {"epochs": training.get("epochs"), "epoch_kept": training.get("epoch_kept")}
-    row |= {"train_seconds": training.get("seconds")}
-    row |= {name: record[name] for name in ("parameters", "trainable", "images", "groups")}
-    row |= {name: record.get(name) for name in ("folds", "finished", "git")}
-    row |= {"pooled": list(record["pooled"]) if "pooled" in record else None}
-    row |= {"reported": (record["published"] or {}).get(TASKS[record["task"]][0])}
+    row = {"id": record["id"], "task": record["task"], "tested": split_words(run), "title": kind + run["model"], **run}
+    row["baseline"] = run["recipe"] in (NO_RECIPE, "probe")
+    row |= {f"recipe.{name}": recipe.get(name) for name in OF_RECIPE}
+    row |= {name: training.get(name) for name in ("epochs", "epoch_kept")} | {"train_seconds": training.get("seconds")}
     row |= {name: value for name, value in training.items() if name.startswith("val_")}
-    for name, entry in _intervals(record):
-        row |= {name: entry["value"], f"{name}_low": entry["low"], f"{name}_high": entry["high"]}
-    return row
+    row |= {name: record[name] for name in ("parameters", "trainable", "images", "groups")}
+    row |= {name: record.get(name) for name in ("folds", "patients", "finished", "git")}
+    row["pooled"] = list(record["pooled"]) if "pooled" in record else None
+    row["reported"] = (record["published"] or {}).get(TASKS[record["task"]][0])
+    row["s2_dice"] = record.get("s2_pooling", {}).get("dice")
+    return row | columns_of(_intervals(record))
+
+
+def split_words(run: Mapping) -> str:
+    """The protocol of a run in a table's words."""
+    if run["split"] == "patient":
+        return "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
+    return f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
+
+
+def columns_of(metrics: Iterable[tuple[str, dict]]) -> dict:
+    """Names and their {value, low, high} as columns `NAME`, `NAME_low` and `NAME_high`."""
+    return {name + end: entry[part] for name, entry in metrics for part, end in ENDS.items()}
 
 
 def _intervals(record: dict) -> Iterator[tuple[str, dict]]:

@@ -16,20 +16,9 @@ METRICS, HISTORY = "metrics.json", "history.csv"
 PREDICTIONS, VALIDATION = "predictions.csv.gz", "validation.csv.gz"
 REMEDY = "bring it back from the repository, or run it again"
 # What every record has, and of which type; tables and figures take it as given.
-FIELDS = {
-    "id": str,
-    "task": str,
-    "run": dict,
-    "recipe": dict | None,
-    "parameters": int,
-    "data": dict,
-    "training": dict | None,
-    "published": dict | None,
-    "metrics": dict,
-    "per_class": dict,
-    "images": int,
-    "groups": int,
-}
+FIELDS = {"id": str, "task": str, "run": dict, "recipe": dict | None, "parameters": int, "trainable": int}
+FIELDS |= {"data": dict, "training": dict | None, "published": dict | None, "metrics": dict, "per_class": dict}
+FIELDS |= {"images": int, "groups": int}
 INTERVAL = {"value", "low", "high"}
 
 
@@ -41,40 +30,31 @@ def read_record(path: Path) -> dict[str, Any]:
             is none; the line names the file.
     """
     record = read_json(path, REMEDY, FIELDS)
-    for name, kind in FIELDS.items():
-        if not isinstance(record[name], kind) or isinstance(record[name], bool):
-            raise DataError(f"{path}: '{name}' is a {type(record[name]).__name__}; {REMEDY}")
-    with reading(path, REMEDY, "its run is not one that this version knows"):
+    with reading(path, REMEDY, "not the record of a run"):
+        for name, kind in FIELDS.items():
+            _want(isinstance(record[name], kind) and not isinstance(record[name], bool), f"'{name}'")
         try:
             found = Run(**record["run"] | {"task": record["task"]}).id
         except DataError as error:  # it names the model or data set, not the file
             raise ValueError(error) from error
-    if not found == record["id"] == path.parent.name:
-        raise DataError(f"{path}: is of the run '{found}', not of that of its folder; {REMEDY}")
-    if missing := [name for name in TASKS[record["task"]] if name not in record["metrics"]]:
-        raise DataError(f"{path}: its metric '{missing[0]}' is missing; {REMEDY}")
-    with reading(path, REMEDY, "a number in it is none"):
-        _check_numbers(record)
+        _want(found == record["id"] == path.parent.name, f"it is of the run '{found}', not of that of its folder")
+        _want("folds" in record["data"], "its data name no folds")
+        for name in TASKS[record["task"]]:
+            _want(name in record["metrics"], f"its metric '{name}' is missing")
+        for name, entry in record["metrics"].items():
+            _want(isinstance(entry, dict) and entry.keys() == INTERVAL, f"its metric '{name}' is no interval")
+        _want(all(isinstance(entry, dict) for entry in record["per_class"].values()), "its classes")
+        values = [entry.get(part) for _, entry in intervals(record) for part in INTERVAL]
+        values += [record["training"][name] for name in ("epochs", "seconds")] if record["training"] else []
+        for value in values:
+            plain = value is None or (not isinstance(value, bool | str) and math.isfinite(value))
+            _want(plain, f"{value!r} in place of a number")
     return record
 
 
-def _check_numbers(record: dict[str, Any]) -> None:
-    """Raise an error where metrics or training hold something else than numbers, and intervals of them."""
-    for entry in record["metrics"].values():
-        if not isinstance(entry, dict) or entry.keys() != INTERVAL:
-            raise ValueError("a metric has no value, low and high")
-    for _, entry in intervals(record):
-        _check_finite(entry["value"], *(entry[name] for name in INTERVAL & entry.keys()))
-    for kind in record["per_class"].values():
-        kind.items()
-    if record["training"]:
-        _check_finite(record["training"]["epochs"], record["training"]["seconds"])
-
-
-def _check_finite(*values: object) -> None:
-    for value in values:
-        if value is not None and (isinstance(value, bool | str) or not math.isfinite(value)):
-            raise ValueError(f"{value!r}")
+def _want(fact: bool, what: str) -> None:
+    if not fact:
+        raise ValueError(what)
 
 
 def intervals(content: object, prefix: str = "") -> Iterator[tuple[str, dict]]:
@@ -93,17 +73,16 @@ def check_files(folder: Path) -> None:
     for path in filter(Path.is_file, (folder / PREDICTIONS, folder / VALIDATION)):
         with reading(path, REMEDY, "damaged"):
             columns = gzip.decompress(path.read_bytes()).partition(b"\n")[0].decode().split(",")  # compares a checksum
-        if not {"path", "group"} <= set(columns):
-            raise DataError(f"{path}: its first line names no path and group; {REMEDY}")
+            _want({"path", "group"} <= set(columns), "its first line names no path and group")
 
 
 def read_history(path: Path) -> pd.DataFrame:
     """The epochs of a run, a row each."""
     table = read_table(path, REMEDY, ["epoch", "seconds"], dtype={"stage": str})
-    if wrong := [name for name in table.columns.drop("stage", errors="ignore") if table[name].dtype.kind not in "iuf"]:
-        raise DataError(f"{path}: its column '{wrong[0]}' holds other things than numbers; {REMEDY}")
-    if table.epoch.isna().any() or table.epoch.tolist() != list(range(1, len(table) + 1)):
-        raise DataError(f"{path}: its epochs are not numbered from 1 on; {REMEDY}")
+    with reading(path, REMEDY, "damaged"):
+        for name in table.columns.drop("stage", errors="ignore"):
+            _want(table[name].dtype.kind in "iuf", f"its column '{name}' holds other things than numbers")
+        _want(table.epoch.tolist() == list(range(1, len(table) + 1)), "its epochs are not numbered from 1 on")
     return table
 
 

@@ -43,11 +43,6 @@ class Canvas:
         self.text(x, y, text)
         self.boxes[name] = x, y, width, height
 
-    def column(self, name: str, x: float, heights: Sequence[float], shapes: Sequence, colour: str) -> None:
-        """Boxes `name0`, `name1` … below each other."""
-        for k, (y, shape) in enumerate(zip(heights, shapes, strict=False)):
-            self.box(f"{name}{k}", x, y, size(shape), colour)
-
     def arrow(self, *path: str | tuple[float, float], text: str = "") -> None:
         """An arrow from box to box by corners; its text stands above its last part, or right of a vertical one."""
         points = [self.boxes[step][:2] if isinstance(step, str) else step for step in path]
@@ -100,12 +95,8 @@ def _title(net: nn.Module, name: str = "") -> str:
 
 
 def unet(net: nn.Module, image_size: int) -> Figure:
-    """A U-Net level by level: the encoder on the left, the decoder on the right, skip connections between them.
-
-    Args:
-        net: `ClassicUNet`, `ImprovedUNet`, `AttentionUNet` or `MultiTaskUNet` with its decoder.
-        image_size: side of the image that passes through, in pixels.
-    """
+    """A U-Net (also `MultiTaskUNet` with its decoder) level by level: encoder on the left, decoder on the right,
+    skip connections between them. `image_size`: side of the image that passes through, in pixels."""
     multi = isinstance(net, MultiTaskUNet)
     *encoder, bottleneck = net.encoder if multi else [*net.encoder, net.bottleneck]
     decoder, out = (net.decoder.blocks, net.decoder.out) if multi else (net.decoder, net.head)
@@ -189,7 +180,8 @@ def outline_classifier(net: OutlineClassifier) -> Figure:
     name_y, last = heights[-1] + 0.15, f"down{len(maps) - 1}"
     bottom = heights[len(maps)]
     canvas.box("image", LEFT, heights[0], f"image {size(x.shape[1:])}", DATA)
-    canvas.column("down", LEFT, heights[1:], maps, ENCODER)
+    for k, shape in enumerate(maps):
+        canvas.box(f"down{k}", LEFT, heights[k + 1], size(shape), ENCODER)
     canvas.box("name", LEFT, name_y, f"classes {size(named)}", HEAD)
     for above, under in pairwise(["image", *(f"down{k}" for k in range(len(maps)))]):
         canvas.arrow(above, under)
@@ -198,9 +190,9 @@ def outline_classifier(net: OutlineClassifier) -> Figure:
     if not drawn:
         return canvas.figure
     *blocks, (_, outline) = up
-    canvas.column("up", RIGHT, heights[1:], [shape for _, shape in blocks], DECODER)
     canvas.box("outline", RIGHT, heights[0], f"outline {size((outline[0], side, side))}", DATA)
-    for k in range(len(blocks)):
+    for k, (_, shape) in enumerate(blocks):
+        canvas.box(f"up{k}", RIGHT, heights[k + 1], size(shape), DECODER)
         canvas.arrow(f"down{k}", f"up{k}", text="1×1, added")
         canvas.arrow(f"up{k}", f"up{k - 1}" if k else "outline", text="enlarged" if k else "1×1, enlarged")
     canvas.arrow(last, (RIGHT, bottom), f"up{len(blocks) - 1}")

@@ -162,11 +162,8 @@ def show_reconstructions(images: np.ndarray, drawn: np.ndarray, titles: Sequence
 
 
 def walk(images: np.ndarray, masks: np.ndarray, sequences: Sequence[str], grey: int) -> bytes:
-    """A GIF through the slices of one patient: its sequences side by side, and on the right the masks.
-
-    Args:
-        images: N×C×H×W; masks: N×M×H×W; sequences: names of the C channels; grey: the channel that the masks lie on.
-    """
+    """A GIF through the slices of one patient: its sequences (`images` N×C×H×W, by name) side by side, and on the right
+    the masks N×M×H×W on the channel `grey`."""
     # A file of few colours: 40 greys, and 8 shades of each mask's colour.
     levels, tints = np.linspace(0, 1, 8), [to_rgb(colour) for colour in (*MASK_COLOURS, SEVERAL)]
     shades = [[(1 - STRENGTH) * level + STRENGTH * value for value in tint] for tint in tints for level in levels]

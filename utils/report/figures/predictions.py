@@ -30,17 +30,18 @@ def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure
 
 
 def curated(findings: Sequence[dict]) -> Figure:
-    """What was found in each real set, in images or pairs on a logarithmic axis: pairs of duplicates by kind, what S0's
-    rule removes, label conflicts, and links to the patients of Cheng's collection. Of what was not found there is no
-    bar but a 0."""
-    pairs = {"bytes": "identical files", "pixels": "identical pixels", "near": "near-duplicates"}
-    images = {"removed by S0's rule": "removed by S0's rule", "images in a label conflict": "in a label conflict"}
-    images["linked images"] = "linked to a patient"
+    """What was found in each real set, in images or pairs on a logarithmic axis; of what was not found there is no bar
+    but a 0."""
     numbers = {}
-    for found in findings:
-        of_set = {f"{name}, pairs": found["duplicates"][kind]["pairs"] for kind, name in pairs.items()}
-        of_set |= {f"{name}, images": found["facts"][fact] for fact, name in images.items()}
-        numbers[f"{plain(found['dataset'])} ({found['facts']['images']:,} images)"] = of_set
+    for duplicates, facts, name in ((f["duplicates"], f["facts"], plain(f["dataset"])) for f in findings):
+        numbers[f"{name} ({facts['images']:,} images)"] = {
+            "identical files, pairs": duplicates["bytes"]["pairs"],
+            "identical pixels, pairs": duplicates["pixels"]["pairs"],
+            "near-duplicates, pairs": duplicates["near"]["pairs"],
+            "removed by S0's rule, images": facts["removed by S0's rule"],
+            "in a label conflict, images": facts["images in a label conflict"],
+            "linked to a patient, images": facts["linked images"],
+        }
     return _bars(pd.DataFrame(numbers), "number", logx=True, xlim=(0.8, 1e5))
 
 
@@ -74,8 +75,8 @@ def _bars(table: pd.DataFrame, xlabel: str, **style) -> Figure:
 
 def _heat(axis: plt.Axes, table: pd.DataFrame, share: pd.DataFrame, **style) -> None:
     """Counts as numbers on their share of the row, white 0 and darkest 1, so that even rows look even."""
-    blues = {"fmt": "d", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "annot": table}
-    sns.heatmap(share.rename(index=plain, columns=plain), ax=axis, **blues | style)
+    style = {"fmt": "d", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "annot": table} | style
+    sns.heatmap(share.rename(index=plain, columns=plain), ax=axis, **style)
     axis.set(xlabel="", ylabel="")
     axis.tick_params(axis="y", rotation=0)
 
@@ -98,11 +99,10 @@ def counts(table: pd.DataFrame, xlabel: str = "", ylabel: str = "") -> Figure:
 def confusion(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """Confusion matrix in images; colour shows the share of the true class. Of many classes no numbers are written."""
     table = pd.crosstab(predictions.label, predictions.predicted).reindex(index=classes, columns=classes, fill_value=0)
-    many, side = len(classes) > MANY, 1.5 + 0.125 * len(classes)  # inches: a line of 8 points for each of many classes
-    figure, ((axis,),) = panels(1, 1, side if many else 4, side if many else 4.6)
-    _heat(axis, table, _share(table), square=True, annot=False if many else table, linewidths=0)
-    axis.set(xlabel="predicted", ylabel="true")
-    axis.tick_params(axis="x", rotation=90 if many else 30)
+    side = 1.5 + 0.125 * len(classes) if len(classes) > MANY else 4  # inches: a line of 8 points for each of many
+    figure, ((axis,),) = panels(1, 1, side, side)
+    _matrix(axis, table.to_numpy(), classes)
+    axis.set_ylabel("true")
     return figure
 
 
@@ -110,11 +110,16 @@ def confusions(matrices: dict[str, np.ndarray], classes: Sequence[str]) -> Figur
     """Confusion matrices K×K of counts side by side, rows truth; colour shows the share of the true class."""
     figure, (axes,) = panels(1, len(matrices), 3, min(PAGE, 1 + 2.8 * len(matrices)), sharey=True)
     for axis, (title, matrix) in zip(axes, matrices.items(), strict=True):
-        table = pd.DataFrame(matrix, classes, classes)
-        _heat(axis, table, _share(table))
-        axis.set(title=plain(title), xlabel="predicted")
-        axis.tick_params(axis="x", rotation=30)
+        _matrix(axis, matrix, classes)
+        axis.set_title(plain(title))
     return figure
+
+
+def _matrix(axis: plt.Axes, matrix: np.ndarray, classes: Sequence[str]) -> None:
+    table, many = pd.DataFrame(matrix, classes, classes), len(classes) > MANY
+    _heat(axis, table, _share(table), annot=False if many else table)
+    axis.set_xlabel("predicted")
+    axis.tick_params(axis="x", rotation=90 if many else 30)
 
 
 def together(shown: np.ndarray, findings: Sequence[str]) -> Figure:

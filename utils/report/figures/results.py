@@ -22,11 +22,13 @@ from utils.report.figures.common import (
     plain,
     spread,
 )
-from utils.report.tables.common import format_ci, headline, interval, seconds_of_one, split_words
+from utils.report.records import split_words
+from utils.report.tables.common import format_ci, headline, interval, seconds_of_one
 from utils.report.tables.segmentation import MASK_METRICS
 
 COLOURS = {BETTER: PALETTE[0], NO_DIFFERENCE: PUBLISHED_COLOUR, WORSE: PALETTE[1]}
 MARKERS, START = "osD^", {True: ", pretrained", False: ", from scratch", None: ""}
+KINDS = {"unweighted": "gradient", "weighted": "weighted"}  # columns of a gradient's norm
 LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
 
 
@@ -43,21 +45,25 @@ def _parts(axis: plt.Axes, history: pd.DataFrame, metric: str, title: str) -> No
     axis.set(title=title, xlabel="epoch")
 
 
+def _panel_each(history: pd.DataFrame, names: Sequence[str], height: float) -> tuple[Figure, np.ndarray]:
+    figure, (axes,) = panels(1, len(names), height)
+    for axis, name in zip(axes, names, strict=True):
+        _parts(axis, history, name, LOSSES.get(name, name))
+    return figure, axes
+
+
 def curves(history: pd.DataFrame, kept: int, metric: str = "accuracy") -> Figure:
     """Loss and `metric` over the epochs, training against validation; the epoch whose weights were kept is marked."""
-    figure, (axes,) = panels(1, 2, 2.5)
-    for axis, name in zip(axes, ("loss", metric), strict=True):
-        _parts(axis, history, name, name)
+    figure, axes = _panel_each(history, ("loss", metric), 2.5)
+    for axis in axes:
         axis.axvline(kept, color=PUBLISHED_COLOUR, linestyle=":", label="weights kept")
     return below(figure, axes[0])
 
 
 def losses(history: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Every raw loss over the epochs, training against validation, a panel each; `names` without train_ and val_."""
-    figure, (axes,) = panels(1, len(names), 2.6)
-    for axis, name in zip(axes, names, strict=True):
-        _parts(axis, history, name, LOSSES.get(name, name))
-        axis.set_ylim(0, None)
+    figure, axes = _panel_each(history, names, 2.6)
+    plt.setp(axes, ylim=(0, None))
     return below(figure, axes[0])
 
 
@@ -99,16 +105,12 @@ def rates(history: pd.DataFrame) -> Figure:
 
 
 def gradients(histories: Mapping[str, pd.DataFrame]) -> Figure:
-    """Norm of each loss's gradient at the shared encoder over the epochs, unweighted and weighted; a column a run.
-
-    `histories` by name, with the columns of `callbacks.GradientWatch`.
-    """
-    shown, names = {}, ("reconstruction", "classification")
-    for run, table in histories.items():
-        weighted = {f"weighted_{name}": table[f"gradient_{name}"] * table[f"weight_{name}"] for name in names}
-        shown[run] = table.assign(**weighted)
-    rows = {"gradient, unweighted": "gradient", "gradient, weighted": "weighted"}
-    rows = {title: {name: f"{kind}_{name}" for name in names} for title, kind in rows.items()}
+    """Norm of each loss's gradient at the shared encoder over the epochs (`callbacks.GradientWatch`), unweighted and
+    weighted; a column a run."""
+    names = ("reconstruction", "classification")
+    weighted = {f"weighted_{n}": lambda t, n=n: t[f"gradient_{n}"] * t[f"weight_{n}"] for n in names}
+    shown = {run: table.assign(**weighted) for run, table in histories.items()}
+    rows = {f"gradient, {kind}": {n: f"{column}_{n}" for n in names} for kind, column in KINDS.items()}
     figure = _two_rows(shown, rows, 1.4)
     for axis in figure.axes:  # powers of ten alone: names of the ticks between them would lie on each other
         axis.set(yscale="log")
@@ -142,12 +144,10 @@ def parameters_by_width(counts: dict[str, dict[int, int]]) -> Figure:
     """Parameters of each model against `n_filters`: model → width → count."""
     figure, ((axis,),) = panels(1, 1, 2.8, 4.4)
     table = pd.DataFrame(counts) / 1e6
-    for (name, column), shape in zip(table.items(), MARKERS, strict=False):
-        axis.plot(column, marker=shape, label=name)
-    axis.set(xlabel="n_filters", ylabel="million parameters", xscale="log", ylim=(0, None))
-    axis.set_xticks(table.index, map(str, table.index))
+    table.plot(ax=axis, style=["o-", "s-", "D-"], logx=True, xlabel="n_filters", ylabel="million parameters")
     axis.minorticks_off()
-    axis.legend()
+    axis.set_xticks(table.index, map(str, table.index))
+    axis.set_ylim(0, None)
     return figure
 
 
@@ -178,20 +178,14 @@ def _rows(names: Iterable[str], inches: float, extra: float, widths: Sequence[in
 
 def forest(entries: Mapping[str, Difference | dict], label: str, line: float | None = 0.0) -> Figure:
     """One row a name: its value and 95 % CI in percent or points, the interval's text on the right. The colour of a
-    difference is its verdict: grey where none is shown, be it by the interval, the corrected test or its seeds.
-
-    Args:
-        entries: name → `Difference`; with `line` None {value, low, high} as shares, of which a limit may be None.
-        label: of the axis. line: where a difference is none; None for values that are no differences.
-    """
+    `Difference` is its verdict, and `line` is where there is none; without a line entries are {value, low, high}, as
+    shares, of which a limit may be None."""
     names = [fill(plain(name), 44) for name in entries]
     lines = max((name.count("\n") + 1 for name in names), default=1)
     figure, (axis,) = _rows(names, 0.1 + 0.13 * lines, 0.9)
     for y, entry in enumerate(entries.values()):
-        if line is not None:
-            entry = Difference(**entry) if isinstance(entry, dict) else entry
-        found = entry if line is None else entry.interval
-        spread(axis, found, y, color="C0" if line is None else COLOURS[entry.verdict])
+        found, colour = (entry, "C0") if line is None else (entry.interval, COLOURS[entry.verdict])
+        spread(axis, found, y, color=colour)
         text = format_ci(found, sign=line is not None)
         axis.text(1.01, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
     if line is not None:
@@ -199,12 +193,6 @@ def forest(entries: Mapping[str, Difference | dict], label: str, line: float | N
     axis.set(xlabel=label)
     axis.spines[["top", "right"]].set_visible(False)
     return figure
-
-
-def gains(compared: Mapping[str, dict], reference: str) -> Figure:
-    """Difference in accuracy of each recipe to `reference`, from `ablation.compare`."""
-    entries = {name: entry["difference"] for name, entry in compared.items() if name != reference}
-    return forest(entries, f"test accuracy minus that of {reference}, points (95 % CI)")
 
 
 def compared(runs: pd.DataFrame) -> Figure:
@@ -226,10 +214,8 @@ def against_patients(runs: pd.DataFrame) -> Figure:
     for y, (title, by_patient) in enumerate(order.iterrows()):
         reference = published.loc[title]
         axis.plot([100 * reference.accuracy, 100 * by_patient.accuracy], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
-        for run, colour, label, side in (
-            (reference, "C0", "published split", 6),
-            (by_patient, "C1", "patient folds", -13),
-        ):
+        both = (reference, "C0", "published split", 6), (by_patient, "C1", "patient folds", -13)
+        for run, colour, label, side in both:
             spread(axis, interval(run), y, color=colour, label=label)
             where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": LETTERS}
             axis.annotate(format_ci(interval(run)), (100 * run.accuracy, y), color=colour, **where)
@@ -276,11 +262,8 @@ def cost(runs: pd.DataFrame) -> Figure:
 
 
 def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[str, dict]) -> Figure:
-    """The seven metrics of several U-Nets side by side: above as reported, below ours with 95 % CIs.
-
-    Args:
-        reported: model → metric → share; records: model → record of a run, all of one data set and budget.
-    """
+    """The seven metrics of several U-Nets side by side: above as reported (model → metric → share), below ours with
+    95 % CIs (model → record of a run, all of one data set and budget)."""
     metrics = [name for name in MASK_METRICS if name != "hd95"]
     figure, ((above,), (under,)) = panels(2, 1, 5, sharex=True)
     for k, (model, record) in enumerate(records.items()):
@@ -324,11 +307,8 @@ def pointing(measured: Sequence[dict]) -> Figure:
 
 
 def finding_bars(classes: Mapping[str, Mapping], images: int) -> Figure:
-    """AUC and average precision of each finding with 95 % intervals; a diamond is what a random order reaches.
-
-    Args:
-        classes: `per_class` of a record of `findings.evaluate_findings`; images: number of test images.
-    """
+    """AUC and average precision of each finding, from `per_class` of a record, with 95 % intervals; a diamond is what a
+    random order of the `images` reaches."""
     order = sorted(classes, key=lambda name: -(classes[name]["auc"]["value"] or 0))
     figure, (auc, precision) = _rows([f"{plain(n)} ({classes[n]['images']})" for n in order], 0.26, 1.1, (1, 1))
     for y, found in enumerate(classes[name] for name in order):

@@ -1,6 +1,7 @@
 """What all tables share: how a number and its interval are written, how runs are found, and which can be compared."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import pandas as pd
 
@@ -8,31 +9,30 @@ from datasets.catalog import DataError
 from datasets.splitting import PROTOCOLS
 from utils.evaluation.compare import Difference, corrected, difference, mean_score
 from utils.recipes import RECIPES
+from utils.recipes.recipe import Recipe
 from utils.report.records import FINE_TUNED, PROBE, Evidence
 from utils.run import FULL_SIZE
 
 NONE = "–"
+ALL_FOLDS, FOLD_0 = "patient, all folds", "patient fold 0"  # in `runs.tested`
 BEST_PROBE = f"{PROBE} ResNet50-v2"  # of the pretrained networks at hand the largest
 WEIGHTS = {True: "pretrained", False: "from scratch"}
 STEPS_AT = 64  # pixels at which changes of a method are tried
-ALIKE = ["dataset", "split", "test_on", "fold", "image_size", "n_filters", "pretrained", "epochs"]  # of one budget
-BASELINES_LAST = {"1-NN": 2, "majority": 3}
+IMAGES = ["dataset", "tested", "target"]  # what makes the test images of a run
+BUDGET = ["dataset", "split", "test_on", "fold", "image_size", "n_filters", "pretrained"]
 
 
-def format_ci(entry: dict, percent: bool = True, digits: int | None = None, sign: bool = False) -> str:
+def format_ci(entry: Mapping | Difference, percent: bool = True, digits: int | None = None, sign: bool = False) -> str:
     """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn.
 
     `digits`: one in percent, otherwise three. `sign`: of a difference, written before every number.
     """
+    entry = entry.interval if isinstance(entry, Difference) else entry
     if pd.isna(entry["value"]):
         return NONE
     scale, shape = 100 if percent else 1, f"{'+' if sign else ''}.{digits or (1 if percent else 3)}f"
-    value, low, high = (
-        None if pd.isna(entry[name]) else format(entry[name] * scale, shape) for name in ("value", "low", "high")
-    )
-    if low is None:
-        return value
-    return f"{value} ({low} to {high})" if sign else f"{value} ({low}–{high})"
+    value, *limits = (format(entry[name] * scale, shape) for name in ("value", "low", "high") if pd.notna(entry[name]))
+    return f"{value} ({(' to ' if sign else '–').join(limits)})" if limits else value
 
 
 def interval(run: pd.Series, metric: str = "accuracy") -> dict:
@@ -50,34 +50,43 @@ def cells(runs: pd.DataFrame, metric: str = "accuracy", **how: object) -> pd.Ser
     return pd.Series([cell(run, metric, **how) for _, run in runs.iterrows()], runs.index, dtype=object)
 
 
-def texts(values: pd.Series, shape: str = "{}") -> pd.Series:
-    """Every value by a format, "–" where it is missing."""
-    return values.map(lambda value: NONE if pd.isna(value) else shape.format(value)).astype(object)
-
-
-def percent(values: pd.Series, shape: str = "{:.1f}") -> pd.Series:
+def percent(values: pd.Series, sign: str = "") -> pd.Series:
     """Shares in percent, "–" where one is missing."""
-    return texts(100 * pd.to_numeric(values), shape)
+    return (
+        pd.to_numeric(values).map(lambda one: NONE if pd.isna(one) else format(100 * one, f"{sign}.1f")).astype(object)
+    )
 
 
-def split_words(run: pd.Series, compared_with: str = "") -> str:
-    """The protocol of a run in a table's words; where it is compared with a cleaned set, that it is none."""
-    if run["split"] == "external":
-        return f"external: {run['test_on']}"
-    if run["split"] != "patient":
-        return run["split"]
-    words = "patient, all folds" if pd.isna(run["fold"]) else f"patient fold {run['fold']}"
-    return f"{words}, not cleaned" if compared_with == "cleaned" else words
+def show(runs: pd.DataFrame, columns: str) -> pd.DataFrame:
+    """Columns of runs as a table: `title = column | …`, the title alone where both are the same.
+
+    A metric is written with its interval, in percent, or as it is with three digits where its name ends with a dot; of
+    anything else that is missing stands "–".
+    """
+    table = {}
+    for title, _, name in (one.strip().partition(" = ") for one in columns.split("|")):
+        metric = (name or title).removesuffix(".")
+        if f"{metric}_low" in runs:
+            table[title] = cells(runs, metric, percent=not name.endswith("."))
+        else:
+            values = runs.get(metric, pd.Series(index=runs.index, dtype=object)).astype(object)
+            table[title] = values.where(values.notna(), NONE)
+    return pd.DataFrame(table, runs.index).reset_index(drop=True)
 
 
-def splits(runs: pd.DataFrame) -> pd.Series:
-    """`split_words` of every run."""
-    return pd.Series([split_words(run) for _, run in runs.iterrows()], runs.index, dtype=object)
+def show_all(parts: Sequence[pd.DataFrame], columns: str) -> pd.DataFrame:
+    """Some frames of runs as one table; an empty one where nothing was run."""
+    return show(pd.concat(parts), columns) if parts else pd.DataFrame()
 
 
-def recipes(runs: pd.DataFrame) -> list[str]:
-    """The recipe of every run and its initial weights, or that it is a baseline."""
-    return ["baseline" if r.baseline else f"{r.recipe}, {WEIGHTS[r.pretrained is True]}" for r in runs.itertuples()]
+def by_protocol(runs: pd.DataFrame, key: list[str], metric: str = "accuracy") -> pd.DataFrame:
+    """`cells` with a row for each value of `key` and a column a protocol, the first of several runs; in the order of
+    protocols, always with those that tables name."""
+    first = runs.drop_duplicates([*key, "tested"])
+    table = first.assign(text=cells(first, metric)).pivot(index=key, columns="tested", values="text")
+    return table.reindex(columns=dict.fromkeys(["published", "cleaned", "slices", ALL_FOLDS, FOLD_0, *table])).fillna(
+        NONE
+    )
 
 
 def matching(runs: pd.DataFrame, **wanted: object) -> pd.DataFrame:
@@ -96,110 +105,114 @@ def find_run(runs: pd.DataFrame, **wanted: object) -> pd.Series | None:
     return None if found.empty else found.iloc[0]
 
 
+def on_same_images(evidence: Evidence, runs: pd.DataFrame, title: str) -> pd.DataFrame:
+    """The run of a network on the test images of each of `runs`, a row each, empty where there is none."""
+    of = matching(evidence.runs, title=title, view="stored").drop_duplicates(IMAGES).set_index(IMAGES)
+    return of.reindex(pd.MultiIndex.from_frame(runs[IMAGES])).set_axis(runs.index)
+
+
 def classifiers(runs: pd.DataFrame) -> pd.DataFrame:
     """Networks from scratch and all that they have to beat: nearest neighbour, majority, and linear probes."""
     return runs[(runs.task == "classification") | (runs.recipe == "probe")]
 
 
 def that_name_a_class(runs: pd.DataFrame) -> pd.DataFrame:
-    """All runs of one class an image: `classifiers`, then transfer, multi-task and localisation."""
-    order = pd.Series({"classification": 0, "transfer": 2, "multitask": 3, "localisation": 4})
-    rank = runs.task.map(order).where(runs.recipe != "probe", 1)
-    return runs[rank.notna()].assign(rank=rank).sort_values("rank", kind="stable").drop(columns="rank")
-
-
-def shown(run: pd.Series) -> str:
-    """The network of a run: of a linear probe its title."""
-    return run["title"] if run["baseline"] else run["model"]
+    """All runs of one class an image: `classifiers`, then transfer, multi-task and localisation. `title` is the name of
+    the network, of a probe that it is one."""
+    order = {"classification": 0, "transfer": 2, "multitask": 3, "localisation": 4}
+    runs = runs.assign(rank=runs.task.map(order).where(runs.recipe != "probe", 1))
+    runs = runs.assign(title=runs.title.where(runs.baseline, runs.model))
+    return runs[runs["rank"].notna()].sort_values("rank", kind="stable")
 
 
 def headline(runs: pd.DataFrame) -> pd.DataFrame:
     """`classifiers` and the best way to train found here (`title` says which), each at the one size it is shown at."""
-    best = runs.title.astype(str).str.startswith(FINE_TUNED)
-    found = matching(runs[runs.index.isin(classifiers(runs).index) | best], view="stored", target="label")
-    largest = found.groupby("title").image_size.transform("max")
-    size = largest.where(found.title.astype(str).str.startswith(FINE_TUNED), FULL_SIZE)
+    tuned = runs.title.astype(str).str.startswith(FINE_TUNED)
+    found = matching(runs[runs.id.isin(classifiers(runs).id) | tuned], view="stored", target="label")
+    tuned = found.title.astype(str).str.startswith(FINE_TUNED)
+    size = found.groupby("title").image_size.transform("max").where(tuned, FULL_SIZE)
     return found[found.baseline | (found.image_size == size)]
 
 
-def by_key(runs: pd.DataFrame, *key: str) -> pd.DataFrame:
-    """One run for each value of `key`, its index; the first of several."""
-    return runs.drop_duplicates(list(key)).set_index(list(key), drop=False)
+def networks_first(keys: pd.Index) -> list:
+    """Keys of runs in the order of tables: networks, then what they have to beat."""
+    last = {"1-NN": 2, "majority": 3}
+    return sorted(keys, key=lambda key: [(last.get(one, int(one.startswith(PROBE))), one) for one in key])
 
 
-def in_table_order(index: pd.MultiIndex) -> list[tuple]:
-    """Keys of runs: networks first, then what they have to beat."""
-
-    def last(value: str) -> int:
-        return BASELINES_LAST.get(value, int(str(value).startswith(PROBE)))
-
-    return sorted(index, key=lambda key: [(last(value), value) for value in key])
+def by_split(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """Runs sorted by `columns`, the protocols in their order."""
+    order = {protocol: i for i, protocol in enumerate(PROTOCOLS)}
+    return runs.sort_values(list(columns), key=lambda c: c.map(order) if c.name == "split" else c, kind="stable")
 
 
-def by_split(runs: pd.DataFrame) -> pd.Series:
-    """Where each protocol stands in a table."""
-    return runs.split.map({protocol: i for i, protocol in enumerate(PROTOCOLS)})
+def in_order(runs: pd.DataFrame, recipes: Sequence[str] = tuple(RECIPES)) -> pd.DataFrame:
+    """Runs of `recipes`, sorted by these and by seed."""
+    runs = runs[runs.recipe.isin(recipes)]
+    rank = {name: i for i, name in enumerate(recipes)}
+    return runs.sort_values(["recipe", "seed"], key=lambda c: c.map(rank) if c.name == "recipe" else c, kind="stable")
 
 
-def budgets(runs: pd.DataFrame, reference: str) -> list[pd.DataFrame]:
-    """Sets of runs that differ in recipe and seed alone, `reference` among them; with the seeds that all recipes have,
-    sorted by recipe and seed."""
+def budgets(runs: pd.DataFrame, reference: str, recipes: Sequence[str] = tuple(RECIPES)) -> list[pd.DataFrame]:
+    """Sets of runs that differ in recipe and seed alone, `reference` among them, of the seeds that all recipes have."""
     found = []
-    order = {name: i for i, name in enumerate(RECIPES)}
-    for _, one in runs.groupby([runs[name].astype(str) for name in ALIKE[:-1]] + ["epochs"], dropna=False):
+    for _, one in runs.groupby([*(runs[name].astype(str) for name in BUDGET), "epochs"], dropna=False):
         common = set.intersection(*(set(seeds) for _, seeds in one.groupby("recipe").seed))
-        kept = one[one.seed.isin(common) & one.recipe.isin(order)]
         if common and reference in set(one.recipe) and one.recipe.nunique() > 1:
-            found.append(kept.sort_values(["recipe", "seed"], key=lambda c: c.map(order) if c.name == "recipe" else c))
+            found.append(in_order(one[one.seed.isin(common)], recipes))
     return found
 
 
-def compare(evidence: Evidence, runs: pd.DataFrame, reference: str, by: str = "recipe") -> pd.DataFrame:
+def compare(
+    evidence: Evidence, runs: pd.DataFrame, reference: str, by: str = "recipe", none: str = NONE
+) -> pd.DataFrame:
     """Accuracy of each recipe, the mean over its seeds, and its difference to that of `reference`, image by image.
 
     Args:
         runs: one of `budgets`, or others that tested the same images; by: the column that tells the methods apart.
 
     Returns:
-        A row a method in the order of `runs`: `accuracy` {value, low, high}, `difference` (a `Difference`, corrected
-        for the number of methods; None of the reference), and the row of its first seed.
+        The first seed of each method, with `seeds` (accuracy of each), `validation` (mean), `mean` (accuracy with its
+        interval, as text), `difference` (a `Difference`, corrected for the number of methods; None of the reference)
+        and `gain` (the same as text; `none` of the reference).
 
     Raises:
         DataError: a run that tested other images, or was asked for other labels of them.
     """
-    tables = {name: [evidence.predictions(one) for one in of.id] for name, of in runs.groupby(by, sort=False)}
-    others = [name for name in tables if name != reference]
-    found: Sequence[Difference | None] = corrected(difference(tables[name], tables[reference]) for name in others)
-    for name, one in zip(others, found, strict=True):
-        if one is None:
-            first = runs.id[runs[by] == name].iloc[0]
-            raise DataError(f"{first}: its test images are not those of the runs beside it; run it again")
-    first = by_key(runs, by)
-    differences = dict(zip(others, found, strict=True))
-    return first.assign(
-        ci=[mean_score(tables[name]) for name in first.index],
-        difference=[differences.get(name) for name in first.index],
-        seeds=[runs.accuracy[runs[by] == name].tolist() for name in first.index],
-        validation=[runs.val_accuracy[runs[by] == name].mean(skipna=False) for name in first.index],
+    groups = dict(list(runs.groupby(by, sort=False)))
+    tables = {name: [evidence.predictions(one) for one in of.id] for name, of in groups.items()}
+    others = [name for name in groups if name != reference]
+    found = dict(zip(others, corrected(difference(tables[n], tables[reference]) for n in others), strict=True))
+    for name in (name for name, one in found.items() if one is None):
+        first = groups[name].id.iloc[0]
+        raise DataError(f"{first}: its test images are not those of the runs beside it; run it again")
+    return runs.drop_duplicates(by).assign(
+        seeds=[of.accuracy.tolist() for of in groups.values()],
+        validation=percent(pd.Series([of.val_accuracy.mean(skipna=False) for of in groups.values()])).tolist(),
+        mean=[format_ci(mean_score(of)) for of in tables.values()],
+        difference=[found.get(name) for name in groups],
+        gain=[format_ci(found[name], sign=True) if name in found else none for name in groups],
     )
-
-
-def gains(compared: pd.DataFrame, of_reference: str = NONE) -> list[str]:
-    """The differences of `compare` as text."""
-    return [format_ci(one.interval, sign=True) if one else of_reference for one in compared.difference]
-
-
-def sensitivity_specificity(run: pd.Series, kind: str) -> str:
-    """Both at one threshold, for example of `tumour_or_none`; "–" where the run has none."""
-    both = [run.get(f"{kind}.{name}_low") for name in ("sensitivity", "specificity")]
-    both += [run.get(f"{kind}.{name}") for name in ("sensitivity", "specificity")]
-    known = not all(map(pd.isna, both))
-    return f"{cell(run, f'{kind}.sensitivity')} / {cell(run, f'{kind}.specificity')}" if known else NONE
 
 
 def seconds_of_one(run: pd.Series) -> float:
     """Seconds of one training; pooled folds have the sum of all of theirs."""
-    return run["train_seconds"] / (len(run["pooled"]) if isinstance(run["pooled"], list) else 1)
+    return run.train_seconds / (len(run.pooled) if isinstance(run.pooled, list) else 1)
+
+
+def sensitivity_specificity(runs: pd.DataFrame, rule: str) -> pd.Series:
+    """Both at one threshold, for example of `tumour_or_none`; "–" where a run has none."""
+    return (cells(runs, f"{rule}.sensitivity") + " / " + cells(runs, f"{rule}.specificity")).replace("– / –", NONE)
+
+
+def recipe_values(recipe: Recipe) -> pd.DataFrame:
+    """What a recipe states, a row a value; what it leaves out (nothing, 0, False) has no row."""
+    named = ("name", "source", "stages", "stage")  # `source` is a sentence; each of `stages` has a row
+    stated = {name: value for name, value in asdict(recipe).items() if value and name not in named}
+    stated |= {f"stage {number}": stage for number, stage in enumerate(recipe.stages, start=1)}
+    words = {name: value for name, value in stated.items() if not isinstance(value, Mapping)}
+    words = {name: words.get(name) or ", ".join(f"{k} {v}" for k, v in stated[name].items()) for name in stated}
+    return pd.DataFrame({"value": words})
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -4,20 +4,10 @@ import pandas as pd
 
 from datasets.labels import CLASS_TARGETS
 from models import BACKBONES
-from utils.recipes.projects import PROJECTS, Project
+from utils.recipes.projects import PROJECTS
 from utils.recipes.published import published, published_table
 from utils.report.records import Evidence
-from utils.report.tables.common import (
-    BEST_PROBE,
-    NONE,
-    cell,
-    classifiers,
-    find_run,
-    format_ci,
-    matching,
-    seconds_of_one,
-    split_words,
-)
+from utils.report.tables.common import BEST_PROBE, NONE, cell, classifiers, format_ci, matching, seconds_of_one
 from utils.report.tables.transfer import QUESTIONS, trained
 from utils.run import FULL_SIZE
 
@@ -34,80 +24,7 @@ BINARY = ", binary"  # behind a protocol of `published.csv`: tumour or none was 
 EPOCHS, LONGER = ", 30 epochs", 30  # behind a protocol of `published.csv`: trained so long
 FOLDS_OF_CLEANED = "five-fold of the cleaned"  # S0's folds, drawn at random, which no protocol here repeats
 FROM_SCRATCH = "s2"  # the one project that pretrained nothing
-
-
-def project_rows(evidence: Evidence) -> pd.DataFrame:
-    """The table of the README: one row a project. Who, what, on which data; reported; ours on the same split, ours by
-    patient, and the baselines on both."""
-    return pd.DataFrame([_project(project, evidence.runs) for project in PROJECTS])
-
-
-def _project(project: Project, runs: pd.DataFrame) -> dict[str, str]:
-    name = f"[{project.title}]({project.url})" if project.url else project.title
-    reported = published(project.source, project.model, project.dataset, project.protocol)
-    of = {"dataset": project.dataset, "model": project.model, "recipe": project.recipe, "image_size": FULL_SIZE}
-    same, ours, by_patient = f"{NONE} ({project.missing})", None, NONE
-    if not project.missing:
-        same = cell(find_run(runs, **of, split=project.protocol), project.metric)
-        ours = _all_folds_or_first(runs, **of)
-    if ours is not None:
-        by_patient = f"{cell(ours, project.metric)}, {split_words(ours, compared_with=project.protocol)}"
-    row = {
-        "project": f"{project.source.upper()}: {name}, {project.authors}; licence: {project.licence}",
-        "task and data": f"{project.task}; {project.data}",
-        "reported %": f"{project.model} {100 * reported[project.metric]:.1f}",
-        "ours, same split": same,
-        "ours, by patient": by_patient,
-    }
-    for column in ("linear probe", "1-NN"):
-        of = {"dataset": project.dataset, "title": BASELINES[column]}
-        both = find_run(runs, **of, split=project.protocol), find_run(runs, **of, split="patient", fold=_fold(ours))
-        row[f"{column}, both"] = " / ".join(cell(one, project.metric) for one in both)
-    return row
-
-
-def _all_folds_or_first(runs: pd.DataFrame, **of: object) -> pd.Series | None:
-    """The run over all patient folds, or that of fold 0 where the others are missing."""
-    whole = find_run(runs, **of, split="patient", fold=None)
-    return find_run(runs, **of, split="patient", fold=0) if whole is None else whole
-
-
-def _fold(run: pd.Series | None) -> int | None:
-    return None if run is None or pd.isna(run.fold) else run.fold
-
-
-def reported_results(evidence: Evidence) -> pd.DataFrame:
-    """A row a network and protocol that a project reported: its result, ours under the same protocol, ours by patient,
-    the difference of these two, and the baselines on both, by patient on the folds of our run. A difference is taken
-    between runs of one length of training and one size of images only ("epochs, pixels" names both where they differ),
-    and not to a cleaned set, which lacks images that patient folds have.
-    """
-    return pd.DataFrame([_reported(evidence.runs, *key) for key in _every()])
-
-
-def _every() -> list[tuple[str, str, str, str]]:
-    """Source, network, data set and protocol of every result, in the order of `published.csv`."""
-    columns = ["source", "model", "dataset", "protocol"]
-    return list(published_table()[columns].drop_duplicates().itertuples(index=False, name=None))
-
-
-def _reported(runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: str) -> dict[str, str]:
-    reported = published(source, model, dataset, protocol)
-    metric = "dice" if "dice" in reported else "accuracy"
-    same, patient = _both(runs, source, model, dataset, protocol)
-    by_patient = NONE if patient is None else f"{cell(patient, metric)}, {split_words(patient, compared_with=protocol)}"
-    ours = [run for run in (same, patient) if run is not None]
-    lengths = list(dict.fromkeys(f"{run.epochs}, {run.image_size}" for run in ours))
-    row = {"project": source.upper(), "network": model, "data set": dataset, "split": protocol, "metric": metric}
-    row |= {"reported %": f"{100 * reported[metric]:.1f}", "ours, same split %": cell(same, metric)}
-    row |= {"ours, by patient %": by_patient, "difference, points": NONE, "epochs, pixels": " / ".join(lengths) or NONE}
-    if len(ours) == 2 and same.id != patient.id and len(lengths) == 1 and protocol != "cleaned":
-        row["difference, points"] = f"{100 * (patient[metric] - same[metric]):+.1f}"
-    for column, title in BASELINES.items():
-        of = {"title": title, "dataset": dataset, **_question(protocol)}
-        both = _largest(runs, **of), _largest(runs, **of | {"split": "patient", "fold": _fold(patient)})
-        row[f"{column}, both %"] = " / ".join(map(cell, both)) if metric == "accuracy" else NONE
-    return row
+Run = pd.Series | None
 
 
 def _question(protocol: str) -> dict[str, str]:
@@ -116,16 +33,20 @@ def _question(protocol: str) -> dict[str, str]:
     return {"split": split, "target": "tumour" if protocol.endswith(BINARY) else "label"}
 
 
-def _largest(runs: pd.DataFrame, **wanted: object) -> pd.Series | None:
+def _every() -> list[tuple[str, str, str, str]]:
+    """Source, network, data set and protocol of every result, in the order of `published.csv`."""
+    columns = ["source", "model", "dataset", "protocol"]
+    return list(published_table()[columns].drop_duplicates().itertuples(index=False, name=None))
+
+
+def _largest(runs: pd.DataFrame, **wanted: object) -> Run:
     """The run on the largest images; of several seeds the first."""
     found = matching(runs, **{"view": "stored", "fold": 0} | wanted)
     found = found.sort_values(["image_size", "seed"], ascending=[False, True], kind="stable")
     return None if found.empty else found.iloc[0]
 
 
-def _both(
-    runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: str
-) -> tuple[pd.Series | None, pd.Series | None]:
+def _both(runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: str) -> tuple[Run, Run]:
     """Our run under the protocol, and by patient: all folds together, or the first where the others are missing. Where
     the project split by patient itself, the two are one."""
     of = {"model": model, "dataset": dataset, "recipe": source, **_question(protocol)}
@@ -135,13 +56,77 @@ def _both(
     return (patient if protocol == "patient" else _largest(long_enough, **of)), patient
 
 
+def _by_patient(run: Run, metric: str, protocol: str) -> str:
+    """The cell of our run by patient, its folds, and beside a cleaned set that it is not cleaned."""
+    if run is None:
+        return NONE
+    return f"{cell(run, metric)}, {run.tested}" + (", not cleaned" if protocol == "cleaned" else "")
+
+
+def _baselines(runs: pd.DataFrame, title: str, dataset: str, protocol: str, patient: Run, metric: str) -> str:
+    """A baseline under the protocol, and by patient on the fold of our run, or on all of them."""
+    of = {"title": title, "dataset": dataset, **_question(protocol)}
+    fold = None if patient is None or pd.isna(patient.fold) else patient.fold
+    both = _largest(runs, **of), _largest(runs, **of | {"split": "patient", "fold": fold})
+    return " / ".join(cell(one, metric) for one in both)
+
+
+def project_rows(evidence: Evidence) -> pd.DataFrame:
+    """The table of the README: one row a project. Who, what, on which data; reported; ours on the same split, ours by
+    patient, and the baselines on both."""
+    rows, full = [], evidence.runs[evidence.runs.baseline | (evidence.runs.image_size == FULL_SIZE)]
+    for one in PROJECTS:
+        key = (one.model, one.dataset, one.protocol)
+        same, patient = (None, None) if one.missing else _both(full, one.recipe, *key)
+        name = f"[{one.title}]({one.url})" if one.url else one.title
+        row = {
+            "project": f"{one.source.upper()}: {name}, {one.authors}; licence: {one.licence}",
+            "task and data": f"{one.task}; {one.data}",
+            "reported %": f"{one.model} {100 * published(one.source, *key)[one.metric]:.1f}",
+            "ours, same split": f"{NONE} ({one.missing})" if one.missing else cell(same, one.metric),
+            "ours, by patient": _by_patient(patient, one.metric, one.protocol),
+        }
+        for column in ("linear probe", "1-NN"):
+            of = (BASELINES[column], one.dataset, one.protocol, patient, one.metric)
+            row[f"{column}, both"] = _baselines(full, *of)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def reported_results(evidence: Evidence) -> pd.DataFrame:
+    """A row a network and protocol that a project reported: its result, ours under the same protocol, ours by patient,
+    the difference of these two, and the baselines on both, by patient on the folds of our run. A difference is taken
+    between runs of one length of training and one size of images only ("epochs, pixels" names both where they differ),
+    and not to a cleaned set, which lacks images that patient folds have.
+    """
+    rows = []
+    for source, model, dataset, protocol in _every():
+        reported = published(source, model, dataset, protocol)
+        metric = "dice" if "dice" in reported else "accuracy"
+        same, patient = both = _both(evidence.runs, source, model, dataset, protocol)
+        lengths = list(dict.fromkeys(f"{run.epochs}, {run.image_size}" for run in both if run is not None))
+        row = {"project": source.upper(), "network": model, "data set": dataset, "split": protocol, "metric": metric}
+        row |= {"reported %": f"{100 * reported[metric]:.1f}", "ours, same split %": cell(same, metric)}
+        row |= {"ours, by patient %": _by_patient(patient, metric, protocol), "difference, points": NONE}
+        row["epochs, pixels"] = " / ".join(lengths) or NONE
+        two = same is not None and patient is not None and same.id != patient.id
+        if two and len(lengths) == 1 and protocol != "cleaned":
+            row["difference, points"] = f"{100 * (patient[metric] - same[metric]):+.1f}"
+        for column, title in BASELINES.items():
+            known = metric == "accuracy"
+            of = (title, dataset, protocol, patient, metric)
+            row[f"{column}, both %"] = _baselines(evidence.runs, *of) if known else NONE
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
 def not_run(evidence: Evidence) -> pd.DataFrame:
     """The reported results without a run under the same protocol here: why, and the command that would make one."""
     rows = []
-    for source, model, dataset, protocol in _every():
-        if _both(evidence.runs, source, model, dataset, protocol)[0] is None:
-            row = {"project": source.upper(), "network": model, "data set": dataset, "split": protocol}
-            rows.append(row | _why(evidence.runs, source, model, dataset, protocol))
+    for key in _every():
+        if _both(evidence.runs, *key)[0] is None:
+            row = dict(zip(("project", "network", "data set", "split"), (key[0].upper(), *key[1:]), strict=True))
+            rows.append(row | _why(evidence.runs, *key))
     return pd.DataFrame(rows)
 
 
@@ -169,19 +154,17 @@ def _why(runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: st
 
 def recall_by_class(evidence: Evidence) -> pd.DataFrame:
     """Recall of each class where a project reported it or we have the same run: reported / ours / ours by patient."""
-    recall = evidence.metrics[evidence.metrics.metric == "recall"]
     rows = []
     for source, model, dataset, protocol in _every():
         reported = published(source, model, dataset, protocol).get("recall_by_class", {})
-        same, patient = _both(evidence.runs, source, model, dataset, protocol)
-        if not (reported or same is not None) or protocol.endswith(BINARY) or dataset.startswith("brats"):
+        both = _both(evidence.runs, source, model, dataset, protocol)
+        if not (reported or both[0] is not None) or protocol.endswith(BINARY) or dataset.startswith("brats"):
             continue
-        ours = [recall[recall.id == (None if run is None else run.id)].set_index("class") for run in (same, patient)]
+        ours = [{} if run is None else evidence.record(run.id)["per_class"] for run in both]
         row = {"project": source.upper(), "network": model, "data set": dataset, "split": protocol}
-        for name in reported if same is None else ours[0].index.drop("", errors="ignore"):
+        for name in ours[0] or reported:
             first = f"{100 * reported[name]:.1f}" if name in reported else NONE
-            cells = [format_ci(one.loc[name]) if name in one.index else NONE for one in ours]
-            row[name] = " / ".join([first, *cells])
+            row[name] = " / ".join([first, *(format_ci(one[name]["recall"]) if one else NONE for one in ours)])
         rows.append(row)
     return pd.DataFrame(rows).fillna(NONE)
 
@@ -194,21 +177,22 @@ def reported_runs(evidence: Evidence, source: str) -> pd.DataFrame:
     """
     table, ours = published_table(), of_source(evidence, source)
     mine = next(project for project in PROJECTS if project.source == source)
-    reported = table[(table.source == source) & (table.dataset == mine.dataset)]
-    splits = {_question(protocol)["split"] for protocol in reported.protocol}
-    keys = [
-        (model, mine.dataset, *_question(protocol).values())
-        for model, protocol in reported[["model", "protocol"]].drop_duplicates().itertuples(index=False)
-    ]
+    reported = table[(table.source == source) & (table.dataset == mine.dataset)].drop_duplicates(["model", "protocol"])
+    keys = [(row.model, mine.dataset, *_question(row.protocol).values()) for row in reported.itertuples()]
+    splits = sorted({key[2] for key in keys})
     others = set(ours[["model", "dataset", "split", "target"]].itertuples(index=False, name=None)) - set(keys)
     others = sorted(key for key in others if key[2] in splits)
+    baselines = [
+        (title, dataset, split, target)
+        for dataset in dict.fromkeys([mine.dataset, *(key[1] for key in others)])
+        for target in CLASS_TARGETS
+        for split in splits
+        for title in BASELINES.values()
+    ]
+    known = classifiers(evidence.runs)
     rows = [_of_source(ours, *key, source, mine.missing) for key in keys]
     rows += [_of_source(ours, *key, source, "") for key in others]
-    baselines = classifiers(evidence.runs)
-    for dataset in dict.fromkeys([mine.dataset, *(key[1] for key in others)]):
-        for key in ((dataset, split, target) for target in CLASS_TARGETS for split in sorted(splits)):
-            known = [title for title in BASELINES.values() if _most_images(baselines, title, *key) is not None]
-            rows += [_of_source(baselines, title, *key, "", "") for title in known]
+    rows += [_of_source(known, *key, "", "") for key in baselines if _most_images(known, *key) is not None]
     shown = pd.DataFrame(rows)
     return shown.loc[:, (shown != NONE).any()]  # no column for what nobody reported and nobody ran
 
@@ -218,40 +202,41 @@ def of_source(evidence: Evidence, source: str) -> pd.DataFrame:
     return matching(trained(evidence.runs), recipe=source)
 
 
-def _most_images(runs: pd.DataFrame, title: str, dataset: str, split: str, target: str) -> pd.Series | None:
+def _most_images(runs: pd.DataFrame, title: str, dataset: str, split: str, target: str) -> Run:
     """The run on most test images, all folds before one; pretrained before from scratch."""
     found = matching(runs, title=title, dataset=dataset, split=split, target=target, view="stored")
-    found = found.assign(start=found.pretrained.eq(True)).sort_values(["images", "start"], kind="stable")
-    last = found[(found.images == found.images.max())]
-    last = last[last.start == last.start.max()]
-    return None if last.empty else last.iloc[0]
+    found = found.assign(start=found.pretrained.eq(True))
+    found = found.sort_values(["images", "start"], ascending=False, kind="stable")
+    return None if found.empty else found.iloc[0]
 
 
 def _of_source(
     runs: pd.DataFrame, title: str, dataset: str, split: str, target: str, source: str, missing: str
 ) -> dict[str, str]:
     """A row of `reported_runs`; `source` "" stands for a baseline."""
-    same = _most_images(runs, title, dataset, split, target)
+    ours = _most_images(runs, title, dataset, split, target)
     protocol = split + BINARY if target == "tumour" else split
     reported = (published(source, title, dataset, protocol) if source else None) or {}
     row = {"network": title if reported or not source else f"{title} (not in the report)", "data set": dataset}
-    row |= {"asked": QUESTIONS[target], "split": split if same is None else split_words(same)}
+    row |= {"asked": QUESTIONS[target], "split": split if ours is None else ours.tested}
     for column, metric in METRICS.items():
         row[f"{column}: reported"] = f"{100 * reported[metric]:.1f}" if metric in reported else NONE
         ranked = title not in ("1-NN", "majority") or not metric.startswith("top")  # which rank no second class
-        row[f"{column}: ours"] = cell(same, metric) if ranked else NONE
+        row[f"{column}: ours"] = cell(ours, metric) if ranked else NONE
     by_group = None if split == "patient" else _most_images(runs, title, dataset, "patient", target)
     row["accuracy %: ours, by patient or group"] = cell(by_group)
-    row["accuracy %: ours, a decision a patient"] = cell(same, "by_patient.accuracy")
-    trained_here = same is not None and pd.notna(same.epochs)
-    loss, minutes = reported.get("val_loss"), reported.get("train_seconds")
-    for column, value, theirs in (
-        ("validation loss", same.val_loss if trained_here else None, loss),
-        ("minutes of training", seconds_of_one(same) / 60 if trained_here else None, minutes and minutes / 60),
-    ):
-        row[f"{column}: reported"], row[f"{column}: ours"] = (
-            NONE if pd.isna(v) else f"{v:.3g}" for v in (theirs, value)
-        )
-    row["epochs, pixels"] = f"{same.epochs}, {same.image_size}" if trained_here else NONE
-    row["remark"] = NONE if same is not None or not reported else f"not run here{missing and f': {missing}'}"
+    row["accuracy %: ours, a decision a patient"] = cell(ours, "by_patient.accuracy")
+    known = ours is not None and pd.notna(ours.epochs)
+    minutes = seconds_of_one(ours) / 60 if known else None
+    theirs = reported.get("train_seconds")
+    for column, values in {
+        "validation loss": (reported.get("val_loss"), ours.val_loss if known else None),
+        "minutes of training": (theirs and theirs / 60, minutes),
+    }.items():
+        texts = [NONE if pd.isna(value) else f"{value:.3g}" for value in values]
+        row |= {f"{column}: reported": texts[0], f"{column}: ours": texts[1]}
+    row["epochs, pixels"] = f"{ours.epochs}, {ours.image_size}" if known else NONE
+    row["remark"] = NONE
+    if ours is None and reported:
+        row["remark"] = f"not run here: {missing}" if missing else "not run here"
     return row

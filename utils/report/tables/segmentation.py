@@ -14,7 +14,7 @@ from utils.evaluation.segmentation import by_patient
 from utils.recipes import RECIPES
 from utils.recipes.localisation import STEPS
 from utils.recipes.published import published
-from utils.report.records import Evidence
+from utils.report.records import Evidence, columns_of
 from utils.report.tables.common import (
     BEST_PROBE,
     NONE,
@@ -22,19 +22,19 @@ from utils.report.tables.common import (
     WEIGHTS,
     budgets,
     by_split,
-    cell,
     cells,
     compare,
     find_run,
     format_ci,
-    gains,
+    in_order,
     matching,
+    on_same_images,
     percent,
     sensitivity_specificity,
-    split_words,
-    splits,
-    texts,
+    show,
+    show_all,
 )
+from utils.report.validate import intervals
 
 MASK_METRICS = {
     "dice": "Dice %",
@@ -49,6 +49,7 @@ MASK_METRICS = {
 OF_FINDINGS = {"AUC": "auc", "average precision": "average_precision", "sensitivity %": "sensitivity"}
 OF_FINDINGS |= {"specificity %": "specificity", "precision %": "precision"}
 THREE = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")  # S2's networks
+OF_CHENG = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient"}
 S0 = "s0"  # the recipe of S0's own method, with which changes of it are compared
 PLAIN = "name-only"  # what the other steps of localisation are compared with
 
@@ -78,19 +79,18 @@ def s2_segmentation() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def three_unets(runs: pd.DataFrame) -> pd.DataFrame:
+def three_unets(evidence: Evidence) -> pd.DataFrame:
     """S2's networks under our recipe on patient fold 0 of cheng at full size, those of the longest training."""
     of = {"dataset": "cheng", "split": "patient", "recipe": "ours"}
-    found = [find_run(runs, model=model, **of) for model in THREE]
-    found = pd.DataFrame([run for run in found if run is not None], columns=runs.columns)
+    found = [find_run(evidence.runs, model=model, **of) for model in THREE]
+    found = pd.DataFrame([run for run in found if run is not None], columns=evidence.runs.columns)
     return found[found.epochs == found.epochs.max()]
 
 
 def whole_run(evidence: Evidence) -> pd.Series | None:
     """AttentionUNet under our recipe on cheng, all folds where they are pooled, else the first."""
-    of = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient", "recipe": "ours"}
-    whole = find_run(evidence.runs, **of, fold=None)
-    return find_run(evidence.runs, **of) if whole is None else whole
+    whole = find_run(evidence.runs, **OF_CHENG, recipe="ours", fold=None)
+    return find_run(evidence.runs, **OF_CHENG, recipe="ours") if whole is None else whole
 
 
 def patients_by_size(evidence: Evidence) -> pd.DataFrame | None:
@@ -101,9 +101,7 @@ def patients_by_size(evidence: Evidence) -> pd.DataFrame | None:
 
 def gate_histories(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """The epochs of `AttentionUNet` under each recipe, patient fold 0 of `cheng` at `STEPS_AT` pixels, by recipe."""
-    of = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient", "fold": 0, "image_size": STEPS_AT}
-    runs = matching(evidence.runs, **of)
-    runs = runs.sort_values("recipe", key=lambda names: names.map(list(RECIPES).index), kind="stable")
+    runs = in_order(matching(evidence.runs, **OF_CHENG, fold=0, image_size=STEPS_AT))
     return {run.recipe: evidence.history(run.id) for run in runs.itertuples()}
 
 
@@ -114,92 +112,66 @@ def dice_by_patient(evidence: Evidence) -> pd.DataFrame:
     """
     runs = matching(evidence.runs, task="segmentation", split="patient", is_pooled=False)
     runs = runs[runs.baseline | (runs.image_size != STEPS_AT)]
-    runs = runs.sort_values(["dataset", "dice"], ascending=[True, False], kind="stable")
-    return pd.DataFrame(
-        {
-            "data set": runs.dataset + runs.selection.map({"middle": ", middle slices"}).fillna(""),
-            "tested": splits(runs),
-            "model": runs.model,
-            "recipe": _recipes(runs).where(~runs.baseline, NONE),
-            "seed": runs.seed.astype(object).where(~runs.baseline, NONE),
-            "pixels": runs.image_size,
-            "epochs": texts(runs.epochs),
-            "Dice %": cells(runs, "dice"),
-            "recall %": cells(runs, "recall"),
-            "precision %": cells(runs, "precision"),
-            "HD95": cells(runs, "hd95", percent=False, digits=1),
-            "Dice % as S2 pooled": _s2_pooled(evidence, runs),
-            "patients": [evidence.record(one)["patients"] for one in runs.id],
-        }
+    runs = runs.assign(
+        dataset=runs.dataset + runs.selection.map({"middle": ", middle slices", "all": ""}),
+        recipe=_recipes(runs),
+        seed=runs.seed.where(~runs.baseline),
+        distance=cells(runs, "hd95", percent=False, digits=1),
+        pooled=percent(runs.s2_dice),
+    )
+    return show(
+        runs.astype({"seed": "Int64"}).sort_values(["dataset", "dice"], ascending=[True, False], kind="stable"),
+        "data set = dataset | tested | model | recipe | seed | pixels = image_size | epochs | Dice % = dice | "
+        "recall % = recall | precision % = precision | HD95 = distance | Dice % as S2 pooled = pooled | patients",
     )
 
 
-def _s2_pooled(evidence: Evidence, runs: pd.DataFrame) -> list[str]:
-    return [f"{100 * evidence.record(one)['s2_pooling']['dice']:.1f}" for one in runs.id]
-
-
 def _recipes(runs: pd.DataFrame) -> pd.Series:
-    """The recipe of every run, and of a network that may be pretrained its initial weights."""
-    start = runs.pretrained.map({known: f", {word}" for known, word in WEIGHTS.items()})
-    return runs.recipe.astype(object) + start.astype(object).fillna("")
+    """The recipe of every run, and of a network that may be pretrained its initial weights; "–" for a baseline."""
+    start = runs.pretrained.map({known: f", {word}" for known, word in WEIGHTS.items()}).astype(object).fillna("")
+    return (runs.recipe + start).astype(object).where(~runs.baseline, NONE)
 
 
 def regions(evidence: Evidence) -> pd.DataFrame:
     """Dice by mask and region, a row a run on volumes."""
+    runs = matching(evidence.runs, task="segmentation", is_pooled=False)
     rows = []
-    for run in matching(evidence.runs, task="segmentation", is_pooled=False).itertuples():
-        per_class = evidence.record(run.id)["per_class"]
-        if len(per_class) > 1:
-            row = {"data set": run.dataset, "model": run.model, "recipe": NONE if run.baseline else run.recipe}
-            rows.append(row | {name: format_ci(entry["dice"]) for name, entry in per_class.items()})
+    for run, recipe in zip(runs.itertuples(), _recipes(runs), strict=True):
+        dice = {name: format_ci(entry["dice"]) for name, entry in evidence.record(run.id)["per_class"].items()}
+        rows += [{"data set": run.dataset, "model": run.model, "recipe": recipe} | dice] if len(dice) > 1 else []
     return pd.DataFrame(rows)
 
 
 def slice_pairs(evidence: Evidence) -> pd.DataFrame:
     """Runs that differ in the split alone, by slice or by patient fold: two rows a pair, by slice first."""
-    runs = evidence.runs[evidence.runs.split.isin(("slices", "patient")) & evidence.runs.fold.notna()]
-    key = ["dataset", "model", "recipe", "image_size"]
-    runs = matching(runs, task="segmentation").drop_duplicates([*key, "split"])
-    return runs[runs.groupby(key).split.transform("size") == 2].sort_values(
-        [*key, "split"], ascending=[True] * 4 + [False]
-    )
+    runs, key = matching(evidence.runs, task="segmentation"), ["dataset", "model", "recipe", "image_size"]
+    runs = runs[runs.split.isin(("slices", "patient")) & runs.fold.notna()].drop_duplicates([*key, "split"])
+    runs = runs[runs.groupby(key).split.transform("size") == 2]
+    return runs.sort_values([*key, "split"], ascending=[True] * 4 + [False])
 
 
 def slices_or_patients(evidence: Evidence) -> pd.DataFrame:
     """Dice on a split by slice and on one by patient, a row a data set and model, runs of the same recipe and size."""
-    runs = slice_pairs(evidence)
-    by_slice, patient = (matching(runs, split=split) for split in ("slices", "patient"))
-    return pd.DataFrame(
-        {
-            "data set": by_slice.dataset,
-            "model": by_slice.model,
-            "pixels": by_slice.image_size,
-            "by slice": cells(by_slice, "dice"),
-            "by patient (fold 0)": cells(patient, "dice").to_numpy(),
-            "by slice, as S2 pooled": _s2_pooled(evidence, by_slice),
-        }
+    pairs = slice_pairs(evidence)
+    patient, runs = (matching(pairs, split=split) for split in ("patient", "slices"))
+    return show(
+        runs.assign(patient=cells(patient, "dice").to_numpy(), pooled=percent(runs.s2_dice)),
+        "data set = dataset | model | pixels = image_size | by slice = dice | by patient (fold 0) = patient | "
+        "by slice, as S2 pooled = pooled",
     )
 
 
 def recipe_steps(evidence: Evidence) -> pd.DataFrame:
     """Every recipe tried on patient fold 0 of cheng: Dice on validation patients decides, test scores are reported."""
     runs = matching(evidence.runs, task="segmentation", dataset="cheng", split="patient", fold=0, baseline=False)
-    runs = runs.sort_values("val_dice", kind="stable")
-    recipes = [evidence.record(one)["recipe"] for one in runs.id]
-    return pd.DataFrame(
-        {
-            "recipe": _recipes(runs),
-            "seed": runs.seed,
-            "model": runs.model,
-            "loss": [recipe["loss"] for recipe in recipes],
-            "optimiser": [recipe["optimizer"] for recipe in recipes],
-            "augmentation": [recipe["augmentation"] for recipe in recipes],
-            "pixels": runs.image_size,
-            "parameters": runs.parameters.map("{:,}".format),
-            "epochs": runs.epochs,
-            "validation Dice %": percent(runs.val_dice),
-            "test Dice %": cells(runs, "dice"),
-        }
+    runs = runs.assign(
+        recipe=_recipes(runs), count=runs.parameters.map("{:,}".format), validated=percent(runs.val_dice)
+    )
+    return show(
+        runs.sort_values("val_dice", kind="stable"),
+        "recipe | seed | model | loss = recipe.loss | optimiser = recipe.optimizer | "
+        "augmentation = recipe.augmentation | pixels = image_size | parameters = count | epochs | "
+        "validation Dice % = validated | test Dice % = dice",
     )
 
 
@@ -211,32 +183,22 @@ def own_method(evidence: Evidence) -> pd.DataFrame:
 
 def multitask_runs(evidence: Evidence) -> pd.DataFrame:
     """One row a run of S0's own method: tumour type, tumour or none, and the baselines on the same images."""
-    runs = own_method(evidence)
-    runs = runs.assign(order=by_split(runs)).sort_values(["dataset", "order"], kind="stable")
-    rows = []
-    for _, run in runs.iterrows():
-        reported = published(S0, run.model, run.dataset, run.split)
-        same = {"dataset": run.dataset, "split": run.split, "fold": None if pd.isna(run.fold) else run.fold}
-        rows.append(
-            {
-                "data set": run.dataset,
-                "split": split_words(run),
-                "reported by S0": f"{100 * reported['accuracy']:.1f}" if reported else NONE,
-                "accuracy": cell(run),
-                "linear probe": cell(find_run(evidence.runs, **same, title=BEST_PROBE)),
-                "1-NN": cell(find_run(evidence.runs, **same, title="1-NN")),
-                "macro F1": cell(run, "macro_f1"),
-                "tumour AUC": cell(run, "tumour_auc", percent=False),
-                "sensitivity / specificity at .5": sensitivity_specificity(run, "screening.S0"),
-                "at the threshold from validation": sensitivity_specificity(run, "screening.validation"),
-                "AUC of the reconstruction error": cell(run, "anomaly.tumour", percent=False),
-                "test images": run.images,
-                "width": run.n_filters,
-                "pixels": run.image_size,
-                "epochs": run.epochs,
-            }
-        )
-    return pd.DataFrame(rows)
+    runs = by_split(own_method(evidence), "dataset", "split")
+    reported = [published(S0, run.model, run.dataset, run.split) or {} for run in runs.itertuples()]
+    runs = runs.assign(
+        said=percent(pd.Series([one.get("accuracy") for one in reported], runs.index)),
+        probe=cells(on_same_images(evidence, runs, BEST_PROBE)),
+        nearest=cells(on_same_images(evidence, runs, "1-NN")),
+        half=sensitivity_specificity(runs, "screening.S0"),
+        chosen=sensitivity_specificity(runs, "screening.validation"),
+    )
+    return show(
+        runs,
+        "data set = dataset | split = tested | reported by S0 = said | accuracy | linear probe = probe | "
+        "1-NN = nearest | macro F1 = macro_f1 | tumour AUC = tumour_auc. | sensitivity / specificity at .5 = half | "
+        "at the threshold from validation = chosen | AUC of the reconstruction error = anomaly.tumour. | "
+        "test images = images | width = n_filters | pixels = image_size | epochs",
+    )
 
 
 def multitask_budgets(evidence: Evidence) -> list[pd.DataFrame]:
@@ -247,29 +209,26 @@ def multitask_budgets(evidence: Evidence) -> list[pd.DataFrame]:
 
 def ablation_runs(evidence: Evidence) -> pd.DataFrame:
     """S0's method with one part removed or exchanged, with the same epochs and seeds; a row a recipe."""
-    tables = []
+    rows = []
     for runs in multitask_budgets(evidence):
-        found = compare(evidence, runs, S0)
-        recipes = [evidence.record(one)["recipe"] for one in found.id]
-        both = [recipe["model_args"].get("reconstruct", True) for recipe in recipes]
-        heads = [recipe["model_args"].get("hierarchical", True) for recipe in recipes]
-        columns = {
-            "data set": found.dataset + ", " + splits(found),
-            "recipe": found.recipe,
-            "reconstruction": ["yes" if one else "no" for one in both],
-            "heads": ["two" if one else "one" for one in heads],
-            "balance": [recipe["balance"] if one else NONE for recipe, one in zip(recipes, both, strict=True)],
-            "validation %": percent(found.validation),
-            "test accuracy %": found.ci.map(format_ci),
-            "difference to S0's, points": gains(found, ""),
-            "seeds from – to": found.seeds.map(lambda one: f"{100 * min(one):.1f} – {100 * max(one):.1f}"),
-            "seeds": found.seeds.map(len),
-            "width": found.n_filters,
-            "pixels": found.image_size,
-            "epochs": found.epochs,
-        }
-        tables.append(pd.DataFrame(columns))
-    return pd.concat(tables or [pd.DataFrame()])
+        found = compare(evidence, runs, S0, none="")
+        of = found["recipe.model_args"]
+        both = of.map(lambda args: args.get("reconstruct", True))
+        found = found.assign(
+            where=found.dataset + ", " + found.tested,
+            both=both.map({True: "yes", False: "no"}),
+            heads=of.map(lambda args: "two" if args.get("hierarchical", True) else "one"),
+            balance=found["recipe.balance"].where(both, NONE),
+            spread=found.seeds.map(lambda one: f"{100 * min(one):.1f} – {100 * max(one):.1f}"),
+            count=found.seeds.map(len),
+        )
+        rows.append(found)
+    return show_all(
+        rows,
+        "data set = where | recipe | reconstruction = both | heads | balance | validation % = validation | "
+        "test accuracy % = mean | difference to S0's, points = gain | seeds from – to = spread | seeds = count | "
+        "width = n_filters | pixels = image_size | epochs",
+    )
 
 
 def gradient_histories(evidence: Evidence) -> list[dict[str, pd.DataFrame]]:
@@ -301,60 +260,48 @@ def balance_effects(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_pointing(evidence: Evidence) -> list[dict]:
-    """What was measured of committed classifiers, by data set, the best at pointing first."""
-    return sorted(
-        evidence.pointing, key=lambda found: (found["run"]["dataset"], -found["groups"]["all"]["near"]["value"])
+def looks(evidence: Evidence) -> pd.DataFrame:
+    """The runs whose Grad-CAM was measured, by data set, the best at pointing first, with what it gave as columns
+    `GROUP.METRIC`, and as `network` the classifier in a table's words."""
+    found = {one["id"]: one["groups"] for one in evidence.pointing}
+    runs = evidence.runs.loc[list(found)]
+    step = (" " + runs.recipe).where(runs.model.isin(LOCALISERS), "")
+    start = runs.pretrained.map({known: f", {word}" for known, word in WEIGHTS.items()}).astype(object).fillna("")
+    counts = pd.DataFrame([groups["all"] for groups in found.values()], runs.index)
+    runs = runs.assign(
+        network=runs.model + step + start,
+        tumours=counts["images"],
+        blank=(100 * counts["blank"] / counts["images"]).map("{:.0f} %".format),
+        sick=counts["patients"],
     )
-
-
-def network(run: pd.Series) -> str:
-    """A classifier in a table's words."""
-    step = f" {run['recipe']}" if run["model"] in LOCALISERS else ""
-    weights = f", {WEIGHTS[run['pretrained']]}" if run["pretrained"] is not None else ""
-    return f"{run['model']}{step}{weights}"
+    runs = runs.join(pd.DataFrame([columns_of(intervals(groups)) for groups in found.values()], runs.index))
+    return runs.sort_values(["dataset", "all.near"], ascending=[True, False], kind="stable")
 
 
 def pointing_runs(evidence: Evidence) -> pd.DataFrame:
     """A row a committed classifier: how often the maximum of Grad-CAM lies inside the outlined tumour, or within
     `pointing.TOLERANCE` pixels of it, and which share of the map does; beside a point at random and the brightest one.
     """
-    rows = []
-    for found in by_pointing(evidence):
-        run, whole = evidence.runs.loc[found["id"]], found["groups"]["all"]
-        rows.append(
-            {
-                "data set": run.dataset,
-                "split": split_words(run),
-                "network": network(run),
-                "accuracy": cell(run),
-                "pointing": format_ci(whole["pointing"]),
-                "by chance": format_ci(whole["area"]),
-                f"within {TOLERANCE} pixels": format_ci(whole["near"]),
-                "so by chance": format_ci(whole["near_area"]),
-                "so the brightest point": format_ci(whole["bright_near"]),
-                "energy inside": format_ci(whole["energy"]),
-                "empty maps": f"{100 * whole['blank'] / whole['images']:.0f} %",
-                "images": whole["images"],
-                "patients": whole["patients"],
-            }
-        )
-    return pd.DataFrame(rows)
+    if not evidence.pointing:
+        return pd.DataFrame()
+    return show(
+        looks(evidence),
+        "data set = dataset | split = tested | network | accuracy | pointing = all.pointing | by chance = all.area | "
+        f"within {TOLERANCE} pixels = all.near | so by chance = all.near_area | "
+        "so the brightest point = all.bright_near | energy inside = all.energy | empty maps = blank | "
+        "images = tumours | patients = sick",
+    )
 
 
 def pointing_groups(evidence: Evidence) -> pd.DataFrame:
     """The same classifiers: maxima inside or within `pointing.TOLERANCE` pixels of the tumour, by class, by size of the
     tumour, and where the name was right or wrong."""
+    if not evidence.pointing:
+        return pd.DataFrame()
     titles = {name: f"{name} (<{100 * high:.1f} %)" if high < 1 else name for name, (_, high) in SIZES.items()}
-    rows = []
-    for found in by_pointing(evidence):
-        run = evidence.runs.loc[found["id"]]
-        row = {"data set": run.dataset, "split": split_words(run), "network": network(run)}
-        for name in (*(c for c in CLASSES if c != HEALTHY), *SIZES, "right", "wrong"):
-            entry = found["groups"].get(name)
-            row[titles.get(name, name)] = format_ci(entry["near"]) if entry else NONE
-        rows.append(row)
-    return pd.DataFrame(rows)
+    groups = {name: titles.get(name, name) for name in (*CLASSES, *SIZES, "right", "wrong") if name != HEALTHY}
+    columns = [f"{title} = {name}.near" for name, title in groups.items()]
+    return show(looks(evidence), " | ".join(["data set = dataset", "split = tested", "network", *columns]))
 
 
 def localisation_budgets(evidence: Evidence) -> list[pd.DataFrame]:
@@ -363,101 +310,71 @@ def localisation_budgets(evidence: Evidence) -> list[pd.DataFrame]:
     beside them once more."""
     runs = matching(evidence.runs, task="localisation")
     runs = runs[runs.recipe.isin(STEPS) & runs.split.isin(("patient", "external"))]
-    found = [
-        one.sort_values(["recipe", "seed"], key=lambda c: c.map(list(STEPS).index) if c.name == "recipe" else c)
-        for one in budgets(runs, PLAIN)
-        if not (one.seed.nunique() == 1 and one.is_pooled[(one.recipe == PLAIN) & (one.seed == 0)].any())
-    ]
-    order = {"external": 2, "patient": 1}
-    return sorted(
-        found, key=lambda one: (one.dataset.iloc[0], order[one.split.iloc[0]] * int(one.fold.notna().iloc[0]))
-    )
+    found = [one for one in budgets(runs, PLAIN, tuple(STEPS)) if one.seed.nunique() > 1 or not one.is_pooled.iloc[0]]
+    order = {"external": 2, "patient": 1}  # of one data set; all folds before them
+    return sorted(found, key=lambda one: (one.dataset.iloc[0], order[one.split.iloc[0]] * one.fold.notna().iloc[0]))
 
 
 def localisation_runs(evidence: Evidence) -> pd.DataFrame:
     """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds; then recipes
     that are no step of these, and steps without a plain classifier beside them. Outlines and Grad-CAM are those of the
     first seed."""
-    together = localisation_budgets(evidence)
-    runs = matching(evidence.runs, task="localisation")
-    settings = pd.Series([_but_the_seed(evidence.record(one)) for one in runs.id], runs.index, dtype=object)
-    compared = settings.loc[[one for budget in together for one in budget.id]]
-    parts = {part for budget in together for of in budget.pooled if isinstance(of, list) for part in of}
-    alone = runs[~settings.isin(set(compared)) & ~runs.id.isin(parts)]  # another seed waits until all steps have it
-    others = [one.sort_values("id") for _, one in alone.groupby(settings, sort=False)]
-    tables = []
-    for budget, reference in [(one, PLAIN) for one in together] + [(one, one.recipe.iloc[0]) for one in others]:
-        found = compare(evidence, budget, reference)
-        same = [{k: None if pd.isna(run[k]) else run[k] for k in SAME} for _, run in found.iterrows()]
-        columns = {
-            "data set": found.dataset,
-            "split": splits(found),
-            "step": found.recipe,
-            "pixels": found.image_size,
-            "epochs": found.epochs,
-            "seeds": found.seeds.map(len),
-            "validation %": percent(found.validation),
-            "accuracy": found.ci.map(format_ci),
-            "minus name-only, points": gains(found),
-            "Dice": cells(found, "outline.dice"),
-            "the outline points": cells(found, "outline.pointing"),
-            "Grad-CAM points": cells(found, "grad_cam.all.pointing"),
-            f"within {TOLERANCE} pixels": cells(found, "grad_cam.all.near"),
-            "so by chance": cells(found, "grad_cam.all.near_area"),
-            "1-NN": [cell(find_run(evidence.runs, title="1-NN", **one)) for one in same],
-        }
-        tables.append(pd.DataFrame(columns))
-    return pd.concat(tables or [pd.DataFrame()])
+    runs, together = matching(evidence.runs, task="localisation"), localisation_budgets(evidence)
+    settings = pd.Series({one: str(evidence.record(one)["recipe"]) for one in runs.id}, dtype=object)
+    settings = runs.recipe + runs.tested + runs.dataset + runs.image_size.map(str) + runs.pretrained.map(str) + settings
+    compared = pd.concat(together) if together else runs.head(0)
+    parts = compared.pooled[compared.pooled.notna()].explode()
+    alone = runs[~settings.isin(settings[compared.id]) & ~runs.id.isin(parts)]  # a seed waits until all steps have it
+    rows = []
+    for budget in [*together, *(one for _, one in alone.groupby(settings, sort=False))]:
+        found = compare(evidence, budget, PLAIN if PLAIN in set(budget.recipe) else budget.recipe.iloc[0])
+        nearest = cells(on_same_images(evidence, found, "1-NN"))
+        rows.append(found.assign(count=found.seeds.map(len), nearest=nearest))
+    return show_all(
+        rows,
+        "data set = dataset | split = tested | step = recipe | pixels = image_size | epochs | seeds = count | "
+        "validation % = validation | accuracy = mean | minus name-only, points = gain | Dice = outline.dice | "
+        "the outline points = outline.pointing | Grad-CAM points = grad_cam.all.pointing | "
+        f"within {TOLERANCE} pixels = grad_cam.all.near | so by chance = grad_cam.all.near_area | 1-NN = nearest",
+    )
 
 
-SAME = ("dataset", "split", "fold", "test_on")
-
-
-def _but_the_seed(record: dict) -> str:
-    """What a run is, whatever its seed."""
-    return str([record["run"] | {"seed": 0}, record["recipe"]])
-
-
-def sensitivities(evidence: Evidence, runs: pd.DataFrame) -> dict[str, dict]:
+def sensitivities(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
     """How many tumours of another data set each step recognises, at the threshold that its own validation images chose.
 
     Args:
         runs: one of `localisation_budgets`, tested on another data set.
 
     Returns:
-        step → `sensitivity` {value, low, high}, the mean over the seeds, with a 95 % interval over groups;
-        `difference` to the plain classifier's, tumour by tumour, corrected for the number of steps (None of the plain
-        one itself); `seeds`, the sensitivity of each; `healthy`, how many images show none. Empty where a seed has no
-        threshold.
+        The first run of each step with `sensitivity` {value, low, high}, the mean over the seeds, with a 95 % interval
+        over groups; `difference` to the plain classifier's, tumour by tumour, corrected for the number of steps (None
+        of the plain one itself); `seeds`, the sensitivity of each; `healthy`, how many images show none. Empty where a
+        seed has no threshold.
 
     Raises:
         DataError: a run that tested other images than those beside it.
     """
-    tables: dict[str, list[pd.DataFrame]] = {}
+    tables: dict[str, list[pd.DataFrame]] = {step: [] for step in runs.recipe}
     healthy = 0
     for run in runs.itertuples():
         threshold = (evidence.record(run.id).get("tumour_or_none") or {}).get("threshold")
         if threshold is None:
-            return {}
+            return runs.head(0)
         table = evidence.predictions(run.id)
         sick, found = table.label.ne(HEALTHY), table[f"p_{HEALTHY}"].rsub(1).ge(threshold)
         healthy = int((~sick).sum())
-        tables.setdefault(run.recipe, []).append(table.assign(label=True, predicted=found)[sick])
+        tables[run.recipe].append(table.assign(label=True, predicted=found)[sick])
     others = [step for step in tables if step != PLAIN]
-    differences = corrected(difference(tables[step], tables[PLAIN]) for step in others)
-    if None in differences:
+    differences = dict(zip(others, corrected(difference(tables[o], tables[PLAIN]) for o in others), strict=True))
+    if None in differences.values():
         raise DataError(f"{runs.id.iloc[0]}: its seeds tested other images; run them again")
-    differences = dict(zip(others, differences, strict=True))
-    joined = {step: pd.concat(of) for step, of in tables.items()}
-    return {
-        step: {
-            "sensitivity": mean_interval(joined[step].predicted, joined[step].group),
-            "difference": differences.get(step),
-            "seeds": [float(one.predicted.mean()) for one in tables[step]],
-            "healthy": healthy,
-        }
-        for step in tables
-    }
+    joined = [pd.concat(of) for of in tables.values()]
+    return runs.drop_duplicates("recipe").assign(
+        sensitivity=[mean_interval(one.predicted, one.group) for one in joined],
+        difference=[differences.get(step) for step in tables],
+        seeds=[[float(one.predicted.mean()) for one in of] for of in tables.values()],
+        healthy=healthy,
+    )
 
 
 def tumours_elsewhere(evidence: Evidence) -> pd.DataFrame:
@@ -465,20 +382,15 @@ def tumours_elsewhere(evidence: Evidence) -> pd.DataFrame:
     specificity of `screening.SPECIFICITY`."""
     rows = []
     for runs in localisation_budgets(evidence):
-        run = runs.iloc[0]
-        for step, found in sensitivities(evidence, runs).items() if run.split == "external" else ():
-            gain = found["difference"]
-            rows.append(
-                {
-                    "trained on": run.dataset,
-                    "tested on": run.test_on,
-                    "step": step,
-                    "sensitivity": format_ci(found["sensitivity"]),
-                    "by seed": ", ".join(f"{100 * value:.1f}" for value in found["seeds"]),
-                    "minus name-only, points": format_ci(gain.interval, sign=True) if gain else NONE,
-                }
-            )
-    return pd.DataFrame(rows)
+        if runs.split.iloc[0] == "external" and len(found := sensitivities(evidence, runs)):
+            gain = [format_ci(one, sign=True) if one else NONE for one in found.difference]
+            seeds = [", ".join(f"{100 * value:.1f}" for value in one) for one in found.seeds]
+            rows.append(found.assign(found=found.sensitivity.map(format_ci), seeds=seeds, gain=gain))
+    return show_all(
+        rows,
+        "trained on = dataset | tested on = test_on | step = recipe | sensitivity = found | by seed = seeds | "
+        "minus name-only, points = gain",
+    )
 
 
 def by_finding(per_class: Mapping[str, Mapping]) -> pd.DataFrame:
@@ -494,18 +406,9 @@ def by_finding(per_class: Mapping[str, Mapping]) -> pd.DataFrame:
 def findings_runs(evidence: Evidence) -> pd.DataFrame:
     """A row a run: mean AUC and mean average precision over the findings."""
     runs = matching(evidence.runs, task="findings", is_pooled=False)
-    runs = runs.sort_values(["dataset", "macro_auc"], ascending=[True, False], kind="stable")
-    return pd.DataFrame(
-        {
-            "data set": runs.dataset,
-            "split": splits(runs),
-            "network": runs.model,
-            "recipe": runs.recipe,
-            "pixels": runs.image_size,
-            "epochs": texts(runs.epochs),
-            "mean AUC": cells(runs, "macro_auc", percent=False),
-            "mean average precision": cells(runs, "macro_average_precision", percent=False),
-            "test images": runs.images,
-            "patients": runs.groups,
-        }
+    return show(
+        runs.sort_values(["dataset", "macro_auc"], ascending=[True, False], kind="stable"),
+        "data set = dataset | split = tested | network = model | recipe | pixels = image_size | epochs | "
+        "mean AUC = macro_auc. | mean average precision = macro_average_precision. | test images = images | "
+        "patients = groups",
     )

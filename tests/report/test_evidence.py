@@ -1,0 +1,173 @@
+"""Evidence is read once as two frames; what is damaged, orphaned or of other folds is left out and named."""
+
+import gzip
+import json
+import shutil
+import warnings
+
+import pandas as pd
+import pytest
+
+from datasets.catalog import REPO, DataError
+from datasets.store import index
+from utils import report
+from utils.report import readme
+from utils.report.records import load_evidence
+from utils.report.tables import all_runs
+from utils.report.validate import read_predictions
+
+RUN = "sartaj.cleaned.CustomCNN.s2-64px.seed0"
+OTHER = "sartaj.cleaned.1-NN.none.seed0"
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A repository's `saved_metrics` with two committed runs and the findings of one set; returns the first run's
+    folder."""
+    root = tmp_path / "saved_metrics"
+    for run in (RUN, OTHER):
+        place = f"classification/sartaj/{run}"
+        shutil.copytree(REPO / "saved_metrics" / place, root / place)
+    (root / "curation").mkdir()
+    shutil.copy(REPO / "saved_metrics/curation/sartaj.json", root / "curation")
+    return root / "classification/sartaj" / RUN
+
+
+def change(path, **values):
+    record = json.loads(path.read_text()) | values
+    path.write_text(json.dumps({name: value for name, value in record.items() if value != "gone"}))
+
+
+DAMAGE = {
+    "half a record": ("metrics.json", lambda path: path.write_text(path.read_text()[:500])),
+    "a list": ("metrics.json", lambda path: path.write_text("[]")),
+    "brackets": ("metrics.json", lambda path: path.write_text("[" * 50_000)),
+    "no text": ("metrics.json", lambda path: path.write_bytes(b"\xff\xfe\x00")),
+    "no metrics": ("metrics.json", lambda path: change(path, metrics="gone")),
+    "another type": ("metrics.json", lambda path: change(path, images="861")),
+    "no folds": ("metrics.json", lambda path: change(path, data={})),
+    "another run": ("metrics.json", lambda path: change(path, id=OTHER)),
+    "an unknown model": ("metrics.json", lambda p: p.write_text(p.read_text().replace('"CustomCNN"', '"Cust0mCNN"'))),
+    "text for a number": (
+        "metrics.json",
+        lambda p: p.write_text(p.read_text().replace('"value": 0.', '"value": "0.', 1).replace(",", '",', 1)),
+    ),
+    "a metric without limits": ("metrics.json", lambda path: change(path, metrics={"accuracy": {"value": 0.5}})),
+    "NaN": ("metrics.json", lambda p: p.write_text(p.read_text().replace('"low": 0.', '"low": NaN, "was": 0.', 1))),
+    "endless": ("metrics.json", lambda path: change(path, training={"epochs": 3, "seconds": float("inf")})),
+    "half a history": ("history.csv", lambda path: path.write_text(path.read_text()[:-60].replace(",", "\n", 1))),
+    "a history with text": ("history.csv", lambda path: path.write_text(path.read_text().replace("0.", "O.", 1))),
+    "a missing epoch": ("history.csv", lambda path: path.write_text(path.read_text().replace("\n2,", "\n3,", 1))),
+    "half the predictions": ("predictions.csv.gz", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+    "other columns": ("predictions.csv.gz", lambda path: path.write_bytes(gzip.compress(b"a,b\n1,2\n"))),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGE)
+def test_a_run_with_a_damaged_file_is_left_out_and_the_file_is_named(saved, what):
+    name, damage = DAMAGE[what]
+    damage(saved / name)
+    root = saved.parents[2]
+    with pytest.warns(UserWarning, match=rf"left out: .*{RUN}/{name}: ") as warned:
+        found = load_evidence(root)
+    assert len(warned) == 1 and "\n" not in str(warned[0].message)
+    assert found.runs.index.tolist() == [OTHER] and set(found.metrics.id) == {OTHER}
+    (root.parent / "README.md").write_text("<!-- table projects -->\n<!-- /table -->\n")
+    before = sorted(path for path in root.parent.rglob("*"))
+    with pytest.warns(UserWarning), pytest.raises(DataError, match=rf"{name}: .*"):
+        readme.main(root.parent)
+    assert sorted(root.parent.rglob("*")) == before, "nothing is written"
+
+
+def test_whole_evidence_is_all_there(saved):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        runs, metrics = found = load_evidence(saved.parents[2])
+    assert set(runs.id) == {RUN, OTHER} and len(found.curation) == 1 and not found.damaged
+    record = json.loads((saved / "metrics.json").read_text())
+    assert found.record(RUN) == record and found.path(RUN) == saved
+    run, accuracy = runs.loc[RUN], record["metrics"]["accuracy"]
+    assert [run.accuracy, run.accuracy_low, run.accuracy_high] == list(accuracy.values())
+    assert (run.tested, run.epochs, run.baseline) == ("cleaned", record["training"]["epochs"], False)
+    assert run["unseen.accuracy"] == record["unseen"]["accuracy"]["value"] and runs.loc[OTHER].baseline
+    of_class = metrics[(metrics.id == RUN) & (metrics["class"] == "glioma")].set_index("metric")
+    recall = record["per_class"]["glioma"]["recall"]
+    assert of_class.loc["recall", ["value", "low", "high"]].tolist() == list(recall.values())
+    assert of_class.value["images"] == record["per_class"]["glioma"]["images"]
+    assert len(found.history(RUN)) == run.epochs and len(found.predictions(RUN)) == run.images
+    assert found.validation(RUN).columns[0] == "path" and found.validation(OTHER) is None
+
+
+def test_a_damaged_file_of_curation_is_left_out(saved):
+    (saved.parents[2] / "curation/sartaj.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"left out: .*curation/sartaj\.json: not readable as JSON"):
+        assert load_evidence(saved.parents[2]).curation == []
+
+
+def test_a_pooled_run_is_left_out_with_one_of_its_folds(tmp_path):
+    for fold in (REPO / "saved_metrics/classification/cheng").glob("cheng.patient*.majority.none.seed0"):
+        shutil.copytree(fold, tmp_path / "classification/cheng" / fold.name)
+    whole = load_evidence(tmp_path)
+    pooled = whole.runs[whole.runs.pooled.notna()].index.item()
+    assert len(whole.runs) == 6 and whole.runs.is_pooled.sum() == 5
+    tested = whole.predictions(pooled)
+    assert tested.path.is_unique and tested.fold.unique().tolist() == [0, 1, 2, 3, 4]
+    path = tmp_path / "classification/cheng/cheng.patient-f2.majority.none.seed0/predictions.csv.gz"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.warns(UserWarning, match="patient-f2"):
+        assert load_evidence(tmp_path).runs.fold.tolist() == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize(("split", "left"), [("cleaned", 1), ("published", 2)])
+def test_a_run_on_other_folds_is_left_out_and_named(saved, split, left):
+    """Of protocols that depend on the committed groups; it is not damaged, so tables are made without it."""
+    path = saved / "metrics.json"
+    record = json.loads(path.read_text())
+    place = saved.with_name(RUN.replace("cleaned", split))
+    saved.rename(place)
+    change(place / "metrics.json", id=place.name, run=record["run"] | {"split": split}, data={"folds": "0" * 12})
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        found = load_evidence(saved.parents[2])
+    assert len(found.runs) == left and not found.damaged and len(warned) == 2 - left
+    assert all(f"{place.name}/metrics.json: was split by other folds" in str(one.message) for one in warned)
+
+
+def test_the_digest_of_folds_knows_groups_and_folds_and_nothing_else(monkeypatch, tmp_path):
+    table = pd.DataFrame({"path": ["a", "b"], "group": ["1", "2"], "fold": ["0", "1"], "label": ["x", "y"]})
+    monkeypatch.setattr(index, "SPLITS", tmp_path)
+    changes = {"one": {}, "two": {"label": "z"}, "three": {"fold": "0"}, "four": {"group": "1"}}
+    for name, columns in changes.items():
+        table.assign(**columns).sample(frac=1).to_csv(tmp_path / f"{name}.csv", index=False)
+    one, two, three, four = map(index.folds_digest, changes)
+    assert one == two and len({one, three, four}) == 3 and index.folds_digest("five") == ""
+
+
+def test_another_folder_adds_to_what_is_committed_and_its_runs_count_first(saved, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(saved.parents[3]))
+    change(saved / "metrics.json", images=1)
+    found = load_evidence()
+    assert found.runs.images[RUN] == 1 and found.path(RUN) == saved
+    committed = load_evidence(REPO / "saved_metrics")
+    assert set(found.runs.index) == set(committed.runs.index) and committed.runs.images[RUN] == 92
+    assert len(report.predictions(RUN)) == 92 and len(report.history(RUN)) == found.runs.epochs[RUN]
+    assert report.record(RUN)["images"] == 1
+
+
+def test_evidence_is_read_once_and_again_where_a_file_changed(saved):
+    first = load_evidence(saved.parents[2])
+    assert load_evidence(saved.parents[2]) is first
+    change(saved / "metrics.json", images=17)
+    assert load_evidence(saved.parents[2]).runs.images[RUN] == 17
+
+
+def test_without_a_run_the_frames_have_their_columns(tmp_path):
+    empty = load_evidence(tmp_path)
+    assert all_runs(empty).columns.tolist() == pd.read_csv(REPO / "saved_metrics/runs.csv", nrows=1).columns.tolist()
+
+
+def test_a_class_may_be_called_none(tmp_path):
+    text = "path,label,group,predicted\na,None,1,NA\nb,NA,2,\n"
+    (tmp_path / "p.csv.gz").write_bytes(gzip.compress(text.encode()))
+    read = read_predictions(tmp_path / "p.csv.gz")
+    assert read.label.tolist() == ["None", "NA"] and read.predicted[0] == "NA" and pd.isna(read.predicted[1])

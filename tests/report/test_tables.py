@@ -1,0 +1,257 @@
+"""Tables of the committed runs are those of the snapshot; how runs are found, compared and written."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from whole_records import whole
+
+from datasets.catalog import REPO, DataError
+from utils.evaluation.intervals import mean_interval
+from utils.report.records import load_evidence, run_folder, write_record
+from utils.report.tables import BLOCKS
+from utils.report.tables.common import budgets, compare, find_run, format_ci, markdown, matching, show
+from utils.report.tables.segmentation import localisation_budgets, sensitivities
+from utils.report.tables.transfer import by_seed, differences_to_probe, ensembles, run_name
+from utils.run import Run
+
+SNAPSHOT = REPO / "tests/golden/tables"
+IMAGES = [f"g{i:03}" for i in range(100)]
+PROBE = {"model": "ResNet50-v2", "recipe": "probe", "pretrained": True, "image_size": 224, "task": "transfer"}
+
+
+def entry(value, spread=0.05):
+    return {"value": value, "low": max(0, value - spread), "high": value + spread}
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_the_committed_runs_give_the_tables_of_the_snapshot(name):
+    made = BLOCKS[name](load_evidence(REPO / "saved_metrics")).to_csv(index=False)
+    assert made == (SNAPSHOT / f"{name}.csv").read_text(), f"a result changed; if it should, write {name}.csv anew"
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_without_a_run_a_table_says_so(name, tmp_path):
+    text = markdown(BLOCKS[name](load_evidence(tmp_path)))
+    assert name == "folds" or any(words in text for words in ("*not run yet*", "–", "not run here"))
+
+
+@pytest.mark.parametrize(
+    ("numbers", "how", "text"),
+    [
+        ((0.9712, 0.96, 0.98), {}, "97.1 (96.0–98.0)"),
+        ((0.9712, 0.96, 0.98), {"percent": False}, "0.971 (0.960–0.980)"),
+        ((12.34, 10, 15), {"percent": False, "digits": 1}, "12.3 (10.0–15.0)"),
+        ((0.01, -0.02, 0.04), {"sign": True}, "+1.0 (-2.0 to +4.0)"),
+        ((1.0, None, None), {}, "100.0"),
+        ((None, None, None), {}, "–"),
+        ((np.nan, np.nan, np.nan), {}, "–"),
+    ],
+)
+def test_a_value_is_written_with_its_interval(numbers, how, text):
+    assert format_ci(dict(zip(("value", "low", "high"), numbers, strict=True)), **how) == text
+
+
+@pytest.fixture
+def put_share(put):
+    """Writes a run that answers a share of 100 images rightly; returns the evidence so far."""
+
+    def write(share, paths=IMAGES, seed=0, validation=None, **of):
+        right = np.arange(len(paths)) < round(share * len(paths))
+        predicted = np.where(right, "glioma", "notumor")
+        table = pd.DataFrame({"path": paths, "label": "glioma", "group": paths, "predicted": predicted})
+        run = Run(**{"dataset": "brain-tumor-mri", "split": "published", "seed": seed} | of)
+        known = run.recipe not in ("probe", "none")
+        facts = {"recipe": {"name": run.recipe, "epochs": 3} if known else None, "images": len(paths)}
+        facts |= {"training": {"epochs": 3, "seconds": 60.0, "val_accuracy": validation or share} if known else None}
+        return put(run, table, metrics={"accuracy": mean_interval(right, paths)}, **facts)
+
+    return write
+
+
+def test_a_run_is_found_among_those_of_full_size_on_stored_images_asked_for_their_label(put_share):
+    of = {"model": "CustomCNN", "split": "patient"}
+    put_share(0.9, image_size=64, **of), put_share(0.8, view="upright", **of), put_share(0.7, target="tumour", **of)
+    evidence = put_share(0.5, model="1-NN", recipe="none", split="patient", image_size=64)
+    assert find_run(evidence.runs, **of) is None and find_run(evidence.runs, **of, image_size=64).accuracy == 0.9
+    assert find_run(evidence.runs, title="1-NN", split="patient").accuracy == 0.5, "a baseline has no size"
+    runs = put_share(0.6, **of, fold=None).runs
+    assert find_run(runs, **of) is None and find_run(runs, **of, fold=None).tested == "patient, all folds"
+    assert len(matching(runs, fold=None)) == 1 and len(matching(runs, fold=0)) == 4
+
+
+def test_a_spec_of_columns_makes_a_table(put_share):
+    runs = put_share(0.5, model="1-NN", recipe="none").runs
+    shown = show(runs, "set = dataset | seed | epochs | accuracy | share = accuracy. | TTA = tta.gain")
+    interval = mean_interval(np.arange(100) < 50, IMAGES)
+    row = ["brain-tumor-mri", 0, "–", format_ci(interval), format_ci(interval, percent=False), "–"]
+    assert shown.columns.tolist() == ["set", "seed", "epochs", "accuracy", "share", "TTA"]
+    assert shown.iloc[0].tolist() == row
+
+
+def test_better_worse_and_no_difference_to_the_probe_are_told_apart(put_share):
+    put_share(0.6, **PROBE)
+    put_share(0.9, model="CustomCNN"), put_share(0.2, model="AlexNet"), put_share(0.9, model="CustomCNN", seed=1)
+    put_share(0.9, paths=IMAGES[:50], model="VGG16"), put_share(0.9, model="ViT", split="cleaned")
+    evidence = put_share(0.61, model="ViT")
+    table = BLOCKS["paired"](evidence)
+    assert table.model.tolist() == ["CustomCNN", "ViT", "AlexNet"], "first seeds that tested the same images"
+    assert table["minus linear probe, points"].str.split().str[0].tolist() == ["+30.0", "+1.0", "-40.0"]
+    assert table["p, corrected"].tolist()[1] == "1.000"
+    assert [one.verdict for one in differences_to_probe(evidence).difference] == [
+        "better",
+        "no difference shown",
+        "worse",
+    ]
+
+
+def test_networks_stand_beside_the_probe_that_was_asked_the_same(put_share):
+    of = {"dataset": "brain-tumor-44c", "split": "random"}
+    for target, share in {"label": 0.3, "tumour": 0.6}.items():
+        put_share(share, **PROBE | {"target": target}, **of)
+        evidence = put_share(share + 0.3, model="SqueezeNet", recipe="s4", pretrained=True, target=target, **of)
+    table = BLOCKS["paired"](evidence).set_index("target")
+    assert table["minus linear probe, points"].str.split().str[0].to_dict() == {"tumour": "+30.0", "label": "+30.0"}
+    names = [run_name(run) for _, run in differences_to_probe(evidence).iterrows()]
+    assert names[0].endswith("on brain-tumor-44c (tumour or none), random") and "(all" not in names[1]
+    probes = BLOCKS["probes"](evidence).set_index("target").random
+    assert probes.str.split().str[0].to_dict() == {"label": "30.0", "tumour": "60.0"}
+
+
+def test_a_range_over_seeds_is_of_one_training_and_needs_three(put_share):
+    for seed, share in enumerate((0.8, 0.9, 0.85)):
+        put_share(share, seed=seed, model="CustomCNN")
+    put_share(0.1, seed=3, model="CustomCNN", image_size=64), put_share(0.5, model="AlexNet")
+    evidence = put_share(0.5, seed=1, model="AlexNet")
+    (runs,) = by_seed(evidence)
+    assert runs.seed.tolist() == [0, 1, 2]
+    (row,) = BLOCKS["seeds"](evidence).to_dict("records")
+    assert (row["accuracy % by seed"], row["mean"], row["range, points"]) == ("80.0, 90.0, 85.0", "85.0", "10.0")
+
+
+def test_methods_are_compared_with_one_budget_and_the_same_seeds(put_share):
+    of = {"model": "MultiTaskUNet", "split": "patient", "n_filters": 8}
+    for seed in (0, 1, 2):
+        put_share(0.5, seed=seed, recipe="s0", **of)
+    put_share(0.6, seed=0, recipe="s0-flat", **of), put_share(0.7, seed=1, recipe="s0-flat", **of)
+    evidence = put_share(0.9, recipe="s0-fixed", **of | {"image_size": 64})
+    (runs,) = budgets(matching(evidence.runs, task="multitask"), "s0")
+    assert runs.recipe.tolist() == ["s0"] * 2 + ["s0-flat"] * 2 and runs.seed.tolist() == [0, 1, 0, 1]
+    found = compare(evidence, runs, "s0").set_index("recipe")
+    assert found.difference["s0"] is None and found.difference["s0-flat"].by_seed == (0.1, 0.2)
+    assert found.gain["s0"] == "–" and found.gain["s0-flat"].startswith("+15.0 (")
+    assert found.validation["s0-flat"] == "65.0" and found.seeds["s0-flat"] == [0.6, 0.7]
+    evidence = put_share(0.7, seed=1, paths=IMAGES[1:], recipe="s0-flat", **of)
+    with pytest.raises(DataError, match=r"s0-flat.*its test images are not those of the runs beside it; run it again"):
+        compare(evidence, runs, "s0")
+
+
+def test_pretrained_stands_beside_scratch_and_recipes_beside_ours(put_share):
+    of = {"model": "SqueezeNet", "split": "patient"}
+    put_share(0.6, recipe="ours", pretrained=False, **of), put_share(0.8, recipe="ours", pretrained=True, **of)
+    put_share(0.7, recipe="ours-frozen", pretrained=True, validation=0.95, **of)
+    put_share(0.9, recipe="ours", pretrained=True, model="SqueezeNet")
+    evidence = put_share(0.5, recipe="s1", pretrained=True, **of)
+    (start,) = BLOCKS["starts"](evidence).to_dict("records")
+    assert start["split"] == "patient fold 0" and start["gain by pretraining, points"].startswith("+20.0 (")
+    rows = BLOCKS["backbones"](evidence).set_index(["weights", "recipe"])
+    assert set(rows.index) == {("pretrained", "ours"), ("from scratch", "ours")}, "the others stand in `recipes`"
+    assert rows.loc[("pretrained", "ours"), ["published split", "by patient"]].str[:4].tolist() == ["90.0", "80.0"]
+    assert rows["minutes a training"].tolist() == ["1 / 1", "– / 1"]
+    recipes = BLOCKS["recipes"](evidence).set_index("recipe")["difference to ours, points"]
+    assert recipes.index.tolist() == ["ours-frozen", "ours", "s1"] and recipes["ours"] == "", "validation orders"
+
+
+@pytest.fixture
+def step(put):
+    """Writes one step of the ablation of outlines, tested elsewhere: 40 tumours, of which some have a score above the
+    threshold, and 2 healthy images."""
+
+    def write(recipe, found, seed=0, threshold=0.5, healthy=2):
+        of = {"split": "external", "test_on": "navoneel", "model": "OutlineClassifier", "pretrained": True}
+        names, label = [f"{i:02}" for i in range(40 + healthy)], ["glioma"] * 40 + ["notumor"] * healthy
+        score = np.where(np.arange(40 + healthy) < found, (threshold or 0.5) + 0.01, (threshold or 0.5) - 0.01)
+        table = pd.DataFrame(
+            {"path": names, "label": label, "predicted": label, "group": names, "p_notumor": 1 - score}
+        )
+        facts = {"training": {"epochs": 6, "seconds": 60.0, "val_accuracy": 0.9}, "recipe": {"epochs": 6}}
+        facts |= {"tumour_or_none": {"threshold": threshold}, "metrics": {"accuracy": entry(0.6)}}
+        return put(Run(dataset="brain-tumor-mri", recipe=recipe, seed=seed, **of), table, **facts)
+
+    return write
+
+
+def test_tumours_elsewhere_are_counted_at_each_seeds_own_threshold(step):
+    for seed, threshold in enumerate((0.3, 0.8)):
+        step("name-only", 20 + 4 * seed, seed, threshold)
+        evidence = step("with-masks", 10 + 4 * seed, seed, threshold)
+    table = BLOCKS["tumours_elsewhere"](evidence).set_index("step")
+    assert table["by seed"].to_dict() == {"name-only": "50.0, 60.0", "with-masks": "25.0, 35.0"}
+    gains = table["minus name-only, points"]
+    assert gains["name-only"] == "–" and gains["with-masks"].startswith("-25.0 (")
+    (runs,) = localisation_budgets(evidence)
+    assert sensitivities(evidence, runs).healthy.tolist() == [2, 2]
+    evidence = step("with-masks", 10, 1, None)
+    assert sensitivities(evidence, runs).empty and BLOCKS["tumours_elsewhere"](evidence).empty, "without a threshold"
+    step("with-masks", 10, 1)
+    evidence = step("with-masks", 10, 0, healthy=3)
+    table = evidence.predictions(runs.id.iloc[-1])
+    table.path = "other"
+    table.to_csv(evidence.path(runs.id.iloc[-1]) / "predictions.csv.gz", index=False)
+    with pytest.raises(DataError, match="tested other images"):
+        sensitivities(evidence, runs)
+
+
+def test_steps_without_a_plain_classifier_stand_alone_and_seeds_wait_for_each_other(step):
+    alone = BLOCKS["localisation"](step("with-masks", 21))
+    assert alone["minus name-only, points"].tolist() == ["–"]
+    step("name-only", 20), step("name-only", 20, seed=1)
+    table = BLOCKS["localisation"](step("from-outline-turned", 39))
+    assert table.step.tolist() == ["name-only", "with-masks", "from-outline-turned"] and (table.seeds == 1).all()
+
+
+def test_an_ensemble_needs_the_validation_images_of_every_member(put):
+    label = ["glioma", "notumor"] * 10
+    table = pd.DataFrame({"path": [f"{i:02}" for i in range(20)], "label": label, "group": range(20)})
+    for strength, of in enumerate(
+        (
+            {"model": "ResNet50-v2", "recipe": "probe-first-turned", "image_size": 224, "pretrained": True},
+            PROBE,
+            {"model": "CustomCNN"},
+        )
+    ):
+        sure = 0.5 + 0.1 * (strength + 1)
+        p = np.where(table.label == "glioma", sure, 1 - sure)
+        made = table.assign(predicted=table.label, p_glioma=p, p_notumor=1 - p)
+        run = Run(dataset="brain-tumor-mri", **of)
+        recipe = None if of is PROBE else {"name": run.recipe}
+        evidence = put(run, made, validation=made, metrics={"accuracy": entry(1.0)}, recipe=recipe)
+        assert len(ensembles(evidence)) == (strength == 2)
+    (row,) = BLOCKS["ensemble"](evidence).to_dict("records")
+    assert row["ensemble minus fine-tuned, points"].startswith("+0.0") and row["named from the outline"] == "–"
+    (evidence.path(find_run(evidence.runs, title="CustomCNN").id) / "validation.csv.gz").unlink()
+    assert ensembles(load_evidence(evidence.folders[0])).empty
+
+
+def test_where_networks_look_is_shown_by_group_the_best_first(put, tmp_path):
+    names = ("pointing", "energy", "area", "bright_pointing", "bright_energy", "near", "near_area", "bright_near")
+    for model, near in {"AlexNet": 0.2, "CustomCNN": 0.6}.items():
+        run = Run(dataset="brain-tumor-mri", model=model)
+        put(run, pd.DataFrame({"path": ["a"], "group": ["g"]}), metrics={"accuracy": entry(0.9)})
+        group = {name: entry(near) for name in names} | {"images": 50, "patients": 9, "blank": 5}
+        found = {"id": run.id, "groups": {"all": group, "small": group}}
+        write_record(run_folder(tmp_path, whole(run)) / "pointing.json", found)
+    evidence = load_evidence(tmp_path)
+    table = BLOCKS["pointing"](evidence)
+    assert table.network.tolist() == ["CustomCNN", "AlexNet"] and table["empty maps"].tolist() == ["10 %"] * 2
+    groups = BLOCKS["pointing_groups"](evidence)
+    assert groups["small (<1.5 %)"][0] == "60.0 (55.0–65.0)" and groups["meningioma"][0] == "–"
+
+
+def test_rates_of_too_few_images_are_hidden_on_another_data_set(put):
+    run = Run(dataset="sartaj", split="external", test_on="brain-tumor-mri", seed=1)
+    rates = {f"tumour_{name}": entry(0.5) for name in ("sensitivity", "specificity", "auc")}
+    counts = {"notumor": {"images": 2}, "glioma": {"images": 134}}
+    evidence = put(run, pd.DataFrame({"path": ["a"], "group": ["g"]}), metrics=rates, per_class=counts)
+    (row,) = BLOCKS["external"](evidence).to_dict("records")
+    assert row["model"] == "CustomCNN, seed 1" and row["test images"] == "2 notumor, 134 glioma"
+    assert row["tumour: sensitivity"] == "50.0 (45.0–55.0)" and row["tumour: specificity"] == row["tumour: AUC"] == "–"
