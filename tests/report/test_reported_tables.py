@@ -84,7 +84,7 @@ def test_one_command_writes_the_table_and_the_curves(tmp_path, monkeypatch, caps
     pd.DataFrame({"epoch": [1, 2], "seconds": 1.0, **epochs}).to_csv(run.metrics_folder / "history.csv", index=False)
     assert reported.main(["s1", "--folder", str(tmp_path / "out")]) == 0
     assert "| SqueezeNet (not in the report) | cheng |" in (tmp_path / "out/s1.md").read_text()
-    made = sorted(path.name.removeprefix(run.id) for path in (tmp_path / "out").glob("*.png"))
+    made = sorted(path.name.removeprefix(run.id) for path in (tmp_path / "out").glob(f"{run.id}*.png"))
     assert made == ["-curves.png", "-roc.png"]
     assert reported.main(["s5"]) == 1 and "did you mean" in capsys.readouterr().err
 

@@ -32,7 +32,7 @@ def test_the_committed_runs_give_the_tables_of_the_snapshot(name):
 @pytest.mark.parametrize("name", BLOCKS)
 def test_without_a_run_a_table_says_so(name, tmp_path):
     text = markdown(BLOCKS[name](load_evidence(tmp_path)))
-    assert text == "*not run yet*" or "–" in text or name == "folds"
+    assert name == "folds" or any(words in text for words in ("*not run yet*", "–", "not run here"))
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,7 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
     first seed."""
     runs, together = matching(evidence.runs, task="localisation"), localisation_budgets(evidence)
     settings = pd.Series({one: str(evidence.record(one)["recipe"]) for one in runs.id}, dtype=object)
-    settings = runs.tested + runs.dataset + runs.image_size.map(str) + runs.pretrained.map(str) + settings
+    settings = runs.recipe + runs.tested + runs.dataset + runs.image_size.map(str) + runs.pretrained.map(str) + settings
     compared = pd.concat(together) if together else runs.head(0)
     parts = compared.pooled[compared.pooled.notna()].explode()
     alone = runs[~settings.isin(settings[compared.id]) & ~runs.id.isin(parts)]  # a seed waits until all steps have it
