@@ -53,11 +53,11 @@ GATES = [{f"gate{g}": np.full((1, 4, 4), 0.5) for g in range(1, 5)}] * 9
 PLACES = dict.fromkeys(("val", "test"), RNG.random((60, 2)))
 MAP = pd.DataFrame({"split": "published", "set": ["val", "test"] * 30, "label": TABLE.label, "outlier": [0, 1] * 30})
 MAP[["x", "y"]] = PLACES["val"]
-RUN = {"dataset": "brain-tumor-mri", "task": "classification", "view": "stored", "target": "label", "image_size": 128}
-RUN |= {"baseline": False, "recipe": "s2", "seed": 0, "model": "m", "title": "m", "fold": 0, "pretrained": None}
+RUN = {"id": "a", "dataset": "brain-tumor-mri", "task": "classification", "view": "stored", "target": "label"}
+RUN |= {"image_size": 128, "baseline": False, "recipe": "s2", "seed": 0, "model": "m", "title": "m", "fold": 0, "pretrained": None}
 RUN |= {"epochs": 1, "train_seconds": 60.0, "parameters": 2_000_000, "pooled": None, "reported": None}
 RUN |= {"accuracy": 0.9, "accuracy_low": 0.6, "accuracy_high": 0.96, "split": "published"}
-RUNS = pd.DataFrame([RUN | {"reported": 0.99}, RUN | {"split": "patient", "fold": None, "accuracy": 0.8}])
+RUNS = pd.DataFrame([RUN | {"reported": 0.99}, RUN | {"id": "b", "split": "patient", "fold": None, "accuracy": 0.8}])
 PAIR = pd.DataFrame({"i": [0], "j": [1], "kind": "near", "transform": "flipped-lr"})
 
 DRAWN = {
