@@ -31,7 +31,8 @@ ways are not defaults whatever they bring, since they round sums differently, so
 resumed to the same bytes. `precision="bf16"` is a parameter of the chapters that train.
 
 Not measured by `make bench` at all: several GPUs, several workers of a loader, the publishers' archives, whole training
-scripts of timm, torchvision and MONAI (their networks are), segmentation-models-pytorch.
+scripts of timm, torchvision and MONAI (their networks are), segmentation-models-pytorch; on a GPU whole epochs,
+compiled steps and the networks of peers.
 """
 
 
@@ -64,7 +65,7 @@ def of_device(record: dict[str, dict]) -> Iterator[str]:
     """Tables of one device: all training steps in one, then a table a part."""
     steps = {name: part for name, part in record.items() if name.startswith("step: ") and part["base"] == "plain"}
     if steps:
-        yield from table_of_steps(steps, record.get(PRODUCT))
+        yield from table_of_steps(steps, record[PRODUCT])
     for name in [name for name in record if name not in steps and name != PRODUCT]:
         part, numbers = record[name], record[name]["facts"].get("parameters of", {})
         yield from ["", f"### {name[0].upper()}{name[1:]}", "", f"{machine(part)}; {part['rounds']} rounds.", ""]
@@ -72,53 +73,46 @@ def of_device(record: dict[str, dict]) -> Iterator[str]:
         for side, value in part["sides"].items():
             title = f"{side} ({numbers[side]:,} parameters)" if side in numbers else side
             yield f"| {title} | {value['seconds']:.3g} | {'' if side == part['base'] else ratio(value)} |"
-        if left_out := part["left out"]:
-            yield from ["", "Left out: " + "; ".join(f"{side} ({why})" for side, why in left_out.items()) + "."]
         if note := part["facts"].get("note"):
             yield from ["", note]
         if name == GROWTH:
-            yield from ["", growth(part)]
+            yield from ["", growth(part["sides"])]
 
 
 def ratio(value: dict[str, float]) -> str:
     return f"{value['ratio']:.2f} ({value['least']:.2f}–{value['most']:.2f})"
 
 
-def table_of_steps(steps: dict[str, dict], product: dict | None) -> Iterator[str]:
+def table_of_steps(steps: dict[str, dict], product: dict) -> Iterator[str]:
     """A row a network; the fastest way in bold; how near it comes to what a product of two large matrices reaches."""
-    ways = list(dict.fromkeys(side for part in steps.values() for side in part["sides"] if side != "plain"))
+    ways = [side for side in next(iter(steps.values()))["sides"] if side != "plain"]
     yield from ["### Training steps", "", "; ".join(dict.fromkeys(machine(part) for part in steps.values())) + "."]
-    best = product["facts"]["flop"] / product["sides"]["bf16"]["seconds"] if product else None
-    if product:
-        sheet = PEAKS.get(product["hardware"]["gpu"])
-        share = sheet and f" (that product reaches {100 * best / sheet:.0f} % of the data sheet's {sheet / 1e12:.0f})"
-        yield (
-            f"A product of two bf16 matrices with {product['facts']['side']:,} rows and columns reaches "
-            f"{best / 1e12:.3g} TFLOP/s here; *reached* is that of the convolutions and products of the fastest way "
-            f"with bf16, as a share of it{share or ''}."
-        )
+    best = product["facts"]["flop"] / product["sides"]["bf16"]["seconds"]
+    sheet = PEAKS.get(product["hardware"]["gpu"])
+    share = sheet and f" (that product reaches {100 * best / sheet:.0f} % of the data sheet's {sheet / 1e12:.0f})"
+    yield (
+        f"A product of two bf16 matrices with {product['facts']['side']:,} rows and columns reaches "
+        f"{best / 1e12:.3g} TFLOP/s here; *reached* is that of the convolutions and products of the fastest way "
+        f"with bf16, as a share of it{share or ''}."
+    )
     yield from ["", f"| | batch | plain, seconds | {' | '.join(ways)} | reached |", "|---" * (len(ways) + 4) + "|"]
     for name, part in steps.items():
         sides, shape = part["sides"], part["facts"]["inputs"]
-        first = min((way for way in ways if way in sides), key=lambda way: sides[way]["ratio"])
-        cells = [ratio(sides[way]) if way in sides else part["left out"].get(way, "") for way in ways]
-        cells = [f"**{cell}**" if way == first else cell for way, cell in zip(ways, cells, strict=True)]
-        bf16 = [value["seconds"] for way, value in sides.items() if "bf16" in way]
-        speed = part["facts"]["flop"] / min(bf16) if bf16 else 0
-        reached = f"{speed / 1e12:.3g} TFLOP/s" + (f", {100 * speed / best:.0f} %" if best else "")
+        first = min(ways, key=lambda way: sides[way]["ratio"])
+        cells = [f"**{ratio(sides[way])}**" if way == first else ratio(sides[way]) for way in ways]
+        speed = part["facts"]["flop"] / min(value["seconds"] for way, value in sides.items() if "bf16" in way)
+        reached = f"{speed / 1e12:.3g} TFLOP/s, {100 * speed / best:.0f} %"
         network = f"{name.removeprefix('step: ')}, {part['facts']['parameters']:,} parameters"
         row = [network, "×".join(map(str, shape)), f"{sides['plain']['seconds']:.3g}", *cells, reached]
         yield f"| {' | '.join(row)} |"
 
 
-def growth(found: dict) -> str:
+def growth(sides: dict) -> str:
     """How time grows with the number of thumbnails, and what that means for more: a forecast, no measurement."""
-    times = [(int(name.split()[0].replace(",", "")), side["seconds"]) for name, side in found["sides"].items()]
-    (a, first), (b, last) = times[0], times[-1]
-    hours = [last * (n / b) ** 2 / 3600 for n in (10**5, 10**6)]
+    first, last = (sides[f"{number} thumbnails"]["seconds"] for number in ("1,000", "10,000"))
     return (
-        f"Time grows as the number to the power of {math.log(last / first) / math.log(b / a):.2f} from {a:,} to {b:,}. "
-        f"Forecast by the square from {b:,}: {60 * hours[0]:.0f} minutes for 100,000, {hours[1]:.0f} hours for "
+        f"Time grows as the number to the power of {math.log10(last / first):.2f} from 1,000 to 10,000. Forecast by "
+        f"the square from 10,000: {100 * last / 60:.0f} minutes for 100,000, {10_000 * last / 3600:.0f} hours for "
         "1,000,000."
     )
 
