@@ -1,4 +1,4 @@
-"""The parts of `make bench`, beside training (`steps.py`, `loops.py`): reading, curation, intervals, start-up."""
+"""The parts of `make bench`, beside training (`steps.py`, `loops.py`): reading, curation, start-up."""
 
 import io
 import os
@@ -21,7 +21,6 @@ from datasets import catalog
 from datasets.curation.duplicates import pairs_alike
 from datasets.store.images import ImageDataset
 from datasets.transforms import TRANSFORMS
-from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
 
 IMPORTED = ("torch", "torchmetrics", "timm", "monai")
 IMPORTED += ("datasets.download", "utils.training.loop", "utils.training.tasks", "utils.predict.verdict")
@@ -34,48 +33,32 @@ Sides = dict[str, Callable]
 
 
 class Part(NamedTuple):
-    """A benchmark.
+    """A benchmark."""
 
-    Attributes:
-        sides: folder for files → name → what is timed, made when the part runs.
-        base: the side that the others are compared with.
-        rounds: how many.
-        facts: what else is known of it, for the record.
-        least: seconds; on a GPU shorter calls are timed several together.
-    """
-
-    sides: Callable[[Path], Sides]
-    base: str
+    sides: Callable[[Path], Sides]  # folder for files → name → what is timed, made when the part runs
+    base: str  # the side that the others are compared with
     rounds: int = 5
-    facts: Callable[[], dict] = dict
-    least: float = 0.0
+    facts: Callable[[], dict] = dict  # what else is known of it, for the record
 
 
 def parts(device: str) -> dict[str, Part]:
     """Name → benchmark, in the order of the page; on a GPU the training steps alone."""
-    least = 0.0 if device == "cpu" else 0.03
-    size = partial(dict, flop=2 * steps.PRODUCT[device] ** 3, side=steps.PRODUCT[device])
-    found = {"matrix product": Part(lambda _: steps.products(device), "float32", facts=size, least=least)}
-    for name in steps.NETWORKS:
-        facts = partial(steps.facts, name, device)
-        found[f"step: {name}"] = Part(lambda _, n=name: steps.ways(n, device), "plain", facts=facts, least=least)
+    found = {
+        f"step: {name}": Part(
+            lambda _, n=name: steps.ways(n, device), "plain", facts=partial(steps.facts, name, device)
+        )
+        for name in steps.NETWORKS
+    }
     if device != "cpu":
         return found
-    found |= {
-        "epoch: classification": Part(loops.classification, "S2's manner", 3, facts=lambda: loops.NOTE),
-        "epoch: segmentation": Part(loops.segmentation, "S2's manner", 3),
-        "step: ResNet50 beside timm's": Part(lambda _: steps.peer_resnet(), "timm"),
-        "step: U-Nets beside MONAI's": Part(lambda _: steps.peer_unet(), "MONAI", facts=steps.sizes),
-        "compiled step: CustomCNN": Part(lambda _: steps.compiled(), "plain"),
-    }
-    for name, dropped in (("in memory", False), ("dropped from memory", True)):
-        sides = partial(reading, dropped=dropped)
-        found[f"reading, files {name}"] = Part(sides, "a JPEG an image", facts=lambda: READ)
-    for number in (1_000, 3_000):
-        found[f"pairs alike: {number:,} thumbnails"] = Part(lambda _, n=number: alike(n), "every pixel", 3)
     return found | {
+        "epoch: classification": Part(loops.classification, "S2's manner", 3, lambda: loops.NOTE),
+        "epoch: segmentation": Part(loops.segmentation, "S2's manner", 3),
+        "reading, files in memory": Part(reading, "a JPEG an image", facts=lambda: READ),
+        "reading, files dropped from memory": Part(partial(reading, dropped=True), "a JPEG an image", 5, lambda: READ),
+        "pairs alike: 1,000 thumbnails": Part(lambda _: alike(1_000), "every pixel", 3),
+        "pairs alike: 3,000 thumbnails": Part(lambda _: alike(3_000), "every pixel", 3),
         "pairs alike: growth": Part(lambda _: growth(1_000, 3_000, 10_000), "1,000 thumbnails", 3),
-        "intervals of 1,000,000 predictions": Part(lambda _: intervals(), "rows drawn", 3),
         "import": Part(lambda _: {name: python("-c", f"import {name}") for name in IMPORTED}, "torch", 3),
         "--help": Part(helps, "python"),
     }
@@ -173,14 +156,6 @@ def alike(number: int) -> Sides:
 def growth(*numbers: int) -> Sides:
     """Sides: the bound first, for several numbers of thumbnails."""
     return {f"{number:,} thumbnails": partial(bound_first, thumbnails(number)) for number in numbers}
-
-
-def intervals(predictions: int = 1_000_000, groups: int = 50_000, resamples: int = 20) -> Sides:
-    """Sides: the interval of an accuracy when rows are drawn, and when sums of groups are (`mean_interval`)."""
-    rng = np.random.default_rng(0)
-    right, group = (rng.random(predictions) < 0.9).astype(float), rng.integers(0, groups, predictions)
-    rows = lambda: grouped_bootstrap_ci(group, lambda drawn: {"mean": right[drawn].mean()}, resamples)  # noqa: E731
-    return {"rows drawn": rows, "sums of groups drawn": lambda: mean_interval(right, group, resamples)}
 
 
 def python(*words: str) -> Callable[[], None]:

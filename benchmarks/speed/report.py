@@ -16,9 +16,7 @@ RECORDS = {
 # What was predicted before it was measured (the commit that brought a line is older than its record): the ratio of a
 # side to its part's base, and the bottleneck that was assumed.
 PREDICTIONS = list(pd.read_csv(Path(__file__).with_name("predictions.csv")).itertuples(index=False))
-PRODUCT, GROWTH = "matrix product", "pairs alike: growth"
-# bf16 products a second without sparsity, as NVIDIA's data sheets of these GPUs have it.
-PEAKS = {"NVIDIA H100 80GB HBM3": 989.4e12, "NVIDIA H200": 989.4e12, "NVIDIA A100-SXM4-80GB": 312e12}
+GROWTH = "pairs alike: growth"
 START = """# Performance
 
 Made by `make bench` (on a GPU `make bench ARGS="--device cuda"`) from `saved_metrics/benchmarks/speed.json` and
@@ -30,9 +28,9 @@ END = """What is a default and why: `Segmentation` and `MultiTask` hand channels
 ways are not defaults whatever they bring, since they round sums differently, so that a committed run could no longer be
 resumed to the same bytes. `precision="bf16"` is a parameter of the chapters that train.
 
-Not measured by `make bench` at all: several GPUs, several workers of a loader, the publishers' archives, whole training
-scripts of timm, torchvision and MONAI (their networks are), segmentation-models-pytorch; on a GPU whole epochs,
-compiled steps and the networks of peers.
+Not measured by `make bench`: several GPUs, several workers of a loader, the publishers' archives, networks and scripts
+of timm, torchvision and MONAI, compiled steps, whole epochs on a GPU. `git log -- saved_metrics/benchmarks/speed.json`
+has what was measured once beside timm's and MONAI's networks, with torch.compile, and of intervals.
 """
 
 
@@ -63,16 +61,14 @@ def machine(part: dict) -> str:
 
 def of_device(record: dict[str, dict]) -> Iterator[str]:
     """Tables of one device: all training steps in one, then a table a part."""
-    steps = {name: part for name, part in record.items() if name.startswith("step: ") and part["base"] == "plain"}
-    if steps:
-        yield from table_of_steps(steps, record[PRODUCT])
-    for name in [name for name in record if name not in steps and name != PRODUCT]:
-        part, numbers = record[name], record[name]["facts"].get("parameters of", {})
+    steps = {name: part for name, part in record.items() if name.startswith("step: ")}
+    yield from table_of_steps(steps)
+    for name in [name for name in record if name not in steps]:
+        part = record[name]
         yield from ["", f"### {name[0].upper()}{name[1:]}", "", f"{machine(part)}; {part['rounds']} rounds.", ""]
         yield from [f"| | seconds | ratio to {part['base']} |", "|---|---|---|"]
         for side, value in part["sides"].items():
-            title = f"{side} ({numbers[side]:,} parameters)" if side in numbers else side
-            yield f"| {title} | {value['seconds']:.3g} | {'' if side == part['base'] else ratio(value)} |"
+            yield f"| {side} | {value['seconds']:.3g} | {'' if side == part['base'] else ratio(value)} |"
         if note := part["facts"].get("note"):
             yield from ["", note]
         if name == GROWTH:
@@ -83,27 +79,17 @@ def ratio(value: dict[str, float]) -> str:
     return f"{value['ratio']:.2f} ({value['least']:.2f}–{value['most']:.2f})"
 
 
-def table_of_steps(steps: dict[str, dict], product: dict) -> Iterator[str]:
-    """A row a network; the fastest way in bold; how near it comes to what a product of two large matrices reaches."""
+def table_of_steps(steps: dict[str, dict]) -> Iterator[str]:
+    """A row a network; the fastest way in bold."""
     ways = [side for side in next(iter(steps.values()))["sides"] if side != "plain"]
     yield from ["### Training steps", "", "; ".join(dict.fromkeys(machine(part) for part in steps.values())) + "."]
-    best = product["facts"]["flop"] / product["sides"]["bf16"]["seconds"]
-    sheet = PEAKS.get(product["hardware"]["gpu"])
-    share = sheet and f" (that product reaches {100 * best / sheet:.0f} % of the data sheet's {sheet / 1e12:.0f})"
-    yield (
-        f"A product of two bf16 matrices with {product['facts']['side']:,} rows and columns reaches "
-        f"{best / 1e12:.3g} TFLOP/s here; *reached* is that of the convolutions and products of the fastest way "
-        f"with bf16, as a share of it{share or ''}."
-    )
-    yield from ["", f"| | batch | plain, seconds | {' | '.join(ways)} | reached |", "|---" * (len(ways) + 4) + "|"]
+    yield from ["", f"| | batch | plain, seconds | {' | '.join(ways)} |", "|---" * (len(ways) + 3) + "|"]
     for name, part in steps.items():
         sides, shape = part["sides"], part["facts"]["inputs"]
         first = min(ways, key=lambda way: sides[way]["ratio"])
         cells = [f"**{ratio(sides[way])}**" if way == first else ratio(sides[way]) for way in ways]
-        speed = part["facts"]["flop"] / min(value["seconds"] for way, value in sides.items() if "bf16" in way)
-        reached = f"{speed / 1e12:.3g} TFLOP/s, {100 * speed / best:.0f} %"
         network = f"{name.removeprefix('step: ')}, {part['facts']['parameters']:,} parameters"
-        row = [network, "×".join(map(str, shape)), f"{sides['plain']['seconds']:.3g}", *cells, reached]
+        row = [network, "×".join(map(str, shape)), f"{sides['plain']['seconds']:.3g}", *cells]
         yield f"| {' | '.join(row)} |"
 
 
