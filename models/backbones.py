@@ -138,12 +138,13 @@ def build_backbone(
             take.
         WeightsError: weights that cannot be had, or are not those of this network.
     """
-    if not is_backbone(name):
-        import timm
+    import timm
 
+    if not is_backbone(name):
         check_name(name, [*BACKBONES, *timm.list_models()], "backbone", f"{', '.join(BACKBONES)}, and timm's models")
     check_name(head, HEADS, "head")
-    image_size = image_size or (224 if name == SQUEEZENET else _facts(name).input_size[1])
+    usual = 224 if name == SQUEEZENET else timm.get_pretrained_cfg(TIMM.get(name, name)).input_size[1]
+    image_size = image_size or usual
     check_arguments(num_classes, in_channels, image_size, MULTIPLE.get(name, 1))
     if image_size < SMALLEST.get(name, 0):
         raise ValueError(f"image_size={image_size}: {name} takes a side of at least {SMALLEST[name]} pixels")
@@ -166,10 +167,7 @@ def is_backbone(name: str) -> bool:
 
 def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int) -> tuple:
     """Backbone `name` without classifier, with `weights`, where these are of a backbone, or random ones; the number of
-    its features, and its mean and std on images in [0, 1].
-
-    Args:
-        image_size: side of the input of a network that can take one size only.
+    its features, and its mean and std on images in [0, 1]. `image_size` is for a network that can take one size only.
 
     Raises:
         RuntimeError, KeyError: tensors of another network.
@@ -181,7 +179,8 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
         return _squeezenet(weights, channels)
     import timm
 
-    tag, facts = TIMM.get(name, name), _facts(name)
+    tag = TIMM.get(name, name)
+    facts = timm.get_pretrained_cfg(tag)
     if is_gluon(name, weights.state):
         backbone = build_gluon(name, tag, state, channels)
         return backbone, backbone.num_features, *NORMALISATION[name]
@@ -218,13 +217,6 @@ def _tried(name: str, backbone: nn.Module, channels: int, image_size: int) -> tu
     return width, [child for child, ids in own.items() if ids and ids <= idle]
 
 
-def _facts(name: str) -> object:
-    """What timm knows of the weights of a backbone: size and normalisation of images, classes."""
-    import timm
-
-    return timm.get_pretrained_cfg(TIMM.get(name, name))
-
-
 def _squeezenet(weights: Weights, channels: int) -> tuple:
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     from timm.models import adapt_input_conv
@@ -250,12 +242,12 @@ def _squeezenet(weights: Weights, channels: int) -> tuple:
 BACKBONES = {name: partial(build_backbone, name) for name in (*TIMM, SQUEEZENET)}
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main() -> int:
     """Command line: fetch the ImageNet weights of the backbones named into the cache."""
     parser = argparse.ArgumentParser(prog="python -m models.backbones", description=main.__doc__)
     parser.add_argument("name", nargs="+", help=", ".join(BACKBONES))
     try:
-        for name in parser.parse_args(arguments).name:
+        for name in parser.parse_args().name:
             build_backbone(name, pretrained=True)
             print(f"{name}: ImageNet weights are in the cache")
     except (ValueError, WeightsError) as error:

@@ -37,7 +37,6 @@ class MultiTaskUNet(nn.Module):
         in_channels: channels of the image, which are also reconstructed.
         width: filters of the first level; S0 has 64.
         num_subtypes: kinds of tumour.
-        dropout: between the latent and each head.
         reconstruct: False leaves the decoder out.
         hierarchical: False puts one head over all classes, the healthy one included, in place of the two.
 
@@ -53,7 +52,6 @@ class MultiTaskUNet(nn.Module):
         in_channels: int = 1,
         width: int = 64,
         num_subtypes: int = 3,
-        dropout: float = 0.2,
         reconstruct: bool = True,
         hierarchical: bool = True,
     ):
@@ -67,7 +65,7 @@ class MultiTaskUNet(nn.Module):
         self.shared = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), latent, nn.ReLU(inplace=True))
         outputs = {"tumour": 1, "subtype": num_subtypes} if hierarchical else {"classes": num_subtypes + 1}
         self.heads = nn.ModuleDict(
-            {name: nn.Sequential(nn.Dropout(dropout), nn.Linear(LATENT, n)) for name, n in outputs.items()}
+            {name: nn.Sequential(nn.Dropout(0.2), nn.Linear(LATENT, n)) for name, n in outputs.items()}
         )
         self.decoder = Decoder(widths, in_channels) if reconstruct else None
 

@@ -82,11 +82,8 @@ class Decoder(nn.Module):
 
 
 class WholeImage(nn.Module):
-    """Names the image from all of it: average and maximum of the features over all places → norm → one linear layer.
-
-    Shape:
-        features B×1024×h×w → B × num_classes (logits).
-    """
+    """Names the image from all of it, features B×1024×h×w → B × num_classes (logits): average and maximum over all
+    places → norm → one linear layer."""
 
     def __init__(self, channels: int, num_classes: int):
         super().__init__()

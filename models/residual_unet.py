@@ -10,7 +10,7 @@ class ResidualUNet(nn.Module):
 
     840,195 parameters with 4 channels in, 3 out and 16 filters, against AttentionUNet's 843,319.
 
-    Source: Kerfoot et al. 2019 (STACOM 2018, LNCS 11395), as `monai.networks.nets.UNet` with four levels, each twice as
+    Source: Kerfoot et al. 2019 (STACOM 2018, LNCS 11395), as MONAI's `UNet` with four levels, each twice as
     wide as the one above. Arguments and shapes: `classic_unet.UNet`.
     """
 

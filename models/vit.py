@@ -5,6 +5,8 @@ from torch import nn
 
 from models.checks import check_arguments, check_batch
 
+PATCH = 16  # pixels of its side
+
 
 class ViT(nn.Module):
     """Vision transformer; 21,459,460 parameters at 3×128×128 and 4 classes.
@@ -13,33 +15,23 @@ class ViT(nn.Module):
     The parameter count fixes two layer norms beside those of the blocks: one on the embedded patches, one
     before the head. Blocks normalise first (pre-norm), as the paper does.
 
-    Arguments and shapes as of `CustomCNN`; `patch_size` divides image_size, and the others are those of the paper.
+    Arguments and shapes as of `CustomCNN`; the patch's 16 pixels divide `image_size`.
     """
 
     def __init__(
-        self,
-        *,
-        num_classes: int = 4,
-        in_channels: int = 3,
-        image_size: int = 128,
-        patch_size: int = 16,
-        dim: int = 512,
-        depth: int = 10,
-        heads: int = 8,
-        mlp_dim: int = 1024,
-        dropout: float = 0.2,
+        self, *, num_classes: int = 4, in_channels: int = 3, image_size: int = 128, dim: int = 512, depth: int = 10
     ):
         super().__init__()
-        check_arguments(num_classes, in_channels, image_size, multiple=patch_size)
+        check_arguments(num_classes, in_channels, image_size, multiple=PATCH)
         self.in_channels, self.image_size = in_channels, image_size
-        patches = (image_size // patch_size) ** 2
-        self.embed = nn.Conv2d(in_channels, dim, patch_size, stride=patch_size)
+        patches = (image_size // PATCH) ** 2
+        self.embed = nn.Conv2d(in_channels, dim, PATCH, stride=PATCH)
         self.embed_norm = nn.LayerNorm(dim)
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim))
         self.positions = nn.Parameter(torch.randn(1, patches + 1, dim) * 0.02)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(0.2)
         args = {"activation": "gelu", "batch_first": True, "norm_first": True}
-        block = nn.TransformerEncoderLayer(dim, heads, mlp_dim, dropout, **args)
+        block = nn.TransformerEncoderLayer(dim, 8, 2 * dim, 0.2, **args)
         # Nested tensors speed up padded sequences; every image here has the same number of patches.
         self.encoder = nn.TransformerEncoder(block, depth, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(dim)

@@ -6,14 +6,12 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-
-T = TypeVar("T")
 
 
 class WeightsError(Exception):
@@ -36,11 +34,7 @@ class Weights:
         self.source, self.from_hub = pretrained, pretrained is True
         self.state = None if isinstance(pretrained, bool) else read_weights(pretrained)
         self.whole = bool(self.state) and all(key.startswith(("backbone.", "head.")) for key in self.state)
-
-    @property
-    def of_backbone(self) -> dict[str, Tensor] | None:
-        """Tensors of a backbone's file; None where they come from elsewhere."""
-        return None if self.whole else self.state
+        self.of_backbone = None if self.whole else self.state  # None where a backbone's tensors come from elsewhere
 
     def load_whole(self, model: nn.Module) -> None:
         """Give `model` the tensors of a file that holds a whole network."""
@@ -62,7 +56,7 @@ class Weights:
             ) from error
 
 
-def fetched(get: Callable[[], T], name: str, what: str) -> T:
+def fetched(get: Callable[[], Any], name: str, what: str) -> Any:
     """What `get` brings from the hub or its cache; raises `WeightsError` with the command that fetches it."""
     try:
         return get()

@@ -113,13 +113,11 @@ def test_packages_are_ours_and_no_code_folder_has_the_name_of_a_data_set():
 # Modules → what their import must not load: a recipe no network, not even torch; a loss no trainer, what a
 # command does nothing that takes seconds to import and few networks or metrics use; its --help nothing heavy at all.
 COMMANDS = "datasets.download, datasets.curation.__main__, utils.predict.__main__, utils.app, utils.headless, "
-COMMANDS += "utils.chapters"
+PREDICT = "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict"
 LIGHT = {
     "utils.recipes, utils.recipes.published": ["torch", "timm", "models", "utils.training"],
-    "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict": [
-        *["monai", "timm", "umap", "faiss", "nilearn"]
-    ],
-    COMMANDS: ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
+    PREDICT: ["monai", "timm", "umap", "faiss", "nilearn"],
+    f"{COMMANDS}utils.chapters": ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
     "utils.training.tasks": ["timm", "models", "utils.evaluation", "utils.training.loop"],
 }
 

@@ -59,7 +59,6 @@ def test_every_chapter_is_a_page_that_the_start_leads_to(site):
         title = json.loads(chapter.read_text())["cells"][0]["source"]
         title = "".join(title).splitlines()[0].removeprefix("# ")
         page = (site / f"notebooks/{chapter.stem}.html").read_text()
-        assert f"notebooks/{chapter.stem}.html" in start
         assert title.split("?")[0].replace("'", "’") in page
         assert "<img" in page, "figures are shown"
     order = [start.index(f"notebooks/{chapter.stem}.html") for chapter in CHAPTERS]

@@ -38,11 +38,8 @@ WORSE = 0.01  # loss of accuracy up to which 8 bits are kept
 
 
 class Exported(nn.Module):
-    """A network with all that lies between the pixels and the probabilities.
-
-    Shape:
-        input uint8 N×C×S×S as `Preparation` gives it; output N×K, or N×M×S×S of a segmenter.
-    """
+    """A network with all that lies between the pixels, uint8 N×C×S×S as `Preparation` gives them, and the
+    probabilities, N×K, or N×M×S×S of a segmenter."""
 
     def __init__(self, model: SavedModel):
         super().__init__()
@@ -87,8 +84,7 @@ def example_pixels(model: SavedModel, images: int, seed: int = 0) -> Tensor:
 def session(path: Path) -> onnxruntime.InferenceSession:
     """onnxruntime's view of a file, on the CPU, with as many threads as PyTorch has."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = 3
+    options.intra_op_num_threads, options.log_severity_level = torch.get_num_threads(), 3
     return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
 
 
@@ -99,10 +95,7 @@ def run(path: Path, pixels: Tensor) -> np.ndarray:
 
 def quantise(path: Path, pixels: Tensor) -> Path:
     """Write the model of `path` with 8-bit weights and activations beside it; returns the path of `NAME.int8.onnx`.
-
-    Args:
-        pixels: training images N×C×S×S, by which the ranges of the 8-bit numbers are chosen.
-    """
+    By `pixels`, of training images N×C×S×S, the ranges of the 8-bit numbers are chosen."""
     # Here, since it puts a folder on the path that holds a `models` of its own, which a script would import for ours.
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -123,8 +116,8 @@ def quantise(path: Path, pixels: Tensor) -> Path:
 
 
 def eight_bits(model: SavedModel, path: Path) -> dict[str, dict[str, float]]:
-    """Size, latency and test accuracy of a classifier's file and of its 8-bit version, which is kept where it is worth
-    it: where accuracy falls by at most `WORSE`.
+    """Size, latency and test accuracy of a classifier's file and of its 8-bit version, which is kept where accuracy
+    falls by at most `WORSE`.
 
     Raises:
         DataError: the data set of the model or its evidence is not here, or it is no classifier.
@@ -151,8 +144,8 @@ def eight_bits(model: SavedModel, path: Path) -> dict[str, dict[str, float]]:
     for name, file in (("fp32", path), ("int8", small)):
         predicted = np.array(model.classes)[model.decide(run(file, images))]
         facts[name] = measured(model, file) | {"accuracy": float((predicted == labels).mean()), "images": len(chosen)}
-    facts["int8"]["kept"] = facts["int8"]["accuracy"] >= facts["fp32"]["accuracy"] - WORSE
-    if not facts["int8"]["kept"]:
+    facts["int8"]["kept"] = kept = facts["int8"]["accuracy"] >= facts["fp32"]["accuracy"] - WORSE
+    if not kept:
         small.unlink()
     return facts
 

@@ -10,11 +10,9 @@ Work = Callable[[], object]
 
 def rounds(
     sides: Mapping[str, Work], times: int, wait: Work = lambda: None, least: float = 0.0
-) -> tuple[list[dict[str, float]], dict[str, str]]:
-    """Seconds of every side in each of `times` rounds, the order reversed in every second one; and what was left out.
-
-    An uncounted call of each comes first: it allocates, compiles and fills caches. A side that fails in it is left out,
-    with the reason.
+) -> list[dict[str, float]]:
+    """Seconds of every side in each of `times` rounds, the order reversed in every second one. An uncounted call of
+    each comes first: it allocates, compiles and fills caches.
 
     Args:
         wait: returns once the device has done everything that was asked of it.
@@ -29,22 +27,12 @@ def rounds(
         wait()
         return (time.perf_counter() - started) / calls
 
-    calls, left_out, out = {}, {}, []
+    calls = {}
     for name, work in sides.items():
-        try:
-            seconds(work)
-            calls[name] = max(1, math.ceil(least / seconds(work))) if least else 1
-        except Exception as error:
-            left_out[name] = reason(error)
-    for number in range(times):
-        names = list(calls) if number % 2 == 0 else list(reversed(calls))
-        out.append({name: seconds(sides[name], calls[name]) for name in names})
-    return out, left_out
-
-
-def reason(error: Exception) -> str:
-    """The first line of an error, with its kind."""
-    return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"[:200]
+        seconds(work)
+        calls[name] = max(1, math.ceil(least / seconds(work))) if least else 1
+    orders = [list(calls), list(reversed(calls))]
+    return [{name: seconds(sides[name], calls[name]) for name in orders[number % 2]} for number in range(times)]
 
 
 def compared(found: list[dict[str, float]], base: str) -> dict[str, dict[str, float]]:

@@ -16,7 +16,7 @@ import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, default_collate
 from torchvision.transforms import v2
 
 from datasets.splitting import make_split
@@ -39,38 +39,29 @@ AS_S0 += [v2.RandomApply([v2.GaussianBlur(3, (0.1, 1.0))], 0.2), v2.ColorJitter(
 Read = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
 
 
-class OneByOne(Dataset):
-    """`images` examples, each read when it is asked for."""
-
-    def __init__(self, images: int, read: Read):
-        self.images, self.read = images, read
-
-    def __len__(self) -> int:
-        return self.images
-
-    def __getitem__(self, i: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.read(i)
-
-
-def plain_epoch(build: Callable, loss: nn.Module, train: Read, val: Read, images: int, batch: int, device: str) -> None:
+def plain_epoch(build: Callable, loss: nn.Module, train: Read, val: Read, images: int, batch: int) -> None:
     """One epoch as the sources write it: train, then validate; files are read in the process that trains."""
-    net = build().to(device)
+
+    def batches(read: Read, number: int, shuffle: bool) -> DataLoader:
+        return DataLoader(range(number), batch, shuffle, collate_fn=lambda rows: default_collate([*map(read, rows)]))
+
+    net = build()
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
     net.train()
-    for inputs, targets in DataLoader(OneByOne(images, train), batch_size=batch, shuffle=True):
+    for inputs, targets in batches(train, images, True):
         optimizer.zero_grad()
-        value = loss(net(inputs.to(device)), targets.to(device))
+        value = loss(net(inputs), targets)
         value.backward()
         optimizer.step()
         value.item()
     net.eval()
     with torch.no_grad():
-        for inputs, targets in DataLoader(OneByOne(images // 4, val), batch_size=batch):
-            loss(net(inputs.to(device)), targets.to(device)).item()
+        for inputs, targets in batches(val, images // 4, False):
+            loss(net(inputs), targets).item()
 
 
 def by_fit(build: Callable, task: Callable, train: ImageDataset, val: ImageDataset, recipe) -> dict[str, Callable]:
-    """The same epoch by `fit`, checkpoint and metrics included, on the GPU where there is one; and with bf16."""
+    """The same epoch by `fit`, checkpoint and metrics included; and with bf16."""
 
     def work(precision: str) -> None:
         AcceleratorState._reset_state()  # a process has one precision: here it is another from side to side
@@ -92,7 +83,7 @@ def jpeg(paths: Sequence[Path], labels: torch.Tensor, augmented: list, i: int) -
     return v2.Compose([*augmented, *TENSOR])(image), labels[i]
 
 
-def classification(device: str, folder: Path) -> dict[str, Callable]:
+def classification(folder: Path) -> dict[str, Callable]:
     """Sides: CustomCNN by S0's manner, by S2's, by `fit`, and by `fit` in bf16."""
     parts, read, recipe = parts_of_phantom(IMAGES), [], replace(get_recipe("s2", "CustomCNN"), epochs=1)
     for number, part in enumerate(parts):
@@ -101,12 +92,10 @@ def classification(device: str, folder: Path) -> dict[str, Callable]:
         for path, image in zip(paths, part.batch(range(len(part)))["image"][:, 0].numpy(), strict=True):
             Image.fromarray(image).resize((512, 512)).save(path)  # about as large as the publisher's
         read.append(partial(jpeg, paths, part.labels))
-    # On a GPU reading is on the processor, too, and the time is short.
-    manners = {"S2's manner": AS_S2} | ({"S0's manner": AS_S0} if device == "cpu" else {})
-    rest = IMAGES, recipe.batch_size, device
+    rest = partial(read[1], []), IMAGES, recipe.batch_size
     sides = {
-        name: partial(plain_epoch, CustomCNN, nn.CrossEntropyLoss(), partial(read[0], how), partial(read[1], []), *rest)
-        for name, how in manners.items()
+        name: partial(plain_epoch, CustomCNN, nn.CrossEntropyLoss(), partial(read[0], augmented), *rest)
+        for name, augmented in (("S2's manner", AS_S2), ("S0's manner", AS_S0))
     }
     return sides | by_fit(CustomCNN, partial(Classification, 4, 3, recipe.augmentation), *parts, recipe)
 
@@ -121,7 +110,7 @@ def hdf5(paths: Sequence[Path], i: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(image, dtype=torch.float32).permute(2, 0, 1), torch.tensor(mask).permute(2, 0, 1).float()
 
 
-def segmentation(device: str, folder: Path) -> dict[str, Callable]:
+def segmentation(folder: Path) -> dict[str, Callable]:
     """Sides: AttentionUNet with 16 filters on an HDF5 file a slice, by `fit`, and by `fit` in bf16."""
     parts, read, recipe = parts_of_phantom(SLICES, channels="all", masks=True), [], get_recipe("s2", "AttentionUNet")
     for number, part in enumerate(parts):
@@ -132,5 +121,5 @@ def segmentation(device: str, folder: Path) -> dict[str, Callable]:
                 file["mask"] = whole["mask"][i].permute(1, 2, 0).numpy()
         read.append(partial(hdf5, paths))
     net = partial(AttentionUNet, in_channels=4, out_channels=3, n_filters=16)
-    plain = partial(plain_epoch, net, nn.BCEWithLogitsLoss(), *read, SLICES, recipe.batch_size, device)
+    plain = partial(plain_epoch, net, nn.BCEWithLogitsLoss(), *read, SLICES, recipe.batch_size)
     return {"S2's manner": plain} | by_fit(net, partial(Segmentation, 3), *parts, replace(recipe, epochs=1))

@@ -16,9 +16,7 @@ RECORDS = {
 # What was predicted before it was measured (the commit that brought a line is older than its record): the ratio of a
 # side to its part's base, and the bottleneck that was assumed.
 PREDICTIONS = list(pd.read_csv(Path(__file__).with_name("predictions.csv")).itertuples(index=False))
-PRODUCT, GROWTH = "matrix product", "pairs alike: growth"
-# bf16 products a second without sparsity, as NVIDIA's data sheets of these GPUs have it.
-PEAKS = {"NVIDIA H100 80GB HBM3": 989.4e12, "NVIDIA H200": 989.4e12, "NVIDIA A100-SXM4-80GB": 312e12}
+GROWTH = "pairs alike: growth"
 START = """# Performance
 
 Made by `make bench` (on a GPU `make bench ARGS="--device cuda"`) from `saved_metrics/benchmarks/speed.json` and
@@ -30,8 +28,9 @@ END = """What is a default and why: `Segmentation` and `MultiTask` hand channels
 ways are not defaults whatever they bring, since they round sums differently, so that a committed run could no longer be
 resumed to the same bytes. `precision="bf16"` is a parameter of the chapters that train.
 
-Not measured by `make bench` at all: several GPUs, several workers of a loader, the publishers' archives, whole training
-scripts of timm, torchvision and MONAI (their networks are), segmentation-models-pytorch.
+Not measured by `make bench`: several GPUs, several workers of a loader, the publishers' archives, networks and scripts
+of timm, torchvision and MONAI, compiled steps, whole epochs on a GPU. `git log -- saved_metrics/benchmarks/speed.json`
+has what was measured once beside timm's and MONAI's networks, with torch.compile, and of intervals.
 """
 
 
@@ -62,63 +61,44 @@ def machine(part: dict) -> str:
 
 def of_device(record: dict[str, dict]) -> Iterator[str]:
     """Tables of one device: all training steps in one, then a table a part."""
-    steps = {name: part for name, part in record.items() if name.startswith("step: ") and part["base"] == "plain"}
-    if steps:
-        yield from table_of_steps(steps, record.get(PRODUCT))
-    for name in [name for name in record if name not in steps and name != PRODUCT]:
-        part, numbers = record[name], record[name]["facts"].get("parameters of", {})
+    steps = {name: part for name, part in record.items() if name.startswith("step: ")}
+    yield from table_of_steps(steps)
+    for name in [name for name in record if name not in steps]:
+        part = record[name]
         yield from ["", f"### {name[0].upper()}{name[1:]}", "", f"{machine(part)}; {part['rounds']} rounds.", ""]
         yield from [f"| | seconds | ratio to {part['base']} |", "|---|---|---|"]
         for side, value in part["sides"].items():
-            title = f"{side} ({numbers[side]:,} parameters)" if side in numbers else side
-            yield f"| {title} | {value['seconds']:.3g} | {'' if side == part['base'] else ratio(value)} |"
-        if left_out := part["left out"]:
-            yield from ["", "Left out: " + "; ".join(f"{side} ({why})" for side, why in left_out.items()) + "."]
+            yield f"| {side} | {value['seconds']:.3g} | {'' if side == part['base'] else ratio(value)} |"
         if note := part["facts"].get("note"):
             yield from ["", note]
         if name == GROWTH:
-            yield from ["", growth(part)]
+            yield from ["", growth(part["sides"])]
 
 
 def ratio(value: dict[str, float]) -> str:
     return f"{value['ratio']:.2f} ({value['least']:.2f}–{value['most']:.2f})"
 
 
-def table_of_steps(steps: dict[str, dict], product: dict | None) -> Iterator[str]:
-    """A row a network; the fastest way in bold; how near it comes to what a product of two large matrices reaches."""
-    ways = list(dict.fromkeys(side for part in steps.values() for side in part["sides"] if side != "plain"))
+def table_of_steps(steps: dict[str, dict]) -> Iterator[str]:
+    """A row a network; the fastest way in bold."""
+    ways = [side for side in next(iter(steps.values()))["sides"] if side != "plain"]
     yield from ["### Training steps", "", "; ".join(dict.fromkeys(machine(part) for part in steps.values())) + "."]
-    best = product["facts"]["flop"] / product["sides"]["bf16"]["seconds"] if product else None
-    if product:
-        sheet = PEAKS.get(product["hardware"]["gpu"])
-        share = sheet and f" (that product reaches {100 * best / sheet:.0f} % of the data sheet's {sheet / 1e12:.0f})"
-        yield (
-            f"A product of two bf16 matrices with {product['facts']['side']:,} rows and columns reaches "
-            f"{best / 1e12:.3g} TFLOP/s here; *reached* is that of the convolutions and products of the fastest way "
-            f"with bf16, as a share of it{share or ''}."
-        )
-    yield from ["", f"| | batch | plain, seconds | {' | '.join(ways)} | reached |", "|---" * (len(ways) + 4) + "|"]
+    yield from ["", f"| | batch | plain, seconds | {' | '.join(ways)} |", "|---" * (len(ways) + 3) + "|"]
     for name, part in steps.items():
         sides, shape = part["sides"], part["facts"]["inputs"]
-        first = min((way for way in ways if way in sides), key=lambda way: sides[way]["ratio"])
-        cells = [ratio(sides[way]) if way in sides else part["left out"].get(way, "") for way in ways]
-        cells = [f"**{cell}**" if way == first else cell for way, cell in zip(ways, cells, strict=True)]
-        bf16 = [value["seconds"] for way, value in sides.items() if "bf16" in way]
-        speed = part["facts"]["flop"] / min(bf16) if bf16 else 0
-        reached = f"{speed / 1e12:.3g} TFLOP/s" + (f", {100 * speed / best:.0f} %" if best else "")
+        first = min(ways, key=lambda way: sides[way]["ratio"])
+        cells = [f"**{ratio(sides[way])}**" if way == first else ratio(sides[way]) for way in ways]
         network = f"{name.removeprefix('step: ')}, {part['facts']['parameters']:,} parameters"
-        row = [network, "×".join(map(str, shape)), f"{sides['plain']['seconds']:.3g}", *cells, reached]
+        row = [network, "×".join(map(str, shape)), f"{sides['plain']['seconds']:.3g}", *cells]
         yield f"| {' | '.join(row)} |"
 
 
-def growth(found: dict) -> str:
+def growth(sides: dict) -> str:
     """How time grows with the number of thumbnails, and what that means for more: a forecast, no measurement."""
-    times = [(int(name.split()[0].replace(",", "")), side["seconds"]) for name, side in found["sides"].items()]
-    (a, first), (b, last) = times[0], times[-1]
-    hours = [last * (n / b) ** 2 / 3600 for n in (10**5, 10**6)]
+    first, last = (sides[f"{number} thumbnails"]["seconds"] for number in ("1,000", "10,000"))
     return (
-        f"Time grows as the number to the power of {math.log(last / first) / math.log(b / a):.2f} from {a:,} to {b:,}. "
-        f"Forecast by the square from {b:,}: {60 * hours[0]:.0f} minutes for 100,000, {hours[1]:.0f} hours for "
+        f"Time grows as the number to the power of {math.log10(last / first):.2f} from 1,000 to 10,000. Forecast by "
+        f"the square from 10,000: {100 * last / 60:.0f} minutes for 100,000, {10_000 * last / 3600:.0f} hours for "
         "1,000,000."
     )
 

@@ -1,20 +1,17 @@
-"""Parts of `make bench`: a training step of each network, plain and in other ways; the same network of a peer."""
+"""Parts of `make bench`: a training step of each network, plain and in other ways."""
 
 import copy
 from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-import timm
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from models import MODELS, SEGMENTERS, build_backbone
 
-DEPTHWISE = ("ImprovedUNet", "AttentionUNet")
-PEERS = {"MONAI": "ResidualUNet"} | {name: name for name in ("AttentionUNet", "ImprovedUNet", "ClassicUNet")}
-PRODUCT = {"cpu": 2048, "cuda": 8192}  # side of the matrices whose product shows what the device can do
+NETWORKS = ("CustomCNN", "AlexNet", "ViT", "ResNet50", "MobileNetV2", "ResNet50-v2")
+NETWORKS += ("ClassicUNet", "ImprovedUNet", "AttentionUNet")
 FAST = {"bf16": True, "last": True}
 
 
@@ -32,34 +29,26 @@ class Case(NamedTuple):
         return loss(outputs, self.targets)
 
 
-def case(name: str, device: str, batch: int = 0) -> Case:
-    """On a GPU the size of a recipe: S2's batches, 224 pixels for backbones; on a CPU 16 images of 128 pixels.
-
-    `batch`: another number of images. The U-Nets with depthwise convolutions take 8 on a GPU: 32 took seconds a step.
-    """
+def case(name: str, device: str) -> Case:
+    """On a GPU the size of a recipe: S2's batches, 224 pixels for backbones; on a CPU 16 images of 128 pixels."""
     torch.manual_seed(0)
     gpu, masks = device != "cpu", name in SEGMENTERS
     if masks:
-        usual, side = (8 if name in DEPTHWISE else 32, 240) if gpu else (16, 128)
+        batch, side = (32 if name == "ClassicUNet" else 8, 240) if gpu else (16, 128)
         net = SEGMENTERS[name](in_channels=4, out_channels=3, n_filters=32 if gpu else 16)
     else:
-        usual, side = (64, 128 if name in MODELS else 224) if gpu else (16, 128)
+        batch, side = (64, 128 if name in MODELS else 224) if gpu else (16, 128)
         net = MODELS.get(name, partial(build_backbone, name))(num_classes=4, in_channels=3, image_size=side)
-    batch = batch or usual
     inputs = torch.rand(batch, 4 if masks else 3, side, side)
     targets = (torch.rand(batch, 3, side, side) > 0.9).float() if masks else torch.randint(0, 4, (batch,))
     return Case(net.to(device), inputs.to(device), targets.to(device))
 
 
-def step(of: Case, *, bf16: bool = False, last: bool = False, compiled: str = "", **settings: bool) -> Callable:
-    """One training step of a copy of the network: forward, backward, Adam.
-
-    `last`: in channels_last; `compiled`: a mode of torch.compile; `settings` go to the optimiser.
-    """
+def step(of: Case, *, bf16: bool = False, last: bool = False, **settings: bool) -> Callable:
+    """One training step of a copy of the network: forward, backward, Adam with `settings`; `last`: in channels_last."""
     layout = {"memory_format": torch.channels_last} if last else {}
     net, inputs = copy.deepcopy(of.net).train().to(**layout), of.inputs.contiguous(**layout)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, **settings)
-    net = torch.compile(net, mode=compiled) if compiled else net
 
     def work() -> None:
         optimizer.zero_grad()
@@ -78,56 +67,7 @@ def ways(name: str, device: str) -> dict[str, Callable]:
     return alone | {"bf16, channels_last": of(**FAST), "bf16, channels_last, fused": of(**FAST, fused=True)}
 
 
-def compiled(name: str, device: str) -> dict[str, Callable]:
-    """Sides: the step of one network with and without torch.compile."""
-    torch._dynamo.reset()
-    of = partial(step, case(name, device))
-    sides = {"plain": of(), "torch.compile": of(compiled="default"), "bf16, channels_last": of(**FAST)}
-    if device == "cpu":
-        return sides | {"bf16, channels_last, torch.compile": of(**FAST, compiled="default")}
-    graphs = {"compiled": "reduce-overhead", "fused": True}  # kernels of a whole pass are started at once
-    title = "torch.compile with CUDA graphs, fused"
-    return sides | {title: of(**graphs), f"bf16, channels_last, {title}": of(**FAST, **graphs)}
-
-
-def parameters(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
 def facts(name: str, device: str) -> dict[str, int | list[int]]:
-    """Shape of the batch, parameters, and the floating-point operations of convolutions and products in one step."""
-    of = Case(*(part.to("meta") for part in case(name, device)))
-    with FlopCounterMode(display=False) as counted:
-        of.loss(of.net.train()(of.inputs)).backward()
-    return {"inputs": list(of.inputs.shape), "parameters": parameters(of.net), "flop": counted.get_total_flops()}
-
-
-def products(device: str) -> dict[str, Callable]:
-    """Sides: a product of two square matrices in float32 and in bf16."""
-    a, b = torch.rand(2, PRODUCT[device], PRODUCT[device], device=device)
-    c, d = a.bfloat16(), b.bfloat16()
-    return {"float32": lambda: a @ b, "bf16": lambda: c @ d}
-
-
-def peer_resnet(device: str) -> dict[str, Callable]:
-    """Our ResNet50 and timm's, with a head of one layer each, in the same step."""
-    ours = case("ResNet50", device)
-    both = {"timm": ours._replace(net=timm.create_model("resnet50", num_classes=4).to(device)), "ours": ours}
-    plain = {who: step(of) for who, of in both.items()}
-    return plain | {f"{who}, bf16, channels_last": step(of, **FAST) for who, of in both.items()}
-
-
-def peer_unet(device: str) -> dict[str, Callable]:
-    """The three U-Nets and MONAI's, as many parameters as AttentionUNet has, in the layout that ours train in."""
-    both = {title: case(name, device, 16 if device == "cpu" else 8) for title, name in PEERS.items()}
-    monai = both.pop("MONAI")
-    monai = monai._replace(net=monai.net.model)  # without our check of shapes
-    found = {"MONAI": step(monai), "MONAI, channels_last": step(monai, last=True)}
-    found |= {name: step(of, last=True) for name, of in both.items()}
-    found |= {"MONAI, bf16, channels_last": step(monai, **FAST)}
-    return found | {f"{name}, bf16": step(of, **FAST) for name, of in both.items()}
-
-
-def sizes(device: str) -> dict[str, dict[str, int]]:
-    """Parameters of the networks that `peer_unet` compares."""
-    return {"parameters of": {title: parameters(case(name, device).net) for title, name in PEERS.items()}}
+    """Shape of the batch, and the number of parameters."""
+    of = case(name, device)
+    return {"inputs": list(of.inputs.shape), "parameters": sum(p.numel() for p in of.net.parameters())}

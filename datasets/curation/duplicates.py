@@ -41,8 +41,8 @@ def pairs_alike(a: np.ndarray, b: np.ndarray | None, correlation: float) -> pd.D
         a, b: float32 N×S×S and M×S×S of unit length (or 0); without `b`, pairs i < j of `a`.
 
     Returns a row for every pair and transform under which it correlates, transform by transform: `i` and `j`,
-    `transform` (name of what turns j into i), `correlation`. Time grows with N·M: benchmarks/speed/pairs.py says how
-    long it takes.
+    `transform` (name of what turns j into i), `correlation`. Time grows with N·M: docs/performance.md says how long
+    it takes.
     """
     within, b = b is None, a if b is None else b
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, object), np.zeros(0, np.float32))]

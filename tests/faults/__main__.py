@@ -15,11 +15,12 @@ import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from threading import Lock
 
 from fuzzing import fuzz
 from kills import CHAPTERS, TRAINING, chapter, differences, killed, left
@@ -91,12 +92,6 @@ class Counts:
         self.tries += 1
         self.lost += [lost] if lost else []
 
-    def as_dict(self, seconds: float) -> dict[str, object]:
-        facts = {"tries": self.tries, "lost": len(self.lost), "what": self.lost[:LOST_SHOWN]}
-        facts |= {"met": self.met, TRAINED: self.training} if self.met else {}
-        finished = datetime.now(UTC).isoformat(timespec="seconds")
-        return facts | {"seconds": round(seconds), "finished": finished, "git": git_revision(), "hardware": hardware()}
-
 
 def tests(files: str, chosen: str) -> Counts:
     """Run tests; a failed one is lost."""
@@ -129,10 +124,8 @@ def damaged_files(reader: str) -> Counts:
 
 
 def kills(name: str, wanted: int = KILLS) -> Counts:
-    """Kill a chapter again and again; every kill is a try, and all of a run are lost where its end differs.
-
-    A run that ended before it was killed often enough is followed by another from the start.
-    """
+    """Kill a chapter again and again; every kill is a try, and all of a run are lost where its end differs. A run that
+    ended before it was killed often enough is followed by another from the start."""
     counts, moments, ends = Counts(), random.Random(0), []
     with tempfile.TemporaryDirectory() as folder:
         while counts.tries < wanted and len(ends) <= 3 * wanted:
@@ -186,37 +179,37 @@ def page(record: dict[str, dict], every: Iterable[str]) -> str:
     return text
 
 
-def timed(part: Callable[[], Counts]) -> tuple[Counts, float]:
-    """Run a part; what it counted, and seconds."""
-    began = time.monotonic()
-    return part(), time.monotonic() - began
-
-
 def main() -> int:
     """Returns 1 where anything was lost."""
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__.split("\n\n")[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="parts with TEXT in their name")
-    only, every, lost = parser.parse_args().only, parts(), 0
+    only, every, lost, writing = parser.parse_args().only, parts(), 0, Lock()
 
-    def note(fault: str, counts: Counts, seconds: float) -> None:
-        """Print and write what a part counted."""
+    def tried(fault: str) -> None:
+        """Run a part; print and write what it counted."""
         nonlocal lost
-        lost += len(counts.lost)
-        known = json.loads(RECORD.read_text()) if RECORD.is_file() else {}  # now: another command may run beside this
-        known[fault] = counts.as_dict(seconds)
-        print(f"{fault}: {counts.tries} tries, {len(counts.lost)} lost", *counts.lost[:3], sep="\n    ", flush=True)
-        record = {fault: known[fault] for fault in every if fault in known}
-        write_atomically(RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
-        write_atomically(PAGE, page(record, every))
+        began, counts = time.monotonic(), every[fault]()
+        facts = {"tries": counts.tries, "lost": len(counts.lost), "what": counts.lost[:LOST_SHOWN]}
+        facts |= {"met": counts.met, TRAINED: counts.training} if counts.met else {}
+        facts |= {
+            "seconds": round(time.monotonic() - began),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        with writing:
+            lost += len(counts.lost)
+            known = json.loads(RECORD.read_text()) if RECORD.is_file() else {}  # now: another command may run beside
+            known[fault] = facts | {"git": git_revision(), "hardware": hardware()}
+            print(f"{fault}: {counts.tries} tries, {len(counts.lost)} lost", *counts.lost[:3], sep="\n    ", flush=True)
+            record = {fault: known[fault] for fault in every if fault in known}
+            write_atomically(RECORD, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+            write_atomically(PAGE, page(record, every))
 
     chosen = [fault for fault in every if only in fault]
-    fuzzed = [fault for fault in chosen if fault.startswith(FUZZED)]
-    for fault in fuzzed:  # they fork, before there are threads
-        note(fault, *timed(every[fault]))
+    for fault in chosen:
+        if fault.startswith(FUZZED):  # they fork, before there are threads
+            tried(fault)
     with ThreadPoolExecutor(WORKERS) as pool:
-        running = {pool.submit(timed, every[fault]): fault for fault in chosen if fault not in fuzzed}
-        for done in as_completed(running):
-            note(running[done], *done.result())
+        list(pool.map(tried, (fault for fault in chosen if not fault.startswith(FUZZED))))
     return int(lost > 0)
 
 

@@ -9,12 +9,10 @@ import torch
 from archives import until
 from small_training import TRAIN, same
 
-HELPERS = str(Path(__file__).parents[1] / "helpers")
-
 
 def start(folder: Path, processes: int) -> subprocess.Popen:
     program = folder.parent / f"{folder.name}.py"
-    program.write_text(TRAIN.format(helpers=HELPERS, folder=str(folder)))
+    program.write_text(TRAIN.format(helpers=str(Path(__file__).parents[1] / "helpers"), folder=str(folder)))
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--local-addr=localhost"]
     command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", str(program)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
@@ -27,20 +25,15 @@ def trained(folder: Path, processes: int) -> str:
     return said
 
 
-def killed_rank(folder: Path, processes: int) -> None:
-    """Start a training, and kill one of its processes after its first epoch."""
-    process = start(folder, processes)
-    until((folder / "checkpoint.pt").exists, 200)
-    pids = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-    subprocess.run(["kill", "-KILL", str(pids[-1])], check=True)
-    process.communicate(timeout=120)
-    assert process.returncode != 0 and not (folder / "end.pt").exists()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("before", "after"), [(2, 2), (4, 4), (2, 1), (1, 2)])
 def test_it_goes_on_to_the_same_bytes_and_with_another_number_says_so(roots, before, after):
-    killed_rank(roots / "run", before)
+    process = start(roots / "run", before)  # one of its processes is killed after its first epoch
+    until((roots / "run/checkpoint.pt").exists, 200)
+    pids = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    subprocess.run(["kill", "-KILL", str(pids[-1])], check=True)
+    process.communicate(timeout=120)
+    assert process.returncode != 0 and not (roots / "run/end.pt").exists()
     said, end = trained(roots / "run", after), torch.load(roots / "run/end.pt")
     if before == after:
         trained(roots / "straight", after)

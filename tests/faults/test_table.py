@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import random
 import sys
 from pathlib import Path
 
@@ -43,13 +42,6 @@ def test_another_end_after_kills_and_a_failure_are_losses(content, wanted, lost,
     else:
         assert (counts.tries, counts.lost) == (wanted, lost) and len(counts.met) == wanted
         assert set(counts.met) <= {"nothing", "begun", "epoch 1/1 "}
-
-
-def test_most_lives_last_until_training_and_some_end_before():
-    straight = [*["cell"] * 20, "epoch 1/4 loss", *["cell"] * 9]
-    lines = [kills._life(straight, random.Random(seed)) for seed in range(200)]
-    assert min(lines) < 5 and max(lines) == 29 and 100 < sum(line >= 20 for line in lines) < 160
-    assert kills.in_training("head epoch 2/3 train_loss 1") and not kills.in_training("paused: after epoch 2/3")
 
 
 def test_the_page_shows_the_record_and_nothing_was_lost():

@@ -42,21 +42,13 @@ def test_each_receives_images_normalised_as_in_its_training(name):
 
 
 @pytest.mark.parametrize("name", ["SqueezeNet", "MobileNetV3-Large"])
-@pytest.mark.parametrize("channels", [1, 2, 4])
-def test_other_channels_than_three_have_one_mean(name, channels):
-    net = build_backbone(name, in_channels=channels, image_size=64).eval()
-    assert net(torch.rand(1, channels, 64, 64)).shape == (1, 4)
-    assert channels == 1 or len(set(net.mean.flatten().tolist())) == 1, "no channel is red"
+def test_other_channels_than_three_have_one_mean(name):
+    net = build_backbone(name, in_channels=4, image_size=64).eval()
+    assert net(torch.rand(1, 4, 64, 64)).shape == (1, 4)
+    assert len(set(net.mean.flatten().tolist())) == 1, "no channel is red"
 
 
 # ---- weights --------------------------------------------------------------------------------------------------------
-
-
-def mobilenet(layout: str) -> torch.nn.Module:
-    """MobileNetV2 with its classifier as timm's files have it, or in the layout of Gluon's."""
-    torch.manual_seed(1)
-    tag = TIMM["MobileNetV2"]
-    return timm.create_model(tag) if layout == "timm" else build_gluon("MobileNetV2", tag, None, 3)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +59,8 @@ def files(tmp_path_factory):
         "squeezenet": squeezenet1_1().state_dict(),
         "mobilenetv3": timm.create_model("mobilenetv3_large_100").state_dict(),
         "resnet": build_gluon("ResNet50-v2", TIMM["ResNet50-v2"], None, 3).state_dict(),
-        **{layout: mobilenet(layout).state_dict() for layout in ("timm", "gluon")},
+        "timm": timm.create_model(TIMM["MobileNetV2"]).state_dict(),
+        "gluon": build_gluon("MobileNetV2", TIMM["MobileNetV2"], None, 3).state_dict(),
         "ten_squeezenet": squeezenet1_1(num_classes=10).state_dict(),
         "ten_mobilenetv3": timm.create_model("mobilenetv3_large_100", num_classes=10).state_dict(),
         "whole_unet": MobileNetUNet(in_channels=1, out_channels=1, n_filters=4).state_dict(),
@@ -136,8 +129,7 @@ def test_a_whole_network_of_ours_comes_back_head_and_all(files, tmp_path):
     squeezenet = build_backbone("SqueezeNet", num_classes=3, image_size=64, head="dual")
     again = {"head": "dual", "num_classes": 3, "image_size": 64}
     nets = [(squeezenet, lambda path: build_backbone("SqueezeNet", pretrained=path, **again))]
-    nets += [(unet(files / f"{layout}.safetensors", n_filters=4), lambda path: unet(path, n_filters=4))
-             for layout in ("timm", "gluon")]  # fmt: skip
+    nets += [(unet(files / "gluon.safetensors", n_filters=4), lambda path: unet(path, n_filters=4))]
     for net, build in nets:
         save_file(net.state_dict(), tmp_path / "ours.safetensors")
         state = build(tmp_path / "ours.safetensors").state_dict()

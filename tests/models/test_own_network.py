@@ -41,10 +41,8 @@ def test_a_network_in_two_files_is_trained_in_chapter_2_and_found_in_the_results
     registry = copy / "models/__init__.py"
     text = registry.read_text().replace("VGG16, ViT)}", "VGG16, ViT, TinyNet)}")
     registry.write_text(f"from models.tiny_net import TinyNet\n{text}")
-    names = {"model": "TinyNet", "recipe": "s2", "image_size": 64, "epochs": 2}
     command = [sys.executable, "-m", "utils.headless", str(REPO / "notebooks/2_classification.ipynb")]
-    for name, value in names.items():
-        command += ["-p", name, str(value)]
+    command += ["-p", "model", "TinyNet", "-p", "recipe", "s2", "-p", "image_size", "64", "-p", "epochs", "2"]
     env = os.environ | {"PYTHONPATH": f"{copy}:{REPO}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=copy, env=env, capture_output=True, text=True, timeout=600, check=False)
     assert not done.returncode, done.stdout[-1500:] + done.stderr[-1500:]
@@ -71,13 +69,10 @@ def test_any_network_of_timm_is_fine_tuned_saved_and_loaded(name, parts, tmp_pat
     assert torch.equal(again(x), net.cpu().eval()(x))
 
 
-def test_layers_between_features_and_classifier_go_whatever_their_name():
+def test_layers_behind_the_features_go_and_a_network_that_is_no_backbone_is_named_with_the_nearest():
     net = build_backbone("mobilenetv3_small_050", image_size=64)
     net(torch.rand(2, 3, 64, 64)).sum().backward()
     assert not [name for name, p in net.named_parameters() if p.grad is None]
-
-
-def test_a_network_that_is_no_backbone_is_named_with_the_nearest():
     with pytest.raises(ValueError, match="unknown backbone 'resnet81'; did you mean 'resnet18'"):
         build_backbone("resnet81")
     with pytest.raises(ValueError, match="coat_tiny cannot be a backbone at this size"):

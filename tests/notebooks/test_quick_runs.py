@@ -5,7 +5,6 @@ import subprocess
 import sys
 
 import archives
-import collections_made
 import pytest
 import remind_files
 import xray_files
@@ -13,21 +12,25 @@ import xray_files
 from datasets.catalog import REPO
 
 
+def named(name: str, tmp_path) -> int:
+    """A whole set under the publisher's names."""
+    archive = archives.saved(tmp_path, archives.under_their_names(name), f"{name}.zip")
+    return archives.bring(name, archive, "--size", "64")
+
+
 def br35h(tmp_path) -> int:
     kinds = (("yes", "y"), ("no", "no"))
-    files = {f"{kind}/{stem}{i}.jpg": collections_made.image(i) for kind, stem in kinds for i in range(60)}
-    return collections_made.bring("br35h", collections_made.saved(tmp_path, files))
+    files = {f"{kind}/{stem}{i}.jpg": archives.image(i) for kind, stem in kinds for i in range(60)}
+    return archives.bring("br35h", archives.saved(tmp_path, files), "--size", "64")
 
 
 def both(tmp_path) -> int:
-    collections_made.made("brain-tumor-mri", tmp_path)
-    collections_made.made("navoneel", tmp_path)
-    return 0
+    return named("brain-tumor-mri", tmp_path) or named("navoneel", tmp_path)
 
 
 CASES = {  # data set → what brings it in, chapter and parameters, what it prints
     "brain-tumor-44c": (
-        lambda tmp_path: collections_made.made("brain-tumor-44c", tmp_path) and 0,
+        lambda tmp_path: named("brain-tumor-44c", tmp_path),
         "3_transfer_learning split random trials 0",
         ["brain-tumor-44c.random.SqueezeNet", "test accuracy", "one decision a patient"],
     ),

@@ -7,14 +7,9 @@ from utils.recipes import ours, s0, s1, s2, s3, s4
 from utils.recipes.recipe import ANY_CLASSIFIER, FROM_SCRATCH, Recipe
 
 # recipe → model → recipe of that model; `ANY_CLASSIFIER` stands for every classifier without a line of its own.
-RECIPES: dict[str, dict[str, Recipe]] = {
-    **s2.RECIPES,
-    **s0.RECIPES,
-    **ours.RECIPES,
-    **s1.RECIPES,
-    **s3.RECIPES,
-    **s4.RECIPES,
-}
+RECIPES: dict[str, dict[str, Recipe]] = {}
+for source in (s2, s0, ours, s1, s3, s4):
+    RECIPES |= source.RECIPES
 
 # Quick mode shows every step in a minute or two; its numbers are no evidence. The learning rate is raised, so that a
 # few epochs suffice to learn something.

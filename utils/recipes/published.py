@@ -27,15 +27,11 @@ def published(source: str, model: str, dataset: str, protocol: str) -> dict[str,
 
     Returns:
         metric → value; of a metric by class {label: value} under `metric_by_class`; `confusion`, rows truth, both in
-        the order of `facts.CLASSES`.
+        the order of `catalog.CLASSES`.
     """
-    table = published_table()
-    rows = table[(table.source == source) & (table.model == model)]
-    rows = rows[(rows.dataset == dataset) & (rows.protocol == protocol)]
-    if rows.empty:
-        return None
+    rows = published_table().query("source == @source and model == @model and dataset == @dataset")
     found: dict[str, object] = {}
-    for metric, part in rows.groupby("metric", sort=False):
+    for metric, part in rows[rows.protocol == protocol].groupby("metric", sort=False):
         values = dict(zip(part.label, part.value, strict=True))
         if metric == "confusion":
             found[metric] = [[int(values[f"{truth}>{decided}"]) for decided in CLASSES] for truth in CLASSES]
@@ -44,4 +40,4 @@ def published(source: str, model: str, dataset: str, protocol: str) -> dict[str,
             found[metric] = values.pop("")
         if values:
             found[f"{metric}_by_class"] = values
-    return found
+    return found or None

@@ -14,70 +14,43 @@ ANY_CLASSIFIER = "any classifier"  # in a table of recipes: for every classifier
 
 @dataclass(frozen=True)
 class Recipe:
-    """Optimiser, schedule, augmentation and stopping of one training.
-
-    Attributes:
-        source: where the values come from.
-        optimizer, lr, weight_decay: a class of `torch.optim` and its two rates.
-        schedule, schedule_args: a class of `torch.optim.lr_scheduler`, or None; or "warmup_cosine". The argument
-            "epochs" stands for the number of epochs, whatever it is changed to, "steps" for that of all batches.
-        schedule_step: "epoch" or "batch", after which the schedule moves on.
-        warmup: epochs in which the rate of "warmup_cosine" rises to `lr` in equal steps.
-        patience: epochs without a better validation accuracy after which training ends; 0: it never does.
-        augmentation: a key of `augmentation.AUGMENTATIONS`.
-        sampling: "balanced" draws every class equally often, each image with weight 1/(images of its class).
-        loss: of a segmentation, a key of `losses.LOSSES`; classification has one only.
-        label_smoothing: share of a target that is spread over all classes.
-        class_weights: each image's loss is weighted by total / (classes · images of its class).
-        unfreeze: which layers of a backbone are trained, see `training/optimisation.py`; freeze_bn: all its batch-norm
-            statistics are kept.
-        backbone_lr_mult: the backbone's learning rate as a share of the head's (discriminative learning rates).
-        head_from: "probe": the head starts as a linear probe, see `evaluation/baselines.py`; "": with random weights.
-        head_l2: Keras's L2 on the weights of the head's hidden layers.
-        stages: changes to this recipe for each stage of a training in stages; the epochs of a stage are its share of
-            `epochs`. `stage`: the name of one of them.
-        tta: key of `augmentation.AUGMENTATIONS` that `predict` draws from at test time, "" where nothing is said;
-            tta_draws: how often, besides the image as it is.
-        balance: of several losses, a key of `losses.BALANCES`; balance_lr: the rate of weights that it learns.
-        model_args: what the model is built with besides its channels.
-        accumulate: into how many parts a batch is divided whose gradients are added up before a step (gradient
-            accumulation): the memory of a part, the step of the whole batch. Exact but for rounding where a loss is a
-            mean over images and the model has no batch norm.
-        select: which epoch's weights are kept: "last", or "best" by validation accuracy. Never by the test set.
-        val_fraction: share of the training set that is held out for validation, cut by group.
-    """
+    """Optimiser, schedule, augmentation and stopping of one training."""
 
     name: str
-    source: str
+    source: str  # where the values come from
     epochs: int
     batch_size: int = 64
-    optimizer: str = "Adam"
+    optimizer: str = "Adam"  # a class of `torch.optim`
     lr: float = 1e-4
     weight_decay: float = 0.0
+    # A class of `torch.optim.lr_scheduler`, or None; or "warmup_cosine". The argument "epochs" stands for the number of
+    # epochs, whatever it is changed to, "steps" for that of all batches.
     schedule: str | None = None
     schedule_args: Mapping[str, float | str] = field(default_factory=dict)
-    schedule_step: str = "epoch"
-    warmup: int = 0
-    patience: int = 0
-    augmentation: str = "none"
-    sampling: str = "shuffled"
-    loss: str = ""
-    label_smoothing: float = 0.0
-    class_weights: bool = False
-    balance: str = ""
-    balance_lr: float = 0.0
-    unfreeze: str | float = "all"
-    freeze_bn: bool = False
-    backbone_lr_mult: float = 1.0
-    head_from: str = ""
-    head_l2: float = 0.0
-    stages: tuple[Mapping[str, object], ...] = ()
-    stage: str = ""
-    tta: str = ""
-    tta_draws: int = 4
-    model_args: Mapping[str, int | bool | str] = field(default_factory=dict)
-    select: str = "last"
-    val_fraction: float = 0.1
+    schedule_step: str = "epoch"  # or "batch", after which the schedule moves on
+    warmup: int = 0  # epochs in which the rate of "warmup_cosine" rises to `lr` in equal steps
+    patience: int = 0  # epochs without a better validation accuracy after which training ends; 0: it never does
+    augmentation: str = "none"  # a key of `augmentation.AUGMENTATIONS`
+    sampling: str = "shuffled"  # "balanced": every class equally often, an image with weight 1/(images of its class)
+    loss: str = ""  # of a segmentation, a key of `losses.LOSSES`; classification has one only
+    label_smoothing: float = 0.0  # share of a target that is spread over all classes
+    class_weights: bool = False  # each image's loss is weighted by total / (classes · images of its class)
+    balance: str = ""  # of several losses, a key of `losses.BALANCES`
+    balance_lr: float = 0.0  # the rate of weights that it learns
+    unfreeze: str | float = "all"  # which layers of a backbone are trained, see `training/optimisation.py`
+    freeze_bn: bool = False  # all batch-norm statistics of a backbone are kept
+    backbone_lr_mult: float = 1.0  # the backbone's learning rate as a share of the head's (discriminative rates)
+    head_from: str = ""  # "probe": the head starts as a linear probe, see `evaluation/baselines.py`; "": random weights
+    head_l2: float = 0.0  # Keras's L2 on the weights of the head's hidden layers
+    stages: tuple[Mapping[str, object], ...] = ()  # changes for each stage; its epochs are its share of `epochs`
+    stage: str = ""  # the name of one of them
+    tta: str = ""  # key of `augmentation.AUGMENTATIONS` that `predict` draws from at test time, "" for none
+    tta_draws: int = 4  # how often, besides the image as it is
+    model_args: Mapping[str, int | bool | str] = field(default_factory=dict)  # besides the channels
+    select: str = "last"  # which epoch's weights are kept, or "best" by validation accuracy; never by the test set
+    val_fraction: float = 0.1  # share of the training set that is held out for validation, cut by group
+    # Gradient accumulation: parts of a batch whose gradients are added up before a step. Exact but for rounding where a
+    # loss is a mean over images and the model has no batch norm.
     accumulate: int = 1
 
     def __post_init__(self):

@@ -189,7 +189,7 @@ def over_all_folds(evidence: Evidence, dataset: str = DATASET) -> pd.DataFrame:
 
 
 def copied(dataset: str) -> set[str]:
-    """Paths of the images that have a copy in another fold (`datasets/curation/copies.py`); without a table none."""
+    """Paths of the images that have a copy in another fold (`splitting.copies_file`); without a table none."""
     listed = index.SPLITS / copies_file(dataset)
     if not listed.is_file():
         return set()

@@ -280,7 +280,7 @@ def looks(evidence: Evidence) -> pd.DataFrame:
 
 def pointing_runs(evidence: Evidence) -> pd.DataFrame:
     """A row a committed classifier: how often the maximum of Grad-CAM lies inside the outlined tumour, or within
-    `pointing.TOLERANCE` pixels of it, and which share of the map does; beside a point at random and the brightest one.
+    `saliency.TOLERANCE` pixels of it, and which share of the map does; beside a point at random and the brightest one.
     """
     if not evidence.pointing:
         return pd.DataFrame()
@@ -294,7 +294,7 @@ def pointing_runs(evidence: Evidence) -> pd.DataFrame:
 
 
 def pointing_groups(evidence: Evidence) -> pd.DataFrame:
-    """The same classifiers: maxima inside or within `pointing.TOLERANCE` pixels of the tumour, by class, by size of the
+    """The same classifiers: maxima inside or within `saliency.TOLERANCE` pixels of the tumour, by class, by size of the
     tumour, and where the name was right or wrong."""
     if not evidence.pointing:
         return pd.DataFrame()
@@ -379,7 +379,7 @@ def sensitivities(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
 
 def tumours_elsewhere(evidence: Evidence) -> pd.DataFrame:
     """A row a step: how many tumours of another data set it recognises, at the threshold that validation chose for a
-    specificity of `screening.SPECIFICITY`."""
+    specificity of `thresholds.SPECIFICITY`."""
     rows = []
     for runs in localisation_budgets(evidence):
         if runs.split.iloc[0] == "external" and len(found := sensitivities(evidence, runs)):
