@@ -13,7 +13,7 @@ from utils.evaluation.baselines import BASELINES, baseline
 from utils.evaluation.classification import evaluate, prediction_table, unseen
 from utils.evaluation.segmentation import evaluate_masks, mask_table, predict_masks
 from utils.recipes import get_recipe
-from utils.report.pooling import pool_folds
+from utils.report.readme import pool_folds
 from utils.report.records import load_evidence, save_run
 from utils.report.tables.segmentation import dice_by_patient
 from utils.report.weights import find_weights, load_weights

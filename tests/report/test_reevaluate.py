@@ -11,7 +11,7 @@ from utils.evaluation.classification import by_patient, evaluate, unseen
 from utils.evaluation.outlining import evaluate_outlines
 from utils.evaluation.reconstruction import anomaly
 from utils.evaluation.thresholds import screening, tumour_or_none
-from utils.report.pooling import pool_folds
+from utils.report.readme import pool_folds
 from utils.report.records import save_run
 from utils.report.reevaluate import main
 from utils.run import Run

@@ -18,8 +18,7 @@ from datasets.catalog import DataError
 from datasets.reading import read_table
 from utils.commands import errors_in_one_line
 from utils.evaluation.embeddings import outliers, pixel_features, umap_of
-from utils.report.records import write_predictions
-from utils.report.validate import REMEDY
+from utils.report.records import REMEDY, write_predictions
 from utils.run import Run, output_root
 from utils.training.data import load_data
 

@@ -17,8 +17,7 @@ from datasets.reading import read_table
 from utils.commands import errors_in_one_line
 from utils.evaluation.predict import predict
 from utils.recipes import get_recipe
-from utils.report.records import Evidence, load_evidence, write_predictions
-from utils.report.validate import REMEDY
+from utils.report.records import REMEDY, Evidence, load_evidence, write_predictions
 from utils.report.weights import find_weights, load_weights
 from utils.run import Run
 from utils.training.data import load_data

@@ -25,8 +25,7 @@ from utils.commands import errors_in_one_line
 from utils.evaluation.baselines import fit_probe, frozen_features, probe_probabilities
 from utils.evaluation.classification import evaluate, run_table, unseen, validation_table
 from utils.evaluation.thresholds import threshold_for, tumour_or_none
-from utils.report.records import METRICS, on_old_folds, save_run
-from utils.report.validate import read_record
+from utils.report.records import METRICS, on_old_folds, read_record, save_run
 from utils.run import Run
 from utils.training.data import load_data
 from utils.training.loop import make_accelerator

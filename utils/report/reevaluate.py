@@ -16,8 +16,7 @@ from utils.commands import errors_in_one_line
 from utils.evaluation.classification import by_patient, evaluate
 from utils.evaluation.intervals import of_share
 from utils.evaluation.thresholds import tumour_or_none
-from utils.report.records import Evidence, load_evidence, write_record
-from utils.report.validate import METRICS, intervals, read_record
+from utils.report.records import METRICS, Evidence, intervals, load_evidence, read_record, write_record
 from utils.run import output_root
 from utils.training.environment import git_revision
 from utils.training.tasks import TASKS

@@ -14,7 +14,7 @@ from utils.evaluation.segmentation import by_patient
 from utils.recipes import RECIPES
 from utils.recipes.ours import STEPS
 from utils.recipes.published import published
-from utils.report.records import Evidence, columns_of
+from utils.report.records import Evidence, columns_of, intervals
 from utils.report.tables.common import (
     BEST_PROBE,
     NONE,
@@ -34,7 +34,6 @@ from utils.report.tables.common import (
     show,
     show_all,
 )
-from utils.report.validate import intervals
 
 MASK_METRICS = {
     "dice": "Dice %",
