@@ -28,11 +28,8 @@ TASKS = ("classification", "transfer")
 
 
 def measure(evidence: Evidence, weights: Path) -> pd.DataFrame:
-    """Ask a saved network about its training images; writes the table beside its record, and returns it.
-
-    Raises:
-        DataError: another kind of network, or one without a record on the present folds.
-    """
+    """Ask a saved network about its training images; writes the table beside its record, and returns it. Raises
+    `DataError` for another kind of network, or one without a record on the present folds."""
     name = weights.parent.name
     if name not in evidence.runs.index or evidence.record(name)["task"] not in TASKS:
         raise DataError(f"{weights}: saved_metrics/ has no record of '{name}' as {' or '.join(TASKS)}; run it again")
