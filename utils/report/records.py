@@ -132,16 +132,14 @@ def training_facts(fit: Fit) -> dict:
 
 
 def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
-    """Write the findings of curation on data set `name` to `saved_metrics/curation/NAME.json`; returns its path.
-
-    Those of quick tries go to the working folder, as with runs. Only the first of several processes writes.
-    """
-    folder = output_root() / ("runs/curation" if quick else "saved_metrics/curation")
+    """Write the findings of curation on data set `name` to `saved_metrics/curation/NAME.json`; returns its path. Those
+    of quick tries go to the working folder, as with runs. Only the first of several processes writes."""
+    path = output_root() / ("runs/curation" if quick else "saved_metrics/curation") / f"{name}.json"
     record = {"dataset": name, "data": fingerprint(name), "git": git_revision(), "hardware": hardware()}
     record |= {"finished": datetime.now(UTC).isoformat(timespec="seconds")} | findings
     if not int(os.environ.get("RANK", 0)):
-        write_record(folder / f"{name}.json", record)
-    return folder / f"{name}.json"
+        write_record(path, record)
+    return path
 
 
 @dataclass(frozen=True)
@@ -257,12 +255,8 @@ def on_old_folds(record: Mapping) -> bool:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record in a `metrics.json`.
-
-    Raises:
-        DataError: it cannot be read, lacks a field, is of another run than its folder says, or holds an interval that
-            is none; the line names the file.
-    """
+    """The record in a `metrics.json`; raises `DataError` where it cannot be read, lacks a field, is of another run than
+    its folder says, or holds an interval that is none."""
     record = read_json(path, REMEDY, FIELDS)
     with reading(path, REMEDY, "not the record of a run"):
         for name, kind in FIELDS.items():
@@ -328,9 +322,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 def _run_frame(records: dict[str, dict]) -> pd.DataFrame:
     parts = {one for record in records.values() for one in record.get("pooled", ())}
-    runs = pd.DataFrame(
-        [_run_row(record) | {"is_pooled": name in parts} for name, record in records.items()], list(records)
-    )
+    rows = [_run_row(record) | {"is_pooled": name in parts} for name, record in records.items()]
+    runs = pd.DataFrame(rows, list(records))
     runs = runs.reindex(columns=dict.fromkeys([*COLUMNS, *runs])).astype({} if records else object)
     whole = dict.fromkeys(("fold", "epochs", "epoch_kept", "patients"), "Int64")
     return runs.astype(whole | dict.fromkeys(("baseline", "is_pooled"), bool)).copy()  # in one block
@@ -342,10 +335,11 @@ def _run_row(record: dict) -> dict:
     row = {"id": record["id"], "task": record["task"], "tested": split_words(run), "title": kind + run["model"], **run}
     row["baseline"] = run["recipe"] in (NO_RECIPE, "probe")
     row |= {f"recipe.{name}": recipe.get(name) for name in OF_RECIPE}
-    row |= {name: training.get(name) for name in ("epochs", "epoch_kept")} | {"train_seconds": training.get("seconds")}
     row |= {name: value for name, value in training.items() if name.startswith("val_")}
-    row |= {name: record[name] for name in ("parameters", "trainable", "images", "groups")}
-    row |= {name: record.get(name) for name in ("folds", "patients", "finished", "git")}
+    row |= {"epochs": training.get("epochs"), "epoch_kept": training.get("epoch_kept")}
+    row |= {"train_seconds": training.get("seconds")}
+    named = ("parameters", "trainable", "images", "groups", "folds", "patients", "finished", "git")
+    row |= {name: record.get(name) for name in named}
     row["pooled"] = list(record["pooled"]) if "pooled" in record else None
     row["reported"] = (record["published"] or {}).get(TASKS[record["task"]][0])
     row["s2_dice"] = record.get("s2_pooling", {}).get("dice")
