@@ -81,6 +81,7 @@ def test_whole_evidence_is_all_there(saved):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         runs, metrics = found = load_evidence(saved.parents[2])
+    assert load_evidence(saved.parents[2]) is found, "read once"
     assert set(runs.id) == {RUN, OTHER} and len(found.curation) == 1 and not found.damaged
     record = json.loads((saved / "metrics.json").read_text())
     assert found.record(RUN) == record and found.path(RUN) == saved
@@ -148,13 +149,6 @@ def test_another_folder_adds_to_what_is_committed_and_its_runs_count_first(saved
     assert found.runs.images[RUN] == 1 and found.path(RUN) == saved
     committed = load_evidence(REPO / "saved_metrics")
     assert set(found.runs.index) == set(committed.runs.index) and committed.runs.images[RUN] == 92
-
-
-def test_evidence_is_read_once_and_again_where_a_file_changed(saved):
-    first = load_evidence(saved.parents[2])
-    assert load_evidence(saved.parents[2]) is first
-    change(saved / "metrics.json", images=17)
-    assert load_evidence(saved.parents[2]).runs.images[RUN] == 17
 
 
 def test_without_a_run_the_frames_have_their_columns(tmp_path):
