@@ -36,8 +36,7 @@ def measure(path: Path, evidence: Evidence) -> dict:
     card, run = read_json(path.with_name(CARD)), path.parent.name
     if card["arguments"].get("named_from") == "outline":
         raise DataError(
-            f"{run}: named from its outline, which shows where it read, while Grad-CAM weighs all places alike; "
-            "`outline` in its record says how often that lies in the tumour"
+            f"{run}: named from its outline; `outline` in its record says how often that lies in the tumour"
         )
     if run not in evidence.runs.index:
         raise DataError(f"{path}: saved_metrics/ has no record of '{run}', so its test set is not known")

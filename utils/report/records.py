@@ -200,12 +200,9 @@ def run_folder(root: Path, record: dict) -> Path:
 
 
 def load_evidence(folder: Path | None = None) -> Evidence:
-    """What tables and figures are made of, read once a process and again where a file changed.
-
-    It is that of `folder` alone, or by default what lies below `$BRAIN_MRI_OUTPUT`, and what is committed besides. Left
-    out, and named in a warning: a run with a damaged file, one that was split by other folds than the committed ones,
-    and the pooled run that such a run is part of.
-    """
+    """What tables and figures are made of, read once a process and again where a file changed: that of `folder`, or by
+    default what lies below `$BRAIN_MRI_OUTPUT` and what is committed besides. Left out, and named in a warning: a run
+    with a damaged file or on other folds than the committed ones, and the pooled run that it is part of."""
     committed = (output_root() / "saved_metrics", catalog.REPO / "saved_metrics")
     folders = (Path(folder),) if folder else tuple(dict.fromkeys(committed))
     files = [path for f in folders for kind in ("*/*/*/*", "curation/*.json") for path in sorted(f.glob(kind))]

@@ -173,16 +173,9 @@ def compare(
 ) -> pd.DataFrame:
     """Accuracy of each recipe, the mean over its seeds, and its difference to that of `reference`, image by image.
 
-    Args:
-        runs: one of `budgets`, or others that tested the same images; by: the column that tells the methods apart.
-
-    Returns:
-        The first seed of each method, with `seeds` (accuracy of each), `validation` and `mean` (over the seeds, as
-        text), `difference` (a `Difference`, corrected for the number of methods; None of the reference) and `gain` (the
-        same as text; `none` of the reference).
-
-    Raises:
-        DataError: a run that tested other images, or was asked for other labels of them.
+    Of `runs`, one of `budgets`, the first seed of each method (column `by`), with `seeds` (accuracy of each),
+    `validation` and `mean` (over the seeds, as text), `difference` (corrected for the number of methods; None of the
+    reference) and `gain` (the same as text; `none` of the reference). Raises `DataError` if runs tested other images.
     """
     groups = dict(list(runs.groupby(by, sort=False)))
     tables = {name: [evidence.predictions(one) for one in of.id] for name, of in groups.items()}
@@ -227,10 +220,7 @@ def listed(items: Iterable[str]) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, cells as they are; a line that says so where nothing was run.
-
-    By hand, since pandas needs one more package for it, which pads every column to the width of its longest cell.
-    """
+    """A table in Markdown, cells as they are (pandas needs a package for it, which pads every column to its widest)."""
     if table.empty:
         return "*not run yet*"
     lines = [table.columns, ["---"] * len(table.columns), *table.astype(str).to_numpy()]

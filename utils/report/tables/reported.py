@@ -90,10 +90,8 @@ def _every(evidence: Evidence) -> list[tuple[list[str], dict, dict[str, str], tu
 
 def reported_results(evidence: Evidence) -> pd.DataFrame:
     """A row a network and protocol that a project reported: its result, ours under the same protocol, ours by patient,
-    the difference of these two, and the baselines on both, by patient on the folds of our run. A difference is taken
-    between runs of one length of training and one size of images only ("epochs, pixels" names both where they differ),
-    and not to a cleaned set, which lacks images that patient folds have.
-    """
+    the difference of these two, and the baselines on both. A difference is taken between runs of as many epochs and
+    pixels only, and not to a cleaned set, which lacks images that patient folds have."""
     rows = []
     for (_, _, dataset, protocol), reported, row, (same, patient) in _every(evidence):
         metric = "dice" if "dice" in reported else "accuracy"
@@ -157,10 +155,7 @@ def recall_by_class(evidence: Evidence) -> pd.DataFrame:
 
 def reported_runs(evidence: Evidence, source: str) -> pd.DataFrame:
     """One row a network and question: what `source` reported and what its recipe gives here, on its own split, and by
-    patient or group. What was not run says why.
-
-    Below stands what else has a run: other networks by that recipe, on its data or on others, and the baselines.
-    """
+    patient or group, or why it was not run; then other networks by that recipe, on any data, and the baselines."""
     table, ours = published_table(), of_source(evidence, source)
     mine = next(project for project in PROJECTS if project.source == source)
     reported = table[(table.source == source) & (table.dataset == mine.dataset)].drop_duplicates(["model", "protocol"])

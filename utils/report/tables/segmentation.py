@@ -308,17 +308,9 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
 def sensitivities(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
     """How many tumours of another data set each step recognises, at the threshold that its own validation images chose.
 
-    Args:
-        runs: one of `localisation_budgets`, tested on another data set.
-
-    Returns:
-        The first run of each step with `sensitivity` {value, low, high}, the mean over the seeds, with a 95 % interval
-        over groups; `difference` to the plain classifier's, tumour by tumour, corrected for the number of steps (None
-        of the plain one itself); `seeds`, the sensitivity of each; `healthy`, how many images show none. Empty where a
-        seed has no threshold.
-
-    Raises:
-        DataError: a run that tested other images than those beside it.
+    Of `runs`, one of `localisation_budgets`, the first of each step with `sensitivity` {value, low, high}, the mean of
+    the seeds; `difference` to the plain classifier's (None of itself); `seeds`, the sensitivity of each; `healthy`, how
+    many images show none. Empty where a seed has no threshold. Raises `DataError` if runs tested different images.
     """
     tables: dict[str, list[pd.DataFrame]] = {step: [] for step in runs.recipe}
     healthy = 0

@@ -227,14 +227,11 @@ def run_name(run: pd.Series) -> str:
 def ensembles(evidence: Evidence) -> pd.DataFrame:
     """What an ensemble of unlike networks gains: fine-tuned, linear probe, from scratch, named from its outline.
 
-    Temperature and weight of each are chosen on the validation images of its split, fold by fold, from the committed
-    predictions. A row a fine-tuned run: the `members` (runs, itself first), the mean `weights`, the accuracy of the
-    `ensemble` with its interval, what it `gained` over the fine-tuned one alone, corrected for their number, and the
-    `calibration` error of the fine-tuned one, of the same at its own temperature, and of the ensemble, whose members
-    all have one: what scaling alone does is no merit of the ensemble.
-
-    Only where all members kept their predictions of the same validation images and tested the same images. The network
-    that is named from its outline joins where it was trained on all the same folds.
+    Temperature and weight of each are chosen on the validation images of its split, fold by fold. A row a fine-tuned
+    run: the `members` (runs, itself first), the mean `weights`, the accuracy of the `ensemble` {value, low, high}, what
+    it `gained` over the fine-tuned one alone, and the `calibration` errors of the fine-tuned one, of the same at its
+    temperature, and of the ensemble. Only where all members validated and tested the same images; the one named from
+    its outline joins where it was trained on all the same folds.
     """
     rows = []
     for _, run in t.by_split(matching(evidence.runs, **FINE_TUNED, is_pooled=False), "dataset", "split").iterrows():
