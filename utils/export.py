@@ -27,8 +27,7 @@ from utils.evaluation.segmentation import Padded
 from utils.files import replacing
 from utils.predict.calibrate import evidence_of
 from utils.predict.model import SavedModel, open_models
-from utils.report.records import PREDICTIONS
-from utils.report.validate import read_predictions
+from utils.report.records import PREDICTIONS, read_predictions
 from utils.report.weights import NOTE
 
 INPUT, OUTPUT = "pixels", "probabilities"

@@ -171,10 +171,10 @@ def _of_evidence(victim: str) -> Reader:
             warnings.simplefilter("ignore", UserWarning)
             evidence = load_evidence(folder)
         all_runs(evidence).to_csv()
-        for record in evidence.records:
-            evidence.predictions(record)
-            if record["training"]:
-                evidence.history(record)
+        for run in evidence.runs.itertuples():
+            evidence.predictions(run.id)
+            if not run.baseline:
+                evidence.history(run.id)
 
     return Reader(make, read)
 

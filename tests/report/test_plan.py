@@ -16,7 +16,7 @@ from models import LOCALISERS, MULTITASK, PRETRAINABLE
 from utils.parameters import overrides, read_parameters
 from utils.recipes import get_recipe
 from utils.report import plan as plans
-from utils.report.plan import MISSING, PLAN, SHORT, command, lacks, main, read_plan, weights_file
+from utils.report.plan import MISSING, SHORT, command, lacks, main, read_plan, weights_file
 from utils.report.probes import splits_of
 from utils.report.records import load_evidence
 from utils.run import Run
@@ -169,8 +169,3 @@ def test_a_signal_ends_what_runs(roots, number):
     time.sleep(0.1)
     process.send_signal(number)
     assert process.communicate(timeout=60)[0] == "ended\n" and process.returncode == 130
-
-
-def test_the_table_is_plain():
-    text = PLAN.read_text()
-    assert text.startswith(HEADER) and "\r" not in text

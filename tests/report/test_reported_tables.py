@@ -2,7 +2,6 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 from whole_records import whole
 
 from datasets.catalog import REPO
@@ -35,15 +34,6 @@ def test_s4s_table_says_what_was_not_run_and_why(put, tmp_path):
     assert shown.loc[("SqueezeNet (not in the report)", "all classes"), "accuracy %: ours"] == "50.0 (40.0–60.0)"
 
 
-def test_s1s_table_names_its_six_networks_and_why_they_were_not_run(tmp_path):
-    shown = BLOCKS["s1"](load_evidence(tmp_path))
-    named = shown[shown["accuracy %: reported"] != "–"]
-    assert named.network.tolist() == ["VGG19", "InceptionV3", "DenseNet121", "Xception", "ResNet50", "ViT-B16"]
-    assert named.remark.str.startswith("not run here: ").all()
-    reported = ["accuracy", "macro precision", "macro recall", "macro F2"]
-    assert all(f"{metric} %: reported" in shown for metric in reported)
-
-
 def test_s1s_table_shows_its_protocol_on_another_set_with_decisions_of_patients(put):
     run = Run(dataset="cheng", split="patient", model="SqueezeNet", recipe="s1", pretrained=True)
     training = {"epochs": 5, "seconds": 90, "val_loss": 0.25}
@@ -56,16 +46,6 @@ def test_s1s_table_shows_its_protocol_on_another_set_with_decisions_of_patients(
     assert (row["macro F2 %: ours"], row.remark, row.split) == ("50.0 (40.0–60.0)", "–", "patient fold 0")
     assert shown.loc[("1-NN", "cheng"), "accuracy %: ours"] == "50.0 (40.0–60.0)"
     assert shown.loc[("ResNet50", "remind"), "validation loss: reported"] == "0.253"
-
-
-def test_s4s_table_takes_the_two_factors_apart(put):
-    for target in ("label", "tumour", "type", "sequence"):
-        for split, fold, value in (("random", 0, 0.9), ("patient", None, 0.3)):
-            run = Run(dataset="brain-tumor-44c", split=split, fold=fold, target=target).baseline("1-NN")
-            evidence = put(run, EMPTY, metrics={"accuracy": {"value": value, "low": None, "high": None}})
-    mine = BLOCKS["s4"](evidence)[lambda table: table.network.eq("1-NN")]
-    assert mine.asked.tolist() == ["all classes", "tumour or none", "type of tumour", "MR sequence"]
-    assert set(mine["accuracy %: ours"]) == {"90.0"} and set(mine["accuracy %: ours, by patient or group"]) == {"30.0"}
 
 
 def test_one_command_writes_the_table_and_the_curves(tmp_path, monkeypatch, capsys):
@@ -102,29 +82,6 @@ def test_every_reported_result_is_shown_or_named_with_its_command():
         assert overrides(read_parameters(REPO / notebook), pairs), "the chapter knows all its parameters"
 
 
-def test_why_a_network_was_not_run_is_said_of_itself_not_of_its_project():
-    missing = BLOCKS["not_run"](load_evidence(REPO / "saved_metrics")).set_index(["project", "network"]).why
-    assert missing["S0", "Swin-B"] == "ImageNet weights of Swin-B were not at hand"
-    assert missing["S0", "MobileNetV2"] == "computing time", "its weights were"
-    assert set(missing["S1"]) == {"the files of `remind` were not at hand"}
-
-
-def test_a_cleaned_set_is_not_subtracted_from_one_that_has_more_images():
-    evidence = load_evidence(REPO / "saved_metrics")
-    shown = BLOCKS["reported"](evidence).set_index(["project", "split"])
-    row = shown.loc[[("S0", "cleaned")]].iloc[0]
-    assert row["difference, points"] == "–" and row["ours, by patient %"].endswith("patient, all folds, not cleaned")
-    assert ", not cleaned" not in shown.loc[[("S2", "published")]].iloc[0]["ours, by patient %"]
-
-
-def test_what_is_lost_by_patient_is_the_difference_of_the_two():
-    shown = BLOCKS["reported"](load_evidence(REPO / "saved_metrics"))
-    row = shown[(shown.network == "CustomCNN") & (shown.project == "S2")].iloc[0]
-    same, patient = (float(row[f"ours, {which} %"].split()[0]) for which in ("same split", "by patient"))
-    assert float(row["difference, points"]) == pytest.approx(patient - same, abs=0.11)
-    assert float(row["reported %"]) == 98.7
-
-
 def test_a_difference_is_not_taken_between_runs_of_other_length_or_size(put):
     of = {"dataset": "brain-tumor-mri", "model": "CustomCNN"}
     for epochs, split, fold in ((5, "published", 0), (6, "patient", None)):
@@ -139,10 +96,3 @@ def test_tumour_or_none_is_not_answered_by_a_network_of_all_classes(put):
     run = Run(dataset="brain-tumor-44c", split="patient", model="ResNet50", recipe="s4", pretrained=True)
     shown = BLOCKS["reported"](put(run, EMPTY, metrics=METRICS, training={})).set_index(["network", "split"])
     assert shown.loc[("ResNet50", "random, binary"), "ours, by patient %"] == "–"
-
-
-def test_recall_stands_in_the_order_reported_ours_by_patient():
-    table = BLOCKS["recall"](load_evidence(REPO / "saved_metrics")).set_index(["network", "data set"])
-    reported, ours, patient = table.loc[("MultiTaskUNet", "sartaj"), "glioma"].split(" / ")
-    assert reported == "25.0" and "(" in ours and "(" in patient
-    assert table.loc[("EfficientNetV2-S", "brain-tumor-mri"), "glioma"].endswith(" / – / –")

@@ -3,15 +3,14 @@
 import numpy as np
 import pandas as pd
 import pytest
-from whole_records import whole
 
 from datasets.catalog import REPO, DataError
 from utils.evaluation.intervals import mean_interval
-from utils.report.records import load_evidence, run_folder, write_record
+from utils.report.records import load_evidence
 from utils.report.tables import BLOCKS
 from utils.report.tables.common import budgets, compare, find_run, format_ci, markdown, matching, show
 from utils.report.tables.segmentation import localisation_budgets, sensitivities
-from utils.report.tables.transfer import by_seed, differences_to_probe, ensembles, run_name
+from utils.report.tables.transfer import differences_to_probe, ensembles
 from utils.run import Run
 
 SNAPSHOT = REPO / "tests/golden/tables"
@@ -104,30 +103,6 @@ def test_better_worse_and_no_difference_to_the_probe_are_told_apart(put_share):
     ]
 
 
-def test_networks_stand_beside_the_probe_that_was_asked_the_same(put_share):
-    of = {"dataset": "brain-tumor-44c", "split": "random"}
-    for target, share in {"label": 0.3, "tumour": 0.6}.items():
-        put_share(share, **PROBE | {"target": target}, **of)
-        evidence = put_share(share + 0.3, model="SqueezeNet", recipe="s4", pretrained=True, target=target, **of)
-    table = BLOCKS["paired"](evidence).set_index("target")
-    assert table["minus linear probe, points"].str.split().str[0].to_dict() == {"tumour": "+30.0", "label": "+30.0"}
-    names = [run_name(run) for _, run in differences_to_probe(evidence).iterrows()]
-    assert names[0].endswith("on brain-tumor-44c (tumour or none), random") and "(all" not in names[1]
-    probes = BLOCKS["probes"](evidence).set_index("target").random
-    assert probes.str.split().str[0].to_dict() == {"label": "30.0", "tumour": "60.0"}
-
-
-def test_a_range_over_seeds_is_of_one_training_and_needs_three(put_share):
-    for seed, share in enumerate((0.8, 0.9, 0.85)):
-        put_share(share, seed=seed, model="CustomCNN")
-    put_share(0.1, seed=3, model="CustomCNN", image_size=64), put_share(0.5, model="AlexNet")
-    evidence = put_share(0.5, seed=1, model="AlexNet")
-    (runs,) = by_seed(evidence)
-    assert runs.seed.tolist() == [0, 1, 2]
-    (row,) = BLOCKS["seeds"](evidence).to_dict("records")
-    assert (row["accuracy % by seed"], row["mean"], row["range, points"]) == ("80.0, 90.0, 85.0", "85.0", "10.0")
-
-
 def test_methods_are_compared_with_one_budget_and_the_same_seeds(put_share):
     of = {"model": "MultiTaskUNet", "split": "patient", "n_filters": 8}
     for seed in (0, 1, 2):
@@ -143,22 +118,6 @@ def test_methods_are_compared_with_one_budget_and_the_same_seeds(put_share):
     evidence = put_share(0.7, seed=1, paths=IMAGES[1:], recipe="s0-flat", **of)
     with pytest.raises(DataError, match=r"s0-flat.*its test images are not those of the runs beside it; run it again"):
         compare(evidence, runs, "s0")
-
-
-def test_pretrained_stands_beside_scratch_and_recipes_beside_ours(put_share):
-    of = {"model": "SqueezeNet", "split": "patient"}
-    put_share(0.6, recipe="ours", pretrained=False, **of), put_share(0.8, recipe="ours", pretrained=True, **of)
-    put_share(0.7, recipe="ours-frozen", pretrained=True, validation=0.95, **of)
-    put_share(0.9, recipe="ours", pretrained=True, model="SqueezeNet")
-    evidence = put_share(0.5, recipe="s1", pretrained=True, **of)
-    (start,) = BLOCKS["starts"](evidence).to_dict("records")
-    assert start["split"] == "patient fold 0" and start["gain by pretraining, points"].startswith("+20.0 (")
-    rows = BLOCKS["backbones"](evidence).set_index(["weights", "recipe"])
-    assert set(rows.index) == {("pretrained", "ours"), ("from scratch", "ours")}, "the others stand in `recipes`"
-    assert rows.loc[("pretrained", "ours"), ["published split", "by patient"]].str[:4].tolist() == ["90.0", "80.0"]
-    assert rows["minutes a training"].tolist() == ["1 / 1", "– / 1"]
-    recipes = BLOCKS["recipes"](evidence).set_index("recipe")["difference to ours, points"]
-    assert recipes.index.tolist() == ["ours-frozen", "ours", "s1"] and recipes["ours"] == "", "validation orders"
 
 
 @pytest.fixture
@@ -230,28 +189,3 @@ def test_an_ensemble_needs_the_validation_images_of_every_member(put):
     assert row["ensemble minus fine-tuned, points"].startswith("+0.0") and row["named from the outline"] == "–"
     (evidence.path(find_run(evidence.runs, title="CustomCNN").id) / "validation.csv.gz").unlink()
     assert ensembles(load_evidence(evidence.folders[0])).empty
-
-
-def test_where_networks_look_is_shown_by_group_the_best_first(put, tmp_path):
-    names = ("pointing", "energy", "area", "bright_pointing", "bright_energy", "near", "near_area", "bright_near")
-    for model, near in {"AlexNet": 0.2, "CustomCNN": 0.6}.items():
-        run = Run(dataset="brain-tumor-mri", model=model)
-        put(run, pd.DataFrame({"path": ["a"], "group": ["g"]}), metrics={"accuracy": entry(0.9)})
-        group = {name: entry(near) for name in names} | {"images": 50, "patients": 9, "blank": 5}
-        found = {"id": run.id, "groups": {"all": group, "small": group}}
-        write_record(run_folder(tmp_path, whole(run)) / "pointing.json", found)
-    evidence = load_evidence(tmp_path)
-    table = BLOCKS["pointing"](evidence)
-    assert table.network.tolist() == ["CustomCNN", "AlexNet"] and table["empty maps"].tolist() == ["10 %"] * 2
-    groups = BLOCKS["pointing_groups"](evidence)
-    assert groups["small (<1.5 %)"][0] == "60.0 (55.0–65.0)" and groups["meningioma"][0] == "–"
-
-
-def test_rates_of_too_few_images_are_hidden_on_another_data_set(put):
-    run = Run(dataset="sartaj", split="external", test_on="brain-tumor-mri", seed=1)
-    rates = {f"tumour_{name}": entry(0.5) for name in ("sensitivity", "specificity", "auc")}
-    counts = {"notumor": {"images": 2}, "glioma": {"images": 134}}
-    evidence = put(run, pd.DataFrame({"path": ["a"], "group": ["g"]}), metrics=rates, per_class=counts)
-    (row,) = BLOCKS["external"](evidence).to_dict("records")
-    assert row["model"] == "CustomCNN, seed 1" and row["test images"] == "2 notumor, 134 glioma"
-    assert row["tumour: sensitivity"] == "50.0 (45.0–55.0)" and row["tumour: specificity"] == row["tumour: AUC"] == "–"

@@ -329,6 +329,7 @@ def stored(tmp_path_factory):
     source = brats_files.archive(root / "brats.zip", brats_files.volumes(brats_files.patient()))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BRAIN_MRI_DATA", str(root / "data"))
+        (root / "made").mkdir()
         xrays = archives.saved(root / "made", xray_files.published(120))
         assert archives.bring("chest-xray14", xrays, "--size", "32") == 0
         assert download.main(["brats2020", "--archive", source, "--partial", "--size", "64", "--workers", "1"]) == 0

@@ -36,9 +36,17 @@ from utils.predict import out_of_distribution
 from utils.predict.model import BATCH, Prediction, SavedModel, open_models
 from utils.predict.out_of_distribution import FALSE_ALARMS, FAMILIARITY, Familiarity
 from utils.report.figures.common import PAGE
-from utils.report.records import HISTORY, METRICS, PREDICTIONS, VALIDATION, write_record
+from utils.report.records import (
+    HISTORY,
+    METRICS,
+    PREDICTIONS,
+    VALIDATION,
+    read_history,
+    read_predictions,
+    read_record,
+    write_record,
+)
 from utils.report.tables.common import NONE, format_ci
-from utils.report.validate import read_history, read_predictions, read_record
 from utils.report.weights import CARD
 from utils.run import Run, output_root
 from utils.training.data import RunData, load_data

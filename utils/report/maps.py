@@ -18,8 +18,7 @@ from datasets.catalog import DataError
 from datasets.reading import read_table
 from utils.commands import errors_in_one_line
 from utils.evaluation.embeddings import outliers, pixel_features, umap_of
-from utils.report.records import write_predictions
-from utils.report.validate import REMEDY
+from utils.report.records import REMEDY, write_predictions
 from utils.run import Run, output_root
 from utils.training.data import load_data
 
@@ -32,12 +31,8 @@ COLUMNS = ("split", "set", "label", "x", "y", "outlier")
 def map_of(dataset: str, split: str) -> pd.DataFrame:
     """Where UMAP, fitted on the validation images of a split, puts these and the test images; a row an image, sorted.
 
-    Returns:
-        `COLUMNS`: `set` "val" or "test", label, coordinates, and of the `OUTLIERS` test images of `KIND` that lie
-        farthest from the training images of `KIND` the rank, farthest 1, else 0.
-
-    Raises:
-        DataError: a data set without `KIND`, or without one of the splits.
+    `COLUMNS`: `outlier` is the rank of the `OUTLIERS` test images of `KIND` that lie farthest from its training images,
+    farthest 1, else 0. Raises `DataError` for a data set without `KIND`, or without one of the splits.
     """
     if KIND not in catalog.get(dataset).classes:
         raise DataError(f"'{dataset}' has no class '{KIND}', whose outliers the map numbers")

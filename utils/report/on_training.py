@@ -17,8 +17,7 @@ from datasets.reading import read_table
 from utils.commands import errors_in_one_line
 from utils.evaluation.predict import predict
 from utils.recipes import get_recipe
-from utils.report.records import Evidence, load_evidence, write_predictions
-from utils.report.validate import REMEDY
+from utils.report.records import REMEDY, Evidence, load_evidence, write_predictions
 from utils.report.weights import find_weights, load_weights
 from utils.run import Run
 from utils.training.data import load_data
@@ -29,11 +28,8 @@ TASKS = ("classification", "transfer")
 
 
 def measure(evidence: Evidence, weights: Path) -> pd.DataFrame:
-    """Ask a saved network about its training images; writes the table beside its record, and returns it.
-
-    Raises:
-        DataError: another kind of network, or one without a record on the present folds.
-    """
+    """Ask a saved network about its training images; writes the table beside its record, and returns it. Raises
+    `DataError` for another kind of network, or one without a record on the present folds."""
     name = weights.parent.name
     if name not in evidence.runs.index or evidence.record(name)["task"] not in TASKS:
         raise DataError(f"{weights}: saved_metrics/ has no record of '{name}' as {' or '.join(TASKS)}; run it again")

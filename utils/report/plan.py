@@ -34,30 +34,26 @@ def read_plan(evidence: Evidence) -> pd.DataFrame:
     """The rows of `plan.csv` and their `state`: done, fewer epochs (than planned, so to be made again) or missing."""
     plan = pd.read_csv(PLAN, keep_default_na=False, dtype=str)
     epochs = {run: (evidence.record(run)["recipe"] or {}).get("epochs", 0) for run in evidence.runs.index}
-
-    def state(row: pd.Series) -> str:
-        runs = row.runs.split()
-        if not set(runs) <= set(epochs):
-            return MISSING
-        return SHORT if min(epochs[run] for run in runs) < int(row.epochs or 0) else DONE
-
-    return plan.assign(state=[state(row) for _, row in plan.iterrows()])
+    trained = [min(epochs.get(run, -1) for run in runs.split()) for runs in plan.runs]  # the shortest of a row
+    wanted = [int(one or 0) for one in plan.epochs]
+    states = [MISSING if n < 0 else SHORT if n < most else DONE for n, most in zip(trained, wanted, strict=True)]
+    return plan.assign(state=states)
 
 
 def weights_file(backbone: str) -> str:
     """The file in `$BRAIN_MRI_WEIGHTS` that is named after a backbone, by our name or timm's; "" without one."""
-
-    def plain(name: str) -> str:
-        return re.sub(r"[^a-z0-9]", "", name.lower())
-
-    names = {plain(name): name for name in (SQUEEZENET, *TIMM)}
-    names |= {plain(tag.split(".")[0]): name for name, tag in TIMM.items()}
+    names = {_plain(name): name for name in (SQUEEZENET, *TIMM)}
+    names |= {_plain(tag.split(".")[0]): name for name, tag in TIMM.items()}
     folder = os.environ.get(FOLDER)
     for path in sorted(Path(folder).expanduser().resolve().glob("*")) if folder else ():
-        fitting = [name for name in names if plain(path.stem).startswith(name)]
+        fitting = [name for name in names if _plain(path.stem).startswith(name)]
         if path.suffix in (".safetensors", ".pth") and fitting and names[max(fitting, key=len)] == backbone:
             return str(path)
     return ""
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def lacks(row: pd.Series) -> str:
@@ -97,7 +93,7 @@ def show(plan: pd.DataFrame) -> None:
 
 def work(rows: pd.DataFrame, most: int) -> int:
     """Run up to `most` rows one after the other; what lacks something or fails is named, and the next one follows.
-    Returns an exit code: 3 where a STOP file was there before any row was started, as it would be again."""
+    Returns an exit code: 3 where a STOP file was there before any row was started."""
     codes = []
     for number, row in rows.iterrows():
         if row.state == DONE:

@@ -32,17 +32,11 @@ TABLE = "pointing.csv.gz"
 
 def measure(path: Path, evidence: Evidence) -> dict:
     """Measure the network whose weights are at `path`; writes `pointing.json` and a table beside its record, and
-    returns its content.
-
-    Raises:
-        DataError: no record of the run, a data set that is not here or has no masks, or a network that is named from
-            its outline.
-    """
+    returns its content. Raises `DataError` without a record, data set or masks, or if it is named from its outline."""
     card, run = read_json(path.with_name(CARD)), path.parent.name
-    if from_outline(card):
+    if card["arguments"].get("named_from") == "outline":
         raise DataError(
-            f"{run}: named from its outline, which shows where it read, while Grad-CAM weighs all places alike; "
-            "`outline` in its record says how often that lies in the tumour"
+            f"{run}: named from its outline; `outline` in its record says how often that lies in the tumour"
         )
     if run not in evidence.runs.index:
         raise DataError(f"{path}: saved_metrics/ has no record of '{run}', so its test set is not known")
@@ -54,7 +48,7 @@ def measure(path: Path, evidence: Evidence) -> dict:
     manifest, task = read_manifest(name), TASKS[card["task"]].from_card(card)
     rows = np.flatnonzero(manifest.path.isin(listed.path) & manifest.label.ne(HEALTHY))
     data = ImageDataset(name, rows, image_size=card["input"]["size"], classes=card["classes"])
-    table = named(pointing_table(load_weights(path), data, task.inputs, task.scores), name, card["classes"])
+    table = _named(pointing_table(load_weights(path), data, task.inputs, task.scores), name, card["classes"])
     found = {
         "id": run,
         "task": record["task"],
@@ -74,7 +68,7 @@ def measure(path: Path, evidence: Evidence) -> dict:
     return found
 
 
-def named(table: pd.DataFrame, name: str, classes: Sequence[str]) -> pd.DataFrame:
+def _named(table: pd.DataFrame, name: str, classes: Sequence[str]) -> pd.DataFrame:
     """A pointing table with names for numbers: path, label, patient and predicted class first."""
     manifest = read_manifest(name)
     splits = read_splits(name, manifest)
@@ -93,11 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     torch.manual_seed(0)
     evidence, failed = load_evidence(), False
     measured = {found["id"]: found["weights"] for found in evidence.pointing}
-    for path in [find_weights(run) for run in args.runs] or classifiers():
-        run = path.parent.name
-        if not args.runs and measured.get(run) == read_json(path.with_name(CARD))["sha256"]:
-            print(f"{run}: measured before")
-            continue
+    for path in [find_weights(run) for run in args.runs] or saved_weights().values():
+        run, card = path.parent.name, read_json(path.with_name(CARD))
+        if not args.runs:
+            if card["task"] not in CLASSIFIERS or card["arguments"].get("named_from") == "outline":
+                continue
+            if measured.get(run) == card["sha256"]:
+                print(f"{run}: measured before")
+                continue
         try:
             whole = measure(path, evidence)["groups"]["all"]
         except DataError as error:
@@ -110,17 +107,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             flush=True,
         )
     return int(failed)
-
-
-def classifiers() -> list[Path]:
-    """The weights of all classifiers but those that are named from their outline."""
-    cards = {path: read_json(path.with_name(CARD)) for path in saved_weights().values()}
-    return [path for path, card in cards.items() if card["task"] in CLASSIFIERS and not from_outline(card)]
-
-
-def from_outline(card: dict) -> bool:
-    """Whether the network with a card is an `OutlineClassifier` that weighs the places by its outline."""
-    return card["arguments"].get("named_from") == "outline"
 
 
 if __name__ == "__main__":

@@ -25,8 +25,7 @@ from utils.commands import errors_in_one_line
 from utils.evaluation.baselines import fit_probe, frozen_features, probe_probabilities
 from utils.evaluation.classification import evaluate, run_table, unseen, validation_table
 from utils.evaluation.thresholds import threshold_for, tumour_or_none
-from utils.report.records import METRICS, on_old_folds, save_run
-from utils.report.validate import read_record
+from utils.report.records import METRICS, on_old_folds, read_record, save_run
 from utils.run import Run
 from utils.training.data import load_data
 from utils.training.loop import make_accelerator
@@ -48,14 +47,15 @@ def splits_of(name: str) -> list[dict[str, object]]:
 
 
 def probe_data_set(name: str, args: argparse.Namespace) -> list[Run]:
-    """Probe one backbone under every split of data set `name`, and write the evidence; returns the runs that were made.
-    Those that have it on the committed folds are kept. `args` are those of the command."""
+    """Probe one backbone under every split of data set `name`, with the arguments of the command; returns the runs that
+    were made. Those that have a record on the committed folds are kept."""
     splits = splits_of(name) + [{"split": "external", "test_on": other} for other in args.test_on]
     same = {"dataset": name, "model": args.backbone, "recipe": RECIPE, "image_size": args.image_size}
     runs = [Run(**same, pretrained=True, **split, target=target) for target in args.target for split in splits]
     for needed in (name, *args.test_on):
         index.require(needed)
-    missing = [run for run in runs if not _made(run)]
+    records = {run: run.metrics_folder / METRICS for run in runs}
+    missing = [run for run, path in records.items() if not path.is_file() or on_old_folds(read_record(path))]
     if not missing:
         return []
     weights = args.weights == "imagenet" or args.weights
@@ -71,12 +71,6 @@ def probe_data_set(name: str, args: argparse.Namespace) -> list[Run]:
     for run in missing:
         _probe_run(run, features)
     return missing
-
-
-def _made(run: Run) -> bool:
-    """Whether a run has its record, on the folds that are committed now."""
-    path = run.metrics_folder / METRICS
-    return path.is_file() and not on_old_folds(read_record(path))
 
 
 def _probe_run(run: Run, features: dict[str, tuple[np.ndarray, float]]) -> None:

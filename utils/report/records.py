@@ -1,7 +1,11 @@
-"""Writes the evidence of runs to `saved_metrics/`, whose README gives the schema, and reads it as two data frames."""
+"""Writes the evidence of runs to `saved_metrics/`, whose README gives the schema, and reads it as two data frames.
+
+A record is validated when it is read, and the files beside it too: a damaged run is named and left out.
+"""
 
 import gzip
 import json
+import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,47 +13,42 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from torch import nn
 
 from datasets import catalog
 from datasets.catalog import DataError
-from datasets.reading import read_json
+from datasets.reading import read_json, read_table, reading
 from datasets.store.index import fingerprint, folds_digest
 from utils.files import write_atomically
 from utils.recipes.published import published
 from utils.recipes.recipe import Recipe
-from utils.report.validate import (
-    HISTORY,
-    METRICS,
-    PREDICTIONS,
-    REMEDY,
-    VALIDATION,
-    check_files,
-    intervals,
-    read_history,
-    read_predictions,
-    read_record,
-)
 from utils.report.weights import save_weights
 from utils.run import FULL_SIZE, NO_RECIPE, TASKS, Run, output_root
 from utils.training.environment import git_revision, hardware, versions
 from utils.training.loop import Fit
 
+METRICS, HISTORY = "metrics.json", "history.csv"
+PREDICTIONS, VALIDATION = "predictions.csv.gz", "validation.csv.gz"
+POINTING = "pointing.json"  # where a classifier looks, beside its record (`report/pointing.py`)
+REMEDY = "bring it back from the repository, or run it again"
+# What every record has, and of which type; tables and figures take it as given.
+FIELDS = {"id": str, "task": str, "run": dict, "recipe": dict | None, "parameters": int, "trainable": int}
+FIELDS |= {"data": dict, "training": dict | None, "published": dict | None, "metrics": dict, "per_class": dict}
+FIELDS |= {"images": int, "groups": int}
+PARTS = {"value": "", "low": "_low", "high": "_high"}  # of an interval, and the ends of its columns
 DEEPER = {"unseen", "by_patient", "tumour_or_none", "screening", "anomaly", "tta", "outline", "grad_cam"}  # of a record
 OF_RECIPE = ("epochs", "loss", "optimizer", "augmentation", "balance", "model_args")
 # Columns that `runs` has whatever was run.
-COLUMNS = ("id", "task", "dataset", "split", "fold", "test_on", "tested", "model", "title", "baseline", "recipe")
-COLUMNS += ("pretrained", "seed", "image_size", "n_filters", "view", "selection", "target", "quick", "epochs")
-COLUMNS += ("epoch_kept", "train_seconds", "parameters", "trainable", "images", "groups", "patients", "reported")
-COLUMNS += ("finished", "git", "pooled", "folds", "is_pooled", "s2_dice", "val_accuracy", "val_dice", "val_loss")
-COLUMNS += (*(f"recipe.{name}" for name in OF_RECIPE), *dict.fromkeys(m for t in TASKS.values() for m in t))
-ENDS = {"value": "", "low": "_low", "high": "_high"}  # of the columns of a metric
+COLUMNS = ("id", "task", "tested", "title", "baseline", *Run.__dataclass_fields__, "epochs", "epoch_kept")
+COLUMNS += ("train_seconds", "parameters", "trainable", "images", "groups", "patients", "reported", "finished", "git")
+COLUMNS += ("pooled", "folds", "is_pooled", "s2_dice", "val_accuracy", "val_dice", "val_loss")
+COLUMNS += (*(f"recipe.{name}" for name in OF_RECIPE), *(metric for task in TASKS.values() for metric in task))
 BY_FOLDS = ("patient", "cleaned", "external")  # protocols whose images depend on the committed groups and folds
 BEST_RECIPE, FINE_TUNED = "probe-first-turned", "fine-tuned"  # a backbone, so named in a table of several models
 PROBE = "probe of"  # a backbone: the model of a linear probe, in a table of several models
-POINTING = "pointing.json"  # where a classifier looks, beside its record (`report/pointing.py`)
 
 
 def save_run(
@@ -66,7 +65,7 @@ def save_run(
     """Write the evidence of a run; returns the path of its `metrics.json`. Only the first of several processes writes.
 
     Args:
-        result: from `classification.evaluate` or `segmentation.evaluate_masks`; predictions: the table it was made of.
+        result: what a task's `evaluate` made of the predictions.
         model, recipe, fit: None for a baseline. Weights go to `saved_models/` with a card beside them.
         sizes: number of images in train, val and test.
         validation: predictions on the validation set, for what is chosen after training, such as an ensemble.
@@ -133,16 +132,14 @@ def training_facts(fit: Fit) -> dict:
 
 
 def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
-    """Write the findings of curation on data set `name` to `saved_metrics/curation/NAME.json`; returns its path.
-
-    Those of quick tries go to the working folder, as with runs. Only the first of several processes writes.
-    """
-    folder = output_root() / ("runs/curation" if quick else "saved_metrics/curation")
+    """Write the findings of curation on data set `name` to `saved_metrics/curation/NAME.json`; returns its path. Those
+    of quick tries go to the working folder, as with runs. Only the first of several processes writes."""
+    path = output_root() / ("runs/curation" if quick else "saved_metrics/curation") / f"{name}.json"
     record = {"dataset": name, "data": fingerprint(name), "git": git_revision(), "hardware": hardware()}
     record |= {"finished": datetime.now(UTC).isoformat(timespec="seconds")} | findings
     if not int(os.environ.get("RANK", 0)):
-        write_record(folder / f"{name}.json", record)
-    return folder / f"{name}.json"
+        write_record(path, record)
+    return path
 
 
 @dataclass(frozen=True)
@@ -150,11 +147,9 @@ class Evidence:
     """All that lies in some folders of evidence; `runs, metrics = load_evidence()` gives its two frames.
 
     Attributes:
-        runs: a row a run, its index the id. What was run (`dataset, split, fold, …`: `fold` is missing for all folds
-            together), how (`recipe, epochs, train_seconds, parameters, …`, `baseline`: not trained), `images` and
-            `groups` tested, `pooled` (ids that it was made of) and `folds` (the main metric of each), `is_pooled` (part
-            of such a run), `reported`, `title` (the model's name in a table of several), `val_…` at the epoch kept, and
-            each metric as `NAME`, `NAME_low` and `NAME_high`; what lies deeper in a record as `tta.gain`.
+        runs: a row a run, its index the id: what was run (`fold` is missing for all folds together) and how, `tested`
+            and `title` as tables name them, `pooled` (ids that it was made of) and `folds` (the main metric of each),
+            and each metric as `NAME`, `NAME_low` and `NAME_high`, what lies deeper in a record as `tta.gain`.
         metrics: tidy: id, metric, class ("" for all), value, low, high.
         curation: the findings of curation, a record a data set; pointing: where classifiers look, a record a run.
         folders: where it was looked for; of a run in several the first counts.
@@ -205,12 +200,9 @@ def run_folder(root: Path, record: dict) -> Path:
 
 
 def load_evidence(folder: Path | None = None) -> Evidence:
-    """What tables and figures are made of, read once a process and again where a file changed.
-
-    It is that of `folder` alone, or by default what lies below `$BRAIN_MRI_OUTPUT`, and what is committed besides. Left
-    out, and named in a warning: a run with a damaged file, one that was split by other folds than the committed ones,
-    and the pooled run that such a run is part of.
-    """
+    """What tables and figures are made of, read once a process and again where a file changed: that of `folder`, or by
+    default what lies below `$BRAIN_MRI_OUTPUT` and what is committed besides. Left out, and named in a warning: a run
+    with a damaged file or on other folds than the committed ones, and the pooled run that it is part of."""
     committed = (output_root() / "saved_metrics", catalog.REPO / "saved_metrics")
     folders = (Path(folder),) if folder else tuple(dict.fromkeys(committed))
     files = [path for f in folders for kind in ("*/*/*/*", "curation/*.json") for path in sorted(f.glob(kind))]
@@ -218,26 +210,6 @@ def load_evidence(folder: Path | None = None) -> Evidence:
     for line in evidence.damaged:
         warnings.warn(f"left out: {line}", stacklevel=2)
     return evidence
-
-
-def predictions(run: str) -> pd.DataFrame:
-    """The test images of a run, by its id; see `Evidence.predictions`."""
-    return load_evidence().predictions(run)
-
-
-def history(run: str) -> pd.DataFrame:
-    """The epochs of a run, by its id."""
-    return load_evidence().history(run)
-
-
-def validation(run: str) -> pd.DataFrame | None:
-    """The validation images of a run, by its id; None where they were not kept."""
-    return load_evidence().validation(run)
-
-
-def record(run: str) -> dict:
-    """The content of the `metrics.json` of a run, by its id."""
-    return load_evidence().record(run)
 
 
 @lru_cache(maxsize=2)
@@ -279,11 +251,76 @@ def on_old_folds(record: Mapping) -> bool:
     return by_folds and folds_digest(record["run"]["dataset"]) not in ("", record["data"]["folds"])
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """The record in a `metrics.json`; raises `DataError` where it cannot be read, lacks a field, is of another run than
+    its folder says, or holds an interval that is none."""
+    record = read_json(path, REMEDY, FIELDS)
+    with reading(path, REMEDY, "not the record of a run"):
+        for name, kind in FIELDS.items():
+            _want(isinstance(record[name], kind) and not isinstance(record[name], bool), f"'{name}'")
+        try:
+            found = Run(**record["run"] | {"task": record["task"]}).id
+        except DataError as error:  # it names the model or data set, not the file
+            raise ValueError(error) from error
+        _want(found == record["id"] == path.parent.name, f"it is of the run '{found}', not of that of its folder")
+        _want("folds" in record["data"], "its data name no folds")
+        for name in TASKS[record["task"]]:
+            _want(name in record["metrics"], f"its metric '{name}' is missing")
+        for name, entry in record["metrics"].items():
+            _want(isinstance(entry, dict) and entry.keys() == PARTS.keys(), f"its metric '{name}' is no interval")
+        _want(all(isinstance(entry, dict) for entry in record["per_class"].values()), "its classes")
+        values = [entry.get(part) for _, entry in intervals(record) for part in PARTS]
+        values += [record["training"][name] for name in ("epochs", "seconds")] if record["training"] else []
+        for value in values:
+            plain = value is None or (not isinstance(value, bool | str) and math.isfinite(value))
+            _want(plain, f"{value!r} in place of a number")
+    return record
+
+
+def _want(fact: bool, what: str) -> None:
+    if not fact:
+        raise ValueError(what)
+
+
+def intervals(content: object, prefix: str = "") -> Iterator[tuple[str, dict]]:
+    """Every {value, low, high} in a record, however deep, and its name, for example `outline.dice`."""
+    if isinstance(content, dict) and "value" in content:
+        yield prefix.rstrip("."), content
+    elif isinstance(content, dict):
+        for name, part in content.items():
+            yield from intervals(part, f"{prefix}{name}.")
+
+
+def check_files(folder: Path) -> None:
+    """Raise `DataError` where the history or the predictions in `folder`, as far as they are there, are damaged."""
+    if (folder / HISTORY).is_file():
+        read_history(folder / HISTORY)
+    for path in filter(Path.is_file, (folder / PREDICTIONS, folder / VALIDATION)):
+        with reading(path, REMEDY, "damaged"):
+            columns = gzip.decompress(path.read_bytes()).partition(b"\n")[0].decode().split(",")  # compares a checksum
+            _want({"path", "group"} <= set(columns), "its first line names no path and group")
+
+
+def read_history(path: Path) -> pd.DataFrame:
+    """The epochs of a run, a row each."""
+    table = read_table(path, REMEDY, ["epoch", "seconds"], dtype={"stage": str})
+    with reading(path, REMEDY, "damaged"):
+        for name in table.columns.drop("stage", errors="ignore"):
+            _want(table[name].dtype.kind in "iuf", f"its column '{name}' holds other things than numbers")
+        _want(table.epoch.tolist() == list(range(1, len(table) + 1)), "its epochs are not numbered from 1 on")
+    return table
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """The test images of a run, a row each. A class may be called "None" or "NA": only an empty cell is missing."""
+    how = {"dtype": {"group": str, "patient": str}, "keep_default_na": False, "na_values": [""]}
+    return read_table(path, REMEDY, ["path", "group"], **how)
+
+
 def _run_frame(records: dict[str, dict]) -> pd.DataFrame:
     parts = {one for record in records.values() for one in record.get("pooled", ())}
-    runs = pd.DataFrame(
-        [_run_row(record) | {"is_pooled": name in parts} for name, record in records.items()], list(records)
-    )
+    rows = [_run_row(record) | {"is_pooled": name in parts} for name, record in records.items()]
+    runs = pd.DataFrame(rows, list(records))
     runs = runs.reindex(columns=dict.fromkeys([*COLUMNS, *runs])).astype({} if records else object)
     whole = dict.fromkeys(("fold", "epochs", "epoch_kept", "patients"), "Int64")
     return runs.astype(whole | dict.fromkeys(("baseline", "is_pooled"), bool)).copy()  # in one block
@@ -295,10 +332,11 @@ def _run_row(record: dict) -> dict:
     row = {"id": record["id"], "task": record["task"], "tested": split_words(run), "title": kind + run["model"], **run}
     row["baseline"] = run["recipe"] in (NO_RECIPE, "probe")
     row |= {f"recipe.{name}": recipe.get(name) for name in OF_RECIPE}
-    row |= {name: training.get(name) for name in ("epochs", "epoch_kept")} | {"train_seconds": training.get("seconds")}
     row |= {name: value for name, value in training.items() if name.startswith("val_")}
-    row |= {name: record[name] for name in ("parameters", "trainable", "images", "groups")}
-    row |= {name: record.get(name) for name in ("folds", "patients", "finished", "git")}
+    row |= {"epochs": training.get("epochs"), "epoch_kept": training.get("epoch_kept")}
+    row |= {"train_seconds": training.get("seconds")}
+    named = ("parameters", "trainable", "images", "groups", "folds", "patients", "finished", "git")
+    row |= {name: record.get(name) for name in named}
     row["pooled"] = list(record["pooled"]) if "pooled" in record else None
     row["reported"] = (record["published"] or {}).get(TASKS[record["task"]][0])
     row["s2_dice"] = record.get("s2_pooling", {}).get("dice")
@@ -314,7 +352,7 @@ def split_words(run: Mapping) -> str:
 
 def columns_of(metrics: Iterable[tuple[str, dict]]) -> dict:
     """Names and their {value, low, high} as columns `NAME`, `NAME_low` and `NAME_high`."""
-    return {name + end: entry[part] for name, entry in metrics for part, end in ENDS.items()}
+    return {name + end: entry[part] for name, entry in metrics for part, end in PARTS.items()}
 
 
 def _intervals(record: dict) -> Iterator[tuple[str, dict]]:
@@ -331,5 +369,5 @@ def _metric_frame(records: dict[str, dict]) -> pd.DataFrame:
         rows += [(name, metric, "", *entry.values()) for metric, entry in _intervals(record)]
         for kind, metrics in record["per_class"].items():
             entries = {m: e if isinstance(e, dict) else {"value": e} for m, e in metrics.items()}
-            rows += [(name, m, kind, *(e.get(part) for part in ("value", "low", "high"))) for m, e in entries.items()]
+            rows += [(name, m, kind, *map(e.get, PARTS)) for m, e in entries.items()]
     return pd.DataFrame(rows, columns=["id", "metric", "class", "value", "low", "high"])

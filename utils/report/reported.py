@@ -24,19 +24,16 @@ from utils.report.tables.reported import of_source
 SOURCES = {source: BLOCKS[source] for source in ("s1", "s4")}
 
 
-def draw(evidence: Evidence, source: str, folder: Path) -> list[Path]:
-    """Write `ID-curves.png` and `ID-roc.png` of every network that was trained by the recipe of `source`."""
-    runs, made = of_source(evidence, source), []
+def _draw(evidence: Evidence, source: str, folder: Path) -> None:
+    runs = of_source(evidence, source)
     for run in runs[runs.pooled.isna()].itertuples():
         drawn = {"roc": figures.roc(evidence.predictions(run.id), classes_of(run.dataset, run.target))}
         if (evidence.path(run.id) / HISTORY).is_file():
             drawn["curves"] = figures.curves(evidence.history(run.id), run.epoch_kept)
         for name, figure in drawn.items():
-            path = folder / f"{run.id}-{name}.png"
-            figure.savefig(path, dpi=110, bbox_inches="tight")
+            figure.savefig(folder / f"{run.id}-{name}.png", dpi=110, bbox_inches="tight")
             plt.close(figure)
-            made.append(path)
-    return made
+            print(folder / f"{run.id}-{name}.png")
 
 
 @errors_in_one_line(OSError)
@@ -52,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.folder:
         args.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(args.folder / f"{args.source}.md", table + "\n")
-        print(*draw(evidence, args.source, args.folder), sep="\n")
+        _draw(evidence, args.source, args.folder)
     return 0
 
 

@@ -34,18 +34,11 @@ OF_RECIPE = ("name", "source", "epochs", "lr", "batch_size", "augmentation")  # 
 
 
 def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
-    """Write `model.safetensors` and `card.json` (what it is, what it expects, what it scored); the weights' path."""
+    """Write `model.safetensors` and `card.json` (how to build and feed it, and what it scored); the weights' path."""
     path = run.weights_folder / WEIGHTS
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
         digest = sha256(temporary)
-    card = card_of(model, run, record) | {"sha256": digest}
-    write_atomically(path.with_name(CARD), json.dumps(card, indent=1) + "\n")
-    return path
-
-
-def card_of(model: nn.Module, run: Run, record: dict) -> dict:
-    """The card of a model: all that is needed to build it, to feed it and to know its results."""
     task, recipe = TASKS[run.task], record["recipe"]
     card = {"model": run.model, "task": run.task} | task.to_card(run, model)
     card["arguments"] |= recipe["model_args"]
@@ -59,8 +52,10 @@ def card_of(model: nn.Module, run: Run, record: dict) -> dict:
     }
     if run.task == "findings" and "thresholds" in record:
         card["thresholds"] = record["thresholds"]
-    limits = limits_of(run, card.get("classes", ()), record["groups"])
-    return card | {"recipe": {name: recipe[name] for name in OF_RECIPE}, "intended_use": USE, "limits": limits}
+    card |= {"recipe": {name: recipe[name] for name in OF_RECIPE}, "intended_use": USE}
+    card |= {"limits": limits_of(run, card.get("classes", ()), record["groups"]), "sha256": digest}
+    write_atomically(path.with_name(CARD), json.dumps(card, indent=1) + "\n")
+    return path
 
 
 def limits_of(run: Run, classes: Sequence[str], groups: int) -> list[str]:
@@ -96,11 +91,8 @@ def find_weights(name: str) -> Path:
 
 
 def fetch(name: str) -> Path:
-    """Folder of the model `hf-hub:OWNER/NAME` or `hf-hub:OWNER/NAME@REVISION`, downloaded or from the hub's cache.
-
-    Raises:
-        DataError: no such model, no network, or a model without card or weights.
-    """
+    """Folder of the model `hf-hub:OWNER/NAME` or `hf-hub:OWNER/NAME@REVISION`, downloaded or from the hub's cache;
+    raises `DataError` where there is no such model, no network, or no card or weights in it."""
     from huggingface_hub import snapshot_download  # brings httpx and more, for this alone
 
     repository, _, revision = name.removeprefix(HUB).partition("@")

@@ -15,25 +15,8 @@ from utils.evaluation.classification import too_few
 from utils.evaluation.compare import corrected, difference
 from utils.evaluation.intervals import grouped_bootstrap_ci
 from utils.report.records import Evidence
-from utils.report.tables.common import (
-    ALL_FOLDS,
-    FOLD_0,
-    NONE,
-    STEPS_AT,
-    WEIGHTS,
-    by_protocol,
-    cell,
-    classifiers,
-    format_ci,
-    headline,
-    interval,
-    matching,
-    networks_first,
-    percent,
-    sensitivity_specificity,
-    show,
-    that_name_a_class,
-)
+from utils.report.tables import common as t
+from utils.report.tables.common import ALL_FOLDS, FOLD_0, NONE, STEPS_AT, WEIGHTS, cell, format_ci, matching, show
 
 DATASET = "brain-tumor-mri"
 ALIKE = "images alike one in another fold"  # of `facts.json`, followed by what alike means
@@ -46,34 +29,32 @@ FOLDS = {  # column → fact of `facts.json`
     "the same if all folds are drawn anew": "most rows that move then without the table made before",
 }
 FEW = 4  # classes, each a column of `patient_folds`
-RESULTS = {"accuracy": "accuracy", "recall": f"recall of `{HEALTHY}`"}
 
 
 def results_table(runs: pd.DataFrame) -> pd.DataFrame:
     """One row a run: what was run, accuracy and macro-F1 in percent with 95 % CIs, and the reported number."""
-    runs = runs.sort_values(["dataset", "split", "accuracy"], ascending=[True, True, False], kind="stable")
     return show(
-        runs.assign(said=percent(runs.reported)),
+        runs.sort_values(["dataset", "split", "accuracy"], ascending=[True, True, False], kind="stable"),
         "data set = dataset | split = tested | model = title | pixels = image_size | epochs | "
-        "accuracy % = accuracy | macro F1 % = macro_f1 | macro AUC = macro_auc. | reported accuracy % = said | "
+        "accuracy % = accuracy | macro F1 % = macro_f1 | macro AUC = macro_auc. | reported accuracy % = reported% | "
         "test images = images",
     )
 
 
 def published_or_patient(evidence: Evidence) -> pd.DataFrame:
     """Published split against patient folds, a row a data set and model."""
-    runs, key = headline(evidence.runs), ["dataset", "title"]
+    runs, key = t.headline(evidence.runs), ["dataset", "title"]
     patient, published = (matching(runs, tested=one).set_index(key, drop=False) for one in (ALL_FOLDS, "published"))
     patient = patient.assign(
-        said=percent(published.reported),
-        published=by_protocol(runs, key).published,
-        unseen=by_protocol(runs, key, "unseen.accuracy").published,
-        lost=percent(patient.accuracy - published.accuracy, sign="+"),
+        said=published.reported,
+        published=t.by_protocol(runs, key).published,
+        unseen=t.by_protocol(runs, key, "unseen.accuracy").published,
+        lost=t.percent(patient.accuracy - published.accuracy, sign="+"),
         spread=[f"{100 * min(folds):.1f} – {100 * max(folds):.1f}" for folds in patient.folds],
     )
     return show(
-        patient.loc[networks_first(patient.index)],
-        "data set = dataset | model = title | epochs | reported by S2 = said | published split = published | "
+        patient.loc[t.networks_first(patient.index)],
+        "data set = dataset | model = title | epochs | reported by S2 = said% | published split = published | "
         "unseen images only = unseen | patient folds = accuracy | difference, points = lost | "
         "lowest – highest fold = spread",
     )
@@ -82,7 +63,7 @@ def published_or_patient(evidence: Evidence) -> pd.DataFrame:
 def same_images(evidence: Evidence) -> pd.DataFrame:
     """A row a method, trained on the published split and by patient and asked about the same images: the test images of
     the published split, each of which the patient folds test once, without a known relative in training."""
-    runs = headline(evidence.runs)
+    runs = t.headline(evidence.runs)
     rows = []
     for (dataset, title), of in runs[runs.title != "majority"].groupby(["dataset", "title"]):
         before, after = (matching(of, tested=tested).id for tested in ("published", ALL_FOLDS))
@@ -90,17 +71,17 @@ def same_images(evidence: Evidence) -> pd.DataFrame:
             shipped, folds = (evidence.predictions(ids.iloc[0]) for ids in (before, after))
             fall = difference(folds[folds.path.isin(shipped.path)], shipped)
             rows.append({"dataset": dataset, "title": title, "images": len(shipped), "fall": fall})
-    table = pd.DataFrame(rows).assign(fall=corrected(row["fall"] for row in rows))
+    falls = corrected(row["fall"] for row in rows)
     return show(
-        table.assign(
-            before=percent(table.fall.map(lambda one: one.before)),
-            after=percent(table.fall.map(lambda one: one.after)),
-            points=[format_ci(one, sign=True) for one in table.fall],
-            p=[f"{one.p_corrected:.3f}" if one.p_corrected >= 0.001 else "<.001" for one in table.fall],
-            verdict=[one.verdict for one in table.fall],
+        pd.DataFrame(rows).assign(
+            fall=falls,
+            before=[one.before for one in falls],
+            after=[one.after for one in falls],
+            p=t.p_values(falls),
+            verdict=[one.verdict for one in falls],
         ),
-        "data set = dataset | model = title | test images = images | published split = before | by patient = after | "
-        "difference, points = points | p, corrected = p | by patient it is = verdict",
+        "data set = dataset | model = title | test images = images | published split = before% | by patient = after% | "
+        "difference, points = fall | p, corrected = p | by patient it is = verdict",
     )
 
 
@@ -109,10 +90,10 @@ def cleaned(evidence: Evidence) -> pd.DataFrame:
     runs, key = matching(_at_steps(evidence.runs), view="stored"), ["dataset", "title"]
     images = matching(runs, split="published").set_index(key).images.map(str)
     clean = matching(runs, split="cleaned").set_index(key, drop=False)
-    clean = clean.assign(**by_protocol(runs, key), both=images.reindex(clean.index).fillna(NONE))
-    clean["both"] += " / " + clean.images.map(str)
+    both = images.reindex(clean.index).fillna(NONE) + " / " + clean.images.map(str)
+    clean = clean.assign(**t.by_protocol(runs, key), both=both)
     return show(
-        clean.loc[networks_first(clean.index)],
+        clean.loc[t.networks_first(clean.index)],
         "data set = dataset | model = title | raw = published | cleaned by S0's rule = cleaned | "
         "patient folds = patient, all folds | test images raw / cleaned = both",
     )
@@ -121,27 +102,22 @@ def cleaned(evidence: Evidence) -> pd.DataFrame:
 def undone_shortcuts(evidence: Evidence) -> pd.DataFrame:
     """Accuracy with a shortcut removed (`view`), on the published split and on patient fold 0; networks of one size."""
     runs = matching(_at_steps(evidence.runs), dataset=DATASET)
-    table = by_protocol(runs[runs.model != "majority"], ["title", "view"])
+    table = t.by_protocol(runs[runs.model != "majority"], ["title", "view"])
     table = table[(table[["published", FOLD_0]] != NONE).any(axis=1)]
-    table = table.loc[networks_first(table.index)].reset_index()
+    table = table.loc[t.networks_first(table.index)].reset_index()
     return show(table, "model = title | view | published split = published | patient fold 0")
 
 
 def _at_steps(runs: pd.DataFrame) -> pd.DataFrame:
     """Classifiers of the size at which changes are tried, and baselines, which have none."""
-    runs = matching(classifiers(runs), target="label")
+    runs = matching(t.classifiers(runs), target="label")
     return runs[runs.baseline | (runs.image_size == STEPS_AT)]
 
 
 def external_tests(evidence: Evidence, runs: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Trained on one set, tested on images that only another has; also scored as tumour against none.
-
-    By the likeliest class, and at the threshold that validation chose; a rate of too few images is not shown.
-
-    Args:
-        runs: which ones; by default all that name a class.
-    """
-    runs = that_name_a_class(evidence.runs if runs is None else runs)
+    """Trained on one set, tested on images that only another has; also scored as tumour against none, by the likeliest
+    class and at the threshold that validation chose; a rate of too few images is not shown. `runs`: by default all."""
+    runs = t.that_name_a_class(evidence.runs if runs is None else runs)
     runs = runs[(runs.split == "external") & (runs.model != "majority")]
     rows = []
     for _, run in runs.iterrows():
@@ -149,18 +125,13 @@ def external_tests(evidence: Evidence, runs: pd.DataFrame | None = None) -> pd.D
         hidden = too_few(sum(images.values()) - images.get(HEALTHY, 0), images.get(HEALTHY, 0))
         rates = ("sensitivity", "specificity", "auc")
         row = {n: NONE if n in hidden else cell(run, f"tumour_{n}", percent=n != "auc") for n in rates}
-        row["recipe"] = f", {run.recipe}" if run.task == "localisation" else ""
-        row["seeds"] = f", seed {run.seed}" if run.seed else ""
+        row["network"] = run.title + (f", {run.recipe}" if run.task == "localisation" else "")
+        row["network"] += f", seed {run.seed}" if run.seed else ""
         rows.append(row | {"kinds": ", ".join(f"{count} {name}" for name, count in images.items() if count)})
-    texts = pd.DataFrame(rows, runs.index, columns=["sensitivity", "specificity", "auc", "recipe", "seeds", "kinds"])
-    runs = runs.assign(
-        **texts.drop(columns=["recipe", "seeds"]),
-        where=runs.dataset + " → " + runs.test_on,
-        network=runs.title + texts.recipe + texts.seeds,
-        screened=sensitivity_specificity(runs, "tumour_or_none"),
-    )
+    texts = pd.DataFrame(rows, runs.index, columns=["sensitivity", "specificity", "auc", "network", "kinds"])
+    where, screened = runs.dataset + " → " + runs.test_on, t.sensitivity_specificity(runs, "tumour_or_none")
     return show(
-        runs,
+        runs.assign(**texts, where=where, screened=screened),
         "trained on → tested on = where | model = network | pixels = image_size | test images = kinds | accuracy | "
         "tumour: sensitivity = sensitivity | tumour: specificity = specificity | tumour: AUC = auc | "
         "sensitivity / specificity at the validation threshold = screened",
@@ -168,24 +139,31 @@ def external_tests(evidence: Evidence, runs: pd.DataFrame | None = None) -> pd.D
 
 
 def results_without_copies(evidence: Evidence) -> pd.DataFrame:
-    """A row a result over all patient folds: accuracy and recall of the images without a tumour, on all test images
-    and without those that have a copy in another fold."""
+    """A row a result over all patient folds, but the majority's: accuracy and recall of the images without a tumour, on
+    all test images and without those that have a copy in another fold."""
+    runs = matching(t.that_name_a_class(evidence.runs), dataset=DATASET, tested=ALL_FOLDS, target="label")
+    runs = runs[runs.model != "majority"].sort_values("accuracy", ascending=False, kind="stable")
     rows = []
-    for _, run in over_all_folds(evidence).iterrows():
+    for _, run in runs.iterrows():
+        tested = evidence.predictions(run.id)
+        tested = tested[~tested.path.isin(copied(DATASET))]
+        right, healthy = tested.label.eq(tested.predicted), tested.label.eq(HEALTHY)
+        counts = pd.DataFrame({"images": 1, "right": right, "healthy": healthy, "found": right & healthy}, dtype=int)
+        groups = counts.groupby(tested.group).sum().to_numpy()
+        trials = {"accuracy": len(groups), "recall": int((groups[:, 2] > 0).sum())}  # groups in which each is counted
+        after = grouped_bootstrap_ci(range(len(groups)), lambda drawn, of=groups: _shares(of[drawn]), trials=trials)
+        recall = evidence.record(run.id)["per_class"][HEALTHY]["recall"]
         recipe = "baseline" if run.baseline else f"{run.recipe}, {WEIGHTS[run.pretrained is True]}"
         row = {"model": run.title, "recipe": recipe, "pixels": run.image_size}
-        before, after = before_and_after(evidence, run)
-        for result, words in RESULTS.items():
-            row |= {f"{words} %": format_ci(before[result]), f"{words}, without copies %": format_ci(after[result])}
-        rows.append(row)
+        row |= {"accuracy %": cell(run), "accuracy, without copies %": format_ci(after["accuracy"])}
+        row[f"recall of `{HEALTHY}` %"] = format_ci(recall)
+        rows.append(row | {f"recall of `{HEALTHY}`, without copies %": format_ci(after["recall"])})
     return pd.DataFrame(rows)
 
 
-def over_all_folds(evidence: Evidence, dataset: str = DATASET) -> pd.DataFrame:
-    """The results over all patient folds, the most accurate first; without the commonest class as the answer, whose
-    accuracy says no more than how common it is."""
-    runs = matching(that_name_a_class(evidence.runs), dataset=dataset, tested=ALL_FOLDS, target="label")
-    return runs[runs.model != "majority"].sort_values("accuracy", ascending=False, kind="stable")
+def _shares(groups: np.ndarray) -> dict[str, float]:
+    images, right, healthy, found = groups.sum(axis=0)
+    return {"accuracy": right / images, "recall": found / healthy if healthy else np.nan}
 
 
 def copied(dataset: str) -> set[str]:
@@ -195,28 +173,6 @@ def copied(dataset: str) -> set[str]:
         return set()
     pairs = read_table(listed, needs=["path", "copy_path"])
     return {*pairs.path, *pairs.copy_path}
-
-
-def before_and_after(evidence: Evidence, run: pd.Series) -> tuple[dict, dict]:
-    """`RESULTS` of a run with their intervals, on all test images and without those that have a copy elsewhere."""
-    tested = evidence.predictions(run.id)
-    alone = by_group(tested[~tested.path.isin(copied(run.dataset))])
-    trials = {"accuracy": len(alone), "recall": int((alone[:, 2] > 0).sum())}  # groups in which each is counted
-    after = grouped_bootstrap_ci(range(len(alone)), lambda rows: shares_of(alone[rows]), trials=trials)
-    return {"accuracy": interval(run), "recall": evidence.record(run.id)["per_class"][HEALTHY]["recall"]}, after
-
-
-def by_group(predictions: pd.DataFrame) -> np.ndarray:
-    """A row a group: images, those answered rightly, images without a tumour, and those answered rightly."""
-    right, healthy = predictions.label.eq(predictions.predicted), predictions.label.eq(HEALTHY)
-    counted = pd.DataFrame({"images": 1, "right": right, "healthy": healthy, "found": right & healthy}, dtype=int)
-    return counted.groupby(predictions.group).sum().to_numpy()
-
-
-def shares_of(counts: np.ndarray) -> dict[str, float]:
-    """`RESULTS` of some groups, drawn once or several times."""
-    images, right, healthy, found = counts.sum(axis=0)
-    return {"accuracy": right / images, "recall": found / healthy if healthy else np.nan}
 
 
 def shortcut_accuracy(curation: Sequence[dict]) -> pd.DataFrame:
@@ -245,9 +201,7 @@ def nearest_neighbour(curation: Sequence[dict]) -> pd.DataFrame:
 
 
 def class_shift(curation: Sequence[dict]) -> pd.DataFrame:
-    """Validation and test set of each data set, a row a class: where they come from, how well they can be separated.
-
-    A set that has no published split is not linked, so it has no column for that."""
+    """Validation and test set of each data set, a row a class: where they come from, how well they can be separated."""
     rows = []
     for found, name in ((one, name) for one in curation for name in one["shift"]["pixels"]):
         row = {"class": name}
@@ -263,9 +217,8 @@ def class_shift(curation: Sequence[dict]) -> pd.DataFrame:
 
 
 def patient_folds() -> pd.DataFrame:
-    """The committed patient folds, a row a data set, from `datasets/splits/facts.json`: groups, images that have one
-    alike in another fold, rows that move when one group falls in two (with and without the table made before), and of
-    sets with few classes the images of each in the smallest and the largest fold."""
+    """The committed patient folds, a row a data set, by `FOLDS` from `datasets/splits/facts.json`, and of sets with few
+    classes the images of each in the smallest and the largest fold."""
     rows = []
     for name, facts in json.loads((index.SPLITS / "facts.json").read_text()).items():
         if name not in catalog.CATALOG:

@@ -25,9 +25,10 @@ BUDGET = ["dataset", "split", "test_on", "fold", "image_size", "n_filters", "pre
 def format_ci(entry: Mapping | Difference, percent: bool = True, digits: int | None = None, sign: bool = False) -> str:
     """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn.
 
-    `digits`: one in percent, otherwise three. `sign`: of a difference, written before every number.
+    `digits`: one in percent, otherwise three. `sign`: before every number, as of a `Difference`.
     """
-    entry = entry.interval if isinstance(entry, Difference) else entry
+    if isinstance(entry, Difference):
+        entry, sign = entry.interval, True
     if pd.isna(entry["value"]):
         return NONE
     scale, shape = 100 if percent else 1, f"{'+' if sign else ''}.{digits or (1 if percent else 3)}f"
@@ -52,25 +53,32 @@ def cells(runs: pd.DataFrame, metric: str = "accuracy", **how: object) -> pd.Ser
 
 def percent(values: pd.Series, sign: str = "") -> pd.Series:
     """Shares in percent, "–" where one is missing."""
-    return (
-        pd.to_numeric(values).map(lambda one: NONE if pd.isna(one) else format(100 * one, f"{sign}.1f")).astype(object)
-    )
+    texts = pd.to_numeric(values).map(lambda one: NONE if pd.isna(one) else format(100 * one, f"{sign}.1f"))
+    return texts.astype(object)
+
+
+def p_values(differences: Iterable[Difference]) -> list[str]:
+    """Corrected p-values with three digits."""
+    return [f"{one.p_corrected:.3f}" if one.p_corrected >= 0.001 else "<.001" for one in differences]
 
 
 def show(runs: pd.DataFrame, columns: str) -> pd.DataFrame:
     """Columns of runs as a table: `title = column | …`, the title alone where both are the same.
 
-    A metric is written with its interval, in percent, or as it is with three digits where its name ends with a dot; of
-    anything else that is missing stands "–".
+    A metric is written with its interval in percent, or as it is where its name ends with a dot; a share whose name
+    ends with % in percent; of anything that is missing stands "–".
     """
     table = {}
     for title, _, name in (one.strip().partition(" = ") for one in columns.split("|")):
-        metric = (name or title).removesuffix(".")
-        if f"{metric}_low" in runs:
-            table[title] = cells(runs, metric, percent=not name.endswith("."))
-        else:
-            values = runs.get(metric, pd.Series(index=runs.index, dtype=object)).astype(object)
-            table[title] = values.where(values.notna(), NONE)
+        column = name.rstrip(".%") if name else title
+        values = runs.get(column, pd.Series(index=runs.index, dtype=object)).astype(object)
+        if f"{column}_low" in runs:
+            values = cells(runs, column, percent=not name.endswith("."))
+        elif name.endswith("%"):
+            values = percent(values)
+        texts = [format_ci(one) if isinstance(one, Difference | dict) else one for one in values]
+        values = pd.Series(texts, runs.index, dtype=object)
+        table[title] = values.where(values.notna(), NONE)
     return pd.DataFrame(table, runs.index).reset_index(drop=True)
 
 
@@ -84,9 +92,8 @@ def by_protocol(runs: pd.DataFrame, key: list[str], metric: str = "accuracy") ->
     protocols, always with those that tables name."""
     first = runs.drop_duplicates([*key, "tested"])
     table = first.assign(text=cells(first, metric)).pivot(index=key, columns="tested", values="text")
-    return table.reindex(columns=dict.fromkeys(["published", "cleaned", "slices", ALL_FOLDS, FOLD_0, *table])).fillna(
-        NONE
-    )
+    named = dict.fromkeys(["published", "cleaned", "slices", ALL_FOLDS, FOLD_0, *table])
+    return table.reindex(columns=named).fillna(NONE)
 
 
 def matching(runs: pd.DataFrame, **wanted: object) -> pd.DataFrame:
@@ -127,10 +134,9 @@ def that_name_a_class(runs: pd.DataFrame) -> pd.DataFrame:
 
 def headline(runs: pd.DataFrame) -> pd.DataFrame:
     """`classifiers` and the best way to train found here (`title` says which), each at the one size it is shown at."""
-    tuned = runs.title.astype(str).str.startswith(FINE_TUNED)
-    found = matching(runs[runs.id.isin(classifiers(runs).id) | tuned], view="stored", target="label")
-    tuned = found.title.astype(str).str.startswith(FINE_TUNED)
-    size = found.groupby("title").image_size.transform("max").where(tuned, FULL_SIZE)
+    runs = runs.assign(tuned=runs.title.astype(str).str.startswith(FINE_TUNED))
+    found = matching(runs[runs.id.isin(classifiers(runs).id) | runs.tuned], view="stored", target="label")
+    size = found.groupby("title").image_size.transform("max").where(found.tuned, FULL_SIZE)
     return found[found.baseline | (found.image_size == size)]
 
 
@@ -142,14 +148,13 @@ def networks_first(keys: pd.Index) -> list:
 
 def by_split(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Runs sorted by `columns`, the protocols in their order."""
-    order = {protocol: i for i, protocol in enumerate(PROTOCOLS)}
-    return runs.sort_values(list(columns), key=lambda c: c.map(order) if c.name == "split" else c, kind="stable")
+    rank = list(PROTOCOLS).index
+    return runs.sort_values(list(columns), key=lambda c: c.map(rank) if c.name == "split" else c, kind="stable")
 
 
 def in_order(runs: pd.DataFrame, recipes: Sequence[str] = tuple(RECIPES)) -> pd.DataFrame:
     """Runs of `recipes`, sorted by these and by seed."""
-    runs = runs[runs.recipe.isin(recipes)]
-    rank = {name: i for i, name in enumerate(recipes)}
+    runs, rank = runs[runs.recipe.isin(recipes)], list(recipes).index
     return runs.sort_values(["recipe", "seed"], key=lambda c: c.map(rank) if c.name == "recipe" else c, kind="stable")
 
 
@@ -168,30 +173,23 @@ def compare(
 ) -> pd.DataFrame:
     """Accuracy of each recipe, the mean over its seeds, and its difference to that of `reference`, image by image.
 
-    Args:
-        runs: one of `budgets`, or others that tested the same images; by: the column that tells the methods apart.
-
-    Returns:
-        The first seed of each method, with `seeds` (accuracy of each), `validation` (mean), `mean` (accuracy with its
-        interval, as text), `difference` (a `Difference`, corrected for the number of methods; None of the reference)
-        and `gain` (the same as text; `none` of the reference).
-
-    Raises:
-        DataError: a run that tested other images, or was asked for other labels of them.
+    Of `runs`, one of `budgets`, the first seed of each method (column `by`), with `seeds` (accuracy of each),
+    `validation` and `mean` (over the seeds, as text), `difference` (corrected for the number of methods; None of the
+    reference) and `gain` (the same as text; `none` of the reference). Raises `DataError` if runs tested other images.
     """
     groups = dict(list(runs.groupby(by, sort=False)))
     tables = {name: [evidence.predictions(one) for one in of.id] for name, of in groups.items()}
     others = [name for name in groups if name != reference]
     found = dict(zip(others, corrected(difference(tables[n], tables[reference]) for n in others), strict=True))
-    for name in (name for name, one in found.items() if one is None):
-        first = groups[name].id.iloc[0]
+    if damaged := [name for name in others if found[name] is None]:
+        first = groups[damaged[0]].id.iloc[0]
         raise DataError(f"{first}: its test images are not those of the runs beside it; run it again")
     return runs.drop_duplicates(by).assign(
         seeds=[of.accuracy.tolist() for of in groups.values()],
         validation=percent(pd.Series([of.val_accuracy.mean(skipna=False) for of in groups.values()])).tolist(),
         mean=[format_ci(mean_score(of)) for of in tables.values()],
         difference=[found.get(name) for name in groups],
-        gain=[format_ci(found[name], sign=True) if name in found else none for name in groups],
+        gain=[format_ci(found[name]) if name in found else none for name in groups],
     )
 
 
@@ -222,10 +220,7 @@ def listed(items: Iterable[str]) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A table in Markdown, cells as they are; a line that says so where nothing was run.
-
-    By hand, since pandas needs one more package for it, which pads every column to the width of its longest cell.
-    """
+    """A table in Markdown, cells as they are (pandas needs a package for it, which pads every column to its widest)."""
     if table.empty:
         return "*not run yet*"
     lines = [table.columns, ["---"] * len(table.columns), *table.astype(str).to_numpy()]

@@ -11,18 +11,12 @@ from utils.report.tables.transfer import QUESTIONS, trained
 from utils.run import FULL_SIZE
 
 BASELINES = {"linear probe": BEST_PROBE, "1-NN": "1-NN", "majority": "majority"}
-METRICS = {  # column → metric of a run and of `published.csv`; the first is also shown by patient
-    "accuracy %": "accuracy",
-    "top-5 accuracy %": "top5_accuracy",
-    "macro precision %": "macro_precision",
-    "macro recall %": "macro_recall",
-    "macro F2 %": "macro_f2",
-    "macro AUC %": "macro_auc",
-}
+METRICS = {"accuracy": "accuracy", "top-5 accuracy": "top5_accuracy", "macro precision": "macro_precision"}
+METRICS |= {"macro recall": "macro_recall", "macro F2": "macro_f2", "macro AUC": "macro_auc"}  # title → name
 BINARY = ", binary"  # behind a protocol of `published.csv`: tumour or none was asked
 EPOCHS, LONGER = ", 30 epochs", 30  # behind a protocol of `published.csv`: trained so long
 FOLDS_OF_CLEANED = "five-fold of the cleaned"  # S0's folds, drawn at random, which no protocol here repeats
-FROM_SCRATCH = "s2"  # the one project that pretrained nothing
+KEY = ["source", "model", "dataset", "protocol"]
 Run = pd.Series | None
 
 
@@ -30,12 +24,6 @@ def _question(protocol: str) -> dict[str, str]:
     """Split and target of a protocol of `published.csv`."""
     split = protocol.removesuffix(BINARY).removesuffix(EPOCHS)
     return {"split": split, "target": "tumour" if protocol.endswith(BINARY) else "label"}
-
-
-def _every() -> list[tuple[str, str, str, str]]:
-    """Source, network, data set and protocol of every result, in the order of `published.csv`."""
-    columns = ["source", "model", "dataset", "protocol"]
-    return list(published_table()[columns].drop_duplicates().itertuples(index=False, name=None))
 
 
 def _largest(runs: pd.DataFrame, **wanted: object) -> Run:
@@ -59,7 +47,8 @@ def _by_patient(run: Run, metric: str, protocol: str) -> str:
     """The cell of our run by patient, its folds, and beside a cleaned set that it is not cleaned."""
     if run is None:
         return NONE
-    return f"{cell(run, metric)}, {run.tested}" + (", not cleaned" if protocol == "cleaned" else "")
+    text = f"{cell(run, metric)}, {run.tested}"
+    return f"{text}, not cleaned" if protocol == "cleaned" else text
 
 
 def _baselines(runs: pd.DataFrame, title: str, dataset: str, protocol: str, patient: Run, metric: str) -> str:
@@ -71,13 +60,14 @@ def _baselines(runs: pd.DataFrame, title: str, dataset: str, protocol: str, pati
 
 
 def project_rows(evidence: Evidence) -> pd.DataFrame:
-    """The table of the README: one row a project. Who, what, on which data; reported; ours on the same split, ours by
+    """The table of the README, a row a project: who, what, on which data; reported, ours on the same split and by
     patient, and the baselines on both."""
     rows, full = [], evidence.runs[evidence.runs.baseline | (evidence.runs.image_size == FULL_SIZE)]
     for one in PROJECTS:
         key = (one.model, one.dataset, one.protocol)
         same, patient = (None, None) if one.missing else _both(full, one.recipe, *key)
         name = f"[{one.title}]({one.url})" if one.url else one.title
+        of = (one.dataset, one.protocol, patient, one.metric)
         row = {
             "project": f"{one.source.upper()}: {name}, {one.authors}; licence: {one.licence}",
             "task and data": f"{one.task}; {one.data}",
@@ -85,54 +75,51 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
             "ours, same split": f"{NONE} ({one.missing})" if one.missing else cell(same, one.metric),
             "ours, by patient": _by_patient(patient, one.metric, one.protocol),
         }
-        for column in ("linear probe", "1-NN"):
-            of = (BASELINES[column], one.dataset, one.protocol, patient, one.metric)
-            row[f"{column}, both"] = _baselines(full, *of)
-        rows.append(row)
+        rows.append(row | {f"{n}, both": _baselines(full, BASELINES[n], *of) for n in ("linear probe", "1-NN")})
     return pd.DataFrame(rows)
+
+
+def _every(evidence: Evidence) -> list[tuple[list[str], dict, dict[str, str], tuple[Run, Run]]]:
+    """Of every reported result: its key, its metrics, the first cells of its row, and our two runs."""
+    found = []
+    for key in published_table()[KEY].drop_duplicates().to_numpy().tolist():
+        named = dict(zip(("project", "network", "data set", "split"), (key[0].upper(), *key[1:]), strict=True))
+        found.append((key, published(*key), named, _both(evidence.runs, *key)))
+    return found
 
 
 def reported_results(evidence: Evidence) -> pd.DataFrame:
     """A row a network and protocol that a project reported: its result, ours under the same protocol, ours by patient,
-    the difference of these two, and the baselines on both, by patient on the folds of our run. A difference is taken
-    between runs of one length of training and one size of images only ("epochs, pixels" names both where they differ),
-    and not to a cleaned set, which lacks images that patient folds have.
-    """
+    the difference of these two, and the baselines on both. A difference is taken between runs of as many epochs and
+    pixels only, and not to a cleaned set, which lacks images that patient folds have."""
     rows = []
-    for source, model, dataset, protocol in _every():
-        reported = published(source, model, dataset, protocol)
+    for (_, _, dataset, protocol), reported, row, (same, patient) in _every(evidence):
         metric = "dice" if "dice" in reported else "accuracy"
-        same, patient = both = _both(evidence.runs, source, model, dataset, protocol)
-        lengths = list(dict.fromkeys(f"{run.epochs}, {run.image_size}" for run in both if run is not None))
-        row = {"project": source.upper(), "network": model, "data set": dataset, "split": protocol, "metric": metric}
-        row |= {"reported %": f"{100 * reported[metric]:.1f}", "ours, same split %": cell(same, metric)}
-        row |= {"ours, by patient %": _by_patient(patient, metric, protocol), "difference, points": NONE}
-        row["epochs, pixels"] = " / ".join(lengths) or NONE
+        lengths = list(dict.fromkeys(f"{run.epochs}, {run.image_size}" for run in (same, patient) if run is not None))
+        row |= {"metric": metric, "reported %": f"{100 * reported[metric]:.1f}"}
+        row |= {"ours, same split %": cell(same, metric), "ours, by patient %": _by_patient(patient, metric, protocol)}
+        row |= {"difference, points": NONE, "epochs, pixels": " / ".join(lengths) or NONE}
         two = same is not None and patient is not None and same.id != patient.id
         if two and len(lengths) == 1 and protocol != "cleaned":
             row["difference, points"] = f"{100 * (patient[metric] - same[metric]):+.1f}"
         for column, title in BASELINES.items():
-            known = metric == "accuracy"
-            of = (title, dataset, protocol, patient, metric)
-            row[f"{column}, both %"] = _baselines(evidence.runs, *of) if known else NONE
+            text = _baselines(evidence.runs, title, dataset, protocol, patient, metric)
+            row[f"{column}, both %"] = text if metric == "accuracy" else NONE
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def not_run(evidence: Evidence) -> pd.DataFrame:
     """The reported results without a run under the same protocol here: why, and the command that would make one."""
-    rows = []
-    for key in _every():
-        if _both(evidence.runs, *key)[0] is None:
-            row = dict(zip(("project", "network", "data set", "split"), (key[0].upper(), *key[1:]), strict=True))
-            rows.append(row | _why(evidence.runs, *key))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [row | _why(evidence.runs, *key) for key, _, row, (same, _) in _every(evidence) if same is None]
+    )
 
 
 def _why(runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: str) -> dict[str, str]:
     if protocol == FOLDS_OF_CLEANED:
         return {"why": "no split here draws its folds without regard to patients", "command": NONE}
-    pretrained = source != FROM_SCRATCH and model in BACKBONES
+    pretrained = source != "s2" and model in BACKBONES  # S2 alone pretrained nothing
     masks, asked = dataset.startswith("brats"), _question(protocol)
     chapter = "3_transfer_learning" if pretrained else "5_segmentation" if masks else "2_classification"
     given = {"dataset": dataset, "split": asked["split"], "backbone" if pretrained else "model": model}
@@ -154,15 +141,13 @@ def _why(runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: st
 def recall_by_class(evidence: Evidence) -> pd.DataFrame:
     """Recall of each class where a project reported it or we have the same run: reported / ours / ours by patient."""
     rows = []
-    for source, model, dataset, protocol in _every():
-        reported = published(source, model, dataset, protocol).get("recall_by_class", {})
-        both = _both(evidence.runs, source, model, dataset, protocol)
-        if not (reported or both[0] is not None) or protocol.endswith(BINARY) or dataset.startswith("brats"):
+    for (_, _, dataset, protocol), reported, row, both in _every(evidence):
+        theirs = reported.get("recall_by_class", {})
+        if not (theirs or both[0] is not None) or protocol.endswith(BINARY) or dataset.startswith("brats"):
             continue
         ours = [{} if run is None else evidence.record(run.id)["per_class"] for run in both]
-        row = {"project": source.upper(), "network": model, "data set": dataset, "split": protocol}
-        for name in ours[0] or reported:
-            first = f"{100 * reported[name]:.1f}" if name in reported else NONE
+        for name in ours[0] or theirs:
+            first = f"{100 * theirs[name]:.1f}" if name in theirs else NONE
             row[name] = " / ".join([first, *(format_ci(one[name]["recall"]) if one else NONE for one in ours)])
         rows.append(row)
     return pd.DataFrame(rows).fillna(NONE)
@@ -170,10 +155,7 @@ def recall_by_class(evidence: Evidence) -> pd.DataFrame:
 
 def reported_runs(evidence: Evidence, source: str) -> pd.DataFrame:
     """One row a network and question: what `source` reported and what its recipe gives here, on its own split, and by
-    patient or group. What was not run says why.
-
-    Below stands what else has a run: other networks by that recipe, on its data or on others, and the baselines.
-    """
+    patient or group, or why it was not run; then other networks by that recipe, on any data, and the baselines."""
     table, ours = published_table(), of_source(evidence, source)
     mine = next(project for project in PROJECTS if project.source == source)
     reported = table[(table.source == source) & (table.dataset == mine.dataset)].drop_duplicates(["model", "protocol"])
@@ -181,17 +163,17 @@ def reported_runs(evidence: Evidence, source: str) -> pd.DataFrame:
     splits = sorted({key[2] for key in keys})
     others = set(ours[["model", "dataset", "split", "target"]].itertuples(index=False, name=None)) - set(keys)
     others = sorted(key for key in others if key[2] in splits)
-    baselines = [
-        (title, dataset, split, target)
+    known = classifiers(evidence.runs)
+    rows = [_of_source(ours, *key, source, mine.missing) for key in keys]
+    rows += [_of_source(ours, *key, source, "") for key in others]
+    rows += [
+        _of_source(known, title, dataset, split, target, "", "")
         for dataset in dict.fromkeys([mine.dataset, *(key[1] for key in others)])
         for target in CLASS_TARGETS
         for split in splits
         for title in BASELINES.values()
+        if _most_images(known, title, dataset, split, target) is not None
     ]
-    known = classifiers(evidence.runs)
-    rows = [_of_source(ours, *key, source, mine.missing) for key in keys]
-    rows += [_of_source(ours, *key, source, "") for key in others]
-    rows += [_of_source(known, *key, "", "") for key in baselines if _most_images(known, *key) is not None]
     shown = pd.DataFrame(rows)
     return shown.loc[:, (shown != NONE).any()]  # no column for what nobody reported and nobody ran
 
@@ -219,23 +201,21 @@ def _of_source(
     row = {"network": title if reported or not source else f"{title} (not in the report)", "data set": dataset}
     row |= {"asked": QUESTIONS[target], "split": split if ours is None else ours.tested}
     for column, metric in METRICS.items():
-        row[f"{column}: reported"] = f"{100 * reported[metric]:.1f}" if metric in reported else NONE
+        row[f"{column} %: reported"] = f"{100 * reported[metric]:.1f}" if metric in reported else NONE
         ranked = title not in ("1-NN", "majority") or not metric.startswith("top")  # which rank no second class
-        row[f"{column}: ours"] = cell(ours, metric) if ranked else NONE
+        row[f"{column} %: ours"] = cell(ours, metric) if ranked else NONE
     by_group = None if split == "patient" else _most_images(runs, title, dataset, "patient", target)
     row["accuracy %: ours, by patient or group"] = cell(by_group)
     row["accuracy %: ours, a decision a patient"] = cell(ours, "by_patient.accuracy")
-    known = ours is not None and pd.notna(ours.epochs)
-    minutes = seconds_of_one(ours) / 60 if known else None
-    theirs = reported.get("train_seconds")
-    for column, values in {
+    known, theirs = ours is not None and pd.notna(ours.epochs), reported.get("train_seconds")
+    both = {
         "validation loss": (reported.get("val_loss"), ours.val_loss if known else None),
-        "minutes of training": (theirs and theirs / 60, minutes),
-    }.items():
+        "minutes of training": (theirs and theirs / 60, seconds_of_one(ours) / 60 if known else None),
+    }
+    for column, values in both.items():
         texts = [NONE if pd.isna(value) else f"{value:.3g}" for value in values]
         row |= {f"{column}: reported": texts[0], f"{column}: ours": texts[1]}
-    row["epochs, pixels"] = f"{ours.epochs}, {ours.image_size}" if known else NONE
-    row["remark"] = NONE
+    row |= {"epochs, pixels": f"{ours.epochs}, {ours.image_size}" if known else NONE, "remark": NONE}
     if ours is None and reported:
         row["remark"] = f"not run here: {missing}" if missing else "not run here"
     return row

@@ -14,42 +14,29 @@ from utils.evaluation.segmentation import by_patient
 from utils.recipes import RECIPES
 from utils.recipes.ours import STEPS
 from utils.recipes.published import published
-from utils.report.records import Evidence, columns_of
+from utils.report.records import Evidence, columns_of, intervals
+from utils.report.tables import common as t
 from utils.report.tables.common import (
-    BEST_PROBE,
     NONE,
     STEPS_AT,
     WEIGHTS,
-    budgets,
-    by_split,
     cells,
     compare,
     find_run,
     format_ci,
-    in_order,
     matching,
     on_same_images,
-    percent,
-    sensitivity_specificity,
     show,
     show_all,
 )
-from utils.report.validate import intervals
 
-MASK_METRICS = {
-    "dice": "Dice %",
-    "iou": "IoU %",
-    "precision": "precision %",
-    "recall": "recall %",
-    "fnr": "FNR %",
-    "fpr": "FPR %",
-    "accuracy": "accuracy %",
-    "hd95": "HD95",
-}
+MASK_METRICS = {"dice": "Dice %", "iou": "IoU %", "precision": "precision %", "recall": "recall %"}
+MASK_METRICS |= {"fnr": "FNR %", "fpr": "FPR %", "accuracy": "accuracy %", "hd95": "HD95"}
 OF_FINDINGS = {"AUC": "auc", "average precision": "average_precision", "sensitivity %": "sensitivity"}
 OF_FINDINGS |= {"specificity %": "specificity", "precision %": "precision"}
 THREE = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")  # S2's networks
 OF_CHENG = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient"}
+RATIOS = ("weight", "gradient")  # columns of a history, behind them the part of the loss
 S0 = "s0"  # the recipe of S0's own method, with which changes of it are compared
 PLAIN = "name-only"  # what the other steps of localisation are compared with
 
@@ -65,12 +52,11 @@ def mask_metrics(results: dict[str, dict]) -> pd.DataFrame:
 
 def s2_reported() -> dict[str, dict]:
     """What S2 reported for BraTS 2020 on a slice-wise split: network → metric → share."""
-    found = {model: published("s2", model, "brats2020", "slices") for model in THREE}
-    return {model: reported for model, reported in found.items() if reported}
+    return {model: published("s2", model, "brats2020", "slices") for model in THREE}
 
 
 def s2_segmentation() -> pd.DataFrame:
-    """What S2 reported for BraTS 2020."""
+    """The same as a table, with the width of each network."""
     rows = [
         {"model": model, "n_filters": RECIPES["s2"][model].model_args["n_filters"]}
         | {name: f"{100 * reported[name]:.1f}" for name in ("dice", "iou", "precision", "recall")}
@@ -87,29 +73,23 @@ def three_unets(evidence: Evidence) -> pd.DataFrame:
     return found[found.epochs == found.epochs.max()]
 
 
-def whole_run(evidence: Evidence) -> pd.Series | None:
-    """AttentionUNet under our recipe on cheng, all folds where they are pooled, else the first."""
-    whole = find_run(evidence.runs, **OF_CHENG, recipe="ours", fold=None)
-    return find_run(evidence.runs, **OF_CHENG, recipe="ours") if whole is None else whole
-
-
 def patients_by_size(evidence: Evidence) -> pd.DataFrame | None:
-    """Dice and pixels of each test patient of `whole_run`; None without a run."""
-    run = whole_run(evidence)
+    """Dice and pixels of each test patient of AttentionUNet under our recipe on cheng, all folds where they are pooled,
+    else the first; None without a run."""
+    runs = [find_run(evidence.runs, **OF_CHENG, recipe="ours", fold=fold) for fold in (None, 0)]
+    run = runs[1] if runs[0] is None else runs[0]
     return None if run is None else by_patient(evidence.predictions(run.id), catalog.get("cheng").mask_channels)
 
 
 def gate_histories(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """The epochs of `AttentionUNet` under each recipe, patient fold 0 of `cheng` at `STEPS_AT` pixels, by recipe."""
-    runs = in_order(matching(evidence.runs, **OF_CHENG, fold=0, image_size=STEPS_AT))
+    runs = t.in_order(matching(evidence.runs, **OF_CHENG, fold=0, image_size=STEPS_AT))
     return {run.recipe: evidence.history(run.id) for run in runs.itertuples()}
 
 
 def dice_by_patient(evidence: Evidence) -> pd.DataFrame:
-    """One row a segmentation run that tested whole patients: Dice by patient, and pooled as S2 did.
-
-    Runs at `STEPS_AT` pixels are in `steps`; pooled folds are in their pooled run.
-    """
+    """One row a segmentation run that tested whole patients: Dice by patient, and pooled as S2 did. Runs at `STEPS_AT`
+    pixels are in `steps`; pooled folds are in their pooled run."""
     runs = matching(evidence.runs, task="segmentation", split="patient", is_pooled=False)
     runs = runs[runs.baseline | (runs.image_size != STEPS_AT)]
     runs = runs.assign(
@@ -117,19 +97,21 @@ def dice_by_patient(evidence: Evidence) -> pd.DataFrame:
         recipe=_recipes(runs),
         seed=runs.seed.where(~runs.baseline),
         distance=cells(runs, "hd95", percent=False, digits=1),
-        pooled=percent(runs.s2_dice),
     )
     return show(
         runs.astype({"seed": "Int64"}).sort_values(["dataset", "dice"], ascending=[True, False], kind="stable"),
         "data set = dataset | tested | model | recipe | seed | pixels = image_size | epochs | Dice % = dice | "
-        "recall % = recall | precision % = precision | HD95 = distance | Dice % as S2 pooled = pooled | patients",
+        "recall % = recall | precision % = precision | HD95 = distance | Dice % as S2 pooled = s2_dice% | patients",
     )
 
 
 def _recipes(runs: pd.DataFrame) -> pd.Series:
     """The recipe of every run, and of a network that may be pretrained its initial weights; "–" for a baseline."""
-    start = runs.pretrained.map({known: f", {word}" for known, word in WEIGHTS.items()}).astype(object).fillna("")
-    return (runs.recipe + start).astype(object).where(~runs.baseline, NONE)
+    return (runs.recipe + _start(runs)).astype(object).where(~runs.baseline, NONE)
+
+
+def _start(runs: pd.DataFrame) -> pd.Series:
+    return runs.pretrained.map({known: f", {word}" for known, word in WEIGHTS.items()}).astype(object).fillna("")
 
 
 def regions(evidence: Evidence) -> pd.DataFrame:
@@ -155,23 +137,21 @@ def slices_or_patients(evidence: Evidence) -> pd.DataFrame:
     pairs = slice_pairs(evidence)
     patient, runs = (matching(pairs, split=split) for split in ("patient", "slices"))
     return show(
-        runs.assign(patient=cells(patient, "dice").to_numpy(), pooled=percent(runs.s2_dice)),
+        runs.assign(patient=cells(patient, "dice").to_numpy()),
         "data set = dataset | model | pixels = image_size | by slice = dice | by patient (fold 0) = patient | "
-        "by slice, as S2 pooled = pooled",
+        "by slice, as S2 pooled = s2_dice%",
     )
 
 
 def recipe_steps(evidence: Evidence) -> pd.DataFrame:
     """Every recipe tried on patient fold 0 of cheng: Dice on validation patients decides, test scores are reported."""
     runs = matching(evidence.runs, task="segmentation", dataset="cheng", split="patient", fold=0, baseline=False)
-    runs = runs.assign(
-        recipe=_recipes(runs), count=runs.parameters.map("{:,}".format), validated=percent(runs.val_dice)
-    )
+    runs = runs.assign(recipe=_recipes(runs), count=runs.parameters.map("{:,}".format))
     return show(
         runs.sort_values("val_dice", kind="stable"),
         "recipe | seed | model | loss = recipe.loss | optimiser = recipe.optimizer | "
         "augmentation = recipe.augmentation | pixels = image_size | parameters = count | epochs | "
-        "validation Dice % = validated | test Dice % = dice",
+        "validation Dice % = val_dice% | test Dice % = dice",
     )
 
 
@@ -183,18 +163,18 @@ def own_method(evidence: Evidence) -> pd.DataFrame:
 
 def multitask_runs(evidence: Evidence) -> pd.DataFrame:
     """One row a run of S0's own method: tumour type, tumour or none, and the baselines on the same images."""
-    runs = by_split(own_method(evidence), "dataset", "split")
+    runs = t.by_split(own_method(evidence), "dataset", "split")
     reported = [published(S0, run.model, run.dataset, run.split) or {} for run in runs.itertuples()]
     runs = runs.assign(
-        said=percent(pd.Series([one.get("accuracy") for one in reported], runs.index)),
-        probe=cells(on_same_images(evidence, runs, BEST_PROBE)),
+        said=[one.get("accuracy") for one in reported],
+        probe=cells(on_same_images(evidence, runs, t.BEST_PROBE)),
         nearest=cells(on_same_images(evidence, runs, "1-NN")),
-        half=sensitivity_specificity(runs, "screening.S0"),
-        chosen=sensitivity_specificity(runs, "screening.validation"),
+        half=t.sensitivity_specificity(runs, "screening.S0"),
+        chosen=t.sensitivity_specificity(runs, "screening.validation"),
     )
     return show(
         runs,
-        "data set = dataset | split = tested | reported by S0 = said | accuracy | linear probe = probe | "
+        "data set = dataset | split = tested | reported by S0 = said% | accuracy | linear probe = probe | "
         "1-NN = nearest | macro F1 = macro_f1 | tumour AUC = tumour_auc. | sensitivity / specificity at .5 = half | "
         "at the threshold from validation = chosen | AUC of the reconstruction error = anomaly.tumour. | "
         "test images = images | width = n_filters | pixels = image_size | epochs",
@@ -204,7 +184,7 @@ def multitask_runs(evidence: Evidence) -> pd.DataFrame:
 def multitask_budgets(evidence: Evidence) -> list[pd.DataFrame]:
     """S0's method and what was changed in it, on one patient fold, with the same epochs and seeds."""
     runs = matching(evidence.runs, task="multitask", split="patient")
-    return budgets(runs[runs.fold.notna()], S0)
+    return t.budgets(runs[runs.fold.notna()], S0)
 
 
 def ablation_runs(evidence: Evidence) -> pd.DataFrame:
@@ -212,14 +192,13 @@ def ablation_runs(evidence: Evidence) -> pd.DataFrame:
     rows = []
     for runs in multitask_budgets(evidence):
         found = compare(evidence, runs, S0, none="")
-        of = found["recipe.model_args"]
-        both = of.map(lambda args: args.get("reconstruct", True))
+        both = [args.get("reconstruct", True) for args in found["recipe.model_args"]]
         found = found.assign(
             where=found.dataset + ", " + found.tested,
-            both=both.map({True: "yes", False: "no"}),
-            heads=of.map(lambda args: "two" if args.get("hierarchical", True) else "one"),
+            both=["yes" if one else "no" for one in both],
+            heads=["two" if args.get("hierarchical", True) else "one" for args in found["recipe.model_args"]],
             balance=found["recipe.balance"].where(both, NONE),
-            spread=found.seeds.map(lambda one: f"{100 * min(one):.1f} – {100 * max(one):.1f}"),
+            spread=[f"{100 * min(one):.1f} – {100 * max(one):.1f}" for one in found.seeds],
             count=found.seeds.map(len),
         )
         rows.append(found)
@@ -233,11 +212,11 @@ def ablation_runs(evidence: Evidence) -> pd.DataFrame:
 
 def gradient_histories(evidence: Evidence) -> list[dict[str, pd.DataFrame]]:
     """The epochs of each recipe that reconstructs, first seed, by recipe; one of `multitask_budgets` each."""
-    every = [
-        {run.recipe: evidence.history(run.id) for run in runs.drop_duplicates("recipe").itertuples()}
-        for runs in multitask_budgets(evidence)
-    ]
-    return [{name: one for name, one in of.items() if "gradient_reconstruction" in one} for of in every]
+    found = []
+    for runs in multitask_budgets(evidence):
+        every = {run.recipe: evidence.history(run.id) for run in runs.drop_duplicates("recipe").itertuples()}
+        found.append({name: one for name, one in every.items() if "gradient_reconstruction" in one})
+    return found
 
 
 def balance_effects(evidence: Evidence) -> pd.DataFrame:
@@ -245,18 +224,11 @@ def balance_effects(evidence: Evidence) -> pd.DataFrame:
     ratio and of that of their gradients at the encoder, without and with the weights."""
     rows = []
     for name, history in (item for histories in gradient_histories(evidence) for item in histories.items()):
-        weight, gradient = (
-            history[f"{of}_reconstruction"] / history[f"{of}_classification"] for of in ("weight", "gradient")
-        )
-        rows.append(
-            {
-                "recipe": name,
-                "weight of the reconstruction": f"{weight.median():.3g}",
-                "its gradient, unweighted": f"{gradient.median():.2g}",
-                "its gradient, weighted": f"{(weight * gradient).median():.2g}",
-                "reconstruction error, validation": f"{history.val_reconstruction.iloc[-1]:.5f}",
-            }
-        )
+        weight, gradient = (history[f"{n}_reconstruction"] / history[f"{n}_classification"] for n in RATIOS)
+        row = {"recipe": name, "weight of the reconstruction": f"{weight.median():.3g}"}
+        row |= {"its gradient, unweighted": f"{gradient.median():.2g}"}
+        row |= {"its gradient, weighted": f"{(weight * gradient).median():.2g}"}
+        rows.append(row | {"reconstruction error, validation": f"{history.val_reconstruction.iloc[-1]:.5f}"})
     return pd.DataFrame(rows)
 
 
@@ -265,11 +237,9 @@ def looks(evidence: Evidence) -> pd.DataFrame:
     `GROUP.METRIC`, and as `network` the classifier in a table's words."""
     found = {one["id"]: one["groups"] for one in evidence.pointing}
     runs = evidence.runs.loc[list(found)]
-    step = (" " + runs.recipe).where(runs.model.isin(LOCALISERS), "")
-    start = runs.pretrained.map({known: f", {word}" for known, word in WEIGHTS.items()}).astype(object).fillna("")
     counts = pd.DataFrame([groups["all"] for groups in found.values()], runs.index)
     runs = runs.assign(
-        network=runs.model + step + start,
+        network=runs.model + (" " + runs.recipe).where(runs.model.isin(LOCALISERS), "") + _start(runs),
         tumours=counts["images"],
         blank=(100 * counts["blank"] / counts["images"]).map("{:.0f} %".format),
         sick=counts["patients"],
@@ -279,9 +249,8 @@ def looks(evidence: Evidence) -> pd.DataFrame:
 
 
 def pointing_runs(evidence: Evidence) -> pd.DataFrame:
-    """A row a committed classifier: how often the maximum of Grad-CAM lies inside the outlined tumour, or within
-    `saliency.TOLERANCE` pixels of it, and which share of the map does; beside a point at random and the brightest one.
-    """
+    """A row a committed classifier: how often the maximum of Grad-CAM lies inside the outlined tumour or near it, and
+    which share of the map does; beside a point at random and the brightest one."""
     if not evidence.pointing:
         return pd.DataFrame()
     return show(
@@ -294,8 +263,7 @@ def pointing_runs(evidence: Evidence) -> pd.DataFrame:
 
 
 def pointing_groups(evidence: Evidence) -> pd.DataFrame:
-    """The same classifiers: maxima inside or within `saliency.TOLERANCE` pixels of the tumour, by class, by size of the
-    tumour, and where the name was right or wrong."""
+    """The same by class, by size of the tumour, and where the name was right or wrong."""
     if not evidence.pointing:
         return pd.DataFrame()
     titles = {name: f"{name} (<{100 * high:.1f} %)" if high < 1 else name for name, (_, high) in SIZES.items()}
@@ -306,19 +274,17 @@ def pointing_groups(evidence: Evidence) -> pd.DataFrame:
 
 def localisation_budgets(evidence: Evidence) -> list[pd.DataFrame]:
     """Runs of the three steps that can be compared, the plain classifier first: all folds together, one fold from
-    several seeds, and tests on another data set. A fold that is part of all of them, and has one seed, does not stand
-    beside them once more."""
+    several seeds, and tests on another data set; not once more a fold of one seed that is part of all of them."""
     runs = matching(evidence.runs, task="localisation")
     runs = runs[runs.recipe.isin(STEPS) & runs.split.isin(("patient", "external"))]
-    found = [one for one in budgets(runs, PLAIN, tuple(STEPS)) if one.seed.nunique() > 1 or not one.is_pooled.iloc[0]]
+    found = [one for one in t.budgets(runs, PLAIN, tuple(STEPS)) if one.seed.nunique() > 1 or not one.is_pooled.iloc[0]]
     order = {"external": 2, "patient": 1}  # of one data set; all folds before them
     return sorted(found, key=lambda one: (one.dataset.iloc[0], order[one.split.iloc[0]] * one.fold.notna().iloc[0]))
 
 
 def localisation_runs(evidence: Evidence) -> pd.DataFrame:
     """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds; then recipes
-    that are no step of these, and steps without a plain classifier beside them. Outlines and Grad-CAM are those of the
-    first seed."""
+    that are no step of these, and steps without a plain classifier. Outlines and Grad-CAM are of the first seed."""
     runs, together = matching(evidence.runs, task="localisation"), localisation_budgets(evidence)
     settings = pd.Series({one: str(evidence.record(one)["recipe"]) for one in runs.id}, dtype=object)
     settings = runs.recipe + runs.tested + runs.dataset + runs.image_size.map(str) + runs.pretrained.map(str) + settings
@@ -342,17 +308,9 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
 def sensitivities(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
     """How many tumours of another data set each step recognises, at the threshold that its own validation images chose.
 
-    Args:
-        runs: one of `localisation_budgets`, tested on another data set.
-
-    Returns:
-        The first run of each step with `sensitivity` {value, low, high}, the mean over the seeds, with a 95 % interval
-        over groups; `difference` to the plain classifier's, tumour by tumour, corrected for the number of steps (None
-        of the plain one itself); `seeds`, the sensitivity of each; `healthy`, how many images show none. Empty where a
-        seed has no threshold.
-
-    Raises:
-        DataError: a run that tested other images than those beside it.
+    Of `runs`, one of `localisation_budgets`, the first of each step with `sensitivity` {value, low, high}, the mean of
+    the seeds; `difference` to the plain classifier's (None of itself); `seeds`, the sensitivity of each; `healthy`, how
+    many images show none. Empty where a seed has no threshold. Raises `DataError` if runs tested different images.
     """
     tables: dict[str, list[pd.DataFrame]] = {step: [] for step in runs.recipe}
     healthy = 0
@@ -378,18 +336,16 @@ def sensitivities(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def tumours_elsewhere(evidence: Evidence) -> pd.DataFrame:
-    """A row a step: how many tumours of another data set it recognises, at the threshold that validation chose for a
-    specificity of `thresholds.SPECIFICITY`."""
+    """A row a step: how many tumours of another data set it recognises, at the threshold that validation chose."""
     rows = []
     for runs in localisation_budgets(evidence):
         if runs.split.iloc[0] == "external" and len(found := sensitivities(evidence, runs)):
-            gain = [format_ci(one, sign=True) if one else NONE for one in found.difference]
             seeds = [", ".join(f"{100 * value:.1f}" for value in one) for one in found.seeds]
-            rows.append(found.assign(found=found.sensitivity.map(format_ci), seeds=seeds, gain=gain))
+            rows.append(found.assign(seeds=seeds))
     return show_all(
         rows,
-        "trained on = dataset | tested on = test_on | step = recipe | sensitivity = found | by seed = seeds | "
-        "minus name-only, points = gain",
+        "trained on = dataset | tested on = test_on | step = recipe | sensitivity | by seed = seeds | "
+        "minus name-only, points = difference",
     )
 
 

@@ -7,27 +7,18 @@ from utils.evaluation.compare import corrected, difference, mean_score
 from utils.evaluation.thresholds import calibrated, calibration_error, choose
 from utils.recipes.ours import LONGER
 from utils.report.records import BEST_RECIPE, PROBE, Evidence
+from utils.report.tables import common as t
 from utils.report.tables.common import (
-    ALL_FOLDS,
     BEST_PROBE,
     IMAGES,
     NONE,
     WEIGHTS,
-    by_protocol,
-    by_split,
-    cell,
     cells,
-    compare,
     find_run,
-    format_ci,
-    in_order,
     matching,
     on_same_images,
-    percent,
-    seconds_of_one,
     show,
     show_all,
-    that_name_a_class,
 )
 
 FEWEST = 3  # seeds, of which a range is shown
@@ -49,16 +40,14 @@ def shown_folds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def backbone_runs(evidence: Evidence) -> pd.DataFrame:
-    """One row a backbone, its initial weights and its recipe, on one data set: size, time, accuracy by patient.
-
-    Runs that `recipe_runs` compares with ours are left out.
-    """
+    """One row a backbone, its initial weights and its recipe, on one data set: size, time, accuracy by patient. Runs
+    that `recipe_runs` compares with ours are left out."""
     compared = [one for runs in on_one_budget(evidence) for one in runs.id[runs.recipe != "ours"]]
     runs = matching(shown_folds(trained(evidence.runs)), target="label")
     runs = runs[~runs.id.isin(compared) & runs.split.isin(("published", "patient"))]
     runs = runs.assign(
         f2_and_auc=cells(runs, "macro_f2") + ", " + cells(runs, "macro_auc", percent=False),
-        minutes=[f"{seconds_of_one(run) / 60:.0f}" for _, run in runs.iterrows()],
+        minutes=[f"{t.seconds_of_one(run) / 60:.0f}" for _, run in runs.iterrows()],
         weights=runs.pretrained.map(WEIGHTS),
         size=(runs.parameters / 1e6).map("{:.1f} M".format),
         unfrozen=(runs.trainable / 1e6).map("{:.1f} M".format),
@@ -70,13 +59,13 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
     minutes = [one.minutes.reindex(first.index).fillna(NONE) for one in (published, patient)]
     table = first.assign(
         epochs=runs.groupby(level=list(range(len(key)))).epochs.max(),
-        minutes=[" / ".join(both) for both in zip(*minutes, strict=True)],
+        minutes=minutes[0] + " / " + minutes[1],
         shipped=cells(published),
         of_shipped=published.f2_and_auc,
         home=cells(patient),
         of_home=patient.f2_and_auc,
         fold=patient.tested,
-        said=percent(published.reported),
+        said=published.reported,
         unknown=~first.index.isin(patient.index),
         last=-patient.accuracy.combine_first(published.accuracy),
     )
@@ -85,18 +74,17 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
         "data set = dataset | backbone = model | weights | recipe | pixels = image_size | epochs | "
         "parameters = size | unfrozen | minutes a training = minutes | published split = shipped | "
         "macro F2, AUC there = of_shipped | by patient = home | F2, AUC by patient = of_home | tested = fold | "
-        "reported = said",
+        "reported = said%",
     )
 
 
 def probe_runs(evidence: Evidence) -> pd.DataFrame:
-    """Linear probes, a row a data set, target, backbone and input size: accuracy under each protocol, and 1-NN by
-    patient."""
+    """Linear probes, a row a data set, target, backbone and size: accuracy under each protocol, and 1-NN by patient."""
     key = ["dataset", "target", "model", "image_size"]
     probes = matching(evidence.runs, recipe="probe", is_pooled=False)
-    protocols = [one for _, of in by_split(probes, "split").groupby(key, sort=False) for one in of.tested]
-    table = by_protocol(probes, key)[list(dict.fromkeys(protocols))].reset_index()
-    nearest = on_same_images(evidence, table.assign(tested=ALL_FOLDS), "1-NN")
+    protocols = [one for _, of in t.by_split(probes, "split").groupby(key, sort=False) for one in of.tested]
+    table = t.by_protocol(probes, key)[list(dict.fromkeys(protocols))].reset_index()
+    nearest = on_same_images(evidence, table.assign(tested=t.ALL_FOLDS), "1-NN")
     table = table.assign(**{"1-NN by patient": cells(nearest)}).rename_axis(columns=None)
     return table.rename(columns={"dataset": "data set", "model": "backbone", "image_size": "pixels"})
 
@@ -115,7 +103,7 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
     for pair in pretraining_pairs(evidence):
         if pair.is_pooled.all():
             continue
-        found = compare(evidence, pair, "scratch", by="start").set_index("start")
+        found = t.compare(evidence, pair, "scratch", by="start").set_index("start")
         one, title = found.loc[["pretrained"]], f"{PROBE} {pair.model.iloc[0]}"
         one = one.assign(scratch=found["mean"]["scratch"], probe=cells(on_same_images(evidence, one, title)))
         rows.append(one.assign(nearest=cells(on_same_images(evidence, one, "1-NN"))))
@@ -129,7 +117,7 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
 
 def on_one_budget(evidence: Evidence) -> list[pd.DataFrame]:
     """Pretrained runs of one patient fold that differ in the recipe alone, `ours` among them."""
-    runs = in_order(matching(trained(evidence.runs), split="patient", pretrained=True, seed=0))
+    runs = t.in_order(matching(trained(evidence.runs), split="patient", pretrained=True, seed=0))
     groups = runs[runs.fold.notna()].groupby(["dataset", "fold", "model", "image_size"])
     return [one for _, one in groups if "ours" in set(one.recipe) and len(one) > 2]
 
@@ -138,7 +126,7 @@ def recipe_runs(evidence: Evidence) -> pd.DataFrame:
     """The recipes of S0, S1, S3, S4, ours and its ingredients on one patient fold, sorted by validation accuracy."""
     rows = []
     for runs in on_one_budget(evidence):
-        found = compare(evidence, runs, "ours", none="").sort_values("val_accuracy", ascending=False, kind="stable")
+        found = t.compare(evidence, runs, "ours", none="").sort_values("val_accuracy", ascending=False, kind="stable")
         tta = cells(found, "tta.gain", sign=True)
         found = found.assign(where=found.dataset + ", " + found.tested, backbone=found.model + ", pretrained", tta=tta)
         rows.append(found.assign(unfrozen=found.trainable.map("{:,}".format)))
@@ -151,8 +139,8 @@ def recipe_runs(evidence: Evidence) -> pd.DataFrame:
 
 
 def fine_tunings(evidence: Evidence) -> pd.DataFrame:
-    """Fold 0 of ResNet50-v2 under each way to fine-tune it from its probe, a row a run: the best by `mean` validation
-    accuracy first, then by data set; only data sets where all of them were run."""
+    """Fold 0 of ResNet50-v2 under each way to fine-tune it from its probe, the best `mean` validation accuracy first;
+    only data sets where all of them were run."""
     of = {"model": "ResNet50-v2", "image_size": 224, "tested": "patient fold 0", "seed": 0, "target": "label"}
     ways = ("probe-first", *LONGER)
     runs = matching(trained(evidence.runs), view="stored", **of)
@@ -163,23 +151,21 @@ def fine_tunings(evidence: Evidence) -> pd.DataFrame:
 
 
 def fine_tuning_runs(evidence: Evidence) -> pd.DataFrame:
-    """A row a way to fine-tune ResNet50-v2: accuracy on the validation patients of fold 0, which chose, and on its test
-    patients, which did not."""
+    """A row a way to fine-tune ResNet50-v2: accuracy on validation patients, which chose, and on test patients."""
     rows = []
     for name, runs in fine_tunings(evidence).groupby("recipe", sort=False):
         run = runs.iloc[0]
         row = {"recipe": name, "epochs": run.epochs, "unfrozen": f"{run.trainable / 1e6:.1f} M"}
         row |= {"augmentation": run["recipe.augmentation"]}
-        row |= dict(zip(runs.dataset + ", validation %", percent(runs.val_accuracy), strict=True))
+        row |= dict(zip(runs.dataset + ", validation %", t.percent(runs.val_accuracy), strict=True))
         row |= {"mean": f"{100 * run['mean']:.1f}"} | dict(zip(runs.dataset + ", test %", cells(runs), strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def by_seed(evidence: Evidence) -> list[pd.DataFrame]:
-    """Classifiers that differ in the seed alone, at least `FEWEST` of each, by seed; the multi-task networks
-    of chapter 4 have a table of their own."""
-    runs = that_name_a_class(evidence.runs)
+    """Classifiers that differ in the seed alone, at least `FEWEST` of each; multi-task ones have their own table."""
+    runs = t.that_name_a_class(evidence.runs)
     runs = runs[~runs.baseline & (runs.task != "multitask")]
     settings = pd.Series([str(evidence.record(one)["recipe"]) for one in runs.id], runs.index, name="settings")
     names = ["dataset", "fold", "image_size", "model", "pretrained", "recipe", "split", "target", "test_on", "view"]
@@ -211,10 +197,10 @@ def with_start(runs: pd.DataFrame) -> pd.Series:
 def differences_to_probe(evidence: Evidence) -> pd.DataFrame:
     """Every run of the first seed that tested the same images as the best linear probe, and as `difference` what it is
     better, corrected for the number of runs."""
-    runs = matching(shown_folds(that_name_a_class(evidence.runs)), seed=0, view="stored")
+    runs = matching(shown_folds(t.that_name_a_class(evidence.runs)), seed=0, view="stored")
     runs = runs[runs.split.isin(COMPARED) & ~runs.title.isin((BEST_PROBE, "majority"))]
     runs = runs.assign(probe=on_same_images(evidence, runs, BEST_PROBE).id, last=-runs.accuracy)
-    runs = by_split(runs[runs.probe.notna()].assign(fold=runs.fold.fillna(0)), "dataset", "split", "fold", "last")
+    runs = t.by_split(runs[runs.probe.notna()].assign(fold=runs.fold.fillna(0)), "dataset", "split", "fold", "last")
     tables = {one: evidence.predictions(one) for one in {*runs.id, *runs.probe}}
     found = [difference(tables[run.id], tables[run.probe]) for run in runs.itertuples()]
     runs = runs.assign(difference=corrected(found))
@@ -224,15 +210,10 @@ def differences_to_probe(evidence: Evidence) -> pd.DataFrame:
 def against_the_probe(evidence: Evidence) -> pd.DataFrame:
     """A row a model and split: accuracy, and its difference to the linear probe's with interval and corrected p."""
     runs = differences_to_probe(evidence)
-    p = [one.p_corrected for one in runs.difference]
     return show(
-        runs.assign(
-            how=with_start(runs),
-            gain=[format_ci(one, sign=True) for one in runs.difference],
-            p=[f"{one:.3f}" if one >= 0.001 else "<.001" for one in p],
-        ),
+        runs.assign(how=with_start(runs), p=t.p_values(runs.difference)),
         "data set = dataset | target | split = tested | model = title | recipe = how | pixels = image_size | "
-        "accuracy % = accuracy | minus linear probe, points = gain | p, corrected = p",
+        "accuracy % = accuracy | minus linear probe, points = difference | p, corrected = p",
     )
 
 
@@ -246,26 +227,25 @@ def run_name(run: pd.Series) -> str:
 def ensembles(evidence: Evidence) -> pd.DataFrame:
     """What an ensemble of unlike networks gains: fine-tuned, linear probe, from scratch, named from its outline.
 
-    Temperature and weight of each are chosen on the validation images of its split, fold by fold, from the committed
-    predictions. A row a fine-tuned run: the `members` (runs, itself first), the mean `weights`, the accuracy of the
-    `ensemble` with its interval, what it `gained` over the fine-tuned one alone, corrected for their number, and the
-    `calibration` error of the fine-tuned one, of the same at its own temperature, and of the ensemble, whose members
-    all have one: what scaling alone does is no merit of the ensemble.
-
-    Only where all members kept their predictions of the same validation images and tested the same images. The network
-    that is named from its outline joins where it was trained on all the same folds.
+    Temperature and weight of each are chosen on the validation images of its split, fold by fold. A row a fine-tuned
+    run: the `members` (runs, itself first), the mean `weights`, the accuracy of the `ensemble` {value, low, high}, what
+    it `gained` over the fine-tuned one alone, and the `calibration` errors of the fine-tuned one, of the same at its
+    temperature, and of the ensemble. Only where all members validated and tested the same images; the one named from
+    its outline joins where it was trained on all the same folds.
     """
     rows = []
-    for _, run in by_split(matching(evidence.runs, **FINE_TUNED, is_pooled=False), "dataset", "split").iterrows():
+    for _, run in t.by_split(matching(evidence.runs, **FINE_TUNED, is_pooled=False), "dataset", "split").iterrows():
         folds = [evidence.runs.loc[one] for one in run.pooled] if isinstance(run.pooled, list) else [run]
         outlined = all(_members(evidence, one, [OUTLINED]) for one in [run, *folds])
         others = [*OTHERS, OUTLINED] if outlined else [*OTHERS]
         asked = [_one_fold(evidence, _members(evidence, one, others)) for one in folds]
-        if None not in asked:
-            alone, scaled, together = (pd.concat([one[i] for one in asked], ignore_index=True) for i in range(3))
-            found = {"members": _members(evidence, run, others), "weights": np.mean([one[3] for one in asked], axis=0)}
-            found |= {"ensemble": mean_score(together), "gained": difference(together, alone)}
-            rows.append({**run} | found | {"calibration": [_error(one) for one in (alone, scaled, together)]})
+        if None in asked:
+            continue
+        *tables, weights = zip(*asked, strict=True)
+        alone, scaled, together = (pd.concat(of, ignore_index=True) for of in tables)
+        found = {"members": _members(evidence, run, others), "weights": np.mean(weights, axis=0)}
+        found |= {"ensemble": mean_score(together), "gained": difference(together, alone)}
+        rows.append({**run} | found | {"calibration": [_error(one) for one in (alone, scaled, together)]})
     return pd.DataFrame(rows).assign(gained=corrected(row["gained"] for row in rows))
 
 
@@ -274,19 +254,16 @@ def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
     runs = ensembles(evidence)
     if runs.empty:
         return runs
-    alone = pd.DataFrame([list(map(cell, members)) for members in runs.members], runs.index).reindex(columns=range(4))
+    alone = pd.DataFrame([list(map(t.cell, members)) for members in runs.members], runs.index).reindex(columns=range(4))
     return show(
-        runs.assign(
-            **{f"member {i}": alone[i] for i in range(4)},
-            all=runs.ensemble.map(format_ci),
-            shares=[" / ".join(map("{:.2f}".format, one)) for one in runs.weights],
-            gain=[format_ci(one, sign=True) for one in runs.gained],
-            errors=[" → ".join(f"{100 * one:.1f}" for one in errors) for errors in runs.calibration],
+        runs.join(alone.add_prefix("member ")).assign(
+            weights=[" / ".join(map("{:.2f}".format, one)) for one in runs.weights],
+            calibration=[" → ".join(f"{100 * one:.1f}" for one in errors) for errors in runs.calibration],
         ),
-        "data set = dataset | split = tested | ensemble, accuracy % = all | ResNet50-v2, fine-tuned = member 0 | "
+        "data set = dataset | split = tested | ensemble, accuracy % = ensemble | ResNet50-v2, fine-tuned = member 0 | "
         "its linear probe = member 1 | CustomCNN = member 2 | named from the outline = member 3 | "
-        "mean weights = shares | ensemble minus fine-tuned, points = gain | "
-        "calibration error %, fine-tuned → at its temperature → ensemble = errors",
+        "mean weights = weights | ensemble minus fine-tuned, points = gained | "
+        "calibration error %, fine-tuned → at its temperature → ensemble = calibration",
     )
 
 
@@ -305,18 +282,17 @@ def _one_fold(evidence: Evidence, members: list[pd.Series]) -> tuple | None:
     if not members or any(table is None for table in validated):
         return None
     tested = [evidence.predictions(member.id) for member in members]
-    validated, tested = ([t.sort_values("path", ignore_index=True) for t in one] for one in (validated, tested))
-    if any(not table.path.equals(same[0].path) for same in (validated, tested) for table in same):
-        return None
+    validated, tested = ([one.sort_values("path", ignore_index=True) for one in of] for of in (validated, tested))
     columns = [name for name in validated[0] if name.startswith("p_")]
-    if not set(columns) <= set(tested[0]):
-        return None  # an external set that says less than these networks
+    same = all(table.path.equals(of[0].path) for of in (validated, tested) for table in of)
+    if not same or not set(columns) <= set(tested[0]):
+        return None  # also an external set that says less than these networks
     classes = np.array([name.removeprefix("p_") for name in columns])
-    ensemble = choose([t[columns].to_numpy() for t in validated], pd.Categorical(validated[0].label, classes).codes)
-    probabilities = ensemble([t[columns].to_numpy() for t in tested])
+    asked, known = ([one[columns].to_numpy() for one in of] for of in (tested, validated))
+    ensemble = choose(known, pd.Categorical(validated[0].label, classes).codes)
+    probabilities = ensemble(asked)
     together, scaled = tested[0].assign(predicted=classes[probabilities.argmax(1)]), tested[0].copy()
-    together[columns] = probabilities
-    scaled[columns] = calibrated(tested[0][columns].to_numpy(), ensemble.temperatures[0])
+    together[columns], scaled[columns] = probabilities, calibrated(asked[0], ensemble.temperatures[0])
     return tested[0], scaled, together, ensemble.weights
 
 
