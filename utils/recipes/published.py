@@ -27,7 +27,7 @@ def published(source: str, model: str, dataset: str, protocol: str) -> dict[str,
 
     Returns:
         metric → value; of a metric by class {label: value} under `metric_by_class`; `confusion`, rows truth, both in
-        the order of `catalog.CLASSES`.
+        the order of `CLASSES`.
     """
     rows = published_table().query("source == @source and model == @model and dataset == @dataset")
     found: dict[str, object] = {}
