@@ -59,7 +59,7 @@ def backbone_runs(evidence: Evidence) -> pd.DataFrame:
     minutes = [one.minutes.reindex(first.index).fillna(NONE) for one in (published, patient)]
     table = first.assign(
         epochs=runs.groupby(level=list(range(len(key)))).epochs.max(),
-        minutes=minutes[0] + " / " + minutes[1],
+        minutes=[" / ".join(both) for both in zip(*minutes, strict=True)],
         shipped=cells(published),
         of_shipped=published.f2_and_auc,
         home=cells(patient),
