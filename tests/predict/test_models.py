@@ -96,7 +96,7 @@ def test_wrong_names_and_models_that_do_not_fit_are_one_line(classifier, tmp_pat
     for args, message in (
         ([wrong, image], f"unknown model '{wrong}'; did you mean '"),
         ([tmp_path / "b.png"], "b.png: no such file or folder"),
-        (["best", tmp_path / "b.png"], "b.png: no such file or folder"),
+        ([classifier.name, tmp_path / "b.png"], "b.png: no such file or folder"),
         ([tmp_path / "empty", image], "no image"),
         ([tmp_path / "nothing" / WEIGHTS, image], "not there"),
         ([stolen, image], "its SHA-256 is not that of the card beside it"),
