@@ -89,7 +89,8 @@ def test_wrong_names_and_models_that_do_not_fit_are_one_line(classifier, tmp_pat
     wrong, card = classifier.name.replace("seed0", "seed1"), json.loads((classifier.folder / CARD).read_text())
     (tmp_path / "empty").mkdir()
     stolen, changed = save_model("phantom", seed=3).parent, save_model("phantom", seed=4).parent
-    (stolen / CARD).write_text(json.dumps(card))
+    of_made = card["trained_on"] | {"dataset": "phantom"}  # so that it is not the default
+    (stolen / CARD).write_text(json.dumps(card | {"trained_on": of_made}))
     own = json.loads((changed / CARD).read_text())
     (changed / CARD).write_text(json.dumps(own | {"input": card["input"] | {"crop": "s9"}}))
     unet = save_model("phantom", "AttentionUNet").parent
