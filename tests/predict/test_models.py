@@ -89,14 +89,15 @@ def test_wrong_names_and_models_that_do_not_fit_are_one_line(classifier, tmp_pat
     wrong, card = classifier.name.replace("seed0", "seed1"), json.loads((classifier.folder / CARD).read_text())
     (tmp_path / "empty").mkdir()
     stolen, changed = save_model("phantom", seed=3).parent, save_model("phantom", seed=4).parent
-    (stolen / CARD).write_text(json.dumps(card))
+    of_made = card["trained_on"] | {"dataset": "phantom"}  # so that it is not the default
+    (stolen / CARD).write_text(json.dumps(card | {"trained_on": of_made}))
     own = json.loads((changed / CARD).read_text())
     (changed / CARD).write_text(json.dumps(own | {"input": card["input"] | {"crop": "s9"}}))
     unet = save_model("phantom", "AttentionUNet").parent
     for args, message in (
         ([wrong, image], f"unknown model '{wrong}'; did you mean '"),
         ([tmp_path / "b.png"], "b.png: no such file or folder"),
-        (["best", tmp_path / "b.png"], "b.png: no such file or folder"),
+        ([classifier.name, tmp_path / "b.png"], "b.png: no such file or folder"),
         ([tmp_path / "empty", image], "no image"),
         ([tmp_path / "nothing" / WEIGHTS, image], "not there"),
         ([stolen, image], "its SHA-256 is not that of the card beside it"),

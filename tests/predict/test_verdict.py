@@ -2,14 +2,17 @@
 
 import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from dicom_files import dicom
 from own_images import head
+from PIL import Image
 from saved_model import save_model
 
+from datasets.store.preprocess import crop_box
 from utils.predict.__main__ import DONE, main
 from utils.predict.model import Prediction, SavedModel
 from utils.predict.prepare import Scan, find
@@ -72,6 +75,22 @@ def test_a_classifier_that_outlines_the_tumour_gives_name_and_outline(roots, fil
     share = asked.answer.masks["tumour"]["pixels"] / (asked.masks[0] > 0).sum()
     assert share == pytest.approx((tumour > 0.5).mean(), abs=0.05)
     assert asked.answer.row()["outlined"] and asked.answer.row()["answer"] == asked.answer.answer
+
+
+def test_an_outline_lies_where_its_crop_was_cut_from_the_image(roots, tmp_path, monkeypatch):
+    model = SavedModel(save_model("phantom", "OutlineClassifier"))
+    model.preparation = replace(model.preparation, crop="margin")
+    image = np.zeros((96, 128), np.uint8)
+    image[30:90, 50:120] = np.linspace(120, 250, 70)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    ((scan,), _) = find([tmp_path / "a.png"], ["grey"])
+    found = model.predict(model.prepare(scan.read().raws))
+    everywhere = Prediction(found.probabilities, np.ones_like(found.masks), found.features)
+    monkeypatch.setattr(model, "predict", lambda pixels: everywhere)
+    top, bottom, left, right = crop_box(image, "margin")
+    expected = np.zeros(image.shape)
+    expected[top:bottom, left:right] = 1
+    assert top > 0 and left > 0 and np.array_equal(ask([model], scan).masks[0][0], expected)
 
 
 def test_findings_are_called_by_their_own_thresholds(roots, files, tmp_path):
