@@ -147,7 +147,7 @@ def test_a_checkpoint_is_not_taken_up_for_another_data_set_of_the_same_name(root
     (home / "phantom").mkdir(parents=True)
     phantom.generate(home / "phantom", seed=1, size=64, patients=24, slices=3)
     monkeypatch.setenv("BRAIN_MRI_DATA", str(home))
-    with pytest.raises(DataError, match=r"another training .*images\.h5: \w+ → .*manifest\.csv: \w+ → "):
+    with pytest.raises(DataError, match=r"another training .*manifest\.csv: \w+ → .*images\.h5: \w+ → "):
         train(roots / "run")
     run = Run(dataset="phantom", split="patient")
     with pytest.raises(DataError, match="'phantom' has changed since it was trained on"):
