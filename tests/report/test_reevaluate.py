@@ -1,0 +1,137 @@
+"""Records are computed again from their predictions; what these do not tell stays as it is."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datasets.splitting import FOLDS
+from utils.evaluation.classification import by_patient, evaluate, unseen
+from utils.evaluation.outlining import evaluate_outlines
+from utils.evaluation.reconstruction import anomaly
+from utils.evaluation.thresholds import screening, tumour_or_none
+from utils.report.readme import pool_folds
+from utils.report.records import save_run
+from utils.report.reevaluate import main
+from utils.run import Run
+
+OUTLINES = Run(dataset="phantom", model="OutlineClassifier", pretrained=True, recipe="name-only")
+SCREENS = Run(dataset="phantom", model="MultiTaskUNet", recipe="s0")
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+KEPT = {"threshold": 0.3, "tta": {"gain": {"value": 0.0, "low": 0.0, "high": 0.0}}, "grad_cam": {"all": {"images": 3}}}
+
+
+def predictions(fold: int = 0) -> pd.DataFrame:
+    """80 images of 40 patients, of every kind; what a classifier, a multi-task network and an outline leave of them."""
+    rng = np.random.default_rng(fold)
+    label = np.repeat(CLASSES, 20)
+    p = rng.dirichlet(np.ones(4), 80).round(5) + 2 * (label[:, None] == np.array(CLASSES))
+    table = pd.DataFrame({"path": [f"{fold}/{i}.png" for i in range(80)], "label": label})
+    table["group"] = [f"{fold}p{i // 2}" for i in range(80)]
+    table["predicted"] = np.where(rng.random(80) < 0.8, label, "glioma")
+    table = table.assign(**{f"p_{c}": (p[:, k] / 3).round(5) for k, c in enumerate(CLASSES)})
+    table = table.assign(screened=table.predicted, error=rng.random(80), patient=table.group, found=0.1)
+    tumour = label != "notumor"
+    for column in ("tp", "fp", "fn", "pointing", "near", "energy", "area", "near_area"):
+        table[column] = np.where(tumour, rng.integers(1, 9, 80), np.nan)
+    return table
+
+
+def everything(run: Run, table: pd.DataFrame, threshold: float) -> dict:
+    """All that can be computed again, of one run."""
+    patients = by_patient(table, CLASSES)
+    rest = unseen(table, table.group.str[-1].ne("7").to_numpy(), 20)
+    return evaluate(table, CLASSES, 20) | {
+        "by_patient": evaluate(patients, CLASSES, 20)["metrics"] | {"patients": len(patients)},
+        "unseen": rest | {"accuracy": {"value": 1.0, "low": 0.025 ** (1 / rest["groups"]), "high": 1.0}},
+        "tumour_or_none": tumour_or_none(table, threshold, 20),
+        **({"outline": evaluate_outlines(table, 20)} if run == OUTLINES else {}),
+        **({"screening": screening(table, 20), "anomaly": anomaly(table, CLASSES, 20)} if run == SCREENS else {}),
+    }
+
+
+def widened(content: object, path: tuple = ()) -> object:
+    """A record as another way to draw intervals would have left it: limits at 0 and 1, except in what is `KEPT`."""
+    if not isinstance(content, dict) or path[:1] == ("tta",):
+        return content
+    if content.keys() == {"value", "low", "high"}:
+        return content | ({"low": 1.0, "high": 1.0} if path == ("unseen", "accuracy") else {"low": 0.0, "high": 1.0})
+    return {name: widened(inner, (*path, name)) for name, inner in content.items()}
+
+
+@pytest.fixture(params=[OUTLINES, SCREENS], ids=lambda run: run.task)
+def path(roots, request):
+    """The record of one run."""
+    table = predictions()
+    return save_run(request.param, everything(request.param, table, 0.2) | KEPT, table)
+
+
+def test_metrics_are_those_of_the_predictions_and_all_else_stays(path, capsys):
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps(widened(before)))
+    assert main([]) == 0
+    after = json.loads(path.read_text())
+    assert after.pop("evaluated") == before["git"], "the commit whose code did it"
+    assert list(after) == list(before)
+    groups = before["unseen"]["groups"]
+    assert after["unseen"]["accuracy"].pop("low") == pytest.approx(0.025 ** (1 / groups), abs=1e-6), "by its groups"
+    del before["unseen"]["accuracy"]["low"]
+    assert after == before
+    assert "1 records evaluated again, 1 of them changed, 0 in values" in capsys.readouterr().out
+
+
+def test_another_value_is_named_and_the_last_digit_is_none(path, capsys):
+    record = json.loads(path.read_text())
+    accuracy, recall = record["metrics"]["accuracy"], record["per_class"]["glioma"]["recall"]
+    accuracy["value"], recall["value"] = round(accuracy["value"] + 1e-6, 6), 0.123
+    path.write_text(json.dumps(record))
+    main([record["id"]])
+    said = capsys.readouterr()
+    assert f"{record['id']}: other values of per_class.glioma.recall\n" in said.out + said.err
+    after = json.loads(path.read_text())
+    assert after["metrics"]["accuracy"] == accuracy and after["per_class"]["glioma"]["recall"]["value"] != 0.123
+
+
+def test_a_threshold_that_is_rounded_in_the_record_divides_as_it_did(roots):
+    """It was in earlier versions: a little above the score of some images, and six digits of it are that score."""
+    table = predictions()
+    table.loc[table.label == "glioma", "p_notumor"] = 0.5
+    path = save_run(OUTLINES, everything(OUTLINES, table, 0.5 + 4e-7), table)
+    record = json.loads(path.read_text())
+    assert record["tumour_or_none"]["threshold"] == 0.5 + 4e-7, "all digits are kept now"
+    record["tumour_or_none"]["threshold"] = 0.5
+    path.write_text(json.dumps(record))
+    before = record["tumour_or_none"]
+    assert before["sensitivity"] != tumour_or_none(table, 0.5, 20)["sensitivity"]
+    main([])
+    assert json.loads(path.read_text())["tumour_or_none"] == before
+
+
+def test_pooled_records_are_pooled_again(roots):
+    for fold in range(FOLDS):
+        run = Run(dataset="phantom", split="patient", fold=fold).baseline("majority")
+        save_run(run, evaluate(predictions(fold), CLASSES, 20), predictions(fold))
+    (path,) = pool_folds(roots / "saved_metrics", resamples=20)
+    before = json.loads(path.read_text())
+    path.write_text(json.dumps(widened(before)))
+    main([before["id"]])
+    after = json.loads(path.read_text())
+    assert after.pop("evaluated") and after == before
+    assert pool_folds(roots / "saved_metrics", resamples=20) == [], "it is still made of the same folds"
+    next((roots / "saved_metrics").glob("*/*/*patient-f2*/metrics.json")).unlink()
+    assert main([before["id"]]) == 1
+
+
+def test_predictions_of_another_run_are_refused_in_one_line(path, capsys):
+    before = path.read_bytes()
+    other = predictions(fold=1)
+    other.to_csv(path.with_name("predictions.csv.gz"), index=False)
+    assert main([]) == 1 and path.read_bytes() == before
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("error: ") and "its predictions are not those that its record was made of" in said
+
+
+def test_a_run_without_a_record_is_named(path, capsys):
+    assert main(["phantom.published.Nothing.none.seed0"]) == 1
+    assert "has no record of 'phantom.published.Nothing.none.seed0'" in capsys.readouterr().err

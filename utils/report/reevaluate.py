@@ -1,0 +1,96 @@
+"""`python -m utils.report.reevaluate [ID …]`: computes the metrics of records again from their predictions.
+
+For a change in how metrics or intervals are computed: nothing is trained, and no network is asked. What needs more than
+the predictions of the test set stays as it is, such as thresholds, gates and test-time augmentation.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.catalog import DataError
+from utils.commands import errors_in_one_line
+from utils.evaluation.classification import by_patient, evaluate
+from utils.evaluation.intervals import of_share
+from utils.evaluation.thresholds import tumour_or_none
+from utils.report.records import METRICS, Evidence, intervals, load_evidence, read_record, write_record
+from utils.run import output_root
+from utils.training.environment import git_revision
+from utils.training.tasks import TASKS
+
+DIGIT = 1e-6  # the last one of the numbers in a record: processors round differently
+COUNTED = ("images", "groups", "confusion")  # no change of a metric changes these
+
+
+def reevaluated(record: dict, evidence: Evidence) -> dict:
+    """A record with its metrics computed again, and `evaluated`, the commit whose code did so.
+
+    Raises:
+        DataError: the predictions are of other images, or those of a fold are not there.
+    """
+    if missing := [one for one in record.get("pooled", ()) if one not in evidence.runs.index]:
+        raise DataError(f"{record['id']}: its fold {missing[0]} has no record; run `make tables`")
+    table, classes, resamples = evidence.predictions(record["id"]), list(record["per_class"]), record["resamples"]
+    task = TASKS[record["task"]]
+    found = task.evaluate(table, classes, resamples, fold=table.get("fold"))
+    found = {name: value for name, value in found.items() if name in record}
+    if any(found.get(name) != record.get(name) for name in COUNTED):
+        raise DataError(f"{record['id']}: its predictions are not those that its record was made of; run it again")
+    if "pooled" in record:
+        found["folds"] = [evidence.record(one)["metrics"][task.reported[0]]["value"] for one in record["pooled"]]
+    if "by_patient" in record:
+        patients = by_patient(table, classes)
+        found["by_patient"] = evaluate(patients, classes, resamples)["metrics"] | {"patients": len(patients)}
+    if record.get("unseen"):  # which images these are is not in the predictions, but how many groups is in the record
+        rest = record["unseen"]
+        found["unseen"] = rest | {"accuracy": of_share(rest["accuracy"], rest["groups"])}
+    if known := record.get("tumour_or_none"):
+        threshold = np.nan if known["threshold"] is None else known["threshold"]
+        again = tumour_or_none(table, threshold, resamples) | {"threshold": known["threshold"]}
+        # Older records have their threshold rounded, and scores may lie as close to it: then what they say is kept.
+        same = all(_close(again[name]["value"], known[name]["value"]) for name in ("sensitivity", "specificity", "auc"))
+        found["tumour_or_none"] = again if same else known
+    before = dict(intervals(record))
+    for name, entry in intervals(found):
+        known = before.get(name, {})
+        entry.update({key: known[key] for key, value in entry.items() if key in known and _close(known[key], value)})
+    return record | found | {"evaluated": git_revision()}
+
+
+def _close(one: float | None, other: float | None) -> bool:
+    return one is other or (None not in (one, other) and abs(one - other) < 1.5 * DIGIT)
+
+
+@errors_in_one_line()
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line: compute the metrics of records again from their predictions, and write them to saved_metrics/."""
+    parser = argparse.ArgumentParser(prog="python -m utils.report.reevaluate", description=main.__doc__)
+    parser.add_argument("runs", nargs="*", metavar="ID", help="ids of runs (all but those of segmentation)")
+    args = parser.parse_args(argv)
+    evidence = load_evidence(output_root() / "saved_metrics")  # never what is committed elsewhere
+    known = evidence.runs[evidence.runs.task != "segmentation"]
+    if missing := [name for name in args.runs if name not in known.index]:
+        raise DataError(f"{evidence.folders[0]}: has no record of '{missing[0]}' (of any task but segmentation)")
+    chosen = known.loc[args.runs or known.index].sort_values("pooled", na_position="first", key=lambda p: p.notna())
+    limits = values = 0
+    for run in tqdm(chosen.index, unit="record"):  # the folds first, of whose records the pooled ones are made
+        path = evidence.path(run) / METRICS
+        record = read_record(path)
+        after = reevaluated(record, evidence)
+        write_record(path, after)
+        evidence.record(run).update(after)
+        before = dict(intervals(record))
+        changed = {name: entry for name, entry in intervals(after) if before.get(name) != entry}
+        moved = sorted(name for name, entry in changed.items() if before.get(name, {}).get("value") != entry["value"])
+        limits, values = limits + bool(changed), values + bool(moved)
+        if moved:
+            tqdm.write(f"{run}: other values of {', '.join(moved)}")
+    print(f"{len(chosen)} records evaluated again, {limits} of them changed, {values} in values")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
