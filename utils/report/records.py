@@ -283,7 +283,7 @@ def _want(fact: bool, what: str) -> None:
 
 
 def intervals(content: object, prefix: str = "") -> Iterator[tuple[str, dict]]:
-    """Every {value, low, high} in a record, however deep, and its name, for example `outline.dice`."""
+    """Every {value, low, high} in a record, however deep, and its name, with dots between the levels."""
     if isinstance(content, dict) and "value" in content:
         yield prefix.rstrip("."), content
     elif isinstance(content, dict):
