@@ -15,8 +15,7 @@ from utils.training import tasks
 
 NO_RECIPE, SEEDS = "none", 2**32  # numpy takes as many seeds
 FULL_SIZE = 128  # pixels of S2's input; smaller runs are tries and answer no published number
-# Of `evaluation/baselines.py`: neighbours that are asked for findings, side of the images, and names.
-NEIGHBOURS, PIXELS = 25, 64
+NEIGHBOURS, PIXELS = 25, 64  # of baselines: how many are asked for findings, and the side of their images
 BASELINES, NEAREST_MASK, NEAREST_FINDINGS = ("majority", "1-NN"), "1-NN mask", f"{NEIGHBOURS}-NN"
 # Task → the metrics on the cards of its weights, the main one first. A run's evidence lies in the folder of its task.
 TASKS = {name: task.reported for name, task in tasks.TASKS.items()}
