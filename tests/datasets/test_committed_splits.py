@@ -197,7 +197,7 @@ def test_suspect_labels_name_images_without_a_tumour_by_their_label():
     suspect = pd.read_csv(SPLITS / "suspect_labels.csv")
     for name, listed in suspect.groupby("dataset"):
         found = committed(name).set_index("path").loc[listed.path]
-        assert set(found.label) <= {"notumor", "_NORMAL T1", "_NORMAL T2"} and list(found.group) == list(listed.group)
+        assert set(found.label) <= {"notumor", "notumor T1", "notumor T2"} and list(found.group) == list(listed.group)
     read = suspect[suspect.looked_at == 1]
     assert len(read) == 29 and set(read.sure_1) | set(read.sure_2) <= {1, 2, 3}
     assert ((read.reader_1 == "mass") & (read.reader_2 == "mass")).sum() == 17

@@ -31,7 +31,7 @@ def test_what_is_read_from_the_records_is_what_they_give_now(path, monkeypatch):
     shell.push({"evidence_folder": ""})
     for cell in from_records(path):
         source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
-        done = shell.run_cell(source, silent=True)
+        done = shell.run_cell(source)
         done.raise_error()
         result = done.result
         if result is None or not shown(cell):
