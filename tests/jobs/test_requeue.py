@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 from slurm_jobs import Job
 
-from utils.report.ledger.work import NONE_STARTED
+from utils.report.plan import NONE_STARTED
 
 pytestmark = pytest.mark.slurm
 
@@ -48,7 +48,7 @@ def tasks(submit, tmp_path) -> Callable[..., list[Job]]:
     return start
 
 
-@pytest.mark.parametrize("name", ["run.sh", "ledger.job"])
+@pytest.mark.parametrize("name", ["run.sh", "plan.job"])
 def test_a_paused_task_queues_again_and_leaves_the_other_tasks_alone(tasks, tmp_path, name):
     first, second, last = tasks(name, TASKS.format(folder=tmp_path), 3)
     started = [tmp_path / f"started-{task}" for task in range(3)]
@@ -63,9 +63,9 @@ def test_a_paused_task_queues_again_and_leaves_the_other_tasks_alone(tasks, tmp_
     assert [path.read_text() for path in started] == ["started\n"] * 3
 
 
-def test_a_task_of_the_ledger_that_was_warned_before_it_began_ends_and_says_why(tasks, tmp_path):
+def test_a_task_of_the_plan_that_was_warned_before_it_began_ends_and_says_why(tasks, tmp_path):
     """The time limit does not exceed the warning, so it would be the same each time."""
-    (task,) = tasks("ledger.job", WARNED.format(code=NONE_STARTED), 1)
+    (task,) = tasks("plan.job", WARNED.format(code=NONE_STARTED), 1)
     task.until(lambda: task.field("JobState") == "FAILED", 30)
     assert task.field("ExitCode") == f"{NONE_STARTED}:0" and task.field("Restarts") == "0"
     (said,) = [line for line in task.text().splitlines() if line.startswith("error: ")]

@@ -13,8 +13,8 @@ from torchvision.models import squeezenet1_1
 
 from datasets.catalog import REPO
 from models import BACKBONES
-from utils.report.ledger.plan import PLAN
-from utils.report.ledger.states import DONE, state_of
+from utils.report.plan import MISSING, read_plan
+from utils.report.records import load_evidence
 
 pytestmark = pytest.mark.slurm
 
@@ -65,42 +65,40 @@ def test_a_failure_on_two_nodes_ends_both(submit, small_job, tmp_path, nodes):
     assert "ZeroDivisionError: division by zero" in job.text()
 
 
-def test_a_task_of_the_ledger_runs_its_row_or_names_what_it_lacks(submit, tmp_path, monkeypatch):
+def test_a_task_of_the_plan_runs_its_row_or_names_what_it_lacks(submit, tmp_path, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "none"))
-    of_cheng = [i for i, row in enumerate(PLAN) if row["dataset"] == "cheng" and state_of(row, here=False) != DONE]
-    number = of_cheng[-1]  # a row that nobody has run yet
-    job = submit("jobs/ledger.job", options=(f"--array={number}", f"--output={tmp_path}/task-%a.log"))
+    plan = read_plan(load_evidence(REPO / "saved_metrics"))
+    number = plan.index[(plan.state == MISSING) & (plan.data == "brain-tumor-mri")][-1]
+    job = submit("jobs/plan.job", options=(f"--array={number}", f"--output={tmp_path}/task-%a.log"))
     task = Job(f"{job.number}_{number}", tmp_path / f"task-{number}.log")
     assert task.end() == "FAILED" and task.field("ExitCode") == "1:0", task.text()
-    assert "not run, it lacks: data set 'cheng' is not here: python datasets/download.py cheng" in task.text()
+    assert "not run, it lacks: data set 'brain-tumor-mri' is not here: python datasets/download.py" in task.text()
     assert not list((tmp_path / "runs").glob("stop-*"))
 
 
 @pytest.mark.slow
-def test_the_ledger_job_pauses_when_warned_queues_again_and_goes_on(submit, tmp_path, small_phantom, monkeypatch):
+def test_the_job_of_the_plan_pauses_when_warned_queues_again_and_goes_on(submit, tmp_path, small_phantom, monkeypatch):
     """The job as it is, over a plan of one small row."""
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
-    run = {"dataset": "phantom", "model": "CustomCNN", "recipe": "s2", "image_size": 64, "quick": True}
+    parameters = "dataset=phantom model=CustomCNN recipe=s2 image_size=64 quick=true epochs=4"
+    head = "what_for,chapter,parameters,data,weights,epochs,runs"
+    (tmp_path / "plan.csv").write_text(f"{head}\nx,2_classification,{parameters},phantom,,4,a.quick.run\n")
     (tmp_path / "plan.py").write_text(
-        "import sys\nfrom utils.report.ledger.__main__ import main\nfrom utils.report.ledger.rows import Row\n"
-        f"sys.exit(main(plan=[Row(group='', run={run}, epochs=4)]))\n"
+        "import sys\nfrom pathlib import Path\nfrom utils.report import plan\n"
+        f"plan.PLAN = Path('{tmp_path}/plan.csv')\nsys.exit(plan.main())\n"
     )
-    text = (REPO / "jobs/ledger.job").read_text()
-    assert "python -m utils.report.ledger --run" in text
-    small = tmp_path / "ledger.job"
-    small.write_text(text.replace("python -m utils.report.ledger --run", f"python {tmp_path}/plan.py --run"))
+    text = (REPO / "jobs/plan.job").read_text()
+    assert "python -m utils.report.plan --row" in text
+    small = tmp_path / "plan.job"
+    small.write_text(text.replace("python -m utils.report.plan --row", f"python {tmp_path}/plan.py --row"))
     options = ("--array=0", f"--output={tmp_path}/task-%a.log")
     task = Job(f"{submit(small, options=options).number}_0", tmp_path / "task-0.log")
-
-    def of_row() -> str:
-        return "".join(path.read_text() for path in tmp_path.glob("runs/ledger/*.log"))
-
-    task.until(lambda: "] cell " in of_row())
+    task.until(lambda: "] cell " in task.text())
     slurm("scancel", "--batch", "--signal=USR1", task.number)
     task.until(lambda: task.field("Restarts") == "1" and task.field("JobState") == "PENDING")
     slurm("scontrol", "update", f"JobId={task.number}", "StartTime=now+3")
-    assert task.end(300) == "COMPLETED", task.text() + of_row()
-    epochs = re.findall(r"^(?:epoch|paused: after epoch) \d", of_row(), re.MULTILINE)
+    assert task.end(300) == "COMPLETED", task.text()
+    epochs = re.findall(r"^(?:epoch|paused: after epoch) \d", task.text(), re.MULTILINE)
     assert epochs == ["epoch 1", "paused: after epoch 1", "epoch 2", "epoch 3", "epoch 4"]
     assert not list((tmp_path / "runs").glob("stop-*"))
 
