@@ -91,7 +91,7 @@ def test_one_command_probes_every_split_and_keeps_what_is_there(roots, words, ca
     assert sorted(splits) == [("patient", f) for f in range(5)] + [("published", 0)]
     assert all(r["run"]["recipe"] == "probe" and r["training"] is None and r["images"] > 0 for r in records)
     for record in records:
-        kept = load_evidence(roots / "saved_metrics").validation(record)
+        kept = load_evidence(roots / "saved_metrics").validation(record["id"])
         assert len(kept) == record["parts"]["val"] and "tumour_or_none" in record
         assert (kept.label == kept.predicted).mean() == pytest.approx(record["probe"]["val_accuracy"])
     tested = sum(r["images"] for r in records if r["run"]["split"] == "patient")

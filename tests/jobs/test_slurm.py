@@ -1,6 +1,5 @@
 """The jobs on a real SLURM (`.ci/slurm.sh start` makes one): what they leave, how they fail and how they resume."""
 
-import csv
 import json
 import re
 from pathlib import Path
@@ -14,7 +13,8 @@ from torchvision.models import squeezenet1_1
 
 from datasets.catalog import REPO
 from models import BACKBONES
-from utils.report.plan import PLAN
+from utils.report.plan import MISSING, read_plan
+from utils.report.records import load_evidence
 
 pytestmark = pytest.mark.slurm
 SMALL = {"dataset": "phantom", "quick": "true", "image_size": 64}
@@ -82,36 +82,39 @@ def test_a_failure_ends_the_job_with_its_code_and_its_reason_in_the_log(submit, 
 
 def test_a_task_of_the_plan_runs_its_row_or_names_what_it_lacks(submit, tmp_path, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "none"))
-    done = {path.parent.name for path in (REPO / "saved_metrics").glob("*/*/*/metrics.json")}
-    rows = list(csv.DictReader(PLAN.open()))
-    missing = [k for k, row in enumerate(rows) if row["data"] == "cheng" and not set(row["runs"].split()) & done]
-    (task,) = submit("jobs/plan.job", tasks=missing[-1:])
+    plan = read_plan(load_evidence(REPO / "saved_metrics"))
+    number = plan.index[(plan.state == MISSING) & (plan.data == "brain-tumor-mri")][-1]
+    job = submit("jobs/plan.job", options=(f"--array={number}", f"--output={tmp_path}/task-%a.log"))
+    task = Job(f"{job.number}_{number}", tmp_path / f"task-{number}.log")
     assert task.end() == "FAILED" and task.field("ExitCode") == "1:0", task.text()
-    assert "not run, it lacks: data set 'cheng' is not here: python datasets/download.py cheng" in task.text()
+    assert "not run, it lacks: data set 'brain-tumor-mri' is not here: python datasets/download.py" in task.text()
     assert not list((tmp_path / "runs").glob("stop-*"))
 
 
 @pytest.mark.slow
-def test_the_plan_job_pauses_when_warned_queues_again_and_goes_on(submit, tmp_path, small_phantom, monkeypatch):
+def test_the_job_of_the_plan_pauses_when_warned_queues_again_and_goes_on(submit, tmp_path, small_phantom, monkeypatch):
     """The job as it is, over a plan of one small row."""
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
-    parameters = "dataset=phantom model=CustomCNN recipe=s2 image_size=64 quick=true epochs=3"
-    row = {"chapter": "2_classification", "parameters": parameters, "data": "phantom", "epochs": 3, "runs": "none-yet"}
-    with (tmp_path / "plan.csv").open("w") as file:
-        table = csv.DictWriter(file, PLAN.open().readline().strip().split(","), restval="")
-        table.writeheader()
-        table.writerow(row)
+    parameters = "dataset=phantom model=CustomCNN recipe=s2 image_size=64 quick=true epochs=4"
+    head = "what_for,chapter,parameters,data,weights,epochs,runs"
+    (tmp_path / "plan.csv").write_text(f"{head}\nx,2_classification,{parameters},phantom,,4,a.quick.run\n")
     (tmp_path / "plan.py").write_text(
         "import sys\nfrom pathlib import Path\nfrom utils.report import plan\n"
-        "plan.PLAN = Path(__file__).with_suffix('.csv')\nsys.exit(plan.main())\n"
+        f"plan.PLAN = Path('{tmp_path}/plan.csv')\nsys.exit(plan.main())\n"
     )
-    text, program = (REPO / "jobs/plan.job").read_text(), "python -m utils.report.plan --row"
-    assert program in text
-    (tmp_path / "plan.job").write_text(text.replace(program, f"python {tmp_path}/plan.py --row"))
-    (task,) = submit(tmp_path / "plan.job", tasks=[0])
-    pause(task)
+    text = (REPO / "jobs/plan.job").read_text()
+    assert "python -m utils.report.plan --row" in text
+    small = tmp_path / "plan.job"
+    small.write_text(text.replace("python -m utils.report.plan --row", f"python {tmp_path}/plan.py --row"))
+    options = ("--array=0", f"--output={tmp_path}/task-%a.log")
+    task = Job(f"{submit(small, options=options).number}_0", tmp_path / "task-0.log")
+    task.until(lambda: "] cell " in task.text())
+    slurm("scancel", "--batch", "--signal=USR1", task.number)
+    task.until(lambda: task.field("Restarts") == "1" and task.field("JobState") == "PENDING")
+    slurm("scontrol", "update", f"JobId={task.number}", "StartTime=now+3")
     assert task.end(300) == "COMPLETED", task.text()
-    assert epochs(task.text()) == ["epoch 1", "paused: after epoch 1", "epoch 2", "epoch 3"]
+    epochs = re.findall(r"^(?:epoch|paused: after epoch) \d", task.text(), re.MULTILINE)
+    assert epochs == ["epoch 1", "paused: after epoch 1", "epoch 2", "epoch 3", "epoch 4"]
     assert not list((tmp_path / "runs").glob("stop-*"))
 
 

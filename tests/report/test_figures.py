@@ -55,9 +55,8 @@ MAP = pd.DataFrame({"split": "published", "set": ["val", "test"] * 30, "label": 
 MAP[["x", "y"]] = PLACES["val"]
 RUN = {"id": "a", "dataset": "brain-tumor-mri", "task": "classification", "view": "stored", "target": "label"}
 RUN |= {"image_size": 128, "baseline": False, "recipe": "s2", "seed": 0, "model": "m", "title": "m", "fold": 0}
-RUN |= {"pretrained": None}
 RUN |= {"epochs": 1, "train_seconds": 60.0, "parameters": 2_000_000, "pooled": None, "reported": None}
-RUN |= {"accuracy": 0.9, "accuracy_low": 0.6, "accuracy_high": 0.96, "split": "published"}
+RUN |= {"pretrained": None, "accuracy": 0.9, "accuracy_low": 0.6, "accuracy_high": 0.96, "split": "published"}
 RUNS = pd.DataFrame([RUN | {"reported": 0.99}, RUN | {"id": "b", "split": "patient", "fold": None, "accuracy": 0.8}])
 PAIR = pd.DataFrame({"i": [0], "j": [1], "kind": "near", "transform": "flipped-lr"})
 

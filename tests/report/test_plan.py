@@ -84,8 +84,7 @@ def test_what_a_row_lacks_here_is_named(monkeypatch, tmp_path, roots, capsys):
     assert "python -m utils.headless notebooks/" in out and "needs: brain-tumor-mri" in out and "226 rows: " in out
     names = {
         "squeezenet1_1_imagenet1k": "SqueezeNet",
-        "resnetv2_50_stages1-3_imagenet1k": "ResNet50-v2",
-        "resnet50-a1": "ResNet50",
+        "resnet50-v2_stages1-3": "ResNet50-v2",
         "mobilenetv2_gluon_imagenet1k": "MobileNetV2",
         "tf_efficientnetv2_s": "EfficientNetV2-S",
     }
@@ -96,6 +95,7 @@ def test_what_a_row_lacks_here_is_named(monkeypatch, tmp_path, roots, capsys):
         stem: str(tmp_path / f"{stem}.safetensors") for stem in names
     }
     assert lacks(of_outlines) == "" and weights_file("VGG16") == ""
+    assert weights_file("ResNet50") == "", "the longest name that fits is meant"
     assert "FILE" not in command(of_outlines) and str(tmp_path) in " ".join(command(of_outlines))
 
 

@@ -9,16 +9,19 @@ import torch
 from models import CustomCNN
 from utils.evaluation.classification import evaluate, run_table
 from utils.recipes import get_recipe
+from utils.report import pointing
 from utils.report.pointing import main
 from utils.report.records import METRICS, POINTING, load_evidence, save_run
+from utils.report.weights import WEIGHTS
 from utils.run import Run
 from utils.training.data import load_data
 from utils.training.loop import Fit
 
 
 def test_the_command_measures_the_test_images_of_the_record(roots, monkeypatch, capsys):
-    monkeypatch.setattr("datasets.catalog.REPO", roots / "none")  # what is committed does not count
     run = Run(dataset="phantom", split="patient", image_size=64)
+    alone = {run.id: run.weights_folder / WEIGHTS}  # what is committed does not count
+    monkeypatch.setattr(pointing, "saved_weights", lambda: alone)
     torch.manual_seed(0)
     net, data = CustomCNN(image_size=64).eval(), load_data(run)
     with torch.no_grad():

@@ -51,3 +51,9 @@ def spread(axis: plt.Axes, entry: Mapping[str, float | None], place: float, upri
     value, low, high = (np.nan if entry[name] is None else 100 * entry[name] for name in ("value", "low", "high"))
     point, ends = ((place, value), "yerr") if upright else ((value, place), "xerr")
     axis.errorbar(*point, **{"fmt": "o", "capsize": 3, ends: [[value - low], [high - value]]} | style)
+
+
+def heat_on_image(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """Grey image H×W uint8 under a heat map H×W in [0, 1] → RGB H×W×3 in [0, 1]."""
+    strength = 0.45 * heat[..., None]
+    return (1 - strength) * image[..., None] / 255 + strength * plt.cm.inferno(heat)[..., :3]

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 from torch import nn
 
-from utils.report.figures.common import LETTERS, PAGE, PALETTE, below, panels, plain
+from utils.report.figures.common import LETTERS, PAGE, PALETTE, below, heat_on_image, panels, plain
 
 MASK_COLOURS = ("#D55E00", "#009E73", "#56B4E9")  # of Okabe and Ito's palette
 SEVERAL, SEVERAL_NAME = "#F0E442", "more than one"  # where masks lie on each other
@@ -60,12 +60,6 @@ def first_filters(model: nn.Module, columns: int = 16, colour: bool = False) -> 
     shown = ((shown - low) / (high - low).clamp_min(1e-12)).squeeze(-1).numpy()
     columns = min(columns, len(shown))
     return image_grid(shown, [""] * len(shown), columns, size=min(0.6, PAGE / columns))
-
-
-def heat_on_image(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """Grey image H×W uint8 under a heat map H×W in [0, 1] → RGB H×W×3 in [0, 1]."""
-    strength = 0.45 * heat[..., None]
-    return (1 - strength) * image[..., None] / 255 + strength * plt.cm.inferno(heat)[..., :3]
 
 
 def heat_grid(images: np.ndarray, heat: np.ndarray, masks: np.ndarray, captions: Sequence[str], columns: int) -> Figure:

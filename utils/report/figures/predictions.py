@@ -138,12 +138,11 @@ def roc(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
     """One ROC curve a class, that class against the rest; many are not named, one without images has none."""
     figure, ((axis,),) = panels(1, 1, 4, 4.2)
     areas = _draw_roc(axis, predictions, classes)
-    for c, colour in colours_of(classes).items() if len(classes) <= MANY else ():
-        if c in areas:
-            axis.plot([], [], color=colour, label=f"{plain(c)} (AUC {areas[c]:.3f})")
     axis.set(title="Each class against the rest", **ROC_AXES)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(loc="lower right")
+    if areas and len(classes) <= MANY:
+        colours, names = colours_of(classes), {c: f"{plain(c)} (AUC {area:.3f})" for c, area in areas.items()}
+        handles = [plt.Line2D([], [], color=colours[c], label=name) for c, name in names.items()]
+        axis.legend(handles=handles, loc="lower right")
     return figure
 
 
