@@ -12,6 +12,7 @@ import loops
 import parts
 import pytest
 import report
+from accelerate.state import AcceleratorState
 
 from datasets.catalog import REPO
 
@@ -21,6 +22,13 @@ QUICK = {
     ("epoch: classification", "fit"): loops.classification,
     ("--help", "utils.predict"): parts.helps,
 }
+
+
+@pytest.fixture(autouse=True)
+def any_precision():
+    """Sides train in several precisions; the tests that come later in this process have theirs."""
+    yield
+    AcceleratorState._reset_state()
 
 
 @pytest.mark.parametrize(("part", "side"), QUICK)
