@@ -185,6 +185,7 @@ def test_the_real_archives_give_the_committed_tables(real_sets, tmp_path, monkey
         {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}
         for folder in (tmp_path / "splits", SPLITS)
     )
+    del wanted["suspect_labels.csv"]  # read by people, not computed
     assert sorted(made) == sorted(wanted) and [path for path in made if made[path] != wanted[path]] == []
     images = look("brain-tumor-mri", progress=False)
     groups = committed("brain-tumor-mri").set_index("path").group.loc[images.table.path]

@@ -24,6 +24,11 @@ def br35h(tmp_path) -> int:
     return archives.bring("br35h", archives.saved(tmp_path, files), "--size", "64")
 
 
+def remind(tmp_path) -> int:
+    clinical = remind_files.table(remind_files.DIAGNOSES)
+    return archives.bring("remind", remind_files.archive(tmp_path, clinical), "--size", "64")
+
+
 def both(tmp_path) -> int:
     return named("brain-tumor-mri", tmp_path) or named("navoneel", tmp_path)
 
@@ -40,7 +45,7 @@ CASES = {  # data set → what brings it in, chapter and parameters, what it pri
         ["chest-xray14.published.SqueezeNet.chexnet-scratch-64px-findings-quick.seed0"],
     ),
     "remind": (
-        lambda tmp_path: remind_files.bring(remind_files.archive(tmp_path, slices=8)),
+        remind,
         "3_transfer_learning recipe s1 trials 0 fold 6",
         ["remind.patient-f6.SqueezeNet.s1-scratch-64px-quick.seed0"],
     ),
