@@ -95,7 +95,6 @@ def main(root: Path = REPO) -> None:
     write_atomically(root / "README.md", filled((root / "README.md").read_text(), evidence))
     (root / "docs").mkdir(exist_ok=True)
     figures.against_patients(evidence.runs).savefig(root / "docs/results.png", dpi=110)
-    figures.house(evidence).savefig(root / "docs/house.png", dpi=110)
 
 
 if __name__ == "__main__":

@@ -29,22 +29,6 @@ def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure
     return figure
 
 
-def curated(findings: Sequence[dict]) -> Figure:
-    """What was found in each real set, in images or pairs on a logarithmic axis; of what was not found there is no bar
-    but a 0."""
-    numbers = {}
-    for duplicates, facts, name in ((f["duplicates"], f["facts"], plain(f["dataset"])) for f in findings):
-        numbers[f"{name} ({facts['images']:,} images)"] = {
-            "identical files, pairs": duplicates["bytes"]["pairs"],
-            "identical pixels, pairs": duplicates["pixels"]["pairs"],
-            "near-duplicates, pairs": duplicates["near"]["pairs"],
-            "removed by S0's rule, images": facts["removed by S0's rule"],
-            "in a label conflict, images": facts["images in a label conflict"],
-            "linked to a patient, images": facts["linked images"],
-        }
-    return _bars(pd.DataFrame(numbers), "number", logx=True, xlim=(0.8, 1e5))
-
-
 def leaks(findings: Sequence[dict]) -> Figure:
     """Test images of the published splits, by data set: all whose patient is known, those whose patient is also in
     training, and those with a twin there, identical in every pixel."""
@@ -144,22 +128,6 @@ def roc(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
         handles = [plt.Line2D([], [], color=colours[c], label=name) for c, name in names.items()]
         axis.legend(handles=handles, loc="lower right")
     return figure
-
-
-def rocs(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> Figure:
-    """The ROC curves of several runs, a panel each, four a line; a title gives the mean of the areas below them."""
-    lines = -(-len(tables) // 4)
-    figure, axes = panels(lines, 4, 0.75 + (PAGE / 4 + 0.25) * lines, sharex=True, sharey=True)
-    for axis in axes.flat[len(tables) :]:
-        axis.axis("off")
-    for axis, (name, table) in zip(axes.flat, tables.items(), strict=False):
-        areas = list(_draw_roc(axis, table, classes).values())
-        axis.set_title(f"{plain(name)}\nmean AUC {np.mean(areas):.3f}", fontsize=LETTERS)
-        axis.set(aspect="equal", **ROC_AXES)
-        axis.label_outer()
-    for c, colour in colours_of(classes).items():
-        axes[0, 0].plot([], [], color=colour, label=plain(c))
-    return below(figure, axes[0, 0])
 
 
 def _draw_roc(axis: plt.Axes, table: pd.DataFrame, classes: Sequence[str]) -> dict[str, float]:
@@ -264,20 +232,3 @@ def shift_map(places: Mapping, labels: Mapping, classes: Sequence[str], title: s
     _scatter(axis, places, labels, classes, s=14, alpha=0.8)
     axis.set_title(plain(title))
     return below(figure, axis, rows=2)
-
-
-def committed_map(table: pd.DataFrame, splits: dict[str, str], classes: Sequence[str], title: str) -> Figure:
-    """The map of a real set before and after, a panel a split, from its coordinates (`utils/report/maps.py`): numbers
-    stand beside the test images that lie farthest from the training images of their class. Panels share no axes: each
-    has a map of its own, without what lies farthest out."""
-    figure, (axes,) = panels(1, len(splits), 0.55 * PAGE)
-    for axis, (split, name) in zip(axes, splits.items(), strict=True):
-        of_split = table[table.split == split]
-        parts = {part: rows for part, rows in of_split.groupby("set")}
-        places = {part: rows[["x", "y"]].to_numpy() for part, rows in parts.items()}
-        _scatter(axis, places, {part: rows.label for part, rows in parts.items()}, classes, s=8, alpha=0.6)
-        for far in of_split[of_split.outlier > 0].itertuples():
-            axis.annotate(str(far.outlier), (far.x, far.y), fontsize=LETTERS, fontweight="bold", annotation_clip=True)
-        limits = {f"{a}lim": of_split[a].quantile([0.02, 0.98]) + np.array([-1, 1]) for a in "xy"}
-        axis.set(title=plain(f"{title}, {name}"), **limits)
-    return below(figure, axes[0], rows=2)

@@ -11,14 +11,12 @@ from matplotlib.figure import Figure
 from models import LOCALISERS
 from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE, Difference
 from utils.evaluation.saliency import TOLERANCE
-from utils.report.figures.common import LETTERS, PALETTE, PUBLISHED_COLOUR, SETS, below, panels, plain, spread
+from utils.report.figures.common import LETTERS, PAGE, PALETTE, PUBLISHED_COLOUR, SETS, below, panels, plain, spread
 from utils.report.records import split_words
-from utils.report.tables.common import format_ci, headline, interval, seconds_of_one
-from utils.report.tables.segmentation import MASK_METRICS
+from utils.report.tables.common import format_ci, headline, interval
 
 COLOURS = {BETTER: PALETTE[0], NO_DIFFERENCE: PUBLISHED_COLOUR, WORSE: PALETTE[1]}
 MARKERS, START = "osD^", {True: ", pretrained", False: ", from scratch", None: ""}
-KINDS = {"unweighted": "gradient", "weighted": "weighted"}  # columns of a gradient's norm
 LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
 
 
@@ -57,21 +55,6 @@ def losses(history: pd.DataFrame, names: Sequence[str]) -> Figure:
     return below(figure, axes[0])
 
 
-def learning_curves(histories: Mapping[str, pd.DataFrame], columns: int = 3) -> Figure:
-    """Loss (above) and accuracy (below) of each network over its epochs, training against validation."""
-    groups = -(-len(histories) // columns)
-    figure, axes = panels(2 * groups, columns, 0.5 + 3.1 * groups)
-    pairs = [pair for k in range(groups) for pair in axes[2 * k : 2 * k + 2].T]
-    for (above, under), (name, history) in zip(pairs, histories.items(), strict=False):
-        _parts(above, history, "loss", plain(name))
-        _parts(under, history, "accuracy", "")
-        above.set(xlabel="", ylabel="loss" if above in axes[:, 0] else "")
-        under.set(ylim=(0, 1), ylabel="accuracy" if under in axes[:, 0] else "")
-    for axis in np.ravel(pairs[len(histories) :]):
-        axis.axis("off")
-    return below(figure, axes[0, 0])
-
-
 def convergence(histories: Mapping[str, pd.DataFrame], metric: str = "accuracy") -> Figure:
     """`metric` on training and validation images over the epochs, a colour a run."""
     figure, (axes,) = panels(1, 2, 2.8, sharey=True)
@@ -83,62 +66,22 @@ def convergence(histories: Mapping[str, pd.DataFrame], metric: str = "accuracy")
     return below(figure, axes[0])
 
 
-def rates(history: pd.DataFrame) -> Figure:
-    """The learning rate of the head over the epochs; in training by stages it starts again with each stage."""
-    figure, ((axis,),) = panels(1, 1, 2.4)
-    for name, rows in history.groupby(history.get("stage", pd.Series("", history.index)), sort=False):
-        _lines(axis, rows, {name: "lr"})
-    axis.set(xlabel="epoch", ylabel="learning rate", yscale="log")
-    if "stage" in history:
-        axis.legend()
-    return figure
-
-
 def gradients(histories: Mapping[str, pd.DataFrame]) -> Figure:
-    """Norm of each loss's gradient at the shared encoder over the epochs (`callbacks.GradientWatch`), unweighted and
-    weighted; a column a run."""
-    names = ("reconstruction", "classification")
-    weighted = {f"weighted_{n}": lambda t, n=n: t[f"gradient_{n}"] * t[f"weight_{n}"] for n in names}
-    shown = {run: table.assign(**weighted) for run, table in histories.items()}
-    rows = {f"gradient, {kind}": {n: f"{column}_{n}" for n in names} for kind, column in KINDS.items()}
-    figure = _two_rows(shown, rows, 1.4)
-    for axis in figure.axes:  # powers of ten alone: names of the ticks between them would lie on each other
-        axis.set(yscale="log")
-        axis.yaxis.set_minor_formatter("")
-    return figure
-
-
-def gate_spread(histories: Mapping[str, pd.DataFrame]) -> Figure:
-    """Spread of each gate within an image and share of saturated pixels over the epochs, a column a training."""
-    rows = {"SD within an image": "spread", "share of saturated pixels": "saturated"}
-    gates = {"gate 1 (deepest)": "gate1", "gate 2": "gate2", "gate 3": "gate3", "gate 4": "gate4"}
-    rows = {title: {label: f"{gate}_{value}" for label, gate in gates.items()} for title, value in rows.items()}
-    return _two_rows(histories, rows, 1.2)
-
-
-def _two_rows(histories: Mapping[str, pd.DataFrame], rows: Mapping[str, dict], column: float) -> Figure:
-    """Two panels a history: title of a row → label of a line → column; `column`: inches of width."""
-    width = min(6.3, max(3.6, 0.7 + column * len(histories)))
+    """Norm of each loss's gradient at the shared encoder over the epochs (`callbacks.GradientWatch`), unweighted above
+    and weighted below; a column a run."""
+    width = min(PAGE, max(3.6, 0.7 + 1.4 * len(histories)))
     figure, axes = panels(2, len(histories), 4, width, sharex="col", sharey="row")
-    for line, (title, columns) in zip(axes, rows.items(), strict=True):
-        for axis, history in zip(line, histories.values(), strict=True):
-            _lines(axis, history, columns)
-        line[0].set_ylabel(title)
-    for (above, under), name in zip(axes.T, histories, strict=True):
+    for (above, under), (name, history) in zip(axes.T, histories.items(), strict=True):
+        for loss in ("reconstruction", "classification"):
+            norm = history[f"gradient_{loss}"]
+            above.plot(history.epoch, norm, label=loss)
+            under.plot(history.epoch, norm * history[f"weight_{loss}"])
         above.set_title(plain(name))
         under.set_xlabel("epoch")
+    for axis, kind in zip(axes[:, 0], ("unweighted", "weighted"), strict=True):
+        axis.set(ylabel=f"gradient, {kind}", yscale="log")
+        axis.yaxis.set_minor_formatter("")  # powers of ten alone: names between them would lie on each other
     return below(figure, axes[0, 0])
-
-
-def parameters_by_width(counts: dict[str, dict[int, int]]) -> Figure:
-    """Parameters of each model against `n_filters`: model → width → count."""
-    figure, ((axis,),) = panels(1, 1, 2.8, 4.4)
-    table = pd.DataFrame(counts) / 1e6
-    table.plot(ax=axis, style=["o-", "s-", "D-"], logx=True, xlabel="n_filters", ylabel="million parameters")
-    axis.minorticks_off()
-    axis.set_xticks(table.index, map(str, table.index))
-    axis.set_ylim(0, None)
-    return figure
 
 
 def by_size(patients: pd.DataFrame, names: Sequence[str]) -> Figure:
@@ -229,50 +172,6 @@ def per_class(records: Mapping[str, dict], classes: Sequence[str]) -> Figure:
         for line in range(1, len(classes)):
             axis.axhline(line - 0.5, color="0.85", linewidth=0.8)
     return below(figure, axes[0], rows=-(-len(records) // 2))
-
-
-def cost(runs: pd.DataFrame) -> Figure:
-    """Accuracy with its 95 % CI, parameters, and seconds an epoch of each network, a row each, in one block for each
-    number of epochs: only rows of one colour were trained equally long. Within a block the most accurate is on top."""
-    runs = runs.sort_values(["epochs", "accuracy"], ascending=False)
-    names = runs.model + runs.pretrained.map(START) + runs.image_size.map("\n{} px".format)
-    colours = dict(zip(sorted(runs.epochs.unique()), PALETTE, strict=False))
-    figure, (accuracy, size, pace) = _rows(names, 0.3, 1.1, (3, 2, 2))
-    for y, (_, run) in enumerate(runs.iterrows()):
-        colour = colours[run.epochs]
-        spread(accuracy, interval(run), y, capsize=2, color=colour, label=f"epochs: {run.epochs}")
-        size.plot(run.parameters / 1e6, y, "s", color=colour)
-        pace.plot(seconds_of_one(run) / run.epochs, y, "^", color=colour)
-    accuracy.set_xlabel("test accuracy,\n% (95 % CI)")
-    for axis, label in ((size, "million\nparameters"), (pace, "seconds an epoch\n(machine of the run)")):
-        axis.set(xlabel=label, xlim=(0, 1.1 * max(line.get_xdata()[0] for line in axis.lines)))
-    for axis in (accuracy, size, pace):
-        axis.grid(axis="y", color="0.9")
-    return below(figure, accuracy)
-
-
-def unet_metrics(reported: Mapping[str, Mapping[str, float]], records: Mapping[str, dict]) -> Figure:
-    """The seven metrics of several U-Nets side by side: above as reported (model → metric → share), below ours with
-    95 % CIs (model → record of a run, all of one data set and budget)."""
-    metrics = [name for name in MASK_METRICS if name != "hd95"]
-    figure, ((above,), (under,)) = panels(2, 1, 5, sharex=True)
-    for k, (model, record) in enumerate(records.items()):
-        style = {"color": PALETTE[k], "fmt": MARKERS[k], "markersize": 5, "capsize": 2}
-        for x, metric in enumerate(metrics):
-            place, said = x + 0.2 * (k - (len(records) - 1) / 2), reported.get(model, {}).get(metric)
-            spread(above, {"value": said, "low": said, "high": said}, place, True, label=plain(model), **style)
-            spread(under, record["metrics"][metric], place, True, **style)
-    above.set_title("reported by S2: BraTS 2020, slice-wise split, pooled over batches")
-    for record in list(records.values())[:1]:
-        run, epochs = record["run"], record["training"]["epochs"]
-        where = f"{plain(run['dataset'])}, {split_words(run)}"
-        under.set_title(f"here: {where}, {run['image_size']} pixels, {epochs} epochs")
-    under.set_xticks(range(len(metrics)), [MASK_METRICS[m].replace(" %", "") for m in metrics])
-    for axis in (above, under):
-        axis.set(ylabel="percent", ylim=(-4, 104))
-        for line in range(1, len(metrics)):
-            axis.axvline(line - 0.5, color="0.85", linewidth=0.8)
-    return below(figure, above)
 
 
 def pointing(measured: Sequence[dict]) -> Figure:

@@ -1,12 +1,10 @@
 """Tables of classifiers from scratch, and of what curation found."""
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from datasets import catalog
 from datasets.catalog import HEALTHY
 from datasets.reading import read_table
 from datasets.splitting import copies_file
@@ -19,16 +17,6 @@ from utils.report.tables import common as t
 from utils.report.tables.common import ALL_FOLDS, FOLD_0, NONE, STEPS_AT, WEIGHTS, cell, format_ci, matching, show
 
 DATASET = "brain-tumor-mri"
-ALIKE = "images alike one in another fold"  # of `facts.json`, followed by what alike means
-FOLDS = {  # column → fact of `facts.json`
-    "images": "images",
-    "groups": "groups",
-    "largest group": "largest group",
-    "images with a similar image in another fold": ALIKE,
-    "images that change fold when a group is divided": "most rows that move when a group splits in two",
-    "the same if all folds are drawn anew": "most rows that move then without the table made before",
-}
-FEW = 4  # classes, each a column of `patient_folds`
 
 
 def results_table(runs: pd.DataFrame) -> pd.DataFrame:
@@ -187,47 +175,3 @@ def shortcut_accuracy(curation: Sequence[dict]) -> pd.DataFrame:
                 row[title] += f", AUC {metrics['tumour_auc']['value']:.3f}"
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def nearest_neighbour(curation: Sequence[dict]) -> pd.DataFrame:
-    """Accuracy of the nearest neighbour on the publishers' uncropped images, for every set and protocol."""
-    rows = []
-    for name, protocol, found in ((f["dataset"], *item) for f in curation for item in f["nearest neighbour"].items()):
-        row = {"data set": name, "split": protocol, "accuracy": format_ci(found["metrics"]["accuracy"])}
-        unseen = found["unseen"]
-        row["unseen images"] = f"{format_ci(unseen['accuracy'])} of {unseen['images']}" if unseen else NONE
-        rows.append(row | {f"recall {c}": format_ci(entry["recall"]) for c, entry in found["per_class"].items()})
-    return pd.DataFrame(rows).fillna(NONE)
-
-
-def class_shift(curation: Sequence[dict]) -> pd.DataFrame:
-    """Validation and test set of each data set, a row a class: where they come from, how well they can be separated."""
-    rows = []
-    for found, name in ((one, name) for one in curation for name in one["shift"]["pixels"]):
-        row = {"class": name}
-        for part, shares in found["linked share"].items():
-            row |= {f"linked to cheng, {part}": f"{100 * shares.get(name, 0):.0f}"} if part else {}
-        row |= {f"1-NN recall, {part}": f"{100 * recall[name]:.0f}" for part, recall in found["1-NN recall"].items()}
-        for features in ("pixels", "CustomCNN"):
-            shift = found["shift"][features].get(name, {})
-            known = shift.get("auc") is not None
-            row[f"AUC, {features} (p)"] = f"{shift['auc']:.2f} ({shift['p']:.3f})" if known else NONE
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def patient_folds() -> pd.DataFrame:
-    """The committed patient folds, a row a data set, by `FOLDS` from `datasets/splits/facts.json`, and of sets with few
-    classes the images of each in the smallest and the largest fold."""
-    rows = []
-    for name, facts in json.loads((index.SPLITS / "facts.json").read_text()).items():
-        if name not in catalog.CATALOG:
-            continue  # counts of two sets together
-        alike = next(count for fact, count in facts.items() if fact.startswith(ALIKE))
-        row = {"data set": name} | {column: facts.get(fact, alike) for column, fact in FOLDS.items()}
-        classes = catalog.get(name).classes
-        for c in classes if len(classes) <= FEW else ():
-            of_class = [n for fact, n in facts.items() if fact.startswith("fold ") and fact.endswith(f", {c}")]
-            row |= {f"{c} a fold": f"{min(of_class)}–{max(of_class)}"} if of_class else {}
-        rows.append(row)
-    return pd.DataFrame(rows).fillna(NONE)

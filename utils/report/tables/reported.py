@@ -2,20 +2,14 @@
 
 import pandas as pd
 
-from datasets.labels import CLASS_TARGETS
-from models import BACKBONES
 from utils.recipes.published import PROJECTS, published, published_table
 from utils.report.records import Evidence
-from utils.report.tables.common import BEST_PROBE, NONE, cell, classifiers, format_ci, matching, seconds_of_one
-from utils.report.tables.transfer import QUESTIONS, trained
+from utils.report.tables.common import BEST_PROBE, NONE, cell, matching
 from utils.run import FULL_SIZE
 
 BASELINES = {"linear probe": BEST_PROBE, "1-NN": "1-NN", "majority": "majority"}
-METRICS = {"accuracy": "accuracy", "top-5 accuracy": "top5_accuracy", "macro precision": "macro_precision"}
-METRICS |= {"macro recall": "macro_recall", "macro F2": "macro_f2", "macro AUC": "macro_auc"}  # title → name
 BINARY = ", binary"  # behind a protocol of `published.csv`: tumour or none was asked
 EPOCHS, LONGER = ", 30 epochs", 30  # behind a protocol of `published.csv`: trained so long
-FOLDS_OF_CLEANED = "five-fold of the cleaned"  # S0's folds, drawn at random, which no protocol here repeats
 KEY = ["source", "model", "dataset", "protocol"]
 Run = pd.Series | None
 
@@ -107,115 +101,3 @@ def reported_results(evidence: Evidence) -> pd.DataFrame:
             row[f"{column}, both %"] = text if metric == "accuracy" else NONE
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def not_run(evidence: Evidence) -> pd.DataFrame:
-    """The reported results without a run under the same protocol here: why, and the command that would make one."""
-    return pd.DataFrame(
-        [row | _why(evidence.runs, *key) for key, _, row, (same, _) in _every(evidence) if same is None]
-    )
-
-
-def _why(runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: str) -> dict[str, str]:
-    if protocol == FOLDS_OF_CLEANED:
-        return {"why": "no split here draws its folds without regard to patients", "command": NONE}
-    pretrained = source != "s2" and model in BACKBONES  # S2 alone pretrained nothing
-    masks, asked = dataset.startswith("brats"), _question(protocol)
-    chapter = "3_transfer_learning" if pretrained else "5_segmentation" if masks else "2_classification"
-    given = {"dataset": dataset, "split": asked["split"], "backbone" if pretrained else "model": model}
-    given |= {"recipe": source, "seed": 0, "image_size": 224 if pretrained else FULL_SIZE, "quick": "false"}
-    given |= {"n_filters": 16} if masks else {}
-    given |= {"target": asked["target"]} if asked["target"] != "label" else {}
-    given |= {"fold": 0} if asked["split"] == "patient" else {}
-    given |= {"weights": "imagenet", "trials": 0} if pretrained else {}
-    given |= {"epochs": LONGER} if protocol.endswith(EPOCHS) else {}
-    command = " ".join([f"notebooks/{chapter}.ipynb", *(f"-p {name} {value}" for name, value in given.items())])
-    why = "computing time"
-    if not ((runs.dataset == dataset) | (runs.test_on == dataset)).any():
-        why = f"the files of `{dataset}` were not at hand"
-    elif pretrained and matching(runs, model=model, pretrained=True).empty:
-        why = f"ImageNet weights of {model} were not at hand"
-    return {"why": why, "command": f"`python -m utils.headless {command}`"}
-
-
-def recall_by_class(evidence: Evidence) -> pd.DataFrame:
-    """Recall of each class where a project reported it or we have the same run: reported / ours / ours by patient."""
-    rows = []
-    for (_, _, dataset, protocol), reported, row, both in _every(evidence):
-        theirs = reported.get("recall_by_class", {})
-        if not (theirs or both[0] is not None) or protocol.endswith(BINARY) or dataset.startswith("brats"):
-            continue
-        ours = [{} if run is None else evidence.record(run.id)["per_class"] for run in both]
-        for name in ours[0] or theirs:
-            first = f"{100 * theirs[name]:.1f}" if name in theirs else NONE
-            row[name] = " / ".join([first, *(format_ci(one[name]["recall"]) if one else NONE for one in ours)])
-        rows.append(row)
-    return pd.DataFrame(rows).fillna(NONE)
-
-
-def reported_runs(evidence: Evidence, source: str) -> pd.DataFrame:
-    """One row a network and question: what `source` reported and what its recipe gives here, on its own split, and by
-    patient or group, or why it was not run; then other networks by that recipe, on any data, and the baselines."""
-    table, ours = published_table(), of_source(evidence, source)
-    mine = next(project for project in PROJECTS if project.source == source)
-    reported = table[(table.source == source) & (table.dataset == mine.dataset)].drop_duplicates(["model", "protocol"])
-    keys = [(row.model, mine.dataset, *_question(row.protocol).values()) for row in reported.itertuples()]
-    splits = sorted({key[2] for key in keys})
-    others = set(ours[["model", "dataset", "split", "target"]].itertuples(index=False, name=None)) - set(keys)
-    others = sorted(key for key in others if key[2] in splits)
-    known = classifiers(evidence.runs)
-    rows = [_of_source(ours, *key, source, mine.missing) for key in keys]
-    rows += [_of_source(ours, *key, source, "") for key in others]
-    rows += [
-        _of_source(known, title, dataset, split, target, "", "")
-        for dataset in dict.fromkeys([mine.dataset, *(key[1] for key in others)])
-        for target in CLASS_TARGETS
-        for split in splits
-        for title in BASELINES.values()
-        if _most_images(known, title, dataset, split, target) is not None
-    ]
-    shown = pd.DataFrame(rows)
-    return shown.loc[:, (shown != NONE).any()]  # no column for what nobody reported and nobody ran
-
-
-def of_source(evidence: Evidence, source: str) -> pd.DataFrame:
-    """The networks trained by the recipe of `source`."""
-    return matching(trained(evidence.runs), recipe=source)
-
-
-def _most_images(runs: pd.DataFrame, title: str, dataset: str, split: str, target: str) -> Run:
-    """The run on most test images, all folds before one; pretrained before from scratch."""
-    found = matching(runs, title=title, dataset=dataset, split=split, target=target, view="stored")
-    found = found.assign(start=found.pretrained.eq(True))
-    found = found.sort_values(["images", "start"], ascending=False, kind="stable")
-    return None if found.empty else found.iloc[0]
-
-
-def _of_source(
-    runs: pd.DataFrame, title: str, dataset: str, split: str, target: str, source: str, missing: str
-) -> dict[str, str]:
-    """A row of `reported_runs`; `source` "" stands for a baseline."""
-    ours = _most_images(runs, title, dataset, split, target)
-    protocol = split + BINARY if target == "tumour" else split
-    reported = (published(source, title, dataset, protocol) if source else None) or {}
-    row = {"network": title if reported or not source else f"{title} (not in the report)", "data set": dataset}
-    row |= {"asked": QUESTIONS[target], "split": split if ours is None else ours.tested}
-    for column, metric in METRICS.items():
-        row[f"{column} %: reported"] = f"{100 * reported[metric]:.1f}" if metric in reported else NONE
-        ranked = title not in ("1-NN", "majority") or not metric.startswith("top")  # which rank no second class
-        row[f"{column} %: ours"] = cell(ours, metric) if ranked else NONE
-    by_group = None if split == "patient" else _most_images(runs, title, dataset, "patient", target)
-    row["accuracy %: ours, by patient or group"] = cell(by_group)
-    row["accuracy %: ours, a decision a patient"] = cell(ours, "by_patient.accuracy")
-    known, theirs = ours is not None and pd.notna(ours.epochs), reported.get("train_seconds")
-    both = {
-        "validation loss": (reported.get("val_loss"), ours.val_loss if known else None),
-        "minutes of training": (theirs and theirs / 60, seconds_of_one(ours) / 60 if known else None),
-    }
-    for column, values in both.items():
-        texts = [NONE if pd.isna(value) else f"{value:.3g}" for value in values]
-        row |= {f"{column}: reported": texts[0], f"{column}: ours": texts[1]}
-    row |= {"epochs, pixels": f"{ours.epochs}, {ours.image_size}" if known else NONE, "remark": NONE}
-    if ours is None and reported:
-        row["remark"] = f"not run here: {missing}" if missing else "not run here"
-    return row

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import pandas as pd
 
 from datasets import catalog
-from datasets.catalog import CLASSES, HEALTHY, DataError
+from datasets.catalog import HEALTHY, DataError
 from models import LOCALISERS
 from utils.evaluation.compare import corrected, difference
 from utils.evaluation.intervals import mean_interval
-from utils.evaluation.saliency import SIZES, TOLERANCE
+from utils.evaluation.saliency import TOLERANCE
 from utils.evaluation.segmentation import by_patient
 from utils.recipes import RECIPES
 from utils.recipes.ours import STEPS
@@ -36,7 +36,6 @@ OF_FINDINGS = {"AUC": "auc", "average precision": "average_precision", "sensitiv
 OF_FINDINGS |= {"specificity %": "specificity", "precision %": "precision"}
 THREE = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")  # S2's networks
 OF_CHENG = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient"}
-RATIOS = ("weight", "gradient")  # columns of a history, behind them the part of the loss
 S0 = "s0"  # the recipe of S0's own method, with which changes of it are compared
 PLAIN = "name-only"  # what the other steps of localisation are compared with
 
@@ -63,14 +62,6 @@ def s2_segmentation() -> pd.DataFrame:
         for model, reported in s2_reported().items()
     ]
     return pd.DataFrame(rows)
-
-
-def three_unets(evidence: Evidence) -> pd.DataFrame:
-    """S2's networks under our recipe on patient fold 0 of cheng at full size, those of the longest training."""
-    of = {"dataset": "cheng", "split": "patient", "recipe": "ours"}
-    found = [find_run(evidence.runs, model=model, **of) for model in THREE]
-    found = pd.DataFrame([run for run in found if run is not None], columns=evidence.runs.columns)
-    return found[found.epochs == found.epochs.max()]
 
 
 def patients_by_size(evidence: Evidence) -> pd.DataFrame | None:
@@ -219,19 +210,6 @@ def gradient_histories(evidence: Evidence) -> list[dict[str, pd.DataFrame]]:
     return found
 
 
-def balance_effects(evidence: Evidence) -> pd.DataFrame:
-    """Reconstruction against classification under each balance, first seed: median over the epochs of their weights'
-    ratio and of that of their gradients at the encoder, without and with the weights."""
-    rows = []
-    for name, history in (item for histories in gradient_histories(evidence) for item in histories.items()):
-        weight, gradient = (history[f"{n}_reconstruction"] / history[f"{n}_classification"] for n in RATIOS)
-        row = {"recipe": name, "weight of the reconstruction": f"{weight.median():.3g}"}
-        row |= {"its gradient, unweighted": f"{gradient.median():.2g}"}
-        row |= {"its gradient, weighted": f"{(weight * gradient).median():.2g}"}
-        rows.append(row | {"reconstruction error, validation": f"{history.val_reconstruction.iloc[-1]:.5f}"})
-    return pd.DataFrame(rows)
-
-
 def looks(evidence: Evidence) -> pd.DataFrame:
     """The runs whose Grad-CAM was measured, by data set, the best at pointing first, with what it gave as columns
     `GROUP.METRIC`, and as `network` the classifier in a table's words."""
@@ -260,16 +238,6 @@ def pointing_runs(evidence: Evidence) -> pd.DataFrame:
         "so the brightest point = all.bright_near | energy inside = all.energy | empty maps = blank | "
         "images = tumours | patients = sick",
     )
-
-
-def pointing_groups(evidence: Evidence) -> pd.DataFrame:
-    """The same by class, by size of the tumour, and where the name was right or wrong."""
-    if not evidence.pointing:
-        return pd.DataFrame()
-    titles = {name: f"{name} (<{100 * high:.1f} %)" if high < 1 else name for name, (_, high) in SIZES.items()}
-    groups = {name: titles.get(name, name) for name in (*CLASSES, *SIZES, "right", "wrong") if name != HEALTHY}
-    columns = [f"{title} = {name}.near" for name, title in groups.items()]
-    return show(looks(evidence), " | ".join(["data set = dataset", "split = tested", "network", *columns]))
 
 
 def localisation_budgets(evidence: Evidence) -> list[pd.DataFrame]:
@@ -332,20 +300,6 @@ def sensitivities(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
         difference=[differences.get(step) for step in tables],
         seeds=[[float(one.predicted.mean()) for one in of] for of in tables.values()],
         healthy=healthy,
-    )
-
-
-def tumours_elsewhere(evidence: Evidence) -> pd.DataFrame:
-    """A row a step: how many tumours of another data set it recognises, at the threshold that validation chose."""
-    rows = []
-    for runs in localisation_budgets(evidence):
-        if runs.split.iloc[0] == "external" and len(found := sensitivities(evidence, runs)):
-            seeds = [", ".join(f"{100 * value:.1f}" for value in one) for one in found.seeds]
-            rows.append(found.assign(seeds=seeds))
-    return show_all(
-        rows,
-        "trained on = dataset | tested on = test_on | step = recipe | sensitivity | by seed = seeds | "
-        "minus name-only, points = difference",
     )
 
 

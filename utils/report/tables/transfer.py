@@ -173,21 +173,6 @@ def by_seed(evidence: Evidence) -> list[pd.DataFrame]:
     return [one.sort_values("seed") for _, one in groups if len(one) >= FEWEST]
 
 
-def several_seeds(evidence: Evidence) -> pd.DataFrame:
-    """A row a training: accuracy by seed, their mean and range, and the interval of the first over patients."""
-    rows = []
-    for runs in by_seed(evidence):
-        seeds = 100 * runs.accuracy
-        found = {"values": ", ".join(map("{:.1f}".format, seeds)), "mean": f"{seeds.mean():.1f}"}
-        found |= {"spread": f"{seeds.max() - seeds.min():.1f}", "how": with_start(runs).iloc[0], "count": len(seeds)}
-        rows.append(runs.head(1).assign(**found))
-    return show_all(
-        rows,
-        "data set = dataset | split = tested | model | recipe = how | pixels = image_size | seeds = count | "
-        "accuracy % by seed = values | mean | range, points = spread | first seed (95 % CI) = accuracy",
-    )
-
-
 def with_start(runs: pd.DataFrame) -> pd.Series:
     """The recipe of every run and its initial weights, or that it is a baseline."""
     words = runs.recipe + ", " + runs.pretrained.eq(True).map(WEIGHTS)
