@@ -11,20 +11,16 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from colorspacious import cspace_convert, deltaE
 from letters import letters
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from datasets.catalog import CATALOG, REPO
-from models import AttentionUNet, ClassicUNet, CustomCNN, ImprovedUNet, MultiTaskUNet, OutlineClassifier
+from models import CustomCNN
 from utils.evaluation.compare import Difference
 from utils.report import figures
-from utils.report.figures import common, diagrams, images, predictions, results
-from utils.report.records import load_evidence
-from utils.report.tables import BLOCKS
+from utils.report.figures import common, images, predictions, results
 from utils.report.tables.segmentation import MASK_METRICS
 
 CLASSES, ODD = [r"a$\frac{$", "b $5$ and $", "c"], r"p$\frac{1$"  # no formula: text from data is written as it is
@@ -51,8 +47,6 @@ RECORD |= {"run": {"dataset": ODD, "split": "patient", "fold": 0, "image_size": 
 POINTED = RECORD | {"groups": {"all": {name: CI for name in ("near", "near_area", "bright_near")}}}
 GATES = [{f"gate{g}": np.full((1, 4, 4), 0.5) for g in range(1, 5)}] * 9
 PLACES = dict.fromkeys(("val", "test"), RNG.random((60, 2)))
-MAP = pd.DataFrame({"split": "published", "set": ["val", "test"] * 30, "label": TABLE.label, "outlier": [0, 1] * 30})
-MAP[["x", "y"]] = PLACES["val"]
 RUN = {"id": "a", "dataset": "brain-tumor-mri", "task": "classification", "view": "stored", "target": "label"}
 RUN |= {"image_size": 128, "baseline": False, "recipe": "s2", "seed": 0, "model": "m", "title": "m", "fold": 0}
 RUN |= {"epochs": 1, "train_seconds": 60.0, "parameters": 2_000_000, "pooled": None, "reported": None}
@@ -72,34 +66,25 @@ DRAWN = {
     "confusions": lambda f: f({ODD: np.array([[8, 2, 0], [0, 5, 0], [1, 1, 1]]), "b": np.eye(3, dtype=int)}, CLASSES),
     "together": lambda f: f(MASKS[0][:, :3].astype(int), CLASSES),
     "roc": lambda f: f(TABLE, CLASSES),
-    "rocs": lambda f: f({ODD: TABLE, "perfect": PERFECT}, CLASSES),
     "screening": lambda f: f(TABLE, CLASSES[0], 0.5),
     "reliability": lambda f: f({ODD: TABLE}, CLASSES),
     "confidences": lambda f: f({ODD: TABLE, "b": TABLE}, CLASSES, {ODD: 0.99}),
     "errors_by_class": lambda f: f(TABLE, CLASSES),
-    "curated": lambda f: f([FOUND, FOUND | {"dataset": "b"}]),
     "leaks": lambda f: f([FOUND]),
     "shift_map": lambda f: f(PLACES, dict.fromkeys(PLACES, TABLE.label), CLASSES, ODD),
-    "committed_map": lambda f: f(MAP, {"published": "published split"}, CLASSES, ODD),
     "outlines": lambda f: f(IMAGES, MASKS, {"map": IMAGES}, [ODD, ODD], IMAGES > 0.7),
     "show_predictions": lambda f: f(IMAGES, {"truth": MASKS[:, None], "none": ~MASKS[:, None]}, [ODD, ODD], [ODD]),
     "show_reconstructions": lambda f: f(IMAGES, IMAGES / 2, [ODD, ODD]),
     "gate_maps": lambda f: f(IMAGES[0], MASKS[0], GATES),
     "curves": lambda f: f(HISTORY, 2),
     "losses": lambda f: f(HISTORY, ["loss", "accuracy"]),
-    "learning_curves": lambda f: f({ODD: HISTORY, "b": HISTORY}),
     "convergence": lambda f: f({ODD: HISTORY, "b": HISTORY}),
-    "rates": lambda f: f(HISTORY),
     "gradients": lambda f: f({f"{ODD}{k}": HISTORY for k in range(4)}),
-    "gate_spread": lambda f: f({f"{ODD}{k}": HISTORY for k in range(5)}),
-    "parameters_by_width": lambda f: f({"a": {8: 100, 16: 400}}),
     "by_size": lambda f: f(pd.DataFrame({"c.pixels": [0, 10, 100], "c.dice": [1.0, 0.2, 0.8]}), ["c"] * 4),
     "forest": lambda f: f({ODD: CI, "one group": NONE | {"value": 0.5}}, "Dice %", line=None),
     "compared": lambda f: f(RUNS),
     "against_patients": lambda f: f(RUNS),
     "per_class": lambda f: f({ODD: RECORD, "b": RECORD}, CLASSES),
-    "cost": lambda f: f(pd.DataFrame([RUN, RUN | {"epochs": 8, "accuracy": 0.7}, RUN | {"accuracy": 0.95}])),
-    "unet_metrics": lambda f: f({ODD: {"dice": 0.9}}, {ODD: RECORD, "b": RECORD}),
     "pointing": lambda f: f([POINTED]),
     "finding_bars": lambda f: f(RECORD["per_class"], 60),
 }
@@ -161,12 +146,10 @@ def test_counts_are_written_and_their_colour_is_the_share_of_the_row():
     assert [t.get_text() for t in figures.together(shown, "abc").axes[0].texts] == list("210110000")
 
 
-def test_what_curation_found_is_counted_also_where_it_is_none():
-    numbers = [text.get_text() for text in figures.curated([FOUND]).axes[0].texts]
-    assert numbers == ["3", "3", "3", "1", "0", "5"]
+def test_leaks_are_counted_and_a_class_that_ranks_perfectly_has_an_area_of_one():
     assert [text.get_text() for text in drawn("leaks").axes[0].texts] == ["28", "27", "251"]
-    (axis,) = drawn("committed_map").axes
-    assert len(axis.texts) == (MAP.outlier > 0).sum(), "numbers of the outliers"
+    legend = figures.roc(PERFECT, CLASSES).axes[0].get_legend()
+    assert all(text.get_text().endswith("(AUC 1.000)") for text in legend.texts)
 
 
 def test_reliability_counts_the_images_of_each_bin_and_confidence_those_of_correct_and_wrong():
@@ -184,16 +167,6 @@ def test_reliability_counts_the_images_of_each_bin_and_confidence_those_of_corre
     assert xs(axis)[1] == 0.99, "as reported"
 
 
-def test_roc_curves_rank_within_folds_and_give_their_mean_area():
-    first, perfect, empty, _ = (figure := drawn("rocs")).axes
-    assert titles(figure)[1].endswith("mean AUC 1.000") and not titles(figure)[0].endswith("1.000")
-    assert len(perfect.lines) == len(CLASSES) + 1 and not empty.axison, "chance; a place without a run is empty"
-    scaled = TABLE.assign(fold=1, **{f"p_{c}": TABLE[f"p_{c}"] / 1000 for c in CLASSES})
-    joined = figures.rocs({ODD: pd.concat([TABLE.assign(fold=0), scaled], ignore_index=True)}, CLASSES).axes[0]
-    assert joined.get_title() == first.get_title(), "two networks of one quality, on scales of their own"
-    assert len(joined.lines) == 2 * len(CLASSES) + 1 + len(CLASSES), "and the names of the legend"
-
-
 def test_values_stand_in_their_rows_with_the_reported_number():
     recall, f2 = drawn("per_class").axes
     assert [t.get_text() for t in recall.get_yticklabels()] == [figures.plain(c) for c in CLASSES]
@@ -209,14 +182,6 @@ def test_values_stand_in_their_rows_with_the_reported_number():
     assert [t.get_text() for t in auc.texts] == ["cannot be computed"] and xs(auc, "D") == [50]
 
 
-def test_networks_are_compared_within_one_number_of_epochs():
-    accuracy, size, pace = drawn("cost").axes
-    assert [bars.lines[0].get_xdata()[0] for bars in accuracy.containers] == pytest.approx([70, 95, 90])
-    colours = [bars.lines[0].get_color() for bars in accuracy.containers]
-    assert colours[0] != colours[1] == colours[2], "a colour is a number of epochs"
-    assert xs(pace) == [7.5, 60, 60] and xs(size)[0] == 2
-
-
 def test_a_difference_has_the_colour_of_its_verdict():
     found = {"better": Difference(0.1, 0.05, 0.2, p=0.01), "none": Difference(0.1, -0.1, 0.2)}
     found |= {"worse": Difference(-0.1, -0.2, -0.01), "corrected": Difference(0.1, 0.05, 0.2, p_corrected=0.2)}
@@ -229,18 +194,10 @@ def test_a_difference_has_the_colour_of_its_verdict():
     assert len(axis.lines) == 2 + 4 and [t.get_text() for t in axis.texts] == ["50.0 (40.0–60.0)", "50.0"], "no line"
 
 
-def test_metrics_of_unets_stand_below_those_reported():
-    reported, ours = drawn("unet_metrics").axes
-    said = [bars.lines[0].get_ydata()[0] for bars in reported.containers]
-    assert said[0] == 90 and pd.isna(said[1:]).all(), "what was not reported is not drawn"
-    assert [bars.lines[0].get_ydata()[0] for bars in ours.containers] == [50] * 14 and "2 epochs" in ours.get_title()
-
-
 def test_curves_follow_the_history():
     weighted = figures.gradients({"ema": HISTORY}).axes
     assert [[line.get_ydata()[0] for line in axis.lines] for axis in weighted] == [[1, 2], [3, 8]]
     assert titles(drawn("losses")) == ["loss", "accuracy"] and len(drawn("curves").axes[0].lines) == 3
-    assert drawn("parameters_by_width").axes[0].lines[0].get_ydata()[-1] == pytest.approx(4e-4)
     (points,) = drawn("by_size").axes[0].collections
     assert len(points.get_offsets()) == 2, "who has no such mask has no size"
 
@@ -313,70 +270,3 @@ def test_lines_stand_out_from_white_and_a_class_has_one_colour_in_every_figure()
         assert 1.05 / (np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05) >= 3
     assert set(figures.CLASS_COLOURS.values()) == set(figures.PALETTE[: figures.LINES]), "dark enough for a line"
     assert figures.colours_of(["pituitary", "x"])["pituitary"] == figures.CLASS_COLOURS["pituitary"]
-
-
-# ---- diagrams: every word of them can be read ---------------------------------------------------------------------
-def words(figure: Figure) -> list[str]:
-    """Every text of a diagram, none outside the page, on another one or too small."""
-    figure.canvas.draw()
-    assert min(letters(figure).values()) >= figures.LETTERS
-    texts = [text for text in figure.axes[0].texts if text.get_text()]
-    boxes = [text.get_window_extent() for text in texts]
-    page = figure.bbox
-    assert all(page.x0 <= b.x0 and b.x1 <= page.x1 and page.y0 <= b.y0 and b.y1 <= page.y1 for b in boxes)
-    assert not [(a, b) for (a, x), (b, y) in combinations(zip(texts, boxes, strict=True), 2) if x.overlaps(y)]
-    return [text.get_text() for text in texts]
-
-
-UNETS = {
-    "ClassicUNet": (lambda n: ClassicUNet(n_filters=n), "concatenated"),
-    "ImprovedUNet": (lambda n: ImprovedUNet(n_filters=n, in_channels=1), "added"),
-    "AttentionUNet": (lambda n: AttentionUNet(n_filters=n, out_channels=1), "times the gate, added"),
-    "MultiTaskUNet": (lambda n: MultiTaskUNet(width=n), "concatenated"),
-    "MultiTaskUNet, one head": (lambda n: MultiTaskUNet(width=n, hierarchical=False), "concatenated"),
-}
-
-
-@pytest.mark.parametrize(("width", "side"), [(4, 32), (6, 48)])
-@pytest.mark.parametrize("name", UNETS)
-def test_a_unet_is_drawn_with_its_own_sizes(name, width, side):
-    build, joined = UNETS[name]
-    net, bottom = build(width).train(), side // 16
-    said = words(figures.unet(net, side))
-    assert said.count(joined) == 4 and net.training
-    assert f"{sum(p.numel() for p in net.parameters()):,} parameters" in said[0]
-    levels = {f"{width * 2**level} × {side // 2**level} × {side // 2**level}" for level in range(4)}
-    assert levels | {f"{width * (16 if name.startswith('Multi') else 8)} × {bottom} × {bottom}"} <= set(said)
-    with torch.no_grad():
-        out = net.eval()(torch.zeros(1, net.in_channels, side, side))
-    if isinstance(out, dict):
-        assert f"image 1 × {side} × {side}" in said and f"latent {out['latent'].shape[1]}" in said
-        assert ("tumour type: 3" in said) is ("subtype" in out) and ("class: 4" in said) is ("classes" in out)
-    else:
-        assert f"masks {out.shape[1]} × {side} × {side}" in said
-
-
-@pytest.mark.parametrize("normalised", [True, False])
-def test_a_gate_is_drawn_with_its_own_sizes(normalised):
-    said = words(figures.gate(AttentionUNet(n_filters=4, normalised=normalised), 64))
-    assert {"skip 32 × 8 × 8", "decoder 32 × 4 × 4", "gate 1 × 8 × 8"} <= set(said)
-    assert any("normalised" in text for text in said) is normalised
-
-
-@pytest.mark.parametrize("arguments", [{}, {"named_from": "image"}, {"named_from": "image", "outline": False}])
-def test_the_outline_classifier_is_drawn_with_what_it_has(arguments):
-    said = words(figures.outline_classifier(OutlineClassifier(healthy=2, image_size=96, **arguments)))
-    assert {"image 3 × 96 × 96", "64 × 48 × 48", "1024 × 6 × 6", "classes 4"} <= set(said)
-    assert ("outline 4 × 96 × 96" in said) is ("outline" not in arguments)
-    assert ("features inside the outline" in said) is (not arguments)
-
-
-def test_the_house_is_drawn_with_what_is_in_it():
-    evidence = load_evidence(REPO / "saved_metrics")
-    said = words(diagrams.house(evidence))
-    chapters = len(list((REPO / "notebooks").glob("*.ipynb")))
-    counted = {f"{len(CATALOG)} data sets, packed\nand checked", f"{len(BLOCKS)} tables,\n{chapters} chapters"}
-    assert counted <= set(said)
-    assert any(text.startswith(f"{len(evidence.runs)} runs") for text in said)
-    for room in ", ".join(text for text in said if text.endswith("/")).split(", "):
-        assert (REPO / room).is_dir(), room
