@@ -161,14 +161,6 @@ def test_tumours_of_another_set_are_counted_at_each_seeds_own_threshold(step):
         sensitivities(evidence, runs)
 
 
-def test_steps_without_a_plain_classifier_stand_alone_and_seeds_wait_for_each_other(step):
-    alone = BLOCKS["localisation"](step("with-masks", 21))
-    assert alone["minus name-only, points"].tolist() == ["–"]
-    step("name-only", 20), step("name-only", 20, seed=1)
-    table = BLOCKS["localisation"](step("from-outline-turned", 39))
-    assert table.step.tolist() == ["name-only", "with-masks", "from-outline-turned"] and (table.seeds == 1).all()
-
-
 def test_an_ensemble_needs_the_validation_images_of_every_member(put):
     label = ["glioma", "notumor"] * 10
     table = pd.DataFrame({"path": [f"{i:02}" for i in range(20)], "label": label, "group": range(20)})

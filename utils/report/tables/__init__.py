@@ -4,43 +4,20 @@ Numbers are percent with 95 % CIs unless a column says otherwise; "–" means no
 """
 
 from collections.abc import Callable
+from importlib import import_module
+from pkgutil import iter_modules
 
 import pandas as pd
 
 from utils.report.records import Evidence
-from utils.report.tables import classification, reported, segmentation, transfer
 
 METRICS = ("accuracy", "macro_f1", "macro_f2", "macro_auc", "tumour_sensitivity", "tumour_specificity", "tumour_auc")
 METRICS += ("macro_average_precision", "dice", "iou", "hd95")
 
-# Every table by name.
-BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {
-    "projects": reported.project_rows,
-    "reported": reported.reported_results,
-    "same_images": classification.same_images,
-    "headline": classification.published_or_patient,
-    "cleaning": classification.cleaned,
-    "external": classification.external_tests,
-    "views": classification.undone_shortcuts,
-    "copies": classification.results_without_copies,
-    "shortcuts": lambda evidence: classification.shortcut_accuracy(evidence.curation),
-    "segmenters": segmentation.dice_by_patient,
-    "leak": segmentation.slices_or_patients,
-    "regions": segmentation.regions,
-    "steps": segmentation.recipe_steps,
-    "multitask": segmentation.multitask_runs,
-    "ablation": segmentation.ablation_runs,
-    "backbones": transfer.backbone_runs,
-    "probes": transfer.probe_runs,
-    "paired": transfer.against_the_probe,
-    "fine_tunings": transfer.fine_tuning_runs,
-    "ensemble": transfer.ensemble_runs,
-    "starts": transfer.pretraining_gain,
-    "recipes": transfer.recipe_runs,
-    "findings": segmentation.findings_runs,
-    "pointing": segmentation.pointing_runs,
-    "localisation": segmentation.localisation_runs,
-}
+# Every table by name: the `TABLES` of all files in this folder, so that a new file is all that a new table takes.
+BLOCKS: dict[str, Callable[[Evidence], pd.DataFrame]] = {}
+for _module in iter_modules(__path__):
+    BLOCKS |= getattr(import_module(f"{__name__}.{_module.name}"), "TABLES", {})
 
 
 def all_runs(evidence: Evidence) -> pd.DataFrame:

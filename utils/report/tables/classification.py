@@ -175,3 +175,14 @@ def shortcut_accuracy(curation: Sequence[dict]) -> pd.DataFrame:
                 row[title] += f", AUC {metrics['tumour_auc']['value']:.3f}"
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+TABLES = {
+    "same_images": same_images,
+    "headline": published_or_patient,
+    "cleaning": cleaned,
+    "external": external_tests,
+    "views": undone_shortcuts,
+    "copies": results_without_copies,
+    "shortcuts": lambda evidence: shortcut_accuracy(evidence.curation),
+}

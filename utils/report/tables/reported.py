@@ -101,3 +101,9 @@ def reported_results(evidence: Evidence) -> pd.DataFrame:
             row[f"{column}, both %"] = text if metric == "accuracy" else NONE
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+TABLES = {
+    "projects": project_rows,
+    "reported": reported_results,
+}

@@ -251,19 +251,12 @@ def localisation_budgets(evidence: Evidence) -> list[pd.DataFrame]:
 
 
 def localisation_runs(evidence: Evidence) -> pd.DataFrame:
-    """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds; then recipes
-    that are no step of these, and steps without a plain classifier. Outlines and Grad-CAM are of the first seed."""
-    runs, together = matching(evidence.runs, task="localisation"), localisation_budgets(evidence)
-    settings = pd.Series({one: str(evidence.record(one)["recipe"]) for one in runs.id}, dtype=object)
-    settings = runs.recipe + runs.tested + runs.dataset + runs.image_size.map(str) + runs.pretrained.map(str) + settings
-    compared = pd.concat(together) if together else runs.head(0)
-    parts = compared.pooled[compared.pooled.notna()].explode()
-    alone = runs[~settings.isin(settings[compared.id]) & ~runs.id.isin(parts)]  # a seed waits until all steps have it
+    """Name only, with masks, named from the outline: on one budget, a row a step, with the same seeds. Outlines and
+    Grad-CAM are of the first seed."""
     rows = []
-    for budget in [*together, *(one for _, one in alone.groupby(settings, sort=False))]:
-        found = compare(evidence, budget, PLAIN if PLAIN in set(budget.recipe) else budget.recipe.iloc[0])
-        nearest = cells(on_same_images(evidence, found, "1-NN"))
-        rows.append(found.assign(count=found.seeds.map(len), nearest=nearest))
+    for budget in localisation_budgets(evidence):
+        found = compare(evidence, budget, PLAIN)
+        rows.append(found.assign(count=found.seeds.map(len), nearest=cells(on_same_images(evidence, found, "1-NN"))))
     return show_all(
         rows,
         "data set = dataset | split = tested | step = recipe | pixels = image_size | epochs | seeds = count | "
@@ -322,3 +315,16 @@ def findings_runs(evidence: Evidence) -> pd.DataFrame:
         "mean AUC = macro_auc. | mean average precision = macro_average_precision. | test images = images | "
         "patients = groups",
     )
+
+
+TABLES = {
+    "segmenters": dice_by_patient,
+    "leak": slices_or_patients,
+    "regions": regions,
+    "steps": recipe_steps,
+    "multitask": multitask_runs,
+    "ablation": ablation_runs,
+    "findings": findings_runs,
+    "pointing": pointing_runs,
+    "localisation": localisation_runs,
+}

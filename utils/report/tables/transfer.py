@@ -11,7 +11,6 @@ from utils.report.tables import common as t
 from utils.report.tables.common import (
     BEST_PROBE,
     IMAGES,
-    NONE,
     WEIGHTS,
     cells,
     find_run,
@@ -40,41 +39,23 @@ def shown_folds(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def backbone_runs(evidence: Evidence) -> pd.DataFrame:
-    """One row a backbone, its initial weights and its recipe, on one data set: size, time, accuracy by patient. Runs
-    that `recipe_runs` compares with ours are left out."""
+    """A row a run of a fine-tuned backbone, folds pooled where all are there: its initial weights, size, time and
+    accuracy. Runs that `recipe_runs` compares with ours are left out."""
     compared = [one for runs in on_one_budget(evidence) for one in runs.id[runs.recipe != "ours"]]
     runs = matching(shown_folds(trained(evidence.runs)), target="label")
     runs = runs[~runs.id.isin(compared) & runs.split.isin(("published", "patient"))]
     runs = runs.assign(
-        f2_and_auc=cells(runs, "macro_f2") + ", " + cells(runs, "macro_auc", percent=False),
         minutes=[f"{t.seconds_of_one(run) / 60:.0f}" for _, run in runs.iterrows()],
         weights=runs.pretrained.map(WEIGHTS),
         size=(runs.parameters / 1e6).map("{:.1f} M".format),
         unfrozen=(runs.trainable / 1e6).map("{:.1f} M".format),
-    )
-    key = ["dataset", "model", "pretrained", "recipe", "image_size", "recipe.epochs"]
-    runs = runs.drop_duplicates([*key, "split"], keep="last").set_index(key, drop=False)
-    published, patient = (matching(runs, split=split) for split in ("published", "patient"))
-    first = runs[~runs.index.duplicated()]
-    minutes = [one.minutes.reindex(first.index).fillna(NONE) for one in (published, patient)]
-    table = first.assign(
-        epochs=runs.groupby(level=list(range(len(key)))).epochs.max(),
-        minutes=[" / ".join(both) for both in zip(*minutes, strict=True)],
-        shipped=cells(published),
-        of_shipped=published.f2_and_auc,
-        home=cells(patient),
-        of_home=patient.f2_and_auc,
-        fold=patient.tested,
-        said=published.reported,
-        unknown=~first.index.isin(patient.index),
-        last=-patient.accuracy.combine_first(published.accuracy),
+        last=-runs.accuracy,
     )
     return show(
-        table.reset_index(drop=True).sort_values(["dataset", "unknown", "last"], kind="stable"),
-        "data set = dataset | backbone = model | weights | recipe | pixels = image_size | epochs | "
-        "parameters = size | unfrozen | minutes a training = minutes | published split = shipped | "
-        "macro F2, AUC there = of_shipped | by patient = home | F2, AUC by patient = of_home | tested = fold | "
-        "reported = said%",
+        t.by_split(runs, "dataset", "split", "last"),
+        "data set = dataset | split = tested | backbone = model | weights | recipe | pixels = image_size | epochs | "
+        "parameters = size | unfrozen | minutes a training = minutes | accuracy | macro F2 = macro_f2 | "
+        "AUC = macro_auc. | reported = reported%",
     )
 
 
@@ -285,3 +266,14 @@ def _error(table: pd.DataFrame) -> float:
     columns = [name for name in table if name.startswith("p_")]
     truth = pd.Categorical(table.label, [name.removeprefix("p_") for name in columns]).codes
     return calibration_error(table[columns].to_numpy(), truth.astype(np.int64))
+
+
+TABLES = {
+    "backbones": backbone_runs,
+    "probes": probe_runs,
+    "paired": against_the_probe,
+    "fine_tunings": fine_tuning_runs,
+    "ensemble": ensemble_runs,
+    "starts": pretraining_gain,
+    "recipes": recipe_runs,
+}
