@@ -52,6 +52,8 @@ RUN |= {"image_size": 128, "baseline": False, "recipe": "s2", "seed": 0, "model"
 RUN |= {"epochs": 1, "train_seconds": 60.0, "parameters": 2_000_000, "pooled": None, "reported": None}
 RUN |= {"pretrained": None, "accuracy": 0.9, "accuracy_low": 0.6, "accuracy_high": 0.96, "split": "published"}
 RUNS = pd.DataFrame([RUN | {"reported": 0.99}, RUN | {"id": "b", "split": "patient", "fold": None, "accuracy": 0.8}])
+FALLS = pd.DataFrame({"dataset": ODD, "title": [ODD, "1-NN"], "images": 1311, "reported": [0.99, None]})
+FALLS["fall"] = [Difference(-0.1, -0.12, -0.08, before=0.9 + k, after=0.8 + k) for k in (0, 0.05)]
 PAIR = pd.DataFrame({"i": [0], "j": [1], "kind": "near", "transform": "flipped-lr"})
 
 DRAWN = {
@@ -83,7 +85,7 @@ DRAWN = {
     "by_size": lambda f: f(pd.DataFrame({"c.pixels": [0, 10, 100], "c.dice": [1.0, 0.2, 0.8]}), ["c"] * 4),
     "forest": lambda f: f({ODD: CI, "one group": NONE | {"value": 0.5}}, "Dice %", line=None),
     "compared": lambda f: f(RUNS),
-    "against_patients": lambda f: f(RUNS),
+    "leakage": lambda f: f(FALLS),
     "per_class": lambda f: f({ODD: RECORD, "b": RECORD}, CLASSES),
     "pointing": lambda f: f([POINTED]),
     "finding_bars": lambda f: f(RECORD["per_class"], 60),
@@ -173,10 +175,12 @@ def test_values_stand_in_their_rows_with_the_reported_number():
     assert sorted(recall.get_ylim()) == list(recall.get_ylim())[::-1], "the first is on top"
     assert [bars.lines[0].get_xydata()[0] for bars in recall.containers][1] == pytest.approx([50, 0.7])
     assert [bars.lines[0].get_xdata()[0] for bars in f2.containers] == [50] * 6, "in percent"
-    for name in ("compared", "against_patients"):
-        (axis,) = drawn(name).axes
-        assert [x for line in axis.lines if line.get_marker() == "D" for x in line.get_xdata() if x == x] == [99]
-        assert [bars.lines[0].get_xdata()[0] for bars in axis.containers] == pytest.approx([90, 80])
+    (axis,) = drawn("compared").axes
+    assert [x for line in axis.lines if line.get_marker() == "D" for x in line.get_xdata() if x == x] == [99]
+    assert [bars.lines[0].get_xdata()[0] for bars in axis.containers] == pytest.approx([90, 80])
+    (axis,) = drawn("leakage").axes
+    assert xs(axis, "D") == [99] and sorted(xs(axis, "o")) == pytest.approx([80, 85, 90, 95])
+    assert [text.get_text() for text in axis.texts] == ["-10.0 (-12.0 to -8.0)"] * 2
     classes = {"a": RECORD["per_class"]["c"], "none": {"auc": NONE, "average_precision": NONE, "images": 0}}
     auc, _ = figures.finding_bars(classes, 60).axes
     assert [t.get_text() for t in auc.texts] == ["cannot be computed"] and xs(auc, "D") == [50]

@@ -12,6 +12,7 @@ from utils.recipes.published import PROJECTS
 from utils.report.readme import filled
 from utils.report.records import load_evidence
 from utils.report.tables import BLOCKS, all_runs
+from utils.report.tables.classification import leakage
 
 TEXT = (REPO / "README.md").read_text()
 DATA = (REPO / "datasets/README.md").read_text()
@@ -43,6 +44,14 @@ def test_numbers_in_the_text_are_the_measured_ones():
     table = pd.read_csv(SPLITS / "brain-tumor-mri.csv", dtype=str, keep_default_na=False)
     unlinked = table.label[table.patient == ""].value_counts()
     assert f"{unlinked.meningioma} meningiomas" in DATA and f"{unlinked.pituitary} pituitar" in DATA
+
+
+def test_the_answer_of_the_first_sentence_is_that_of_the_runs():
+    found = leakage(load_evidence(REPO / "saved_metrics")).query("dataset == 'brain-tumor-mri'").set_index("title").fall
+    numbers = [f"{100 * x:.1f} %" for n in ("CustomCNN", "1-NN") for x in (found[n].before, found[n].after)]
+    first = TEXT.split("\n\n")[1]
+    assert re.findall(r"\d+\.\d %", first) == numbers and "Two of the five (S0 and S2)" in first
+    assert [project.source for project in PROJECTS if not project.missing] == ["s0", "s2"]
 
 
 def test_limits_follow_from_the_runs():

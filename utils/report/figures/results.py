@@ -13,7 +13,7 @@ from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE, Difference
 from utils.evaluation.saliency import TOLERANCE
 from utils.report.figures.common import LETTERS, PAGE, PALETTE, PUBLISHED_COLOUR, SETS, below, panels, plain, spread
 from utils.report.records import split_words
-from utils.report.tables.common import format_ci, headline, interval
+from utils.report.tables.common import format_ci, interval
 
 COLOURS = {BETTER: PALETTE[0], NO_DIFFERENCE: PUBLISHED_COLOUR, WORSE: PALETTE[1]}
 MARKERS, START = "osD^", {True: ", pretrained", False: ", from scratch", None: ""}
@@ -136,26 +136,21 @@ def compared(runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def against_patients(runs: pd.DataFrame) -> Figure:
-    """Accuracy on the published split of `brain-tumor-mri` and on patient folds, with intervals; diamond: as reported.
-    A row a network from scratch at full size, a baseline, a linear probe or the best fine-tuned backbone."""
-    runs = headline(runs[runs.dataset == "brain-tumor-mri"]).drop_duplicates(["title", "split", "fold"])
-    published, patient = (runs[runs.split == split].set_index("title") for split in ("published", "patient"))
-    order = patient[patient.fold.isna()].sort_values("accuracy", ascending=False)
-    order = order[order.index.isin(published.index)]
-    figure, (axis,) = _rows(order.index, 0.5, 1.4)
-    for y, (title, by_patient) in enumerate(order.iterrows()):
-        reference = published.loc[title]
-        axis.plot([100 * reference.accuracy, 100 * by_patient.accuracy], [y, y], color=PUBLISHED_COLOUR, linewidth=1)
-        both = (reference, "C0", "published split", 6), (by_patient, "C1", "patient folds", -13)
-        for run, colour, label, side in both:
-            spread(axis, interval(run), y, color=colour, label=label)
-            where = {"xytext": (0, side), "textcoords": "offset points", "ha": "center", "fontsize": LETTERS}
-            axis.annotate(format_ci(interval(run)), (100 * run.accuracy, y), color=colour, **where)
-        axis.plot(100 * float(reference.reported or np.nan), y, "D", color=PUBLISHED_COLOUR)
-    axis.margins(x=0.15)  # room for the numbers
-    axis.set_xlabel("accuracy on brain-tumor-mri, %\n(95 % CI; diamond: as reported by S2)")
-    axis.set_ylim(len(order) - 0.3, -0.7)
+def leakage(rows: pd.DataFrame) -> Figure:
+    """Accuracy of each method (`tables.classification.leakage`, one data set) on the same test images: trained on the
+    published split, and by patient. On the right the difference with its 95 % CI; diamond: as reported."""
+    rows = rows.assign(after=[one.after for one in rows.fall]).sort_values("after", ascending=False)
+    figure, (axis,) = _rows([plain(title) for title in rows.title], 0.3, 1.4)
+    for y, row in enumerate(rows.itertuples()):
+        ends = [100 * row.fall.before, 100 * row.fall.after]
+        axis.plot(ends, [y, y], color=PUBLISHED_COLOUR, linewidth=1, zorder=0)
+        for end, colour, label in zip(ends, ("C0", "C1"), ("published split", "by patient"), strict=True):
+            axis.plot(end, y, "o", color=colour, label=label)
+        if pd.notna(row.reported):
+            axis.plot(100 * row.reported, y, "D", color=PUBLISHED_COLOUR, label="as reported")
+        axis.text(1.01, y, format_ci(row.fall), transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
+    axis.set_xlabel(f"accuracy on the same {rows.images.iloc[0]:,} test images of {plain(rows.dataset.iloc[0])}, %")
+    axis.spines[["top", "right"]].set_visible(False)
     return below(figure, axis)
 
 

@@ -10,7 +10,7 @@ from datasets.reading import read_table
 from datasets.splitting import copies_file
 from datasets.store import index
 from utils.evaluation.classification import too_few
-from utils.evaluation.compare import corrected, difference
+from utils.evaluation.compare import corrected
 from utils.evaluation.intervals import grouped_bootstrap_ci
 from utils.report.records import Evidence
 from utils.report.tables import common as t
@@ -48,25 +48,31 @@ def published_or_patient(evidence: Evidence) -> pd.DataFrame:
     )
 
 
-def same_images(evidence: Evidence) -> pd.DataFrame:
-    """A row a method, trained on the published split and by patient and asked about the same images: the test images of
-    the published split, each of which the patient folds test once, without a known relative in training."""
+def leakage(evidence: Evidence) -> pd.DataFrame:
+    """A row a data set and method (`title`), trained on the published split and by patient and asked about the same
+    images: those that the publisher tests, each of which the patient folds test once, without a known relative in
+    training. `images`, `reported` accuracy, `fall`: the `Difference`, corrected for the number of rows."""
     runs = t.headline(evidence.runs)
     rows = []
     for (dataset, title), of in runs[runs.title != "majority"].groupby(["dataset", "title"]):
-        before, after = (matching(of, tested=tested).id for tested in ("published", ALL_FOLDS))
-        if len(before) and len(after):
-            shipped, folds = (evidence.predictions(ids.iloc[0]) for ids in (before, after))
-            fall = difference(folds[folds.path.isin(shipped.path)], shipped)
-            rows.append({"dataset": dataset, "title": title, "images": len(shipped), "fall": fall})
-    falls = corrected(row["fall"] for row in rows)
+        shipped, folds = (matching(of, tested=tested) for tested in ("published", ALL_FOLDS))
+        if len(shipped) and len(folds):
+            run = shipped.iloc[0]
+            row = {"dataset": dataset, "title": title, "images": run.images, "reported": run.reported}
+            rows.append(row | {"fall": t.paired(evidence, run, folds.iloc[0])})
+    table = pd.DataFrame(rows, columns=["dataset", "title", "images", "reported", "fall"])
+    return table.assign(fall=corrected(table.fall))
+
+
+def same_images(evidence: Evidence) -> pd.DataFrame:
+    """The same as a table, with the test's p-value and verdict."""
+    rows = leakage(evidence)
     return show(
-        pd.DataFrame(rows).assign(
-            fall=falls,
-            before=[one.before for one in falls],
-            after=[one.after for one in falls],
-            p=t.p_values(falls),
-            verdict=[one.verdict for one in falls],
+        rows.assign(
+            before=[one.before for one in rows.fall],
+            after=[one.after for one in rows.fall],
+            p=t.p_values(rows.fall),
+            verdict=[one.verdict for one in rows.fall],
         ),
         "data set = dataset | model = title | test images = images | published split = before% | by patient = after% | "
         "difference, points = fall | p, corrected = p | by patient it is = verdict",

@@ -112,6 +112,13 @@ def find_run(runs: pd.DataFrame, **wanted: object) -> pd.Series | None:
     return None if found.empty else found.iloc[0]
 
 
+def paired(evidence: Evidence, shipped: pd.Series, folds: pd.Series) -> Difference | None:
+    """By how much a run over all patient folds is better than one on another split, on the test images of that one;
+    None where these folds do not test each of them."""
+    before, after = (evidence.predictions(run.id) for run in (shipped, folds))
+    return difference(after[after.path.isin(before.path)], before)
+
+
 def on_same_images(evidence: Evidence, runs: pd.DataFrame, title: str) -> pd.DataFrame:
     """The run of a network on the test images of each of `runs`, a row each, empty where there is none."""
     of = matching(evidence.runs, title=title, view="stored").drop_duplicates(IMAGES).set_index(IMAGES)

@@ -4,7 +4,7 @@ import pandas as pd
 
 from utils.recipes.published import PROJECTS, published, published_table
 from utils.report.records import Evidence
-from utils.report.tables.common import BEST_PROBE, NONE, cell, matching
+from utils.report.tables.common import BEST_PROBE, NONE, cell, format_ci, matching, paired
 from utils.run import FULL_SIZE
 
 BASELINES = {"linear probe": BEST_PROBE, "1-NN": "1-NN", "majority": "majority"}
@@ -54,22 +54,31 @@ def _baselines(runs: pd.DataFrame, title: str, dataset: str, protocol: str, pati
 
 
 def project_rows(evidence: Evidence) -> pd.DataFrame:
-    """The table of the README, a row a project: who, what, on which data; reported, ours on the same split and by
-    patient, and the baselines on both."""
+    """The table of the README, a row a project: the accuracy reported, ours on the same split, and ours by patient on
+    the same test images, with the difference; beside each the baselines."""
     rows, full = [], evidence.runs[evidence.runs.baseline | (evidence.runs.image_size == FULL_SIZE)]
     for one in PROJECTS:
         key = (one.model, one.dataset, one.protocol)
-        same, patient = (None, None) if one.missing else _both(full, one.recipe, *key)
         name = f"[{one.title}]({one.url})" if one.url else one.title
-        of = (one.dataset, one.protocol, patient, one.metric)
-        row = {
-            "project": f"{one.source.upper()}: {name}, {one.authors}; licence: {one.licence}",
-            "task and data": f"{one.task}; {one.data}",
-            "reported %": f"{one.model} {100 * published(one.source, *key)[one.metric]:.1f}",
-            "ours, same split": f"{NONE} ({one.missing})" if one.missing else cell(same, one.metric),
-            "ours, by patient": _by_patient(patient, one.metric, one.protocol),
-        }
-        rows.append(row | {f"{n}, both": _baselines(full, BASELINES[n], *of) for n in ("linear probe", "1-NN")})
+        pairs = {} if one.missing else {one.model: _both(full, one.recipe, *key)}
+        for baseline in ("linear probe", "1-NN"):
+            of = {"title": BASELINES[baseline], "dataset": one.dataset, **_question(one.protocol)}
+            pairs[baseline] = _largest(full, **of), _largest(full, **of | {"split": "patient", "fold": None})
+        same = [f"not run: {one.missing}"] if one.missing else []
+        patient = ["not run"] if one.missing else []
+        for method, (ours, folds) in pairs.items():
+            if ours is not None and folds is not None:
+                same.append(f"{method} {cell(ours)}")
+                found = paired(evidence, ours, folds)
+                patient.append(f"{method} {100 * found.after:.1f}, {format_ci(found)}")
+        rows.append(
+            {
+                "project": f"{one.source.upper()}: {name}, {one.authors}; {one.task}; {one.data}; {one.licence}",
+                "reported %": f"{one.model} {100 * published(one.source, *key)[one.metric]:.1f}",
+                "ours, same split %": "; ".join(same),
+                "ours, the same images by patient %": "; ".join(patient),
+            }
+        )
     return pd.DataFrame(rows)
 
 
