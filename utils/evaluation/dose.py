@@ -1,0 +1,81 @@
+"""How accuracy grows with the share of a patient that was trained on: the experiment that isolates data leakage.
+
+Half of each test patient's images are the test set. Training sets of one size and one mix of classes differ in how many
+of the other half they hold; for each that comes in, an image of the same class and of another patient goes out. So the
+test images, the number of training images and the classes are the same in all arms, and what differs is the dose.
+`docs/leakage.md` gives the protocol.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from datasets.splitting import Split
+from utils.evaluation.compare import Difference
+from utils.evaluation.intervals import mean_interval
+
+DOSES = {"0": 0, "1": 1, "2": 2, "4": 4, "all": None}  # images of each test patient that are trained on
+
+
+def arms(split: Split, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The test rows, and the training rows of each dose, drawn from a patient fold.
+
+    Args:
+        split: of a patient fold; a group with one test image cannot be on both sides, and is left out.
+        labels: of all rows of the manifest.
+
+    Returns:
+        Rows that are tested under every dose; dose → rows that are trained on, as many of each class under every dose.
+    """
+    tested, spare = [], []
+    of_group = pd.Series(split.test).groupby(split.test_groups)
+    for _, rows in of_group:
+        shuffled = rng.permutation(rows.to_numpy())
+        half = len(shuffled) // 2
+        if half:
+            tested.append(shuffled[half:])
+            spare.append(shuffled[:half])
+    others = rng.permutation(split.train_val)
+    drawn = {}
+    for dose, most in DOSES.items():
+        added = np.concatenate([rows[:most] for rows in spare])
+        removed = [others[labels[others] == c][: (labels[added] == c).sum()] for c in np.unique(labels[added])]
+        drawn[dose] = np.concatenate([np.setdiff1d(others, np.concatenate([*removed, []])), added]).astype(int)
+        counts = [np.unique(labels[rows], return_counts=True)[1].tolist() for rows in (drawn["0"], drawn[dose])]
+        if counts[0] != counts[1]:
+            raise ValueError(f"dose {dose}: too few images of other patients to take out")
+    return np.concatenate(tested), drawn
+
+
+def response(counts: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy by dose and its difference to dose 0.
+
+    Args:
+        counts: a row a method, dose and group: `images` that were tested, over all draws, and how many were `right`.
+
+    Returns:
+        A row a method and dose: `accuracy` {value, low, high} and `gain`, a `Difference` (None of dose 0), both with
+        intervals over groups.
+    """
+    rows = []
+    for method, of in counts.groupby("method", sort=False):
+        right, images = (of.pivot(index="group", columns="dose", values=name) for name in ("right", "images"))
+        if images.nunique(axis=1).gt(1).any():
+            raise ValueError(f"{method}: its doses were tested on different images")
+        weight = images["0"] / images["0"].mean()  # groups count by their images
+        for dose in DOSES:
+            found = mean_interval(weight * right[dose] / images[dose], right.index)
+            row = {"method": method, "dose": dose, "accuracy": found, "gain": None}
+            if dose != "0":
+                row["gain"] = Difference(
+                    **mean_interval(weight * (right[dose] - right["0"]) / images[dose], right.index)
+                )
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def monotone(found: pd.DataFrame) -> Mapping[str, bool]:
+    """Of each method in `response`, whether accuracy never falls from one dose to the next."""
+    values = found.assign(value=[entry["value"] for entry in found.accuracy])
+    return {method: bool(of.value.is_monotonic_increasing) for method, of in values.groupby("method", sort=False)}
