@@ -61,8 +61,6 @@ def train(watched, folder, **changes):
 
 
 def test_every_epoch_leaves_statistics_and_maps_stopped_or_not(watched, tmp_path):
-    (tmp_path / "whole/gates").mkdir(parents=True)
-    np.savez_compressed(tmp_path / "whole/gates/epoch-0007.npz", gate1=np.zeros(1))  # of an earlier, longer training
     whole, watch, trained = train(watched, tmp_path / "whole")
     for gate, side in enumerate((4, 8, 16, 32), start=1):
         assert trained.history[f"gate{gate}_spread"].between(0.01, 0.5).all()
