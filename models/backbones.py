@@ -84,8 +84,19 @@ class Transfer(nn.Module):
         return x.expand(-1, self.mean.shape[1], -1, -1) if grey else x
 
     def features(self, x: Tensor) -> Tensor:
-        """Normalised input → B × channels × h × w."""
-        return feature_map(self.backbone, x)
+        """Normalised input → the backbone's last map, B × channels × h × w. Of a transformer B × channels × 1 × 1: its
+        class token where its ImageNet classifier was trained on that, else the mean of its other tokens."""
+        backbone = self.backbone
+        x = backbone.forward_features(x) if hasattr(backbone, "forward_features") else backbone.features(x)
+        if x.ndim == 3:  # B × tokens × channels
+            first = getattr(backbone, "num_prefix_tokens", 0)
+            class_token = first and getattr(backbone, "global_pool", "token") == "token"
+            return (x[:, 0] if class_token else x[:, first:].mean(1))[:, :, None, None]
+        if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
+            x = x.permute(0, 3, 1, 2)
+        # Only ConvNeXt normalises after the average; normalised before it, as in Keras, it takes every head.
+        norm = getattr(getattr(backbone, "head", None), "norm", None)
+        return norm(x) if isinstance(norm, nn.Module) else x
 
     def train(self, mode: bool = True) -> "Transfer":
         """As usual, but batch norms of the backbone whose weights are frozen, or all with `freeze_bn`, keep their
@@ -95,21 +106,6 @@ class Transfer(nn.Module):
             if isinstance(module, _BatchNorm) and (self.freeze_bn or not module.weight.requires_grad):
                 module.eval()
         return self
-
-
-def feature_map(backbone: nn.Module, x: Tensor) -> Tensor:
-    """Last map of a backbone, B × channels × h × w. Of a transformer B × channels × 1 × 1: its class token where its
-    ImageNet classifier was trained on that, else the mean of its other tokens."""
-    x = backbone.forward_features(x) if hasattr(backbone, "forward_features") else backbone.features(x)
-    if x.ndim == 3:  # B × tokens × channels
-        first = getattr(backbone, "num_prefix_tokens", 0)
-        class_token = first and getattr(backbone, "global_pool", "token") == "token"
-        return (x[:, 0] if class_token else x[:, first:].mean(1))[:, :, None, None]
-    if getattr(backbone, "output_fmt", "NCHW") == "NHWC":
-        x = x.permute(0, 3, 1, 2)
-    # Only ConvNeXt normalises after the average; normalised before it, as in Keras, it takes every head.
-    norm = getattr(getattr(backbone, "head", None), "norm", None)
-    return norm(x) if isinstance(norm, nn.Module) else x
 
 
 def build_backbone(
@@ -128,8 +124,7 @@ def build_backbone(
             .pth that holds nothing but tensors): either of the backbone, whose classifier is checked and left out,
             or of a whole `Transfer`, head and all. False: random weights.
         num_classes: number of logits, at least 2.
-        in_channels: 1 to 4. Grey is repeated to three; for 2 and 4 the first convolution is repeated and scaled, as
-            timm does.
+        in_channels: 3, or 1, which is repeated to three.
         head: key of `heads.HEADS`.
         image_size: side of the input; 0 for the one that the weights were trained at. Position embeddings are resized.
 
@@ -146,6 +141,8 @@ def build_backbone(
     usual = 224 if name == SQUEEZENET else timm.get_pretrained_cfg(TIMM.get(name, name)).input_size[1]
     image_size = image_size or usual
     check_arguments(num_classes, in_channels, image_size, MULTIPLE.get(name, 1))
+    if in_channels not in (1, 3):
+        raise ValueError(f"in_channels={in_channels}: 1 or 3 are accepted")
     if image_size < SMALLEST.get(name, 0):
         raise ValueError(f"image_size={image_size}: {name} takes a side of at least {SMALLEST[name]} pixels")
     weights = Weights(pretrained)
@@ -153,7 +150,13 @@ def build_backbone(
         backbone, width, mean, std = load_backbone(name, weights, in_channels, image_size)
         model = Transfer(backbone, HEADS[head](width, num_classes), mean, std, in_channels, image_size)
         weights.load_whole(model)
-    return model
+    if name not in BACKBONES:  # not every network of timm's gives a map of features, or takes every size
+        try:
+            model.eval()(torch.zeros(1, in_channels, image_size, image_size))
+        except Exception as error:  # any that one of a thousand networks may raise
+            reason = " ".join(str(error).split())[:200]
+            raise ValueError(f"image_size={image_size}: {name} cannot be a backbone at this size ({reason})") from error
+    return model.train()
 
 
 def is_backbone(name: str) -> bool:
@@ -168,16 +171,17 @@ def is_backbone(name: str) -> bool:
 def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int) -> tuple:
     """Backbone `name` without classifier, with `weights`, where these are of a backbone, or random ones; the number of
     its features, and its mean and std on images in [0, 1]. `image_size` is for a network that can take one size only.
+    For other channels than 1 and 3 the first convolution is repeated and scaled, as timm does.
 
     Raises:
         RuntimeError, KeyError: tensors of another network.
-        ValueError: a network of timm's that gives no map of features, or cannot take this size.
         WeightsError: weights that are not in the cache and cannot be fetched.
     """
-    channels, state = 3 if in_channels == 1 else in_channels, weights.of_backbone
     if name == SQUEEZENET:
-        return _squeezenet(weights, channels)
+        return _squeezenet(weights)
     import timm
+
+    channels, state = 3 if in_channels == 1 else in_channels, weights.of_backbone
 
     tag = TIMM.get(name, name)
     facts = timm.get_pretrained_cfg(tag)
@@ -194,32 +198,13 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
     backbone.reset_classifier(0)
     if name == "ResNet50-v2":
         cut_behind_stage_three(backbone)
-    known = backbone.num_features, TOPS.get(name, ())
-    width, tops = known if name in TIMM else _tried(name, backbone, channels, image_size)
-    for top in tops:
+    for top in TOPS.get(name, ()):
         setattr(backbone, top, nn.Identity())
-    return backbone, width, facts.mean, facts.std
+    return backbone, backbone.num_features, facts.mean, facts.std
 
 
-def _tried(name: str, backbone: nn.Module, channels: int, image_size: int) -> tuple[int, list[str]]:
-    """How many features any network of timm's has, and which of its layers they do not use, found by one image."""
-    weights = list(backbone.parameters())
-    try:
-        maps = feature_map(backbone.eval(), torch.zeros(1, channels, image_size, image_size))
-        used = torch.autograd.grad(maps.mean(), weights, allow_unused=True)
-        _, width, _, _ = maps.shape
-    except Exception as error:  # any that one of a thousand networks may raise
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"image_size={image_size}: {name} cannot be a backbone at this size ({reason})") from error
-    backbone.train()
-    idle = {id(weight) for weight, gradient in zip(weights, used, strict=True) if gradient is None}
-    own = {child: {id(weight) for weight in layer.parameters()} for child, layer in backbone.named_children()}
-    return width, [child for child, ids in own.items() if ids and ids <= idle]
-
-
-def _squeezenet(weights: Weights, channels: int) -> tuple:
+def _squeezenet(weights: Weights) -> tuple:
     from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
-    from timm.models import adapt_input_conv
     from torchvision.models import SqueezeNet1_1_Weights, squeezenet1_1
 
     state = weights.of_backbone
@@ -230,11 +215,6 @@ def _squeezenet(weights: Weights, channels: int) -> tuple:
     if state is not None:
         check_classes(state, "classifier.1")
         backbone.load_state_dict(state)
-    if channels != 3:
-        first = backbone.features[0]
-        backbone.features[0] = nn.Conv2d(channels, first.out_channels, first.kernel_size, first.stride)
-        state = {"weight": adapt_input_conv(channels, first.weight.data), "bias": first.bias.data}
-        backbone.features[0].load_state_dict(state)
     backbone.classifier = nn.Identity()
     return backbone, 512, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 

@@ -44,9 +44,9 @@ class UNet(nn.Module):
 
 def double_conv(in_channels: int, mid_channels: int, out_channels: int) -> nn.Sequential:
     """(3×3 convolution → ReLU) twice; height and width stay."""
-    first, last = ((in_channels, mid_channels), (mid_channels, out_channels))
-    layers = [(nn.Conv2d(*widths, 3, padding=1), nn.ReLU(inplace=True)) for widths in (first, last)]
-    return nn.Sequential(*layers[0], *layers[1])
+    first = nn.Conv2d(in_channels, mid_channels, 3, padding=1)
+    last = nn.Conv2d(mid_channels, out_channels, 3, padding=1)
+    return nn.Sequential(first, nn.ReLU(inplace=True), last, nn.ReLU(inplace=True))
 
 
 class ClassicUNet(UNet):

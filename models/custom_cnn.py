@@ -8,11 +8,8 @@ from models.checks import check_arguments, check_batch
 
 def conv_block(in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0):
     """Convolution → batch norm → Mish."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel, stride, padding),
-        nn.BatchNorm2d(out_channels),
-        nn.Mish(),
-    )
+    convolution = nn.Conv2d(in_channels, out_channels, kernel, stride, padding)
+    return nn.Sequential(convolution, nn.BatchNorm2d(out_channels), nn.Mish())
 
 
 def last_pool(image_size: int) -> tuple[nn.Module, int]:

@@ -59,11 +59,7 @@ def block(width: int) -> nn.Sequential:
 
 
 class Decoder(nn.Module):
-    """From the deepest map back to half the input's side: enlarge, add the next map, convolve.
-
-    Shape:
-        input: the encoder's four maps; output B × channels × S/2 × S/2 (logits).
-    """
+    """From the encoder's four maps to logits B × channels × S/2 × S/2: enlarge, add the next map, convolve."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -116,8 +112,7 @@ class InsideOutline(nn.Module):
         inside = share / share.amax((2, 3), keepdim=True).clamp_min(1e-6)  # 1 at the most suspicious place
         mean = (features * inside).sum((2, 3)) / inside.sum((2, 3)).clamp_min(1e-6)
         most = (features * inside).amax((2, 3))
-        strength = outline[:, 1:] - outline[:, :1]  # log odds of each kind against the background
-        strength = strength.flatten(2).amax(2)
+        strength = (outline[:, 1:] - outline[:, :1]).flatten(2).amax(2)  # log odds of each kind against the background
         area = tumour.mean((1, 2, 3)).clamp_min(1e-6).log()[:, None]
         return self.out(torch.cat([self.norm(torch.cat([mean, most], dim=1)), strength, area], dim=1))
 

@@ -19,15 +19,12 @@ class WeightsError(Exception):
 
 
 class Weights:
-    """Weights that a network starts from.
+    """Weights that a network starts from. Raises `WeightsError` as `read_weights`.
 
     Args:
         pretrained: False: random ones. True: ImageNet's, from the hub or its cache. A path: a weight file
             (.safetensors, or .pth that holds nothing but tensors), either of a backbone with its classifier, or of a
             whole network of ours (`whole`), whose tensors are named `backbone.…` and `head.…`.
-
-    Raises:
-        WeightsError: no such file, half of one, or something else than tensors.
     """
 
     def __init__(self, pretrained: bool | str | Path):

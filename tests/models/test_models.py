@@ -101,7 +101,12 @@ MAPS = [
 ]
 REFUSED = {
     **{name: [CHANNELS_5, CLASSES_1, ({"in_channels": 0}, None, "in_channels=0"), *SHAPES] for name in MODELS},
-    "SqueezeNet": [CHANNELS_5, CLASSES_1, ({"image_size": 32}, None, "image_size=32"), *SHAPES],
+    "SqueezeNet": [
+        ({"in_channels": 2}, None, "1 or 3"),
+        CLASSES_1,
+        ({"image_size": 32}, None, "image_size=32"),
+        *SHAPES,
+    ],
     "ViT-B16": [({"image_size": 72}, None, "that 16 divides")],
     "InceptionV3": [({"image_size": 64}, None, "at least 75")],
     "OutlineClassifier": [

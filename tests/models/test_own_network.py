@@ -69,10 +69,7 @@ def test_any_network_of_timm_is_fine_tuned_saved_and_loaded(name, parts, tmp_pat
     assert torch.equal(again(x), net.cpu().eval()(x))
 
 
-def test_layers_behind_the_features_go_and_a_network_that_is_no_backbone_is_named_with_the_nearest():
-    net = build_backbone("mobilenetv3_small_050", image_size=64)
-    net(torch.rand(2, 3, 64, 64)).sum().backward()
-    assert not [name for name, p in net.named_parameters() if p.grad is None]
+def test_a_network_that_is_no_backbone_is_named_with_the_nearest():
     with pytest.raises(ValueError, match="unknown backbone 'resnet81'; did you mean 'resnet18'"):
         build_backbone("resnet81")
     with pytest.raises(ValueError, match="coat_tiny cannot be a backbone at this size"):

@@ -29,6 +29,7 @@ def test_the_maps_have_the_channels_and_sizes_of_the_diagrams():
     sizes = [(32, 48), (16, 24), (8, 12), (4, 6)]
     maps = MobileNetUNet(in_channels=1).backbone(torch.rand(1, 3, 64, 96))
     assert [tuple(m.shape[1:]) for m in maps] == [(c, *s) for c, s in zip((16, 24, 32, 96), sizes, strict=True)]
+    assert len(set(MobileNetUNet(in_channels=4).mean.flatten().tolist())) == 1, "of four channels none is red"
     maps = OutlineClassifier(image_size=64).backbone(torch.rand(1, 3, 64, 96))
     assert [tuple(m.shape[1:]) for m in maps] == [(c, *s) for c, s in zip((64, 256, 512, 1024), sizes, strict=True)]
 

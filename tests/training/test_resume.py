@@ -1,5 +1,6 @@
 """What is around the epochs: killed and resumed to the same bytes; whose a checkpoint is; damage, locks, disks."""
 
+import contextlib
 import errno
 import os
 import platform
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,6 @@ import torch
 from accelerate.state import AcceleratorState
 from filelock import FileLock
 from multitask_images import run_fit as run_multitask
-from mutations import mutations
 from small_training import TRAIN, run_fit, same
 
 from datasets.catalog import DataError
@@ -37,23 +38,21 @@ from utils.training.resume import TrainingPaused
 from utils.training.tasks import Classification
 
 HELPERS = str(Path(__file__).parents[1] / "helpers")
-LONG = 5000  # epochs, more than any test waits for
+LONG, DAY = 5000, 86_400  # epochs, more than any test waits for; seconds
 
 
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(roots):
     straight, killed = roots / "straight", roots / "killed"
     straight.mkdir(), killed.mkdir()
-    script = {f: TRAIN.format(helpers=HELPERS, folder=str(f)) for f in (straight, killed)}
-    subprocess.run([sys.executable, "-c", script[straight]], check=True)
+    script = {f: [sys.executable, "-c", TRAIN.format(helpers=HELPERS, folder=str(f))] for f in (straight, killed)}
+    subprocess.run(script[straight], check=True)
     for wait in (0.0, 0.15):  # SIGKILL right after the first checkpoint, then in the middle of an epoch
-        process = subprocess.Popen([sys.executable, "-c", script[killed]], stdout=subprocess.PIPE, text=True)
-        assert "epoch" in process.stdout.readline()
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        process.stdout.close()
+        with subprocess.Popen(script[killed], stdout=subprocess.PIPE, text=True) as process:
+            assert "epoch" in process.stdout.readline()
+            time.sleep(wait)
+            process.send_signal(signal.SIGKILL)
         assert not (killed / "end.pt").exists(), "it was to be killed before its end"
-    subprocess.run([sys.executable, "-c", script[killed]], check=True)
+    subprocess.run(script[killed], check=True)
     assert (straight / "end.pt").read_bytes() == (killed / "end.pt").read_bytes()
 
 
@@ -119,10 +118,8 @@ OTHER = {
     "val rows": ({"val_rows": slice(1, 9)}, r"val rows: \w+ → \w+"),
     "size": ({"size": 128}, r"image_size: 64 → 128"),
     "view": ({"view": "levelled"}, r"view: stored → levelled"),
-    "turned back": ({"view": "upright"}, r"view: stored → upright"),
     "run": ({"part_of": {"run": "another"}}, r"run: None → another"),
     "rate": ({"lr": 1e-3}, r"lr: 0\.0001 → 0\.001"),
-    "parts of a batch": ({"accumulate": 2}, r"accumulate: 1 → 2"),
     "seed": ({"seed": 1}, r"seed: 0 → 1"),
     "precision": ({"precision": "bf16"}, r"precision: no → bf16"),
     "task": ({"task": type("Other", (Classification,), {})(4)}, r"task: Classification → Other"),
@@ -160,14 +157,16 @@ def test_a_changed_table_of_turns_is_another_training(roots, monkeypatch):
     """The view "upright" depends on a committed table, which neither manifest nor store knows."""
     train(roots / "run", view="upright")
     monkeypatch.setattr(images, "turns", lambda name, manifest: np.full(len(manifest), "transposed"))
-    with pytest.raises(DataError, match=r"\(train turns: \w+ → \w+"):
+    with pytest.raises(DataError, match=r"train turns: \w+ → \w+"):
         train(roots / "run", view="upright")
 
 
-def test_one_changed_weight_is_another_start_and_rounding_is_not(roots):
+def test_one_changed_weight_is_another_start_and_neither_rounding_nor_an_interruption_is(roots):
+    """A reader stops the cell and runs it again: by then the network has been trained in part."""
     model = CustomCNN(image_size=64)
     first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    train(roots / "run", model=model)
+    _, trained = train(roots / "run", model=model)
+    assert train(roots / "run", model=model)[1].history.equals(trained.history)
     rounded, other = CustomCNN(image_size=64), CustomCNN(image_size=64)
     for net in (rounded, other):
         net.load_state_dict(first)
@@ -180,13 +179,6 @@ def test_one_changed_weight_is_another_start_and_rounding_is_not(roots):
         train(roots / "run", model=other)
 
 
-def test_a_network_that_was_interrupted_is_still_the_one_it_began_as(roots):
-    """A reader stops the cell and runs it again: by then the network has been trained in part."""
-    model, first = train(roots / "run")
-    again, second = train(roots / "run", model=model)
-    assert again is model and second.history.equals(first.history)
-
-
 def test_a_run_says_which_images_it_is_tested_on(roots):
     first, other = (load_data(Run(dataset="phantom", split="patient", fold=fold, image_size=64)) for fold in (0, 1))
     whose = first.train.identity()
@@ -194,26 +186,24 @@ def test_a_run_says_which_images_it_is_tested_on(roots):
     assert whose["test images"] == first.val.identity()["test images"]
 
 
-CONDITIONS = {"processes": "2", "threads": "64", "code": "0123abc", "torch": "2.0.0", "cpu": "another"}
-
-
-@pytest.mark.parametrize("what", CONDITIONS)
-def test_other_conditions_are_reported_and_kept_in_the_record(paused, monkeypatch, what):
+def test_other_conditions_are_reported_and_kept_in_the_record_and_equal_ones_leave_no_trace(
+    paused, monkeypatch, recwarn
+):
+    other = {"processes": "2", "threads": "64", "code": "0123abc", "torch": "2.0.0", "cpu": "another"}
     now = environment.conditions()
-    monkeypatch.setattr(environment, "conditions", lambda: now | {what: CONDITIONS[what]})
-    with pytest.warns(UserWarning, match=rf"goes on under other conditions \({what}: .* → {CONDITIONS[what]}\)"):
-        _, trained = run_fit(paused, epochs=4)
-    assert trained.changes == [f"epoch 3: {what}: {now[what]} → {CONDITIONS[what]}"]
-    assert training_facts(trained)["changes"] == trained.changes
-    _, again = run_fit(paused, epochs=4)
-    assert again.changes == trained.changes, "a finished run is not resumed under the conditions of its reader"
-
-
-def test_equal_conditions_leave_no_trace(paused, recwarn):
-    _, trained = run_fit(paused, epochs=4)
-    assert trained.changes == [] and "changes" not in training_facts(trained)
+    assert now.keys() >= {*other, "gpu", "python"}
+    with pytest.raises(TrainingPaused):
+        run_fit(paused, epochs=4, time_budget=0)
     assert not [w for w in recwarn if "conditions" in str(w.message)]
-    assert {"processes", "threads", "cpu", "gpu", "code", "torch", "python"} <= environment.conditions().keys()
+    monkeypatch.setattr(environment, "conditions", lambda: now | other)
+    with pytest.warns(UserWarning, match=r"goes on under other conditions \(.*processes: .* → 2"):
+        _, trained = run_fit(paused, epochs=4)
+    (line,) = trained.changes
+    assert line.startswith("epoch 4: ") and all(f"{k}: {now[k]} → {v}" in line for k, v in other.items())
+    assert training_facts(trained)["changes"] == trained.changes
+    monkeypatch.setattr(environment, "conditions", lambda: now)
+    assert run_fit(paused, epochs=4)[1].changes == trained.changes, "a finished run is not resumed by its reader"
+    assert "changes" not in training_facts(replace(trained, changes=[]))
 
 
 def test_a_checkout_without_git_has_no_revision(monkeypatch):
@@ -225,58 +215,35 @@ def test_a_checkout_without_git_has_no_revision(monkeypatch):
         environment.git_revision.cache_clear()
 
 
-def test_no_mutated_checkpoint_is_taken_for_a_good_one_damaged(paused):
-    path, tried = paused / "checkpoint.pt", 0
-    for content in mutations(path.read_bytes()):
-        path.write_bytes(content)
-        assert damage(path), "its bytes are not those that were written"
-        tried += 1
-    assert tried > 50
-
-
 def test_of_a_damaged_checkpoint_the_one_before_goes_on_to_the_same_bytes(paused, roots):
-    path = paused / "checkpoint.pt"
+    path, said = (
+        paused / "checkpoint.pt",
+        r"run/checkpoint\.pt: damaged .*checkpoint\.before\.pt; .*checkpoint\.damaged",
+    )
     path.write_bytes(path.read_bytes()[:-1000] + bytes(1000))
-    with pytest.warns(UserWarning, match=r"run/checkpoint\.pt: damaged .* epoch 1, .*checkpoint\.before\.pt"):
+    with pytest.warns(UserWarning, match=said), pytest.raises(TrainingPaused, match="after epoch 2"):
+        run_fit(paused, epochs=4, time_budget=0)
+    path.write_bytes(b"")  # the damaged one has not become the one before, which is whole again
+    with pytest.warns(UserWarning, match="damaged"):
         model, trained = run_fit(paused, epochs=4)
     straight, other = run_fit(roots / "straight", epochs=4)
-    assert same(model.state_dict(), straight.state_dict()) and list(trained.history.epoch) == [1, 2, 3, 4]
+    assert same(model.state_dict(), straight.state_dict())
     assert_same_history(trained, other)
     assert not damage(paused / "checkpoint.pt") and not damage(paused / "checkpoint.before.pt")
-    assert {p.name for p in paused.glob("check*")} == {
-        "checkpoint.pt",
-        "checkpoint.before.pt",
-        "checkpoint.damaged",
-    }
+    assert {p.suffixes[0] for p in paused.glob("check*")} == {".pt", ".before", ".damaged"}
 
 
-def test_a_damaged_checkpoint_never_becomes_the_one_before(paused):
-    """Killed right after it went on from the one before, it must find a good one again."""
-    path = paused / "checkpoint.pt"
-    path.write_bytes(path.read_bytes()[:-1])
-    with pytest.warns(UserWarning, match="damaged"), pytest.raises(TrainingPaused):
-        run_fit(paused, epochs=4, time_budget=0)
-    path.write_bytes(b"")
-    with pytest.warns(UserWarning, match="damaged"), pytest.raises(TrainingPaused, match="after epoch 2"):
-        run_fit(paused, epochs=4, time_budget=0)
-
-
-def test_damaged_without_a_good_one_both_are_named_and_nothing_is_trained(paused):
-    for name in ("checkpoint.pt", "checkpoint.before.pt"):
-        (paused / name).write_bytes(b"half a file")
-    with pytest.raises(DataError, match=r"checkpoint\.pt: not a readable checkpoint .*checkpoint\.before\.pt.* delete"):
-        run_fit(paused, epochs=4)
-
-
-def test_a_checkpoint_of_an_older_version_is_refused_in_one_line(paused):
-    path = paused / "checkpoint.pt"
+def test_damaged_without_a_good_one_or_of_an_older_version_it_is_refused_in_one_line(paused):
+    path, before = paused / "checkpoint.pt", paused / "checkpoint.before.pt"
     state = torch.load(path)
     del state["facts"]
     torch.save(state, path)
     files.seal(path)
-    with pytest.raises(DataError, match=r"checkpoint\.pt: not a readable .*; delete .*run to start again") as refused:
-        run_fit(paused, epochs=4)
-    assert "\n" not in str(refused.value)
+    for message in (r"not a readable .*; delete .*run to start again", r"damaged .*checkpoint\.before\.pt.* delete"):
+        with pytest.raises(DataError, match=rf"checkpoint\.pt: {message}") as refused:
+            run_fit(paused, epochs=4)
+        assert "\n" not in str(refused.value)
+        path.write_bytes(b"half a file"), before.write_bytes(b"half a file")
 
 
 def test_killed_between_two_names_it_goes_on_from_the_one_before(paused, roots):
@@ -290,32 +257,38 @@ def test_killed_between_two_names_it_goes_on_from_the_one_before(paused, roots):
 
 
 def test_two_checkpoints_are_kept_whatever_the_number_of_epochs(roots):
-    run_fit(roots / "one", epochs=1, time_budget=0)  # after the last epoch there is nothing to pause
-    assert sorted(p.name for p in (roots / "one").glob("check*")) == ["checkpoint.pt"]
-    run_fit(roots / "run", epochs=4)
-    kept = [torch.load(roots / "run" / name)["history"] for name in ("checkpoint.pt", "checkpoint.before.pt")]
-    assert [len(history) for history in kept] == [4, 3]
-    assert len(list((roots / "run").glob("check*"))) == 2
+    run_fit(roots / "run", epochs=1, time_budget=0)  # after the last epoch there is nothing to pause
+    assert [p.name for p in (roots / "run").glob("check*")] == ["checkpoint.pt"]
+    run_fit(roots / "long", epochs=4)
+    kept = {path.name: len(torch.load(path)["history"]) for path in (roots / "long").glob("check*")}
+    assert kept == {"checkpoint.pt": 4, "checkpoint.before.pt": 3}
+
+
+def test_training_goes_on_when_the_clock_goes_backwards(paused, roots, monkeypatch):
+    for path in paused.iterdir():  # written by a node that is a day ahead
+        os.utime(path, (time.time() + DAY, time.time() + DAY))
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() - DAY)
+    model, trained = run_fit(paused, epochs=4)
+    straight, other = run_fit(roots / "straight", epochs=4)
+    assert same(model.state_dict(), straight.state_dict())
+    assert_same_history(trained, other)
 
 
 @pytest.fixture
 def elsewhere(roots):
-    """Start a training of many epochs in another process, in `roots/run`; yields it after its first epoch."""
-    started = []
+    """Start a training of many epochs in another process, in `roots/run`; gives it back after its first epoch."""
+    with contextlib.ExitStack() as started:
 
-    def start(epochs=LONG):
-        (roots / "run").mkdir(exist_ok=True)
-        script = TRAIN.format(helpers=HELPERS, folder=str(roots / "run")).replace("epochs=4", f"epochs={epochs}")
-        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
-        started.append(process)
-        assert "epoch 1/" in process.stdout.readline()
-        return process
+        def start(epochs=LONG):
+            script = TRAIN.format(helpers=HELPERS, folder=str(roots / "run")).replace("epochs=4", f"epochs={epochs}")
+            process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+            started.enter_context(process)  # waits for it, after it was killed
+            started.callback(process.kill)
+            assert "epoch 1/" in process.stdout.readline()
+            return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        yield start
 
 
 def test_a_second_process_is_told_who_holds_the_lock(roots, elsewhere, monkeypatch):
@@ -370,31 +343,6 @@ def test_a_disk_without_locks_is_told_and_trained_on(roots, monkeypatch):
     with pytest.warns(UserWarning, match=r"run.lock: this disk knows no locks \(No locks available\)"):
         model, _ = run_fit(roots / "run", epochs=1)
     assert same(plain.state_dict(), model.state_dict())
-
-
-def test_two_processes_of_one_training_share_the_lock_and_end_together_without_it(roots, elsewhere, tmp_path):
-    """Under torchrun the first process alone takes it; when it is held, all of them end with the same line."""
-    script = tmp_path / "train.py"
-    script.write_text(
-        "import os, sys\n"
-        f"sys.path.insert(0, {HELPERS!r})\n"
-        "from small_training import run_fit\n"
-        "from utils.training import resume\n"
-        "resume.PATIENCE = 0.5\n"
-        "try:\n"
-        f"    run_fit({str(tmp_path)!r} + '/' + sys.argv[1], epochs=1)\n"
-        "    left = 'trained'\n"
-        "except Exception as error:\n"
-        "    left = f'{type(error).__name__}: {error}'\n"
-        f"open({str(tmp_path)!r} + f'/{{sys.argv[1]}}{{os.environ[\"RANK\"]}}', 'w').write(left)\n"
-    )
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", str(script)]
-    first = elsewhere()
-    for name in ("run", "free"):
-        subprocess.run([*torchrun, name], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
-    assert [(tmp_path / f"free{rank}").read_text() for rank in (0, 1)] == ["trained"] * 2
-    held = {(tmp_path / f"run{rank}").read_text() for rank in (0, 1)}
-    assert len(held) == 1 and f"DataError: {roots / 'run'}: process {first.pid} on" in held.pop()
 
 
 # One checkpoint fits, a second beside it does not; later there is room.

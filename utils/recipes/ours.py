@@ -86,7 +86,8 @@ NORMALISED_GATES = {"n_filters": 32, "normalised": True}
 
 # S2's learning rate decays to an eighth in twenty epochs; one cycle fits itself to any number of epochs. The
 # encoder's first groups of blocks find edges and spots, as an MRI has them too: they stay as ImageNet left them.
-UNET_CYCLE = replace(
+ENCODER_LAYERS = 60  # of MobileNetV2's third to fifth group of blocks, convolutions and norms
+MOBILENET_CYCLE = replace(
     changed_unet("onecycle", AUGMENTED),
     source="AdamW, Dice and BCE, one cycle (Smith & Topin 2017, arXiv:1708.07120) of small batches, turned images; of "
     "a pretrained encoder the last three groups of blocks unfrozen at a fifth of the decoder's rate",
@@ -96,9 +97,10 @@ UNET_CYCLE = replace(
     schedule="OneCycleLR",
     schedule_step="batch",
     augmentation="turned",
+    unfreeze=ENCODER_LAYERS,
+    backbone_lr_mult=0.2,
+    model_args={"n_filters": 8},
 )
-ENCODER_LAYERS = 60  # of MobileNetV2's third to fifth group of blocks, convolutions and norms
-MOBILENET_CYCLE = replace(UNET_CYCLE, unfreeze=ENCODER_LAYERS, backbone_lr_mult=0.2, model_args={"n_filters": 8})
 
 
 def _unets(name: str, changes: dict[str, object]) -> dict[str, Recipe]:
@@ -129,16 +131,8 @@ STEPS: dict[str, dict[str, object]] = {
 BEYOND = {"from-outline-turned": {"augmentation": "turned"}}
 
 RECIPES: dict[str, dict[str, Recipe]] = {
-    "ours": {
-        **_unets("ours", AUGMENTED),
-        "ResidualUNet": changed_unet("ours", AUGMENTED),
-        ANY_CLASSIFIER: TRANSFER,
-    },
-    "onecycle": {
-        ANY_CLASSIFIER: ONE_CYCLE,
-        **dict.fromkeys((*UNETS, "ResidualUNet"), UNET_CYCLE),
-        "MobileNetUNet": MOBILENET_CYCLE,
-    },
+    "ours": _unets("ours", AUGMENTED) | {"ResidualUNet": changed_unet("ours", AUGMENTED), ANY_CLASSIFIER: TRANSFER},
+    "onecycle": {ANY_CLASSIFIER: ONE_CYCLE, "MobileNetUNet": MOBILENET_CYCLE},
     # Nothing frozen, one rate: the same for random weights.
     "onecycle-unfrozen": {
         "MobileNetUNet": replace(MOBILENET_CYCLE, name="onecycle-unfrozen", unfreeze="all", backbone_lr_mult=1.0)

@@ -49,9 +49,7 @@ class Recipe:
     model_args: Mapping[str, int | bool | str] = field(default_factory=dict)  # besides the channels
     select: str = "last"  # which epoch's weights are kept, or "best" by validation accuracy; never by the test set
     val_fraction: float = 0.1  # share of the training set that is held out for validation, cut by group
-    # Gradient accumulation: parts of a batch whose gradients are added up before a step. Exact but for rounding where a
-    # loss is a mean over images and the model has no batch norm.
-    accumulate: int = 1
+    accumulate: int = 1  # gradient accumulation: parts of a batch, each with its own augmentation, that make one step
 
     def __post_init__(self):
         if self.epochs < 1:

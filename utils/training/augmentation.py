@@ -13,40 +13,38 @@ import kornia.augmentation as K
 # by image (batch of 64 at 128 pixels, 2 threads).
 chain = partial(K.AugmentationSequential, data_keys=["input"])
 flip, upside_down = partial(K.RandomHorizontalFlip, p=0.5), partial(K.RandomVerticalFlip, p=0.5)
-affine, rotation = partial(K.RandomAffine, p=1.0), partial(K.RandomRotation, p=1.0)
-brightness, contrast = partial(K.RandomBrightness, p=1.0), partial(K.RandomContrast, p=1.0)
+turn = partial(K.RandomRotation, 10.0, p=1.0)
+
+
+def affine(degrees: float, shift: float, zoom: float, **other: float) -> K.RandomAffine:
+    """Turned by up to `degrees`, shifted by up to the share `shift` of a side, scaled by up to 1 ± `zoom`."""
+    shifts = (shift, shift) if shift else None
+    return K.RandomAffine(degrees, translate=shifts, scale=(1 - zoom, 1 + zoom), p=1.0, **other)
+
+
+def brightness(most: float) -> K.RandomBrightness:
+    return K.RandomBrightness((1 - most, 1 + most), p=1.0)
+
+
+def jitter(most: float) -> tuple[K.RandomBrightness, K.RandomContrast]:
+    """Brightness and contrast, each changed by up to the share `most`."""
+    return brightness(most), K.RandomContrast((1 - most, 1 + most), p=1.0)
+
 
 AUGMENTATIONS = {
     "none": lambda: None,
     "flip": lambda: chain(flip()),
-    "s2": lambda: chain(flip(), rotation(10.0), brightness((0.8, 1.2)), contrast((0.8, 1.2))),
-    "s2-jitter": lambda: chain(flip(), rotation(10.0), K.ColorJitter(brightness=0.2, contrast=0.2, p=1.0)),
-    "s0": lambda: chain(
-        affine(10.0, translate=(0.02, 0.02), scale=(0.95, 1.05)),
-        K.RandomGaussianBlur((3, 3), (0.1, 1.0), p=0.2),
-        brightness((0.9, 1.1)),
-        contrast((0.9, 1.1)),
-    ),
+    "s2": lambda: chain(flip(), turn(), *jitter(0.2)),
+    "s2-jitter": lambda: chain(flip(), turn(), K.ColorJitter(brightness=0.2, contrast=0.2, p=1.0)),
+    "s0": lambda: chain(affine(10.0, 0.02, 0.05), K.RandomGaussianBlur((3, 3), (0.1, 1.0), p=0.2), *jitter(0.1)),
     # S3 says shear ±10 %: the angle whose tangent is .1. No image is turned upside down.
-    "s3": lambda: chain(
-        affine(15.0, translate=(0.1, 0.1), scale=(0.9, 1.1), shear=5.71), flip(), brightness((0.85, 1.15))
-    ),
-    "s3-tta": lambda: chain(affine(10.0, translate=(0.05, 0.05), scale=(0.95, 1.05)), flip()),
-    "mirrored": lambda: chain(
-        flip(),
-        affine(10.0, translate=(0.04, 0.04), scale=(0.9, 1.1)),
-        brightness((0.85, 1.15)),
-        contrast((0.85, 1.15)),
-    ),
+    "s3": lambda: chain(affine(15.0, 0.1, 0.1, shear=5.71), flip(), brightness(0.15)),
+    "s3-tta": lambda: chain(affine(10.0, 0.05, 0.05), flip()),
+    "mirrored": lambda: chain(flip(), affine(10.0, 0.04, 0.1), *jitter(0.15)),
     # Publishers turned a part of their images by whole quarters: every orientation of a slice is a valid one.
     "turned": lambda: chain(
-        flip(),
-        upside_down(),
-        K.RandomRotation90(times=(0, 1), p=1.0),
-        affine(15.0, translate=(0.06, 0.06), scale=(0.85, 1.15)),
-        brightness((0.8, 1.2)),
-        contrast((0.8, 1.2)),
+        flip(), upside_down(), K.RandomRotation90(times=(0, 1), p=1.0), affine(15.0, 0.06, 0.15), *jitter(0.2)
     ),
     "mirror": lambda: chain(K.RandomHorizontalFlip(p=1.0)),
-    "s4": lambda: chain(flip(), upside_down(), affine(0.0, scale=(0.9, 1.1))),  # "flips": both
+    "s4": lambda: chain(flip(), upside_down(), affine(0.0, 0.0, 0.1)),  # "flips": both
 }

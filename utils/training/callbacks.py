@@ -1,7 +1,6 @@
 """Callbacks for `fit(callback=…)`, which measure something inside a model after every epoch."""
 
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +22,11 @@ class GradientWatch:
         shared = list(model.encoder.parameters())
         batch = {key: value.to(shared[0].device) for key, value in self.batch.items()}
         losses = self.task.parts(model(self.task.inputs(batch)), self.task.targets(batch))
-        weights, found = self.task.balance.weights(), {}
+        found = {f"weight_{name}": weight.item() for name, weight in self.task.balance.weights().items()}
         for name, loss in losses.items():
             # A missing gradient counts as 0: a batch without a tumour has none for the subtype.
             gradients = torch.autograd.grad(loss, shared, retain_graph=True, materialize_grads=True)
             found[f"gradient_{name}"] = torch.nn.utils.get_total_norm(gradients).item()
-            found[f"weight_{name}"] = weights[name].item()
         return found
 
 
@@ -42,15 +40,13 @@ class GateWatch:
     @torch.no_grad()
     def __call__(self, model: nn.Module, epoch: int) -> dict[str, float]:
         """`gateN_mean`, `gateN_spread`, `gateN_saturated` of each gate N, see `gate_statistics`."""
-        device = next(model.parameters()).device
-        maps = model(self.inputs.to(device), return_attention=True)[1]
+        maps = model(self.inputs.to(next(model.parameters()).device), return_attention=True)[1]
+        gates = {f"gate{i}": gate for i, gate in enumerate(maps, start=1)}
         if not int(os.environ.get("RANK", 0)):
-            if epoch == 1:  # what an earlier training left
-                shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.mkdir(parents=True, exist_ok=True)
-            kept = {f"gate{i}": m[:KEPT, 0].cpu().numpy().astype(np.float16) for i, m in enumerate(maps, start=1)}
+            kept = {name: gate[:KEPT, 0].cpu().numpy().astype(np.float16) for name, gate in gates.items()}
             np.savez_compressed(self.folder / f"epoch-{epoch:04d}.npz", **kept)
-        return {f"gate{i}_{k}": v for i, m in enumerate(maps, start=1) for k, v in gate_statistics(m).items()}
+        return {f"{name}_{k}": v for name, gate in gates.items() for k, v in gate_statistics(gate).items()}
 
     def maps(self) -> list[dict[str, np.ndarray]]:
         """What was kept of every epoch, in order: gate → KEPT×h×w."""

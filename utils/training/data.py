@@ -8,7 +8,6 @@ import torch
 from torch.utils.data import DataLoader, WeightedRandomSampler
 
 from datasets import catalog
-from datasets.catalog import DataError
 from datasets.labels import classes_of, external_target, united, viewed
 from datasets.splitting import Split, make_split
 from datasets.store.images import ImageDataset, mask_channels
@@ -29,7 +28,7 @@ class RunData:
         classes: what a model is trained to tell apart; test_classes: what it is asked on the test set, other classes
             only where an external set says no more than tumour or none; test_target: key of `labels.TARGETS` for that.
         train, val, test: `ImageDataset`s at the run's size and view; train_val: the first two together.
-        labels: of the images of each set, by "train", "val" and "test".
+        labels: of the images of each set, by name.
     """
 
     def __init__(self, run: Run, split: Split):
@@ -41,23 +40,14 @@ class RunData:
 
     def read(self, rows: np.ndarray, dataset: str = "", **changes: object) -> ImageDataset:
         """Some rows of the run's data set (or of `dataset`), read at the run's size and view, with `changes`."""
-        task, name = TASKS[self.run.task], dataset or self.run.dataset
-        settings = {
-            "image_size": self.run.image_size,
-            "classes": self.classes,
-            "target": self.run.target,
-            "view": self.run.view,
-            "channels": task.channels,
-            "masks": task.masks and bool(mask_channels(name)),
-            "part_of": self._part_of,
-        }
-        return ImageDataset(name, rows, **settings | changes)
-
-    @cached_property
-    def _part_of(self) -> dict[str, str]:
-        """The run and the images it is tested on, for `ImageDataset.identity`: a checkpoint belongs to both."""
+        run, task, name = self.run, TASKS[self.run.task], dataset or self.run.dataset
+        settings = {"image_size": run.image_size, "classes": self.classes, "target": run.target, "view": run.view}
+        settings |= {"channels": task.channels, "masks": task.masks and bool(mask_channels(name))}
+        # A checkpoint belongs to the run and to the images that it is tested on (`ImageDataset.identity`).
         tested = read_manifest(self.split.test_set).path.iloc[self.split.test]
-        return {"run": self.run.id, "test images": short_digest("\n".join([self.split.test_set, *tested]).encode())}
+        digest = short_digest("\n".join([self.split.test_set, *tested]).encode())
+        settings["part_of"] = {"run": run.id, "test images": digest}
+        return ImageDataset(name, rows, **settings | changes)
 
     train = cached_property(lambda self: self.read(self.split.train))
     val = cached_property(lambda self: self.read(self.split.val))
@@ -86,17 +76,13 @@ def load_data(run: Run, val_fraction: float = 0.1) -> RunData:
 
     Raises:
         DataError: a data set that is not here, a protocol that it does not have, a task that it does not fit, an
-            external set that was cropped by another rule, or a split whose sets share groups.
+            external set that was cropped by another rule, or a split whose sets share groups (see `make_split`).
     """
     TASKS[run.task].require(run.dataset, run.target)
     how = {"test_on": run.test_on, "target": run.target, "selection": run.selection}
     split = make_split(run.dataset, run.split, run.fold or 0, val_fraction=val_fraction, seed=run.seed, **how)
     if split.test_set != run.dataset:
         same_crop(run.dataset, split.test_set)
-    if set(split.groups[split.train]) & set(split.groups[split.val]):
-        raise DataError(f"{run.id}: validation shares a patient or duplicates with training; make the split anew")
-    if run.split == "patient" and split.seen.any():
-        raise DataError(f"{run.id}: {split.seen.sum()} test images are of groups of training; make the split anew")
     return RunData(run, split)
 
 
@@ -118,8 +104,8 @@ def make_loader(
 ) -> DataLoader:
     """A loader of whole batches; `sampling` (see `Recipe`) and `seed` are those of training.
 
-    A set too large for memory is read by worker processes, which share the cores with those of other processes of this
-    training. `Accelerator.prepare` then leaves each process its share of every batch.
+    A set too large for memory is read by worker processes, which share the cores with those of other processes.
+    `Accelerator.prepare` then leaves each process its share of every batch.
     """
     # A last training batch of one image has no variance for batch norm: it waits for the next shuffle.
     single = training and len(data) % batch_size == 1

@@ -1,16 +1,14 @@
 """The training loop: `fit` has stages and epochs, `train_epoch` batches and steps, `validate` what is measured.
 
-It knows neither the model nor the loss (`tasks`) nor the rates (`recipes`). Accelerate carries device, precision and
-data parallelism; what makes a training go on after it was stopped is in `resume.py`.
+It knows neither the loss (`tasks`) nor the rates (`recipes`). Accelerate carries device, precision, gradient
+accumulation and data parallelism; what makes a training go on after it was stopped is in `resume.py`.
 """
 
 import math
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +17,6 @@ from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, set_seed
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
-from torch.utils._pytree import tree_map
 from tqdm import tqdm
 
 from datasets.catalog import DataError
@@ -87,13 +84,15 @@ def fit(
         for number, stage in list(enumerate(stages))[saved.stage :]:
             freeze(model, stage)
             optimizer = make_optimizer(stage, parameter_groups(model, stage), task.parameters())
-            train_loader = make_loader(train, stage.batch_size, training=True, sampling=stage.sampling, seed=seed)
-            scheduler = make_scheduler(stage, optimizer, len(train_loader))
-            by_batch = scheduler.step if scheduler and stage.schedule_step == "batch" else None
+            optimizer.zero_grad()  # left by a training that was interrupted between gradient and step
+            accelerator.gradient_accumulation_steps, size = stage.accumulate, stage.batch_size // stage.accumulate
+            train_loader = make_loader(train, size, training=True, sampling=stage.sampling, seed=seed)
+            scheduler = make_scheduler(stage, optimizer, math.ceil(len(train_loader) / stage.accumulate))
+            by_step = scheduler.step if scheduler and stage.schedule_step == "batch" else None
             state = {"model": model, "task": task, "optimizer": optimizer, "scheduler": scheduler}
             done = saved.restore(number, **state)
-            loaders = train_loader, make_loader(val, stage.batch_size)
-            net, stepped, train_loader, val_loader = accelerator.prepare(model, optimizer, *loaders)
+            prepared = accelerator.prepare(model, optimizer, train_loader, make_loader(val, size))
+            net, stepped, train_loader, val_loader = prepared
             for epoch in range(done, stage.epochs):
                 scores = [row[f"val_{task.monitor}"] for row in saved.history[saved.begun :]]
                 late = max(scores[-stage.patience :], default=0)
@@ -104,9 +103,9 @@ def fit(
                 set_seed(epoch_seed(seed, epoch), device_specific=True)
                 train_loader.set_epoch(epoch)
                 row = {"epoch": len(saved.history) + 1, "lr": optimizer.param_groups[0]["lr"]}
-                row |= train_epoch(net, task, train_loader, stepped, accelerator, title, by_batch, stage.accumulate)
+                row |= train_epoch(net, task, train_loader, stepped, accelerator, title, by_step)
                 row |= validate(net, task, val_loader, accelerator, title)
-                if scheduler and not by_batch:
+                if scheduler and not by_step:
                     scheduler.step(*([row["val_loss"]] if isinstance(scheduler, ReduceLROnPlateau) else []))
                 row |= callback(model, row["epoch"]) if callback else {}
                 row |= {"seconds": time.monotonic() - started} | ({"stage": stage.stage} if stage.stage else {})
@@ -119,32 +118,24 @@ def fit(
     return Fit(pd.DataFrame(saved.history), saved.best["epoch"], data, saved.changes)
 
 
-def train_epoch(
-    net, task, loader, optimizer, accelerator, title: str, by_batch: Callable | None = None, accumulate: int = 1
-) -> dict[str, float]:
+def train_epoch(net, task, loader, optimizer, accelerator, title: str, by_step: Callable | None) -> dict[str, float]:
     """One pass over `loader`; returns `train_loss`, the mean of what is minimised, and the metrics on the way.
-
-    `by_batch` is called after every step, for a schedule that moves with them; `accumulate` as in `Recipe`.
-    """
+    `by_step` is called after every step, for a schedule that moves with them."""
     net.train(), task.train()
     metrics, total, seen = task.metrics().to(accelerator.device), 0.0, 0
     quiet = os.environ.get("BRAIN_MRI_HEADLESS") == "1" or not accelerator.is_main_process
     for batch in tqdm(loader, desc=title, disable=quiet, leave=False):
         inputs, targets = task.example(batch)
-        optimizer.zero_grad()
-        size = -(-len(inputs) // accumulate)
-        for start in range(0, len(inputs), size):
-            some, their = tree_map(itemgetter(slice(start, start + size)), (inputs, targets))
-            # processes exchange gradients once a batch, with the last part
-            with nullcontext() if start + size >= len(inputs) else accelerator.no_sync(net):
-                outputs = net(some)
-                loss = task.loss(outputs, their)
-                accelerator.backward(loss * (len(some) / len(inputs)))
-            metrics.update(outputs, their)  # torchmetrics records no gradient
-            total, seen = total + loss.detach() * len(some), seen + len(some)
-        optimizer.step()
-        if by_batch:
-            by_batch()
+        with accelerator.accumulate(net):  # where a recipe accumulates gradients, some batches make one step
+            outputs = net(inputs)
+            loss = task.loss(outputs, targets)
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+        if by_step and accelerator.sync_gradients:
+            by_step()
+        metrics.update(outputs, targets)  # torchmetrics records no gradient
+        total, seen = total + loss.detach() * len(inputs), seen + len(inputs)
     mean = (accelerator.reduce(total) / accelerator.reduce(torch.tensor(seen, device=accelerator.device))).item()
     if not math.isfinite(mean):
         rate = optimizer.param_groups[0]["lr"]
@@ -154,10 +145,8 @@ def train_epoch(
 
 @torch.no_grad()
 def validate(net, task, loader, accelerator, title: str) -> dict[str, float]:
-    """The task's metrics over `loader`, its plain loss among them, each image counted once.
-
-    All processes raise `TrainingDiverged` before an epoch is saved that a restart could not go on from.
-    """
+    """The task's metrics over `loader`, its plain loss among them, each image counted once. All processes raise
+    `TrainingDiverged` before an epoch is saved that a restart could not go on from."""
     net.eval(), task.eval()
     metrics = task.metrics().to(accelerator.device)
     for batch in loader:
@@ -189,7 +178,7 @@ def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
 def require_equal_shares(model: nn.Module, stages: list[Recipe], processes: int) -> None:
     """Raise `DataError` where a batch cannot be divided among the processes into shares of one size."""
     least = 2 if any(isinstance(m, nn.BatchNorm1d) for m in model.modules()) else 1  # one image has no variance
-    for size in {stage.batch_size for stage in stages}:
+    for size in {stage.batch_size // stage.accumulate for stage in stages}:
         if size % processes or size // processes < least:
             able = " or ".join(str(n) for n in range(1, size // least + 1) if size % n == 0)
             what = f"a batch of {size} images cannot be shared by {processes} processes alike"

@@ -10,11 +10,9 @@ from datasets.catalog import DataError
 
 
 class DiceAndBCE(nn.Module):
-    """Binary cross-entropy of every pixel plus the Dice loss over the batch, for masks that are mostly background.
-
+    """Binary cross-entropy of every pixel plus the Dice loss over the batch, for masks that are mostly background:
     L = BCE + 1 − 2·Σ p·y / (Σ p + Σ y) of probabilities p and masks y, averaged over channels (Milletari et al. 2016,
-    arXiv:1606.04797).
-    """
+    arXiv:1606.04797)."""
 
     def __init__(self):
         from monai.losses import DiceLoss  # here, since MONAI's import takes seconds and this loss alone needs it

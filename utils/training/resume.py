@@ -22,7 +22,6 @@ from torch import nn
 from datasets.catalog import DataError
 from datasets.lock import Held, acquire
 from datasets.store.images import ImageDataset
-from datasets.store.index import short_digest
 from utils.files import damage, replacing, seal
 from utils.recipes.recipe import Recipe
 from utils.training import environment
@@ -104,58 +103,59 @@ def opened(folder: Path, facts: dict, accelerator: Accelerator, time_budget: flo
     Raises:
         DataError: another process trains this run; no checkpoint is readable, or it is of another training.
     """
-    deadline = time.monotonic() + (math.inf if time_budget is None else time_budget)
-    saved = Checkpoint(Path(folder), facts, accelerator.is_main_process, deadline)
+    folder, deadline = Path(folder), time.monotonic() + (math.inf if time_budget is None else time_budget)
     lock, chosen = None, [None, ""]  # a file, or what is wrong
     try:
-        if saved.main:
-            saved.folder.mkdir(parents=True, exist_ok=True)
+        if accelerator.is_main_process:
+            folder.mkdir(parents=True, exist_ok=True)
             try:
-                lock = acquire(saved.folder / "run.lock", "trains this run", PATIENCE)
-                chosen = _choose(saved.folder)
+                lock = acquire(folder / "run.lock", "trains this run", PATIENCE)
+                chosen = _choose(folder)
             except Held as who:
                 advice = "Wait for it or stop it; another run has another seed or $BRAIN_MRI_OUTPUT."
                 chosen = [None, f"{folder}: {who}. {advice}"]
         broadcast_object_list(chosen)  # all processes load the same file or end with the same line
-        if chosen[1]:
-            raise DataError(chosen[1])
-        if chosen[0]:
-            _load(saved, chosen[0])
-        yield saved
+        path, problem = chosen
+        if problem:
+            raise DataError(problem)
+        found = Checkpoint(folder, facts, accelerator.is_main_process, deadline)
+        if path:
+            found.saved = _load(path, facts)
+            vars(found).update({name: found.saved[name] for name in KEPT})
+        yield found
     finally:
         if lock:
             lock.release()
 
 
 def _choose(folder: Path) -> list:
-    """The newest checkpoint whose bytes are those that were written, or what is wrong with all of them."""
+    """The newest checkpoint whose bytes are those that were written, or what is wrong with all of them. A damaged one
+    is set aside, with a warning: it must not become the one before."""
     for left in folder.glob("checkpoint*.tmp"):  # of a killed process
         left.unlink(missing_ok=True)
     problems = []
     for path in filter(Path.is_file, (folder / NEWEST, folder / BEFORE)):
         if not (problem := damage(path)):
+            if problems:
+                note = f"Training goes on from the epoch before, of {path}; the damaged file is kept as {DAMAGED}."
+                warnings.warn(f"{problems[0]}. {note}", stacklevel=4)
+                (folder / NEWEST).replace(folder / DAMAGED)
             return [path, ""]
-        problems.append(f"{path}: not a readable checkpoint ({problem})")
+        problems.append(f"{path}: damaged ({problem})")
     return [None, f"{'; '.join(problems)}; delete {folder} to start again." if problems else ""]
 
 
-def _load(saved: Checkpoint, path: Path) -> None:
-    """Fill `saved`; where `path` is the one before, set the damaged one aside, with a warning that names both."""
-    anew = f"delete {saved.folder} to start again"
+def _load(path: Path, facts: dict) -> dict:
+    """What a checkpoint holds; raises `DataError` where it is not one of the training with these `facts`."""
+    anew = f"delete {path.parent} to start again"
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        other = changed(state["facts"], saved.facts)
+        other = changed(state["facts"], facts)
     except Exception as error:
         raise DataError(f"{path}: not a readable checkpoint of this version ({error!r}); {anew}.") from error
     if other:
         raise DataError(f"{path}: belongs to another training ({other}). Undo that, or {anew}.")
-    newest, aside = saved.folder / NEWEST, saved.folder / DAMAGED
-    if saved.main and path != newest and newest.is_file():  # which must not become the one before
-        note = f"damaged ({damage(newest)}). Training goes on from epoch {len(state['history'])}, of {path}"
-        warnings.warn(f"{newest}: {note}; the damaged file is kept as {aside.name}.", stacklevel=4)
-        newest.replace(aside)
-    saved.saved = state
-    vars(saved).update({name: state[name] for name in KEPT})
+    return state
 
 
 def facts_of(
@@ -167,20 +167,14 @@ def facts_of(
     Sums and norms stand in for a digest, since the same seed gives weights that differ in the last bit on another
     processor, where a job that was requeued must go on.
     """
-    images, other, own = train.identity(), val.identity(), ("rows", "turns")
-    facts = {f"train {name}" if name in own else name: value for name, value in images.items()}
-    facts |= {f"val {name}": v for name, v in other.items() if name in own or images.get(name) != v}
-    weights = model.state_dict()
+    facts = {f"train {name}": value for name, value in train.identity().items()}
+    facts |= {f"val {name}": value for name, value in val.identity().items()}
     facts["model"] = f"{type(model).__name__} of {sum(p.numel() for p in model.parameters()):,} parameters"
-    shapes = "\n".join(f"{name} {list(tensor.shape)}" for name, tensor in weights.items())
-    facts |= {"names and shapes of weights": short_digest(shapes.encode()), "task": type(task).__name__}
+    facts["task"] = type(task).__name__
     facts |= {name: str(value) for name, value in asdict(recipe).items() if name != "source"}
     if model not in _starts:
-        _starts[model] = {
-            name: [tensor.sum(dtype=torch.float64).item(), tensor.norm(dtype=torch.float64).item()]
-            for name, tensor in weights.items()
-            if tensor.is_floating_point()
-        }
+        weights = {name: weight for name, weight in model.state_dict().items() if weight.is_floating_point()}
+        _starts[model] = {n: [w.sum(dtype=torch.float64).item(), w.norm().item()] for n, w in weights.items()}
     return facts | {"seed": str(seed), "precision": precision, START: _starts[model]}
 
 
@@ -188,11 +182,14 @@ def changed(was: dict, now: dict) -> str:
     """Where two tables of facts differ: "name: before → now, …", "" where nowhere."""
     told = [f"{n}: {was.get(n)} → {now.get(n)}" for n in now | was if n != START and was.get(n) != now.get(n)]
     before, start = was.get(START, {}), now.get(START, {})
-    if before.keys() == start.keys():  # else the model differs, which its facts say
-        # The sum of N weights drawn anew moves by the order of their norm; rounding by 1e-7 of it, times √N at worst.
-        rounded = {
-            name: abs(total - before[name][0]) <= 1e-3 * norm and abs(norm - before[name][1]) <= 1e-5 * norm
-            for name, (total, norm) in start.items()
-        }
-        told += [f"{START}: others in {name}" for name, same in rounded.items() if not same][:1]
-    return ", ".join(told)
+    others = [name for name in start | before if not _alike(before.get(name), start.get(name))]
+    return ", ".join([*told, *(f"{START}: others in {name}" for name in others[:1])])
+
+
+def _alike(was: list[float] | None, now: list[float] | None) -> bool:
+    """Whether sum and norm of two weights differ by no more than rounding. The sum of N weights drawn anew moves by the
+    order of their norm; rounding by 1e-7 of it, times √N at worst."""
+    if was is None or now is None:
+        return False
+    (total, norm), (other, its_norm) = was, now
+    return abs(total - other) <= 1e-3 * its_norm and abs(norm - its_norm) <= 1e-5 * its_norm

@@ -154,20 +154,15 @@ class MeanLoss(MeanMetric):
 class PerImage(Metric):
     """Means of the values that `per_image` gives, each over the images that count; `total` names their sum."""
 
-    full_state_update = False
-
     def __init__(self, per_image: Callable, total: str = ""):
         super().__init__(sync_on_compute=False)
-        self.per_image, self.names, self.total = per_image, (), total
-        self.add_state("totals", torch.tensor(0.0, dtype=torch.float64))
-        self.add_state("counts", torch.tensor(0.0, dtype=torch.float64))
+        self.per_image, self.total, self.sums = per_image, total, {}
 
     def update(self, outputs: Batch, targets: Batch) -> None:
-        found = self.per_image(outputs, targets)
-        self.names = tuple(found)
-        self.totals = self.totals + torch.stack([(values * counts).sum() for values, counts in found.values()])
-        self.counts = self.counts + torch.stack([counts.sum() for _, counts in found.values()])
+        for name, (values, counts) in self.per_image(outputs, targets).items():
+            total, images = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = total + (values * counts).sum().double(), images + counts.sum().double()
 
     def compute(self) -> Batch:
-        means = dict(zip(self.names, self.totals / self.counts.clamp_min(1), strict=True))
+        means = {name: total / images.clamp_min(1) for name, (total, images) in self.sums.items()}
         return means | ({self.total: sum(means.values())} if self.total else {})

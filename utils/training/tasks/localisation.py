@@ -37,12 +37,10 @@ class Outlining(SeveralLosses):
     def targets(self, batch: Batch) -> Batch:
         """`label` int64 B; `tumour` B×1×S×S of 0 and 1, what any channel of the mask marks; `outlined` bool B, whether
         the mask is known. A data set without masks has none that is."""
-        label, image = batch["label"], batch["image"]
-        if "mask" in batch:
-            tumour, outlined = batch["mask"].amax(1, keepdim=True).float(), batch["outlined"]
-        else:
-            tumour, outlined = torch.zeros_like(image[:, :1], dtype=torch.float32), torch.zeros_like(label).bool()
-        return {"label": label, "tumour": tumour, "outlined": outlined}
+        label = batch["label"]
+        mask = batch.get("mask", torch.zeros_like(batch["image"]))
+        known = batch.get("outlined", torch.zeros_like(label).bool())
+        return {"label": label, "tumour": mask.amax(1, keepdim=True).float(), "outlined": known}
 
     def example(self, batch: Batch) -> tuple[Tensor, Batch]:
         targets = self.targets(batch)
@@ -50,11 +48,8 @@ class Outlining(SeveralLosses):
         return x, targets | {"tumour": tumour}
 
     def per_image(self, outputs: Batch, targets: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        """Both losses of every image, and whether they count.
-
-        `outline`: cross-entropy of the pixels, and where there is a tumour 1 − Dice of its kind's probability with the
-        mask; it counts where the mask is known. `name`: cross-entropy of the class; it always counts.
-        """
+        """`outline`: cross-entropy of the pixels, and where there is a tumour 1 − Dice of its kind's probability with
+        the mask; it counts where the mask is known. `name`: cross-entropy of the class; it always counts."""
         label, found = targets["label"], {}
         if self.outline:
             logits, tumour = outputs["outline"].float(), targets["tumour"][:, 0]
@@ -76,7 +71,6 @@ class Outlining(SeveralLosses):
         return {"dice": (dice, (targets["outlined"] & tumour.any(2).any(1)).float())}
 
     def metrics(self) -> MetricCollection:
-        """Besides, Dice where there is an outline."""
         metrics = super().metrics()
         if self.outline:
             metrics.add_metrics({"outlines": PerImage(self.dice)})

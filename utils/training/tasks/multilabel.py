@@ -17,7 +17,7 @@ MOST_WEIGHT = 50.0  # of a rare finding's positive images; Hernia, 227 of 112,12
 class MultiLabel(Task):
     """Whether an image shows each of K findings, of which `positives`, K, of the training `images` do.
 
-    Losses: "bce"; "weighted-bce" counts a positive image of a finding (images without it) / (images with it), at most
+    Losses: "weighted-bce" counts a positive image of a finding (images without it) / (images with it), at most
     `MOST_WEIGHT`; under "asymmetric" (Ridnik et al., ICCV 2021, arXiv:2009.14119) easy negatives, nearly all, fade.
     """
 
@@ -29,8 +29,7 @@ class MultiLabel(Task):
     ):  # fmt: skip
         super().__init__(augmentation, in_channels)
         weight = ((images - positives) / positives.clamp_min(1)).clamp(max=MOST_WEIGHT).float()
-        weighted = partial(nn.BCEWithLogitsLoss, pos_weight=weight)
-        criteria = {"weighted-bce": weighted, "bce": nn.BCEWithLogitsLoss, "asymmetric": _asymmetric}
+        criteria = {"weighted-bce": partial(nn.BCEWithLogitsLoss, pos_weight=weight), "asymmetric": _asymmetric}
         self.loss = lookup(criteria, loss, "loss of findings")()  # of logits B×K, over images and findings
 
     def metrics(self) -> MetricCollection:
