@@ -34,7 +34,7 @@ PROTOCOLS = {
 @dataclass(frozen=True)
 class Split:
     """Rows for training, validation and test, and their groups: what intervals resample and validation never shares
-    with training. Under `published` the test set shares groups with training as shipped.
+    with training, unless it was cut at random. Under `published` the test set shares groups with training as shipped.
     """
 
     train: np.ndarray  # rows of the manifest
@@ -106,6 +106,7 @@ def make_split(
     test_on: str = "",
     target: str = "label",
     val_fraction: float = 0.1,
+    val_cut: str = "group",
     seed: int = 0,
     selection: str = "all",
 ) -> Split:
@@ -117,7 +118,9 @@ def make_split(
         test_on: the data set that `external` tests on, without its images that have a relative in `name` or a class
             that `name` does not have.
         target: key of `labels.TARGETS`, what is asked of the images; folds are the same for all.
-        val_fraction: share of the training set that becomes validation, cut by group: 1/round(1/f), or one group.
+        val_fraction: share of the training set that becomes validation: 1/round(1/f), or one group; 0: none of it.
+        val_cut: "group", so that validation shares no group with training, or "random", image by image, as some
+            authors cut it: what validation says is then as optimistic as their split.
         seed: of the validation cut only. What is tested never depends on it.
         selection: of `SELECTIONS`; "middle" leaves S2's 77 middle slices of each volume in all three parts.
 
@@ -161,13 +164,18 @@ def make_split(
     test_groups = groups[test]
     if test_on:
         test, test_groups = _external_test(name, test_on, target)
-    parts = min(round(1 / val_fraction), len(np.unique(groups[rest])))
-    is_val = grouped_folds(labels[rest], groups[rest], parts, seed) == 0
+    is_val = np.zeros(len(rest), bool)
+    if val_fraction and val_cut == "random":
+        is_val[np.random.default_rng(seed).permutation(len(rest))[: round(val_fraction * len(rest))]] = True
+    elif val_fraction:
+        parts = min(round(1 / val_fraction), len(np.unique(groups[rest])))
+        is_val = grouped_folds(labels[rest], groups[rest], parts, seed) == 0
     train, val = rest[~is_val], rest[is_val]
     if selection == "middle":
         train, val, test = (rows[in_middle[rows]] for rows in (train, val, test))
         test_groups = groups[test]
-    if set(groups[train]) & set(groups[val]) or (protocol == "patient" and set(groups[test]) & set(groups[rest])):
+    shared = val_cut == "group" and set(groups[train]) & set(groups[val])
+    if shared or (protocol == "patient" and set(groups[test]) & set(groups[rest])):
         raise DataError(f"'{name}', split='{protocol}': a group is on two sides; make its table in splits/ anew")
     return Split(train, val, test, groups, test_on or name, test_groups)
 

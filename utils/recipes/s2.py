@@ -53,6 +53,14 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "CustomCNN": replace(CLASSIFIER, name="s2-jitter", epochs=40, augmentation="s2-jitter"),
         **dict.fromkeys(("ViT", ANY_CLASSIFIER), replace(CLASSIFIER, name="s2-jitter", augmentation="s2-jitter")),
     },
+    # As S2's code: no validation set, and CustomCNN's reported accuracy is of 50 epochs.
+    "s2-own-cut": {
+        name: replace(recipe, name="s2-own-cut", source="S2, code: all training images, 50 epochs", val_fraction=0.0)
+        for name, recipe in {
+            "CustomCNN": replace(CLASSIFIER, augmentation="s2-jitter"),
+            ANY_CLASSIFIER: CLASSIFIER,
+        }.items()
+    },
     "s2-dice": dict.fromkeys(UNETS, changed_unet("s2-dice", DICE)),
     "s2-adamw": dict.fromkeys(UNETS, changed_unet("s2-adamw", ADAMW)),
     "s2-dice-adamw": dict.fromkeys(UNETS, changed_unet("s2-dice-adamw", DICE | ADAMW)),

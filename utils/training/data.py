@@ -71,16 +71,16 @@ class RunData:
         return rows | {"test": viewed(tested, self.test_target)}
 
 
-def load_data(run: Run, val_fraction: float = 0.1) -> RunData:
-    """Split and images of `run`; `val_fraction` of the training set is held out for validation, cut by group.
+def load_data(run: Run, val_fraction: float = 0.1, val_cut: str = "group") -> RunData:
+    """Split and images of `run`; `val_fraction` and `val_cut` of the training set as in its recipe.
 
     Raises:
         DataError: a data set that is not here, a protocol that it does not have, a task that it does not fit, an
             external set that was cropped by another rule, or a split whose sets share groups (see `make_split`).
     """
     TASKS[run.task].require(run.dataset, run.target)
-    how = {"test_on": run.test_on, "target": run.target, "selection": run.selection}
-    split = make_split(run.dataset, run.split, run.fold or 0, val_fraction=val_fraction, seed=run.seed, **how)
+    how = {"test_on": run.test_on, "target": run.target, "selection": run.selection, "seed": run.seed}
+    split = make_split(run.dataset, run.split, run.fold or 0, val_fraction=val_fraction, val_cut=val_cut, **how)
     if split.test_set != run.dataset:
         same_crop(run.dataset, split.test_set)
     return RunData(run, split)

@@ -73,11 +73,14 @@ def fit(
         TrainingPaused: ended early; the same call resumes it.
         TrainingDiverged: a loss or a weight is no longer finite; the last good epoch is in the checkpoint.
         DataError: another process trains this run; its checkpoint is of another training, whose facts are named; or
-            the processes cannot share a batch alike.
+            the processes cannot share a batch alike; or the recipe chooses by validation images, and there are none.
     """
     accelerator = accelerator or make_accelerator(seed=seed)
     stages, data = recipe.in_stages(), fingerprint(train.facts.name)
     require_equal_shares(model, stages, accelerator.num_processes)
+    choosing = [stage.schedule == "ReduceLROnPlateau" or stage.patience or stage.select == "best" for stage in stages]
+    if any(choosing) and not len(val):
+        raise DataError(f"recipe '{recipe.name}' chooses by validation images, and val_fraction=0 leaves none")
     task.to(accelerator.device)
     facts = facts_of(model, task, train, val, recipe, seed, accelerator.mixed_precision)
     with opened(folder, facts, accelerator, time_budget) as saved:
@@ -94,9 +97,10 @@ def fit(
             prepared = accelerator.prepare(model, optimizer, train_loader, make_loader(val, size))
             net, stepped, train_loader, val_loader = prepared
             for epoch in range(done, stage.epochs):
-                scores = [row[f"val_{task.monitor}"] for row in saved.history[saved.begun :]]
-                late = max(scores[-stage.patience :], default=0)
-                if 0 < stage.patience < len(scores) and late <= max(scores[: -stage.patience]):
+                scores = [row.get(f"val_{task.monitor}") for row in saved.history[saved.begun :]]
+                if 0 < stage.patience < len(scores) and max(scores[-stage.patience :]) <= max(
+                    scores[: -stage.patience]
+                ):
                     break
                 saved.before_epoch()
                 started, title = time.monotonic(), f"{stage.stage} epoch {epoch + 1}/{stage.epochs}".strip()
@@ -104,12 +108,12 @@ def fit(
                 train_loader.set_epoch(epoch)
                 row = {"epoch": len(saved.history) + 1, "lr": optimizer.param_groups[0]["lr"]}
                 row |= train_epoch(net, task, train_loader, stepped, accelerator, title, by_step)
-                row |= validate(net, task, val_loader, accelerator, title)
+                row |= validate(net, task, val_loader, accelerator, title) if len(val) else {}
                 if scheduler and not by_step:
                     scheduler.step(*([row["val_loss"]] if isinstance(scheduler, ReduceLROnPlateau) else []))
                 row |= callback(model, row["epoch"]) if callback else {}
                 row |= {"seconds": time.monotonic() - started} | ({"stage": stage.stage} if stage.stage else {})
-                score = row[f"val_{task.monitor}"]
+                score = row.get(f"val_{task.monitor}")
                 if stage.select == "last" or saved.best is None or score > saved.best["value"]:
                     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
                     saved.best = {"epoch": row["epoch"], "value": score, "model": weights}

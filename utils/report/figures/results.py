@@ -29,7 +29,8 @@ def _lines(axis: plt.Axes, history: pd.DataFrame, columns: Mapping[str, str]) ->
 
 def _parts(axis: plt.Axes, history: pd.DataFrame, metric: str, title: str) -> None:
     """A metric of training and of validation images over the epochs."""
-    _lines(axis, history, {SETS[part]: f"{part}_{metric}" for part in ("train", "val")})
+    columns = {SETS[part]: f"{part}_{metric}" for part in ("train", "val")}
+    _lines(axis, history, {name: column for name, column in columns.items() if column in history})
     axis.set(title=title, xlabel="epoch")
 
 
