@@ -18,13 +18,13 @@ class AttentionGate(nn.Module):
         decoder B × C × H × W, skip B × C × 2H × 2W → map in (0, 1), B × 1 × 2H × 2W.
     """
 
-    def __init__(self, channels: int, normalised: bool = False):
+    def __init__(self, channels: int, normalised: bool = False, align_corners: bool = True):
         super().__init__()
         self.query = nn.Conv2d(channels, channels, 1)
         self.key = nn.Conv2d(channels, channels, 1)
         scale = nn.InstanceNorm2d(1) if normalised else nn.Identity()
         self.score = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(channels, 1, 1), scale, nn.Sigmoid())
-        self.up = nn.Upsample(scale_factor=2, mode="bilinear")
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
 
     def forward(self, decoder: Tensor, skip: Tensor) -> Tensor:
         # S2's stride of 2, taken by the slice: torch 2.15 corrupts memory in a strided 1×1 convolution of 4 channels
@@ -42,9 +42,10 @@ class AttentionUNet(ImprovedUNet):
     finest (H), each B × 1 × h × w in (0, 1).
     """
 
-    def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16, normalised: bool = False):
-        super().__init__(in_channels=in_channels, out_channels=out_channels, n_filters=n_filters)
-        self.gates = nn.ModuleList([AttentionGate(width * n_filters, normalised) for width in (8, 4, 2, 1)])
+    def __init__(self, *, n_filters: int = 16, normalised: bool = False, align_corners: bool = True, **channels: int):
+        super().__init__(n_filters=n_filters, align_corners=align_corners, **channels)
+        gates = [AttentionGate(width * n_filters, normalised, align_corners) for width in (8, 4, 2, 1)]
+        self.gates = nn.ModuleList(gates)
 
     def forward(self, x: Tensor, return_attention: bool = False) -> Tensor | tuple[Tensor, list[Tensor]]:
         x, skips = self.encode(x)

@@ -16,19 +16,27 @@ class UNet(nn.Module):
         blocks: n_filters n → the four levels of the encoder, the bottleneck, the four levels of the decoder.
         in_channels: sequences of a slice; out_channels: masks, which may overlap.
         n_filters: width of the first level.
+        align_corners: of the bilinear upsampling. S2 aligns them; weights whose card says False are of earlier runs.
 
     Shape:
         input B × in_channels × H × W, H and W divisible by 16; output B × out_channels × H × W (logits).
     """
 
-    def __init__(self, blocks: Callable[[int], list[nn.Module]], in_channels: int, out_channels: int, n_filters: int):
+    def __init__(
+        self,
+        blocks: Callable[[int], list[nn.Module]],
+        in_channels: int,
+        out_channels: int,
+        n_filters: int,
+        align_corners: bool,
+    ):
         super().__init__()
         check_sizes(in_channels=in_channels, out_channels=out_channels, n_filters=n_filters)
         levels = blocks(n_filters)
         self.in_channels = in_channels
         self.encoder, self.bottleneck, self.decoder = nn.ModuleList(levels[:4]), levels[4], nn.ModuleList(levels[5:])
         self.pool = nn.MaxPool2d(2)
-        self.up = nn.Upsample(scale_factor=2, mode="bilinear")
+        self.up = nn.Upsample(scale_factor=2, mode="bilinear", align_corners=align_corners)
         self.head = nn.Conv2d(n_filters, out_channels, 1)
 
     def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -63,13 +71,13 @@ class ClassicUNet(UNet):
     Source: S2's layer list, after Ronneberger, Fischer & Brox 2015 (arXiv:1505.04597). Arguments and shapes: `UNet`.
     """
 
-    def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16):
+    def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16, align_corners: bool = True):
         def blocks(n: int) -> list[nn.Module]:
             down = [(in_channels, n, n), (n, 2 * n, 2 * n), (2 * n, 4 * n, 4 * n), (4 * n, 8 * n, 8 * n)]
             up = [(16 * n, 8 * n, 4 * n), (8 * n, 4 * n, 2 * n), (4 * n, 2 * n, n), (2 * n, n, n)]
             return [double_conv(*widths) for widths in (*down, (8 * n, 16 * n, 8 * n), *up)]
 
-        super().__init__(blocks, in_channels, out_channels, n_filters)
+        super().__init__(blocks, in_channels, out_channels, n_filters, align_corners)
 
     def forward(self, x: Tensor) -> Tensor:
         x, skips = self.encode(x)

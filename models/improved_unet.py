@@ -41,13 +41,13 @@ class ImprovedUNet(UNet):
     Source: S2's layer list. Arguments and shapes: `UNet`.
     """
 
-    def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16):
+    def __init__(self, *, in_channels: int = 4, out_channels: int = 3, n_filters: int = 16, align_corners: bool = True):
         def blocks(n: int) -> list[nn.Module]:
             down = [(in_channels, n), (n, 2 * n), (2 * n, 4 * n), (4 * n, 8 * n), (8 * n, 8 * n)]
             up = [(8 * n, 4 * n), (4 * n, 2 * n), (2 * n, n), (n, n)]
             return [two_units(a, 4 * b, b) for a, b in down] + [two_units(a, 4 * a, b) for a, b in up]
 
-        super().__init__(blocks, in_channels, out_channels, n_filters)
+        super().__init__(blocks, in_channels, out_channels, n_filters, align_corners)
 
     def forward(self, x: Tensor) -> Tensor:
         x, skips = self.encode(x)
