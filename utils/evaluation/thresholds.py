@@ -58,9 +58,7 @@ def screening(predictions: pd.DataFrame, resamples: int = 1000) -> dict[str, dic
 
 
 def tumour_or_none(predictions: pd.DataFrame, threshold: float, resamples: int = 1000) -> dict:
-    """Tumour or none at a threshold that was chosen before, on validation images of the training set.
-
-    The score is 1 − p(no tumour), whatever the tumours' names; the threshold is NaN where validation could choose none.
+    """Tumour or none by the score 1 − p(no tumour), at a threshold from validation images; NaN where they gave none.
 
     Returns:
         `threshold`; `tumours` and `healthy`, the numbers of images; and `sensitivity`, `specificity` and `auc` as
