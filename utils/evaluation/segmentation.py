@@ -79,9 +79,7 @@ def predict_masks(model: nn.Module, task, data: ImageDataset) -> Iterator[Predic
     """Predictions of a model for the images of `data`, of any size, in order, at the size of the stored masks."""
     size = stored_size(data.facts.name)
     for batch, logits in outputs(Padded(model), task.inputs, data, S2_BATCH):
-        probabilities = task.probabilities(logits)
-        if probabilities.shape[-1] != size:
-            probabilities = F.interpolate(probabilities, (size, size), mode="bilinear")
+        probabilities = F.interpolate(task.probabilities(logits), (size, size), mode="bilinear")
         yield batch["row"].cpu().numpy(), (probabilities > 0.5).cpu().numpy()
 
 
