@@ -84,28 +84,22 @@ def words(tmp_path):
     return ["phantom", "--backbone", "SqueezeNet", "--weights", str(tmp_path / "w.safetensors"), "--image-size", "64"]
 
 
-def test_one_command_probes_every_split_and_keeps_what_is_there(roots, words, capsys):
-    assert probes.main(words) == 0
-    records = [json.loads(path.read_text()) for path in sorted(roots.glob("saved_metrics/transfer/*/*/metrics.json"))]
-    splits = [(r["run"]["split"], r["run"]["fold"]) for r in records]
-    assert sorted(splits) == [("patient", f) for f in range(5)] + [("published", 0)]
-    assert all(r["run"]["recipe"] == "probe" and r["training"] is None and r["images"] > 0 for r in records)
-    for record in records:
-        kept = load_evidence(roots / "saved_metrics").validation(record["id"])
-        assert len(kept) == record["parts"]["val"] and "tumour_or_none" in record
-        assert (kept.label == kept.predicted).mean() == pytest.approx(record["probe"]["val_accuracy"])
-    tested = sum(r["images"] for r in records if r["run"]["split"] == "patient")
-    assert tested == len(np.concatenate([make_split("phantom", "patient", f).test for f in range(5)]))
-    assert probes.main(words) == 0 and "nothing to do" in capsys.readouterr().out
-
-
-def test_of_one_pass_several_questions_are_answered(roots, words, monkeypatch):
-    monkeypatch.setattr(probes, "splits_of", lambda name: [{"split": "published"}])
+def test_one_command_probes_every_split_with_every_question_and_keeps_what_is_there(roots, words, monkeypatch, capsys):
+    assert probes.splits_of("phantom") == [{"split": "published"}, *({"split": "patient", "fold": f} for f in range(5))]
+    monkeypatch.setattr(probes, "splits_of", lambda name: [{"split": "published"}, {"split": "patient", "fold": 3}])
     assert probes.main([*words, "--target", "label", "tumour"]) == 0
-    found = [json.loads(path.read_text()) for path in roots.glob("saved_metrics/*/*/*/metrics.json")]
-    (of_tumour,) = [r for r in found if r["run"]["target"] == "tumour"]
-    assert len(found) == 2 and "-tumour." in of_tumour["id"] and set(of_tumour["per_class"]) == {"notumor", "tumour"}
-    assert found[0]["probe"]["features"] == found[1]["probe"]["features"], "one pass for all"
+    records = [json.loads(path.read_text()) for path in roots.glob("saved_metrics/*/*/*/metrics.json")]
+    made = {(r["run"]["split"], r["run"]["fold"], r["run"]["target"]) for r in records}
+    assert made == {(*split, target) for split in (("published", 0), ("patient", 3)) for target in ("label", "tumour")}
+    assert len({r["probe"]["features"]["seconds"] for r in records}) == 1, "one pass for all"
+    for record in records:
+        run, kept = record["run"], load_evidence(roots / "saved_metrics").validation(record["id"])
+        assert run["recipe"] == "probe" and record["training"] is None and "tumour_or_none" in record
+        assert record["images"] == len(make_split("phantom", run["split"], run["fold"]).test)
+        assert (len(record["per_class"]) == 2) == ("-tumour." in record["id"]) == (run["target"] == "tumour")
+        assert len(kept) == record["parts"]["val"]
+        assert (kept.label == kept.predicted).mean() == pytest.approx(record["probe"]["val_accuracy"])
+    assert probes.main(words) == 0 and "nothing to do" in capsys.readouterr().out
 
 
 def test_what_is_missing_is_one_line(roots, capsys):

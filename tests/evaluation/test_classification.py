@@ -1,4 +1,4 @@
-"""Metrics against hand-made cases, areas that never compare two networks, and intervals that resample groups."""
+"""Metrics against hand-made cases, areas that never compare two networks, and figures of them."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -12,17 +12,11 @@ from utils.report import figures
 CLASSES = ("a", "b", "c")
 
 
-def table(truth, predicted, group=None, confidence=0.9):
-    """A prediction table whose predicted class has probability `confidence`."""
-    rest = (1 - confidence) / (len(CLASSES) - 1)
-    p = np.where(np.array(CLASSES) == np.array(list(predicted))[:, None], confidence, rest)
-    columns = {f"p_{c}": p[:, i] for i, c in enumerate(CLASSES)}
-    group = range(len(truth)) if group is None else group
-    return pd.DataFrame({"label": list(truth), "predicted": list(predicted), "group": group, **columns})
-
-
 def test_metrics_by_hand():
-    result = evaluate(table("aaaabbcc", "aaabbbca"), CLASSES, resamples=20)
+    truth, predicted = list("aaaabbcc"), list("aaabbbca")
+    columns = {f"p_{c}": np.where(np.array(predicted) == c, 0.9, 0.05) for c in CLASSES}
+    table = pd.DataFrame({"label": truth, "predicted": predicted, "group": range(8), **columns})
+    result = evaluate(table, CLASSES, resamples=20)
     value = {name: entry["value"] for name, entry in result["metrics"].items()}
     wanted = {"accuracy": 0.75, "confidence": 0.9, "calibration_error": 0.15, "weighted_recall": 0.75}
     wanted |= {"macro_precision": (3 / 4 + 2 / 3 + 1) / 3, "macro_recall": (3 / 4 + 1 + 1 / 2) / 3}
@@ -33,20 +27,6 @@ def test_metrics_by_hand():
     assert [result["per_class"][c]["images"] for c in CLASSES] == [4, 2, 2]
     error = result["metrics"]["calibration_error"]
     assert error["low"] is None and error["high"] is None, "resampling makes it larger"
-
-
-def test_intervals_resample_groups_not_images():
-    """Ten copies of each slice add no information: the interval stays as wide as without them."""
-    rng = np.random.default_rng(0)
-    truth = rng.choice(list(CLASSES), 60)
-    predicted = np.where(rng.random(60) < 0.8, truth, "a")
-    widths = []
-    for copies, group in ((1, np.arange(60)), (10, np.repeat(np.arange(60), 10)), (10, np.arange(600))):
-        entry = evaluate(table(np.repeat(truth, copies), np.repeat(predicted, copies), group), CLASSES, 400)
-        widths.append(entry["metrics"]["accuracy"]["high"] - entry["metrics"]["accuracy"]["low"])
-    assert widths[1] == pytest.approx(widths[0], rel=0.15) and widths[2] < 0.5 * widths[0]
-    alone = evaluate(table("aabb", "abab", group=["x"] * 4), CLASSES, resamples=20)
-    assert alone["metrics"]["accuracy"]["low"] is None, "one group alone"
 
 
 def test_an_area_is_scikit_learn_s_weighted_over_folds_whatever_their_scales():

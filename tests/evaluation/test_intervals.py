@@ -19,6 +19,14 @@ def test_interval_of_a_mean_is_the_textbook_one():
     assert limits(mean_interval(sample, np.arange(400), 3000)) == limits(found)
 
 
+def test_groups_are_resampled_and_not_images():
+    """Ten copies of each slice add no information: the interval stays as wide as without them."""
+    right, sample = np.random.default_rng(0).random(60) < 0.8, np.arange(60)
+    cases = ((right, sample), (right.repeat(10), sample.repeat(10)), (right.repeat(10), np.arange(600)))
+    one, copied, wrong = (np.diff(limits(mean_interval(*case, 400)))[0] for case in cases)
+    assert copied == one and wrong < 0.5 * one
+
+
 @pytest.mark.parametrize("groups", [1, 7, 42])
 def test_all_groups_or_none_give_the_exact_limits_of_a_share_and_not_of_a_difference(groups):
     group = np.arange(84) % groups

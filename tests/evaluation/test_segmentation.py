@@ -161,15 +161,6 @@ def test_a_copied_mask_is_perfect_where_the_image_is_in_training(roots):
     assert evaluate_masks(table, ["ED"], resamples=20)["metrics"]["dice"]["value"] == 1
 
 
-def test_images_and_masks_are_moved_alike():
-    torch.manual_seed(0)
-    mask = torch.zeros(8, 2, 64, 64, dtype=torch.uint8)
-    mask[:, 0, 10:30, 20:50] = mask[:, 1, 40:50, 5:25] = 1
-    x, y = Segmentation(2, augmentation="s2").example({"image": mask * 200, "mask": mask})
-    assert not torch.equal(y, mask) and y.dtype == torch.uint8
-    assert ((x > 0.5) == y.bool()).float().mean() > 0.99
-
-
 def test_every_slice_and_channel_is_scaled_by_its_own_range():
     image = torch.stack([torch.full((8, 8), 7), torch.arange(64).reshape(8, 8) * 3 + 5]).to(torch.uint16)[None]
     x = Segmentation(1).inputs({"image": image})

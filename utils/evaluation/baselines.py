@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
+from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
@@ -24,7 +25,8 @@ from datasets.store.images import ImageDataset, scaled
 from models.backbones import Transfer
 from models.heads import Standardised
 from utils.evaluation.classification import prediction_table
-from utils.evaluation.predict import listen, outputs
+from utils.evaluation.embeddings import pixel_features
+from utils.evaluation.predict import outputs, recording
 from utils.run import NEIGHBOURS
 
 STRENGTHS = (1e-4, 1e-3, 1e-2)  # scikit-learn's C, from strong to weak regularisation
@@ -37,8 +39,8 @@ BASELINES = {  # by the names in `utils/run.py`
 def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
     """Probabilities N×K of a baseline (a key of `BASELINES`) on `test`, classes in the order of `train`'s, which is all
     images that are not tested, validation included, since a baseline chooses nothing."""
-    classifier = BASELINES[kind]().fit(_pixels(train), train.labels.numpy())
-    return probe_probabilities(classifier, _pixels(test), len(train.classes))
+    classifier = BASELINES[kind]().fit(pixel_features(train), train.labels.numpy())
+    return probe_probabilities(classifier, pixel_features(test), len(train.classes))
 
 
 def nearest(train: ImageDataset, test: ImageDataset) -> np.ndarray:
@@ -54,13 +56,8 @@ def neighbours_findings(train: ImageDataset, test: ImageDataset, neighbours: int
 
 
 def _near(train: ImageDataset, test: ImageDataset, neighbours: int) -> np.ndarray:
-    finder = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(_pixels(train))
-    return finder.kneighbors(_pixels(test), return_distance=False)
-
-
-def _pixels(data: ImageDataset) -> np.ndarray:
-    image = data.batch(range(len(data)))["image"]
-    return image.flatten(1).numpy().astype(np.float32) / torch.iinfo(image.dtype).max
+    finder = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(pixel_features(train))
+    return finder.kneighbors(pixel_features(test), return_distance=False)
 
 
 def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -80,9 +77,12 @@ def frozen_features(model: Transfer, data: ImageDataset, precision: str = "no") 
     not used. `precision`: see `predict.run_model`."""
 
     def pooled(_inputs: tuple, maps: Tensor) -> Tensor:
-        return torch.cat([maps.float().mean((2, 3)), maps.float().amax((2, 3))], dim=1)
+        return torch.cat([maps.float().mean((2, 3)), maps.float().amax((2, 3))], dim=1).cpu()
 
-    return listen(model.map, pooled, outputs(model, lambda batch: scaled(batch["image"]), data, 32, precision))
+    with recording([model.map], pooled) as kept:
+        for _ in outputs(model, lambda batch: scaled(batch["image"]), data, 32, precision):
+            pass
+    return torch.cat(kept).numpy()
 
 
 def fit_probe(
@@ -96,21 +96,18 @@ def fit_probe(
 
     Args:
         features: N×D of the training set, labels: N class indices; likewise of the validation set.
-        strengths: values of C that are tried, the strongest regularisation first.
+        strengths: values of C that are tried.
 
     Returns:
         The probe, fitted on training and validation set with the C chosen (of equally good ones the smallest); the one
         fitted on the training set alone, which can be asked about the validation set; and the accuracy there by C.
     """
-
-    def probe(c: float) -> Pipeline:
-        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300))
-
-    fitted = {c: probe(c).fit(features, labels) for c in strengths}
-    accuracy = {c: float(one.score(val_features, val_labels)) for c, one in fitted.items()}
+    of_c = {c: make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=300)) for c in strengths}
+    alone = {c: clone(probe).fit(features, labels) for c, probe in of_c.items()}
+    accuracy = {c: float(probe.score(val_features, val_labels)) for c, probe in alone.items()}
     best = max(strengths, key=lambda c: (accuracy[c], -c))
     together = np.concatenate([features, val_features]), np.concatenate([labels, val_labels])
-    return probe(best).fit(*together), fitted[best], accuracy
+    return of_c[best].fit(*together), alone[best], accuracy
 
 
 def start_from_probe(model: Transfer, train: ImageDataset, val: ImageDataset, precision: str = "no") -> float:

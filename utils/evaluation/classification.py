@@ -15,7 +15,7 @@ from torchmetrics.functional import classification as F
 from datasets.catalog import HEALTHY
 from datasets.labels import viewed
 from datasets.store.index import read_manifest
-from utils.evaluation.intervals import counts, grouped_bootstrap_ci, groups_with, mean_interval, without_limits
+from utils.evaluation.intervals import as_record, grouped_bootstrap_ci, groups_with, mean_interval, without_limits
 from utils.training.data import RunData
 
 CALIBRATION_BINS = 15
@@ -72,9 +72,9 @@ def validation_table(data: RunData, probabilities: np.ndarray) -> pd.DataFrame:
 def area_under_roc(positive: np.ndarray, scores: np.ndarray, fold: np.ndarray | None = None) -> np.ndarray:
     """Share of the pairs of a positive and a negative row that `scores` rank right, a tie counted half (Mann-Whitney).
 
-    Networks of different folds put their scores on different scales. So where folds are joined (`fold` of each row),
-    only pairs of one fold are counted (Forman and Scholz 2010, doi:10.1145/1882471.1882479): the mean of the folds,
-    weighted by their pairs. N×K truth values and N×K scores → K areas; NaN in a column without a pair.
+    N×K truth values and N×K scores → K areas; NaN in a column without a pair. Where folds are joined (`fold` of each
+    row), only pairs of one fold are counted, since each network has a scale of its own (Forman and Scholz 2010,
+    doi:10.1145/1882471.1882479): the mean of the folds, weighted by their pairs.
     """
     fold = np.zeros(len(scores)) if fold is None else fold
     right = pairs = np.zeros(scores.shape[1])
@@ -106,9 +106,8 @@ def point_metrics(
     Returns:
         accuracy, mean confidence, calibration_error (15 equal bins; Guo et al. 2017, arXiv:1706.04599), macro_ and
         weighted_ precision P, recall R, f1 and f2, with F_β = (1 + β²)·P·R / (β²·P + R), macro_auc (one against the
-        rest), top3_ and top5_accuracy where there are more than five classes, and `CLASS_INDEX.metric` for each class:
-        NaN of a class without an image, which macro_ leaves out, and of an AUC without both kinds. Precision of a class
-        that is there and never predicted counts 0.
+        rest), top3_ and top5_accuracy of more than five classes, and `CLASS_INDEX.metric` for each class. A class
+        without an image has NaN and is left out of macro_; one that is never predicted has precision 0.
     """
     scores, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(truth)
     predicted = torch.tensor(predicted)
@@ -144,8 +143,7 @@ def evaluate(
 ) -> dict:
     """Every metric of a prediction table with its interval.
 
-    The calibration error has no limits: it is a mean of absolute differences, which chance makes larger, and resampling
-    adds chance, so that often all draws lie above the value, and all reversed ones below it.
+    The calibration error has no limits: it is a mean of absolute differences, which the chance of resampling enlarges.
 
     Args:
         predictions: from `prediction_table`, or read back from `predictions.csv.gz`.
@@ -171,17 +169,9 @@ def evaluate(
     if healthy is not None:
         sick = int((truth != healthy).sum())
         full |= {f"tumour_{name}": NOTHING for name in too_few(sick, len(truth) - sick)}
-    per_class = {
-        c: {name.split(".")[1]: entry for name, entry in full.items() if name.startswith(f"{i}.")}
-        | {"images": int((truth == i).sum())}
-        for c, i in code.items()
-    }
-    return {
-        "metrics": {name: entry for name, entry in full.items() if "." not in name},
-        "per_class": per_class,
-        "confusion": confusion_matrix(truth, predicted, labels=range(len(classes))).tolist(),
-        **counts(predictions, resamples),
-    }
+    shown = np.bincount(truth, minlength=len(classes))
+    confusion = confusion_matrix(truth, predicted, labels=range(len(classes))).tolist()
+    return as_record(full, classes, {"images": shown}, predictions, resamples) | {"confusion": confusion}
 
 
 def _trials(
@@ -190,18 +180,18 @@ def _trials(
     """In how many groups each of the `point_metrics` is counted, for `of_share`: where F of a class is 1 or 0, so is
     its recall, and of a macro mean the class with the fewest groups decides."""
     every = len(np.unique(groups))
-    found = dict.fromkeys(("accuracy", *(f"top{k}_accuracy" for k in TOP_K)), every)
     of_classes = [groups_with(groups, truth == k) for k in range(classes)]
-    for k, count in enumerate(of_classes):
-        found |= dict.fromkeys((f"{k}.recall", f"{k}.f1", f"{k}.f2"), count)
-        found |= {f"{k}.precision": groups_with(groups, predicted == k)}
-        found |= {f"{k}.auc": groups_ranked(groups, truth == k, fold)}
+    found = dict.fromkeys(("accuracy", *(f"top{k}_accuracy" for k in TOP_K)), every)
     for metric in ("precision", "recall", "f1", "f2", "auc"):
         found |= {f"macro_{metric}": min(filter(None, of_classes)), f"weighted_{metric}": every}
+    for k, count in enumerate(of_classes):
+        found |= {f"{k}.{metric}": count for metric in ("recall", "f1", "f2")}
+        found |= {f"{k}.precision": groups_with(groups, predicted == k)}
+        found |= {f"{k}.auc": groups_ranked(groups, truth == k, fold)}
     if healthy is not None:
-        sick, fine = (groups_with(groups, rows) for rows in (truth != healthy, truth == healthy))
-        ranked = groups_ranked(groups, truth != healthy, fold)
-        found |= {"tumour_sensitivity": sick, "tumour_specificity": fine, "tumour_auc": ranked}
+        found["tumour_sensitivity"] = groups_with(groups, truth != healthy)
+        found["tumour_specificity"] = of_classes[healthy]
+        found["tumour_auc"] = groups_ranked(groups, truth != healthy, fold)
     return found
 
 
@@ -209,8 +199,7 @@ def by_patient(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFram
     """A row a group (patient): the mean probabilities of its images, the likeliest class, and its commonest label."""
     columns, grouped = [f"p_{c}" for c in classes], predictions.groupby("group", sort=True)
     table, label = grouped[columns].mean(), grouped.label.agg(lambda labels: labels.mode().iloc[0])
-    table = table.assign(label=label, predicted=np.asarray(classes)[table.to_numpy().argmax(1)])
-    return table.reset_index()[["group", "label", "predicted", *columns]]
+    return table.assign(label=label, predicted=np.asarray(classes)[table.to_numpy().argmax(1)]).reset_index()
 
 
 def too_few(tumours: int, healthy: int) -> list[str]:

@@ -68,43 +68,28 @@ def _separation(x: np.ndarray, part: np.ndarray, groups: np.ndarray) -> float:
 
 
 def two_sample(
-    val: np.ndarray,
-    test: np.ndarray,
-    val_groups: Sequence[str],
-    test_groups: Sequence[str],
-    permutations: int = 200,
-    seed: int = 0,
+    val: np.ndarray, test: np.ndarray, val_groups: Sequence[str], test_groups: Sequence[str], permutations: int = 200
 ) -> dict[str, float]:
     """Can a linear classifier tell two samples apart? (Lopez-Paz & Oquab 2017, arXiv:1610.06545)
 
-    Features N×D and M×D; whole groups are held out and permuted. Returns the `auc` of held-out groups (.5: no
-    difference), `p`, the share of permutations that reach it, and the sizes; NaN of a sample of fewer than 5 groups.
+    Features N×D and M×D; whole groups are held out and permuted. Returns the sizes (`val`, `test`), the `auc` of
+    held-out groups (.5: no difference), and `p`, the share of permutations that reach it; NaN of fewer than 5 groups.
     """
+    found = {"val": len(val), "test": len(test), "auc": np.nan, "p": np.nan}
+    if min(len(set(val_groups)), len(set(test_groups))) < 5:
+        return found
     # A patient in both samples is held out as one; otherwise images of the other sample would give the patient away.
     # In a permutation the two halves of such a patient are each moved as a whole.
-    groups = np.concatenate([val_groups, test_groups])
-    units = np.array([f"val {g}" for g in val_groups] + [f"test {g}" for g in test_groups])
-    part = np.repeat([0, 1], [len(val), len(test)])
-    sizes = {"val": len(val), "test": len(test)}
-    if len(set(val_groups)) < 5 or len(set(test_groups)) < 5:
-        return sizes | {"auc": np.nan, "p": np.nan}
-    x = np.concatenate([val, test])
-    x = PCA(min(DIMENSIONS, len(x) // 4, x.shape[1]), random_state=seed).fit_transform(x)
-    observed, rng = _separation(x, part, groups), np.random.default_rng(seed)
-    names, of_unit = np.unique(units, return_inverse=True)
+    groups, part = np.concatenate([val_groups, test_groups]), np.repeat([0, 1], [len(val), len(test)])
+    sides = np.where(part == 0, "val ", "test ")
+    names, of_unit = np.unique(np.char.add(sides, groups.astype(str)), return_inverse=True)
     unit_part = np.char.startswith(names, "test ").astype(int)
-    drawn = [_separation(x, rng.permutation(unit_part)[of_unit], groups) for _ in range(permutations)]
-    drawn = np.array([value for value in drawn if not np.isnan(value)])
-    return sizes | {"auc": observed, "p": (1 + (drawn >= observed).sum()) / (1 + len(drawn))}
-
-
-def neighbour_excess(val: np.ndarray, test: np.ndarray) -> float:
-    """The share of test images among the 15 nearest of a test image, as a multiple of the share by chance (1)."""
-    both = np.concatenate([val, test])
-    near = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(both) - 1) + 1).fit(both).kneighbors(test)[1]
-    own = np.arange(len(val), len(both))[:, None]
-    from_test = ((near >= len(val)) & (near != own)).sum(1) / (near != own).sum(1)
-    return float(from_test.mean() / ((len(test) - 1) / (len(both) - 1)))
+    x = np.concatenate([val, test])
+    x = PCA(min(DIMENSIONS, len(x) // 4, x.shape[1]), random_state=0).fit_transform(x)
+    observed, rng = _separation(x, part, groups), np.random.default_rng(0)
+    drawn = np.array([_separation(x, rng.permutation(unit_part)[of_unit], groups) for _ in range(permutations)])
+    drawn = drawn[~np.isnan(drawn)]
+    return found | {"auc": observed, "p": (1 + (drawn >= observed).sum()) / (1 + len(drawn))}
 
 
 def shift_table(
@@ -113,13 +98,11 @@ def shift_table(
     groups: dict[str, np.ndarray],
     classes: Sequence[str],
     permutations: int = 200,
-    seed: int = 0,
 ) -> pd.DataFrame:
-    """Validation against test (features, labels and groups of "val" and "test"), a row a class: sizes, AUC and p of
-    `two_sample`, and `neighbours`, the `neighbour_excess`."""
+    """`two_sample` of validation and test set ("val" and "test" of features, labels and groups), a row a class."""
     rows = {}
     for c in classes:
         x, g = ([of[part][labels[part] == c] for part in ("val", "test")] for of in (features, groups))
         if min(map(len, x)) > 1:
-            rows[c] = two_sample(*x, *g, permutations, seed) | {"neighbours": neighbour_excess(*x)}
+            rows[c] = two_sample(*x, *g, permutations)
     return pd.DataFrame(rows).T

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from datasets.store.index import read_manifest
 from utils.evaluation.classification import area_under_roc, groups_ranked
-from utils.evaluation.intervals import counts, grouped_bootstrap_ci, groups_with
+from utils.evaluation.intervals import as_record, grouped_bootstrap_ci, groups_with
 from utils.training.data import RunData
 
 METRICS = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1")
@@ -45,10 +45,8 @@ def evaluate_findings(
 ) -> dict:
     """Every metric of each finding, and their means over the findings that the test set can judge.
 
-    Args:
-        predictions: from `findings_table`, or read back from `predictions.csv.gz`.
-        fold: of each row, where folds are joined. The AUC then ranks, and groups are drawn, within folds only. Average
-            precision stays that of all images: of few images in a fold, a random order exceeds their share.
+    `predictions`: from `findings_table`. `fold`: of each row, where folds are joined; the AUC then ranks, and groups
+    are drawn, within folds only. Average precision stays that of all images: of few, a random order exceeds its share.
 
     Returns:
         `per_class` {finding: {METRIC: {value, low, high}, "images": n that show it}}, None for what cannot be computed;
@@ -75,15 +73,8 @@ def evaluate_findings(
         masks = {"sensitivity": positive, "specificity": ~positive, "precision": alarm, "f1": positive}
         trials |= {f"{k}.{metric}": groups_with(groups, rows) for metric, rows in masks.items()}
         trials[f"{k}.auc"] = groups_ranked(groups, positive, fold)
-    full = grouped_bootstrap_ci(groups, statistic, resamples, trials=trials, strata=fold)
-    return {
-        "metrics": {name: entry for name, entry in full.items() if "." not in name},
-        "per_class": {
-            f: {metric: full[f"{k}.{metric}"] for metric in METRICS} | {"images": int(shown[:, k].sum())}
-            for k, f in enumerate(findings)
-        },
-        **counts(predictions, resamples),
-    }
+    found = grouped_bootstrap_ci(groups, statistic, resamples, trials=trials, strata=fold)
+    return as_record(found, findings, {"images": shown.sum(0)}, predictions, resamples)
 
 
 def _of_one(positive: np.ndarray, probs: np.ndarray, called: np.ndarray, fold: np.ndarray) -> dict[str, float]:

@@ -30,8 +30,8 @@ def grouped_bootstrap_ci(
 
     Returns:
         name → {value, low, high}; None for what cannot be computed. There is no interval of one group alone, of draws
-        fewer than `ENOUGH` of which have a value, and where it misses the value: resampling then moves it further than
-        it spreads it.
+        fewer than `ENOUGH` of which have a value, and where it misses the value, since draws moved it more than they
+        spread it.
     """
     groups = np.asarray(groups)
     strata = np.zeros(len(groups)) if strata is None else np.asarray(strata)
@@ -51,13 +51,10 @@ def grouped_bootstrap_ci(
         limits = np.full((2, len(values)), np.nan)
         if min(map(len, rows)) > 1:
             with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore"
-                )  # SciPy and torchmetrics warn of draws without spread, or without a class
-                ordinals, settings = [np.arange(len(of)) for of in rows], {"method": "percentile", "vectorized": False}
-                drawn = bootstrap(
-                    ordinals, drawn_values, n_resamples=resamples, rng=np.random.default_rng(0), **settings
-                ).bootstrap_distribution
+                warnings.simplefilter("ignore")  # of draws without spread, or without a class
+                settings = {"method": "percentile", "vectorized": False, "rng": np.random.default_rng(0)}
+                draws = bootstrap([np.arange(len(of)) for of in rows], drawn_values, n_resamples=resamples, **settings)
+                drawn = draws.bootstrap_distribution
                 # A draw without one of the classes has no AUC for it; it is left out of that metric's interval.
                 limits = np.nanquantile(drawn, (0.025, 0.975), axis=-1)
             limits = np.where(np.isfinite(drawn).mean(axis=-1) < ENOUGH, np.nan, limits)
@@ -112,9 +109,20 @@ def groups_with(groups: Sequence, rows: np.ndarray) -> int:
     return len(np.unique(np.asarray(groups)[rows]))
 
 
-def counts(table: pd.DataFrame, resamples: int) -> dict[str, int]:
-    """What every evaluation ends with: the number of `images`, of their `groups`, and of the `resamples`."""
-    return {"images": len(table), "groups": int(table.group.nunique()), "resamples": resamples}
+def as_record(
+    found: Mapping[str, Interval], classes: Sequence[str], of_each: dict, table: pd.DataFrame, resamples: int
+) -> dict:
+    """What every evaluation says: `metrics`, `per_class`, numbers of `images` and their `groups`, and `resamples`.
+
+    `found`: METRIC → interval, of class k "k.METRIC"; `of_each`: the name of a count → its values, one a class.
+    """
+    per_class = {}
+    for k, c in enumerate(classes):
+        per_class[c] = {name.split(".")[1]: entry for name, entry in found.items() if name.startswith(f"{k}.")}
+        per_class[c] |= {name: int(counts[k]) for name, counts in of_each.items()}
+    metrics = {name: entry for name, entry in found.items() if "." not in name}
+    sizes = {"images": len(table), "groups": int(table.group.nunique()), "resamples": resamples}
+    return {"metrics": metrics, "per_class": per_class} | sizes
 
 
 def number(value: float) -> float | None:

@@ -1,10 +1,7 @@
 """Evaluates a network that names an image and outlines its tumour: both at once, the outlines at the stored size."""
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
-import torch.nn.functional as F
 from torch import nn
 
 from datasets.catalog import HEALTHY
@@ -12,26 +9,19 @@ from datasets.store.images import ImageDataset, mask_channels, outlined, read_ma
 from datasets.store.index import read_manifest, read_splits
 from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
 from utils.evaluation.predict import outputs
-from utils.evaluation.saliency import SHARES, areas, point
+from utils.evaluation.saliency import SHARES, at_size, point
 from utils.evaluation.segmentation import stored_size
 
 POINTED = ("pointing", "near", "energy", "area", "near_area")
 
 
-class Found(NamedTuple):
-    """What a network says of N images, see `describe`."""
+def describe(model: nn.Module, task, data: ImageDataset) -> tuple[np.ndarray, pd.DataFrame]:
+    """What a network says of the images of `data`, in their order: probabilities N×K, and its outlines, a row an image.
 
-    probabilities: np.ndarray  # N×K
-    outlines: pd.DataFrame  # a row an image; empty where the network outlines nothing
-
-
-def describe(model: nn.Module, task, data: ImageDataset) -> Found:
-    """Names and outlines of the images of `data`, in their order.
-
-    The columns of `outlines`: `known`, whether the mask of the image is known; `found`, the share of the image that is
-    outlined; and where the mask is known and marks something the pixels `tp`, `fp` and `fn` of the outline (any kind of
-    tumour, probability above .5), the measures of `saliency.point` of the probability, and the `saliency.areas` of the
-    mask; elsewhere these are NaN. All at the size of the stored masks.
+    The columns of the outlines: `known`, whether the mask of the image is known; `found`, the share of the image that
+    is outlined; and where the mask is known and marks something the pixels `tp`, `fp` and `fn` of the outline (any kind
+    of tumour, probability above .5), and the measures of `saliency.point` of the probability; elsewhere these are NaN.
+    All at the size of the stored masks. The table is empty where the network outlines nothing.
     """
     name, probabilities, parts = data.facts.name, [], []
     with_masks = bool(mask_channels(name))
@@ -40,21 +30,19 @@ def describe(model: nn.Module, task, data: ImageDataset) -> Found:
         probabilities.append(task.probabilities(out).cpu().numpy())
         if not task.outline:
             continue
-        rows, where = batch["row"].cpu().numpy(), task.where(out)[:, None]
+        rows, where = batch["row"].cpu().numpy(), task.where(out).cpu().numpy()
         if with_masks:
-            where = F.interpolate(where, (stored_size(name),) * 2, mode="bilinear")
-        where = where[:, 0].cpu().numpy()
+            where = at_size(where, stored_size(name))
         inside = where > 0.5
         part = {"known": known[rows], "found": inside.mean(axis=(1, 2))}
         if with_masks:
             masks = read_masks(name, rows).any(axis=1)
-            pixels = {"tp": inside & masks, "fp": inside & ~masks, "fn": ~inside & masks}
-            measured = {kind: marked.sum(axis=(1, 2)) for kind, marked in pixels.items()}
-            measured |= point(where, masks) | areas(masks)
             counts = masks.any(axis=(1, 2)) & known[rows]
+            pixels = {"tp": inside & masks, "fp": inside & ~masks, "fn": ~inside & masks}
+            measured = {kind: marked.sum(axis=(1, 2)) for kind, marked in pixels.items()} | point(where, masks)
             part |= {column: np.where(counts, values, np.nan) for column, values in measured.items()}
         parts.append(pd.DataFrame(part))
-    return Found(np.concatenate(probabilities), pd.concat(parts, ignore_index=True) if parts else pd.DataFrame())
+    return np.concatenate(probabilities), pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def patients(name: str, rows: np.ndarray, groups: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Applies a model to images. `run_model` is the one inference loop: everything that predicts uses it."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -59,38 +60,43 @@ def outputs(
 def predict(
     model: nn.Module, task, data: ImageDataset, *, augment: nn.Module | None = None, draws: int = 4, seed: int = 0
 ) -> np.ndarray:
-    """Probabilities N×K of the images of `data`, in their order.
-
-    `augment` changes a batch B×C×S×S at random, such as one of `augmentation.AUGMENTATIONS` (test-time augmentation):
-    probabilities are averaged over each image as it is and `draws` changed copies, which follow from `seed`.
-    """
+    """Probabilities N×K of the images of `data`, in their order; with `augment`, such as one of
+    `augmentation.AUGMENTATIONS`, averaged over each image as it is and `draws` random changes of it (test-time
+    augmentation), which follow from `seed`."""
 
     def one_pass(inputs: Callable[[Batch], Tensor]) -> np.ndarray:
         return np.concatenate([task.probabilities(out).cpu().numpy() for _, out in outputs(model, inputs, data)])
 
-    total = one_pass(task.inputs)
+    probs = one_pass(task.inputs)
     if augment is None:
-        return total
+        return probs
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for _ in range(draws):
-            total = total + one_pass(lambda batch: augment(task.inputs(batch)))
-    return total / (draws + 1)
+        return sum((one_pass(lambda batch: augment(task.inputs(batch))) for _ in range(draws)), probs) / (draws + 1)
+
+
+@contextmanager
+def recording(
+    layers: Iterable[nn.Module], keep: Callable[[tuple, Tensor], Tensor] = lambda inputs, output: output
+) -> Iterator[list[Tensor]]:
+    """What `keep` makes of the inputs and the output of `layers` in every pass within the block, in order."""
+    kept: list[Tensor] = []
+
+    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+        kept.append(keep(inputs, output))
+
+    handles = [layer.register_forward_hook(hook) for layer in layers]
+    try:
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def last_features(model: nn.Module, task, data: ImageDataset) -> np.ndarray:
     """The input of a classifier's last linear layer for each image, N×D."""
     layer = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    return listen(layer, lambda inputs, output: inputs[0], outputs(model, task.inputs, data))
-
-
-def listen(layer: nn.Module, kept: Callable[[tuple, Tensor], Tensor], passes: Iterable) -> np.ndarray:
-    """What `kept` makes of inputs and output of a layer (B×D each) in each of the `passes`, N×D."""
-    found: list[Tensor] = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: found.append(kept(inputs, output).cpu()))
-    try:
-        for _ in passes:
+    with recording([layer], lambda inputs, output: inputs[0].cpu()) as kept:
+        for _ in outputs(model, task.inputs, data):
             pass
-    finally:
-        handle.remove()
-    return torch.cat(found).numpy()
+    return torch.cat(kept).numpy()

@@ -1,4 +1,4 @@
-"""Where does a network look? Grad-CAM, attention rollout, gates, and whether they point at the outlined tumour.
+"""Where does a network look? Grad-CAM, attention gates, and whether they point at the outlined tumour.
 
 Pointing game (Zhang et al. 2016, arXiv:1608.00507): how often the maximum of a map lies inside the outline. Energy
 inside (Wang et al. 2020, arXiv:1910.01279): which share of a map does. A point at random, and an even map, reach the
@@ -6,8 +6,7 @@ share of the image that the tumour fills; a map of the brightness shows what bri
 8×8 places cannot hit a small tumour's very pixels: `near` allows the 15 pixels of the original game.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import cv2
@@ -21,25 +20,13 @@ from datasets.store.images import ImageDataset, read_masks
 from models import MULTITASK, AttentionUNet
 from models.backbones import Transfer
 from utils.evaluation.intervals import Interval, mean_interval
-from utils.evaluation.predict import Batch, outputs
+from utils.evaluation.predict import Batch, outputs, recording
 
 TOLERANCE = 15  # pixels of the stored image by which the maximum may miss the outline
 # Share of the stored image that a tumour fills: about a third of Cheng's slices each.
 SIZES = {"small": (0.0, 0.015), "medium": (0.015, 0.035), "large": (0.035, 1.01)}
 SHARES = ("pointing", "near", "bright_pointing", "bright_near")  # of images, whose limits at 0 and 1 are exact
 MEASURED = ("pointing", "near", "energy", "area", "near_area", "bright_pointing", "bright_near", "bright_energy")
-
-
-@contextmanager
-def recording(layers: Iterable[nn.Module]) -> Iterator[list[Tensor]]:
-    """The outputs of `layers` in every pass within the block, in order."""
-    kept: list[Tensor] = []
-    handles = [layer.register_forward_hook(lambda module, inputs, output: kept.append(output)) for layer in layers]
-    try:
-        yield kept
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def grad_cam(
@@ -70,33 +57,6 @@ def grad_cam(
     return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).float().cpu().numpy()
 
 
-@torch.no_grad()
-def attention_rollout(model: Transfer, x: Tensor) -> np.ndarray:
-    """How much the class token of a ViT attends to each patch through all layers (Abnar & Zuidema 2020,
-    arXiv:2005.00928): the attention averaged over the heads, mixed half and half with the identity, multiplied.
-
-    It shows where the network looked, not for which class. B×C×S×S → B×S×S in [0, 1].
-    """
-    attentions = [block.attn for block in model.backbone.blocks]
-    fused = [attention.fused_attn for attention in attentions]
-    try:
-        for attention in attentions:
-            attention.fused_attn = False  # the fused kernel never forms the matrix
-        with recording([attention.attn_drop for attention in attentions]) as kept:
-            model.eval()(x)
-    finally:
-        for attention, before in zip(attentions, fused, strict=True):
-            attention.fused_attn = before
-    total = torch.eye(kept[0].shape[-1], device=x.device)
-    for matrix in kept:  # B × heads × tokens × tokens
-        total = (matrix.mean(1) + torch.eye(matrix.shape[-1], device=x.device)) / 2 @ total
-    side = model.backbone.patch_embed.grid_size
-    heat = total[:, 0, 1:].unflatten(1, side)[:, None]  # the share of each patch in the class token
-    heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
-    low = heat.amin((1, 2), keepdim=True)
-    return ((heat - low) / (heat - low).amax((1, 2), keepdim=True).clamp_min(1e-12)).float().cpu().numpy()
-
-
 def inside_and_outside(gate: Tensor, tumour: Tensor) -> tuple[Tensor, Tensor]:
     """Mean value of each gate map B×1×h×w inside a boolean mask B×H×W and outside it, B each; NaN where nothing is
     there. A pixel of the map counts with the share of it that the mask covers: deep gates are coarser than the mask."""
@@ -108,10 +68,8 @@ def inside_and_outside(gate: Tensor, tumour: Tensor) -> tuple[Tensor, Tensor]:
 def gate_overlap(
     model: AttentionUNet, task, data: ImageDataset, groups: Sequence, resamples: int = 1000
 ) -> dict[str, dict[str, Interval]]:
-    """The values of each gate inside and outside the tumour, averaged over the images that show one.
-
-    A normalised gate is spread by construction. The difference between inside and outside says whether the spread has
-    to do with the tumour: 0 if it has not.
+    """The values of each gate inside and outside the tumour, averaged over the images that show one: a gate that does
+    not distinguish the two has a difference of 0.
 
     Returns:
         `gate1` (deepest) to `gate4` → `inside`, `outside` and their `difference`, each {value, low, high} with a 95 %
@@ -137,27 +95,26 @@ def gate_overlap(
 def point(heat: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
     """How well maps B×S×S, at least 0, point at what masks B×S×S mark, B each: `pointing`, the share of a map's largest
     values that lie inside (0 or 1 where there is one such place); `near`, of those inside or within `TOLERANCE`;
-    `energy`, the share of the whole map inside. A map that is 0 everywhere points nowhere: all are 0."""
+    `energy`, the share of the whole map inside; all 0 where the map is 0 everywhere. `area` and `near_area` are the
+    shares of the image that lie inside and near, which a point at random reaches."""
     heat, inside = heat.astype(np.float64), masks > 0
+    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * TOLERANCE + 1,) * 2)
+    near = np.stack([cv2.dilate(mask.astype(np.uint8), disc) for mask in masks]) > 0
     top = heat.max(axis=(1, 2), keepdims=True)
     largest, total = (heat == top) & (top > 0), heat.sum(axis=(1, 2))
     places = np.maximum(largest.sum(axis=(1, 2)), 1)
     return {
         "pointing": (largest & inside).sum(axis=(1, 2)) / places,
-        "near": (largest & widened(inside)).sum(axis=(1, 2)) / places,
+        "near": (largest & near).sum(axis=(1, 2)) / places,
         "energy": (heat * inside).sum(axis=(1, 2)) / np.where(total > 0, total, 1),
+        "area": inside.mean(axis=(1, 2)),
+        "near_area": near.mean(axis=(1, 2)),
     }
 
 
-def widened(masks: np.ndarray) -> np.ndarray:
-    """Masks B×S×S and what lies within `TOLERANCE` of them, bool."""
-    disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * TOLERANCE + 1,) * 2)
-    return np.stack([cv2.dilate(mask.astype(np.uint8), disc) for mask in masks]) > 0
-
-
-def areas(masks: np.ndarray) -> dict[str, np.ndarray]:
-    """Share of the image inside masks B×S×S (`area`), and within `TOLERANCE` of them (`near_area`)."""
-    return {"area": masks.mean(axis=(1, 2)), "near_area": widened(masks).mean(axis=(1, 2))}
+def at_size(maps: np.ndarray, size: int) -> np.ndarray:
+    """Maps B×s×s enlarged or reduced to B×size×size, bilinear."""
+    return F.interpolate(torch.from_numpy(maps)[:, None], (size, size), mode="bilinear")[:, 0].numpy()
 
 
 def pointing_table(
@@ -169,8 +126,8 @@ def pointing_table(
         inputs: batch → model inputs; scores: what the model returns → B×K, the larger the likelier.
 
     Returns:
-        `row` of the manifest, `predicted` class index, `areas` of the stored mask, the measures of `point`, the same
-        for the image itself with `bright_` before them, and `blank`, whether the map is 0 everywhere.
+        `row` of the manifest, `predicted` class index, the measures of `point`, those of the image itself with
+        `bright_` before them, and `blank`, whether the map is 0 everywhere.
     """
     layer = model.encoder[-1] if type(model).__name__ in MULTITASK else None  # of a multi-task network the bottleneck
     parts = []
@@ -180,19 +137,14 @@ def pointing_table(
         there = np.flatnonzero(masks.any(axis=(1, 2)))
         if not len(there):
             continue
-        masks, predicted = masks[there], scores(found).argmax(1)[there]
+        predicted = scores(found).argmax(1)[there]
         heat = grad_cam(model, inputs(batch)[there], predicted, layer, scores)
-        bright = batch["image"][there, 0].float().cpu().numpy()
-        part = point(at_size(heat, masks.shape[-1]), masks)
-        part |= {f"bright_{name}": each for name, each in point(at_size(bright, masks.shape[-1]), masks).items()}
-        part |= {"row": rows[there], "predicted": predicted.cpu().numpy(), **areas(masks)}
-        parts.append(pd.DataFrame(part | {"blank": heat.max(axis=(1, 2)) == 0}))
+        image = batch["image"][there, 0].float().cpu().numpy()
+        of_map, of_image = (point(at_size(maps, masks.shape[-1]), masks[there]) for maps in (heat, image))
+        part = {"row": rows[there], "predicted": predicted.cpu().numpy(), "blank": heat.max(axis=(1, 2)) == 0}
+        part |= of_map | {f"bright_{name}": of_image[name] for name in ("pointing", "near", "energy")}
+        parts.append(pd.DataFrame(part))
     return pd.concat(parts, ignore_index=True)
-
-
-def at_size(maps: np.ndarray, size: int) -> np.ndarray:
-    """Maps B×s×s enlarged or reduced to B×size×size, bilinear."""
-    return F.interpolate(torch.from_numpy(maps)[:, None], (size, size), mode="bilinear")[:, 0].numpy()
 
 
 def summarise(table: pd.DataFrame, resamples: int = 1000) -> dict[str, dict]:

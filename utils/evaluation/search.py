@@ -12,66 +12,53 @@ import optuna
 import pandas as pd
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from optuna.distributions import CategoricalDistribution, FloatDistribution
 from torch import nn
 
 from datasets.catalog import DataError
 from datasets.store.images import ImageDataset
 from utils.recipes.recipe import Recipe
-from utils.training.loop import TrainingDiverged, fit, make_accelerator
+from utils.training.loop import TrainingDiverged, fit
 
-SPACE = {"lr": FloatDistribution(1e-4, 1e-2, log=True), "unfreeze": CategoricalDistribution(("none", 0.1, 0.3, "all"))}
+UNFREEZE = ("none", 0.1, 0.3, "all")
 
 
-def on_validation(
+def search(
     build: Callable[[], nn.Module],
     task,
     train: ImageDataset,
     val: ImageDataset,
     recipe: Recipe,
+    *,
+    budget: int,
+    folder: Path,
     seed: int,
-    accelerator: Accelerator | None = None,
-) -> Callable[[dict[str, object], Path], float]:
-    """The function that `search` calls: it trains `build()` by `recipe` with changes, in a folder, and returns the
-    accuracy on `val` after the last epoch."""
-    accelerator = accelerator or make_accelerator(seed=seed)
-
-    def accuracy(changes: dict[str, object], folder: Path) -> float:
-        set_seed(seed)
-        options = {"folder": folder, "seed": seed, "accelerator": accelerator}
-        done = fit(build(), task, train, val, replace(recipe, **changes), **options)
-        return float(done.history.val_accuracy.iloc[-1])
-
-    return accuracy
-
-
-def search(
-    accuracy: Callable[[dict[str, object], Path], float], budget: int, folder: Path, seed: int = 0
+    accelerator: Accelerator,
 ) -> pd.DataFrame:
-    """Try `budget` points of `SPACE`: a row a trial that did not diverge (trial, lr, unfreeze, accuracy), best first.
-    With a larger `budget` a search continues.
+    """Train `build()` by `recipe` with `budget` pairs of rate and unfrozen layers, each in a folder inside `folder`.
 
-    `accuracy` trains with the changes {"lr", "unfreeze"} to a recipe, in the folder given, and returns the accuracy on
-    validation images; it is called for each trial again when the search is started again (`on_validation`).
+    Returns:
+        A row a trial that did not diverge: trial, lr, unfreeze, and the accuracy on `val` after its last epoch, best
+        first. With a larger `budget` a search continues.
 
     Raises:
         DataError: a budget of no trial, or all trials diverged; checkpoints in `folder` of another search.
     """
     if budget < 1:
         raise DataError(f"{budget} trials: at least one is wanted")
+
+    def accuracy(trial: optuna.Trial) -> float:
+        changes = {"lr": trial.suggest_float("lr", 1e-4, 1e-2, log=True)}
+        changes |= {"unfreeze": trial.suggest_categorical("unfreeze", UNFREEZE)}
+        set_seed(seed)
+        options = {"folder": folder / "-".join(map(str, changes.values())), "seed": seed, "accelerator": accelerator}
+        done = fit(build(), task, train, val, replace(recipe, **changes), **options)
+        return float(done.history.val_accuracy.iloc[-1])
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
-    study, rows, diverged = optuna.create_study(direction="maximize", sampler=sampler), [], []
-    for _ in range(budget):
-        trial = study.ask(SPACE)
-        try:  # each in the folder of its own values, all digits of them
-            reached = accuracy(trial.params, folder / "-".join(map(str, trial.params.values())))
-        except TrainingDiverged as error:
-            diverged.append(error)
-            study.tell(trial, state=optuna.trial.TrialState.FAIL)
-            continue
-        study.tell(trial, reached)
-        rows.append({"trial": trial.number, **trial.params, "accuracy": reached})
-    if not rows:
-        raise DataError(f"{folder}: none of {budget} trials came to an end; the first: {diverged[0]}")
-    return pd.DataFrame(rows).sort_values("accuracy", ascending=False, ignore_index=True)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    study.optimize(accuracy, n_trials=budget, catch=TrainingDiverged)  # it warns of each that diverged
+    ended = [{"trial": t.number, **t.params, "accuracy": t.value} for t in study.trials if t.value is not None]
+    if not ended:
+        raise DataError(f"{folder}: each of {budget} trials diverged")
+    return pd.DataFrame(ended).sort_values("accuracy", ascending=False, ignore_index=True)

@@ -1,10 +1,7 @@
 """Evaluates a segmenter patient by patient: a table of pixel counts and distances, a row a slice, and every metric.
 
-Predicted masks are compared with true ones at the size of the stored masks, so that runs at different input sizes can
-be compared. Counts, distances and their metrics are MONAI's, intervals those of `intervals.py`.
-
-**Pooling.** The unit is the patient: counts of all slices are added, then the metric is computed, then patients are
-averaged. `s2_pooling` is S2's way: there large tumours count more, and false alarms on healthy slices hardly.
+Masks are compared at the size of the stored ones, whatever the input size. Metrics and distances are MONAI's. The unit
+is the patient: the counts of all slices are added before a metric is computed, then patients are averaged.
 
 **Empty masks**, of a patient or, for distances in single slices, of a slice (`EMPTY`):
 
@@ -23,14 +20,13 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from datasets import catalog
 from datasets.catalog import Dataset
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
-from utils.evaluation.intervals import Interval, counts, grouped_bootstrap_ci, number, without_limits
+from utils.evaluation.intervals import Interval, as_record, grouped_bootstrap_ci, number, without_limits
 from utils.evaluation.predict import outputs
 
 S2_BATCH = 32
@@ -83,9 +79,7 @@ def predict_masks(model: nn.Module, task, data: ImageDataset) -> Iterator[Predic
     """Predictions of a model for the images of `data`, of any size, in order, at the size of the stored masks."""
     size = stored_size(data.facts.name)
     for batch, logits in outputs(Padded(model), task.inputs, data, S2_BATCH):
-        probabilities = task.probabilities(logits)
-        if probabilities.shape[-1] != size:
-            probabilities = F.interpolate(probabilities, (size, size), mode="bilinear")
+        probabilities = F.interpolate(task.probabilities(logits), (size, size), mode="bilinear")
         yield batch["row"].cpu().numpy(), (probabilities > 0.5).cpu().numpy()
 
 
@@ -98,12 +92,9 @@ def copy_masks(name: str, rows: np.ndarray, donors: np.ndarray) -> Iterator[Pred
 def mask_table(name: str, rows: np.ndarray, groups: np.ndarray, predictions: Iterable[Predicted]) -> pd.DataFrame:
     """A row a slice: path, patient, group, pixels, and for each mask that is `scored` its tp, fp, fn and hd95.
 
-    hd95 is the 95th percentile of the Hausdorff distance: in single images in pixels of the store; in volumes in
-    millimetres, once over all tested slices of a patient, the same in each of the patient's rows. On a slice-wise split
-    these slices are no whole volume, and the distance means little.
-
-    Args:
-        rows: of data set `name`, those tested, a patient's slices together; groups, predictions: in their order.
+    `hd95` is in pixels of the store; of volumes in millimetres, over all tested slices of a patient, the same in each
+    of the patient's rows (on a slice-wise split these are no whole volume, and the distance means little). `rows`: of
+    data set `name`, those tested, a patient's slices together; groups and predictions: in their order.
     """
     facts, volumes = catalog.get(name), catalog.get(name).slices > 1
     manifest, size = read_manifest(name).iloc[rows].reset_index(drop=True), stored_size(name)
@@ -180,7 +171,8 @@ def by_patient(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def s2_pooling(table: pd.DataFrame, channels: Sequence[str], batch: int = S2_BATCH) -> dict[str, float | None]:
-    """S2's way: counts of a batch of slices added, channels empty in both left out, batches and channels averaged."""
+    """S2's way: counts of a batch of slices added, channels empty in both left out, batches and channels averaged.
+    Large tumours count more than by patient, and false alarms on healthy slices hardly."""
     scores = {metric: [] for metric in COUNTED}
     for name in channels:
         columns = [f"{name}.tp", f"{name}.fp", f"{name}.fn"]
@@ -195,22 +187,18 @@ def size_correlation(patients: pd.DataFrame, name: str, resamples: int = 1000) -
     """Spearman's rank correlation between the Dice of mask `name` and its size, over the `by_patient` who have it:
     {value, low, high} with a 95 % interval over groups; None where Dice or size is the same for all."""
     there = patients[patients[f"{name}.pixels"] > 0]
-    size, dice = (there[f"{name}.{column}"].to_numpy(float) for column in ("pixels", "dice"))
+    both = there[[f"{name}.pixels", f"{name}.dice"]].astype(float)
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
-        varied = np.ptp(size[rows]) > 0 and np.ptp(dice[rows]) > 0
-        return {"rank": spearmanr(size[rows], dice[rows]).statistic if varied else np.nan}
+        return {"rank": both.iloc[rows].corr("spearman").iloc[0, 1]}
 
-    return without_limits(None) if len(there) < 2 else grouped_bootstrap_ci(there.group, statistic, resamples)["rank"]
+    return grouped_bootstrap_ci(there.group, statistic, resamples)["rank"] if len(there) else without_limits(None)
 
 
 def evaluate_masks(
     table: pd.DataFrame, channels: Sequence[str], regions: Sequence[str] = (), resamples: int = 1000
 ) -> dict:
-    """Every metric of a mask table with its interval, drawn by resampling groups of patients.
-
-    Args:
-        channels, regions: the mask's channels, and what unites some of them.
+    """Every metric of a mask table with its interval over groups of patients.
 
     Returns:
         `metrics` {metric: {value, low, high}}, the mean over channels of the mean over patients;
@@ -219,24 +207,16 @@ def evaluate_masks(
     """
     names = [*channels, *regions]
     patients, columns = by_patient(table, names), [f"{name}.{metric}" for name in names for metric in METRICS]
-    scores = patients[columns].to_numpy()
+    scores, keys = patients[columns].to_numpy(), [f"{k}.{metric}" for k in range(len(names)) for metric in METRICS]
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a draw of patients without any such mask has no recall
             each = np.nanmean(scores[rows], axis=0)
             overall = np.nanmean(each.reshape(len(names), len(METRICS))[: len(channels)], axis=0)
-        return dict(zip([*METRICS, *columns], [*overall, *each], strict=True))
+        return dict(zip([*METRICS, *keys], [*overall, *each], strict=True))
 
     found = grouped_bootstrap_ci(patients.group, statistic, resamples)
-    return {
-        "metrics": {metric: found[metric] for metric in METRICS},
-        "per_class": {
-            name: {metric: found[f"{name}.{metric}"] for metric in METRICS}
-            | {"patients": int((patients[f"{name}.pixels"] > 0).sum())}
-            for name in names
-        },
-        "s2_pooling": s2_pooling(table, channels),
-        "patients": len(patients),
-        **counts(table, resamples),
-    }
+    with_mask = [(patients[f"{name}.pixels"] > 0).sum() for name in names]
+    record = as_record(found, names, {"patients": with_mask}, table, resamples)
+    return record | {"s2_pooling": s2_pooling(table, channels), "patients": len(patients)}

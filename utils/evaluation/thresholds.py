@@ -12,11 +12,10 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import roc_auc_score
 from torchmetrics.functional.classification import binary_sensitivity_at_specificity, multiclass_calibration_error
 
 from datasets.catalog import HEALTHY, DataError
-from utils.evaluation.classification import CALIBRATION_BINS, NOTHING, too_few
+from utils.evaluation.classification import CALIBRATION_BINS, NOTHING, area_under_roc, too_few
 from utils.evaluation.intervals import Interval, grouped_bootstrap_ci, groups_with
 
 SPECIFICITY = 0.95  # one false alarm among 20 healthy people
@@ -58,9 +57,7 @@ def screening(predictions: pd.DataFrame, resamples: int = 1000) -> dict[str, dic
 
 
 def tumour_or_none(predictions: pd.DataFrame, threshold: float, resamples: int = 1000) -> dict:
-    """Tumour or none at a threshold that was chosen before, on validation images of the training set.
-
-    The score is 1 − p(no tumour), whatever the tumours' names; the threshold is NaN where validation could choose none.
+    """Tumour or none by the score 1 − p(no tumour), at a threshold from validation images; NaN where they gave none.
 
     Returns:
         `threshold`; `tumours` and `healthy`, the numbers of images; and `sensitivity`, `specificity` and `auc` as
@@ -70,7 +67,7 @@ def tumour_or_none(predictions: pd.DataFrame, threshold: float, resamples: int =
     unknown = np.isnan(threshold)
 
     def auc(rows: np.ndarray) -> float:
-        return roc_auc_score(tumour[rows], score[rows]) if 0 < tumour[rows].sum() < len(rows) else np.nan
+        return area_under_roc(tumour[rows, None], score[rows, None]).item()
 
     called = np.full(len(score), np.nan) if unknown else (score >= threshold).astype(float)
     sides = [groups_with(predictions.group, side) for side in (tumour, ~tumour)]
