@@ -2,19 +2,16 @@
 
 import errno
 import hashlib
-import lzma
 import re
 import shutil
 import stat
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from datasets.catalog import CATALOG, BrokenArchive, Dataset
+from datasets.catalog import CATALOG, BrokenArchive, DataError, Dataset
 from datasets.reading import one_line
 from datasets.sources import files_below
 from datasets.sources.layouts import target
@@ -24,9 +21,6 @@ MIB = 2**20
 REFUSED = "nothing was unpacked; take the archive from its publisher"
 BY_HAND = "unpack it by hand and pass the folder: --archive FOLDER"
 INNER_ZIP = re.compile(r"brainTumorDataPublic_[\d-]+\.zip$")
-# What the zip module makes of an archive that is no archive; what the disk refuses is not among it.
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, LookupError)
-DAMAGE += (struct.error, OverflowError)
 NO_PLACE = (errno.EINVAL, None)  # a place before the beginning, which an archive names; bzip2's
 
 
@@ -56,14 +50,6 @@ def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int],
     return left_out
 
 
-def content_bytes(archive: Path) -> int:
-    """Bytes that `archive` declares to hold, unpacked; `BrokenArchive` where it is no whole zip archive."""
-    if archive.is_dir():
-        return sum(path.stat().st_size for path in files_below(archive))
-    with _whole(archive), zipfile.ZipFile(archive) as source:
-        return sum(member.file_size for member in source.infolist())
-
-
 def source_of(dataset: Dataset, archive: Path) -> dict[str, Any]:
     """Name, bytes, sha256 and path of an archive; of a folder, sha256 of the paths and contents that matter."""
     source = {"name": archive.name, "path": str(archive)}
@@ -84,9 +70,11 @@ def _files(folder: Path) -> dict[str, Path]:
 def _whole(archive: Path) -> Iterator[None]:
     try:
         yield
+    except DataError:
+        raise
     except NotImplementedError as error:  # Deflate64, as Windows packs what is larger than 2 GB
         raise BrokenArchive(f"{archive}: packed in an unknown way ({one_line(error)}); {BY_HAND}") from error
-    except (*DAMAGE, OSError) as error:
+    except Exception as error:  # of all kinds, as in `reading`, but for what the disk refuses
         if isinstance(error, OSError) and error.errno not in NO_PLACE:
             raise
         raise BrokenArchive(f"{archive}: not a whole zip archive ({one_line(error)}); download it again") from error

@@ -158,12 +158,6 @@ def test_arguments_too_small_are_refused(tmp_path, argument):
     assert not (tmp_path / "new").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot write .*file"):
-        phantom.generate(tmp_path / "file", size=64, patients=24, slices=2)
-
-
 def test_a_volume_passes_through_the_whole_brain_and_its_tumour():
     images, masks = scanner.volume("glioma", 9, 48, np.random.default_rng(0))
     assert images.shape == (9, 48, 48, 4) and masks.shape == (9, 48, 48, 3) and images.dtype == masks.dtype == np.uint8
