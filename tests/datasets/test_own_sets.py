@@ -227,7 +227,7 @@ def test_a_volume_is_sliced_across_its_thickest_direction(tmp_path):
     assert read_manifest("own").path.str.split("/").str[1].value_counts().max() > 40, "across its 64 columns"
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4)), tmp_path / "4d.nii")
     with pytest.raises(DataError, match=r"4d\.nii: 4 dimensions"):
-        volumes.count(tmp_path / "4d.nii")
+        volumes.read(tmp_path / "4d.nii")
 
 
 # ---- external tests, and the chapters --------------------------------------------------------------------
