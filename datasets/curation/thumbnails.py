@@ -1,8 +1,4 @@
-"""Reduces images to what comparing all with all needs: thumbnails and hashes under the 8 flips and rotations.
-
-`look` reads data sets on all cores; `duplicates.py` compares what it returns, and `nearest_labels` predicts by the
-most similar training image; nothing is learned.
-"""
+"""Reduces images to what comparing all with all needs: thumbnails and hashes under the 8 flips and rotations."""
 
 import hashlib
 from collections.abc import Iterator, Sequence

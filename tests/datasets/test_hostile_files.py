@@ -111,7 +111,7 @@ def test_odd_patient_codes_are_left_out_and_the_others_are_brought_in(root, tmp_
         mats[f"{number}.mat"] = buffer.getvalue()
     assert bring("cheng", saved(tmp_path, mats), "--size", "32") == 0
     error = capsys.readouterr().err
-    assert all(f"left out {i}.mat: not one of figshare's .mat files" in error for i in range(1, 6))
+    assert all(f"{i}.mat: not one of figshare's .mat files" in error for i in range(1, 6))
     assert len(manifest.read_rows(root / "cheng/manifest.csv")) == 495
 
 
