@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from itertools import combinations
 
 import h5py
 import numpy as np
@@ -12,8 +11,6 @@ import pandas as pd
 import pytest
 
 from datasets.catalog import CATALOG, CLASSES, DataError
-from datasets.curation.duplicates import near_pairs
-from datasets.curation.thumbnails import collect, traits
 from datasets.generator import anatomy, phantom, scanner, tumours
 
 GREY = CATALOG["phantom"].grey
@@ -114,17 +111,6 @@ def test_tumours_grow_where_their_kind_grows(number):
     assert depth.min() < 2, "the dura"
     _, depth = tumour_places("glioma", number)
     assert depth.min() > -1 and depth.max() > 5, "inside the brain"
-
-
-def test_the_planted_copies_look_like_copies_and_nothing_else_does(made):
-    """Curation's own criteria find them: its pairs are compared with brute force in `test_curation.py`."""
-    table, images, _ = made
-    original = table.duplicate_of.where(table.duplicate_of != "", table.path)
-    families = original.groupby(original).groups.values()
-    pairs = near_pairs(collect(table, [traits(np.ascontiguousarray(image[..., GREY])) for image in images], []))
-    found = set(zip(pairs.i, pairs.j, strict=True))
-    assert found == {pair for family in families for pair in combinations(sorted(family), 2)}
-    assert any(len(family) > 2 for family in families), "some images are there three times"
 
 
 def test_each_planted_fault_is_what_its_name_says(made):

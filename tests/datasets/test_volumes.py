@@ -69,10 +69,9 @@ def test_a_slice_lies_as_a_radiologist_sees_it_and_distances_are_in_millimetres(
     wanted_rows, wanted_columns = np.nonzero(seg)
     assert rows.mean() / 32 == pytest.approx((wanted_rows.mean() + 0.5) / SHAPE[1], abs=0.04)
     assert columns.mean() / 32 == pytest.approx((wanted_columns.mean() + 0.5) / SHAPE[0], abs=0.04)
-    rows = np.arange(155)
-    truth = read_masks("brats2020", rows).astype(bool)
-    batches = [(rows[i : i + 40], np.roll(truth[i : i + 40], 2, axis=3)) for i in range(0, 155, 40)]
-    table = mask_table("brats2020", rows, np.full(155, "p"), batches)
+    rows = np.arange(60, 90)
+    batches = [(rows, np.roll(read_masks("brats2020", rows).astype(bool), 2, axis=3))]
+    table = mask_table("brats2020", rows, np.full(30, "p"), batches)
     assert set(table["WT.hd95"]) == {15.0}, "two of 32 pixels that are 240 mm"
 
 
