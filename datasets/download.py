@@ -6,7 +6,6 @@ What does the work is imported where it is called: `--help` and a wrong argument
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from datasets import catalog
@@ -89,12 +88,12 @@ def _source(args: argparse.Namespace) -> Any:
     return Given(folder, table, args.columns or {})
 
 
-def _report(name: str, archive: Path | None) -> int:
+def _report(name: str) -> int:
     from datasets.data_folder import disk_errors
     from datasets.store import check
 
     with disk_errors(catalog.dataset_dir(name)):
-        notes, problems = check.check(name, archive)
+        notes, problems = check.check(name)
     print(*notes, f"{name}: {f'{len(problems)} problems' if problems else 'in order'}", sep="\n")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
@@ -113,9 +112,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(fault)
         if args.masks_from and not catalog.get(args.masks_from).mask_channels:  # before images are packed
             raise DataError(f"--masks-from {args.masks_from}: '{args.masks_from}' has no masks; 'cheng' has")
-        source = _source(args)
         if args.check:
-            return _report(args.name, source)
+            return _report(args.name)
+        source = _source(args)
         from datasets.intake import prepare
 
         options = ("size", "crop", "workers", "channels", "partial", "replace")

@@ -93,7 +93,7 @@ def _is_there(dataset: Dataset, home: Path, wanted: dict[str, Any], origin: dict
 def _generate(name: str, work: Path, size: int) -> None:
     from datasets.generator import phantom  # brings nilearn and scipy, seconds that no other set needs to wait
 
-    phantom.generate(work, size=size, progress=not quiet())
+    phantom.generate(work, size=size)
     log = {"name": name, "version": packing.VERSION, "size": size, "crop": "none"}
     manifest.write_log(work, log | {"images": len(manifest.read_rows(work / "manifest.csv")), "broken": []})
 
@@ -114,7 +114,7 @@ def _unpack(dataset: Dataset, source: Path | own.Given | None, origin: dict[str,
     if source is None:
         from datasets.sources import fetch  # brings the packages of the network, which a file at hand does not need
 
-        source = fetch.fetch(dataset, work / "download", quiet=quiet())
+        source = fetch.fetch(dataset, work / "download")
         origin = unpacking.source_of(dataset, source)
     if raw := _kept_raw(work, origin):
         print(f"{dataset.name}: {origin['name']} was unpacked before; going on from there")
@@ -122,12 +122,10 @@ def _unpack(dataset: Dataset, source: Path | own.Given | None, origin: dict[str,
     data_folder.clean(work, keep=("download",))
     known = {"archive": origin, "left_out": []}
     if isinstance(source, own.Given):
-        with bar(0, "copying", "files") as progress:
-            if notes := own.copy(source, work / "unpacking", progress.update):
-                known["notes"] = notes
+        if notes := own.copy(source, work / "unpacking"):
+            known["notes"] = notes
     else:
-        with bar(0 if dataset.slices > 1 else dataset.images, "unpacking", "files") as progress:
-            known["left_out"] = unpacking.unpack(dataset, source, work / "unpacking", progress.update)
+        known["left_out"] = unpacking.unpack(dataset, source, work / "unpacking")
     manifest.write_json(work / "raw.json", known)
     return (work / "unpacking").rename(work / "raw")
 
@@ -148,18 +146,16 @@ def _build(dataset: Dataset, raw: Path, work: Path, size: int, crop: str, *, who
             f"{archive}: {images:,} of the {published:,} images that {dataset.name} was published with; "
             f"{dataset.again}, or add --partial to take this part of it"
         )
-    with bar(images, "preprocessing", "images") as progress:
-        stored, broken = packing.pack(
-            functools.partial(layouts.read, dataset, raw),
-            list(samples),
-            work / "images.h5",
-            size=size,
-            crop=crop,
-            attrs={"name": dataset.name},
-            slices=None if dataset.layout == "own" and own.holds_volumes(raw) else dataset.slices,
-            workers=workers,
-            progress=progress.update,
-        )
+    stored, broken = packing.pack(
+        functools.partial(layouts.read, dataset, raw),
+        list(samples),
+        work / "images.h5",
+        size=size,
+        crop=crop,
+        attrs={"name": dataset.name},
+        slices=None if dataset.layout == "own" and own.holds_volumes(raw) else dataset.slices,
+        workers=workers,
+    )
     if broken:
         first = "; ".join(f"{image['path']}: {image['reason']}" for image in broken[:5])
         several = f"{len(broken)} of {len(samples)} images are broken ({first})"
@@ -200,7 +196,7 @@ def _of_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, ra
     """Find the groups of `own`, write them to `work`, and return what its log says more than that of other sets."""
     from datasets.curation import split_table, thumbnails  # brings torch, which no other set needs here
 
-    table, how = split_table.find_groups(thumbnails.look_into(dataset, work, raw, progress=not quiet()))
+    table, how = split_table.find_groups(thumbnails.look_into(dataset, work, raw))
     table.to_csv(work / index.GROUPS, index=False)
     said = f"Groups stay on one side of a split: {how}."
     if (table.patient != "").any():
@@ -211,11 +207,6 @@ def _of_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, ra
     return facts | {"holds": holds, "relatives": said, "groups_sha256": manifest.sha256(work / index.GROUPS)}
 
 
-def quiet() -> bool:
-    """Whether nobody watches, so that progress is not shown."""
-    return os.environ.get("BRAIN_MRI_HEADLESS") == "1" or not sys.stderr.isatty()
-
-
 def bar(total: int, what: str, unit: str) -> tqdm:
     """A progress bar for somebody who watches."""
-    return tqdm(total=total, desc=what, unit=f" {unit}", disable=quiet())
+    return tqdm(total=total, desc=what, unit=f" {unit}", disable=None)

@@ -3,7 +3,6 @@
 import hashlib
 import itertools
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -164,7 +163,7 @@ def curate_own(own: str, others: Sequence[str]) -> None:
     for name in (own, *others):
         index.require(name)  # before the images of the others are looked at
     for other in others:
-        images = [look(name, progress=sys.stderr.isatty()) for name in (own, other)]
+        images = [look(name) for name in (own, other)]
         tables = [index.read_splits(name, of.table) for name, of in zip((own, other), images, strict=True)]
         shared = links.overlap(*images, *(of.table if t is None else t for t, of in zip(tables, images, strict=True)))
         write(shared, catalog.dataset_dir(own) / overlap_file(own, other))
@@ -181,7 +180,7 @@ def curate_sets(names: Sequence[str], to_write: bool) -> None:
         needed.append(links.REFERENCE)
     for name in needed:
         index.require(name)  # before the images of the others are looked at
-    images = {name: look(name, progress=sys.stderr.isatty()) for name in needed}
+    images = {name: look(name) for name in needed}
     tables = {}
     for name in names:
         file, dataset = index.SPLITS / f"{name}.csv", catalog.get(name)

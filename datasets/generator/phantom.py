@@ -42,9 +42,7 @@ TURNS += ("transposed", "rotated-270", "rotated-90", "anti-transposed")
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def generate(
-    dest: Path, *, seed: int = 0, size: int = 128, patients: int = 180, slices: int = 4, progress: bool = False
-) -> None:
+def generate(dest: Path, *, seed: int = 0, size: int = 128, patients: int = 180, slices: int = 4) -> None:
     """Make the phantom in folder `dest`: `images.h5` and `manifest.csv`, rows in the same order.
 
     `image` is uint8 N × size × size × 4 (T1, T1c, T2, FLAIR), `mask` uint8 0/1 N × size × size × 3 (NCR, ED, ET);
@@ -60,7 +58,7 @@ def generate(
     # Processes, because the drawing holds Python's lock. A worker takes seconds to start: too long for a few slices.
     workers = min(cores(), MOST_WORKERS) if patients * slices * size**2 > SMALL else 1
     done = in_order(partial(_visit, seed, slices, size), list(enumerate(labels)), workers)
-    done = tqdm(done, total=patients, disable=not progress, desc="phantom", unit="patient")
+    done = tqdm(done, total=patients, disable=None, desc="phantom", unit="patient")
     pairs = [pair for patient in done for pair in patient]
     rows = _published(labels, slices, np.random.default_rng([seed, 2]))
     pairs, rows = _plant(pairs, rows, np.random.default_rng([seed, 3]))

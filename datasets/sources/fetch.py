@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from datasets.catalog import DataError, Dataset
 TOKEN_PAGE = "https://www.kaggle.com/settings/api"
 
 
-def fetch(dataset: Dataset, folder: Path, quiet: bool) -> Path:
+def fetch(dataset: Dataset, folder: Path) -> Path:
     """Download the archive of `dataset` into `folder` and return its path; an archive that is whole is kept.
 
     A download that was cut off resumes where it stopped, as long as the remote file is the same (the client
@@ -26,6 +27,7 @@ def fetch(dataset: Dataset, folder: Path, quiet: bool) -> Path:
         raise DataError(f"{dataset.name} is not on Kaggle: {by_hand}")
     archive = folder / dataset.archive
     try:
+        quiet = not sys.stderr.isatty()
         _client(by_hand).dataset_download_files(dataset.kaggle, path=str(folder), quiet=quiet)
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else 0

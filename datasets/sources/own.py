@@ -9,7 +9,7 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -242,13 +242,12 @@ def source_of(given: Given) -> dict[str, Any]:
     return {"name": named.name, "bytes": size, "sha256": digest, "path": str(named)}
 
 
-def copy(given: Given, raw: Path, progress: Callable[[int], Any]) -> list[str]:
+def copy(given: Given, raw: Path) -> list[str]:
     """Copy what is listed, and the list, into the new folder `raw`; returns the notes on the list."""
     rows, notes = given.listing
     for name in given.files():
         (raw / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(given.folder / name, raw / name)
-        progress(1)
     pd.DataFrame(rows).to_csv(raw / OWN_TABLE, index=False)
     return notes
 

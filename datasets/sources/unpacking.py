@@ -6,7 +6,7 @@ import re
 import shutil
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -24,12 +24,12 @@ INNER_ZIP = re.compile(r"brainTumorDataPublic_[\d-]+\.zip$")
 NO_PLACE = (errno.EINVAL, None)  # a place before the beginning, which an archive names; bzip2's
 
 
-def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int], Any] = int) -> list[str]:
+def unpack(dataset: Dataset, archive: Path, raw: Path) -> list[str]:
     """Unpack the images of `archive` into the new folder `raw`; return the members that were left out.
 
     A folder is taken like an archive: what its publisher packed, unpacked by hand, inner zips or not; it is left as it
     is.  Raises `BrokenArchive` for a damaged archive, another set's, and one that would write outside `raw` or
-    unpack to far more than its own size.  `progress` is called with the number of files just written.
+    unpack to far more than its own size.
     """
     raw.mkdir(parents=True)
     left_out = []
@@ -42,7 +42,6 @@ def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int],
                 (raw / path).parent.mkdir(parents=True, exist_ok=True)
                 with (raw / path).open("wb") as file:
                     shutil.copyfileobj(content, file, MIB)
-                progress(1)
             elif content.read() == (raw / path).read_bytes():  # some publishers ship a folder twice
                 left_out.append(member)
             else:

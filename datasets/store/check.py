@@ -3,8 +3,6 @@
 from pathlib import Path
 
 from datasets import catalog
-from datasets.reading import read_json
-from datasets.sources import unpacking
 from datasets.store import manifest
 from datasets.store.images import CARRIED
 from datasets.store.index import GROUPS, require
@@ -12,12 +10,10 @@ from datasets.store.index import GROUPS, require
 MEND = "delete log.json and run without --check"
 
 
-def check(name: str, archive: Path | None = None) -> tuple[list[str], list[str]]:
+def check(name: str) -> tuple[list[str], list[str]]:
     """Verify data set `name` as it lies on disk; changes nothing.
 
-    `archive`: also compare this file with the archive that `raw/` came from.
-    Returns (what is in order or worth knowing, what is wrong), in words.  Raises `DataError` where the set is
-    not there at all.
+    Returns (what is worth knowing, what is wrong), in words.  Raises `DataError` where the set is not there at all.
     """
     dataset, home = catalog.get(name), require(name)
     rows, log = manifest.read_rows(home / "manifest.csv"), manifest.read_log(home)
@@ -38,16 +34,6 @@ def check(name: str, archive: Path | None = None) -> tuple[list[str], list[str]]
         wrong += manifest.count_differences(dataset, manifest.count(rows))
     if (home / "raw").is_dir():
         wrong += _raw(home / "raw", rows)
-    if known := manifest.originals(name):
-        same = sum(known.get(row["path"], {}).get("sha256") == row["file_sha256"] for row in rows)
-        notes.append(f"{same} of {len(rows)} files have the publisher's own bytes; a mirror may have recompressed some")
-    if archive:
-        note = home / "raw.json"
-        source = read_json(note, needs=["archive"])["archive"] if note.is_file() else {}
-        if unpacking.source_of(dataset, archive)["sha256"] == source.get("sha256"):
-            notes.append(f"{archive}: the very archive that raw/ came from")
-        else:
-            wrong.append(f"{archive}: not the archive that raw/ came from ({source.get('name', 'unknown')})")
     return notes, wrong
 
 

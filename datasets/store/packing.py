@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import h5py
 import numpy as np
+from tqdm import tqdm
 
 from datasets.catalog import DataError
 from datasets.store.preprocess import RawImage, prepare
@@ -41,14 +42,12 @@ def pack(
     attrs: dict[str, Any] | None = None,
     slices: int | None = 1,
     workers: int | None = None,
-    progress: Callable[[int], Any] = lambda n: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Read, prepare and store `paths` in their order as the HDF5 file `destination`.
 
     Args:
         read: picklable; returns the images that one of `paths` holds, and raises `DataError` for a broken file.
         slices: images in each of `paths`, None where that differs. Unless one: volumes, compressed, few in memory.
-        progress: called with the number of images just done.
 
     Returns the facts of each stored image, `path` and `remarks` included, in the order of storage, and of each broken
     one `path` and `reason`; broken images are not stored.  The same input gives the same bytes.
@@ -60,7 +59,8 @@ def pack(
     workers = max(1, min(workers or at_most, len(batches)))
     stored: list[dict[str, Any]] = []
     broken: list[dict[str, str]] = []
-    with h5py.File(destination, "w") as file:
+    shown = tqdm(total=len(paths) * (slices or 1), desc="preprocessing", unit=" images", disable=None)
+    with shown, h5py.File(destination, "w") as file:
         file.attrs.update({"size": size, "crop": crop, "version": VERSION, **(attrs or {})})
         for images, bad in in_order(partial(_prepare_batch, read, size, crop), batches, workers, ahead):
             for name in ("image", "mask"):
@@ -78,7 +78,7 @@ def pack(
                 file[name][len(stored) : end] = np.stack(arrays)
             stored += [image.facts | {"remarks": image.remarks} for image in images]
             broken += bad
-            progress(len(images) + len(bad))
+            shown.update(len(images) + len(bad))
         for dataset in file.values():
             dataset.resize(len(stored), axis=0)
         file.flush()
