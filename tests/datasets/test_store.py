@@ -73,6 +73,13 @@ def test_a_killed_worker_is_an_error_with_a_remedy(tmp_path):
         packing.pack(die, paths, tmp_path / "images.h5", size=64, workers=2)
 
 
+def test_a_set_of_any_size_is_packed_in_the_memory_of_a_few_batches():
+    taken: list[int] = []
+    batches = (taken.append(i) or i for i in range(100))
+    results = packing.in_order(abs, batches, workers=2, ahead=3)
+    assert next(results) == 0 and len(taken) == 2 * 3 + 1 and list(results) == list(range(1, 100))
+
+
 def test_memory_and_disk_and_workers_give_the_same_batches(roots):
     rows = np.array([5, 0, 17, 3, 8])
     memory, disk = (ImageDataset("phantom", rows, image_size=64, in_memory=m) for m in (True, False))
