@@ -94,14 +94,6 @@ def disk_errors(home: Path) -> Iterator[None]:
         raise DataError(f"{where}: {text}") from error
 
 
-def require_space(folder: Path, needed: int) -> None:
-    """Raise `DataError` unless the disk of `folder` has `needed` bytes free."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        lacking = f"{needed / 1e6:.0f} MB are needed and {free / 1e6:.0f} MB are free"
-        raise DataError(f"{folder}: {lacking}; free some space or {ELSEWHERE}")
-
-
 def work_of(home: Path) -> Path:
     """The folder beside `home` in which it is made."""
     return home.with_name(f".{home.name}.partial")

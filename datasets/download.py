@@ -1,18 +1,15 @@
 """The only way in: `python datasets/download.py NAME` fetches or takes an archive and turns it into a data set.
 
-`intake.py` does the work and `check.py` verifies it. Both are imported where they are called: with them come pandas,
-HDF5 and OpenCV, for which `--help` and a wrong argument need not wait.
+What does the work is imported where it is called: `--help` and a wrong argument need not wait for pandas and HDF5.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from datasets import catalog
-from datasets.catalog import DataError, UnknownName
-from datasets.facts import CROPS, OWN_TABLE
+from datasets.catalog import CROPS, OWN_TABLE, DataError, UnknownName
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,8 +32,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--size", type=int, metavar="N", help="side of the stored images (256; phantom 128, BraTS 240)")
     add("--crop", choices=list(CROPS), help="to the head (margin), as S2 did (s2), or none")
     add("--workers", type=int, metavar="N", help="processes for preprocessing (all cores)")
-    add("--seed", type=int, metavar="N", help="of the phantom (0)")
-    add("--bits", type=int, choices=(8, 16), help="of a pixel of a volume (8)")
     add("--partial", action="store_true", help="take an archive that lacks images of the published set")
     add("--replace", action="store_true", help="pack the archive anew, in place of what is there")
     add("--card", action="store_true", help="show its origin, licence, counts and known faults")
@@ -69,8 +64,6 @@ def _usage_fault(args: argparse.Namespace) -> str:
         (layout != "own" and any(of_own), f"{name}: --folder, --labels, --columns, --channels are for 'own' alone"),
         (layout == "own" and args.archive, "own: has no --archive; name a folder with --folder"),
         (layout == "generated" and (args.archive or args.crop), f"{name} is generated: --archive, --crop do not apply"),
-        (layout != "generated" and args.seed is not None, f"{name} is not generated: --seed does not apply"),
-        (layout != "brats" and args.bits, f"{name} holds no volumes: --bits does not apply"),
         (layout == "brats" and args.crop not in (None, "none"), f"{name}: volumes are stored whole, without --crop"),
         (args.columns and not any(of_own[:2]), "--columns goes with --labels FILE or --folder DIR"),
         (args.replace and not (args.archive or any(of_own[:2])), "--replace goes with --archive FILE or --folder DIR"),
@@ -95,12 +88,12 @@ def _source(args: argparse.Namespace) -> Any:
     return Given(folder, table, args.columns or {})
 
 
-def _report(name: str, archive: Path | None) -> int:
+def _report(name: str) -> int:
     from datasets.data_folder import disk_errors
     from datasets.store import check
 
     with disk_errors(catalog.dataset_dir(name)):
-        notes, problems = check.check(name, archive)
+        notes, problems = check.check(name)
     print(*notes, f"{name}: {f'{len(problems)} problems' if problems else 'in order'}", sep="\n")
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
@@ -117,14 +110,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         if fault := _usage_fault(args):
             parser.error(fault)
-        if args.masks_from:
-            catalog.require_masks(args.masks_from)  # before images are packed
-        source = _source(args)
+        if args.masks_from and not catalog.get(args.masks_from).mask_channels:  # before images are packed
+            raise DataError(f"--masks-from {args.masks_from}: '{args.masks_from}' has no masks; 'cheng' has")
         if args.check:
-            return _report(args.name, source)
+            return _report(args.name)
+        source = _source(args)
         from datasets.intake import prepare
 
-        options = ("size", "crop", "workers", "seed", "bits", "channels", "partial", "replace")
+        options = ("size", "crop", "workers", "channels", "partial", "replace")
         prepare(args.name, source, **{name: getattr(args, name) for name in options})
         if args.masks_from:
             from datasets.curation import masks  # brings torch, which nothing else needs here

@@ -50,12 +50,3 @@ def array(group: h5py.Group, path: str, most: int | None = MOST_BYTES) -> h5py.D
 def read(group: h5py.Group, path: str) -> np.ndarray:
     """The values of the array at `path`, see `array`."""
     return array(group, path)[()]
-
-
-def readable(stored: h5py.Dataset, row: int) -> bool:
-    """Whether one image or mask has its checksum, which HDF5 looks at where it reads."""
-    try:
-        stored[row]
-    except (OSError, RuntimeError, ValueError):
-        return False
-    return True

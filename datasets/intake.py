@@ -1,13 +1,8 @@
-"""Bringing a set in: its archive, fetched or at hand, becomes `images.h5`, `manifest.csv`, `log.json` and `raw/`.
-
-`download.py` is the command, `fetch.py` downloads, `unpacking.py` unpacks, `packing.py` stores the images.  The folder
-appears when whole.
-"""
+"""Brings a set in: its archive, fetched or at hand, becomes `images.h5`, `manifest.csv`, `log.json` and `raw/`."""
 
 import functools
 import os
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,9 +11,9 @@ from tqdm import tqdm
 
 from datasets import catalog, data_folder
 from datasets.catalog import BrokenArchive, DataError, Dataset
-from datasets.reading import one_line, read_json
-from datasets.sources import folders, layouts, nih, own, require_utf8, unpacking
-from datasets.store import index, manifest, packing, preprocess
+from datasets.reading import read_json
+from datasets.sources import layouts, nih, own, require_utf8, unpacking
+from datasets.store import index, manifest, packing
 
 MAX_BROKEN = 0.01  # share of broken images above which the archive, not the image, is at fault
 
@@ -33,9 +28,9 @@ def prepare(
         workers: processes for the preprocessing, all cores by default.
         partial: take an archive that holds only a part of the published images, and mark it so.
         replace: pack `source` anew in place of what is there.
-        wanted: what the stored images shall be like: `size` (side in pixels), `crop` (a rule of `facts.CROPS`), `seed`
-            (of the phantom), `bits` (8 or 16 for each pixel of a volume), `channels` (their names, of `own`).  None
-            takes what is stored, or the catalogue's.  Other images are made from `raw/`.
+        wanted: what the stored images shall be like: `size` (side in pixels), `crop` (a rule of `catalog.CROPS`),
+            `channels` (their names, of `own`).  None takes what is stored, or the catalogue's.  Other images are made
+            from `raw/`.
 
     Raises `DataError` with file and remedy, also where the set that is there came from another archive.
     """
@@ -52,16 +47,15 @@ def prepare(
             if not replace and _is_there(dataset, home, wanted, origin):  # another process made it meanwhile
                 return
             stored = manifest.read_log(home) or {}
-            how = {"size": dataset.size, "crop": dataset.crop, "bits": 8, "seed": 0}
-            how = {key: stored.get(key, value) if wanted[key] is None else wanted[key] for key, value in how.items()}
+            size, crop = (wanted[key] or stored.get(key, getattr(dataset, key)) for key in ("size", "crop"))
             if dataset.layout == "generated":
-                _generate(name, work, how["size"], how["seed"])
+                _generate(name, work, size)
             else:
                 kept = None if replace else _kept_raw(home, origin)
-                raw = kept or _unpack(dataset, source, origin, work, how["size"])
+                raw = kept or _unpack(dataset, source, origin, work)
                 if dataset.layout == "own":
                     dataset = own.facts(dataset, raw, wanted["channels"] or (stored.get("channels") if kept else None))
-                _build(dataset, raw, work, how, whole=not (partial or kept), workers=workers)
+                _build(dataset, raw, work, size, crop, whole=not (partial or kept), workers=workers)
             data_folder.publish(work, home)
     log = read_json(home / "log.json")
     if "partial" in log:
@@ -72,20 +66,12 @@ def prepare(
 
 
 def at_hand(given: str | Path) -> Path:
-    """The whole path of a file or folder that a reader names; `DataError` where it is not there or may not be read."""
-    path = Path(given)
-    try:
-        require_utf8(path)
-        path = path.expanduser().resolve()
-        require_utf8(path)
-        if path.exists():
-            next(path.iterdir(), None) if path.is_dir() else path.open("rb").close()
-            return path
-    except PermissionError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}); give yourself the right to read it") from error
-    except (OSError, RuntimeError) as error:  # a name that is too long, links in a circle, the home of nobody
-        raise DataError(f"{path}: cannot be read ({one_line(error)}); name another file or folder") from error
-    raise DataError(f"{path}: no such file or folder; name one that is there")
+    """The whole path of a file or folder that a reader names; `DataError` where it is not there."""
+    path = Path(os.path.realpath(os.path.expanduser(given)))
+    require_utf8(path)
+    if not os.path.exists(path):  # also where a name is too long, links go in a circle, or a folder is closed to us
+        raise DataError(f"{path}: no such file or folder, or not one that you may read")
+    return path
 
 
 def _is_there(dataset: Dataset, home: Path, wanted: dict[str, Any], origin: dict[str, Any] | None) -> bool:
@@ -104,14 +90,12 @@ def _is_there(dataset: Dataset, home: Path, wanted: dict[str, Any], origin: dict
     return log["version"] == packing.VERSION and all(value in (None, log.get(key)) for key, value in wanted.items())
 
 
-def _generate(name: str, work: Path, size: int, seed: int) -> None:
+def _generate(name: str, work: Path, size: int) -> None:
     from datasets.generator import phantom  # brings nilearn and scipy, seconds that no other set needs to wait
 
-    started = time.monotonic()
-    phantom.generate(work, seed=seed, size=size, progress=not quiet())
-    log = {"name": name, "version": packing.VERSION, "size": size, "crop": "none", "seed": seed}
-    log |= {"images": len(manifest.read_rows(work / "manifest.csv")), "broken": []}
-    manifest.write_log(work, log | {"seconds": round(time.monotonic() - started, 1)})
+    phantom.generate(work, size=size)
+    log = {"name": name, "version": packing.VERSION, "size": size, "crop": "none"}
+    manifest.write_log(work, log | {"images": len(manifest.read_rows(work / "manifest.csv")), "broken": []})
 
 
 def _kept_raw(folder: Path, origin: dict[str, Any] | None) -> Path | None:
@@ -123,16 +107,14 @@ def _kept_raw(folder: Path, origin: dict[str, Any] | None) -> Path | None:
     return raw if origin is None or packed["sha256"] == origin["sha256"] else None
 
 
-def _unpack(
-    dataset: Dataset, source: Path | own.Given | None, origin: dict[str, Any] | None, work: Path, size: int
-) -> Path:
+def _unpack(dataset: Dataset, source: Path | own.Given | None, origin: dict[str, Any] | None, work: Path) -> Path:
     """Return `raw/` of `source` (fetched if None); a finished unpacking of the same archive is taken up."""
     if source is None and dataset.layout == "own":
         raise DataError("own: name your folder with --folder, or a table with --labels; see datasets/README.md")
     if source is None:
         from datasets.sources import fetch  # brings the packages of the network, which a file at hand does not need
 
-        source = fetch.fetch(dataset, work / "download", quiet=quiet())
+        source = fetch.fetch(dataset, work / "download")
         origin = unpacking.source_of(dataset, source)
     if raw := _kept_raw(work, origin):
         print(f"{dataset.name}: {origin['name']} was unpacked before; going on from there")
@@ -140,38 +122,23 @@ def _unpack(
     data_folder.clean(work, keep=("download",))
     known = {"archive": origin, "left_out": []}
     if isinstance(source, own.Given):
-        data_folder.require_space(work.parent, origin["bytes"])
-        with bar(0, "copying", "files") as progress:
-            if notes := own.copy(source, work / "unpacking", progress.update):
-                known["notes"] = notes
+        if notes := own.copy(source, work / "unpacking"):
+            known["notes"] = notes
     else:
-        packed = _store_bytes(dataset, dataset.images, size, bits=8)
-        data_folder.require_space(work.parent, unpacking.content_bytes(source) + packed)
-        with bar(0 if dataset.slices > 1 else dataset.images, "unpacking", "files") as progress:
-            known["left_out"] = unpacking.unpack(dataset, source, work / "unpacking", progress.update)
-        if beside := [m for m in known["left_out"] if dataset.layout == "folders" and folders.overlooked(dataset, m)]:
-            first = f"{', '.join(beside[:3])} ({len(beside)} files)"
-            print(f"note: left out {first}: no image that can be read; log.json lists all", file=sys.stderr)
+        known["left_out"] = unpacking.unpack(dataset, source, work / "unpacking")
     manifest.write_json(work / "raw.json", known)
     return (work / "unpacking").rename(work / "raw")
 
 
-def _store_bytes(dataset: Dataset, images: int, size: int, bits: int) -> int:
-    """What `images` take in the store; of a volume compression leaves less than a third, masks included."""
-    planes = len(dataset.channels) * bits // 8 + len(dataset.mask_channels)
-    return images * planes * size * size // (3 if dataset.slices > 1 else 1)
-
-
-def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], whole: bool, workers: int | None) -> None:
+def _build(dataset: Dataset, raw: Path, work: Path, size: int, crop: str, *, whole: bool, workers: int | None) -> None:
     """Write images.h5, manifest.csv and log.json into `work` from the files of `raw`.
 
-    `how`: size, crop and bits of the stored images.  `whole`: whether a part of the published images is refused.
+    `whole`: whether a part of the published images is refused.
     """
-    started = time.monotonic()
     samples = {sample.path: sample for sample in layouts.samples(dataset, raw)}
     source = read_json(raw.parent / "raw.json", f"delete {raw.parent}", needs=["archive"])
     archive = source["archive"].get("path", dataset.name)
-    images = own.count(raw) if dataset.layout == "own" else len(samples) * dataset.slices
+    images = len(samples) * dataset.slices
     published = 0 if dataset.layout == "nih" and nih.is_sample(raw) else dataset.images
     is_part = images < (1 - MAX_BROKEN) * published
     if is_part and whole:
@@ -179,33 +146,31 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], whole: 
             f"{archive}: {images:,} of the {published:,} images that {dataset.name} was published with; "
             f"{dataset.again}, or add --partial to take this part of it"
         )
-    with bar(images, "preprocessing", "images") as progress:
-        stored, broken = packing.pack(
-            functools.partial(layouts.read, dataset, raw, bits=how["bits"]),
-            list(samples),
-            work / "images.h5",
-            size=how["size"],
-            crop=how["crop"],
-            attrs={"name": dataset.name},
-            needed=_store_bytes(dataset, images, how["size"], how["bits"]),
-            slices=max(dataset.slices, -(-images // max(len(samples), 1))),
-            workers=workers,
-            progress=progress.update,
-        )
-    reasons = [f"{image['path']}: {image['reason']}" for image in broken]
-    if len(broken) > MAX_BROKEN * len(samples):
-        several, first = f"{len(broken)} of {len(samples)} images are broken", "; ".join(reasons[:3])
-        raise BrokenArchive(f"{archive}: {several} ({first}); {dataset.again}")
-    for reason in reasons[:5]:
-        print(f"warning: left out {reason}", file=sys.stderr)
-    if len(broken) > 5:
-        print(f"warning: and {len(broken) - 5} more, all listed in log.json", file=sys.stderr)
+    stored, broken = packing.pack(
+        functools.partial(layouts.read, dataset, raw),
+        list(samples),
+        work / "images.h5",
+        size=size,
+        crop=crop,
+        attrs={"name": dataset.name},
+        slices=None if dataset.layout == "own" and own.holds_volumes(raw) else dataset.slices,
+        workers=workers,
+    )
+    if broken:
+        first = "; ".join(f"{image['path']}: {image['reason']}" for image in broken[:5])
+        several = f"{len(broken)} of {len(samples)} images are broken ({first})"
+        if len(broken) > MAX_BROKEN * len(samples):
+            raise BrokenArchive(f"{archive}: {several}; {dataset.again}")
+        print(f"warning: {several} and left out; log.json lists them", file=sys.stderr)
     mark = {"partial": f"{len(stored)} of {published}"} if is_part else {}
     known, rows, remarks = manifest.originals(dataset.name), [], Counter()
     for facts in stored:
         remarks.update(facts.pop("remarks"))
         sample = samples[facts["path"].rpartition("/")[0] if "slice" in facts else facts["path"]]  # of the volume
-        rows.append(manifest.row(sample.label, sample.split, {**sample.facts, **facts}, known) | mark)
+        row = {"label": sample.label, "published_split": sample.split, "patient": "", "sha256": facts["file_sha256"]}
+        # What is known of the publisher's own file comes last: sets are compared by its `sha256`, also where a mirror
+        # recompressed the images; `file_sha256` is of the one that was read.
+        rows.append(row | sample.facts | facts | known.get(facts["path"], {}) | mark)
     notes = source.pop("notes", [])
     names, several = manifest.one_spelling([row["patient"] for row in rows])
     rows = [row | {"patient": name} for row, name in zip(rows, names, strict=True)]
@@ -220,22 +185,18 @@ def _build(dataset: Dataset, raw: Path, work: Path, how: dict[str, Any], whole: 
     if not dataset.classes:  # only the data at hand name them, see `catalog.get`
         extra = {"classes": sorted(labels), "channels": list(dataset.channels), "mask_channels": []}
     counts = manifest.count(rows)
-    if remarks[preprocess.NO_END]:
-        notes.append(f"{preprocess.NO_END}: {remarks[preprocess.NO_END]} images, taken as they are")
     for note in manifest.count_differences(dataset, counts) + notes:
         print(f"note: {note}", file=sys.stderr)
-    log = {"name": dataset.name, "version": packing.VERSION, "size": how["size"], "crop": how["crop"], **mark}
-    log |= {"bits": how["bits"]} if dataset.slices > 1 else {}
+    log = {"name": dataset.name, "version": packing.VERSION, "size": size, "crop": crop, **mark}
     log |= {"notes": notes} if notes else {}
-    log |= {"images": len(rows), "broken": broken, "counts": counts, "seconds": round(time.monotonic() - started, 1)}
-    manifest.write_log(work, log | source | extra)
+    manifest.write_log(work, log | {"images": len(rows), "broken": broken, "counts": counts} | source | extra)
 
 
 def _of_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, raw: Path) -> dict[str, Any]:
     """Find the groups of `own`, write them to `work`, and return what its log says more than that of other sets."""
     from datasets.curation import split_table, thumbnails  # brings torch, which no other set needs here
 
-    table, how = split_table.find_groups(thumbnails.look_into(dataset, work, raw, progress=not quiet()))
+    table, how = split_table.find_groups(thumbnails.look_into(dataset, work, raw))
     table.to_csv(work / index.GROUPS, index=False)
     said = f"Groups stay on one side of a split: {how}."
     if (table.patient != "").any():
@@ -246,11 +207,6 @@ def _of_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, ra
     return facts | {"holds": holds, "relatives": said, "groups_sha256": manifest.sha256(work / index.GROUPS)}
 
 
-def quiet() -> bool:
-    """Whether nobody watches, so that progress is not shown."""
-    return os.environ.get("BRAIN_MRI_HEADLESS") == "1" or not sys.stderr.isatty()
-
-
 def bar(total: int, what: str, unit: str) -> tqdm:
     """A progress bar for somebody who watches."""
-    return tqdm(total=total, desc=what, unit=f" {unit}", disable=quiet())
+    return tqdm(total=total, desc=what, unit=f" {unit}", disable=None)

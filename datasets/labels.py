@@ -1,6 +1,5 @@
-"""What is asked of an image: its label as published, or a view of it, such as tumour or none.
-
-A label may name a type and an MR sequence ("Meningioma T1C+"): then each can be asked for alone.
+"""What is asked of an image: its label as published, or a view of it, such as tumour or none, or of "Meningioma T1C+"
+the type or the MR sequence alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from datasets import catalog
-from datasets.catalog import DataError, lookup
-from datasets.facts import HEALTHY, TUMOUR
+from datasets.catalog import HEALTHY, TUMOUR, DataError, lookup
 from datasets.store.index import read_manifest
 
 SEQUENCES = ("T1", "T1C+", "T2")

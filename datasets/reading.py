@@ -1,7 +1,4 @@
-"""Reads files that may be damaged or hostile: whatever is wrong with one becomes one clear line.
-
-Every reader of the project goes through `reading`, so that no file ends in a traceback; `hdf5.py` does for HDF5.
-"""
+"""Reads files that may be damaged or hostile: whatever is wrong with one becomes one clear line, and no traceback."""
 
 import json
 from collections.abc import Iterable, Iterator

@@ -1,6 +1,6 @@
 """Divides a data set into training, validation and test set by one of the protocols in `PROTOCOLS`.
 
-Their tables are committed under `splits/` and made by `python -m datasets.curation`; `store/index.py` reads them.
+Their tables are committed under `splits/` and made by `python -m datasets.curation`.
 """
 
 import hashlib

@@ -6,37 +6,21 @@ box of the stored image. `download.py NAME --masks-from cheng` is the command, `
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
-import cv2
-import h5py
 import numpy as np
 import pandas as pd
 
-from datasets import catalog, data_folder, hdf5
+from datasets import catalog, data_folder
 from datasets.catalog import DataError
 from datasets.curation.duplicates import NEAR_CORRELATION
 from datasets.curation.thumbnails import SIDE, thumbnail
 from datasets.intake import bar
 from datasets.sources import layouts
 from datasets.store import index, manifest
-from datasets.store.check import Problem, check_carried
 from datasets.store.images import CARRIED
-from datasets.store.packing import CHECKSUM, COMPRESSION
-from datasets.store.preprocess import Box, crop_and_resize, crop_box, decode
+from datasets.store.packing import in_memory
+from datasets.store.preprocess import Box, crop_box, decode
 from datasets.transforms import TRANSFORMS, turn
-
-VERSION = 1  # raised whenever the masks change for the same files
-AGREEMENT = 0.97  # Dice of a mask with itself after a free alignment, below which an image counts as not aligned
-
-
-class Carried(NamedTuple):
-    """The mask of one image, and how well it fits."""
-
-    mask: np.ndarray  # uint8 0/1 S×S×M, on the stored image
-    cut: float  # share of the tumour that the crop of the image has cut off
-    shift: float  # pixels of the store by which slice and image are still apart, by phase correlation
-    dice: float  # of the mask with itself moved by that shift: 1 where there is nothing to align
 
 
 def carry(name: str, source: str) -> Path:
@@ -44,7 +28,6 @@ def carry(name: str, source: str) -> Path:
 
     Raises `DataError` where a set is not here or without its publisher's files, has no masks, or is not linked.
     """
-    catalog.require_masks(source)
     home, slices_home = index.require(name), index.require(source)
     table = index.read_splits(name, index.read_manifest(name)) if not catalog.get(name).mask_channels else None
     if table is None or "transform" not in table or not table["transform"].any():
@@ -61,51 +44,36 @@ def carry(name: str, source: str) -> Path:
     path, log = home / CARRIED, manifest.read_log(home)
     if log is None:
         raise DataError(f"{home}: log.json does not vouch for the images. Run: python datasets/download.py {name}")
-    table = table[["path", "label", "patient", "transform"]]
-    facts = {"name": name, "source": source, "channels": ",".join(catalog.get(source).mask_channels)}
-    facts |= {"images_sha256": log["images_sha256"], "source_sha256": manifest.sha256(slices_home / "manifest.csv")}
-    facts |= {"links_sha256": index.short_digest(table.to_csv(index=False).encode()), "version": VERSION}
-    found = check_carried(home, len(table), log["images_sha256"])
-    if found and not isinstance(found[0], Problem) and _facts(path) == facts:
+    if path.is_file() and manifest.sha256(path) == log.get("masks_sha256"):
         print(f"{name}: the masks of {source} are in {path}; nothing to do")
         return path
     with data_folder.disk_errors(home), data_folder.locked(home):
-        masks, links = _carry_all(home, source, table, log)
-        _write(path, masks, links, facts)
-    linked, numbers = links.slice.ne(""), links[["cut", "dice"]].apply(pd.to_numeric)
+        masks, links = _carry_all(home, source, table[["path", "label", "patient", "transform"]], log)
+        channels = ",".join(catalog.get(source).mask_channels)
+        attrs = {"name": name, "source": source, "channels": channels, "images_sha256": log["images_sha256"]}
+        _write(path, masks, links, attrs)
+        manifest.write_json(home / "log.json", log | {"masks_sha256": manifest.sha256(path)})
+    linked, cut = links.slice.ne(""), pd.to_numeric(links.cut)
     lacking = int((~linked & links.label.ne(catalog.HEALTHY)).sum())
     print(
         f"{name}: {linked.sum():,} of {len(links):,} images have the mask of their slice of {source}, "
-        f"{lacking:,} with a tumour have none. "
-        f"Dice after a free alignment: median {numbers.dice.median():.3f}, smallest {numbers.dice.min():.3f}, below "
-        f"{AGREEMENT} in {(numbers.dice < AGREEMENT).sum()}. The crop cuts into {(numbers.cut > 0).sum()} "
-        f"tumours and leaves nothing of {(numbers.cut == 1).sum()}."
+        f"{lacking:,} with a tumour have none. The crop cuts into {(cut > 0).sum()} tumours and leaves nothing of "
+        f"{(cut == 1).sum()}."
     )
     return path
 
 
-def carried(
-    mask: np.ndarray, slice_image: np.ndarray, transform: str, image: np.ndarray, box: Box, size: int
-) -> Carried:
-    """The mask (uint8 0/1 h×w×M) of a slice (uint8 h×w) on an image that shows this slice.
+def carried(mask: np.ndarray, transform: str, shape: tuple[int, int], box: Box, size: int) -> tuple[np.ndarray, float]:
+    """The mask (uint8 0/1 h×w×M) of a slice on an image that shows this slice, uint8 0/1 `size`×`size`×M; and the
+    share of the tumour that the crop of the image has cut off.
 
-    `transform`: what was done to the slice to give the image, a key of `TRANSFORMS`; `image`: uint8 H×W of any size, as
-    its publisher ships it; `box`: what is stored of it; `size`: S of the store.
+    `transform`: what was done to the slice to give the image, a key of `TRANSFORMS`; `shape`: of the image as its
+    publisher ships it; `box`: what is stored of it.
     """
-    height, width = image.shape
     moved = turn(mask, transform)
-    rows, columns = _places(box[:2], height, len(moved), size), _places(box[2:], width, moved.shape[1], size)
-    out = np.ascontiguousarray(moved[np.ix_(rows, columns)])
+    rows, columns = _places(box[:2], shape[0], len(moved), size), _places(box[2:], shape[1], moved.shape[1], size)
     kept = moved[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    cut = 1 - kept.sum() / max(moved.sum(), 1)
-    shown = cv2.resize(np.ascontiguousarray(TRANSFORMS[transform](slice_image)), (width, height))
-    pair = [crop_and_resize(grey, box, size).astype(np.float32) for grey in (shown, image)]
-    (x, y), _ = cv2.phaseCorrelate(*pair, cv2.createHanningWindow((size, size), cv2.CV_32F))
-    move, union = np.float32([[1, 0, x], [0, 1, y]]), out.any(axis=2)
-    aligned = cv2.warpAffine(union.astype(np.float32), move, (size, size)) > 0.5
-    total = int(union.sum()) + int(aligned.sum())
-    dice = 2 * int((union & aligned).sum()) / total if total else 1.0
-    return Carried(out, float(cut), float(np.hypot(x, y)), dice)
+    return np.ascontiguousarray(moved[np.ix_(rows, columns)]), float(1 - kept.sum() / max(moved.sum(), 1))
 
 
 def _places(ends: tuple[int, int], of: int, length: int, size: int) -> np.ndarray:
@@ -119,10 +87,10 @@ def _places(ends: tuple[int, int], of: int, length: int, size: int) -> np.ndarra
 
 
 def _carry_all(home: Path, source: str, table: pd.DataFrame, log: dict) -> tuple[np.ndarray, pd.DataFrame]:
-    """Masks N×S×S×M, and a row an image: path, label, slice ("" where it shows none), and how well its mask fits."""
+    """Masks N×S×S×M, and a row an image: path, label, slice ("" where it shows none), and how well it fits."""
     facts, known, size = catalog.get(source), index.read_manifest(source), log["size"]
     masks = np.zeros((len(table), size, size, len(facts.mask_channels)), np.uint8)
-    links = table.assign(slice="", correlation="", cut="", shift="", dice="")
+    links = table.assign(slice="", correlation="", cut="")
     linked = table[table["transform"].ne("")]
     with bar(len(linked), "carrying masks over", "images") as progress:
         for patient, rows in linked.groupby("patient"):
@@ -140,37 +108,20 @@ def _carry_all(home: Path, source: str, table: pd.DataFrame, log: dict) -> tuple
                 if alike[best] < NEAR_CORRELATION:  # the table was made of other files than those at hand
                     continue
                 box = crop_box(image, log["crop"])
-                found = carried(slices[best].mask, slices[best].image, transform, image, box, size)
-                masks[row] = found.mask
-                links.loc[row, "slice"] = files[best]
-                fit = (alike[best], found.cut, found.shift, found.dice)
-                links.loc[row, ["correlation", "cut", "shift", "dice"]] = [f"{value:.4f}" for value in fit]
+                masks[row], cut = carried(slices[best].mask, transform, image.shape, box, size)
+                links.loc[row, ["slice", "correlation", "cut"]] = files[best], f"{alike[best]:.4f}", f"{cut:.4f}"
     return masks, links
 
 
-def _facts(path: Path) -> dict[str, object]:
-    with hdf5.opened(path) as store:
-        return {name: value if isinstance(value, str) else int(value) for name, value in store.attrs.items()}
-
-
-def _write(path: Path, masks: np.ndarray, links: pd.DataFrame, facts: dict[str, object]) -> None:
+def _write(path: Path, masks: np.ndarray, links: pd.DataFrame, attrs: dict[str, str]) -> None:
     """Write the masks and their links, which appear when both are whole; where that fails, nothing is left of them."""
-    table = path.with_suffix(".csv")
-    partial = {place: place.with_name(f".{place.name}.partial") for place in (path, table)}
-    # in memory first, since HDF5 crashes where the disk is full
-    with h5py.File(CARRIED, "w", driver="core", backing_store=False) as store:
-        chunk = (1, *masks.shape[1:])
-        store.create_dataset("mask", data=masks, chunks=chunk, **COMPRESSION["mask"], **CHECKSUM)
-        store["linked"] = links.slice.ne("").to_numpy(np.uint8)
-        store.attrs.update(facts)
-        store.flush()
-        content = store.id.get_file_image()
+    partial = {place: place.with_name(f".{place.name}.partial") for place in (path.with_suffix(".csv"), path)}
     try:
-        partial[path].write_bytes(content)
-        links.to_csv(partial[table], index=False)
-        table.unlink(missing_ok=True)  # the masks of one time never lie beside the links of another
-        partial[path].replace(path)
-        partial[table].replace(table)
+        partial[path].write_bytes(in_memory({"mask": masks, "linked": links.slice.ne("").to_numpy(np.uint8)}, attrs))
+        links.to_csv(partial[path.with_suffix(".csv")], index=False)
+        path.unlink(missing_ok=True)  # the masks of one time never lie beside the links of another
+        for place, written in partial.items():
+            written.replace(place)
     finally:
         for left in partial.values():
             left.unlink(missing_ok=True)

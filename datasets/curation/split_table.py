@@ -1,12 +1,8 @@
-"""Makes the split table of a data set (patients, groups that must stay together, folds) and its summary in numbers.
-
-`curate` makes the committed tables; `find_groups` the groups of a reader's own set, whose limit of likeness is unknown.
-"""
+"""Makes the split table of a data set (patients, groups that must stay together, folds) and its summary in numbers."""
 
 import hashlib
 import itertools
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +16,7 @@ from datasets.curation.duplicates import alike_pairs, components, duplicate_pair
 from datasets.curation.thumbnails import Thumbnails, accuracy, look
 from datasets.reading import read_json, read_table
 from datasets.splitting import FOLDS, copies_file, grouped_folds, overlap_file
-from datasets.store import index, manifest
+from datasets.store import index
 
 SPLIT_COLUMNS = ["path", "label", "published_split", "patient", "group", "transform", "label_conflict", "fold"]
 CORRELATIONS = (0.93, 0.95, 0.97)  # from which on images of a reader's own set may be joined
@@ -53,7 +49,8 @@ def curate(
         conflict[known] |= slices.label != out.label[known]
     member = components(len(out), copies, identical_pairs(out.patient), alike_pairs(images))
     out = out.assign(group=_names(out.path, member), label_conflict=conflict.astype(int))
-    out["fold"] = grouped_folds(out.label.to_numpy(), out.group.to_numpy(), folds, 0, _kept_folds(before))
+    kept = {} if before is None else dict(zip(before.group, before.fold.astype(int), strict=True))
+    out["fold"] = grouped_folds(out.label.to_numpy(), out.group.to_numpy(), folds, 0, kept)
     return out[SPLIT_COLUMNS]
 
 
@@ -66,11 +63,6 @@ def _names(paths: pd.Series, member: np.ndarray) -> pd.Series:
     """The name of the group of each image: short, and of its first path in alphabetical order."""
     first = paths.groupby(member).transform("min")
     return first.map(lambda path: "g" + hashlib.sha256(path.encode()).hexdigest()[:10])
-
-
-def _kept_folds(before: pd.DataFrame | None) -> dict[str, int]:
-    """Group → fold of a table made before."""
-    return {} if before is None else dict(zip(before.group, before.fold.astype(int), strict=True))
 
 
 def find_groups(images: Thumbnails) -> tuple[pd.DataFrame, str]:
@@ -138,8 +130,8 @@ def facts(images: Thumbnails, table: pd.DataFrame) -> dict[str, int]:
         "groups": table.group.nunique(),
         "largest group": table.group.value_counts().max(),
         f"images alike one in another fold (correlation {images.alike[1]})": len(alike_across_folds(images, table)),
-        "most rows that move when a group splits in two": _most_moved(table, _kept_folds(table)),
-        "most rows that move then without the table made before": _most_moved(table, {}),
+        "most rows that move when a group splits in two": _most_moved(table, keep=True),
+        "most rows that move then without the table made before": _most_moved(table, keep=False),
         **{f"fold {fold}, {label}": n for (fold, label), n in table.groupby(["fold", "label"]).size().items()},
     }
     return {name: int(count) for name, count in counts.items()}
@@ -151,13 +143,12 @@ def alike_across_folds(images: Thumbnails, table: pd.DataFrame) -> np.ndarray:
     return np.unique(pairs[fold[pairs.i] != fold[pairs.j]])
 
 
-def _most_moved(table: pd.DataFrame, kept: dict[str, int]) -> int:
-    """How many rows get another fold when one of the 40 largest groups falls into two halves, at most.
-
-    `kept` are the folds that are held, see `grouped_folds`.
-    """
+def _most_moved(table: pd.DataFrame, keep: bool) -> int:
+    """How many rows get another fold when one of the 40 largest groups falls into two halves, at most; `keep`: whether
+    all other groups keep theirs."""
     labels, groups = table.label.to_numpy(), table.group.to_numpy(dtype=object)
     fold, most = table.fold.to_numpy(), 0
+    kept = dict(zip(table.group, table.fold, strict=True)) if keep else {}
     for name in table.group.value_counts().index[:40]:
         halved, rows = groups.copy(), np.flatnonzero(groups == name)
         halved[rows[len(rows) // 2 :]] = f"{name}, second half"
@@ -167,21 +158,16 @@ def _most_moved(table: pd.DataFrame, kept: dict[str, int]) -> int:
 
 def curate_own(own: str, others: Sequence[str]) -> None:
     """Find which images the reader's `own` set and others share, and write them beside `own`."""
+    if not others:
+        require_published(own)
     for name in (own, *others):
         index.require(name)  # before the images of the others are looked at
     for other in others:
-        images = [look(name, progress=sys.stderr.isatty()) for name in (own, other)]
+        images = [look(name) for name in (own, other)]
         tables = [index.read_splits(name, of.table) for name, of in zip((own, other), images, strict=True)]
         shared = links.overlap(*images, *(of.table if t is None else t for t, of in zip(tables, images, strict=True)))
         write(shared, catalog.dataset_dir(own) / overlap_file(own, other))
         print(f"{own} and {other}, images shared\n{shared.groupby(['dataset', 'kind']).size().to_string()}")
-    if not others:
-        log = manifest.read_log(catalog.dataset_dir(own)) or {}
-        holds = f"log.json does not vouch for it; run: python datasets/download.py {own} --check"
-        if "holds" in log:
-            holds = f"it holds {manifest.sentence(log['holds'])}\n{log['relatives']}"
-        print(f"{own} was curated when it was brought in: {holds}")
-        print(f"Images that it shares with another set: python -m datasets.curation {own} brain-tumor-mri")
 
 
 def curate_sets(names: Sequence[str], to_write: bool) -> None:
@@ -194,7 +180,7 @@ def curate_sets(names: Sequence[str], to_write: bool) -> None:
         needed.append(links.REFERENCE)
     for name in needed:
         index.require(name)  # before the images of the others are looked at
-    images = {name: look(name, progress=sys.stderr.isatty()) for name in needed}
+    images = {name: look(name) for name in needed}
     tables = {}
     for name in names:
         file, dataset = index.SPLITS / f"{name}.csv", catalog.get(name)

@@ -1,14 +1,10 @@
-"""Reduces images to what comparing all with all needs: thumbnails and hashes under the 8 flips and rotations.
-
-`look` reads data sets on all cores; `duplicates.py` compares what it returns, and `nearest_labels` predicts by the
-most similar training image; nothing is learned.
-"""
+"""Reduces images to what comparing all with all needs: thumbnails and hashes under the 8 flips and rotations."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial, reduce
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -84,12 +80,12 @@ def phashes(grey: np.ndarray) -> np.ndarray:
     return np.packbits(bits, axis=1).view(">u8").astype(np.uint64)[:, 0]
 
 
-def look(*names: str, progress: bool = False) -> Thumbnails:
-    """Read all images of the data sets `names`, uncropped where the publisher's files are at hand, on all cores."""
-    return reduce(join, (look_into(catalog.get(name), require(name), progress=progress) for name in names))
+def look(name: str) -> Thumbnails:
+    """Read all images of data set `name`, uncropped where the publisher's files are at hand, on all cores."""
+    return look_into(catalog.get(name), require(name))
 
 
-def look_into(facts: Dataset, home: Path, raw: Path | None = None, progress: bool = False) -> Thumbnails:
+def look_into(facts: Dataset, home: Path, raw: Path | None = None) -> Thumbnails:
     """The same of one set whose store and manifest are in `home`, in place yet or not; `raw`: the publisher's files."""
     manifest = read_manifest(facts.name, home).assign(dataset=facts.name)
     is_file = np.full(len(manifest), facts.layout != "generated" and facts.slices == 1)
@@ -105,7 +101,7 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None, progress: boo
 
     with hdf5.opened(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
         stored = store["image"]
-        shown = tqdm(total=len(paths), desc=f"looking at {facts.name}", disable=not progress)
+        shown = tqdm(total=len(paths), desc=f"looking at {facts.name}", disable=None)
         for start in range(0, len(paths), BLOCK):  # a whole set may not fit into memory
             part = slice(start, start + BLOCK)
             grey = np.ascontiguousarray(stored[part] if stored.ndim == 3 else stored[part][..., facts.grey])

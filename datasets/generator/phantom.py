@@ -1,18 +1,14 @@
 """Makes the phantom, the embedded default data set: brains with tumours, in the form that every other set has.
 
-This file draws the patients, splits them as carelessly as the real sets were, and plants what goes wrong in real
-collections, recorded row by row: copies (byte-identical, nearly identical, turned), wrong labels, and an orientation
-that reveals the class. Curation has to find them all. Heads: `anatomy.py`, tumours: `tumours.py`, images: `scanner.py`.
+Patients are split as carelessly as the real sets were, and faults are planted and recorded row by row: copies
+(byte-identical, nearly identical, turned), wrong labels, and an orientation that reveals the class.
 """
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import h5py
 import imagehash
 import numpy as np
 from PIL import Image
@@ -21,7 +17,7 @@ from tqdm import tqdm
 from datasets.catalog import CATALOG, CLASSES, DataError
 from datasets.generator import scanner
 from datasets.store.manifest import write_manifest
-from datasets.store.packing import CHECKSUM, GZIP, cores, in_order
+from datasets.store.packing import cores, in_memory, in_order
 from datasets.transforms import turn
 
 VERSION = 1
@@ -46,27 +42,23 @@ TURNS += ("transposed", "rotated-270", "rotated-90", "anti-transposed")
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def generate(
-    dest: Path, *, seed: int = 0, size: int = 128, patients: int = 180, slices: int = 4, progress: bool = False
-) -> None:
+def generate(dest: Path, *, seed: int = 0, size: int = 128, patients: int = 180, slices: int = 4) -> None:
     """Make the phantom in folder `dest`: `images.h5` and `manifest.csv`, rows in the same order.
 
     `image` is uint8 N × size × size × 4 (T1, T1c, T2, FLAIR), `mask` uint8 0/1 N × size × size × 3 (NCR, ED, ET);
     N = `patients` · `slices` images and the planted copies among them. The same arguments give the same bytes.
-    Raises `DataError` for arguments too small and for a folder that cannot be written.
+    Raises `DataError` for arguments too small.
     """
     for name, value in (("seed", seed), ("size", size), ("patients", patients), ("slices", slices)):
         if value < MINIMUM[name]:
             raise DataError(f"phantom: {name}={value} is too small; ask for at least {MINIMUM[name]}")
-    dest = Path(dest)
-    with _writing(dest):  # before the drawing, so that a folder that cannot be written is reported at once
-        dest.mkdir(parents=True, exist_ok=True)
+    dest.mkdir(parents=True, exist_ok=True)
     bounds = np.rint(np.arange(len(CLASSES) + 1) / len(CLASSES) * patients).astype(int)
     labels = np.random.default_rng([seed, 0]).permutation(np.repeat(CLASSES, np.diff(bounds))).tolist()
     # Processes, because the drawing holds Python's lock. A worker takes seconds to start: too long for a few slices.
     workers = min(cores(), MOST_WORKERS) if patients * slices * size**2 > SMALL else 1
     done = in_order(partial(_visit, seed, slices, size), list(enumerate(labels)), workers)
-    done = tqdm(done, total=patients, disable=not progress, desc="phantom", unit="patient")
+    done = tqdm(done, total=patients, disable=None, desc="phantom", unit="patient")
     pairs = [pair for patient in done for pair in patient]
     rows = _published(labels, slices, np.random.default_rng([seed, 2]))
     pairs, rows = _plant(pairs, rows, np.random.default_rng([seed, 3]))
@@ -75,18 +67,9 @@ def generate(
     for row, image in zip((rows[i] for i in order), images, strict=True):
         digest = hashlib.sha256(image.tobytes()).hexdigest()
         row |= {"sha256": digest, "file_sha256": digest, "bytes": image.nbytes, "width": size, "height": size}
-    with _writing(dest):
-        _write_store(dest / "images.h5", images, masks, seed)
-        write_manifest(dest / "manifest.csv", [rows[i] for i in order])
-
-
-@contextmanager
-def _writing(dest: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise DataError(f"phantom: cannot write {dest}: {reason}; free space or choose $BRAIN_MRI_DATA") from error
+    facts = {"name": "phantom", "size": size, "crop": "none", "version": VERSION, "seed": seed}
+    (dest / "images.h5").write_bytes(in_memory({"image": images, "mask": masks}, facts))
+    write_manifest(dest / "manifest.csv", [rows[i] for i in order])
 
 
 def _visit(seed: int, slices: int, size: int, patient: tuple[int, str]) -> list[Pair]:
@@ -202,19 +185,3 @@ def _passes_for_copy(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two images (H, W, C) look like copies, one of them perhaps mirrored: heads are nearly symmetric."""
     alike = (_likeness(a, turn(b, name)) for name in TURNS[:2])
     return any(bits <= FAR_BITS and correlation >= FAR_CORRELATION for bits, correlation in alike)
-
-
-def _write_store(path: Path, images: np.ndarray, masks: np.ndarray, seed: int) -> None:
-    # The file's own bytes are promised to be the same: no timestamps, and gzip, because lzf (as HDF5 ships it) starts
-    # from an uninitialised table and so may pack the same pixels differently.
-    # In memory first, since HDF5 crashes where the disk is full.
-    with h5py.File(path, "w", libver="earliest", driver="core", backing_store=False) as file:
-        for name, array in (("image", images), ("mask", masks)):
-            how = GZIP | CHECKSUM | {"chunks": (1, *array.shape[1:]), "track_times": False}
-            file.create_dataset(name, data=array, **how)
-        facts = {"name": "phantom", "size": images.shape[1], "crop": "none", "version": VERSION, "seed": seed}
-        for key, value in facts.items():
-            file.attrs[key] = value
-        file.flush()
-        content = file.id.get_file_image()
-    path.write_bytes(content)

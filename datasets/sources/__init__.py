@@ -1,7 +1,7 @@
 """One publisher a file, and what they share: `Sample`, an image that a layout lists, and the files of a folder."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,23 +27,24 @@ def files_below(folder: Path) -> list[Path]:
     `DataError` for a link that leads nowhere (unless it is hidden) or a name that no text file can hold, and `OSError`
     for a folder that may not be read.
     """
-
-    def refuse(error: OSError) -> None:
-        raise error
-
-    found: list[Path] = []
-    above = {str(folder): {os.path.realpath(place) for place in (folder, *Path(os.path.realpath(folder)).parents)}}
-    for where, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
-        real = {name: os.path.realpath(os.path.join(where, name)) for name in folders}
-        folders[:] = [name for name in folders if real[name] not in above[where]]
-        above |= {os.path.join(where, name): above[where] | {real[name]} for name in folders}
-        found += [Path(where, name) for name in names]
+    real = Path(os.path.realpath(folder))
+    found = sorted(_walk(folder, {real, *real.parents}))
     for path in found:
         inside = path.relative_to(folder)
         require_utf8(inside, f"{folder}: holds ")
         if path.is_symlink() and not path.exists() and not any(part.startswith(".") for part in inside.parts):
             raise DataError(f"{path}: a link that leads nowhere; remove it, or bring back the file that it names")
-    return sorted(path for path in found if path.is_file())
+    return [path for path in found if path.is_file()]
+
+
+def _walk(folder: Path, above: set[Path]) -> Iterator[Path]:
+    """What lies below `folder` and is no folder; `above` are the real places of `folder` and of what it lies in."""
+    for item in folder.iterdir():
+        real = Path(os.path.realpath(item)) if item.is_dir() else None
+        if real is None:
+            yield item
+        elif real not in above:
+            yield from _walk(item, above | {real})
 
 
 def require_utf8(path: Path, where: str = "") -> None:

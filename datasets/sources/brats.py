@@ -40,10 +40,10 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     return [Sample(path.name, dataset.classes[0]) for path in sorted(raw.iterdir())]
 
 
-def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
+def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     """All slices of the patient whose files lie in the folder `raw`/`path`, from the lowest to the highest.
 
-    Each sequence is scaled over the whole volume to `bits` bits, background to 0 where it is the darkest value.
+    Each sequence is scaled over the whole volume to 8 bits, background to 0 where it is the darkest value.
     Slices lie as a radiologist looks at them: forehead up, the patient's left on the right.
 
     Returns `SLICES` images, image H×W×C of `dataset.channels`, mask H×W×3 (NCR, ED, ET).  Raises `DataError`, which
@@ -53,23 +53,23 @@ def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage
     folder = raw / path
     slices = any(SLICE.match(file.name) for file in folder.iterdir())
     images, mask = (_read_slices if slices else _read_volumes)(dataset, folder)
-    stored = _quantised(images, [f"{path}, {channel}" for channel in dataset.channels], bits)
+    stored = _quantised(images, [f"{path}, {channel}" for channel in dataset.channels])
     places = [{"path": f"{path}/{z:03d}", "patient": path, "slice": z, "label": "glioma"} for z in range(SLICES)]
     return [RawImage(*of) for of in zip(stored, mask, places, strict=True)]
 
 
-def _quantised(images: Sequence[np.ndarray], names: Sequence[str], bits: int) -> np.ndarray:
-    """Volumes z × y × x, each scaled to 0 … 2^bits − 1, side by side: z × y × x × C. S2's scaling of each slice by its
-    own range does not see the difference, but for rounding (saved_metrics/benchmarks/volumes.json).
+def _quantised(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray:
+    """Volumes z × y × x, each scaled to 0 … 255, side by side: z × y × x × C. S2's scaling of each slice by its own
+    range does not see the difference, but for rounding (saved_metrics/benchmarks/volumes.json).
     """
-    stored = np.empty((*images[0].shape, len(images)), np.uint8 if bits == 8 else np.uint16)
+    stored = np.empty((*images[0].shape, len(images)), np.uint8)
     for channel, (volume, name) in enumerate(zip(images, names, strict=True)):
         if not np.isfinite(volume).all():
             raise DataError(f"{name}: {int((~np.isfinite(volume)).sum())} voxels are NaN or infinite")
         low, high = float(volume.min()), float(volume.max())
         if low == high:
             raise DataError(f"{name}: all voxels are {low:g}, there is no brain in it")
-        stored[..., channel] = np.rint((volume - low) * ((2**bits - 1) / (high - low)))
+        stored[..., channel] = np.rint((volume - low) * (255 / (high - low)))
     return stored
 
 
@@ -88,7 +88,7 @@ def sequences(folder: Path, channels: Sequence[str]) -> tuple[Path, ...]:
 
 def read_sequences(paths: Sequence[Path]) -> np.ndarray:
     """The slices of one patient's files, uint8 N×H×W×C, C in the order of `paths`, scaled and laid as by `read`."""
-    return _quantised(_voxels(paths), [path.name for path in paths], bits=8)
+    return _quantised(_voxels(paths), [path.name for path in paths])
 
 
 def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:

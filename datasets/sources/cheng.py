@@ -27,7 +27,7 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     return [Sample(path.name) for path in sorted(raw.glob("*.mat"))]
 
 
-def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
+def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     """The slice of one file: MATLAB v7.3 = HDF5, arrays transposed; `PID` is the patient's code in characters."""
     try:
         with h5py.File(io.BytesIO((raw / path).read_bytes()), "r") as file:

@@ -1,7 +1,4 @@
-"""One DICOM file as grey images: compressed or not, signed or not, of 8 to 16 bits, one frame or several.
-
-pydicom reads the tags, and decodes with gdcm, Pillow or its own code whatever the transfer syntax asks for.
-"""
+"""One DICOM file as grey images: compressed or not, signed or not, of 8 to 16 bits, one frame or several."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +11,6 @@ from pydicom.pixels import apply_rescale, convert_color_space
 from datasets.catalog import DataError
 from datasets.reading import reading
 
-NEEDED = ("Rows", "Columns", "BitsAllocated", "PhotometricInterpretation")
 NOT_WHOLE = "not a whole DICOM file"
 
 
@@ -46,15 +42,12 @@ def read_pixels(path: Path) -> np.ndarray:
     """The frames of a file, float32 N×H×W; a larger value is brighter.
 
     Rescale slope and intercept are applied, MONOCHROME1 is turned round (there the lowest value is white), colour
-    becomes luminance.  Raises `DataError`, which names the file: no DICOM file, a tag that is needed is missing, no
-    image in it (a report, a plan), or pixels that cannot be decoded.
+    becomes luminance.  Raises `DataError`, which names the file: no DICOM file, no image in it (a report, a plan), or
+    pixels that cannot be decoded.
     """
     data = _tags(path, pixels=True)
-    with reading(path.name, what=NOT_WHOLE):
-        missing = [name for name in NEEDED if data.get(name) in (None, "")]
-    if missing or "PixelData" not in data:
-        lacking = ", ".join(missing) if missing and len(missing) < len(NEEDED) else "image"
-        raise DataError(f"{path.name}: a DICOM file without {lacking}; leave it out")
+    if "PixelData" not in data:
+        raise DataError(f"{path.name}: a DICOM file without image; leave it out")
     with reading(path.name, what="its pixels cannot be decoded"):
         pixels = _grey(data)
     if not np.isfinite(pixels).all():

@@ -10,29 +10,25 @@ import requests
 import urllib3
 
 from datasets.catalog import DataError, Dataset
-from datasets.data_folder import require_space
 
-TOKENS = (Path("~/.kaggle/kaggle.json"), Path("~/.config/kaggle/kaggle.json"), Path("~/.kaggle/access_token"))
 TOKEN_PAGE = "https://www.kaggle.com/settings/api"
 
 
-def fetch(dataset: Dataset, folder: Path, quiet: bool) -> Path:
+def fetch(dataset: Dataset, folder: Path) -> Path:
     """Download the archive of `dataset` into `folder` and return its path; an archive that is whole is kept.
 
     A download that was cut off resumes where it stopped, as long as the remote file is the same (the client
     compares its ETag).  Raises `DataError` for a set that is not on Kaggle, a token that is missing or
-    refused, a full disk, and a connection that stays lost.
+    refused, and a connection that stays lost.
     """
     command = f"python datasets/download.py {dataset.name} --archive FILE"
     by_hand = f"download {dataset.archive} from {dataset.url} and run: {command}"
     if not dataset.kaggle:
         raise DataError(f"{dataset.name} is not on Kaggle: {by_hand}")
-    archive, part = folder / dataset.archive, folder / f"{dataset.archive}.part"
-    if archive.is_file():
-        return archive
-    folder.mkdir(parents=True, exist_ok=True)
+    archive = folder / dataset.archive
     try:
-        _download(_client(by_hand), dataset.kaggle, part, quiet)
+        quiet = not sys.stderr.isatty()
+        _client(by_hand).dataset_download_files(dataset.kaggle, path=str(folder), quiet=quiet)
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         remedy = f"try again later, or {by_hand}"
@@ -43,15 +39,12 @@ def fetch(dataset: Dataset, folder: Path, quiet: bool) -> Path:
         raise DataError(f"Kaggle does not give out '{dataset.kaggle}' ({status or error}); {remedy}") from error
     except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         reason = f"Kaggle was not reached or the download cut off ({type(error).__name__})"
-        raise DataError(f"{part}: {reason}; run again to go on, or {by_hand}") from error
-    return part.rename(archive)
+        raise DataError(f"{archive}: {reason}; run again to go on, or {by_hand}") from error
+    return archive
 
 
 def _client(by_hand: str) -> Any:
     """Kaggle's client, logged in.  Its mere import looks for a token and, without one, prints a page."""
-    for token in TOKENS:
-        if token.expanduser().is_file() and token.expanduser().stat().st_mode & 0o077:
-            print(f"note: {token}: others on this machine can read your token; run: chmod 600 {token}", file=sys.stderr)
     with contextlib.redirect_stdout(io.StringIO()):
         import kaggle
 
@@ -63,16 +56,3 @@ def _client(by_hand: str) -> Any:
                 f"Kaggle wants a token and none was accepted: make one at {TOKEN_PAGE}, then {places}. Or {by_hand}"
             ) from None
     return kaggle.api
-
-
-def _download(api: Any, handle: str, part: Path, quiet: bool) -> None:
-    from kagglesdk.datasets.types.dataset_api_service import ApiDownloadDatasetRequest
-
-    request = ApiDownloadDatasetRequest()
-    request.owner_slug, request.dataset_slug = handle.split("/")
-    with api.build_kaggle_client() as kaggle:
-        # what `api.dataset_download_files` does, with a look at the size before the first byte is written
-        response = kaggle.datasets.dataset_api_client.download_dataset(request)
-        here = part.stat().st_size if part.is_file() else 0
-        require_space(part.parent, int(response.headers.get("Content-Length", 0)) - here)
-        api.download_file(response, str(part), kaggle.http_client(), quiet=quiet, resume=True)

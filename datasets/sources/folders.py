@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 from datasets.catalog import BrokenArchive, Dataset
 from datasets.sources import Sample
-from datasets.store.preprocess import RawImage, examine
+from datasets.store.preprocess import RawImage, decode
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 NO_IMAGES = ("thumbs.db", "desktop.ini", ".ds_store")  # what Windows and macOS put into folders of images
@@ -21,13 +21,6 @@ def target(dataset: Dataset, member: str) -> str | None:
     return "/".join((*split, folder, name)) if known and re.match(dataset.names, name) else None
 
 
-def overlooked(dataset: Dataset, member: str) -> bool:
-    """Whether a member of an archive lies among the images and is none that can be read."""
-    path = PurePosixPath(member)
-    among = target(dataset, str(path.with_suffix(IMAGE_SUFFIXES[0]))) is not None
-    return among and target(dataset, member) is None and path.name.lower() not in NO_IMAGES
-
-
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """All images, sorted by path; `BrokenArchive` names a class folder that is missing or empty."""
     found = []
@@ -41,7 +34,6 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     return sorted(found, key=lambda sample: sample.path)
 
 
-def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
+def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     """The one image of a file."""
-    image, remarks = examine((raw / path).read_bytes())
-    return [RawImage(image, remarks=remarks)]
+    return [RawImage(decode((raw / path).read_bytes()))]

@@ -1,6 +1,5 @@
-"""Selects the layout of a data set: where each member of an archive goes, which samples there are, how one is read.
-
-A layout is one file here with `target` (but for `own`, which has no archive), `samples` and `read`.
+"""The layout of a data set, one file here: where each member of an archive goes (`target`, but of `own`, which has no
+archive), which `samples` there are, and how one is `read`.
 """
 
 from dataclasses import replace
@@ -29,13 +28,10 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
         raise BrokenArchive(error) from error
 
 
-def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
-    """The images in `raw`/`path` with the facts of their file; raises `DataError` with the reason where it is broken.
-
-    `bits`: 8 or 16 for a pixel of a volume.
-    """
+def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
+    """The images in `raw`/`path` with the facts of their file; raises `DataError` where it is broken."""
     with reading(path):
-        images = LAYOUTS[dataset.layout].read(dataset, raw, path, bits)
+        images = LAYOUTS[dataset.layout].read(dataset, raw, path)
     height, width = images[0].image.shape[:2]
     facts = {"bytes": manifest.size(raw / path), "width": width, "height": height}
     facts["file_sha256"] = manifest.sha256(raw / path)

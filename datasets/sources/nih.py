@@ -6,8 +6,7 @@ Kaggle's sample of it has `sample_labels.csv` and no lists.
 import re
 from pathlib import Path, PurePosixPath
 
-from datasets.catalog import BrokenArchive, Dataset
-from datasets.facts import NO_FINDING
+from datasets.catalog import NO_FINDING, BrokenArchive, Dataset
 from datasets.reading import read_table
 from datasets.sources import Sample
 from datasets.store.preprocess import RawImage, decode
@@ -75,6 +74,6 @@ def _rows(dataset: Dataset, raw: Path) -> dict[str, dict[str, str]]:
     return rows.set_index(INDEX).to_dict("index")
 
 
-def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
+def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     """The one image of a file."""
     return [RawImage(decode((raw / path).read_bytes()))]

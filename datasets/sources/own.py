@@ -1,15 +1,7 @@
-"""Reads a reader's own images: 2-D files, NIfTI volumes and DICOM files, with masks or not.
-
-They lie in folders of classes, or a table lists them: a CSV file with a row an image, as spreadsheets write it.
-```
-image,mask,patient,label
-images/a1.png,masks/a1.png,anna,glioma
-```
-Of its columns `image` is needed, the others are taken where they are. Masks have one channel, 0 and 1 or 0 and 255.
-In `raw/` lies what was listed, beside the list, `samples.csv`.
+"""Reads a reader's own images, with masks or not: 2-D files, NIfTI volumes and DICOM files, in folders of classes or
+listed in a table (datasets/README.md shows one). In `raw/` lies what was listed, beside the list, `samples.csv`.
 """
 
-import difflib
 import hashlib
 import io
 import json
@@ -17,7 +9,7 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -26,8 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from datasets.catalog import DataError, Dataset, lookup
-from datasets.facts import OWN_TABLE
+from datasets.catalog import OWN_TABLE, DataError, Dataset, lookup
 from datasets.reading import reading
 from datasets.sources import Sample, files_below, volumes
 from datasets.sources.folders import IMAGE_SUFFIXES, NO_IMAGES
@@ -42,14 +33,12 @@ COLUMNS = {
     "label": ("class", "diagnosis", "target", "category", "finding", "tumor_type", "tumour_type"),
 }
 FILES = ("image", "mask")
-UTF16 = (b"\xff\xfe", b"\xfe\xff")  # what Excel calls "Unicode text"
 A_ROW = "write a row an image: image,mask,patient"
 LABEL = "unlabelled"
 SPLITS = dict.fromkeys(("train", "training", "val", "validation", "valid"), "train")
 SPLITS |= dict.fromkeys(("test", "testing"), "test")
 MASKS = ("mask", "masks", "segmentation", "segmentations", "annotations")  # folders that are no classes
 MASK = re.compile(r"(.+)_(?:mask|seg|segmentation)(?:_\d+)?", re.IGNORECASE)  # name of a mask, less its suffix
-HEALTHY = ("notumor", "notumour", "no", "none", "normal", "healthy", "negative")  # letters of such labels
 
 Rows = list[dict[str, str]]
 
@@ -84,10 +73,6 @@ class Given:
             rows = [row | {"label": label} for row, label in zip(rows, labels, strict=True)]
             if several:
                 notes.append(f"labels spelt in several ways, each taken to be one: {', '.join(several)}")
-            for label in sorted(set(labels) - {"notumor"}):
-                if "".join(filter(str.isalpha, label.casefold())) in HEALTHY:
-                    remedy = "to test on other sets or ask for tumour or none, name it 'notumor' as they do"
-                    notes.append(f"'{label}' is a class like any other here; {remedy}")
         return rows, notes
 
     def files(self) -> list[str]:
@@ -112,7 +97,7 @@ def _of_table(named: Path, folder: Path, columns: Mapping[str, str]) -> tuple[Ro
         rows += [row | {"image": image.relative_to(folder).as_posix()} for image in images]
     ((image, times),) = Counter(row["image"] for row in rows).most_common(1)
     if times > 1:
-        raise DataError(f"{named}: '{image}' stands in the table twice, by itself and in its folder; remove one")
+        raise DataError(f"{named}: '{image}' stands in the table twice, perhaps also in a folder; remove one")
     return rows, [f"columns of {named.name} that are not used: {', '.join(unused)}"] if unused else []
 
 
@@ -121,15 +106,14 @@ def read_table(table: Path, folder: Path, columns: Mapping[str, str]) -> tuple[R
 
     Image and mask are paths in `folder`.  `columns`: name of `COLUMNS` → name in the table where it is another, or ""
     where a column is not to be used.  Raises `DataError`, which names file and line, for a table that is missing or no
-    table, a missing column, value or file, an image named twice, a path that leads out of the folder, and a column that
-    may be one of `COLUMNS` by another name.
+    table, a missing column, value or file, a path that leads out of the folder, and a column that may be one of
+    `COLUMNS` by another name.
     """
     if not table.is_file():
         raise DataError(f"{table}: not there; {A_ROW}")
     lines = _lines(table)
-    header = [name.strip().casefold() for name in lines.iloc[0]] if len(lines) else []
-    places = {name: header.index(its) for name, its in _names(table, header, columns).items()}
-    rows = lines.iloc[1:, list(places.values())].set_axis(list(places), axis=1)
+    names = _names(table, list(lines.columns), columns)
+    rows = lines[list(names.values())].set_axis(list(names), axis=1)
     if rows.empty:
         raise DataError(f"{table}: no image follows its first line; {A_ROW}")
     for name, values in rows.items():
@@ -137,30 +121,23 @@ def read_table(table: Path, folder: Path, columns: Mapping[str, str]) -> tuple[R
             raise DataError(f"{table}, line {line}: no {name}; fill it in, or remove the line")
         if name in FILES:
             rows[name] = [located(folder, text.strip(), f"{table}, line {line}") for line, text in values.items()]
-    for line in rows.index[rows.image.duplicated()]:
-        raise DataError(f"{table}, line {line}: '{rows.image[line]}' stands in the table twice; remove one")
-    return rows.to_dict("records"), [n for place, n in enumerate(header) if n and place not in places.values()]
+    return rows.to_dict("records"), [name for name in lines.columns if name not in names.values()]
 
 
 def _lines(table: Path) -> pd.DataFrame:
-    """The lines of a table that are not empty, all text, under their numbers; the first of them is the header.
+    """The lines of a table that are not empty, all text, under their numbers; names of columns in small letters.
 
-    The separator is what the first line holds most of (pandas' own guess takes a letter where there is one column),
-    unless Excel names it in a line of its own.
+    The separator is what the first line holds most of: pandas' own guess takes a letter where there is one column.
     """
-    content = table.read_bytes()
-    with reading(table, "save it as 'CSV UTF-8'", "not a text file in UTF-8"):
-        text = content.decode("utf-16" if content.startswith(UTF16) else "utf-8-sig")
-    body = text.lstrip("\r\n ")
-    first, _, rest = body.partition("\n")
-    separator = max(",;\t|", key=first.count)
-    if said := re.fullmatch(r"sep=(.)\r?", first, re.IGNORECASE):
-        separator, body = said[1], rest
-    with reading(table, "give each line as many values as the first has", "not a table"):
-        how = {"header": None, "dtype": str, "keep_default_na": False, "skip_blank_lines": False}
-        lines = pd.read_csv(io.StringIO(body), sep=separator, **how)
-    lines.index += 1 + text[: len(text) - len(body)].count("\n")
-    return lines[lines.apply(lambda values: values.str.strip() != "").any(axis=1)]
+    with reading(table, "save it as 'CSV UTF-8', with as many values in each line as in the first", "not a table"):
+        text = table.read_text(encoding="utf-8-sig")
+        how = {"sep": max(",;\t|", key=text.partition("\n")[0].count), "dtype": str, "skip_blank_lines": False}
+        lines = pd.read_csv(io.StringIO(text), keep_default_na=False, **how).fillna("")
+        if not isinstance(lines.index, pd.RangeIndex):
+            raise ValueError("line 2 has more values than the first")
+    lines = lines.rename(columns=lambda name: name.strip().casefold()).set_axis(lines.index + 2)
+    full = lines.apply(lambda values: values.str.strip() != "").any(axis=1)
+    return lines.loc[full, ~lines.columns.duplicated()]
 
 
 def _names(table: Path, header: list[str], columns: Mapping[str, str]) -> dict[str, str]:
@@ -169,83 +146,59 @@ def _names(table: Path, header: list[str], columns: Mapping[str, str]) -> dict[s
         lookup(COLUMNS, name, "column")
     wanted = {name: columns.get(name, name).strip().casefold() for name in COLUMNS}
     for name, its in wanted.items():
-        if its and header.count(its) > 1:
-            raise DataError(f"{table}: its first line names {its} twice; rename one of both")
-        if (not its or its not in header) and (name == "image" or columns.get(name)):
-            names = ", ".join(filter(None, header)) or "nothing"
+        if its in header:
+            continue
+        if name == "image" or its not in ("", name):
             ask = f"say which column it is: --columns {name}=NAME"
-            raise DataError(f"{table}: its first line has no '{its or name}', it names {names}; {ask}")
-    for name, its in wanted.items():
-        for other in sorted(set(header) - set(wanted.values())) if its and its not in header else ():
-            alike = difflib.get_close_matches(other, [name], cutoff=0.75)
-            if alike or name in other or other in COLUMNS[name]:
-                ask = f"say --columns {name}={other} if it is that, --columns {name}= if it is not"
-                raise DataError(f"{table}: its first line has no '{name}', but '{other}': {ask}")
-    return {name: its for name, its in wanted.items() if its and its in header}
+            raise DataError(f"{table}: its first line has no '{its or name}', it names {', '.join(header)}; {ask}")
+        others = [other for other in header if name in other or other in COLUMNS[name]] if its else []
+        if others := sorted(set(others) - set(wanted.values())):
+            ask = f"say --columns {name}={others[0]} if it is that, --columns {name}= if it is not"
+            raise DataError(f"{table}: its first line has no '{name}', but '{others[0]}': {ask}")
+    return {name: its for name, its in wanted.items() if its in header}
 
 
 def located(folder: Path, text: str, where: str) -> str:
     """Path in `folder` of the file or folder that a table names, backslashes and composed letters as they come."""
-    path = PurePosixPath(text)
-    if "\\" in text and not (folder / path).exists():
-        path = PurePosixPath(*PureWindowsPath(text).parts)
+    path = PurePosixPath(text.replace("\\", "/"))
     if path.is_absolute() or PureWindowsPath(text).drive or ".." in path.parts:
         raise DataError(f"{where}: '{text}' should lie in the folder {folder}")
-    name = str(path)
-    for spelt in (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))):  # macOS decomposes letters
-        if (folder / spelt).exists():
-            return spelt
-    beside = folder / path.parent  # another suffix, or capitals
-    names = {file.name.lower(): file.name for file in beside.iterdir()} if beside.is_dir() else {}
-    near = difflib.get_close_matches(path.name.lower(), names, n=1, cutoff=0.8)
-    hint = f"did you mean '{path.parent / names[near[0]]}'?" if near else "name a file that is there"
-    raise DataError(f"{where}: {folder / path} does not exist; {hint}")
+    for form in ("NFC", "NFD"):  # macOS decomposes letters
+        if (folder / unicodedata.normalize(form, str(path))).exists():
+            return unicodedata.normalize(form, str(path))
+    raise DataError(f"{where}: {folder / path} does not exist; name a file that is there")
 
 
 # ---- folders of classes ------------------------------------------------------------------------------
 
 
 def _of_classes(folder: Path) -> tuple[Rows, list[str]]:
-    """A row an image of a folder of classes, by class and path, and notes on what was left out."""
-    classes, no_classes = _classes(folder)
-    rows, left_out, depth = [], [], len(next(iter(classes), Path()).parts)
+    """A row an image of a folder of classes, by class and path, and notes on what was left out.
+
+    A class is a folder, or a folder in one that is named as a split; where there are such, all else is left out.
+    """
+    rows, left_out = [], []
     for file in files_below(folder):
         path = file.relative_to(folder)
-        kind = Path(*path.parts[:depth])
-        if any(_is_hidden(part) for part in path.parts) or file.name.lower() in NO_IMAGES:
+        if any(part.startswith(".") or part.casefold() == "__macosx" for part in path.parts):
             continue
-        if kind in classes and (file.suffix.lower() in IMAGE_SUFFIXES or _is_volume(file)):
-            split = {"split": classes[kind]} if classes[kind] else {}
-            rows.append({"image": path.as_posix(), "label": kind.name} | split)
-        elif len(path.parts) == 1 or path.parts[0] not in no_classes:
-            left_out.append(path)
-    notes = [f"left out {', '.join(no_classes)}: no split with classes in it"] if no_classes else []
-    if not rows:
-        nothing = "; ".join([f"neither a table {OWN_TABLE} nor folders of classes with images in them", *notes])
-        raise DataError(f"{folder}: {nothing}; name a table with --labels")
+        *above, name = path.parts
+        split = SPLITS.get(above[0].casefold(), "") if len(above) > 1 else ""
+        label = above[bool(split)] if above else ""
+        is_image = file.suffix.lower() in IMAGE_SUFFIXES or _is_volume(file)
+        if is_image and label and label.casefold() not in SPLITS:
+            rows.append({"image": path.as_posix(), "label": label, "split": split})
+        elif name.lower() not in NO_IMAGES:
+            left_out.append(path.as_posix())
     _refuse_masks(folder, [Path(row["image"]) for row in rows])
-    if left_out:
-        first = ", ".join(map(str, sorted(left_out, key=lambda path: len(path.parts))[:3]))
-        notes.append(f"{len(left_out)} files are no images in a class and were left out, {first} first")
-    return rows, notes
-
-
-def _classes(folder: Path) -> tuple[dict[Path, str], list[str]]:
-    """Path of each class in `folder` → its published split, "" where there is none; folders that are no classes.
-
-    Folders named as a split are splits wherever one of them holds folders, and never classes.
-    """
-    tops = _subfolders(folder)
-    split_of = {top: SPLITS[top.name.casefold()] for top in tops if top.name.casefold() in SPLITS}
-    divided = [top for top in split_of if _subfolders(top)]
-    classes = {kind: split_of[top] for top in divided for kind in _subfolders(top)}
-    classes = classes or {top: "" for top in tops if top not in split_of}
-    if masks := [place.name for place in (*tops, *classes) if place.name.casefold() in MASKS]:
-        raise DataError(f"{folder / OWN_TABLE}: not there, and '{masks[0]}' is no class; {A_ROW}")
-    if splits := [kind for kind in classes if kind.name.casefold() in SPLITS]:
-        raise DataError(f"{splits[0]}: a split, where a class should be; put its folders into {splits[0].parent}")
-    known = {kind.relative_to(folder): split for kind, split in classes.items()}
-    return known, [top.name for top in tops if top not in divided and top not in classes]
+    if any(row["split"] for row in rows):
+        left_out += [row["image"] for row in rows if not row["split"]]
+        rows = [row for row in rows if row["split"]]
+    if not rows:
+        nothing = f"neither a table {OWN_TABLE} nor folders of classes with images in them"
+        raise DataError(f"{folder}: {nothing}; name a table with --labels")
+    first = ", ".join(left_out[:3])
+    return rows, [f"{len(left_out)} files are no images in a class and were left out, {first} first"] if first else []
 
 
 def _refuse_masks(folder: Path, images: Sequence[Path]) -> None:
@@ -273,14 +226,6 @@ def _name_patients(folder: Path, rows: Rows) -> None:
         row["patient"] = next((of[name] for name in order if of.get(name)), "")
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return [path for path in sorted(folder.iterdir()) if path.is_dir() and not _is_hidden(path.name)]
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.casefold() == "__macosx"
-
-
 def _is_volume(path: Path) -> bool:
     return volumes.is_nifti(path) or volumes.is_dicom(path)
 
@@ -297,13 +242,12 @@ def source_of(given: Given) -> dict[str, Any]:
     return {"name": named.name, "bytes": size, "sha256": digest, "path": str(named)}
 
 
-def copy(given: Given, raw: Path, progress: Callable[[int], Any]) -> list[str]:
+def copy(given: Given, raw: Path) -> list[str]:
     """Copy what is listed, and the list, into the new folder `raw`; returns the notes on the list."""
     rows, notes = given.listing
     for name in given.files():
         (raw / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(given.folder / name, raw / name)
-        progress(1)
     pd.DataFrame(rows).to_csv(raw / OWN_TABLE, index=False)
     return notes
 
@@ -325,9 +269,9 @@ def facts(dataset: Dataset, raw: Path, channels: Sequence[str] | None) -> Datase
     return replace(dataset, classes=classes, channels=tuple(channels or dataset.channels), mask_channels=masks)
 
 
-def count(raw: Path) -> int:
-    """Number of images in `raw`, slices of volumes counted."""
-    return sum(volumes.count(raw / image) if _is_volume(raw / image) else 1 for image in _listed(raw))
+def holds_volumes(raw: Path) -> bool:
+    """Whether some of the files in `raw` hold more than an image."""
+    return any(_is_volume(raw / image) for image in _listed(raw))
 
 
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
@@ -335,7 +279,7 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     return [Sample(path, row.get("label", LABEL), row.get("split", "")) for path, row in _listed(raw).items()]
 
 
-def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
+def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     """The images of file `path` with their masks; slices of one grey value and without a mask are left out.  Raises
     `DataError` with the reason, where the file cannot be read or its mask does not fit.
     """

@@ -1,7 +1,5 @@
-"""ReMIND as TCIA ships it: a folder of DICOM series for each patient, and a table of diagnoses; for `layouts.py`.
-
-`…/ReMIND-001/DATE-Preop…/SERIES/1-01.dcm`, as the NBIA Data Retriever writes it, zipped, with the clinical table beside
-it (`.xlsx` as published, or saved as `.csv`). MR series are read; ultrasound and segmentations are left out.
+"""Reads ReMIND as TCIA ships it: `…/ReMIND-001/DATE-Preop…/SERIES/1-01.dcm`, and a table of diagnoses beside it
+(`.xlsx` as published, or saved as `.csv`). MR series are read; ultrasound and segmentations are left out.
 """
 
 import re
@@ -65,7 +63,7 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     return [Sample(name, label) for name, label in kept.items()]
 
 
-def read(dataset: Dataset, raw: Path, path: str, bits: int = 8) -> list[RawImage]:
+def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     """At most `SLICES` slices of a patient, evenly spaced over all of its MR series one after the other.
 
     A series is scaled as a whole, from its 1st to its 99th percentile; slices of different size keep theirs.  Raises

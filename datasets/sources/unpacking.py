@@ -2,19 +2,16 @@
 
 import errno
 import hashlib
-import lzma
 import re
 import shutil
 import stat
-import struct
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from datasets.catalog import CATALOG, BrokenArchive, Dataset
+from datasets.catalog import CATALOG, BrokenArchive, DataError, Dataset
 from datasets.reading import one_line
 from datasets.sources import files_below
 from datasets.sources.layouts import target
@@ -24,18 +21,15 @@ MIB = 2**20
 REFUSED = "nothing was unpacked; take the archive from its publisher"
 BY_HAND = "unpack it by hand and pass the folder: --archive FOLDER"
 INNER_ZIP = re.compile(r"brainTumorDataPublic_[\d-]+\.zip$")
-# What the zip module makes of an archive that is no archive; what the disk refuses is not among it.
-DAMAGE = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, ValueError, LookupError)
-DAMAGE += (struct.error, OverflowError)
 NO_PLACE = (errno.EINVAL, None)  # a place before the beginning, which an archive names; bzip2's
 
 
-def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int], Any] = int) -> list[str]:
+def unpack(dataset: Dataset, archive: Path, raw: Path) -> list[str]:
     """Unpack the images of `archive` into the new folder `raw`; return the members that were left out.
 
     A folder is taken like an archive: what its publisher packed, unpacked by hand, inner zips or not; it is left as it
     is.  Raises `BrokenArchive` for a damaged archive, another set's, and one that would write outside `raw` or
-    unpack to far more than its own size.  `progress` is called with the number of files just written.
+    unpack to far more than its own size.
     """
     raw.mkdir(parents=True)
     left_out = []
@@ -48,20 +42,11 @@ def unpack(dataset: Dataset, archive: Path, raw: Path, progress: Callable[[int],
                 (raw / path).parent.mkdir(parents=True, exist_ok=True)
                 with (raw / path).open("wb") as file:
                     shutil.copyfileobj(content, file, MIB)
-                progress(1)
             elif content.read() == (raw / path).read_bytes():  # some publishers ship a folder twice
                 left_out.append(member)
             else:
                 raise BrokenArchive(f"{archive}: holds {path} twice, with other content; {dataset.again}")
     return left_out
-
-
-def content_bytes(archive: Path) -> int:
-    """Bytes that `archive` declares to hold, unpacked; `BrokenArchive` where it is no whole zip archive."""
-    if archive.is_dir():
-        return sum(path.stat().st_size for path in files_below(archive))
-    with _whole(archive), zipfile.ZipFile(archive) as source:
-        return sum(member.file_size for member in source.infolist())
 
 
 def source_of(dataset: Dataset, archive: Path) -> dict[str, Any]:
@@ -84,9 +69,11 @@ def _files(folder: Path) -> dict[str, Path]:
 def _whole(archive: Path) -> Iterator[None]:
     try:
         yield
+    except DataError:
+        raise
     except NotImplementedError as error:  # Deflate64, as Windows packs what is larger than 2 GB
         raise BrokenArchive(f"{archive}: packed in an unknown way ({one_line(error)}); {BY_HAND}") from error
-    except (*DAMAGE, OSError) as error:
+    except Exception as error:  # of all kinds, as in `reading`, but for what the disk refuses
         if isinstance(error, OSError) and error.errno not in NO_PLACE:
             raise
         raise BrokenArchive(f"{archive}: not a whole zip archive ({one_line(error)}); download it again") from error

@@ -36,15 +36,6 @@ def is_dicom(path: Path) -> bool:
         return file.read(132)[128:] == b"DICM"
 
 
-def count(path: Path) -> int:
-    """Number of slices of a file, without reading its pixels."""
-    if is_dicom(path):
-        return max(1, dicom.read_header(path).frames)
-    image = load(path)
-    with reading(path.name, what="not a NIfTI volume"):
-        return slicing(image)[1]
-
-
 def person(path: Path) -> dict[str, str]:
     """Tags of a DICOM file that say whose it is, "" where it says nothing."""
     try:
@@ -120,14 +111,6 @@ def placed(slices: np.ndarray, image: Volume, lay: Callable[[np.ndarray], np.nda
     return nib.Nifti1Image(voxels, image.affine)
 
 
-def slicing(image: Volume) -> tuple[int, int]:
-    """The axis of a turned volume across which it is sliced, and the number of its slices."""
-    order = np.argsort(turn_of(image)[:, 0])
-    lengths = np.array(image.header.get_zooms()[:3])[order]
-    axis = int(np.argmax(lengths)) if max(lengths) >= THICK * np.sort(lengths)[1] else 2
-    return axis, image.shape[order[axis]]
-
-
 def _planes(path: Path) -> np.ndarray:
     image = load(path)
     voxels = voxels_of(image, path)
@@ -139,6 +122,7 @@ def _planes(path: Path) -> np.ndarray:
 
 def _laid(voxels: np.ndarray, image: Volume) -> np.ndarray:
     """Voxels in the order of their file → slices N×H×W as a radiologist looks at them."""
-    axis, _ = slicing(image)
+    lengths = np.array(image.header.get_zooms()[:3])[np.argsort(turn_of(image)[:, 0])]
+    axis = int(np.argmax(lengths)) if max(lengths) >= THICK * np.sort(lengths)[1] else 2
     planes = np.moveaxis(nib.orientations.apply_orientation(voxels, turn_of(image)), axis, 0).transpose(0, 2, 1)
     return planes if axis == 2 else planes[:, ::-1]  # the top of the head up

@@ -1,7 +1,6 @@
 """`ImageDataset`: the packed images of a data set as a torch data set, and their masks.
 
-Masks lie in the set's own store, or in `masks.h5` beside it, carried over from another set by `curation/masks.py`
-(`download.py NAME --masks-from cheng`); both kinds are read alike.
+Masks lie in the set's own store, or in `masks.h5` beside it, carried over from another set by `curation/masks.py`.
 """
 
 import os
@@ -25,7 +24,6 @@ from datasets.transforms import VIEWS
 
 IN_MEMORY_BYTES = 2 * 2**30  # more, for all processes of a node together, is read from disk image by image
 CARRIED = "masks.h5"  # masks of another set on these images
-OTHER_IMAGES = "made for other images than those beside it"
 
 
 def with_masks() -> list[str]:
@@ -48,10 +46,8 @@ def _carried(path: Path) -> dict[str, str]:
 
 
 def mask_file(name: str) -> Path:
-    """The HDF5 file whose `mask` holds the masks of data set `name`, a row an image.
-
-    Raises `DataError` where there are none, or they were carried over to images that have been packed anew since.
-    """
+    """The HDF5 file whose `mask` holds the masks of data set `name`, a row an image; `DataError` where there are none,
+    or they were carried over to images that have been packed anew since."""
     home = require(name)
     path, again = home / CARRIED, f"python datasets/download.py {name} --masks-from"
     with hdf5.opened(home / "images.h5", check_command(name)) as store:
@@ -64,7 +60,7 @@ def mask_file(name: str) -> Path:
         )
     facts, log = _carried(path), manifest.read_log(home)
     if log is None or facts["images_sha256"] != log["images_sha256"]:
-        raise DataError(f"{path}: {OTHER_IMAGES}. Run: {again} {facts['source']}")
+        raise DataError(f"{path}: made for other images than those beside it. Run: {again} {facts['source']}")
     return path
 
 
@@ -104,7 +100,7 @@ class ImageDataset(TorchDataset):
     A DataLoader fetches whole batches at once (`batch`); it needs `collate_fn=ImageDataset.collate`.
 
     Args:
-        name: data set, see `catalog.CATALOG`; rows: indices into its manifest, in the order wanted.
+        name: data set; rows: indices into its manifest, in the order wanted.
         image_size: side in pixels that images are resized to.
         channels: "grey" for the one grey channel, "all" for every stored channel.
         in_memory: keep the resized images in memory; by default when they fit `IN_MEMORY_BYTES`. Otherwise each worker
@@ -152,10 +148,7 @@ class ImageDataset(TorchDataset):
         with hdf5.opened(self.path, check_command(name)) as store:
             stored = hdf5.array(store, "image", most=None)
             if len(stored) != len(table):
-                raise DataError(
-                    f"{self.path}: {len(stored)} images but {len(table)} manifest rows. "
-                    f"Delete the folder and run: python datasets/download.py {name}"
-                )
+                raise DataError(f"{self.path}: {len(stored)} images but {len(table)} manifest rows; bring it in again")
             self.dtype = torch.from_numpy(np.empty(0, stored.dtype)).dtype
         self.classes = tuple(classes or classes_of(name, target))
         if target == "findings":
@@ -175,11 +168,10 @@ class ImageDataset(TorchDataset):
         size = len(self.rows) * bytes_a_pixel * image_size**2 * processes_here()
         self.in_memory = size <= IN_MEMORY_BYTES if in_memory is None else in_memory
         if self.in_memory:
-            parts = {"image": (len(self.channels), self.dtype), "mask": (self.mask_channels, torch.uint8)}
-            shape = (image_size, image_size)
-            kept = {
-                part: torch.empty((len(self.rows), n, *shape), dtype=kind) for part, (n, kind) in parts.items() if n
-            }
+            shape = (len(self.rows), len(self.channels), image_size, image_size)
+            kept = {"image": torch.empty(shape, dtype=self.dtype)}
+            if self.mask_channels:
+                kept["mask"] = torch.empty((shape[0], self.mask_channels, *shape[2:]), dtype=torch.uint8)
             for i, row in enumerate(self.rows):
                 for part, pixels in self._read(row).items():
                     kept[part][i] = pixels

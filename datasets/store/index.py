@@ -1,7 +1,4 @@
-"""Reads the manifest of a data set and its committed split table as data frames, and fingerprints the data.
-
-`images.py` reads the images, `splitting.py` decides which rows are trained on.
-"""
+"""Reads the manifest of a data set and its committed split table as data frames, and fingerprints the data."""
 
 import hashlib
 from functools import cache, lru_cache
@@ -13,7 +10,7 @@ import pandas as pd
 from datasets import catalog, hdf5
 from datasets.catalog import DataError
 from datasets.reading import read_json, read_table, reading
-from datasets.store.manifest import COLUMNS
+from datasets.store.manifest import COLUMNS, sha256
 
 FILES = ("manifest.csv", "images.h5")
 GROUPS = "groups.csv"  # beside the images of `own`
@@ -58,10 +55,8 @@ def _require_vouched(path: Path) -> None:
 
 
 def turns(name: str, manifest: pd.DataFrame) -> np.ndarray:
-    """How the publisher turned each image, as far as known: a key of `transforms.TRANSFORMS`, "upright" where unknown.
-
-    It follows from the committed split table (images linked to Cheng's slices), or was planted in the phantom.
-    Raises `DataError` for a set without such a table.
+    """How the publisher turned each image, by the committed split table or as planted in the phantom: a key of
+    `transforms.TRANSFORMS`, "upright" where unknown. Raises `DataError` for a set without such a table.
     """
     if "transposed" in manifest:
         return np.where(manifest.transposed.eq("1"), "transposed", "upright")
@@ -169,8 +164,7 @@ def stamp(path: Path) -> tuple[int, int, int]:
 
 @lru_cache
 def _sha256(path: Path, stamp: tuple[int, int, int]) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return sha256(path)
 
 
 def short_digest(content: bytes) -> str:

@@ -1,7 +1,4 @@
-"""Writes and reads `manifest.csv`, a row an image, and `log.json`, which vouches for the files beside it.
-
-`check.py` verifies them, and `index.py` reads the manifest as a data frame.
-"""
+"""Writes and reads `manifest.csv`, a row an image, and `log.json`, which vouches for the files beside it."""
 
 import hashlib
 import json
@@ -54,13 +51,6 @@ def originals(name: str) -> dict[str, dict[str, str]]:
     return {row["path"]: row for row in read_rows(path)} if path.is_file() else {}
 
 
-def row(label: str, split: str, facts: dict[str, Any], known: dict[str, dict[str, str]]) -> dict[str, Any]:
-    """One row from the facts of the file at hand. What is known of the publisher's own file goes before them: sets are
-    compared by its `sha256`, also where a mirror recompressed the images; `file_sha256` is of the one that was read."""
-    at_hand = {"label": label, "published_split": split, "patient": "", "sha256": facts["file_sha256"]} | facts
-    return at_hand | known.get(facts["path"], {})
-
-
 def write_manifest(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write `rows` in their order, `COLUMNS` first, then what else any row has ("" for the others)."""
     table = pd.DataFrame(rows, dtype=object)
@@ -90,9 +80,8 @@ def count_differences(dataset: Dataset, counts: dict[str, dict[str, int]]) -> li
 
 
 def one_spelling(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names that differ in case, spaces or invisible characters alone become one, spelt as the first of them.
-
-    Returns the names, and a text for each that was spelt in several ways: `'P1' = 'p1 '`.
+    """Names that differ in case, spaces or invisible characters alone become one, spelt as the first of them; also
+    returns a text for each that was spelt in several ways: `'P1' = 'p1 '`.
     """
     seen = ("".join(c for c in unicodedata.normalize("NFC", n) if unicodedata.category(c) != "Cf") for n in names)
     table = pd.DataFrame({"name": names, "clean": [" ".join(name.split()) for name in seen]}, dtype=str)
@@ -102,10 +91,8 @@ def one_spelling(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def summary(rows: Sequence[dict[str, Any]], remarks: Counter, table: pd.DataFrame, masks: bool) -> dict[str, int]:
-    """Images, patients, groups and what `preprocess` remarked of the images, as far as it was ever the case.
-
-    `rows`: of the manifest; `table`: `group` and `label_conflict` of each; `remarks`: `preprocess.REMARKS`, counted;
-    `masks`: whether the set has masks at all.
+    """Images, patients, groups and the `remarks` of `preprocess`, counted. `rows`: of the manifest; `table`: `group`
+    and `label_conflict` of each; `masks`: whether the set has masks at all.
     """
     counts = {"images": len(rows), "patients": len({row["patient"] for row in rows} - {""})}
     counts["groups"] = table.group.nunique()
@@ -144,5 +131,7 @@ def read_log(folder: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` as readable JSON."""
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    """Write `content` as readable JSON; a file that is there is replaced at once."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    partial.replace(path)

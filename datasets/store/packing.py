@@ -1,18 +1,13 @@
-"""Writes `images.h5`: all files of a set, prepared on all cores and stored in their order, one chunk an image.
-
-The process pool is written by hand: joblib's workers stay behind when their parent is killed while they start, and it
-does not bound the results that wait.
-"""
+"""Writes `images.h5`: all files of a set, prepared on all cores and stored in their order, one chunk an image."""
 
 import multiprocessing
 import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +16,7 @@ from typing import Any
 import cv2
 import h5py
 import numpy as np
+from tqdm import tqdm
 
 from datasets.catalog import DataError
 from datasets.store.preprocess import RawImage, prepare
@@ -32,7 +28,7 @@ COMPRESSION = {"image": {}, "mask": {"compression": "lzf"}}
 GZIP = {"compression": "gzip", "compression_opts": 1}
 CHECKSUM = {"fletcher32": True}  # of each chunk: an image that changed on disk is not read
 BATCH = 16  # files a worker takes at a time
-MARGIN = 2**22  # bytes: what HDF5 keeps in memory of two data sets before it writes it, and its own tables
+MARGIN = 2**22  # bytes beyond the images: what HDF5 still keeps in memory, and its own tables
 VOLUME_WORKERS = 4  # each holds a patient's sequences in memory, about half a GiB
 
 
@@ -44,30 +40,27 @@ def pack(
     size: int,
     crop: str = "margin",
     attrs: dict[str, Any] | None = None,
-    needed: int = 0,
-    slices: int = 1,
+    slices: int | None = 1,
     workers: int | None = None,
-    progress: Callable[[int], Any] = lambda n: None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """Read, prepare and store `paths` in their order as the HDF5 file `destination`.
 
     Args:
         read: picklable; returns the images that one of `paths` holds, and raises `DataError` for a broken file.
-        needed: bytes of disk space to set aside for the store.
-        slices: images in each of `paths`, rounded up. More than one: volumes, compressed, and few held in memory.
-        progress: called with the number of images just done.
+        slices: images in each of `paths`, None where that differs. Unless one: volumes, compressed, few in memory.
 
     Returns the facts of each stored image, `path` and `remarks` included, in the order of storage, and of each broken
     one `path` and `reason`; broken images are not stored.  The same input gives the same bytes.
     """
-    at_once, ahead, compression, most = BATCH, 4, COMPRESSION, cores()
-    if slices > 1:
-        at_once, ahead, compression, most = 1, 1, {"image": GZIP, "mask": GZIP}, min(cores(), VOLUME_WORKERS)
+    at_once, ahead, compression, at_most = BATCH, 4, COMPRESSION, cores()
+    if slices != 1:
+        at_once, ahead, compression, at_most = 1, 1, {"image": GZIP, "mask": GZIP}, min(cores(), VOLUME_WORKERS)
     batches = [paths[i : i + at_once] for i in range(0, len(paths), at_once)]
-    workers = max(1, min(workers or most, len(batches)))
+    workers = max(1, min(workers or at_most, len(batches)))
     stored: list[dict[str, Any]] = []
     broken: list[dict[str, str]] = []
-    with _new_store(destination, needed) as file:
+    shown = tqdm(total=len(paths) * (slices or 1), desc="preprocessing", unit=" images", disable=None)
+    with shown, h5py.File(destination, "w") as file:
         file.attrs.update({"size": size, "crop": crop, "version": VERSION, **(attrs or {})})
         for images, bad in in_order(partial(_prepare_batch, read, size, crop), batches, workers, ahead):
             for name in ("image", "mask"):
@@ -75,18 +68,29 @@ def pack(
                 if not images or arrays[0] is None:
                     continue
                 if name not in file:
-                    shape = (len(paths) * slices, *arrays[0].shape)
-                    how = {"maxshape": shape, "chunks": (1, *shape[1:])} | compression[name] | CHECKSUM
+                    shape = (len(paths) * (slices or 0), *arrays[0].shape)
+                    most = (None if slices is None else shape[0], *shape[1:])
+                    how = {"maxshape": most, "chunks": (1, *shape[1:])} | compression[name] | CHECKSUM
                     file.create_dataset(name, shape, arrays[0].dtype, **how)
-                end, nbytes = len(stored) + len(images), sum(array.nbytes for array in arrays)
-                _set_aside(file.id.get_vfd_handle(), file.id.get_filesize() + nbytes)  # more than expected
+                _set_aside(file, sum(array.nbytes for array in arrays))
+                end = len(stored) + len(images)
+                file[name].resize(max(end, len(file[name])), axis=0)
                 file[name][len(stored) : end] = np.stack(arrays)
             stored += [image.facts | {"remarks": image.remarks} for image in images]
             broken += bad
-            progress(len(images) + len(bad))
+            shown.update(len(images) + len(bad))
         for dataset in file.values():
             dataset.resize(len(stored), axis=0)
+        file.flush()
+        length = file.id.get_filesize()
+    os.truncate(destination, length)
     return stored, broken
+
+
+def _set_aside(file: h5py.File, needed: int) -> None:
+    """Take `needed` bytes of the disk before they are written: where it is full, HDF5 crashes as it closes the file."""
+    if hasattr(os, "posix_fallocate"):  # macOS has it not
+        os.posix_fallocate(file.id.get_vfd_handle(), 0, file.id.get_filesize() + needed + MARGIN)
 
 
 def _prepare_batch(read: Callable, size: int, crop: str, paths: Sequence[str]):
@@ -101,22 +105,20 @@ def _prepare_batch(read: Callable, size: int, crop: str, paths: Sequence[str]):
     return images, broken
 
 
-@contextmanager
-def _new_store(path: Path, needed: int) -> Iterator[h5py.File]:
-    """A new HDF5 file, `needed` bytes set aside for it: where the disk is full, HDF5 crashes instead of closing it."""
-    with path.open("wb") as file:
-        _set_aside(file.fileno(), needed)
-    with h5py.File(path, "w") as file:
-        _set_aside(file.id.get_vfd_handle(), needed)  # HDF5 has just emptied the file
-        yield file
+def in_memory(arrays: Mapping[str, np.ndarray], attrs: Mapping[str, Any]) -> bytes:
+    """The bytes of an HDF5 file of these arrays, one chunk a row. Made in memory: HDF5 crashes where the disk is full.
+
+    The same arrays give the same bytes: no timestamps, and gzip, because lzf (as HDF5 ships it) starts from an
+    uninitialised table and so may pack the same pixels differently.
+    """
+    with h5py.File("new", "w", libver="earliest", driver="core", backing_store=False) as file:
+        for name, array in arrays.items():
+            how = GZIP | CHECKSUM | {"chunks": (1, *array.shape[1:]), "track_times": False}
+            file.create_dataset(name, data=array, **how)
+        for key, value in attrs.items():
+            file.attrs[key] = value
         file.flush()
-        length = file.id.get_filesize()
-    os.truncate(path, length)
-
-
-def _set_aside(descriptor: int, needed: int) -> None:
-    if hasattr(os, "posix_fallocate"):  # macOS has it not
-        os.posix_fallocate(descriptor, 0, needed + MARGIN)
+        return file.id.get_file_image()
 
 
 def cores() -> int:
@@ -132,7 +134,8 @@ def processes_here() -> int:
 def in_order(job: Callable, batches: Sequence, workers: int, ahead: int = 4) -> Iterator:
     """Yield `job(batch)` for each of `batches` in order, from `workers` processes, `ahead` results waiting for each.
 
-    Ctrl-C ends the work between two results: elsewhere a library may swallow it, or die half-started of it.
+    Ctrl-C ends the work between two results: elsewhere a library may swallow it, or die half-started of it. Written by
+    hand: joblib's workers outlive a parent that is killed while they start, and it does not bound what waits.
     """
     if workers == 1:
         yield from map(job, batches)

@@ -1,7 +1,6 @@
 """Turns a publisher's file into what a model receives: decoded, cropped to the head, resized, seen in a view.
 
-`packing.py` runs `prepare` over a whole set and `images.py` runs `as_input` on what is packed; `Preparation` does both
-at once, on an image that no data set holds. `sources/layouts.py` knows which files a set has.
+`prepare` makes what is packed, `as_input` what is read from it; `Preparation` does both, on an image of no data set.
 """
 
 import io
@@ -14,8 +13,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from datasets.catalog import DataError, lookup
-from datasets.facts import CROPS
+from datasets.catalog import CROPS, DataError, lookup
 from datasets.reading import one_line
 from datasets.transforms import VIEWS, clahe, level, undo
 
@@ -25,8 +23,8 @@ COLOURLESS = 16  # grey values between the channels of an image that is grey all
 
 # What `prepare` and `examine` say of an image besides its pixels; `manifest.summary` counts them over a set.
 EMPTY_MASK, INVERTED, CROPPED, WIDENED = "empty mask", "looks inverted", "cropped", "crop widened to hold the mask"
-TINY_MASK, COLOUR, NO_END = "mask smaller than a stored pixel", "colour made grey", "JPEG without its end marker"
-REMARKS = (EMPTY_MASK, INVERTED, CROPPED, WIDENED, TINY_MASK, COLOUR, NO_END)
+COLOUR = "colour made grey"
+REMARKS = (EMPTY_MASK, INVERTED, CROPPED, WIDENED, COLOUR)
 
 # On a card: how `crop_and_resize` resizes, and how the tasks' `inputs` make numbers of pixel values.
 INTERPOLATION = "area where it shrinks, bilinear where it enlarges"
@@ -51,10 +49,9 @@ class RawImage:
 def decode(source: str | Path | bytes) -> np.ndarray:
     """Decode an image file, or its bytes, wholly to a grey image, uint8 H×W.
 
-    JPEG, PNG, TIFF, GIF, WebP and BMP are read.  The EXIF orientation is applied.  Colour becomes BT.601 luminance,
-    as by S2's `cvtColor`; images of more than 8 bits are scaled by `to_uint8`.  Raises `DataError`, which names the
-    file where one was given, for text under an image's name, a truncated file, several images in one file, a
-    decompression bomb.  A JPEG that lacks no more than its end marker is whole.
+    The EXIF orientation is applied.  Colour becomes BT.601 luminance, as by S2's `cvtColor`; images of more than 8 bits
+    are scaled by `to_uint8`.  Raises `DataError`, which names the file where one was given, for text under an image's
+    name, a truncated file, several images in one file, a decompression bomb.
     """
     try:
         return examine(source if isinstance(source, bytes) else Path(source).read_bytes())[0]
@@ -71,58 +68,37 @@ def examine(content: bytes, channels: int = 1, look_for_colour: bool = False) ->
     Raises `DataError` as `decode`, and where the number of channels is another.
     """
     try:
-        return _decoded(content, channels, look_for_colour)
+        with Image.open(io.BytesIO(content)) as image:
+            return _decoded(image, channels, look_for_colour)
     except UnidentifiedImageError as error:
         raise DataError("not an image") from error
     except DataError:
         raise
     except Exception as error:  # of all kinds, as in `reading`; whoever lists broken files names this one
-        if whole := _with_end_marker(content):
-            image, remarks = examine(whole, channels, look_for_colour)
-            return image, (*remarks, NO_END)
         raise DataError(f"not a whole image ({one_line(error)})") from error
 
 
-def _decoded(content: bytes, channels: int, look_for_colour: bool) -> tuple[np.ndarray, tuple[str, ...]]:
-    with Image.open(io.BytesIO(content)) as image:
-        if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-            raise DataError(f"{image.width}×{image.height} pixels are too many for a slice")
-        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a photograph and its preview
-            raise DataError(f"{image.n_frames} images in one file; save each as a file of its own")
-        if channels == 1 and not look_for_colour:
-            image.draft("L", image.size)  # a JPEG's luminance plane as stored: half the time of RGB and back
-        image.load()  # Pillow's loader refuses a truncated JPEG; OpenCV's fills the rest with grey
-        ImageOps.exif_transpose(image, in_place=True)
-        if channels > 1:
-            pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "YCbCr") else image)
-            found = pixels.shape[2] if pixels.ndim == 3 else 1
-            if found != channels:
-                raise DataError(f"holds {found} channels, not {channels}")
-            return pixels, ()
-        has_colours = look_for_colour and (image.mode == "P" or len(image.getbands()) >= 3)
-        is_coloured = has_colours and int(np.ptp(np.asarray(image.convert("RGB")), axis=2).max()) > COLOURLESS
-        remarks = (COLOUR,) if is_coloured else ()
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            return to_uint8(np.asarray(image)), remarks
-        return np.asarray(image if image.mode == "L" else image.convert("L")), remarks
-
-
-def _with_end_marker(content: bytes) -> bytes | None:
-    """A cut JPEG with its end marker back, if that is all it lacks; None otherwise.
-
-    What is missing is filled with two bit patterns: where both give the same pixels, none of them was read.  Of a
-    progressive JPEG whole passes may be missing, which nothing tells.
-    """
-    start, end = content.rstrip(b"\xff"), b"\xff\xd9"  # without the first half of the marker
-    if not content.startswith(b"\xff\xd8") or start.endswith(end):
-        return None
-    try:
-        images = [Image.open(io.BytesIO(start + filling + end)) for filling in (b"", b"\xaa" * 256, b"\x55" * 256)]
-        pixels = [np.asarray(image) for image in images]
-    except Exception:
-        return None
-    same = all(np.array_equal(pixels[0], other) for other in pixels) and not images[0].info.get("progressive")
-    return start + end if same else None
+def _decoded(image: Image.Image, channels: int, look_for_colour: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+        raise DataError(f"{image.width}×{image.height} pixels are too many for a slice")
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:  # MPO: a photograph and its preview
+        raise DataError(f"{image.n_frames} images in one file; save each as a file of its own")
+    if channels == 1 and not look_for_colour:
+        image.draft("L", image.size)  # a JPEG's luminance plane as stored: half the time of RGB and back
+    image.load()  # Pillow's loader refuses a truncated JPEG; OpenCV's fills the rest with grey
+    ImageOps.exif_transpose(image, in_place=True)
+    if channels > 1:
+        pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "YCbCr") else image)
+        found = pixels.shape[2] if pixels.ndim == 3 else 1
+        if found != channels:
+            raise DataError(f"holds {found} channels, not {channels}")
+        return pixels, ()
+    has_colours = look_for_colour and (image.mode == "P" or len(image.getbands()) >= 3)
+    is_coloured = has_colours and int(np.ptp(np.asarray(image.convert("RGB")), axis=2).max()) > COLOURLESS
+    remarks = (COLOUR,) if is_coloured else ()
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return to_uint8(np.asarray(image)), remarks
+    return np.asarray(image if image.mode == "L" else image.convert("L")), remarks
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -179,9 +155,7 @@ def crop_and_resize(image: np.ndarray, box: Box | None, size: int, nearest: bool
 
 def looks_inverted(grey: np.ndarray) -> bool:
     """Whether the air around the head seems white: three corners of an image H×W bright, and brighter than the whole.
-
-    A hint, no proof: a white frame looks the same.
-    """
+    A hint, no proof: a white frame looks the same."""
     side = max(1, min(grey.shape) // 16)
     ends = (slice(None, side), slice(-side, None))
     corners = np.array([grey[rows, columns].mean() for rows in ends for columns in ends])
@@ -208,13 +182,6 @@ def prepare(raw: RawImage, size: int, crop: str = "margin") -> RawImage:
         else:
             remarks.append(EMPTY_MASK)
         mask = crop_and_resize(mask, box, size, nearest=True)
-        lost = np.flatnonzero(raw.mask.any(axis=(0, 1)) & ~mask.any(axis=(0, 1)))
-        for channel in lost:  # one that would vanish keeps a pixel
-            marked = np.argwhere(raw.mask[..., channel])
-            y, x = (marked[len(marked) // 2] - box[::2]) * size // (box[1] - box[0], box[3] - box[2])
-            mask[y, x, channel] = 1
-        if len(lost):
-            remarks.append(TINY_MASK)
     if box != (0, grey.shape[0], 0, grey.shape[1]):
         remarks.append(CROPPED)
     if box != by_rule:

@@ -187,7 +187,7 @@ def test_the_real_archives_give_the_committed_tables(real_sets, tmp_path, monkey
     )
     del wanted["suspect_labels.csv"]  # read by people, not computed
     assert sorted(made) == sorted(wanted) and [path for path in made if made[path] != wanted[path]] == []
-    images = look("brain-tumor-mri", progress=False)
+    images = look("brain-tumor-mri")
     groups = committed("brain-tumor-mri").set_index("path").group.loc[images.table.path]
     pairs = duplicates.near_pairs(images, duplicates.COPY_CORRELATION), duplicates.identical_pairs(groups)
     sizes = np.bincount(duplicates.components(len(images), *pairs))

@@ -207,13 +207,19 @@ def changed_copy():
     return found
 
 
-def test_a_changed_copy_is_listed_where_folds_separate_it(changed_copy):
+def test_a_changed_copy_is_listed_where_folds_or_sets_separate_it(changed_copy):
     assert duplicate_pairs(changed_copy).empty
     apart, together = ({"path": changed_copy.table.path, "fold": folds} for folds in ([3, 1, 3], [3, 3, 1]))
     found = links.copy_pairs(changed_copy, pd.DataFrame(apart))
     assert found.to_numpy().tolist() == [["0.png", 3, "1.png", 1]]
     assert links.copy_facts(found) == {links.COPIED: 2, links.COPIED_PAIRS: 1}
     assert links.copy_pairs(changed_copy, pd.DataFrame(together)).empty
+    ours, theirs = changed_copy.rows(np.array([0])), changed_copy.rows(np.array([1, 2, 2]))
+    theirs.table["dataset"] = "theirs"
+    for path, left in (("2.png", 1), ("1.png", 0)):  # in an external test, unless it is shared
+        shared = pd.DataFrame({"dataset": ["theirs"], "path": [path]})
+        wanted = {f"made-up: {links.LEFT}": 1, f"theirs: {links.LEFT}": left}
+        assert links.copies_left(ours, theirs, shared) == wanted
 
 
 def test_the_next_folds_keep_a_changed_copy_with_its_original(changed_copy, monkeypatch):
@@ -224,12 +230,3 @@ def test_the_next_folds_keep_a_changed_copy_with_its_original(changed_copy, monk
     monkeypatch.setattr(duplicates, "GROUPED_CORRELATION", duplicates.COPY_CORRELATION)
     groups = curate(images).group
     assert groups.nunique() == 6 and groups[0] == groups[1]
-
-
-def test_an_image_that_an_external_test_leaves_is_counted_unless_it_is_shared(changed_copy):
-    ours, theirs = changed_copy.rows(np.array([0])), changed_copy.rows(np.array([1, 2, 2]))
-    theirs.table["dataset"] = "theirs"
-    counts = {f"made-up: {links.LEFT}": 1, f"theirs: {links.LEFT}": 1}
-    for path, left in (("2.png", 1), ("1.png", 0)):
-        shared = pd.DataFrame({"dataset": ["theirs"], "path": [path]})
-        assert links.copies_left(ours, theirs, shared) == counts | {f"theirs: {links.LEFT}": left}

@@ -114,16 +114,14 @@ def test_sets_are_told_apart_by_their_file_names_in_archives_and_folders(tmp_pat
         (["brain-tumour-mri"], 2, "did you mean 'brain-tumor-mri'?"),
         (["sartaj", "--check"], 1, "python datasets/download.py sartaj"),
         (["sartaj", "--archive", "nowhere.zip"], 1, "nowhere.zip: no such file"),
-        (["sartaj", "--archive", "x" * 300], 1, "name another file or folder"),
+        (["sartaj", "--archive", "x" * 300], 1, "no such file or folder"),
         (["cheng"], 1, "https://figshare.com/articles/dataset/brain_tumor_dataset/1512427"),
         (["own"], 1, "name your folder with --folder"),
         (["own", "--folder", str(SCRIPT)], 1, "not a folder; --folder wants one"),
         (["sartaj", "--size", "3"], 2, "16 to 2048"),
         (["sartaj", "--workers", "0"], 2, "at least 1"),
-        (["sartaj", "--seed", "1"], 2, "not generated"),
         (["phantom", "--archive", "a.zip"], 2, "is generated"),
         (["brats2020", "--crop", "margin"], 2, "volumes are stored whole"),
-        (["cheng", "--bits", "16"], 2, "cheng holds no volumes"),
         (["cheng", "--folder", "x"], 2, "are for 'own' alone"),
         (["own", "--archive", "x"], 2, "name a folder with --folder"),
         (["own", "--labels", "x.csv", "--columns", "image"], 2, "takes image=NAME,label=NAME and the like"),
@@ -184,8 +182,7 @@ def test_backslashes_and_folders_unpacked_by_hand_give_the_same_set(name, files,
         zipfile.ZipFile(inner).extractall(folder / inner.stem)
         inner.unlink()
     assert packed(root, name, folder) == wanted
-    assert bring(name, folder) == 0 and download.main([name, "--check", "--archive", str(folder)]) == 1, "a part"
-    assert "the very archive" in capsys.readouterr().out
+    assert bring(name, folder) == 0
     next(path for path in folder.rglob("*") if path.name in ("0.jpg", "1.mat")).unlink()
     assert bring(name, folder) == 1 and "another archive" in capsys.readouterr().err
 
@@ -207,17 +204,12 @@ def test_links_in_a_folder_are_followed_and_what_cannot_be_named_is_named(unpack
     assert bring("sartaj", tmp_path / odd) == 1 and "a name that is not UTF-8" in capsys.readouterr().err
 
 
-def test_images_of_every_usual_suffix_are_read_and_others_listed(root, tmp_path, capsys):
+def test_images_of_every_usual_suffix_are_read_and_others_listed(root, tmp_path):
     kinds = {".tif": "TIFF", ".TIFF": "TIFF", ".gif": "GIF", ".jfif": "JPEG", ".webp": "WEBP", ".bmp": "BMP"}
     more = {f"Training/glioma_tumor/x{suffix}": image(7, kind=kind) for suffix, kind in kinds.items()}
-    beside = {"Training/glioma_tumor/scan.dcm": b"DICM", "Training/glioma_tumor/Thumbs.db": b"", "README.txt": b""}
-    cut = next(iter(SARTAJ))
-    assert bring("sartaj", saved(tmp_path, SARTAJ | more | beside | {cut: SARTAJ[cut][:-2]})) == 0
-    assert len(read_manifest("sartaj")) == 16 + len(kinds) and cut in set(read_manifest("sartaj").path)
-    error = capsys.readouterr().err
-    assert "left out Training/glioma_tumor/scan.dcm (1 files)" in error and "README" not in error
-    assert "JPEG without its end marker: 1 images" in error
-    assert "Training/glioma_tumor/scan.dcm" in json.loads((root / "sartaj/log.json").read_text())["left_out"]
+    assert bring("sartaj", saved(tmp_path, SARTAJ | more | {"Training/glioma_tumor/scan.dcm": b"DICM"})) == 0
+    assert len(read_manifest("sartaj")) == 16 + len(kinds)
+    assert json.loads((root / "sartaj/log.json").read_text())["left_out"] == ["Training/glioma_tumor/scan.dcm"]
 
 
 # ---- disks ---------------------------------------------------------------------------------------------
@@ -243,55 +235,30 @@ code=$?
 ls -A "$BRAIN_MRI_DATA"
 exit $code
 """
-UNCHECKED = "data_folder.require_space = lambda *_: None\nsys.exit(download.main(sys.argv[1:]))"
-MORE_THAN_EXPECTED = """
-def read(path):
-    return [preprocess.RawImage(np.random.default_rng(int(path)).integers(0, 255, (64, 64), dtype=np.uint8))]
-with data_folder.disk_errors(home):
-    packing.pack(read, [str(i) for i in range(4000)], home / "images.h5", size=64, slices=2, crop="none", workers=1)
-"""
-PHANTOM = "phantom.generate(home, size=64, patients=24, slices=3)"
-PROGRAM = """
-import os, sys
-from pathlib import Path
-import numpy as np
-from datasets import data_folder, download
-from datasets.catalog import DataError
+SMALL_PHANTOM = """
+import functools, sys
+from datasets import download
 from datasets.generator import phantom
-from datasets.store import packing, preprocess
-home = Path(os.environ["BRAIN_MRI_DATA"])
-try:
-    exec(sys.argv.pop(1))
-except DataError as error:
-    sys.exit(str(error))
+phantom.generate = functools.partial(phantom.generate, patients=24, slices=3)
+sys.exit(download.main(sys.argv[1:]))
 """
 
 
-@pytest.mark.parametrize(
-    ("disk", "code", "size", "said"),
-    [
-        ("1m", "sys.exit(download.main(sys.argv[1:]))", 64, "MB are needed"),
-        ("1m", "sys.exit(download.main(sys.argv[1:]))", 512, "MB are needed"),
-        ("1m", UNCHECKED, 64, "the disk is full"),
-        ("1m", UNCHECKED, 512, "the disk is full"),
-        ("6m", MORE_THAN_EXPECTED, 0, "the disk is full"),
-        ("1m", PHANTOM, 0, "No space left on device; free space"),
-    ],
-    ids=["unpacking, seen before", "packing, seen before", "unpacking", "packing", "more than expected", "phantom"],
-)
-def test_a_disk_that_is_really_full_is_one_line_and_no_crash(disk, code, size, said, tmp_path, monkeypatch):
-    """On a small file system that only this process sees, so that nothing stays mounted."""
+@pytest.mark.parametrize(("disk", "side", "size"), [(1, 200, 64), (6, 40, 512), (1, 0, 64)])
+def test_a_disk_that_is_really_full_is_one_line_and_no_crash(disk, side, size, tmp_path, monkeypatch):
+    """While unpacking, packing or drawing; on a small file system that only this process sees."""
     root = tmp_path / "disk"
     root.mkdir()
     monkeypatch.setenv("BRAIN_MRI_DATA", str(root))
-    archive = saved(tmp_path, folders("sartaj", each=6, side=200 if size == 64 else 40))
-    arguments = ["sartaj", "--archive", str(archive), "--partial", "--size", str(size), "--workers", "1"]
-    program = [sys.executable, "-c", PROGRAM, code, *arguments]
-    done = run(["unshare", "--mount", "sh", "-c", SMALL_DISK, "sh", disk, str(root), *program])
+    program = [sys.executable, "-c", SMALL_PHANTOM, "phantom", "--size", str(size)]
+    if side:
+        archive = saved(tmp_path, folders("sartaj", each=6, side=side))
+        program[3:4] = ["sartaj", "--archive", str(archive), "--partial", "--workers", "1"]
+    done = run(["unshare", "--mount", "sh", "-c", SMALL_DISK, "sh", f"{disk}m", str(root), *program])
     if done.returncode == 77 or "unshare failed" in done.stderr:
         pytest.skip("mounting a small disk is not allowed here")
-    assert done.returncode == 1 and said in done.stderr and done.stderr.count("\n") == 1, done.stderr
-    assert not size or done.stdout == ".sartaj.lock\n"
+    assert done.returncode == 1 and "the disk is full" in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout == f".{program[3]}.lock\n"
 
 
 def test_what_may_not_be_read_or_written_is_one_line(root, tmp_path, monkeypatch):
@@ -308,16 +275,15 @@ def test_what_may_not_be_read_or_written_is_one_line(root, tmp_path, monkeypatch
         path.chmod(0o000)
     (tmp_path / "data").chmod(0o555)
     for words, said in (
-        (["own", "--labels", "theirs/t.csv"], "theirs/t.csv: cannot be read"),
-        (["own", "--folder", "ours"], "ours/b/deep: cannot be read"),
-        (["sartaj", "--archive", "archive.zip"], "archive.zip: cannot be read"),
-        (["sartaj", "--archive", "archive.zip", "--check"], "archive.zip: cannot be read"),
-        (["sartaj", "--archive", "some"], f"{secret}: cannot be read"),
-        (["sartaj", "--archive", "whole.zip"], "cannot be written"),
+        (["own", "--labels", "theirs/t.csv"], "theirs/t.csv: no such file or folder, or not one that you may read"),
+        (["own", "--folder", "ours"], "ours/b/deep: cannot be read (Permission denied); "),
+        (["sartaj", "--archive", "archive.zip"], "archive.zip: cannot be read (Permission denied); "),
+        (["sartaj", "--archive", "some"], f"{secret}: cannot be read (Permission denied); "),
+        (["sartaj", "--archive", "whole.zip"], "cannot be written (Permission denied); "),
     ):
         monkeypatch.chdir(tmp_path)
         done = run([*drop, sys.executable, str(SCRIPT), *words])
         assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
-        assert f"{said} (Permission denied); " in done.stderr
+        assert said in done.stderr
     for path in (*closed, tmp_path / "data"):
         path.chmod(0o755)

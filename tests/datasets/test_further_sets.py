@@ -48,9 +48,6 @@ def test_a_model_of_four_classes_is_asked_tumour_or_none(beside_phantom, target)
     assert set(data.labels["test"]) == {"notumor", "tumour"}
     table = run_table(data, np.full((252, len(data.classes)), 1 / len(data.classes)))
     assert (table.p_tumour - (0.75 if target == "label" else 0.5)).abs().max() < 1e-9
-    assert set(table.label) == {"notumor", "tumour"}
-    found = evaluate(table, data.test_classes, resamples=10)
-    assert found["per_class"]["tumour"]["images"] == 155
     few = table[table.label.eq("tumour") | (table.groupby("label").cumcount() < 3)]
     found = evaluate(few, data.test_classes, resamples=10)
     assert found["metrics"]["tumour_specificity"]["value"] is None, "three healthy images say nothing"

@@ -21,7 +21,6 @@ def test_every_set_has_a_card(name, root, capsys):
     assert facts.faults or name == "own", "no data set is without faults"
     assert not facts.counts or f"{facts.images:,} as published" in shown
     assert ("testing only" in shown) == facts.test_only and not root.exists(), "a card needs no data"
-    assert ("brain-tumor-mri and navoneel" in shown) == (name in ("navoneel", "brain-tumor-mri"))
 
 
 def test_labels_are_seen_as_a_target_asks():

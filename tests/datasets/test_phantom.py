@@ -4,7 +4,6 @@ import hashlib
 import os
 import subprocess
 import sys
-from itertools import combinations
 
 import h5py
 import numpy as np
@@ -12,8 +11,6 @@ import pandas as pd
 import pytest
 
 from datasets.catalog import CATALOG, CLASSES, DataError
-from datasets.curation.duplicates import near_pairs
-from datasets.curation.thumbnails import collect, traits
 from datasets.generator import anatomy, phantom, scanner, tumours
 
 GREY = CATALOG["phantom"].grey
@@ -116,17 +113,6 @@ def test_tumours_grow_where_their_kind_grows(number):
     assert depth.min() > -1 and depth.max() > 5, "inside the brain"
 
 
-def test_the_planted_copies_look_like_copies_and_nothing_else_does(made):
-    """Curation's own criteria find them: its pairs are compared with brute force in `test_curation.py`."""
-    table, images, _ = made
-    original = table.duplicate_of.where(table.duplicate_of != "", table.path)
-    families = original.groupby(original).groups.values()
-    pairs = near_pairs(collect(table, [traits(np.ascontiguousarray(image[..., GREY])) for image in images], []))
-    found = set(zip(pairs.i, pairs.j, strict=True))
-    assert found == {pair for family in families for pair in combinations(sorted(family), 2)}
-    assert any(len(family) > 2 for family in families), "some images are there three times"
-
-
 def test_each_planted_fault_is_what_its_name_says(made):
     table, images, masks = made
     place = {path: i for i, path in enumerate(table.path)}
@@ -156,12 +142,6 @@ def test_arguments_too_small_are_refused(tmp_path, argument):
     with pytest.raises(DataError, match=f"{next(iter(argument))}=.* is too small"):
         phantom.generate(tmp_path / "new", **argument)
     assert not (tmp_path / "new").exists()
-
-
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(DataError, match=r"cannot write .*file"):
-        phantom.generate(tmp_path / "file", size=64, patients=24, slices=2)
 
 
 def test_a_volume_passes_through_the_whole_brain_and_its_tumour():

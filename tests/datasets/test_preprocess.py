@@ -1,6 +1,7 @@
 """From a publisher's file to a square image: decoding, refusals, and the crop to the head."""
 
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -49,10 +50,10 @@ def test_every_kind_of_image_decodes_to_grey(case, tmp_path):
     assert np.array_equal(preprocess.decode(tmp_path / "a"), image)
 
 
-def bomb() -> bytes:
-    """A PNG of a few bytes that declares 60,000 × 60,000 pixels."""
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 0, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
+def png(width: int, height: int, content: bytes) -> bytes:
+    """A PNG that declares so many pixels, whatever its content."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(content, 1)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
@@ -67,32 +68,20 @@ JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96
         (b"404: not found", "not an image"),
         (b"", "not an image"),
         (JPEG[: len(JPEG) // 2], "truncated"),
-        (JPEG[:-200], "truncated"),
+        (JPEG[:-2], "truncated"),
         (encoded(Image.fromarray(RAMP))[:-40], "not a whole image"),
-        (bomb(), "pixels"),
+        (png(60_000, 60_000, b""), "pixels"),
+        (png(99_000_000, 1, bytes(99_000_001)), "99000000×1 pixels are too many for a slice"),
     ],
-    ids=["text", "empty", "half a JPEG", "JPEG without its end", "PNG without its end", "bomb"],
+    ids=["text", "empty", "half a JPEG", "JPEG without its end", "PNG without its end", "bomb", "a line"],
 )
 def test_what_is_no_whole_image_is_refused_with_its_name(content, reason, tmp_path):
     path = tmp_path / "Tr-gl_0010.jpg"
     path.write_bytes(content)
+    began = time.monotonic()
     with pytest.raises(DataError, match=reason) as error:
         preprocess.decode(path)
-    assert str(path) in str(error.value)
-    assert "publisher" in str(error.value)
-
-
-PROGRESSIVE = encoded(Image.fromarray(RAMP), "JPEG", progressive=True)
-
-
-def test_a_jpeg_that_lacks_its_end_marker_alone_is_whole_and_noted():
-    assert preprocess.examine(JPEG)[1] == ()
-    for lacking in (1, 2):  # half the marker, the marker
-        image, remarks = preprocess.examine(JPEG[:-lacking])
-        assert np.array_equal(image, preprocess.decode(JPEG)) and remarks == (preprocess.NO_END,)
-    for content in (*(JPEG[:-lacking] for lacking in (3, 4, 6, 20)), PROGRESSIVE[:-2]):
-        with pytest.raises(DataError, match="not a whole image"):
-            preprocess.decode(content)
+    assert str(path) in str(error.value) and "publisher" in str(error.value) and time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "GIF", "WEBP", "BMP"])
@@ -172,14 +161,6 @@ def test_no_crop_cuts_a_mask(crop, box):
         top, bottom, left, right = 0, 200, 0, 200
     area = (max(bottom, box[1]) - min(top, box[0])) * (max(right, box[3]) - min(left, box[2]))
     assert abs(made.mask.sum() * area / 200**2 / mask.sum() - 1) < 0.1, "the whole mask is there"
-
-
-def test_a_mask_smaller_than_a_stored_pixel_is_not_lost():
-    mask = np.zeros((400, 400, 2), np.uint8)
-    mask[201:203, 202:203, 0] = 1
-    made = preprocess.prepare(RawImage(np.full((400, 400), 90, np.uint8), mask), 40, "none")
-    assert np.argwhere(made.mask[..., 0]).tolist() == [[20, 20]] and not made.mask[..., 1].any()
-    assert made.remarks == (preprocess.TINY_MASK,)
 
 
 def test_an_inverted_image_is_noted():

@@ -13,9 +13,6 @@ from datasets.sources import remind
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
-from utils.evaluation.classification import by_patient, run_table
-from utils.run import Run
-from utils.training.data import load_data
 
 REMIND = get("remind")
 
@@ -37,13 +34,6 @@ def test_remind_comes_in_without_rare_diagnoses_and_splits_by_patient(kind, root
         assert 9 <= len(owners[0]) <= 12 and 2 <= len(owners[1]) <= 3 and 2 <= len(owners[2]) <= 3
     data = ImageDataset("remind", parts[0].train, image_size=32)
     assert data.classes == ("astrocytoma", "glioblastoma") and data.batch([0])["image"].shape == (1, 1, 32, 32)
-    loaded = load_data(Run(dataset="remind", split="patient", fold=0, image_size=32))
-    slices = run_table(loaded, np.random.default_rng(0).dirichlet([1, 1], len(loaded.test)))
-    patients = by_patient(slices, loaded.classes)
-    assert len(patients) == slices.group.nunique() < len(slices), "results of patients are means of their slices"
-    means = slices.groupby("group").p_glioblastoma.mean()[patients.group].to_numpy()
-    assert np.allclose(patients.p_glioblastoma, means)
-    assert (patients.predicted.eq("glioblastoma") == (means > 0.5)).all()
 
 
 def test_a_series_is_scaled_as_a_whole_whatever_its_range(tmp_path):

@@ -1,4 +1,4 @@
-"""BraTS in both its forms through `download.py`: one store, faulty patients, 8 and 16 bits."""
+"""BraTS in both its forms through `download.py`: one store, faulty patients."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from datasets import catalog, download
 from datasets.catalog import DataError
 from datasets.sources import brats
 from datasets.splitting import make_split
-from datasets.store.images import ImageDataset, read_masks
+from datasets.store.images import read_masks
 from datasets.store.index import read_manifest
 from utils.evaluation.segmentation import mask_table
 
@@ -55,23 +55,10 @@ def test_patients_without_masks_are_left_out_and_check_finds_a_changed_volume(ho
     assert set(read_manifest("brats2020").patient) == {"BraTS20_Training_001"}
     assert len(json.loads((home / "raw.json").read_text())["left_out"]) == 4
     assert download.main(["brats2020", "--check"]) == 1, "one patient, not 369"
-    assert "raw/: all 155 files have" in capsys.readouterr().out
+    assert "raw/" not in capsys.readouterr().err
     (home / "raw/BraTS20_Training_001/BraTS20_Training_001_t2.nii").write_bytes(b"other")
     assert download.main(["brats2020", "--check"]) == 1
-    assert "1 files are not those of the manifest, BraTS20_Training_001 first" in capsys.readouterr().err
-
-
-def test_16_bits_keep_what_8_bits_round(home, tmp_path):
-    whole = patient()["t1ce"].transpose(2, 1, 0)[80]  # z × y × x
-    errors = {}
-    for bits in ("8", "16"):
-        assert bring(tmp_path, volumes(patient()), "--bits", bits, "--crop", "none", "--replace") == 0
-        stored = brats.read(catalog.get("brats2020"), home / "raw", "BraTS20_Training_001", int(bits))[80].image[..., 1]
-        errors[bits] = np.abs(stored / (2 ** int(bits) - 1) - whole / 899).max()
-        data = ImageDataset("brats2020", [80], image_size=32, channels="all", masks=True)
-        assert str(data[0]["image"].dtype) == {"8": "torch.uint8", "16": "torch.uint16"}[bits]
-        assert json.loads((home / "log.json").read_text())["bits"] == int(bits)
-    assert errors["16"] < errors["8"] / 50 < 0.01
+    assert "1 files are missing or changed, BraTS20_Training_001 first" in capsys.readouterr().err
 
 
 def test_a_slice_lies_as_a_radiologist_sees_it_and_distances_are_in_millimetres(home, tmp_path):
@@ -82,10 +69,9 @@ def test_a_slice_lies_as_a_radiologist_sees_it_and_distances_are_in_millimetres(
     wanted_rows, wanted_columns = np.nonzero(seg)
     assert rows.mean() / 32 == pytest.approx((wanted_rows.mean() + 0.5) / SHAPE[1], abs=0.04)
     assert columns.mean() / 32 == pytest.approx((wanted_columns.mean() + 0.5) / SHAPE[0], abs=0.04)
-    rows = np.arange(155)
-    truth = read_masks("brats2020", rows).astype(bool)
-    batches = [(rows[i : i + 40], np.roll(truth[i : i + 40], 2, axis=3)) for i in range(0, 155, 40)]
-    table = mask_table("brats2020", rows, np.full(155, "p"), batches)
+    rows = np.arange(60, 90)
+    batches = [(rows, np.roll(read_masks("brats2020", rows).astype(bool), 2, axis=3))]
+    table = mask_table("brats2020", rows, np.full(30, "p"), batches)
     assert set(table["WT.hd95"]) == {15.0}, "two of 32 pixels that are 240 mm"
 
 

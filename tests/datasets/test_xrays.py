@@ -1,18 +1,13 @@
 """ChestX-ray14: its archive as published, its tables, several findings an image, and memory."""
 
 import json
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 import torch
-from archives import SCRIPT, bring, left, saved
+from archives import bring, left, saved
 from real_archives import real_archive
 from xray_files import published
 
@@ -91,33 +86,6 @@ def test_a_table_that_does_not_fit_is_refused_in_one_line(name, content, said, r
     assert brought(tmp_path, files | ({name: content.encode()} if content else {})) == 1
     error = capsys.readouterr().err
     assert said in error and "take data.zip from" in error and error.count("\n") == 1 and left(root) == []
-
-
-def most_held(archive: Path, root: Path) -> int:
-    """The most memory that `download.py` and its workers held at once, in bytes."""
-    command, most = [sys.executable, str(SCRIPT), "chest-xray14", "--archive", str(archive), "--partial"], 0
-    run = subprocess.Popen(command, env=os.environ | {"BRAIN_MRI_DATA": str(root), "BRAIN_MRI_HEADLESS": "1"})
-    process = psutil.Process(run.pid)
-    while run.poll() is None:
-        held = 0
-        for one in [process, *process.children(recursive=True)]:
-            try:
-                held += one.memory_info().rss
-            except psutil.Error:  # it has just ended
-                continue
-        most = max(most, held)
-        time.sleep(0.1)
-    assert run.returncode == 0
-    return most
-
-
-def test_thousands_of_xrays_pack_in_little_memory(tmp_path):
-    """What is held may hardly depend on their number."""
-    held = {}
-    for images in (300, 3000):
-        held[images] = most_held(saved(tmp_path, published(images, 64)), tmp_path / str(images))
-    per_image = (held[3000] - held[300]) / 2700
-    assert held[300] + 112_120 * per_image < 2 * 2**30, f"{per_image:.0f} bytes for each further X-ray"
 
 
 def test_the_guide_says_what_was_measured_and_which_images_the_committed_results_are_of():

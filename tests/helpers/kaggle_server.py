@@ -1,7 +1,7 @@
 """A Kaggle server on loopback that answers Kaggle's own client when it downloads a data set.
 
 As at Kaggle, the API checks the token and redirects to a signed address on another host, which serves the file with
-ETag and byte ranges; on request it cuts the connection or stalls.
+ETag and byte ranges; on request it stalls.
 """
 
 import base64
@@ -23,7 +23,7 @@ class Kaggle:
     Attributes:
         files: handle → bytes of its archive.  `user`, `key`: the one accepted token, old style (both) or new (`key`).
         status: answers all requests for a data set, unless 0.
-        cut: number of file requests to break off after `cut_at` bytes; `stall` holds them there instead.
+        stall_at: bytes after which the first request for a file is held.
         served: [Range ("" for none), bytes sent] of each request for the file.
     """
 
@@ -31,9 +31,7 @@ class Kaggle:
     user: str = "student"
     key: str = "0123456789abcdef"
     status: int = 0
-    cut: int = 0
-    cut_at: int = 0
-    stall: bool = False
+    stall_at: int = 0
     served: list[list] = field(default_factory=list)
     refused: int = 0
     released: threading.Event = field(default_factory=threading.Event)
@@ -89,19 +87,18 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(content, start, self.kaggle.served[-1])
 
     def _send(self, content: bytes, start: int, served: list) -> None:
-        kaggle, breaks = self.kaggle, self.kaggle.cut > 0
-        kaggle.cut -= breaks
-        end = kaggle.cut_at if breaks else len(content)
+        stall_at, self.kaggle.stall_at = self.kaggle.stall_at, 0
+        end = stall_at or len(content)
         try:
             for at in range(start, end, CHUNK):
                 chunk = content[at : min(at + CHUNK, end)]
                 self.wfile.write(chunk)
                 served[1] += len(chunk)
-            if breaks and kaggle.stall:
-                kaggle.released.wait(60)
+            if stall_at:
+                self.kaggle.released.wait(60)
         except OSError:
             pass  # the client went away: it does after a first look at the headers, when it can resume
-        self.close_connection = breaks or self.close_connection
+        self.close_connection = bool(stall_at) or self.close_connection
 
     def _head(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)

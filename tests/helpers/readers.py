@@ -21,8 +21,7 @@ from safetensors.torch import save_file
 from small_notebook import small_notebook
 
 from datasets import catalog
-from datasets.catalog import REPO, DataError
-from datasets.facts import NO_FINDING
+from datasets.catalog import NO_FINDING, REPO, DataError
 from datasets.generator import phantom
 from datasets.sources import brats, layouts, own, unpacking
 from datasets.sources.own import Given
@@ -76,7 +75,6 @@ def _of_own(path: str, write: Callable[[Path], object]) -> Reader:
 
     def read(folder: Path) -> None:
         own.source_of(Given(folder))
-        own.count(folder)
         layouts.read(catalog.get("own"), folder, path)
 
     return Reader(make, read)
@@ -108,7 +106,6 @@ def _table(folder: Path) -> Path:
 
 def _unpack(folder: Path) -> None:
     dataset = catalog.get("sartaj")
-    unpacking.content_bytes(folder / "archive.zip")
     unpacking.unpack(dataset, folder / "archive.zip", folder / "new/raw")
     layouts.samples(dataset, folder / "new/raw")
 
