@@ -119,8 +119,8 @@ def make_split(
             that `name` does not have.
         target: key of `labels.TARGETS`, what is asked of the images; folds are the same for all.
         val_fraction: share of the training set that becomes validation: 1/round(1/f), or one group; 0: none of it.
-        val_cut: "group", so that validation shares no group with training, or "random", image by image, as some
-            authors cut it: what validation says is then as optimistic as their split.
+        val_cut: "group", so that validation shares no group with training; or, as some authors cut it, "random", image
+            by image, or "first", the first paths of each class: validation is then as optimistic as their split.
         seed: of the validation cut only. What is tested never depends on it.
         selection: of `SELECTIONS`; "middle" leaves S2's 77 middle slices of each volume in all three parts.
 
@@ -167,6 +167,9 @@ def make_split(
     is_val = np.zeros(len(rest), bool)
     if val_fraction and val_cut == "random":
         is_val[np.random.default_rng(seed).permutation(len(rest))[: round(val_fraction * len(rest))]] = True
+    elif val_fraction and val_cut == "first":
+        of_class = pd.Series(manifest.path.to_numpy()[rest]).groupby(labels[rest])
+        is_val = (of_class.rank() <= (val_fraction * of_class.transform("size")).astype(int)).to_numpy()
     elif val_fraction:
         parts = min(round(1 / val_fraction), len(np.unique(groups[rest])))
         is_val = grouped_folds(labels[rest], groups[rest], parts, seed) == 0

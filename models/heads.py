@@ -87,6 +87,7 @@ class TwoLayers(nn.Module):
 
 HEADS = {
     "linear": Linear,
+    "hidden": Linear,  # behind the hidden layers of the ImageNet classifier, see `backbones.py`
     "average-max": AverageMax,
     "standardised": Standardised,
     "dual": DualPooling,

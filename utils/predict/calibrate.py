@@ -91,7 +91,7 @@ def calibrate(model: SavedModel, files: Mapping[str, Sequence[Path]], command: s
     run, record, folder = evidence_of(model)
     if run.test_on:
         raise DataError(f"{model.name}: tested on '{run.test_on}', not on its own data set; take another split's model")
-    data = load_data(run, record["recipe"]["val_fraction"])
+    data = load_data(run, record["recipe"]["val_fraction"], record["recipe"].get("val_cut", "group"))
     _require_same(model, data, record, folder)
     validation = _predict(model, data, data.split.val)
     rng = np.random.default_rng(0)

@@ -47,9 +47,10 @@ class Recipe:
     tta: str = ""  # key of `augmentation.AUGMENTATIONS` that `predict` draws from at test time, "" for none
     tta_draws: int = 4  # how often, besides the image as it is
     model_args: Mapping[str, int | bool | str] = field(default_factory=dict)  # besides the channels
-    select: str = "last"  # which epoch's weights are kept, or "best" by validation accuracy; never by the test set
+    # Which epoch's weights are kept: the "last", the "best" by validation accuracy, or that of "least loss" there.
+    select: str = "last"
     val_fraction: float = 0.1  # share of the training set that is held out for validation; 0: none, all is trained on
-    val_cut: str = "group"  # how it is cut; "random": image by image, see `datasets/splitting.py`
+    val_cut: str = "group"  # how it is cut; "random" or "first": image by image, see `datasets/splitting.py`
     accumulate: int = 1  # gradient accumulation: parts of a batch, each with its own augmentation, that make one step
 
     def __post_init__(self):

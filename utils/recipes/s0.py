@@ -26,8 +26,11 @@ TRANSFER = replace(
     epochs=500,
     balance="",
     label_smoothing=0.05,
-    model_args={"head": "linear"},  # the head is not described
+    model_args={"head": "linear"},  # the report does not describe it
 )
+# As S0's code. The transfer networks saw images without ImageNet's normalisation, at 512 pixels.
+OWN_CUT = {"val_cut": "random", "select": "least loss", "patience": 7}
+OWN_CUT |= {"source": "S0, code: a fifth at random for validation, whose least loss chooses the epoch; patience 7"}
 
 # Parts of S0's method that are removed or replaced, alone and together. A single loss needs no balance.
 # Kendall's weights get a learning rate of their own: at 3e-4 a few thousand steps would hardly move them.
@@ -42,5 +45,11 @@ ABLATION: dict[str, dict[str, object]] = {
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "s0": {"MultiTaskUNet": MULTITASK, ANY_CLASSIFIER: TRANSFER},
+    "s0-own-cut": {
+        "MultiTaskUNet": replace(MULTITASK, name="s0-own-cut", **OWN_CUT),
+        ANY_CLASSIFIER: replace(
+            TRANSFER, name="s0-own-cut", **OWN_CUT, model_args={"head": "hidden", "scaling": "none"}
+        ),
+    },
     **{name: {"MultiTaskUNet": recipe} for name, recipe in variants(MULTITASK, "S0", ABLATION).items()},
 }

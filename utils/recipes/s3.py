@@ -1,6 +1,6 @@
 """S3 (kalyan1421): EfficientNetV2-S in three stages of fine-tuning, with test-time augmentation."""
 
-from utils.recipes.recipe import ANY_CLASSIFIER, Recipe
+from utils.recipes.recipe import ANY_CLASSIFIER, Recipe, variants
 
 THREE_STAGES = Recipe(
     name="s3",
@@ -27,4 +27,15 @@ THREE_STAGES = Recipe(
     val_fraction=0.15,
 )
 
-RECIPES: dict[str, dict[str, Recipe]] = {"s3": {ANY_CLASSIFIER: THREE_STAGES}}
+# S3's code divides an image by 255 and has its network, which does so itself, do it again. Keras cuts the validation
+# set from the first files of each class.
+TWICE = {"model_args": {"head": "dual", "scaling": "twice"}}
+CODE: dict[str, dict[str, object]] = {
+    "s3-double-scaled": TWICE,
+    "s3-code": TWICE | {"augmentation": "s3-code", "val_cut": "first"},
+}
+
+RECIPES: dict[str, dict[str, Recipe]] = {
+    "s3": {ANY_CLASSIFIER: THREE_STAGES},
+    **{name: {ANY_CLASSIFIER: recipe} for name, recipe in variants(THREE_STAGES, "S3", CODE).items()},
+}

@@ -2,7 +2,8 @@
 
 kornia's `RandomBrightness` adds to every pixel and its `RandomContrast` multiplies. The projects' libraries multiply
 for brightness and, for contrast, blend an image with its mean, which hardly changes a black background. So "s0", "s2"
-and "s3" jitter more strongly than their projects did; "s2-jitter" is S2's own, and chapter 2 compares the two.
+and "s3" jitter more strongly than their projects did; "s2-jitter" and "s3-code" are the projects' own, and chapter 2
+compares S2's two.
 """
 
 from functools import partial
@@ -39,6 +40,8 @@ AUGMENTATIONS = {
     "s0": lambda: chain(affine(10.0, 0.02, 0.05), K.RandomGaussianBlur((3, 3), (0.1, 1.0), p=0.2), *jitter(0.1)),
     # S3 says shear ±10 %: the angle whose tangent is .1. No image is turned upside down.
     "s3": lambda: chain(affine(15.0, 0.1, 0.1, shear=5.71), flip(), brightness(0.15)),
+    # S3's code. Its shear of .2 is an angle in degrees, which Keras asks for, and left out.
+    "s3-code": lambda: chain(affine(20.0, 0.2, 0.2), flip(), upside_down(), K.ColorJitter(brightness=0.2, p=1.0)),
     "s3-tta": lambda: chain(affine(10.0, 0.05, 0.05), flip()),
     "mirrored": lambda: chain(flip(), affine(10.0, 0.04, 0.1), *jitter(0.15)),
     # Publishers turned a part of their images by whole quarters: every orientation of a slice is a valid one.
@@ -47,4 +50,5 @@ AUGMENTATIONS = {
     ),
     "mirror": lambda: chain(K.RandomHorizontalFlip(p=1.0)),
     "s4": lambda: chain(flip(), upside_down(), affine(0.0, 0.0, 0.1)),  # "flips": both
+    "s4-code": lambda: chain(flip(), affine(0.0, 0.0, 0.1)),
 }

@@ -78,7 +78,7 @@ def fit(
     accelerator = accelerator or make_accelerator(seed=seed)
     stages, data = recipe.in_stages(), fingerprint(train.facts.name)
     require_equal_shares(model, stages, accelerator.num_processes)
-    choosing = [stage.schedule == "ReduceLROnPlateau" or stage.patience or stage.select == "best" for stage in stages]
+    choosing = [stage.schedule == "ReduceLROnPlateau" or stage.patience or stage.select != "last" for stage in stages]
     if any(choosing) and not len(val):
         raise DataError(f"recipe '{recipe.name}' chooses by validation images, and val_fraction=0 leaves none")
     task.to(accelerator.device)
@@ -113,7 +113,7 @@ def fit(
                     scheduler.step(*([row["val_loss"]] if isinstance(scheduler, ReduceLROnPlateau) else []))
                 row |= callback(model, row["epoch"]) if callback else {}
                 row |= {"seconds": time.monotonic() - started} | ({"stage": stage.stage} if stage.stage else {})
-                score = row.get(f"val_{task.monitor}")
+                score = -row["val_loss"] if stage.select == "least loss" else row.get(f"val_{task.monitor}")
                 if stage.select == "last" or saved.best is None or score > saved.best["value"]:
                     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
                     saved.best = {"epoch": row["epoch"], "value": score, "model": weights}
