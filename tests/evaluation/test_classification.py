@@ -4,9 +4,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
-from utils.evaluation.classification import area_under_roc, evaluate, groups_ranked
+from utils.evaluation.classification import area_under_roc, calibration_slope, evaluate, groups_ranked
 from utils.report import figures
 
 CLASSES = ("a", "b", "c")
@@ -27,6 +29,29 @@ def test_metrics_by_hand():
     assert [result["per_class"][c]["images"] for c in CLASSES] == [4, 2, 2]
     error = result["metrics"]["calibration_error"]
     assert error["low"] is None and error["high"] is None, "resampling makes it larger"
+
+
+def test_brier_score_and_slope_of_calibration_are_scikit_learn_s():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(3), 2000)
+    truth = np.array([rng.choice(3, p=row) for row in p])
+    table = pd.DataFrame({"label": np.array(CLASSES)[truth], "predicted": np.array(CLASSES)[p.argmax(1)]})
+    table = table.assign(group=np.arange(2000) // 2, **{f"p_{c}": p[:, k] for k, c in enumerate(CLASSES)})
+    found = evaluate(table, CLASSES, resamples=50)["metrics"]
+    assert found["brier"]["value"] == pytest.approx(brier_score_loss(truth, p, scale_by_half=False), abs=1e-6)
+    assert found["brier"]["low"] < found["brier"]["value"] < found["brier"]["high"]
+    slope = found["calibration_slope"]
+    assert slope["low"] < 1 < slope["high"] and slope["high"] - slope["low"] < 0.3, "true probabilities"
+    for factor in (0.5, 1.5):  # too unsure, too sure
+        tempered = calibration_slope(truth, softmax(factor * np.log(p), axis=1), table.group)
+        assert [tempered[key] * factor for key in slope] == pytest.approx(list(slope.values()), abs=1e-4)
+    two, binary = p[:, :2] / p[:, :2].sum(1, keepdims=True), rng.random(2000)
+    answer = (binary < two[:, 1]).astype(int)
+    fitted = LogisticRegression(C=np.inf, fit_intercept=False).fit(np.log(two[:, 1:] / two[:, :1]), answer)
+    assert calibration_slope(answer, two, range(2000))["value"] == pytest.approx(fitted.coef_[0, 0], abs=1e-3)
+    hard = np.eye(3)[truth]
+    assert calibration_slope(truth, hard, range(2000))["value"] is None, "of 0 and 1 there is none"
+    assert calibration_slope(truth, 0.9 * hard + 0.1 / 3, range(2000))["value"] is None, "no error: no finite one"
 
 
 def test_an_area_is_scikit_learn_s_weighted_over_folds_whatever_their_scales():

@@ -14,7 +14,9 @@ from models import SEGMENTERS
 from utils.evaluation import segmentation
 from utils.evaluation.baselines import nearest
 from utils.evaluation.segmentation import (
+    BESIDE,
     Padded,
+    beside_dice,
     evaluate_masks,
     from_counts,
     hd95,
@@ -65,6 +67,32 @@ def test_distance_in_a_volume_knows_the_size_of_its_voxels():
     volume = np.zeros((2, 1, 1, 10, 8, 8), bool)
     volume[0, 0, 0, 2, 4, 4] = volume[1, 0, 0, 6, 4, 4] = True
     assert hd95(*volume, spacing=(2.5, 1.0, 1.0))[0, 0] == pytest.approx(10)
+
+
+def test_surfaces_and_lesions_by_hand():
+    two = square(2, 2, 6) | square(20, 20, 6)
+    cases = {  # predicted, truth → hd95_both, nsd, lesion_dice, lesion_recall
+        "perfect": (two, two, (0, 1, 1, 1)),
+        "one of two found": (square(2, 2, 6), two, (None, 0.5, 0.5, 0.5)),
+        "and a false alarm": (square(2, 2, 6) | square(32, 2, 6), two, (None, None, 1 / 3, 0.5)),
+        "within the tolerance": (np.roll(square(5, 5, 10), 1, 1), square(5, 5, 10), (1, 1, 0.9, 1)),
+        "both empty": (EMPTY, EMPTY, (np.nan, 1, 1, np.nan)),
+        "truth empty": (square(5, 5, 10), EMPTY, (np.nan, 0, 0, np.nan)),
+        "prediction empty": (EMPTY, square(5, 5, 10), (np.nan, 0, 0, 0)),
+    }
+    for name, (predicted, truth, wanted) in cases.items():
+        pair = predicted[None, None], truth[None, None]
+        found = dict(zip(BESIDE, beside_dice(*pair, hd95(*pair))[:, 0, 0], strict=True))
+        known = {key: value for key, value in zip(BESIDE, wanted, strict=True) if value is not None}
+        # a surface's length is that of its corners, too: half of two equal lesions, to some percent
+        assert {key: found[key] for key in known} == pytest.approx(known, nan_ok=True, abs=0.2), name
+        if name != "one of two found":
+            assert {key: found[key] for key in known} == pytest.approx(known, nan_ok=True, abs=1e-6), name
+
+
+def test_older_tables_have_counts_alone():
+    record = evaluate_masks(slices(("p", 10, 0, 0)), ["a"], resamples=20)
+    assert not set(BESIDE) & set(record["metrics"]) and "hd95" in record["metrics"]
 
 
 def slices(*rows: tuple[str, int, int, int]) -> pd.DataFrame:
@@ -141,6 +169,8 @@ def test_a_table_of_the_phantom_holds_what_was_predicted(roots, shift):
     assert (result["metrics"]["dice"]["value"] == 1) == (shift == 0)
     assert result["metrics"]["hd95"]["value"] == (0 if shift == 0 else pytest.approx(shift, abs=2))
     assert set(result["per_class"]) == {"NCR", "ED", "ET", "WT", "TC"}
+    assert set(BESIDE) <= set(result["metrics"]) and (result["metrics"]["lesion_dice"]["value"] == 1) == (shift == 0)
+    assert result["metrics"]["hd95_both"]["value"] == pytest.approx(shift, abs=0.1), "no empty mask counts as 0"
     empty = evaluate_masks(segmentation.nothing(table), ["ED"], resamples=20)["per_class"]["ED"]
     assert empty["recall"]["value"] == 0 and empty["patients"] == result["per_class"]["ED"]["patients"]
 

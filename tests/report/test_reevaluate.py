@@ -69,7 +69,9 @@ def path(roots, request):
 
 def test_metrics_are_those_of_the_predictions_and_all_else_stays(path, capsys):
     before = json.loads(path.read_text())
-    path.write_text(json.dumps(widened(before)))
+    older = widened(before)
+    del older["metrics"]["brier"], older["metrics"]["calibration_slope"]  # of before they were measured
+    path.write_text(json.dumps(older))
     assert main([]) == 0
     after = json.loads(path.read_text())
     assert after.pop("evaluated") == before["git"], "the commit whose code did it"

@@ -8,17 +8,29 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import rankdata
+from scipy.optimize import brentq
+from scipy.special import softmax
+from scipy.stats import norm, rankdata
 from sklearn.metrics import confusion_matrix
 from torchmetrics.functional import classification as F
 
 from datasets.catalog import HEALTHY
 from datasets.labels import viewed
 from datasets.store.index import read_manifest
-from utils.evaluation.intervals import as_record, grouped_bootstrap_ci, groups_with, mean_interval, without_limits
+from utils.evaluation.intervals import (
+    Interval,
+    as_record,
+    grouped_bootstrap_ci,
+    groups_with,
+    mean_interval,
+    number,
+    without_limits,
+)
 from utils.training.data import RunData
 
 CALIBRATION_BINS = 15
+SMALLEST = 1e-7  # probability, for logarithms: what single precision leaves beside 1
+SLOPES = -10.0, 100.0  # between which the slope of calibration is sought
 TOP_K = (3, 5)  # where there are more classes: whether the true one is among the k likeliest
 NOTHING = without_limits(None)
 FEWEST = 20  # images with a tumour, or without: of fewer no rate is reported, since one error would be over 5 %
@@ -104,7 +116,8 @@ def point_metrics(
         fold: of each image: an AUC ranks within folds only.
 
     Returns:
-        accuracy, mean confidence, calibration_error (15 equal bins; Guo et al. 2017, arXiv:1706.04599), macro_ and
+        accuracy, mean confidence, calibration_error (15 equal bins; Guo et al. 2017, arXiv:1706.04599), brier (the sum
+        over classes of the squared error of a probability, from 0 to 2; Brier 1950), macro_ and
         weighted_ precision P, recall R, f1 and f2, with F_β = (1 + β²)·P·R / (β²·P + R), macro_auc (one against the
         rest), top3_ and top5_accuracy of more than five classes, and `CLASS_INDEX.metric` for each class. A class
         without an image has NaN and is left out of macro_; one that is never predicted has precision 0.
@@ -114,6 +127,7 @@ def point_metrics(
     settings = {"num_classes": scores.shape[1], "validate_args": False}
     out = {"accuracy": (predicted == target).double().mean(), "confidence": scores.amax(1).mean()}
     out["calibration_error"] = F.multiclass_calibration_error(scores, target, n_bins=CALIBRATION_BINS, **settings)
+    out["brier"] = ((scores - torch.nn.functional.one_hot(target, scores.shape[1])) ** 2).sum(1).mean()
     for k in TOP_K if scores.shape[1] > max(TOP_K) else ():
         hit = scores.topk(k, dim=1).indices == target[:, None]
         out[f"top{k}_accuracy"] = hit.any(1).double().mean()
@@ -166,12 +180,39 @@ def evaluate(
     trials = _trials(groups, truth, predicted, len(classes), healthy, fold)
     full = grouped_bootstrap_ci(groups, statistic, resamples, trials=trials)
     full["calibration_error"] = without_limits(full["calibration_error"]["value"])
+    full["calibration_slope"] = calibration_slope(truth, probabilities, groups)
     if healthy is not None:
         sick = int((truth != healthy).sum())
         full |= {f"tumour_{name}": NOTHING for name in too_few(sick, len(truth) - sick)}
     shown = np.bincount(truth, minlength=len(classes))
     confusion = confusion_matrix(truth, predicted, labels=range(len(classes))).tolist()
     return as_record(full, classes, {"images": shown}, predictions, resamples) | {"confusion": confusion}
+
+
+def calibration_slope(truth: np.ndarray, probabilities: np.ndarray, groups: Sequence) -> Interval:
+    """The β by which softmax(β · log p) makes the true classes likeliest: 1 where probabilities are as they should be,
+    below 1 where they are too sure, above where too unsure (Cox 1958; one slope for all classes, no intercept).
+
+    {value, low, high}; the 95 % interval has the variance of a sum over groups (sandwich). Without a value where no
+    finite slope is best, as after no error at all, or where all probabilities are 0 or 1.
+    """
+    logs = np.log(np.clip(probabilities, SMALLEST, None))
+    true = logs[np.arange(len(truth)), truth]
+
+    def scores(slope: float) -> np.ndarray:  # derivative of each image's log-likelihood
+        return true - (softmax(slope * logs, axis=1) * logs).sum(1)
+
+    ends = [scores(slope).sum() for slope in SLOPES]
+    if np.isin(probabilities, (0, 1)).all() or not ends[0] > 0 > ends[1]:
+        return without_limits(None)
+    slope = brentq(lambda value: scores(value).sum(), *SLOPES)
+    weights = softmax(slope * logs, axis=1)
+    information = ((weights * logs**2).sum(1) - (weights * logs).sum(1) ** 2).sum()
+    _, member = np.unique(groups, return_inverse=True)
+    spread = norm.ppf(0.975) * np.sqrt((np.bincount(member, scores(slope)) ** 2).sum()) / information
+    if member.max() == 0:
+        return without_limits(number(slope))
+    return {"value": number(slope), "low": number(slope - spread), "high": number(slope + spread)}
 
 
 def _trials(

@@ -10,6 +10,9 @@ is the patient: the counts of all slices are added before a metric is computed, 
 | truth and prediction empty | 1 | left out | left out | 0 |
 | truth empty alone | 0 | 0 | left out | diagonal of the image or volume |
 | prediction empty alone | 0 | left out | 0, 1 | diagonal |
+
+HD95 of the patients without such a penalty stands apart (`hd95_both`). Surface Dice and scores by lesion need masks:
+they are in tables that were made since they were added, of the others pixel counts alone are known.
 """
 
 import warnings
@@ -20,6 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
+from scipy import ndimage
 from torch import Tensor, nn
 
 from datasets import catalog
@@ -42,6 +46,8 @@ COUNTED = {
     "recall": "sensitivity",
 }
 METRICS = (*COUNTED, "hd95")
+BESIDE = ("hd95_both", "nsd", "lesion_dice", "lesion_recall")  # from masks, see `beside_dice`
+TOLERANCE = 2.0  # of a surface, in pixels of the store, of volumes in millimetres
 EMPTY = ("dice", "iou")  # 1 where truth and prediction are empty; other metrics are left out
 Predicted = tuple[np.ndarray, np.ndarray]  # manifest rows B, boolean masks B×M×S×S
 
@@ -90,10 +96,12 @@ def copy_masks(name: str, rows: np.ndarray, donors: np.ndarray) -> Iterator[Pred
 
 
 def mask_table(name: str, rows: np.ndarray, groups: np.ndarray, predictions: Iterable[Predicted]) -> pd.DataFrame:
-    """A row a slice: path, patient, group, pixels, and for each mask that is `scored` its tp, fp, fn and hd95.
+    """A row a slice: path, patient, group, pixels, and for each mask that is `scored` its tp, fp, fn, hd95 and what
+    `beside_dice` gives.
 
     `hd95` is in pixels of the store; of volumes in millimetres, over all tested slices of a patient, the same in each
-    of the patient's rows (on a slice-wise split these are no whole volume, and the distance means little). `rows`: of
+    of the patient's rows (on a slice-wise split these are no whole volume, and the distance means little), and so are
+    the others. `rows`: of
     data set `name`, those tested, a patient's slices together; groups and predictions: in their order.
     """
     facts, volumes = catalog.get(name), catalog.get(name).slices > 1
@@ -103,12 +111,15 @@ def mask_table(name: str, rows: np.ndarray, groups: np.ndarray, predictions: Ite
     for part, predicted in _by_patient(predictions, manifest.patient.to_numpy()) if volumes else predictions:
         predicted, truth = (with_regions(masks, facts) for masks in (predicted, read_masks(name, part) > 0))
         pairs = (predicted & truth, predicted & ~truth, ~predicted & truth)
+        unit, voxel = (predicted, truth), None
         if volumes:
             voxel = (1.0, facts.size / size, facts.size / size)  # volumes have 1 mm at the published size
-            volume = [masks.swapaxes(0, 1)[None] for masks in (predicted, truth)]  # 1×K×D×H×W
-        distance = np.repeat(hd95(*volume, voxel), len(part), axis=0) if volumes else hd95(predicted, truth)
-        parts.append([*(pixels.sum(axis=(2, 3)) for pixels in pairs), distance.round(3)])
-    columns = dict(zip(("tp", "fp", "fn", "hd95"), map(np.concatenate, zip(*parts, strict=True)), strict=True))  # N×K
+            unit = [masks.swapaxes(0, 1)[None] for masks in unit]  # 1×K×D×H×W
+        distance = hd95(*unit, voxel)
+        surfaces = [np.repeat(v, len(part) // len(v), axis=0) for v in (distance, *beside_dice(*unit, distance, voxel))]
+        parts.append([*(pixels.sum(axis=(2, 3)) for pixels in pairs), *(values.round(3) for values in surfaces)])
+    named = ("tp", "fp", "fn", "hd95", *BESIDE)
+    columns = dict(zip(named, map(np.concatenate, zip(*parts, strict=True)), strict=True))  # N×K
     names = scored(facts)
     return table.assign(**{f"{n}.{name}": v[:, k] for k, n in enumerate(names) for name, v in columns.items()})
 
@@ -137,9 +148,48 @@ def hd95(predicted: np.ndarray, truth: np.ndarray, spacing: Sequence[float] | No
     return out
 
 
+def beside_dice(
+    predicted: np.ndarray, truth: np.ndarray, distance: np.ndarray, spacing: Sequence[float] | None = None
+) -> np.ndarray:
+    """`BESIDE` of boolean B×K×[D×]H×W and their `hd95`, 4×B×K; NaN where the rule of empty masks leaves one out.
+
+    hd95_both: `hd95` where neither mask is empty. nsd: the share of both surfaces that lies within `TOLERANCE` of the
+    other (Nikolov et al. 2018, arXiv:1809.04430), 1 or 0 of empty masks as Dice. lesion_dice: the mean over lesions,
+    connected parts, of the Dice of each with the predicted parts that touch it; a predicted part that touches none
+    counts as one of 0 (as in BraTS 2023, arXiv:2305.17033, without its dilation). lesion_recall: the share of true
+    lesions that a predicted part touches.
+    """
+    from monai.metrics import compute_surface_dice  # here: it takes seconds to import
+
+    out = np.full((len(BESIDE), *distance.shape), np.nan)
+    for at in np.ndindex(distance.shape):
+        pair = predicted[at], truth[at]
+        empty = [not mask.any() for mask in pair]
+        nsd = float(all(empty))
+        if not any(empty):
+            tensors = (torch.from_numpy(mask[None, None]) for mask in pair)
+            how = {"class_thresholds": [TOLERANCE], "include_background": True, "spacing": spacing}
+            nsd = compute_surface_dice(*tensors, **how).item()
+        out[(slice(None), *at)] = np.nan if any(empty) else distance[at], nsd, *by_lesion(*pair)
+    return out
+
+
+def by_lesion(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """`lesion_dice` and `lesion_recall` of two masks, see `beside_dice`."""
+    touching = np.ones((3,) * truth.ndim)  # corners touch
+    (found, parts), (true, lesions) = (ndimage.label(mask, touching) for mask in (predicted, truth))
+    scores, met = [], set()
+    for lesion in range(1, lesions + 1):
+        own = set(found[true == lesion]) - {0}
+        union, met = np.isin(found, list(own)), met | own
+        scores.append(2 * (union & (true == lesion)).sum() / (union.sum() + (true == lesion).sum()))
+    count = lesions + parts - len(met)
+    return (sum(scores) / count if count else 1.0), (np.mean(np.array(scores) > 0) if scores else np.nan)
+
+
 def nothing(table: pd.DataFrame) -> pd.DataFrame:
     """The mask table of empty predictions, a baseline for every table."""
-    empty = table.copy()
+    empty = table.drop(columns=[column for column in table if column.endswith(BESIDE)])
     for name in [column.removesuffix(".tp") for column in table if column.endswith(".tp")]:
         empty[f"{name}.fn"] = table[f"{name}.tp"] + table[f"{name}.fn"]
         empty[[f"{name}.tp", f"{name}.fp"]] = 0
@@ -166,7 +216,9 @@ def by_patient(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
         tp, fp, fn = (sums[f"{name}.{count}"].to_numpy() for count in ("tp", "fp", "fn"))
         values = from_counts(tp, fp, fn, sums.pixels.to_numpy())
         out |= {f"{name}.{metric}": pd.Series(value, sums.index) for metric, value in values.items()}
-        out |= {f"{name}.hd95": patients[f"{name}.hd95"].mean(), f"{name}.pixels": pd.Series(tp + fn, sums.index)}
+        there = [f"{name}.{metric}" for metric in ("hd95", *BESIDE) if f"{name}.{metric}" in table]
+        out |= {column: patients[column].mean() for column in there}
+        out |= {f"{name}.pixels": pd.Series(tp + fn, sums.index)}
     return pd.DataFrame(out).reset_index()
 
 
@@ -206,15 +258,18 @@ def evaluate_masks(
         `s2_pooling` {metric: value}; `images`, `patients`, `groups`, `resamples`.
     """
     names = [*channels, *regions]
-    patients, columns = by_patient(table, names), [f"{name}.{metric}" for name in names for metric in METRICS]
-    scores, keys = patients[columns].to_numpy(), [f"{k}.{metric}" for k in range(len(names)) for metric in METRICS]
+    patients = by_patient(table, names)
+    nsd = patients.get(f"{names[0]}.nsd")  # joined folds have what all of them have
+    metrics = METRICS if nsd is None or nsd.isna().any() else (*METRICS, *BESIDE)
+    scores = patients[[f"{name}.{metric}" for name in names for metric in metrics]].to_numpy()
+    keys = [f"{k}.{metric}" for k in range(len(names)) for metric in metrics]
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a draw of patients without any such mask has no recall
             each = np.nanmean(scores[rows], axis=0)
-            overall = np.nanmean(each.reshape(len(names), len(METRICS))[: len(channels)], axis=0)
-        return dict(zip([*METRICS, *keys], [*overall, *each], strict=True))
+            overall = np.nanmean(each.reshape(len(names), len(metrics))[: len(channels)], axis=0)
+        return dict(zip([*metrics, *keys], [*overall, *each], strict=True))
 
     found = grouped_bootstrap_ci(patients.group, statistic, resamples)
     with_mask = [(patients[f"{name}.pixels"] > 0).sum() for name in names]

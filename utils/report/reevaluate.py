@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         evidence.record(run).update(after)
         before = dict(intervals(record))
         changed = {name: entry for name, entry in intervals(after) if before.get(name) != entry}
-        moved = sorted(name for name, entry in changed.items() if before.get(name, {}).get("value") != entry["value"])
+        moved = sorted(name for name, entry in changed.items() if before.get(name, entry)["value"] != entry["value"])
         limits, values = limits + bool(changed), values + bool(moved)
         if moved:
             tqdm.write(f"{run}: other values of {', '.join(moved)}")
