@@ -39,6 +39,17 @@ def test_validation_depends_on_the_seed_alone(roots):
     assert not all(np.array_equal(one, other) for other in others)
 
 
+@pytest.mark.parametrize("cut", ["random", "first"])
+def test_validation_may_be_cut_image_by_image_as_some_authors_did(roots, cut):
+    split, manifest = make_split("phantom", val_fraction=0.15, val_cut=cut), read_manifest("phantom")
+    assert abs(len(split.val) - 0.15 * len(split.train_val)) <= 4
+    assert set(split.groups[split.train]) & set(split.groups[split.val]), "patients are on both sides"
+    if cut == "first":
+        for _, of in manifest.iloc[split.train_val].groupby("label"):
+            chosen = of.path.isin(manifest.path.iloc[split.val])
+            assert of.path[chosen].max() < of.path[~chosen].min()
+
+
 def test_folds_are_stratified():
     labels = np.repeat([0, 1], [100, 300])
     fold = grouped_folds(labels, np.arange(400) // 4, 5, seed=0)

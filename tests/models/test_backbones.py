@@ -11,7 +11,7 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torchvision.models import squeezenet1_1
+from torchvision.models import mobilenet_v3_large, squeezenet1_1, vgg16
 
 from datasets.catalog import REPO
 from models import BACKBONES, PRETRAINABLE, MobileNetUNet, OutlineClassifier, build_backbone
@@ -39,6 +39,24 @@ def test_each_receives_images_normalised_as_in_its_training(name):
     net(x), net(x[:, :1])
     assert torch.allclose(seen[0], (x - mean) / std)
     assert torch.allclose(seen[1], (x[:, :1].expand(-1, 3, -1, -1) - mean) / std), "grey is three equal channels"
+
+
+def test_images_scaled_twice_are_nearly_all_the_same_and_those_of_s0_are_not_normalised():
+    ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(-1, 3, -1, -1)
+    twice, none = (build_backbone("EfficientNetV2-S", image_size=64, scaling=name) for name in ("twice", "none"))
+    assert torch.allclose(((ends - twice.mean) / twice.std)[:, 0].flatten(), torch.tensor([-1.0, 1 / 127.5 - 1]))
+    assert torch.equal((ends - none.mean) / none.std, ends)
+    with pytest.raises(ValueError, match="unknown scaling 'twise'"):
+        build_backbone("SqueezeNet", scaling="twise")
+
+
+@pytest.mark.parametrize(("name", "theirs"), [("VGG16", vgg16), ("MobileNetV3-Large", mobilenet_v3_large)])
+def test_hidden_layers_of_an_imagenet_classifier_can_be_kept(name, theirs):
+    with torch.device("meta"):  # 134 million numbers need not be there to be counted
+        net, reference = build_backbone(name, head="hidden", image_size=64), theirs()
+        reference.classifier[-1] = torch.nn.Linear(reference.classifier[-1].in_features, 4)
+        assert net(torch.zeros(2, 3, 64, 64)).shape == (2, 4)
+    assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in reference.parameters())
 
 
 # ---- weights --------------------------------------------------------------------------------------------------------

@@ -64,6 +64,8 @@ def test_a_reader_meets_few_functions_of_ours_in_a_training(roots, monkeypatch):
 def test_best_keeps_the_epoch_of_highest_validation_accuracy(roots):
     _, trained = run_fit(roots / "run", epochs=4, select="best", lr=1e-3)
     assert trained.epoch == trained.history.val_accuracy.idxmax() + 1
+    _, trained = run_fit(roots / "other", epochs=4, select="least loss", lr=1e-3)
+    assert trained.epoch == trained.history.val_loss.idxmin() + 1
 
 
 def test_seed_decides_order_and_weights(roots):

@@ -1,4 +1,5 @@
-"""Reads what the five sources reported: `published.csv`, a row a number with its place, and `projects.csv`, a row each.
+"""Reads what the five sources reported: `published.csv`, a row a number with its place, and `projects.csv`, a row each;
+and where a report and its authors' code differ: `differences.csv`, each with two recipes that differ in that `value`.
 
 `PROJECTS` has the columns of `projects.csv` as attributes. title, authors, url, licence: as the project's repository
 states them, "" where nothing was found; task, data: short descriptions; source, model, dataset, protocol, metric: of
@@ -20,6 +21,11 @@ PROJECTS = tuple(pd.read_csv(FOLDER / "projects.csv", dtype=str, keep_default_na
 def published_table() -> pd.DataFrame:
     """All reported numbers: source, model, dataset, protocol, metric, label ("" for overall), value, place."""
     return pd.read_csv(FOLDER / "published.csv", dtype={"label": str}, keep_default_na=False)
+
+
+def differences() -> pd.DataFrame:
+    """A row for everything that a report says and its authors' code does otherwise, with the recipes that do both."""
+    return pd.read_csv(FOLDER / "differences.csv").drop(columns=["network", "value"])
 
 
 def published(source: str, model: str, dataset: str, protocol: str) -> dict[str, object] | None:
