@@ -16,6 +16,7 @@ from utils.report.tables.classification import leakage
 
 TEXT = (REPO / "README.md").read_text()
 DATA = (REPO / "datasets/README.md").read_text()
+PATIENT = ("patient", "patient-f0")  # all folds together, and the first
 GUIDES = [path for path in REPO.glob("*/README.md") if ".venv" not in path.parts] + [REPO / "README.md"]
 
 
@@ -62,6 +63,17 @@ def test_limits_follow_from_the_runs():
         assert (model in limit) == (model not in here), model
     (said,) = re.findall(r"Pretrained weights were at hand for (.*?) alone", limit)
     assert set(re.split(", | and ", said)) == set(runs[(runs.task == "transfer") & runs.pretrained.eq(True)].model)
+
+
+def test_the_fifth_limit_says_what_the_images_that_chose_are_worth():
+    evidence = load_evidence(REPO / "saved_metrics")
+    for name in ("brain-tumor-mri", "cheng"):
+        pooled, first = (f"{name}.{of}.ResNet50-v2.probe-first-turned-pretrained-224px.seed0" for of in PATIENT)
+        table, chose = evidence.predictions(pooled), evidence.validation(first)
+        right, kept = table.label == table.predicted, ~table.path.isin(chose.path)
+        with_them = "with them " if name == "brain-tumor-mri" else ""
+        said = f"{100 * right[kept].mean():.1f} % of `{name}` ({with_them}{100 * right.mean():.1f} %)"
+        assert 0 < (~kept).sum() == len(chose) and said in TEXT, said
 
 
 def test_what_brats_takes_is_what_the_benchmark_measured():
