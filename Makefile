@@ -69,7 +69,7 @@ weights: setup ## ImageNet weights into the cache, for nodes without network: ma
 	$(BIN)/python -m models.backbones $(BACKBONE)
 
 app: setup ## a page on this machine alone: drop an image or a volume, see what a saved model says
-	$(BIN)/python -m utils.app $(MODEL)
+	$(BIN)/python -m utils.predict.page $(MODEL)
 
 lab: setup ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks
