@@ -44,4 +44,3 @@ def test_what_is_read_from_the_records_is_what_they_give_now(path, monkeypatch):
             assert result.data == shown(cell), f"execute it again: python -m utils.chapters {path.name}"
         compared += 1
     assert compared
-
