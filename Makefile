@@ -36,7 +36,7 @@ faults: setup ## kills, full disks, damaged files, lost networks: thousands of t
 	$(BIN)/python datasets/download.py phantom && $(BIN)/python tests/faults $(ARGS)
 
 # Parts of it: make bench ARGS="--only step". On a machine that does nothing else.
-bench: setup ## training steps, epochs, reading, curation, start-up beside other ways; table in docs/performance.md
+bench: setup ## training steps, epochs and curation beside other ways; table in docs/performance.md
 	@folder=$$(mktemp -d) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
 	export BRAIN_MRI_DATA="$$folder/data"; \
 	$(BIN)/python datasets/download.py phantom && $(BIN)/python benchmarks/speed $(ARGS)
