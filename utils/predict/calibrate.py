@@ -87,7 +87,13 @@ def calibrate(model: SavedModel, strangers: Mapping[str, Sequence[RawImage]], co
     Raises:
         DataError: data set or evidence are not here, or are not those of the model; it was tested on another data set.
     """
-    run, record, folder = evidence_of(model)
+    trained_on = {name: value for name, value in model.card["trained_on"].items() if name != "data"}
+    run = Run(**trained_on | {"task": model.card["task"]})
+    folders = [root / "saved_metrics" / run.task / run.dataset / run.id for root in (output_root(), catalog.REPO)]
+    folder = next((folder for folder in folders if (folder / METRICS).is_file()), None)
+    if not folder:
+        raise DataError(f"{folders[-1] / METRICS}: not there; a model is calibrated by the evidence of its own run")
+    record = read_record(folder / METRICS)
     if run.test_on:
         raise DataError(f"{model.name}: tested on '{run.test_on}', not on its own data set; take another split's model")
     data = load_data(run, record["recipe"]["val_fraction"])
@@ -114,17 +120,6 @@ def calibrate(model: SavedModel, strangers: Mapping[str, Sequence[RawImage]], co
     path = output_root() / "saved_metrics/calibration" / f"{model.name}.json"
     write_record(path, found)
     return path
-
-
-def evidence_of(model: SavedModel) -> tuple[Run, dict, Path]:
-    """The run of a model, its record, and the folder of its evidence; `DataError` where there is none."""
-    trained_on = {name: value for name, value in model.card["trained_on"].items() if name != "data"}
-    run = Run(**trained_on | {"task": model.card["task"]})
-    for root in (output_root(), catalog.REPO):
-        folder = root / "saved_metrics" / run.task / run.dataset / run.id
-        if (folder / METRICS).is_file():
-            return run, read_record(folder / METRICS), folder
-    raise DataError(f"{folder / METRICS}: not there; a model is calibrated by the evidence of its own run")
 
 
 def _require_same(model: SavedModel, data: RunData, record: dict, folder: Path) -> None:

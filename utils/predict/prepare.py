@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from datasets.catalog import DataError
+from datasets.reading import reading
 from datasets.sources import brats, dicom, volumes
 from datasets.sources.folders import IMAGE_SUFFIXES
 from datasets.store.preprocess import COLOUR, RawImage, examine
@@ -53,30 +54,28 @@ class Scan:
     def read(self) -> Slices:
         """Its slices; raises `DataError` with one line that names the file, what is wrong and what to do."""
         try:
-            if any(file.is_file() and not file.stat().st_size for file in self.files):
-                raise DataError("an empty file")
-            return self._slices()
+            with reading(self.name):
+                if any(file.is_file() and not file.stat().st_size for file in self.files):
+                    raise DataError("an empty file")
+                planes, colour = self._planes()
         except DataError as error:
-            reason = str(error).removeprefix(f"{self.files[0].name}: ")
-        except OSError as error:
-            reason = f"cannot be read ({error.strerror or error})"
-        except MemoryError:
-            reason = "too large for the memory of this machine"
-        raise DataError(f"{self.name}: {reason}")
-
-    def _slices(self) -> Slices:
-        colour = False
-        if self.kind == IMAGE:
-            image, remarks = examine(self.files[0].read_bytes(), look_for_colour=True)
-            planes, colour = [image], COLOUR in remarks
-        elif self.kind == SEQUENCES:
-            planes = brats.read_sequences(brats.sequences(self.files[0], self.channels))
-        else:  # each file of a series is scaled by itself, as in a data set of a reader's own
-            planes = [plane for file in self.files for plane in volumes.read(file)]
+            reason = str(error).removeprefix(f"{self.name}: ").removeprefix(f"{self.files[0].name}: ")
+            raise DataError(f"{self.name}: {reason}") from error
         seen = [number for number, plane in enumerate(planes) if plane.min() < plane.max()]
         if not seen:
-            raise DataError("an image of one grey value" if len(planes) == 1 else "every slice is of one grey value")
+            what = "an image of one grey value" if len(planes) == 1 else "every slice is of one grey value"
+            raise DataError(f"{self.name}: {what}")
         return Slices([planes[number] for number in seen], seen, len(planes), colour)
+
+    def _planes(self) -> tuple[Sequence[np.ndarray], bool]:
+        """All slices, and whether they were made grey."""
+        if self.kind == IMAGE:
+            image, remarks = examine(self.files[0].read_bytes(), look_for_colour=True)
+            return [image], COLOUR in remarks
+        if self.kind == SEQUENCES:
+            return brats.read_sequences(brats.sequences(self.files[0], self.channels)), False
+        # Each file of a series is scaled by itself, as in a data set of a reader's own.
+        return [plane for file in self.files for plane in volumes.read(file)], False
 
     def as_volume(self, masks: np.ndarray) -> nib.Nifti1Image:
         """Masks of all slices of a `VOLUME` or of `SEQUENCES`, N×H×W uint8, as a volume that lies on its file."""

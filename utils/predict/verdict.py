@@ -37,8 +37,8 @@ class Answer:
         answer: the class that the model's rule takes for `classes`: the likeliest; of a hierarchical model "no tumour"
             where p(tumour) is below .5, else the likeliest kind. Of a model of findings those called.
         findings: of each its `threshold`, chosen on validation, and whether it is `found`; None where there is none.
-        tumour: `probability`, `threshold` (that validation chose, or None), `found`, and `slice`, the number of the
-            slice with the highest probability; None where the model does not know it.
+        tumour: `probability`, `threshold` (that validation chose, or None) and `found`; None where the model does not
+            know it.
         masks: of each its `pixels`, summed over slices, and `slices`, how many it is in.
         unlike: `distance`, in units of the threshold, of the median slice from the training images, and whether it is
             beyond it (`found`); None where the model knows nothing of its training images.
@@ -113,7 +113,7 @@ def ask(model: SavedModel, scan: Scan) -> Asked:
         predicted, scores = model.decide(probabilities), probabilities.max(1)
         if model.healthy is not None:
             scores = 1 - probabilities[:, model.healthy]
-        _name(answer, model, probabilities, slices)
+        _name(answer, model, probabilities.mean(0))
     if model.familiarity:
         distance = float(np.median(model.familiarity.distance(found.features))) / model.familiarity.threshold
         answer.unlike = {"distance": round(distance, 3), "found": distance > 1}
@@ -130,15 +130,13 @@ def _placed(model: SavedModel, image: np.ndarray, planes: np.ndarray) -> np.ndar
     return whole
 
 
-def _name(answer: Answer, model: SavedModel, probabilities: np.ndarray, slices: Slices) -> None:
-    """Fill in what follows from probabilities N×K: the classes, whether there is a tumour, or the findings called."""
-    mean = probabilities.mean(0)
+def _name(answer: Answer, model: SavedModel, mean: np.ndarray) -> None:
+    """Fill in what follows from mean probabilities K: the classes, whether there is a tumour, the findings called."""
     answer.calibrated = bool(model.temperature)
     answer.classes = {name: round(float(p), 5) for name, p in zip(model.classes, mean, strict=True)}
     if model.healthy is not None:
         tumour = float(1 - mean[model.healthy])
         answer.tumour = {"probability": round(tumour, 5)} | _called(tumour, model.threshold)
-        answer.tumour["slice"] = slices.numbers[int(probabilities[:, model.healthy].argmin())]
     if not model.findings:
         answer.answer = model.classes[model.decide(mean[None])[0]]
         return
