@@ -20,14 +20,10 @@ TESTS = [path for folder in ("tests", "benchmarks") for path in sorted((REPO / f
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of ours that a file imports, at its top or later, `if TYPE_CHECKING` left out; of a task, which calls the
-    evaluation of its own predictions, those at its top."""
+    """Modules of ours that a file imports, at its top or later; of a task, which calls the evaluation of its own
+    predictions, those at its top."""
     tree, found = ast.parse(path.read_text()), set()
-    typing = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
-    hidden = {inner for node in typing for inner in ast.walk(node)}
     for node in tree.body if path.parent.name == "tasks" else ast.walk(tree):
-        if node in hidden:
-            continue
         if isinstance(node, ast.ImportFrom):
             found |= {f"{node.module}.{name.name}" for name in node.names}
         elif isinstance(node, ast.Import):

@@ -35,15 +35,16 @@ def volume(path: Path, shape: tuple = (40, 48, 6), seed: int = 0, value: float |
 
 def test_files_of_every_kind_are_answered_and_bad_ones_among_them_named(classifier, files, capsys):
     known = {path.name for path in files.iterdir()}
-    text(files / "broken.png"), text(files / "notes.txt")
+    (files / "p1").mkdir()
+    text(files / "p1/broken.png"), text(files / "notes.txt")
     assert main([str(files)]) == SOME
     said = capsys.readouterr()
-    assert "skipped: broken.png: not an image" in said.err and "1 files are no scans and were left out" in said.err
+    assert "skipped: p1/broken.png: not an image" in said.err and "1 files are no scans and were left out" in said.err
     assert all(name in said.out for name in known) and said.out.rstrip().endswith(NOTE)
     report = answers(capsys, files)
     found = {answer["file"]: answer for answer in report["answers"]}
     assert set(found) == known and report["note"] == NOTE
-    assert [error["file"] for error in report["errors"]] == ["broken.png"]
+    assert [error["file"] for error in report["errors"]] == ["p1/broken.png"]
     assert all(sum(answer["classes"].values()) == pytest.approx(1, abs=1e-4) for answer in found.values())
     assert found["frames.dcm"]["slices"] == 3 and found["a.jpg"]["slices"] == 1
     assert all(NOTE in answer["note"] for answer in found.values())

@@ -49,7 +49,9 @@ def test_models_of_the_output_stand_before_those_that_are_committed(save_able, m
     again, own = save_able(seed=2), save_able(seed=0)
     assert [folder for folder, _ in cards()] == [own, committed, again]
     assert find_weights(both.name).parent == again and find_weights(committed.name).parent == committed
-    assert main([committed.name, image]) == DONE and f"asked: {committed.name}" in capsys.readouterr().out
+    assert not names_a_model(image) and names_a_model("nowhere/model")
+    for name in (committed.name, str(committed)):
+        assert main([name, image]) == DONE and f"asked: {committed.name}" in capsys.readouterr().out
 
 
 def test_the_committed_models_are_listed_with_a_default_wherever_output_goes(monkeypatch, tmp_path, capsys):
@@ -70,11 +72,6 @@ def test_a_damaged_card_ends_the_list_in_one_line(content, message, classifier, 
     said = capsys.readouterr()
     assert said.err.startswith("error: ") and len(said.err.splitlines()) == 1 and not said.out
     assert str(classifier.folder / CARD) in said.err and message in said.err
-
-
-def test_a_file_is_a_model_where_its_card_lies_beside_its_weights(classifier, tmp_path, image, capsys):
-    assert main([str(classifier.folder), image]) == DONE and f"asked: {classifier.name}" in capsys.readouterr().out
-    assert not names_a_model(image) and not names_a_model(str(tmp_path)) and names_a_model("nowhere/model")
 
 
 def test_wrong_names_and_models_that_do_not_fit_are_one_line(classifier, tmp_path, image, capsys):

@@ -11,7 +11,7 @@ from own_images import head
 from PIL import Image
 from saved_model import save_model
 
-from utils.predict.__main__ import DONE, NOTHING, SOME, USAGE, main
+from utils.predict.__main__ import DONE, USAGE, main
 from utils.predict.prepare import Scan, find
 
 
@@ -51,25 +51,6 @@ def test_scans_of_one_name_have_answers_and_files_of_their_own(classifier, tmp_p
     assert main([str(model), *(str(tmp_path / p) for p in ("p1", "p2")), "--output", str(out)]) == DONE
     masks = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.nii.gz"))
     assert masks == ["p1/v.nii.gz-tumour.nii.gz", "p2/v.nii.gz-tumour.nii.gz"]
-
-
-def test_every_failure_is_reported_with_the_folder_that_tells_it_apart(classifier, tmp_path, capsys):
-    good, bad = image(tmp_path / "good.png"), ["p1/x.png", "p2/x.png", "p1/v.nii", "p2/v.nii"]
-    for name in bad:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("no image")
-    empty = [tmp_path / name for name in ("empty.png", "empty.nii.gz", "empty.dcm", "empty")]
-    for path in empty:
-        path.touch()
-    assert main([*(str(tmp_path / name) for name in bad), *map(str, empty), str(good), "--json"]) == SOME
-    said = capsys.readouterr()
-    errors = json.loads(said.out)["errors"]
-    assert [error["file"] for error in errors] == [*bad, *(path.name for path in empty)]
-    for error in errors:
-        wrong = "an empty file" if "empty" in error["file"] else "not a"
-        assert error["error"].startswith(f"{error['file']}: {wrong}")
-        assert f"skipped: {error['error']}" in said.err
-    assert main([str(empty[0])]) == NOTHING
 
 
 def test_scans_are_named_by_their_paths_below_what_they_have_in_common(tmp_path, monkeypatch):
