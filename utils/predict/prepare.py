@@ -107,8 +107,8 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
             below = [p for p in below if p.is_file()]
             files = [p for p in below if (volumes.is_nifti(p) if several else _is_scan(p))]
             if not files:
-                wanted = f"NIfTI volumes of {', '.join(channels)}"
-                wanted = wanted if several else "image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume"
+                wanted = "image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume"
+                wanted = f"NIfTI volumes of {', '.join(channels)}" if several else wanted
                 raise DataError(f"{path}: no {wanted} in this folder")
             if not several and (others := sorted(set(below) - set(files))):
                 first = ", ".join(other.name for other in others[:3])
@@ -122,17 +122,17 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
                 key = (file.parent, _series(file))
             if file not in groups.setdefault(key, []):
                 groups[key].append(file)
-    root = os.path.commonpath([path if path.is_dir() else path.parent for path in named])
-    scans = []
+    root, scans = Path(os.path.commonpath([path if path.is_dir() else path.parent for path in named])), []
+    if (root,) in groups:  # the folder of one patient has a name, too
+        root = root.parent
     for files in groups.values():
         if several:
             folder = files[0].parent
-            name = folder.name if folder == Path(root) else os.path.relpath(folder, root)
-            scans.append(Scan(name, SEQUENCES, (folder,), tuple(channels)))
+            scans.append(Scan(str(folder.relative_to(root)), SEQUENCES, (folder,), tuple(channels)))
             continue
         kind = VOLUME if volumes.is_nifti(files[0]) else SERIES if volumes.is_dicom(files[0]) else IMAGE
         files = _ordered(files) if kind == SERIES else tuple(files)
-        scans.append(Scan(os.path.relpath(files[0], root), kind, files))
+        scans.append(Scan(str(files[0].relative_to(root)), kind, files))
     return scans, notes
 
 
