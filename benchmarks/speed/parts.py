@@ -1,4 +1,4 @@
-"""The parts of `make bench`: training (`steps.py`, `loops.py`) and the search for images that are alike."""
+"""The parts of `make bench`: training (`steps.py`, `loops.py`), reading, and the search for images that are alike."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,10 +9,14 @@ import loops
 import numpy as np
 import steps
 import torch
+from PIL import Image
 
 from datasets.curation.duplicates import pairs_alike
+from datasets.store.images import ImageDataset
 from datasets.transforms import TRANSFORMS
 
+IMAGES, BATCH = 256, 32  # read
+READ = {"note": "An image of our store is four sequences without loss; a JPEG is one of them, with loss."}
 SIDE, THRESHOLD = 48, 0.93  # of thumbnails alike
 Sides = dict[str, Callable]
 
@@ -39,9 +43,26 @@ def parts(device: str) -> dict[str, Part]:
     return found | {
         "epoch: classification": Part(loops.classification, "S2's manner", 3, lambda: loops.NOTE),
         "epoch: segmentation": Part(loops.segmentation, "S2's manner", 3),
+        "reading, files in memory": Part(reading, "a JPEG an image", facts=lambda: READ),
         "pairs alike: 1,000 thumbnails": Part(lambda _: alike(1_000), "every pixel", 3),
         "pairs alike: 3,000 thumbnails": Part(lambda _: alike(3_000), "every pixel", 3),
     }
+
+
+def reading(folder: Path) -> Sides:
+    """Sides: one pass over phantom images of 128 pixels in random order, from a JPEG each and from our store."""
+    order = np.random.default_rng(0).permutation(IMAGES)
+    grey = ImageDataset("phantom", np.arange(IMAGES), image_size=128).batch(range(IMAGES))["image"][:, 0].numpy()
+    paths = [folder / f"{i}.jpg" for i in range(IMAGES)]
+    for image, path in zip(grey, paths, strict=True):
+        Image.fromarray(image).save(path, quality=95)
+
+    def in_chunks() -> None:
+        data = ImageDataset("phantom", np.arange(IMAGES), image_size=128, in_memory=False)
+        for start in range(0, IMAGES, BATCH):
+            data.batch(order[start : start + BATCH])
+
+    return {"a JPEG an image": lambda: [np.asarray(Image.open(paths[i])) for i in order], "our store": in_chunks}
 
 
 def thumbnails(number: int) -> np.ndarray:

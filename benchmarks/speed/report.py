@@ -23,8 +23,8 @@ resumed to the same bytes. `precision="bf16"` is a parameter of the chapters tha
 
 Not measured by `make bench`: several GPUs, several workers of a loader, the publishers' archives, networks and scripts
 of timm, torchvision and MONAI, compiled steps, whole epochs on a GPU. `git log -- saved_metrics/benchmarks/speed.json`
-has what was measured once beside timm's and MONAI's networks, with torch.compile, of intervals, of reading and of
-start-up.
+has what was measured once beside timm's and MONAI's networks, with torch.compile, of intervals, of other ways to
+store images, and of start-up.
 """
 
 
