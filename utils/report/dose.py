@@ -75,9 +75,8 @@ def measure(name: str, predictors: dict[str, Predict], draws: int) -> pd.DataFra
 def read_doses(evidence: Evidence) -> dict[str, pd.DataFrame]:
     """Data set → `response` to the doses that were measured on it, real ones alone."""
     paths = {path.stem: path for folder in reversed(evidence.folders) for path in sorted(folder.glob("dose/*.csv"))}
-    tables = {
-        name: read_table(path, needs=["method", "dose", "group", "images", "right"]) for name, path in paths.items()
-    }
+    numbers = {"images": int, "right": int}
+    tables = {name: read_table(path, needs=["method", "dose", "group"], dtype=numbers) for name, path in paths.items()}
     return {name: response(table) for name, table in tables.items() if name != "phantom"}
 
 
