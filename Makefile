@@ -36,7 +36,7 @@ faults: setup ## kills, full disks, damaged files, lost networks: thousands of t
 	$(BIN)/python datasets/download.py phantom && $(BIN)/python tests/faults $(ARGS)
 
 # Parts of it: make bench ARGS="--only step". On a machine that does nothing else.
-bench: setup ## training steps, epochs, reading, curation, start-up beside other ways; table in docs/performance.md
+bench: setup ## training steps, epochs and curation beside other ways; table in docs/performance.md
 	@folder=$$(mktemp -d) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; \
 	export BRAIN_MRI_DATA="$$folder/data"; \
 	$(BIN)/python datasets/download.py phantom && $(BIN)/python benchmarks/speed $(ARGS)
@@ -69,7 +69,7 @@ weights: setup ## ImageNet weights into the cache, for nodes without network: ma
 	$(BIN)/python -m models.backbones $(BACKBONE)
 
 app: setup ## a page on this machine alone: drop an image or a volume, see what a saved model says
-	$(BIN)/python -m utils.app $(MODEL)
+	$(BIN)/python -m utils.predict.page $(MODEL)
 
 lab: setup ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks

@@ -1,9 +1,7 @@
 """Models exported as ONNX answer as in PyTorch, whatever the number of images."""
 
 import json
-from types import SimpleNamespace
 
-import numpy as np
 import onnx
 import pytest
 from saved_model import save_model
@@ -12,7 +10,6 @@ from datasets.catalog import DataError
 from utils import export as module
 from utils.export import AGREES, example_pixels, export, main, run
 from utils.predict.model import SavedModel
-from utils.run import Run
 
 
 @pytest.mark.parametrize("name", ["CustomCNN", "MultiTaskUNet", "AttentionUNet", "SqueezeNet", "OutlineClassifier"])
@@ -39,21 +36,3 @@ def test_the_command_names_what_it_cannot_find(roots, capsys):
     save_model("phantom")
     assert main(["phantom.patient-f0.CustomCNN.s2-64px.seed9"]) == 1
     assert "did you mean 'phantom.patient-f0.CustomCNN.s2-64px.seed0'" in capsys.readouterr().err
-
-
-def test_eight_bits_answer_nearly_as_many(roots, tmp_path):
-    """Quantised with pixels of its own kind, a network still sees what it saw."""
-    model = SavedModel(save_model("phantom"))
-    path, pixels = export(model, tmp_path / "model.onnx"), example_pixels(model, 16)
-    small = module.quantise(path, pixels)
-    assert small.stat().st_size < 0.5 * path.stat().st_size
-    assert np.abs(run(small, pixels) - run(path, pixels)).max() < 0.1
-    assert not list(tmp_path.glob("*prepared*"))
-
-
-def test_8_bits_of_a_model_that_was_tested_on_another_set_are_refused(monkeypatch, tmp_path):
-    run_of = Run(dataset="phantom", split="external", test_on="navoneel")
-    monkeypatch.setattr(module, "evidence_of", lambda model: (run_of, {}, tmp_path))
-    model = SimpleNamespace(name="model", classes=("glioma", "notumor"), findings=False)
-    with pytest.raises(DataError, match="model: tested on 'navoneel', another set than its own; leave --int8 out"):
-        module.eight_bits(model, tmp_path / "model.onnx")

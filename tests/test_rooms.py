@@ -13,21 +13,17 @@ import pytest
 from datasets.catalog import CATALOG, REPO
 
 # Each may import those before it. `run.py`, which all may import, imports no evaluation, nor what comes after it.
-ROOMS = ["recipes", "training", "evaluation", "report", "predict", "export", "app"]
+ROOMS = ["recipes", "training", "evaluation", "report", "predict", "export"]
 OURS = ("models", "datasets", "utils")
 CODE = [path for room in OURS for path in sorted((REPO / room).rglob("*.py"))]
 TESTS = [path for folder in ("tests", "benchmarks") for path in sorted((REPO / folder).rglob("*.py"))]
 
 
 def imports(path: Path) -> set[str]:
-    """Modules of ours that a file imports, at its top or later, `if TYPE_CHECKING` left out; of a task, which calls the
-    evaluation of its own predictions, those at its top."""
+    """Modules of ours that a file imports, at its top or later; of a task, which calls the evaluation of its own
+    predictions, those at its top."""
     tree, found = ast.parse(path.read_text()), set()
-    typing = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
-    hidden = {inner for node in typing for inner in ast.walk(node)}
     for node in tree.body if path.parent.name == "tasks" else ast.walk(tree):
-        if node in hidden:
-            continue
         if isinstance(node, ast.ImportFrom):
             found |= {f"{node.module}.{name.name}" for name in node.names}
         elif isinstance(node, ast.Import):
@@ -60,7 +56,7 @@ def test_the_rule_finds_an_import_that_goes_the_wrong_way(tmp_path):
     file = tmp_path / "x.py"
     file.write_text("def f():\n    from utils import run\nimport datasets.catalog\n")
     assert imports(file) == {"utils.run", "datasets.catalog"}
-    assert {"utils.report", "utils.app", "utils.headless"} <= set(forbidden(REPO / "utils/training/loop.py"))
+    assert {"utils.report", "utils.predict", "utils.headless"} <= set(forbidden(REPO / "utils/training/loop.py"))
     assert "utils.evaluation" in forbidden(REPO / "utils/run.py")
 
 
@@ -112,7 +108,7 @@ def test_packages_are_ours_and_no_code_folder_has_the_name_of_a_data_set():
 
 # Modules → what their import must not load: a recipe no network, not even torch; a loss no trainer, what a
 # command does nothing that takes seconds to import and few networks or metrics use; its --help nothing heavy at all.
-COMMANDS = "datasets.download, datasets.curation.__main__, utils.predict.__main__, utils.app, utils.headless, "
+COMMANDS = "datasets.download, datasets.curation.__main__, utils.predict.__main__, utils.headless, "
 PREDICT = "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict"
 LIGHT = {
     "utils.recipes, utils.recipes.published": ["torch", "timm", "models", "utils.training"],

@@ -1,1 +1,1 @@
-"""Rooms between notebooks and models. Imports go one way: reporting → analysis → evaluation → training → recipes."""
+"""Rooms between notebooks and models. Imports go one way: report → evaluation → training → recipes."""

@@ -35,34 +35,15 @@ def refresh(path: Path, root: Path = REPO) -> int:
     os.environ["BRAIN_MRI_OUTPUT"] = str(scratch)
     code = headless.execute(path.resolve(), {}, scratch / path.name, html=False)
     if code == headless.DONE:
-        notebook = with_outputs(json.loads(path.read_text()), json.loads((scratch / path.name).read_text()))
+        notebook, executed = (json.loads(file.read_text()) for file in (path, scratch / path.name))
+        for cell, done in zip(notebook["cells"], executed["cells"], strict=True):
+            if cell["cell_type"] == "code":  # without warnings, which name files of the machine
+                outputs = [output for output in done["outputs"] if output.get("name") != "stderr"]
+                cell |= {"execution_count": done["execution_count"], "outputs": outputs}
         if named := machine_paths(notebook):
             raise DataError(f"{path.name}, cell {named[0]}: its output names a folder of this machine; print no paths")
         write_atomically(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     return code
-
-
-def with_outputs(notebook: dict, executed: dict) -> dict:
-    """`notebook` with the outputs and execution counts of `executed`, cell by cell.
-
-    Cells that papermill injects and its metadata are left behind, and so is what was written to the error stream,
-    since warnings name files of the machine. Prints that follow each other become one output.
-    """
-    code = [cell for cell in executed["cells"] if cell["cell_type"] == "code"]
-    made, cells = iter([c for c in code if "injected-parameters" not in c["metadata"].get("tags", [])]), []
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            done, kept = next(made), []
-            assert "".join(done["source"]) == "".join(cell["source"]), "another notebook"
-            for output in [output for output in done["outputs"] if output.get("name") != "stderr"]:
-                if kept and output["output_type"] == kept[-1]["output_type"] == "stream":
-                    text = "".join([*kept[-1]["text"], *output["text"]])
-                    kept[-1] = kept[-1] | {"text": text.splitlines(keepends=True)}
-                else:
-                    kept.append(output)
-            cell = cell | {"execution_count": done["execution_count"], "outputs": kept}
-        cells.append(cell)
-    return notebook | {"cells": cells}
 
 
 def machine_paths(notebook: dict) -> list[int]:
@@ -71,12 +52,12 @@ def machine_paths(notebook: dict) -> list[int]:
     somewhere = re.compile("|".join(rf"(?<![\w<.-]){re.escape(folder)}/" for folder in folders - {"/"}))
     found = []
     for number, cell in enumerate(notebook["cells"], start=1):
+        texts = []
         for output in cell.get("outputs", []):
-            data = [content for kind, content in output.get("data", {}).items() if not kind.startswith("image/")]
-            texts = [*data, output.get("text", ""), *output.get("traceback", [])]
-            if any(somewhere.search("".join(text)) for text in texts):
-                found.append(number)
-                break
+            texts += [content for kind, content in output.get("data", {}).items() if not kind.startswith("image/")]
+            texts += [output.get("text", ""), *output.get("traceback", [])]
+        if any(somewhere.search("".join(text)) for text in texts):
+            found.append(number)
     return found
 
 

@@ -89,30 +89,21 @@ SEAL = len(MARK) + 64  # bytes at the end of a sealed file
 
 def seal(path: Path) -> None:
     """Append the SHA-256 of a file to itself; archives such as torch's are still readable with it."""
-    digest = _digest(path, path.stat().st_size)
+    mark = _mark(path.read_bytes())
     with path.open("ab") as file:
-        file.write(digest)
+        file.write(mark)
 
 
 def damage(path: Path) -> str:
     """What is wrong with a sealed file, in words; "" where its bytes are those that were sealed."""
     try:
-        length = path.stat().st_size - SEAL
-        with path.open("rb") as file:
-            file.seek(max(length, 0))
-            found = file.read()
-        if not found.startswith(MARK):
-            return "no checksum at its end: cut short, or made by an older version"
-        return "" if found == _digest(path, length) else "its bytes are not those that were written"
+        content = path.read_bytes()
     except OSError as error:
         return error.strerror or str(error)
+    if not content[-SEAL:].startswith(MARK):
+        return "no checksum at its end: cut short, or made by an older version"
+    return "" if content[-SEAL:] == _mark(memoryview(content)[:-SEAL]) else "its bytes are not those that were written"
 
 
-def _digest(path: Path, length: int) -> bytes:
-    """Mark and SHA-256 of the first `length` bytes of a file."""
-    found, left = hashlib.sha256(), length
-    with path.open("rb") as file:
-        while left > 0 and (block := file.read(min(left, 2**20))):
-            found.update(block)
-            left -= len(block)
-    return MARK + found.hexdigest().encode()
+def _mark(content: bytes | memoryview) -> bytes:
+    return MARK + hashlib.sha256(content).hexdigest().encode()

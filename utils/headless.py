@@ -7,16 +7,12 @@ log, and exit codes that a scheduler can act on. `jobs/run.sh` calls it in every
 import argparse
 import logging
 import os
-import platform
 import re
-import shutil
 import signal
 import sys
 import tempfile
 import time
-import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +25,6 @@ OUT_OF_MEMORY = "out of memory: try a smaller batch_size or image_size, or ask f
 NO_MEMORY = re.compile(
     r"MemoryError|out of memory|not enough memory|can't allocate memory|Cannot allocate memory", re.I
 )
-SOCKETS, PREFIX = Path("/tmp"), "honest-brain-mri-kernel-"  # not $TMPDIR: a socket's path must stay short
 PATHS = ("BRAIN_MRI_OUTPUT", "BRAIN_MRI_DATA", "BRAIN_MRI_STOP")
 
 
@@ -54,7 +49,8 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
     try:
         if saved:
             output.parent.mkdir(parents=True, exist_ok=True)
-        with _socket_folder() as sockets:
+        # Not in $TMPDIR: a socket's path must stay short.
+        with tempfile.TemporaryDirectory(prefix="brain-mri-", dir="/tmp", ignore_cleanup_errors=True) as sockets:
             notebook = papermill.execute_notebook(
                 paths[0],
                 paths[1] if saved else None,
@@ -63,6 +59,8 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
                 kernel_name="python3",
                 language="python",
                 kernel_manager_class=_kernel_manager(sockets),
+                shutdown_kernel="immediate",  # all that it leaves is on disk by then
+                coalesce_streams=True,
                 on_cell_execute=cells,
                 progress_bar=False,
                 stdout_file=sys.stdout if first else None,
@@ -81,34 +79,8 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
         return _fail(f"{path.name}: the kernel died {cells.where}; often {OUT_OF_MEMORY}", saved)
     except (RuntimeError, TimeoutError) as error:
         return _fail(f"{path.name}: the kernel does not answer {cells.where}: {error}", saved)
-    except DataError as error:
-        return _fail(str(error))
     except OSError as error:
         return _fail(refusal(output, error))
-
-
-@contextmanager
-def _socket_folder() -> Iterator[Path]:
-    """A new folder for the sockets of a kernel, removed at the end; those that killed processes left go first.
-
-    Its name holds machine and process: a container has numbers of processes, and a name, of its own.
-    """
-    here = f"{PREFIX}{zlib.crc32(platform.node().encode()):08x}-"
-    for left in SOCKETS.glob(f"{here}*-*"):
-        try:
-            os.kill(int(left.name.removeprefix(here).partition("-")[0]), 0)  # asks, sends nothing
-        except ProcessLookupError:
-            shutil.rmtree(left, ignore_errors=True)
-        except (OSError, ValueError, OverflowError):
-            continue  # another user's, or a name that is none of ours
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f"{here}{os.getpid()}-", dir=SOCKETS))
-    except OSError as error:
-        raise DataError(f"{SOCKETS}: no folder for a kernel's sockets can be made ({error.strerror})") from error
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prepare_process() -> None:
@@ -117,7 +89,8 @@ def _prepare_process() -> None:
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
     os.environ["BRAIN_MRI_HEADLESS"] = "1"
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # our errors already report what it warns of
+    for library in ("papermill", "asyncio"):  # our errors already report what they warn of
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's warning: the batch script answers it
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
@@ -129,7 +102,7 @@ def _stop(number: int, _frame: Any) -> None:
     sys.exit(128 + number)
 
 
-def _kernel_manager(sockets: Path) -> type:
+def _kernel_manager(sockets: str) -> type:
     """A kernel manager class that starts this interpreter, whatever a "python3" kernelspec points to.
 
     It talks to its kernel through files in the folder `sockets`: free ports, which Jupyter would look for, may be
@@ -139,19 +112,10 @@ def _kernel_manager(sockets: Path) -> type:
     from jupyter_client.manager import AsyncKernelManager
 
     class ThisInterpreter(AsyncKernelManager):
-        def __init__(self, **how: Any) -> None:
+        def __init__(self, **settings: Any) -> None:
             # without folders of kernelspecs the one of ipykernel is left, which is sys.executable
-            own = {"transport": "ipc", "connection_file": str(sockets / "kernel.json")}
-            super().__init__(**how | own | {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[])})
-
-        async def shutdown_kernel(self, now: bool = False, restart: bool = False) -> None:
-            stopped = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN  # see _stop
-            if now or stopped:
-                await super().shutdown_kernel(True, restart)
-            else:  # without the interrupt that comes first in Jupyter: an idle kernel may complain of it in the log
-                await self.request_shutdown(restart)
-                await self.finish_shutdown(restart=restart)
-                await self.cleanup_resources(restart)
+            own = {"transport": "ipc", "connection_file": f"{sockets}/kernel.json"}
+            super().__init__(**settings | own | {"kernel_spec_manager": KernelSpecManager(kernel_dirs=[])})
 
     return ThisInterpreter
 

@@ -1,6 +1,6 @@
-"""Parts of `make bench`: an epoch by `fit` beside loops in the manner of S0 and S2, on the same phantom images.
+"""Parts of `make bench`: an epoch by `fit` beside a loop in the manner of S2, on the same phantom images.
 
-The loops are ours, written from what is known of the sources: one image at a time, from a file each, in the process
+The loop is ours, written from what is known of the source: one image at a time, from a file each, in the process
 that trains. Model, batch, optimiser, number of images and validation are the same on all sides.
 """
 
@@ -34,13 +34,11 @@ NOTE = {
 }
 TENSOR = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
 AS_S2 = [v2.RandomHorizontalFlip(), v2.RandomRotation(10), v2.ColorJitter(0.2, 0.2)]
-AS_S0 = [v2.RandomAffine(10, translate=(0.02, 0.02), scale=(0.95, 1.05))]
-AS_S0 += [v2.RandomApply([v2.GaussianBlur(3, (0.1, 1.0))], 0.2), v2.ColorJitter(0.1, 0.1)]
 Read = Callable[[int], tuple[torch.Tensor, torch.Tensor]]
 
 
 def plain_epoch(build: Callable, loss: nn.Module, train: Read, val: Read, images: int, batch: int) -> None:
-    """One epoch as the sources write it: train, then validate; files are read in the process that trains."""
+    """One epoch as S2 writes it: train, then validate; files are read in the process that trains."""
 
     def batches(read: Read, number: int, shuffle: bool) -> DataLoader:
         return DataLoader(range(number), batch, shuffle, collate_fn=lambda rows: default_collate([*map(read, rows)]))
@@ -84,7 +82,7 @@ def jpeg(paths: Sequence[Path], labels: torch.Tensor, augmented: list, i: int) -
 
 
 def classification(folder: Path) -> dict[str, Callable]:
-    """Sides: CustomCNN by S0's manner, by S2's, by `fit`, and by `fit` in bf16."""
+    """Sides: CustomCNN by S2's manner, by `fit`, and by `fit` in bf16."""
     parts, read, recipe = parts_of_phantom(IMAGES), [], replace(get_recipe("s2", "CustomCNN"), epochs=1)
     for number, part in enumerate(parts):
         paths = [folder / f"{number}_{row}.jpg" for row in part.rows]
@@ -92,12 +90,10 @@ def classification(folder: Path) -> dict[str, Callable]:
         for path, image in zip(paths, part.batch(range(len(part)))["image"][:, 0].numpy(), strict=True):
             Image.fromarray(image).resize((512, 512)).save(path)  # about as large as the publisher's
         read.append(partial(jpeg, paths, part.labels))
-    rest = partial(read[1], []), IMAGES, recipe.batch_size
-    sides = {
-        name: partial(plain_epoch, CustomCNN, nn.CrossEntropyLoss(), partial(read[0], augmented), *rest)
-        for name, augmented in (("S2's manner", AS_S2), ("S0's manner", AS_S0))
-    }
-    return sides | by_fit(CustomCNN, partial(Classification, 4, 3, recipe.augmentation), *parts, recipe)
+    sides = partial(read[0], AS_S2), partial(read[1], [])
+    plain = partial(plain_epoch, CustomCNN, nn.CrossEntropyLoss(), *sides, IMAGES, recipe.batch_size)
+    task = partial(Classification, 4, 3, recipe.augmentation)
+    return {"S2's manner": plain} | by_fit(CustomCNN, task, *parts, recipe)
 
 
 def hdf5(paths: Sequence[Path], i: int) -> tuple[torch.Tensor, torch.Tensor]:

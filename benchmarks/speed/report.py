@@ -1,11 +1,8 @@
 """`docs/performance.md`, from the records of `make bench` alone."""
 
 import json
-import math
 from collections.abc import Iterator
 from pathlib import Path
-
-import pandas as pd
 
 REPO = Path(__file__).resolve().parents[2]
 PAGE = REPO / "docs/performance.md"
@@ -13,10 +10,6 @@ RECORDS = {
     "cpu": REPO / "saved_metrics/benchmarks/speed.json",
     "cuda": REPO / "saved_metrics/benchmarks/speed_gpu.json",
 }
-# What was predicted before it was measured (the commit that brought a line is older than its record): the ratio of a
-# side to its part's base, and the bottleneck that was assumed.
-PREDICTIONS = list(pd.read_csv(Path(__file__).with_name("predictions.csv")).itertuples(index=False))
-GROWTH = "pairs alike: growth"
 START = """# Performance
 
 Made by `make bench` (on a GPU `make bench ARGS="--device cuda"`) from `saved_metrics/benchmarks/speed.json` and
@@ -30,7 +23,8 @@ resumed to the same bytes. `precision="bf16"` is a parameter of the chapters tha
 
 Not measured by `make bench`: several GPUs, several workers of a loader, the publishers' archives, networks and scripts
 of timm, torchvision and MONAI, compiled steps, whole epochs on a GPU. `git log -- saved_metrics/benchmarks/speed.json`
-has what was measured once beside timm's and MONAI's networks, with torch.compile, and of intervals.
+has what was measured once beside timm's and MONAI's networks, with torch.compile, of intervals, of other ways to
+store images, and of start-up.
 """
 
 
@@ -49,7 +43,7 @@ def page(records: dict[str, dict[str, dict]]) -> str:
         lines += ["", f"All of it took {f'{took / 60:.0f} minutes' if took > 120 else f'{took:.0f} s'}."]
         if dropped := [f"{name} ({part['dropped']})" for name, part in record.items() if "sides" not in part]:
             lines += ["", f"**Not measured** within the time: {'; '.join(dropped)}."]
-    return "\n".join([*lines, "", "## Predicted and measured", "", *predicted(records), "", END])
+    return "\n".join([*lines, "", END])
 
 
 def machine(part: dict) -> str:
@@ -71,8 +65,6 @@ def of_device(record: dict[str, dict]) -> Iterator[str]:
             yield f"| {side} | {value['seconds']:.3g} | {'' if side == part['base'] else ratio(value)} |"
         if note := part["facts"].get("note"):
             yield from ["", note]
-        if name == GROWTH:
-            yield from ["", growth(part["sides"])]
 
 
 def ratio(value: dict[str, float]) -> str:
@@ -91,27 +83,3 @@ def table_of_steps(steps: dict[str, dict]) -> Iterator[str]:
         network = f"{name.removeprefix('step: ')}, {part['facts']['parameters']:,} parameters"
         row = [network, "×".join(map(str, shape)), f"{sides['plain']['seconds']:.3g}", *cells]
         yield f"| {' | '.join(row)} |"
-
-
-def growth(sides: dict) -> str:
-    """How time grows with the number of thumbnails, and what that means for more: a forecast, no measurement."""
-    first, last = (sides[f"{number} thumbnails"]["seconds"] for number in ("1,000", "10,000"))
-    return (
-        f"Time grows as the number to the power of {math.log10(last / first):.2f} from 1,000 to 10,000. Forecast by "
-        f"the square from 10,000: {100 * last / 60:.0f} minutes for 100,000, {10_000 * last / 3600:.0f} hours for "
-        "1,000,000."
-    )
-
-
-def predicted(records: dict[str, dict[str, dict]]) -> Iterator[str]:
-    """The table of what was predicted, with what was measured; wrong ones among it."""
-    yield "Predicted before it was measured; *right* is within a fifth."
-    yield from ["", "| where | what | predicted | measured | | assumed |", "|---|---|---|---|---|---|"]
-    for one in PREDICTIONS:
-        side = records.get(one.device, {}).get(one.part, {}).get("sides", {}).get(one.side)
-        measured, verdict = "not measured", ""
-        if side is not None:
-            measured, off = f"{side['ratio']:.2f}", side["ratio"] / one.ratio
-            verdict = "right" if 1 / 1.2 <= off <= 1.2 else "faster" if off < 1 else "slower"
-        where = "CPU" if one.device == "cpu" else "GPU"
-        yield f"| {where} | {one.part}: {one.side} | {one.ratio:.2f} | {measured} | {verdict} | {one.because} |"

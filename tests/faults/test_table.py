@@ -53,6 +53,11 @@ def test_the_page_shows_the_record_and_nothing_was_lost():
     assert sum(found["tries"] for fault, found in record.items() if fault.startswith("killed: ")) >= 50
 
 
+def test_every_fault_has_tests_that_do_it():
+    for fault, (files, _) in faults.TESTED.items():
+        assert all((faults.REPO / "tests" / name).exists() for name in files.split()), fault
+
+
 def test_every_chapter_that_trains_is_killed():
     chapters = {
         path.stem for path in (faults.REPO / "notebooks").glob("*.ipynb") if "trained = fit(" in path.read_text()

@@ -1,6 +1,5 @@
 """`python -m utils.chapters`: notebooks are executed in place, and nothing but their outputs changes."""
 
-import json
 import os
 import signal
 from pathlib import Path
@@ -92,11 +91,3 @@ def test_the_first_failure_ends_it_with_its_code(root, monkeypatch, capsys):
     assert chapters.main([]) == headless.DONE
     assert refreshed == sorted(path.name for path in (REPO / "notebooks").glob("*.ipynb"))
     assert os.environ["BRAIN_MRI_OUTPUT"] == "elsewhere"
-
-
-def test_what_papermill_injects_is_left_behind():
-    injected = {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}, "source": "fold = 1", "outputs": []}
-    own = {"cell_type": "code", "metadata": {}, "source": "fold", "outputs": [], "execution_count": None, "id": "a"}
-    done = own | {"metadata": {"papermill": {}}, "id": "b", "execution_count": 2}
-    merged = chapters.with_outputs({"cells": [own]}, {"cells": [injected, done]})
-    assert json.dumps(merged["cells"]) == json.dumps([own | {"execution_count": 2}])

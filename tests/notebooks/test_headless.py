@@ -35,8 +35,6 @@ def run(tmp_path: Path, *arguments: object, **environment: str) -> tuple[int, st
     """Exit code, output and errors of a run."""
     process = start(tmp_path, *arguments, **environment)
     out, errors = process.communicate(timeout=120)
-    # A kernel that closes its sockets may end in this line, after all is done (github.com/zeromq/libzmq/issues/2343).
-    errors = re.sub(r"Assertion failed: pfd\.revents & POLLIN \(src/signaler\.cpp:\d+\)\n", "", errors)
     return process.returncode, out, errors
 
 
@@ -47,31 +45,28 @@ def texts(tmp_path: Path) -> str:
     return "".join(o.get("text", "") for c in cells if c.cell_type == "code" for o in c.outputs)
 
 
-@pytest.mark.parametrize(
-    ("text", "default", "value"),
-    [
-        ("true", False, True),
-        ("No", True, False),
-        ("12", 0, 12),
-        ("3", 0.5, 3.0),
-        ("1e-3", 0.5, 0.001),
-        ("3", "name", "3"),
-        ("[1e-3, 2]", [], [0.001, 2]),
-        ("[ViT, VGG16]", [], ["ViT", "VGG16"]),
-        ("[1, 2]", (0,), [1, 2]),
-        ("{a: 1}", {}, {"a": 1}),
-        ("7", None, 7),
-        ("null", None, None),
-        ("ViT", None, "ViT"),
-        ("3", True, "true or false"),
-        ("2.5", 1, "a whole number"),
-        ("true", 1, "a whole number"),
-        ("fast", 0.1, "a number"),
-        ("3", [1], "a list"),
-        ("[1", [1], "a list"),
-        ("null", 1, "a whole number"),
-    ],
-)
+VALUES = [  # of the command line, the default, what it becomes or what is taken instead
+    ("true", False, True),
+    ("No", True, False),
+    ("12", 0, 12),
+    ("3", 0.5, 3.0),
+    ("1e-3", 0.5, 0.001),
+    ("3", "name", "3"),
+    ("[1e-3, 2]", [], [0.001, 2]),
+    ("[ViT, VGG16]", [], ["ViT", "VGG16"]),
+    ("[1, 2]", (0,), [1, 2]),
+    ("{a: 1}", {}, {"a": 1}),
+    ("7", None, 7),
+    ("ViT", None, "ViT"),
+    ("3", True, "true or false"),
+    ("2.5", 1, "a whole number"),
+    ("fast", 0.1, "a number"),
+    ("[1", [1], "a list"),
+    ("null", 1, "a whole number"),
+]
+
+
+@pytest.mark.parametrize(("text", "default", "value"), VALUES)
 def test_a_value_gets_the_type_of_the_default_or_is_refused_with_it(text, default, value):
     try:
         got = parameters.typed("name", text, default)
@@ -100,27 +95,26 @@ def caller(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("small.ipynb -p flod 3", "unknown parameter 'flod'; did you mean 'fold'?"),
-        ("small.ipynb -p fold three", "parameter 'fold' takes a whole number, such as 0; not 'three'"),
-        ("smal.ipynb", "unknown notebook 'smal.ipynb'; did you mean 'small.ipynb'?"),
-        ("folder", "unknown notebook 'folder'"),
-        ("bare.ipynb", "bare.ipynb has no cell tagged 'parameters'"),
-        ("text.ipynb", "text.ipynb is not a notebook of format 4"),
-        ("list.ipynb", "list.ipynb is not a notebook of format 4"),
-        ("bytes.ipynb", "bytes.ipynb is not a notebook of format 4"),
-        ("computed.ipynb", "may only hold lines like `epochs = 3`"),
-        ("small.ipynb --output page.html", "--output page.html must end in .ipynb"),
-        ("small.ipynb --output ./small.ipynb", "is the notebook itself"),
-        ("notebooks/paths.ipynb -p weights weights/b.pt", 'there is no file {}/weights/b.pt; it also takes "imagenet"'),
-        ("notebooks/paths.ipynb -p weights beside.safetensors", "there is no file {}/beside.safetensors"),
-        ("notebooks/paths.ipynb -p weights imagnet", 'there is no file {}/imagnet; it also takes "imagenet"'),
-        ("notebooks/paths.ipynb -p weights weights", "there is no file {}/weights"),
-        ("notebooks/paths.ipynb -p files nothing", "there is no file or folder {}/nothing"),
-    ],
-)
+WRONG = [  # arguments, what is said of them
+    ("small.ipynb -p flod 3", "unknown parameter 'flod'; did you mean 'fold'?"),
+    ("small.ipynb -p fold three", "parameter 'fold' takes a whole number, such as 0; not 'three'"),
+    ("smal.ipynb", "unknown notebook 'smal.ipynb'; did you mean 'small.ipynb'?"),
+    ("folder", "unknown notebook 'folder'"),
+    ("bare.ipynb", "bare.ipynb has no cell tagged 'parameters'"),
+    ("text.ipynb", "text.ipynb is not a notebook of format 4"),
+    ("list.ipynb", "list.ipynb is not a notebook of format 4"),
+    ("bytes.ipynb", "bytes.ipynb is not a notebook of format 4"),
+    ("computed.ipynb", "may only hold lines like `epochs = 3`"),
+    ("small.ipynb --output page.html", "--output page.html must end in .ipynb"),
+    ("small.ipynb --output ./small.ipynb", "is the notebook itself"),
+    ("notebooks/paths.ipynb -p weights beside.safetensors", "there is no file {}/beside.safetensors"),
+    ("notebooks/paths.ipynb -p weights imagnet", 'there is no file {}/imagnet; it also takes "imagenet"'),
+    ("notebooks/paths.ipynb -p weights weights", "there is no file {}/weights"),
+    ("notebooks/paths.ipynb -p files nothing", "there is no file or folder {}/nothing"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), WRONG)
 def test_wrong_arguments_exit_2_with_a_remedy_and_run_nothing(caller, capsys, arguments, message):
     before = sorted(caller.rglob("*"))
     assert headless.main(arguments.split()) == headless.USAGE
@@ -129,19 +123,19 @@ def test_wrong_arguments_exit_2_with_a_remedy_and_run_nothing(caller, capsys, ar
     assert said.out == "" and sorted(caller.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "made"),
-    [
-        ("weights", "weights/a.safetensors", "{}/weights/a.safetensors"),
-        ("weights", "a.safetensors", "{}/a.safetensors"),  # the link, whose ending says what it is
-        ("weights", "{}/a.safetensors", "{}/a.safetensors"),
-        ("weights", "imagenet", "imagenet"),
-        ("weights", "", ""),
-        ("files", "weights", "{}/weights"),
-        ("dataset", "cheng", "cheng"),
-        ("run", "a.safetensors", "a.safetensors"),
-    ],
-)
+MADE = [  # a parameter, its value, what it becomes
+    ("weights", "weights/a.safetensors", "{}/weights/a.safetensors"),
+    ("weights", "a.safetensors", "{}/a.safetensors"),  # the link, whose ending says what it is
+    ("weights", "{}/a.safetensors", "{}/a.safetensors"),
+    ("weights", "imagenet", "imagenet"),
+    ("weights", "", ""),
+    ("files", "weights", "{}/weights"),
+    ("dataset", "cheng", "cheng"),
+    ("run", "a.safetensors", "a.safetensors"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "made"), MADE)
 def test_a_path_is_that_of_the_callers_folder_and_a_word_stays(caller, capsys, name, value, made):
     assert headless.main(["notebooks/paths.ipynb", "-p", name, value.format(caller), "--list"]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(name))
@@ -199,11 +193,10 @@ ENDS = {  # the last cell → exit code, what is said of it
     KILL: (1, "error: small.ipynb: the kernel died in cell 3; often out of memory"),
     "bytes(2**62)": (1, "try a smaller batch_size or image_size"),
     "import torch\ntorch.empty(2**60)": (1, "try a smaller batch_size or image_size"),
-    "import numpy as np\nnp.ones(2**50)": (1, "try a smaller batch_size or image_size"),
 }
 
 
-@pytest.mark.parametrize("cell", ENDS, ids=["error", "paused", "killed", "Python", "torch", "NumPy"])
+@pytest.mark.parametrize("cell", ENDS, ids=["error", "paused", "killed", "Python", "torch"])
 def test_what_ends_a_run_has_its_code_and_its_line_and_keeps_the_notebook(tmp_path, cell):
     expected, said = ENDS[cell]
     code, out, errors = run(tmp_path, small_notebook(tmp_path / "small.ipynb", "print('before')", cell))
@@ -217,7 +210,7 @@ def test_what_ends_a_run_has_its_code_and_its_line_and_keeps_the_notebook(tmp_pa
         assert f"{cell.splitlines()[-1]}" in errors, "its traceback"
 
 
-@pytest.mark.parametrize(("number", "times"), [(signal.SIGTERM, 1), (signal.SIGINT, 1), (signal.SIGTERM, 20)])
+@pytest.mark.parametrize(("number", "times"), [(signal.SIGINT, 1), (signal.SIGTERM, 20)])
 def test_a_signal_ends_the_kernel_and_keeps_what_there_is(tmp_path, number, times):
     """SLURM and torchrun both send one; a second one while the first is obeyed changes nothing."""
     process = start(tmp_path, small_notebook(tmp_path / "small.ipynb", SLEEP))
@@ -258,33 +251,6 @@ def test_an_output_that_cannot_be_written_is_said(tmp_path):
     gone = f"import shutil, time\ntime.sleep(1)\nshutil.rmtree({str(tmp_path / 'runs')!r})"  # nothing is written now
     code, _, errors = run(tmp_path, small_notebook(tmp_path / "gone.ipynb", gone, "1"))
     assert code == 1 and "its folder was removed meanwhile" in errors and errors.count("\n") == 1
-
-
-def test_the_socket_folder_of_a_killed_run_is_taken_away_by_the_next_and_that_of_a_running_one_is_not(tmp_path):
-    path = small_notebook(tmp_path / "waits.ipynb", SLEEP)
-    running, killed = start(tmp_path, path), start(tmp_path, path)
-    try:
-        for process in (running, killed):
-            assert any(line.strip().isdigit() for line in process.stdout)
-        (kept,), (left,) = (headless.SOCKETS.glob(f"{headless.PREFIX}*-{p.pid}-*") for p in (running, killed))
-        killed.send_signal(signal.SIGKILL)
-        killed.wait(20)
-        assert left.is_dir() and (left.stat().st_mode & 0o777) == 0o700, "nobody could take it away"
-        assert run(tmp_path, small_notebook(tmp_path / "small.ipynb", "1"))[0] == 0
-        assert not left.exists() and kept.is_dir()
-    finally:
-        running.terminate()
-        running.wait(30)
-    assert not kept.exists()
-
-
-def test_a_disk_that_takes_no_folder_for_the_sockets_is_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(headless, "SOCKETS", tmp_path / "none")
-    monkeypatch.setattr(headless, "_prepare_process", lambda: None)  # this process keeps its signals
-    path = small_notebook(tmp_path / "small.ipynb", "1")
-    assert headless.main([str(path), "--output", str(tmp_path / "out.ipynb")]) == 1
-    said = f"error: {tmp_path}/none: no folder for a kernel's sockets can be made (No such file or directory)\n"
-    assert capsys.readouterr().err == said
 
 
 def test_files_are_readable_as_the_umask_says(tmp_path):

@@ -18,12 +18,6 @@ def named(name: str, tmp_path) -> int:
     return archives.bring(name, archive, "--size", "64")
 
 
-def br35h(tmp_path) -> int:
-    kinds = (("yes", "y"), ("no", "no"))
-    files = {f"{kind}/{stem}{i}.jpg": archives.image(i) for kind, stem in kinds for i in range(60)}
-    return archives.bring("br35h", archives.saved(tmp_path, files), "--size", "64")
-
-
 def remind(tmp_path) -> int:
     clinical = remind_files.table(remind_files.DIAGNOSES)
     return archives.bring("remind", remind_files.archive(tmp_path, clinical), "--size", "64")
@@ -54,7 +48,6 @@ CASES = {  # data set → what brings it in, chapter and parameters, what it pri
         "2_classification split external test_on navoneel image_size 64",
         ["brain-tumor-mri.external-navoneel.CustomCNN"],
     ),
-    "br35h": (br35h, "2_classification split random image_size 64", ["br35h.random.CustomCNN.s2-64px-quick.seed0"]),
 }
 
 

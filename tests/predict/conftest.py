@@ -13,7 +13,7 @@ from PIL import Image
 from saved_model import save_model
 
 from datasets import catalog
-from utils.predict.model import SavedModel, open_models
+from utils.predict.model import SavedModel, open_model
 from utils.report.weights import CARD
 
 
@@ -39,7 +39,7 @@ def save_able(roots, monkeypatch) -> Callable[..., Path]:
 def classifier(save_able) -> SavedModel:
     """An untrained CustomCNN that is asked by default, alone in `saved_models/`."""
     save_able()
-    return open_models("best")[0]
+    return open_model("best")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from own_images import head
 from PIL import Image
 from saved_model import save_model
 
-from utils.predict.__main__ import DONE, NOTHING, SOME, USAGE, main
+from utils.predict.__main__ import DONE, USAGE, main
 from utils.predict.prepare import Scan, find
 
 
@@ -36,11 +36,11 @@ def found(*paths: Path) -> dict[str, tuple[Path, ...]]:
     return {scan.name: scan.files for scan in scans}
 
 
-def test_scans_of_one_name_have_answers_and_files_of_their_own(classifier, tmp_path):
+def test_scans_of_one_name_have_answers_and_files_of_their_own(classifier, tmp_path, capsys):
     one, two = image(tmp_path / "p1/slice.png"), image(tmp_path / "p2/slice.png", 2)
     out = tmp_path / "out"
-    assert main([str(one), str(two), "--output", str(out), "--json", str(out / "a.json")]) == DONE
-    answers = json.loads((out / "a.json").read_text())["answers"]
+    assert main([str(one), str(two), "--output", str(out), "--json"]) == DONE
+    answers = json.loads(capsys.readouterr().out)["answers"]
     assert [answer["file"] for answer in answers] == ["p1/slice.png", "p2/slice.png"]
     assert [answer["written"] for answer in answers] == [[str(out / f"{p}/slice.png.png")] for p in ("p1", "p2")]
     assert (out / "p1/slice.png.png").read_bytes() != (out / "p2/slice.png.png").read_bytes()
@@ -53,56 +53,22 @@ def test_scans_of_one_name_have_answers_and_files_of_their_own(classifier, tmp_p
     assert masks == ["p1/v.nii.gz-tumour.nii.gz", "p2/v.nii.gz-tumour.nii.gz"]
 
 
-def test_every_failure_is_reported_with_the_folder_that_tells_it_apart(classifier, tmp_path, capsys):
-    good, bad = image(tmp_path / "good.png"), ["p1/x.png", "p2/x.png", "p1/v.nii", "p2/v.nii"]
-    for name in bad:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("no image")
-    empty = [tmp_path / name for name in ("empty.png", "empty.nii.gz", "empty.dcm", "empty")]
-    for path in empty:
-        path.touch()
-    assert main([*(str(tmp_path / name) for name in bad), *map(str, empty), str(good), "--json"]) == SOME
-    said = capsys.readouterr()
-    errors = json.loads(said.out)["errors"]
-    assert [error["file"] for error in errors] == [*bad, *(path.name for path in empty)]
-    for error in errors:
-        wrong = "an empty file" if "empty" in error["file"] else "not a"
-        assert error["error"].startswith(f"{error['file']}: {wrong}")
-        assert f"skipped: {error['error']}" in said.err
-    assert main([str(empty[0])]) == NOTHING
-
-
-def test_so_many_folders_are_named_as_tell_scans_apart(tmp_path, monkeypatch):
+def test_scans_are_named_by_their_paths_below_what_they_have_in_common(tmp_path, monkeypatch):
     one, two, three = (image(tmp_path / name) for name in ("a/t/x.png", "b/t/x.png", "b/u/x.png"))
-    assert list(found(one, three)) == ["t/x.png", "u/x.png"]
-    assert list(found(one, two, three)) == ["a/t/x.png", "b/t/x.png", "u/x.png"]
-    assert list(found(tmp_path / "a", tmp_path / "b")) == ["a/t/x.png", "b/t/x.png", "u/x.png"]
+    assert list(found(one, two, three)) == list(found(tmp_path)) == ["a/t/x.png", "b/t/x.png", "b/u/x.png"]
+    assert list(found(two, three)) == ["t/x.png", "u/x.png"]
     assert found(one) == found(one, one) == {"x.png": (one,)}, "what is named twice is found once"
     monkeypatch.chdir(tmp_path / "a")
     assert len(found(Path("t/x.png"), one, tmp_path / "a/t")) == 1
-    assert list(found(Path("t/x.png"), two)) == ["a/t/x.png", "b/t/x.png"], "also where a path says nothing of them"
 
 
-def test_series_are_told_apart_by_their_folders_and_their_lowest_slices(tmp_path, monkeypatch):
-    one, two = series(tmp_path / "p1/dcm", "1.2.1"), series(tmp_path / "p2/dcm", "1.2.2")
-    homes = [path[0].parent for path in (one, two)]
-    assert found(*homes) == {"p1/dcm": tuple(one[::-1]), "p2/dcm": tuple(two[::-1])}
-    third = series(homes[1], "1.2.3", names="xyz")
-    expected = {"dcm": tuple(one[::-1]), "c.dcm": tuple(two[::-1]), "z.dcm": tuple(third[::-1])}
-    assert found(*homes) == expected
-    assert set(found(two[-1], *homes).items()) == set(expected.items()), "a series and a file of it are one scan"
-    series(tmp_path / "p3/dcm", "1.2.4"), series(tmp_path / "p3/dcm", "1.2.5", names="xyz")
-    assert list(found(homes[1], tmp_path / "p3/dcm")) == [f"p{n}/dcm/{name}.dcm" for n in (2, 3) for name in "cz"]
-    monkeypatch.chdir(homes[0])
-    assert list(found(Path("."))) == ["dcm"], "this folder has a name, too"
-
-
-def test_files_of_one_series_are_one_scan_however_they_are_named(tmp_path):
-    files = series(tmp_path / "p1", "1.2.1")
-    assert list(found(tmp_path / "p1").values()) == list(found(*files).values()) == [tuple(files[::-1])]
-    others = series(tmp_path / "p2", "1.2.1")  # made anonymous so that all patients have one series
+def test_files_of_one_series_in_one_folder_are_one_scan_in_the_order_of_its_slices(tmp_path):
+    one, two = series(tmp_path / "p1", "1.2.1"), series(tmp_path / "p2", "1.2.1")  # anonymous: all have one series
+    third = series(tmp_path / "p2", "1.2.3", names="xyz")
+    expected = {"p1/c.dcm": tuple(one[::-1]), "p2/c.dcm": tuple(two[::-1]), "p2/z.dcm": tuple(third[::-1])}
+    assert found(tmp_path) == found(two[-1], tmp_path) == expected
     picture = image(tmp_path / "a.png")
-    assert list(found(files[0], picture, *others, files[1])) == ["b.dcm", "a.png", "c.dcm"]
+    assert list(found(one[0], picture, *two, one[1])) == ["p1/b.dcm", "a.png", "p2/c.dcm"]
 
 
 def test_what_cannot_be_written_to_is_refused_before_anything_is_computed(classifier, tmp_path, monkeypatch, capsys):
@@ -116,8 +82,7 @@ def test_what_cannot_be_written_to_is_refused_before_anything_is_computed(classi
     assert main([str(scan), "--output", str(tmp_path / "out")]) == 1
     assert "error: [Errno 28] No space left on device" in capsys.readouterr().err
     monkeypatch.setattr("utils.predict.verdict.ask", lambda *_: pytest.fail("nothing is computed"))
-    places = ("--output", file), ("--output", file / "out"), ("--json", file / "a.json"), ("--json", tmp_path)
-    for option, to in places:
-        assert main([str(scan), option, str(to)]) == USAGE
+    for to in (file, file / "out"):
+        assert main([str(scan), "--output", str(to)]) == USAGE
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and str(tmp_path) in line and "; name a" in line

@@ -54,6 +54,7 @@ RUN |= {"pretrained": None, "accuracy": 0.9, "accuracy_low": 0.6, "accuracy_high
 RUNS = pd.DataFrame([RUN | {"reported": 0.99}, RUN | {"id": "b", "split": "patient", "fold": None, "accuracy": 0.8}])
 FALLS = pd.DataFrame({"dataset": ODD, "title": [ODD, "1-NN"], "images": 1311, "reported": [0.99, None]})
 FALLS["fall"] = [Difference(-0.1, -0.12, -0.08, before=0.9 + k, after=0.8 + k) for k in (0, 0.05)]
+DOSES = pd.DataFrame({"method": [ODD] * 2 + ["1-NN"] * 2, "dose": ["0", "all"] * 2, "accuracy": [CI] * 4})
 PAIR = pd.DataFrame({"i": [0], "j": [1], "kind": "near", "transform": "flipped-lr"})
 
 DRAWN = {
@@ -86,6 +87,7 @@ DRAWN = {
     "forest": lambda f: f({ODD: CI, "one group": NONE | {"value": 0.5}}, "Dice %", line=None),
     "compared": lambda f: f(RUNS),
     "leakage": lambda f: f(FALLS),
+    "dose_response": lambda f: f({ODD: DOSES, "b": DOSES}),
     "per_class": lambda f: f({ODD: RECORD, "b": RECORD}, CLASSES),
     "pointing": lambda f: f([POINTED]),
     "finding_bars": lambda f: f(RECORD["per_class"], 60),

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from tqdm import tqdm
+
 from datasets.catalog import DataError
 from utils.commands import NOTE, errors_in_one_line
-from utils.files import write_atomically
 
 DONE, NOTHING, USAGE, SOME = 0, 1, 2, 3
 
@@ -25,11 +26,10 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "given",
         nargs="+",
         metavar="[MODEL] FILE",
-        help="MODEL: a name from the list, several with commas between, a folder (of one model, or of folds to "
-        "average), hf-hub:OWNER/NAME, or 'best', the default. FILE: an image, a NIfTI volume, a DICOM file (those of "
-        "one series are one scan) or a folder",
+        help="MODEL: a name from the list, a folder of a model, hf-hub:OWNER/NAME, or 'best', the default. FILE: an "
+        "image, a NIfTI volume, a DICOM file (those of one series are one scan) or a folder",
     )
-    parser.add_argument("--json", nargs="?", const="-", metavar="FILE", help="answers as JSON, to FILE or the terminal")
+    parser.add_argument("--json", action="store_true", help="print the answers as JSON")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="a figure of each answer, masks of volumes")
     return parser.parse_args(argv)
 
@@ -38,26 +38,22 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code. One scan is in memory at a time."""
     args = _arguments(argv)
-    from datasets.intake import bar
-    from utils.predict import model, prepare, verdict
+    from utils.predict import prepare, verdict  # with torch, for which --help need not wait
+    from utils.predict.model import BEST, names_a_model, open_model, rows
 
     if args.given == ["list"]:
-        print(f"{verdict.table(model.rows())}\n\n* asked by default: the best on its validation patients. {NOTE}")
+        print(f"{verdict.table(rows())}\n\n* asked by default: the best on its validation patients. {NOTE}")
         return DONE
     try:
         first, *files = args.given
-        if not (files and model.names_a_model(first)):
+        if not (files and names_a_model(first)):
             if not files and not Path(first).exists():
                 raise DataError(f"{first}: no such file or folder; name at least one FILE")
-            first, files = model.BEST, args.given
-        models = model.open_models(first)
-        verdict.require_alike(models)
-        scans, notes = prepare.find([Path(file) for file in files], models[0].preparation.channels)
-        to = Path(args.json) if args.json and args.json != "-" else None
-        for folder in filter(None, (args.output, to and to.parent)):
-            folder.mkdir(parents=True, exist_ok=True)
-        if to and to.is_dir():
-            raise DataError(f"--json {to}: a folder; name a file")
+            first, files = BEST, args.given
+        model = open_model(first)
+        scans, notes = prepare.find([Path(file) for file in files], model.preparation.channels)
+        if args.output:
+            args.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         print(f"error: {error.filename}: no folder can be made there ({error.strerror}); name another", file=sys.stderr)
         return USAGE
@@ -67,25 +63,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     answers, failed = [], {}
-    with bar(len(scans), "predicting", "scans") as progress:
-        for scan in scans:
-            try:
-                asked = verdict.ask(models, scan)
-                if args.output:
-                    verdict.write(models[0], scan, asked, args.output)
-                answers.append(asked.answer)
-            except DataError as error:
-                failed[scan.name] = str(error)
-            progress.update(1)
-    report = {"models": [m.name for m in models], "note": NOTE, "answers": [asdict(answer) for answer in answers]}
-    report["errors"] = [{"file": name, "error": line} for name, line in failed.items()]
-    content = json.dumps(report, indent=1)
-    if args.json == "-":
-        print(content)
+    for scan in tqdm(scans, "predicting", disable=None, leave=False):
+        try:
+            asked = verdict.ask(model, scan)
+            if args.output:
+                verdict.write(model, scan, asked, args.output)
+            answers.append(asked.answer)
+        except DataError as error:
+            failed[scan.name] = str(error)
+    if args.json:
+        report = {"model": model.name, "note": NOTE, "answers": [asdict(answer) for answer in answers]}
+        report["errors"] = [{"file": name, "error": line} for name, line in failed.items()]
+        print(json.dumps(report, indent=1))
     else:
-        if to:
-            write_atomically(to, content + "\n")
-        print(f"asked: {', '.join(report['models'])}")
+        print(f"asked: {model.name}")
         if answers:
             print(verdict.table([answer.row() for answer in answers]))
         for answer in answers:

@@ -10,9 +10,8 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +26,14 @@ from datasets import catalog
 from datasets.catalog import DataError
 from datasets.reading import read_json
 from datasets.store.index import read_manifest
+from datasets.store.preprocess import RawImage
 from utils.commands import errors_in_one_line
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
 from utils.evaluation.thresholds import SPECIFICITY, calibrated, calibration_error, fit_temperature, threshold_for
 from utils.files import write_atomically
 from utils.predict import out_of_distribution
-from utils.predict.model import BATCH, Prediction, SavedModel, open_models
+from utils.predict.model import BATCH, Prediction, SavedModel, open_model
 from utils.predict.out_of_distribution import FALSE_ALARMS, FAMILIARITY, Familiarity
 from utils.report.figures.common import PAGE
 from utils.report.records import (
@@ -65,30 +65,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", help="name of a model in saved_models/")
     about = "image files below the data folder, beside photographs and noise, whose detection is measured"
     parser.add_argument("--strangers", nargs="*", default=[], metavar="NAME=PATTERN", help=about)
-    args, files = parser.parse_args(argv), {}
+    args = parser.parse_args(argv)
+    strangers = {name: make() for name, make in out_of_distribution.GENERATED.items()}
     for text in args.strangers:
         name, _, pattern = text.partition("=")
-        if not (name and pattern):
+        if not (name and pattern) or Path(pattern).is_absolute():
             raise DataError(f"--strangers {text}: a name and a pattern are wanted, such as 'X-rays=folder/*.png'")
-        files[name] = out_of_distribution.named(pattern)
-    model, *others = open_models(args.model)
-    if others:
-        raise DataError(f"{args.model}: {1 + len(others)} models; calibrate one after the other")
+        strangers[name] = out_of_distribution.read(pattern)
     command = shlex.join(sys.argv[1:] if argv is None else argv)
-    print(calibrate(model, files, f"python -m utils.predict.calibrate {command}").read_text())
+    path = calibrate(open_model(args.model), strangers, f"python -m utils.predict.calibrate {command}")
+    print(path.read_text())
     return 0
 
 
-def calibrate(model: SavedModel, files: Mapping[str, Sequence[Path]], command: str) -> Path:
+def calibrate(model: SavedModel, strangers: Mapping[str, Sequence[RawImage]], command: str) -> Path:
     """Calibrate `model` on the images that it was validated on; returns the path of the record.
 
     Args:
-        files: images of other kinds by name, beside `out_of_distribution.GENERATED`; command: for the record.
+        strangers: images of other kinds, by name; command: for the record.
 
     Raises:
         DataError: data set or evidence are not here, or are not those of the model; it was tested on another data set.
     """
-    run, record, folder = evidence_of(model)
+    trained_on = {name: value for name, value in model.card["trained_on"].items() if name != "data"}
+    run = Run(**trained_on | {"task": model.card["task"]})
+    folders = [root / "saved_metrics" / run.task / run.dataset / run.id for root in (output_root(), catalog.REPO)]
+    folder = next((folder for folder in folders if (folder / METRICS).is_file()), None)
+    if not folder:
+        raise DataError(f"{folders[-1] / METRICS}: not there; a model is calibrated by the evidence of its own run")
+    record = read_record(folder / METRICS)
     if run.test_on:
         raise DataError(f"{model.name}: tested on '{run.test_on}', not on its own data set; take another split's model")
     data = load_data(run, record["recipe"]["val_fraction"], record["recipe"].get("val_cut", "group"))
@@ -102,12 +107,11 @@ def calibrate(model: SavedModel, files: Mapping[str, Sequence[Path]], command: s
     if model.classes and not model.findings:  # whose thresholds its chapter chose on validation
         found["calibration"] = _calibration(model, data, validation.probabilities, folder)
     test = np.sort(rng.permutation(data.split.test)[: MOST // 4])
-    kinds = out_of_distribution.GENERATED | {n: partial(out_of_distribution.read, p) for n, p in files.items()}
     found["familiarity"] = {"false_alarms": FALSE_ALARMS, "training_images": len(train), "strangers": {}}
     found["familiarity"]["test"] = _flagged(familiarity, _predict(model, data, test))
     if len(model.preparation.channels) == 1:
-        for name, make in kinds.items():
-            seen = model.predict(model.prepare(make()))
+        for name, raws in strangers.items():
+            seen = model.predict(model.prepare(raws))
             found["familiarity"]["strangers"][name] = _flagged(familiarity, seen)
     if output_root() != catalog.REPO and catalog.REPO in model.folder.parents:  # what is committed stays as it is
         committed, model.folder = model.folder, output_root() / model.folder.relative_to(catalog.REPO)
@@ -116,17 +120,6 @@ def calibrate(model: SavedModel, files: Mapping[str, Sequence[Path]], command: s
     path = output_root() / "saved_metrics/calibration" / f"{model.name}.json"
     write_record(path, found)
     return path
-
-
-def evidence_of(model: SavedModel) -> tuple[Run, dict, Path]:
-    """The run of a model, its record, and the folder of its evidence; `DataError` where there is none."""
-    trained_on = {name: value for name, value in model.card["trained_on"].items() if name != "data"}
-    run = Run(**trained_on | {"task": model.card["task"]})
-    for root in (output_root(), catalog.REPO):
-        folder = root / "saved_metrics" / run.task / run.dataset / run.id
-        if (folder / METRICS).is_file():
-            return run, read_record(folder / METRICS), folder
-    raise DataError(f"{folder / METRICS}: not there; a model is calibrated by the evidence of its own run")
 
 
 def _require_same(model: SavedModel, data: RunData, record: dict, folder: Path) -> None:
@@ -153,9 +146,9 @@ def _require_same(model: SavedModel, data: RunData, record: dict, folder: Path) 
 
 
 def _predict(model: SavedModel, data: RunData, rows: np.ndarray) -> Prediction:
-    images, found = data.read(rows, masks=False), []
-    for part in np.split(np.arange(len(rows)), range(BATCH, len(rows), BATCH)):
-        found.append(model.predict(images.batch(part)["image"]))
+    """Probabilities and features of some rows; the masks of so many images would not fit into memory."""
+    images, places = data.read(rows, masks=False), np.arange(len(rows))
+    found = [model.predict(images.batch(part)["image"]) for part in np.split(places, places[BATCH::BATCH])]
     probabilities = np.concatenate([part.probabilities for part in found]) if model.classes else None
     return Prediction(probabilities, None, np.concatenate([part.features for part in found]))
 
@@ -163,13 +156,11 @@ def _predict(model: SavedModel, data: RunData, rows: np.ndarray) -> Prediction:
 def _calibration(model: SavedModel, data: RunData, probabilities: np.ndarray, folder: Path) -> dict[str, Any]:
     """Temperature and threshold, and the calibration error before and after on validation and test images. Those of
     test images are computed again: tables of earlier versions hold five digits, too few for a calibration error."""
-    truth = data.read(data.split.val).labels.numpy()
-    table, paths = read_predictions(folder / PREDICTIONS), read_manifest(data.run.dataset).path
-    rows = table.path.map(pd.Series(range(len(paths)), paths))
-    if rows.isna().any():
-        raise DataError(f"{folder / PREDICTIONS}: {rows.isna().sum()} images are not in '{data.run.dataset}'")
-    tested = _predict(model, data, rows.to_numpy(int)).probabilities
-    labels = table.label.map({name: k for k, name in enumerate(model.classes)}).to_numpy()
+    truth, table = data.read(data.split.val).labels.numpy(), read_predictions(folder / PREDICTIONS)
+    rows = pd.Index(read_manifest(data.run.dataset).path).get_indexer(table.path)
+    if (rows < 0).any():
+        raise DataError(f"{folder / PREDICTIONS}: {(rows < 0).sum()} images are not in '{data.run.dataset}'")
+    tested, labels = _predict(model, data, rows).probabilities, pd.Index(model.classes).get_indexer(table.label)
     temperature = fit_temperature(probabilities, truth)
     found: dict[str, Any] = {"temperature": temperature, "ece": {}}
     for name, before, right in (("validation", probabilities, truth), ("test", tested, labels)):
@@ -203,7 +194,7 @@ def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, 
     write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
-# ---- what the records say: tables, figures and sentences of chapter 9 ----------------------------------
+# ---- what the records say: a table and figures of chapter 9 --------------------------------------------
 
 
 def records() -> list[dict]:
@@ -227,24 +218,17 @@ def calibration_table() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def _by_kind(show: Callable[[dict], Any]) -> pd.DataFrame:
-    """Kind of image × model: what `show` makes of the share that is called unlike the training images."""
-    found = {r["model"]: {TEST: r["familiarity"]["test"]} | r["familiarity"]["strangers"] for r in records()}
-    return pd.DataFrame({name: {k: show(entry) for k, entry in kinds.items()} for name, kinds in found.items()})
-
-
-def detection_table() -> pd.DataFrame:
-    """Kind of image × model: the share called unlike the training images, in percent with 95 % CI."""
-    return _by_kind(format_ci).fillna(NONE)
-
-
 def shares() -> pd.DataFrame:
     """Model × kind of image: the share called unlike the training images, in percent; NaN where it was not measured."""
-    return _by_kind(lambda entry: 100 * entry["value"]).T
+    found = {}
+    for record in records():
+        kinds = {TEST: record["familiarity"]["test"]} | record["familiarity"]["strangers"]
+        found[record["model"]] = {kind: 100 * entry["value"] for kind, entry in kinds.items()}
+    return pd.DataFrame(found).T
 
 
 def detections() -> Figure:
-    """The detection table as a map, model × kind of image: the darker, the more is called unlike the training."""
+    """`shares` as a map, model × kind of image: the darker, the more is called unlike the training images."""
     found = shares().dropna(thresh=2)  # measured on more than their own test set
     # as labels, data set and split above network and recipe, without the seed
     labels = [f"{'.'.join(name.split('.')[:2])}\n{'.'.join(name.split('.')[2:-1])}" for name in found.index]
@@ -258,28 +242,16 @@ def detections() -> Figure:
 
 
 def distances(found: Mapping[str, np.ndarray], threshold: float) -> Figure:
-    """Distributions of distances by kind of image, with the threshold; the last bin holds what lies beyond, too."""
-    bins = np.linspace(0, np.quantile(np.concatenate(list(found.values())), 0.98), 45)
-    figure, axis = plt.subplots(figsize=(8, 3.2), layout="tight")
-    for kind, values in found.items():
-        share = np.full(len(values), 100 / len(values))
-        axis.hist(np.minimum(values, bins[-1]), bins, alpha=0.6, label=f"{kind} ({len(values)})", weights=share)
-    axis.axvline(threshold, color="black", linestyle=":", label="threshold")
-    axis.set(xlabel="distance from the training images", ylabel="% of its kind")
-    axis.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+    """Distributions of distances by kind of image, with the threshold."""
+    table = pd.concat({f"{kind} ({len(values)})": pd.Series(values) for kind, values in found.items()}, names=["kind"])
+    table = table.rename("distance from the training images").reset_index("kind")
+    figure, axis = plt.subplots(figsize=(PAGE, 3.2), layout="tight")
+    how = {"stat": "percent", "common_norm": False, "element": "step", "log_scale": True}
+    sns.histplot(table, x=table.columns[1], hue="kind", bins=45, ax=axis, **how)
+    axis.axvline(threshold, color="black", linestyle=":")
+    axis.set_ylabel("% of its kind")
+    sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1), title="the line: the threshold")
     return figure
-
-
-def eight_bits_table() -> pd.DataFrame:
-    """A row a classifier: size, latency and test accuracy as exported with 32 bits and with 8."""
-    paths = [root / "saved_metrics/benchmarks/int8.json" for root in (output_root(), catalog.REPO)]
-    path, rows = next(filter(Path.is_file, paths), paths[-1]), {}
-    for name, facts in read_json(path, needs=["models"])["models"].items():
-        one, other = facts["fp32"], facts["int8"]
-        rows[name] = {unit: f"{one[unit]:.1f} → {other[unit]:.1f}" for unit in ("MB", "ms")}
-        rows[name] |= {"accuracy": f"{one['accuracy']:.1%} → {other['accuracy']:.1%}", "images": other["images"]}
-        rows[name] |= {"kept": "yes" if other["kept"] else "no"}
-    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 if __name__ == "__main__":

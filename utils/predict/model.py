@@ -38,7 +38,7 @@ class Prediction:
 
 
 class SavedModel:
-    """A network with its card.
+    """A network with its card, from a folder or from the weights in it.
 
     Attributes:
         name: of the run that made it; card: what lies beside its weights.
@@ -53,9 +53,9 @@ class SavedModel:
         DataError: weights and card missing, damaged or not of one another, or a task without a prediction.
     """
 
-    def __init__(self, weights: Path):
-        self.network = load_weights(weights)  # it has found card and weights to be of one another
-        self.folder = Path(weights) if Path(weights).is_dir() else Path(weights).parent
+    def __init__(self, path: Path):
+        self.network = load_weights(path)  # it has found card and weights to be of one another
+        self.folder = path if path.is_dir() else path.parent
         self.card: dict[str, Any] = read_json(self.folder / CARD)
         self.name = self.folder.resolve().name
         try:
@@ -89,14 +89,14 @@ class SavedModel:
         found: list[tuple[np.ndarray, ...]] = []
         network = self.network if self.classes else Padded(self.network)
         batches = ({"image": part} for part in pixels.split(BATCH))
-        with feature_tap(self.network) as features:
+        with feature_tap(self.network) as heard:
             for _, raw in run_model(network, self.task.inputs, batches, name=self.name):
                 outputs = [self.task.probabilities(raw).numpy()]
                 if self.classes and self.masks:
                     outputs.append(self.task.where(raw)[:, None].numpy())
-                found.append((*outputs, features()))
-        *outputs, features_of_all = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return Prediction(outputs[0] if self.classes else None, outputs[-1] if self.masks else None, features_of_all)
+                found.append((*outputs, heard()))
+        *outputs, features = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return Prediction(outputs[0] if self.classes else None, outputs[-1] if self.masks else None, features)
 
     def decide(self, probabilities: np.ndarray) -> np.ndarray:
         """Class indices N of probabilities N×K by the rule of the model's evaluation; of findings the likeliest."""
@@ -135,46 +135,20 @@ def best() -> Path:
     return max(able)[-1]
 
 
-def folders_of(name: str) -> list[Path]:
-    """Folders of the models that `name` stands for: `best`, the name of a run in `saved_models/`, several with commas
-    between, a folder or weight file of a model, a folder of folders of models (of the folds of one run, say), or
+def open_model(name: str) -> SavedModel:
+    """The model that `name` stands for: `best`, the name of a run in `saved_models/`, a folder of weights and card, or
     `hf-hub:OWNER/NAME`. Raises `DataError` where nothing is, `UnknownName` with the nearest name.
     """
-    path = Path(name)
-    if os.path.isfile(name):  # also of a text that is too long for a path
-        return [path.parent]
-    if os.path.isdir(name):
-        if not (inside := _models_in(path)):
-            raise DataError(f"{path}: no {CARD} in this folder, nor in those in it, so there is no model")
-        return inside
     if name == BEST:
-        return [best()]
+        return SavedModel(best())
     if name.startswith(HUB):
-        return [fetch(name)]
-    if "," in name:
-        parts = [part.strip() for part in name.split(",") if part.strip()]
-        if not parts:
-            raise DataError(f"'{name}' names no model; take names from the list, with commas between")
-        return [folder for part in parts for folder in folders_of(part)]
-    if len(path.parts) > 1:
-        raise DataError(f"{name}: not there; take a name from the list, a folder or {WEIGHTS} of a model")
-    return [find_weights(name).parent]
-
-
-def _models_in(folder: Path) -> list[Path]:
-    return [folder] if (folder / CARD).is_file() else [card.parent for card in sorted(folder.glob(f"*/{CARD}"))]
+        return SavedModel(fetch(name))
+    return SavedModel(Path(name) if os.path.isdir(name) or os.sep in name else find_weights(name).parent)
 
 
 def names_a_model(text: str) -> bool:
     """Whether the first argument of a command is a model rather than a file to predict."""
-    if os.path.isdir(text):
-        return bool(_models_in(Path(text)))
-    return text == BEST or not os.path.exists(text) or Path(text).name == WEIGHTS
-
-
-def open_models(name: str) -> list[SavedModel]:
-    """The models that `name` stands for, loaded; see `folders_of`."""
-    return [SavedModel(folder / WEIGHTS) for folder in folders_of(name)]
+    return text == BEST or not os.path.exists(text) or os.path.isfile(os.path.join(text, CARD))
 
 
 def rows() -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ and what lies outside them by its own variance. This was chosen on altered valid
 on the images whose detection is reported: files, photographs (that ship with scikit-learn) and noise.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,8 +33,7 @@ DEPTHS = 8  # convolutions that are listened to, evenly from the first to the la
 COMPONENTS, IMAGES_EACH = 64, 30  # at most, and training images for each of them
 FALSE_ALARMS = 0.05  # share of the validation images that are called unlike the training's
 LEAST_SCALE = 0.01  # of the median scale
-PARTS = dict.fromkeys(("mean", "scale", "components", "variances", "rest"), np.float32)
-PARTS["components"] = np.float16  # most of the file
+PARTS = ("mean", "scale", "components", "variances", "rest")
 NOISE, SIDE = 60, 256  # images of each kind of noise, and their side
 MOST = 250  # files of each kind
 
@@ -81,7 +80,7 @@ class Familiarity:
         rest = np.array([max(pca.noise_variance_, 1e-8)])
         parts = dict(zip(PARTS, (mean, scale, pca.components_, pca.explained_variance_, rest), strict=True))
         # as they come back from a file, so that the threshold belongs to what is read
-        found = cls({name: part.astype(PARTS[name]).astype(np.float64) for name, part in parts.items()}, 0.0)
+        found = cls({name: np.float64(np.float32(part)) for name, part in parts.items()}, 0.0)
         found.threshold = float(np.quantile(found.distance(validation), 1 - FALSE_ALARMS, method="higher"))
         return found
 
@@ -102,7 +101,7 @@ class Familiarity:
         """Write it to `path`; returns what the card must say of it."""
         with replacing(path) as temporary:
             # safetensors writes the bytes of an array as they lie, whatever its order says
-            save_file({n: np.ascontiguousarray(p.astype(PARTS[n])) for n, p in self.parts.items()}, temporary)
+            save_file({name: np.ascontiguousarray(part, np.float32) for name, part in self.parts.items()}, temporary)
             digest = sha256(temporary)
         return {"threshold": self.threshold, "sha256": digest}
 
@@ -143,22 +142,14 @@ GENERATED = {
 }
 
 
-def named(pattern: str) -> list[Path]:
-    """At most `MOST` files that a pattern below the data folder names, drawn by a fixed seed; `DataError` for none."""
-    if Path(pattern).is_absolute():
-        raise DataError(f"{pattern}: a pattern of files is relative to the data folder, {catalog.data_root()}")
+def read(pattern: str) -> list[RawImage]:
+    """At most `MOST` of the images that a pattern below the data folder names, drawn by a fixed seed; files that are no
+    images are left out. Raises `DataError` where none is left."""
     paths = sorted(path for path in catalog.data_root().glob(pattern) if path.is_file())
-    if not paths:
-        raise DataError(f"{catalog.data_root() / pattern}: no file is named so")
-    return sorted(np.random.default_rng(0).permutation(np.array(paths, dtype=object))[:MOST].tolist())
-
-
-def read(paths: Sequence[Path]) -> list[RawImage]:
-    """Image files; those that cannot be read are left out, and `DataError` is raised where none can."""
     found: list[RawImage] = []
-    for path in paths:
+    for path in sorted(np.random.default_rng(0).permutation(np.array(paths, dtype=object))[:MOST]):
         with suppress(DataError):
             found += Scan(path.name, IMAGE, (path,)).read().raws
     if not found:
-        raise DataError(f"{paths[0]}: neither this file nor one beside it is an image; name others")
+        raise DataError(f"{catalog.data_root() / pattern}: no image is named so")
     return found

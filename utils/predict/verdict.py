@@ -13,20 +13,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from datasets.catalog import DataError
 from datasets.store.preprocess import crop_box, looks_inverted
 from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
 from utils.predict.prepare import IMAGE, SEQUENCES, VOLUME, Scan, Slices
-from utils.report.figures.images import heat_on_image
+from utils.report.figures.common import LETTERS, below, heat_on_image, panels, plain
+from utils.report.figures.images import MASK_COLOURS
 from utils.report.weights import NOTE
 from utils.training.tasks import MultiTask
 
 LIKELIEST = 3  # findings in a line of a table
 MASK_FROM = 0.5  # probability from which a pixel belongs to a mask, as in every evaluation
 SHOWN = 6  # slices of a scan in a figure
-OUTLINES = ((230, 159, 0), (86, 180, 233), (204, 121, 167), (0, 158, 115))  # Okabe and Ito's, of masks in their order
-DPI = 110
 
 
 @dataclass
@@ -34,22 +32,22 @@ class Answer:
     """What is said about one scan. Slices of one grey value have no part in it.
 
     Attributes:
-        file, kind: of the `Scan`; models: names; slices: number of slices that were looked at.
-        classes: calibrated probability of each class, the mean over slices and models; empty for a segmenter.
-        answer: the class that the rule of the first model takes for `classes`: the likeliest; of a hierarchical model
-            "no tumour" where p(tumour) is below .5, else the likeliest kind. Of a model of findings those called.
+        file, kind: of the `Scan`; model: its name; slices: number of slices that were looked at.
+        classes: calibrated probability of each class, the mean over the slices; empty for a segmenter.
+        answer: the class that the model's rule takes for `classes`: the likeliest; of a hierarchical model "no tumour"
+            where p(tumour) is below .5, else the likeliest kind. Of a model of findings those called.
         findings: of each its `threshold`, chosen on validation, and whether it is `found`; None where there is none.
-        tumour: `probability`, `threshold` (that validation chose, or None), `found`, and `slice`, the number of the
-            slice with the highest probability; None where the model does not know it.
+        tumour: `probability`, `threshold` (that validation chose, or None) and `found`; None where the model does not
+            know it.
         masks: of each its `pixels`, summed over slices, and `slices`, how many it is in.
-        unlike: `distance`, `threshold` and `found` (of the median slice), and `share` of slices beyond the threshold;
-            None where a model knows nothing of its training images.
+        unlike: `distance`, in units of the threshold, of the median slice from the training images, and whether it is
+            beyond it (`found`); None where the model knows nothing of its training images.
         warnings: sentences; written: paths of its figure and masks.
     """
 
     file: str
     kind: str
-    models: list[str]
+    model: str
     slices: int
     calibrated: bool = False
     classes: dict[str, float] = field(default_factory=dict)
@@ -73,12 +71,15 @@ class Answer:
         else:
             row |= {name: f"{100 * p:.1f} %" for name, p in self.classes.items()}
         if self.masks:
-            found = [f"{name} {part['pixels']:,} px" for name, part in self.masks.items() if part["pixels"]]
-            row["outlined"] = ", ".join(found) or "nothing"
+            row["outlined"] = self.outlined() or "nothing"
         if self.tumour:
             row["tumour?"] = {None: "–", True: "yes", False: "no"}[self.tumour["found"]]
         unlike = self.unlike["found"] if self.unlike else None
         return row | {"unlike training?": {None: "unknown", True: "YES", False: "no"}[unlike]}
+
+    def outlined(self) -> str:
+        """The pixels of each mask that has any."""
+        return ", ".join(f"{name} {part['pixels']:,} px" for name, part in self.masks.items() if part["pixels"])
 
 
 @dataclass(frozen=True)
@@ -94,45 +95,30 @@ class Asked:
     scores: np.ndarray
 
 
-def require_alike(models: Sequence[SavedModel]) -> None:
-    """Raise `DataError` where models cannot answer together."""
-    asked = {(*m.classes, *m.masks, *m.preparation.channels): m.name for m in models}
-    if len(asked) > 1:
-        one, other, *_ = asked.items()
-        raise DataError(f"{one[1]} and {other[1]} answer different questions ({one[0]}, {other[0]}); ask one by one")
-
-
-def ask(models: Sequence[SavedModel], scan: Scan) -> Asked:
-    """Read a scan and ask all models; several are averaged. Raises `DataError` where it cannot be read, or an output is
-    not finite."""
-    slices, first = scan.read(), models[0]
-    pixels = [model.prepare(slices.raws) for model in models]
-    found = [model.predict(part) for model, part in zip(models, pixels, strict=True)]
-    answer = Answer(scan.name, scan.kind, [model.name for model in models], len(slices.images))
+def ask(model: SavedModel, scan: Scan) -> Asked:
+    """Read a scan and ask the model. Raises `DataError` where it cannot be read, or an output is not finite."""
+    slices = scan.read()
+    pixels = model.prepare(slices.raws)
+    found = model.predict(pixels)
+    answer = Answer(scan.name, scan.kind, model.name, len(slices.images))
     masks = predicted = None
-    if first.masks:
-        masks = [
-            np.mean([_placed(m, image, p.masks[i]) for m, p in zip(models, found, strict=True)], axis=0)
-            for i, image in enumerate(slices.images)
-        ]
+    if model.masks:
+        masks = [_placed(model, *both) for both in zip(slices.images, found.masks, strict=True)]
         areas = np.array([(mask > MASK_FROM).sum((1, 2)) for mask in masks])
-        for k, name in enumerate(first.masks):
+        for k, name in enumerate(model.masks):
             answer.masks[name] = {"pixels": int(areas[:, k].sum()), "slices": int((areas[:, k] > 0).sum())}
         scores = areas.sum(1)
-    if first.classes:
-        probabilities = np.mean([m.calibrated(p.probabilities) for m, p in zip(models, found, strict=True)], axis=0)
-        predicted, scores = first.decide(probabilities), probabilities.max(1)
-        if first.healthy is not None:
-            scores = 1 - probabilities[:, first.healthy]
-        _name(answer, models, probabilities, slices)
-    if all(model.familiarity for model in models):  # in units of each model's own threshold, to be averaged
-        known = zip([model.familiarity for model in models], found, strict=True)
-        relative = np.mean([f.distance(prediction.features) / f.threshold for f, prediction in known], axis=0)
-        median = float(np.median(relative))
-        answer.unlike = {"distance": round(median, 3), "threshold": 1.0, "found": median > 1}
-        answer.unlike["share"] = round(float((relative > 1).mean()), 3)
+    if model.classes:
+        probabilities = model.calibrated(found.probabilities)
+        predicted, scores = model.decide(probabilities), probabilities.max(1)
+        if model.healthy is not None:
+            scores = 1 - probabilities[:, model.healthy]
+        _name(answer, model, probabilities.mean(0))
+    if model.familiarity:
+        distance = float(np.median(model.familiarity.distance(found.features))) / model.familiarity.threshold
+        answer.unlike = {"distance": round(distance, 3), "found": distance > 1}
     _warn(answer, slices)
-    return Asked(answer, slices, masks, pixels[0], predicted, scores)
+    return Asked(answer, slices, masks, pixels, predicted, scores)
 
 
 def _placed(model: SavedModel, image: np.ndarray, planes: np.ndarray) -> np.ndarray:
@@ -144,37 +130,30 @@ def _placed(model: SavedModel, image: np.ndarray, planes: np.ndarray) -> np.ndar
     return whole
 
 
-def _mean_or_none(values: Sequence[float | None]) -> float | None:
-    return None if None in values else float(np.mean(values))
-
-
-def _name(answer: Answer, models: Sequence[SavedModel], probabilities: np.ndarray, slices: Slices) -> None:
-    """Fill in what follows from probabilities N×K: the classes, whether there is a tumour, or the findings called."""
-    first, mean = models[0], probabilities.mean(0)
-    answer.calibrated = all(model.temperature for model in models)
-    answer.classes = {name: round(float(p), 5) for name, p in zip(first.classes, mean, strict=True)}
-    if first.healthy is not None:
-        threshold, tumour = _mean_or_none([model.threshold for model in models]), float(1 - mean[first.healthy])
-        found = None if threshold is None else tumour >= threshold
-        answer.tumour = {"probability": round(tumour, 5), "threshold": threshold, "found": found}
-        answer.tumour["slice"] = slices.numbers[int((1 - probabilities[:, first.healthy]).argmax())]
-    if not first.findings:
-        answer.answer = first.classes[first.decide(mean[None])[0]]
+def _name(answer: Answer, model: SavedModel, mean: np.ndarray) -> None:
+    """Fill in what follows from mean probabilities K: the classes, whether there is a tumour, the findings called."""
+    answer.calibrated = bool(model.temperature)
+    answer.classes = {name: round(float(p), 5) for name, p in zip(model.classes, mean, strict=True)}
+    if model.healthy is not None:
+        tumour = float(1 - mean[model.healthy])
+        answer.tumour = {"probability": round(tumour, 5)} | _called(tumour, model.threshold)
+    if not model.findings:
+        answer.answer = model.classes[model.decide(mean[None])[0]]
         return
-    for name, probability in answer.classes.items():  # called at or above the mean of the models' thresholds
-        threshold = _mean_or_none([model.thresholds[name] for model in models])
-        found = None if threshold is None else probability >= threshold
-        answer.findings[name] = {"threshold": threshold, "found": found}
-    called = [name for name, entry in answer.findings.items() if entry["found"]]
-    answer.answer = ", ".join(called) or "no finding"
+    answer.findings = {name: _called(p, model.thresholds[name]) for name, p in answer.classes.items()}
+    answer.answer = ", ".join(name for name, entry in answer.findings.items() if entry["found"]) or "no finding"
     if all(entry["found"] is None for entry in answer.findings.values()):
         answer.answer = "undecided, the model has no thresholds"
+
+
+def _called(probability: float, threshold: float | None) -> dict[str, Any]:
+    return {"threshold": threshold, "found": None if threshold is None else probability >= threshold}
 
 
 def _warn(answer: Answer, slices: Slices) -> None:
     says = answer.warnings.append
     if slices.colour:
-        answer.unlike = (answer.unlike or {"distance": None, "threshold": 1.0, "share": 1.0}) | {"found": True}
+        answer.unlike = (answer.unlike or {"distance": None}) | {"found": True}
         says("This is a colour image; the training images are grey. The answer means nothing.")
     elif answer.unlike and answer.unlike["found"]:
         says("This is unlike the images that the model was trained on. The answer is probably meaningless.")
@@ -182,57 +161,53 @@ def _warn(answer: Answer, slices: Slices) -> None:
         says("The model cannot say whether this is like its training images: it has not been compared with them.")
     if answer.classes and not answer.calibrated:
         says("The probabilities are not calibrated.")
-    if sum(looks_inverted(i if i.ndim == 2 else i.max(axis=2)) for i in slices.images) > len(slices.images) / 2:
+    if sum(looks_inverted(_first(image)) for image in slices.images) > len(slices.images) / 2:
         says("The background is bright: the image may be a negative.")
     if answer.kind != IMAGE and answer.classes:
         says("The model was trained and evaluated on single slices; the mean over the slices of a scan was not.")
 
 
+def _first(image: np.ndarray) -> np.ndarray:
+    """The grey image, or the first of several sequences."""
+    return image if image.ndim == 2 else image[..., 0]
+
+
 def draw(model: SavedModel, asked: Asked) -> Figure:
     """The slices that the answer rests on most, as read, each with its heat map or outlines below.
 
-    Heat maps are Grad-CAM of the predicted class, of the first model asked: they illustrate and prove nothing.
+    Heat maps are Grad-CAM of the predicted class: they illustrate and prove nothing.
     """
     answer, slices = asked.answer, asked.slices
     chosen = np.sort(np.argsort(-asked.scores, kind="stable")[:SHOWN])
-    images = [slices.images[i] for i in chosen]
-    shown = [image if image.ndim == 2 else image[..., 0] for image in images]
+    figure, axes = panels(2, len(chosen), 6.2, max(3.2, 2.4 * len(chosen)))
+    for line in axes:
+        for axis, i in zip(line, chosen, strict=True):
+            axis.set(xticks=[], yticks=[], title=f"slice {slices.numbers[i]}" if slices.total > 1 else "")
+            axis.imshow(_first(slices.images[i]), cmap="gray")
+    axes[0, 0].set_ylabel("as read")
     if asked.masks is None:
-        x, predicted = model.task.inputs({"image": asked.pixels[chosen]}), torch.from_numpy(asked.predicted[chosen])
-        layer = None
+        axes[1, 0].set_ylabel(f"Grad-CAM of the {'likeliest finding' if model.findings else 'predicted class'}")
+        x, layer = model.task.inputs({"image": asked.pixels[chosen]}), None
         if isinstance(model.task, MultiTask):  # the last convolution of all is the decoder's
             layer = [m for m in model.network.encoder.modules() if isinstance(m, nn.Conv2d)][-1]
-        heat = grad_cam(model.network, x, predicted, layer, model.task.scores)
-        placed = [_placed(model, image, h[None])[0] for image, h in zip(images, heat, strict=True)]
-        below = [heat_on_image(i if i.ndim == 2 else i.max(axis=2), h) for i, h in zip(images, placed, strict=True)]
-        what = f"Grad-CAM of the {'likeliest finding' if model.findings else 'predicted class'}"
+        heat = grad_cam(model.network, x, torch.from_numpy(asked.predicted[chosen]), layer, model.task.scores)
+        for axis, i, planes in zip(axes[1], chosen, heat[:, None], strict=True):
+            axis.imshow(heat_on_image(_first(slices.images[i]), _placed(model, slices.images[i], planes)[0]))
     else:
-        below = [cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_GRAY2RGB) for image in shown]
-        for drawn, i in zip(below, chosen, strict=True):
-            for mask, colour in zip(asked.masks[i], OUTLINES, strict=False):
-                outline, _ = cv2.findContours(np.uint8(mask > MASK_FROM), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-                cv2.drawContours(drawn, outline, -1, colour, max(1, drawn.shape[0] // 256))
-        what = "outline of " + ", ".join(model.masks)
-    figure, axes = plt.subplots(2, len(chosen), figsize=(max(3.2, 2.4 * len(chosen)), 6.2), squeeze=False)
-    for column, i in enumerate(chosen):
-        axes[0, column].imshow(shown[column], cmap="gray")
-        axes[1, column].imshow(below[column])
-        if slices.total > 1:
-            axes[0, column].set_title(f"slice {slices.numbers[i]}", fontsize=9)
-    for axis in axes.flat:
-        axis.axis("off")
-    for line, text in zip(axes[:, 0], ("as read", what), strict=True):
-        line.text(0, -0.04, text, transform=line.transAxes, fontsize=8, va="top")
-    name = answer.file if len(answer.file) < 48 else "…" + answer.file[-47:]
-    said = ", ".join(f"{mask} {part['pixels']:,} px" for mask, part in answer.masks.items())
+        axes[1, 0].set_ylabel("outlined")
+        for name, colour in zip(model.masks, MASK_COLOURS, strict=False):
+            axes[1, 0].plot([], [], color=colour, label=plain(name))
+        for axis, i in zip(axes[1], chosen, strict=True):
+            for mask, colour in zip(asked.masks[i], MASK_COLOURS, strict=False):
+                if (mask > MASK_FROM).any():
+                    axis.contour(mask, [MASK_FROM], colors=colour, linewidths=1)
+    said = answer.outlined()
     if answer.classes:
-        share = "" if answer.findings else f", {100 * answer.classes[answer.answer]:.0f} %"
-        said = f"{answer.answer}{share}"
+        said = answer.answer if answer.findings else f"{answer.answer}, {100 * answer.classes[answer.answer]:.0f} %"
     unlike = "\nUNLIKE THE TRAINING IMAGES" if answer.unlike and answer.unlike["found"] else ""
-    figure.suptitle(f"{name}: {said}{unlike}", fontsize=9)
-    figure.text(0.5, 0.005, answer.note, ha="center", fontsize=8)
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
-    return figure
+    file = answer.file if len(answer.file) < 48 else "…" + answer.file[-47:]
+    figure.suptitle(plain(f"{file}: {said}{unlike}\n{answer.note}"), fontsize=LETTERS)
+    return below(figure, axes[1, 0])
 
 
 def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
@@ -240,7 +215,7 @@ def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
     paths = [folder / f"{scan.name}.png"]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     figure = draw(model, asked)
-    figure.savefig(paths[0], dpi=DPI, metadata={"Description": asked.answer.note})
+    figure.savefig(paths[0], metadata={"Description": asked.answer.note})
     plt.close(figure)
     if asked.masks is not None and scan.kind in (VOLUME, SEQUENCES):
         for k, name in enumerate(model.masks):

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from datasets import catalog
+from datasets.reading import read_table
 from datasets.splitting import groups_of, make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import fingerprint, folds_digest, read_manifest
@@ -26,7 +27,7 @@ from utils.commands import errors_in_one_line
 from utils.evaluation.baselines import frozen_features
 from utils.evaluation.dose import arms, response
 from utils.files import write_atomically
-from utils.report.records import write_record
+from utils.report.records import Evidence, write_record
 from utils.report.tables.common import format_ci
 from utils.run import PIXELS, output_root
 from utils.training.environment import git_revision
@@ -69,6 +70,14 @@ def measure(name: str, predictors: dict[str, Predict], draws: int) -> pd.DataFra
                     rows.append(pd.DataFrame({"method": method, "dose": dose, "group": groups[test], "right": right}))
     table = pd.concat(rows).assign(images=1)
     return table.groupby(["method", "dose", "group"], sort=False)[["images", "right"]].sum().reset_index()
+
+
+def read_doses(evidence: Evidence) -> dict[str, pd.DataFrame]:
+    """Data set → `response` to the doses that were measured on it, real ones alone."""
+    paths = {path.stem: path for folder in reversed(evidence.folders) for path in sorted(folder.glob("dose/*.csv"))}
+    numbers = {"images": int, "right": int}
+    tables = {name: read_table(path, needs=["method", "dose", "group"], dtype=numbers) for name, path in paths.items()}
+    return {name: response(table) for name, table in tables.items() if name != "phantom"}
 
 
 @errors_in_one_line(WeightsError, ValueError)

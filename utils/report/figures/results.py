@@ -155,6 +155,21 @@ def leakage(rows: pd.DataFrame) -> Figure:
     return below(figure, axis)
 
 
+def dose_response(found: Mapping[str, pd.DataFrame]) -> Figure:
+    """Accuracy with its 95 % CI by how many images of a test patient were trained on (`evaluation.dose.response`), a
+    panel a data set and a line a method."""
+    figure, (axes,) = panels(1, len(found), 3, sharey=True)
+    for axis, (name, table) in zip(axes, found.items(), strict=True):
+        for k, (method, rows) in enumerate(table.groupby("method", sort=False)):
+            for x, entry in enumerate(rows.accuracy):
+                spread(axis, entry, x, True, fmt=MARKERS[k], color=PALETTE[k], label=plain(method))
+            axis.plot([100 * entry["value"] for entry in rows.accuracy], color=PALETTE[k], linewidth=1)
+            axis.set_xticks(range(len(rows)), rows.dose)
+        axis.set(title=plain(name), xlabel="images of a test patient\nthat were trained on")
+    axes[0].set_ylabel("accuracy, %")
+    return below(figure, axes[0])
+
+
 def per_class(records: Mapping[str, dict], classes: Sequence[str]) -> Figure:
     """Recall and F2 of each class with 95 % CIs, a panel a metric and a colour a run (four at most)."""
     figure, axes = _rows(map(plain, classes), 0.17 * (len(records) + 1), 1.1, (1, 1))

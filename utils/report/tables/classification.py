@@ -11,7 +11,7 @@ from datasets.splitting import copies_file
 from datasets.store import index
 from utils.evaluation.classification import too_few
 from utils.evaluation.compare import corrected
-from utils.evaluation.intervals import grouped_bootstrap_ci
+from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
 from utils.report.records import Evidence
 from utils.report.tables import common as t
 from utils.report.tables.common import ALL_FOLDS, FOLD_0, NONE, STEPS_AT, WEIGHTS, cell, format_ci, matching, show
@@ -77,6 +77,29 @@ def same_images(evidence: Evidence) -> pd.DataFrame:
         "data set = dataset | model = title | test images = images | published split = before% | by patient = after% | "
         "difference, points = fall | p, corrected = p | by patient it is = verdict",
     )
+
+
+def by_relatives(evidence: Evidence, run: pd.Series) -> pd.DataFrame:
+    """Accuracy of a run on the published split, by where the relatives of a test image were: an experiment that its
+    validation set makes by itself, since that holds out whole groups of the training folder.
+
+    Returns:
+        Index "in training", "in validation alone" and "nowhere"; `images`, and `accuracy` {value, low, high} over
+        groups. Empty for a run whose validation images are not known.
+    """
+    tested, validated = evidence.predictions(run.id), evidence.validation(run.id)
+    if validated is None:
+        return pd.DataFrame(columns=["images", "accuracy"])
+    groups = read_table(index.SPLITS / f"{run.dataset}.csv", needs=["path", "group"]).set_index("path").group
+    rest = groups[~groups.index.isin([*tested.path, *validated.path])]
+    of_test = tested.path.map(groups)
+    where = np.where(of_test.isin(groups[validated.path]), "in validation alone", "nowhere")
+    tested = tested.assign(where=np.where(of_test.isin(rest), "in training", where))
+    rows = {
+        name: {"images": len(of), "accuracy": mean_interval(of.label == of.predicted, of.group)}
+        for name, of in tested.groupby("where")
+    }
+    return pd.DataFrame(rows).T.reindex(["in training", "in validation alone", "nowhere"]).dropna()
 
 
 def cleaned(evidence: Evidence) -> pd.DataFrame:

@@ -1,0 +1,50 @@
+"""Dose and response: arms of equal size, and a planted dose that is found."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from datasets.splitting import Split
+from utils.evaluation.dose import DOSES, arms, monotone, response
+from utils.report.dose import main
+
+LABELS = np.array(list("ab") * 60)
+GROUPS = np.arange(120) // 4 // 2 * 2 + np.arange(120) % 2  # eight images a pair of patients, one of each class
+
+
+def fold() -> Split:
+    test, rest = np.flatnonzero(GROUPS < 6), np.flatnonzero(GROUPS >= 6)
+    return Split(rest[:-10], rest[-10:], test, GROUPS, "x", GROUPS[test])
+
+
+def test_arms_differ_in_the_dose_alone():
+    test, drawn = arms(fold(), LABELS, np.random.default_rng(0))
+    assert list(drawn) == list(DOSES) and set(GROUPS[test]) == {0, 1, 2, 3, 4, 5}
+    for dose, train in drawn.items():
+        assert len(np.unique(train)) == len(train) == 96 and not set(train) & set(test)
+        assert pd.Series(LABELS[train]).value_counts().tolist() == [48, 48], "as many of each class"
+        seen = pd.Series(GROUPS[train]).value_counts().reindex(range(6), fill_value=0)
+        assert (seen == {"0": 0, "1": 1, "2": 2, "4": 2, "all": 2}[dose]).all(), "half of four images"
+    with pytest.raises(ValueError, match="too few images of other patients"):
+        arms(fold(), np.where(GROUPS < 6, "c", LABELS), np.random.default_rng(0))
+
+
+def test_the_response_is_counted_by_groups_against_dose_0():
+    rows = [("m", dose, group, 4, k) for k, dose in enumerate(DOSES) for group in range(20)]
+    counts = pd.DataFrame(rows, columns=["method", "dose", "group", "images", "right"])
+    found = response(counts).set_index("dose")
+    assert [entry["value"] for entry in found.accuracy] == [0, 0.25, 0.5, 0.75, 1]
+    assert found.gain["0"] is None and found.gain["2"].value == 0.5 and monotone(response(counts)) == {"m": True}
+    counts.loc[counts.dose == "4", "right"] = 0
+    assert monotone(response(counts)) == {"m": False}
+    counts.loc[0, "images"] = 5
+    with pytest.raises(ValueError, match="different images"):
+        response(counts)
+
+
+def test_the_phantoms_planted_dose_is_found_by_the_command(roots, capsys):
+    assert main(["phantom", "--draws", "1"]) == 0
+    found = response(pd.read_csv(roots / "saved_metrics/dose/phantom.csv")).set_index("dose")
+    assert found.gain["all"].low > 0 and monotone(found.reset_index()) == {"1-NN": True}
+    assert "phantom, 1-NN, dose all:" in capsys.readouterr().out
+    assert (roots / "saved_metrics/dose/phantom.json").is_file()
