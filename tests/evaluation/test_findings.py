@@ -9,7 +9,7 @@ from findings_scores import predictions
 
 from datasets.store.images import ImageDataset
 from utils.evaluation.baselines import neighbours_findings
-from utils.evaluation.findings import evaluate_findings, thresholds_for
+from utils.evaluation.findings import by_subgroup, evaluate_findings, thresholds_for
 
 
 def test_metrics_of_findings_by_hand():
@@ -34,6 +34,17 @@ def test_metrics_of_findings_by_hand():
         "per_class"
     ]["a"]
     assert unchosen["f1"]["value"] is None and unchosen["auc"]["value"] == a["auc"]["value"], "without a threshold"
+
+
+def test_subgroups_by_sex_and_age_are_those_of_their_images_and_of_a_set_without_either_none():
+    table = predictions()
+    manifest = pd.DataFrame({"path": table.path, "sex": ["M", "F"] * 100, "age": ["020Y", "071Y", "50", ""] * 50})
+    found = by_subgroup(table, manifest.sample(frac=1, random_state=0), "abc", resamples=20)
+    assert {name: one.pop("images") for name, one in found.items()} == {
+        "sex F": 100, "sex M": 100, "younger than 50": 50, "50 and older": 100,
+    }  # fmt: skip
+    assert found["sex M"] == evaluate_findings(table[::2], "abc", resamples=20)["metrics"]["macro_auc"]
+    assert by_subgroup(table, manifest[["path"]], "abc", resamples=20) == {}
 
 
 def test_thresholds_have_the_best_f1_on_validation():

@@ -11,6 +11,7 @@ from utils.evaluation.classification import area_under_roc, groups_ranked
 from utils.evaluation.intervals import as_record, grouped_bootstrap_ci, groups_with
 from utils.training.data import RunData
 
+AGE = 50  # years, which divide subgroups
 METRICS = ("auc", "average_precision", "sensitivity", "specificity", "precision", "f1")
 
 
@@ -75,6 +76,24 @@ def evaluate_findings(
         trials[f"{k}.auc"] = groups_ranked(groups, positive, fold)
     found = grouped_bootstrap_ci(groups, statistic, resamples, trials=trials, strata=fold)
     return as_record(found, findings, {"images": shown.sum(0)}, predictions, resamples)
+
+
+def by_subgroup(
+    predictions: pd.DataFrame, manifest: pd.DataFrame, findings: Sequence[str], resamples: int = 1000
+) -> dict[str, dict]:
+    """The mean AUC {value, low, high} of each sex and of younger and older patients, with its `images`; of a set whose
+    `manifest` has no columns `sex` and `age` none. A mean is over the findings that the subgroup can judge."""
+    known = manifest.set_index("path").reindex(predictions.path).reset_index()
+    parts = {f"sex {sex}": known.sex == sex for sex in sorted(set(known.get("sex", ())) - {""})}
+    if "age" in known:
+        age = known.age.astype(str).str.extract(r"(\d+)")[0].astype(float)  # Kaggle's sample writes 060Y
+        parts |= {f"younger than {AGE}": age < AGE, f"{AGE} and older": age >= AGE}
+    found = {}
+    for name, rows in parts.items():
+        if rows.any():
+            result = evaluate_findings(predictions[rows.to_numpy()], findings, resamples)
+            found[name] = result["metrics"]["macro_auc"] | {"images": result["images"]}
+    return found
 
 
 def _of_one(positive: np.ndarray, probs: np.ndarray, called: np.ndarray, fold: np.ndarray) -> dict[str, float]:
