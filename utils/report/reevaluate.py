@@ -41,8 +41,10 @@ def reevaluated(record: dict, evidence: Evidence, rates_only: bool = False) -> d
         validated = evidence.validation(record["id"])
         threshold = UNKNOWN if validated is None else threshold_for(*tumour_scores(validated))
         found["tumour_or_none"] = tumour_or_none(table, threshold, resamples)
-    if "screening" in record and table.screened.isna().all():  # its threshold is none that is chosen by the rule
-        found |= {"screening": screening(table, resamples)} | ({"threshold": None} if "threshold" in record else {})
+    if "screening" in record:
+        found["screening"] = screening(table, resamples)
+        if "validation" not in found["screening"] and "threshold" in record:  # pooled folds have none
+            found |= UNKNOWN.as_record()
     before = dict(intervals(record))
     for name, entry in intervals(found):
         known = before.get(name, {})
