@@ -13,7 +13,7 @@ from utils.evaluation.outlining import evaluate_outlines
 from utils.evaluation.reconstruction import anomaly
 from utils.evaluation.saliency import summarise
 from utils.evaluation.segmentation import evaluate_masks
-from utils.evaluation.thresholds import screening, tumour_or_none
+from utils.evaluation.thresholds import screening, threshold_for, tumour_or_none, tumour_scores
 
 RECORDS = (
     "classification/brain-tumor-44c/brain-tumor-44c.patient-f0.1-NN.none.seed0",  # classes that no test image shows
@@ -24,6 +24,7 @@ RECORDS = (
     "segmentation/cheng/cheng.slices.AttentionUNet.ours-n16-64px.seed0",
     "segmentation/brats-mini/brats-mini.patient.AttentionUNet.ours-n16-96px-middle.seed0",  # regions
     "transfer/brain-tumor-mri/brain-tumor-mri.external-sartaj.ResNet50-v2.probe-first-pretrained-224px.seed0",
+    "transfer/brain-tumor-mri/brain-tumor-mri.published.ResNet50-v2.probe-pretrained-224px.seed0",
 )
 
 
@@ -50,7 +51,8 @@ def test_a_record_is_what_its_predictions_say(record):
     if wanted.get("outline"):
         found["outline"] = evaluate_outlines(table)
     if "tumour_or_none" in wanted:
-        found["tumour_or_none"] = tumour_or_none(table, wanted["tumour_or_none"]["threshold"])
+        validated = pd.read_csv(folder / "validation.csv.gz", dtype={"group": str})
+        found["tumour_or_none"] = tumour_or_none(table, threshold_for(*tumour_scores(validated)))
     if "by_patient" in wanted:
         patients = by_patient(table, classes)
         found["by_patient"] = evaluate(patients, classes)["metrics"] | {"patients": len(patients)}

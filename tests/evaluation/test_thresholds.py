@@ -8,31 +8,59 @@ from multitask_images import HEALTHY
 
 from datasets.catalog import DataError
 from utils.evaluation.classification import FEWEST
-from utils.evaluation.thresholds import choose, screening, threshold_for, tumour_or_none
+from utils.evaluation.thresholds import (
+    FEWEST_HEALTHY,
+    UNKNOWN,
+    Threshold,
+    choose,
+    screening,
+    threshold_for,
+    tumour_or_none,
+    tumour_scores,
+)
 from utils.training.tasks import MultiTask
 
-
-def probabilities_of(tumour):
-    tumour = np.asarray(tumour)[:, None]
-    return np.hstack([0.6 * tumour, 0.3 * tumour, 1 - tumour, 0.1 * tumour])
+AT_HALF = Threshold(0.5, 0.95, 40)
 
 
-def test_the_threshold_is_the_most_sensitive_of_those_specific_enough():
-    truth = np.array([2] * 20 + [0] * 10)
-    healthy = np.linspace(0.05, 0.62, 20)  # the two highest: .59 and .62
-    p = probabilities_of([*healthy, *np.linspace(0.55, 0.95, 10)])
+def test_the_threshold_is_the_lowest_that_spares_enough_of_the_healthy():
+    """Twenty healthy images, of which one may be called: the threshold is just above the second highest of them."""
+    healthy, sick = np.linspace(0.05, 0.62, 20), np.array([0.55, 0.605, 0.61, 0.9])  # the highest: .59 and .62
+    score, tumour = np.append(healthy, sick), np.arange(24) >= 20
     for share in (0, 1, float("nan")):
         with pytest.raises(DataError, match=f"specificity={share}: a share between 0 and 1"):
-            threshold_for(p, truth, HEALTHY, specificity=share)
-    called = MultiTask(4, HEALTHY).decide(torch.tensor(p), threshold_for(p, truth, HEALTHY)).numpy() != HEALTHY
-    assert (~called[:20]).mean() >= 0.95
-    better = [t for t in np.linspace(0, 1, 500) if ((1 - p[:20, 2]) < t).mean() >= 0.95]
-    assert called[20:].mean() == max(((1 - p[20:, 2]) >= t).mean() for t in better)
-    assert np.isnan(threshold_for(p[:20], truth[:20], HEALTHY)) and np.isnan(threshold_for(p[20:], truth[20:], HEALTHY))
-    missed = probabilities_of([0.9, 0.9, 0.2])
-    threshold = threshold_for(missed, np.array([2, 2, 0]), HEALTHY)
-    assert threshold == 1.0
-    assert (MultiTask(4, HEALTHY).decide(torch.tensor(missed), threshold) == HEALTHY).all(), "it calls nothing"
+            threshold_for(score, tumour, np.arange(24), specificity=share)
+    found = threshold_for(score, tumour, np.arange(24))
+    assert found == (0.605, 0.95, 20) and str(found).startswith("0.605, below which lie 95.0 % of the healthy")
+    assert threshold_for(score, tumour, np.arange(24), specificity=0.96) == (0.9, 1.0, 20), "a score of an image"
+    # Where a tumour's score is found with the same sensitivity at .63 and .9, the lower one is not specific enough.
+    above = threshold_for(np.append(healthy, [0.1, 0.2]), np.arange(22) >= 20, np.arange(22), specificity=0.99)
+    assert above.value == np.nextafter(0.62, 1) and above.specificity == 1, "just above the highest"
+
+
+def test_healthy_images_of_few_groups_choose_no_threshold():
+    score, tumour = np.linspace(0, 1, 60), np.arange(60) >= 40
+    groups = np.where(tumour, -1, np.arange(60) % FEWEST_HEALTHY)
+    assert threshold_for(score, tumour, groups).value == score[38], "two of forty may be called"
+    few = threshold_for(score, tumour, np.minimum(groups, FEWEST_HEALTHY - 2))
+    assert np.isnan(few.value) and few.healthy_groups == FEWEST_HEALTHY - 1
+    assert str(few) == "none: 19 groups of healthy validation images are fewer than 20"
+    wanted = {"threshold": None, "specificity_on_validation": None, "healthy_groups_on_validation": 19}
+    assert few.as_record() == wanted and tumour_or_none(predictions(40, 60), few, 20).items() >= wanted.items()
+
+
+def test_a_score_is_the_same_in_memory_and_in_a_file(tmp_path):
+    """A threshold is the score of an image: an ulp more, and this image would no longer be called."""
+    table = predictions(40, 60)
+    table["p_notumor"] = table.p_notumor.astype(np.float32)
+    table.to_csv(tmp_path / "table.csv", index=False)
+    read = pd.read_csv(tmp_path / "table.csv")
+    assert read.p_notumor.dtype == np.float64 and (tumour_scores(table)[0] == tumour_scores(read)[0]).all()
+    threshold = threshold_for(*tumour_scores(table))
+    assert threshold == threshold_for(*tumour_scores(read)) and threshold.value in tumour_scores(read)[0]
+    p = np.repeat(table.p_notumor.to_numpy()[:, None], 4, axis=1) * [0, 0, 1, 0]
+    called = MultiTask(4, HEALTHY).decide(torch.tensor(p.astype(np.float32)), threshold.value).numpy() != HEALTHY
+    assert (called == (tumour_scores(read)[0] >= threshold.value)).all(), "a network of several heads calls the same"
 
 
 def test_screening_counts_tumours_found_and_healthy_left_alone():
@@ -65,19 +93,19 @@ def predictions(tumours: int, healthy: int) -> pd.DataFrame:
 def test_tumour_or_none_of_all_patients_has_exact_limits():
     table = predictions(40, 60)
     sure = table.assign(p_notumor=np.where(table.label == "tumour", 0.1, 0.9))
-    found = tumour_or_none(sure, threshold=0.5, resamples=20)
+    found = tumour_or_none(sure, AT_HALF, resamples=20)
     assert (found["tumours"], found["healthy"], found["threshold"]) == (40, 60, 0.5)
     for name, patients in {"sensitivity": 20, "specificity": 30, "auc": 20}.items():
         assert found[name] == {"value": 1, "low": pytest.approx(0.025 ** (1 / patients), abs=1e-6), "high": 1}
 
 
 def test_a_rate_on_few_images_or_without_a_threshold_is_not_reported():
-    found = tumour_or_none(predictions(134, FEWEST - 1), threshold=0.5, resamples=20)
+    found = tumour_or_none(predictions(134, FEWEST - 1), AT_HALF, resamples=20)
     assert found["sensitivity"]["value"] is not None
     assert found["specificity"]["value"] is None and found["auc"]["value"] is None
-    enough = tumour_or_none(predictions(134, FEWEST), threshold=0.5, resamples=20)
+    enough = tumour_or_none(predictions(134, FEWEST), AT_HALF, resamples=20)
     assert enough["specificity"]["value"] is not None and enough["auc"]["value"] is not None
-    unchosen = tumour_or_none(predictions(40, 60), threshold=np.nan, resamples=20)
+    unchosen = tumour_or_none(predictions(40, 60), UNKNOWN, resamples=20)
     assert unchosen["threshold"] is None and unchosen["sensitivity"]["value"] is None
     assert unchosen["auc"]["value"] is not None, "the AUC needs no threshold"
 

@@ -14,6 +14,7 @@ from datasets.catalog import HEALTHY, REPO, DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
+from utils.evaluation import thresholds
 from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import predict
@@ -100,7 +101,8 @@ def refused(capsys, *args: str) -> str:
     return line
 
 
-def test_a_model_is_calibrated_on_its_validation_images(trained, roots, capsys):
+def test_a_model_is_calibrated_on_its_validation_images(trained, roots, monkeypatch, capsys):
+    monkeypatch.setattr(thresholds, "FEWEST_HEALTHY", 1)  # the phantom shows fewer in validation
     assert calibrate.main([trained.name]) == 0
     record, model = json.loads(capsys.readouterr().out), SavedModel(trained.folder)
     assert model.card["sha256"] == trained.card["sha256"], "the weights stay as they are"
@@ -111,7 +113,8 @@ def test_a_model_is_calibrated_on_its_validation_images(trained, roots, capsys):
     found = model.predict(val.batch(range(len(val)))["image"])
     assert model.familiarity.unlike(found.features).mean() <= 0.05
     passed = 1 - model.calibrated(found.probabilities)[:, model.healthy] < model.threshold
-    assert passed[val.labels.numpy() == model.healthy].mean() >= 0.95, "the specificity that it was chosen for"
+    measured = passed[val.labels.numpy() == model.healthy].mean()
+    assert record["calibration"]["specificity_on_validation"] == pytest.approx(measured, abs=1e-6) and measured >= 0.95
     assert set(record["familiarity"]["strangers"]) == set(out_of_distribution.GENERATED)
     assert record["command"] == f"python -m utils.predict.calibrate {trained.name}"
     entry = record["familiarity"]["strangers"]["white noise"]
@@ -129,6 +132,12 @@ def test_a_model_is_calibrated_on_its_validation_images(trained, roots, capsys):
     assert calibrate.main([trained.name]) == 0
     again = json.loads(capsys.readouterr().out)["calibration"]
     assert again == record["calibration"], "the rounded table decides nothing"
+    monkeypatch.setattr(thresholds, "FEWEST_HEALTHY", 20)
+    assert calibrate.main([trained.name]) == 0
+    unknown = json.loads(capsys.readouterr().out)["calibration"]
+    assert unknown["threshold"] is None and unknown["healthy_groups_on_validation"] < thresholds.FEWEST_HEALTHY
+    assert "at_threshold_on_test" not in unknown and SavedModel(trained.folder).threshold is None
+    assert calibrate.calibration_table().threshold[trained.name] == "–"
 
 
 def test_a_committed_model_is_calibrated_in_the_output(trained, roots, monkeypatch, capsys):

@@ -10,9 +10,9 @@ from datasets.splitting import FOLDS
 from utils.evaluation.classification import by_patient, evaluate, unseen
 from utils.evaluation.outlining import evaluate_outlines
 from utils.evaluation.reconstruction import anomaly
-from utils.evaluation.thresholds import screening, tumour_or_none
+from utils.evaluation.thresholds import screening, threshold_for, tumour_or_none, tumour_scores
 from utils.report.readme import pool_folds
-from utils.report.records import save_run
+from utils.report.records import save_run, write_predictions
 from utils.report.reevaluate import main
 from utils.run import Run
 
@@ -38,8 +38,9 @@ def predictions(fold: int = 0) -> pd.DataFrame:
     return table
 
 
-def everything(run: Run, table: pd.DataFrame, threshold: float) -> dict:
+def everything(run: Run, table: pd.DataFrame, validated: pd.DataFrame) -> dict:
     """All that can be computed again, of one run."""
+    threshold = threshold_for(*tumour_scores(validated))
     patients = by_patient(table, CLASSES)
     rest = unseen(table, table.group.str[-1].ne("7").to_numpy(), 20)
     return evaluate(table, CLASSES, 20) | {
@@ -63,8 +64,8 @@ def widened(content: object, path: tuple = ()) -> object:
 @pytest.fixture(params=[OUTLINES, SCREENS], ids=lambda run: run.task)
 def path(roots, request):
     """The record of one run."""
-    table = predictions()
-    return save_run(request.param, everything(request.param, table, 0.2) | KEPT, table)
+    table, validated = predictions(), predictions(fold=1)
+    return save_run(request.param, everything(request.param, table, validated) | KEPT, table, validation=validated)
 
 
 def test_metrics_are_those_of_the_predictions_and_all_else_stays(path, capsys):
@@ -95,19 +96,33 @@ def test_another_value_is_named_and_the_last_digit_is_none(path, capsys):
     assert after["metrics"]["accuracy"] == accuracy and after["per_class"]["glioma"]["recall"]["value"] != 0.123
 
 
-def test_a_threshold_that_is_rounded_in_the_record_divides_as_it_did(roots):
-    """It was in earlier versions: a little above the score of some images, and six digits of it are that score."""
-    table = predictions()
-    table.loc[table.label == "glioma", "p_notumor"] = 0.5
-    path = save_run(OUTLINES, everything(OUTLINES, table, 0.5 + 4e-7), table)
-    record = json.loads(path.read_text())
-    assert record["tumour_or_none"]["threshold"] == 0.5 + 4e-7, "all digits are kept now"
-    record["tumour_or_none"]["threshold"] = 0.5
-    path.write_text(json.dumps(record))
-    before = record["tumour_or_none"]
-    assert before["sensitivity"] != tumour_or_none(table, 0.5, 20)["sensitivity"]
+def test_a_threshold_is_chosen_again_on_validation_and_there_is_none_without(roots):
+    """The record says what another rule chose; with `--rates-only` all else stays as it is."""
+    table, validated = predictions(), predictions(fold=1)
+    path = save_run(OUTLINES, everything(OUTLINES, table, validated), table, validation=validated)
+    right = json.loads(path.read_text())
+    assert right["tumour_or_none"]["threshold"] is None, "ten groups of healthy images"
+    validated["group"] = validated.path
+    write_predictions(path.with_name("validation.csv.gz"), validated)
+    path.write_text(json.dumps(widened(right)))
+    main(["--rates-only"])
+    after = json.loads(path.read_text())
+    assert after["tumour_or_none"] == tumour_or_none(table, threshold_for(*tumour_scores(validated)), 20)
+    assert after["tumour_or_none"]["threshold"] in tumour_scores(validated)[0]
+    assert after["tumour_or_none"]["specificity_on_validation"] == 0.95
+    assert after | {"tumour_or_none": 0, "evaluated": 0} == widened(right) | {"tumour_or_none": 0, "evaluated": 0}
+    path.with_name("validation.csv.gz").unlink()
     main([])
-    assert json.loads(path.read_text())["tumour_or_none"] == before
+    after = json.loads(path.read_text())["tumour_or_none"]
+    assert after["threshold"] is None and after["sensitivity"]["value"] is None and after["auc"]["value"] is not None
+
+
+def test_a_multitask_run_whose_threshold_is_unknown_keeps_the_rule_of_s0(roots):
+    table = predictions().assign(screened="")
+    path = save_run(SCREENS, everything(SCREENS, predictions(), table) | KEPT, table)
+    main(["--rates-only"])
+    record = json.loads(path.read_text())
+    assert record["threshold"] is None and set(record["screening"]) == {"S0"}
 
 
 def test_pooled_records_are_pooled_again(roots):

@@ -7,39 +7,85 @@ divided by T is the probabilities to the power 1/T, scaled to sum to 1; so it se
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import minimize_scalar
-from torchmetrics.functional.classification import binary_sensitivity_at_specificity, multiclass_calibration_error
+from torchmetrics.functional.classification import multiclass_calibration_error
 
 from datasets.catalog import HEALTHY, DataError
 from utils.evaluation.classification import CALIBRATION_BINS, NOTHING, area_under_roc, too_few
-from utils.evaluation.intervals import Interval, grouped_bootstrap_ci, groups_with
+from utils.evaluation.intervals import Interval, grouped_bootstrap_ci, groups_with, number
 
 SPECIFICITY = 0.95  # one false alarm among 20 healthy people
+FEWEST_HEALTHY = 20  # groups without a tumour in validation: of fewer, one is more than the 5 % that may be called
 TEMPERATURES = (0.05, 20.0)  # limits
 FLOOR = 1e-12  # a probability that was rounded to 0
 STEPS = 10  # of a weight, from 0 to 1
 
 
+class Threshold(NamedTuple):
+    """From which score on an image is called a tumour, and what of the validation images supports that.
+
+    Attributes:
+        value: NaN where validation shows too few healthy groups, or its predictions are not known.
+        specificity: the share of the healthy validation images below `value`; NaN without one.
+        healthy_groups: of validation; None where its predictions are not known.
+    """
+
+    value: float
+    specificity: float = np.nan
+    healthy_groups: int | None = None
+
+    def __str__(self) -> str:
+        if np.isnan(self.value):
+            return f"none: {self.healthy_groups} groups of healthy validation images are fewer than {FEWEST_HEALTHY}"
+        spared = f"{100 * self.specificity:.1f} % of the healthy validation images ({self.healthy_groups} groups)"
+        return f"{self.value:.3f}, below which lie {spared}"
+
+    def as_record(self) -> dict[str, float | int | None]:
+        """As it stands in records and on cards; None for what there is not. The value has all its digits, since it is
+        the score of an image."""
+        value = None if np.isnan(self.value) else self.value
+        found = {"threshold": value, "specificity_on_validation": number(self.specificity)}
+        return found | {"healthy_groups_on_validation": self.healthy_groups}
+
+
+UNKNOWN = Threshold(np.nan)
+
+
+def tumour_scores(predictions: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each image of a table of predictions the score 1 − p(no tumour), whether it shows a tumour, and its group.
+
+    Probabilities have single precision in memory, and decimals in a file: only their single precision gives the same
+    score from both, and a threshold is one of these scores."""
+    healthy = predictions[f"p_{HEALTHY}"].to_numpy(np.float32)
+    return 1 - healthy.astype(np.float64), predictions.label.ne(HEALTHY).to_numpy(), predictions.group.to_numpy()
+
+
 def threshold_for(
-    probabilities: np.ndarray, truth: np.ndarray, healthy: int, specificity: float = SPECIFICITY
-) -> float:
-    """The threshold with the highest sensitivity among those of at least `specificity`; NaN where all images, or none,
-    show a tumour. `probabilities`: N×K of validation images; `truth`: their class indices N.
+    score: np.ndarray, tumour: np.ndarray, groups: np.ndarray, specificity: float = SPECIFICITY
+) -> Threshold:
+    """The lowest threshold, among the scores of the validation images and just above the highest, that at least a share
+    `specificity` of the healthy ones lies below. Lower ones find more tumours, higher ones spare more of the healthy.
+
+    Args:
+        score: of N validation images (`tumour_scores`); tumour: whether each shows one; groups: the group of each. Of
+            fewer than `FEWEST_HEALTHY` healthy groups a specificity says little: then there is no threshold.
 
     Raises:
         DataError: a specificity that is not between 0 and 1.
     """
     if not 0 < specificity < 1:
         raise DataError(f"specificity={specificity}: a share between 0 and 1 is accepted, such as {SPECIFICITY}")
-    tumour = truth != healthy
-    if tumour.all() or not tumour.any():
-        return np.nan
-    score = torch.tensor(1 - probabilities[:, healthy], dtype=torch.float64)
-    return float(binary_sensitivity_at_specificity(score, torch.tensor(tumour).long(), specificity)[1])
+    if (count := groups_with(groups, ~tumour)) < FEWEST_HEALTHY:
+        return Threshold(np.nan, healthy_groups=count)
+    values = np.append(np.unique(score), np.nextafter(score.max(), np.inf))
+    spared = np.searchsorted(np.sort(score[~tumour]), values) / (~tumour).sum()
+    first = int(np.argmax(spared >= specificity))
+    return Threshold(float(values[first]), float(spared[first]), count)
 
 
 def screening(predictions: pd.DataFrame, resamples: int = 1000) -> dict[str, dict]:
@@ -56,25 +102,25 @@ def screening(predictions: pd.DataFrame, resamples: int = 1000) -> dict[str, dic
     return found
 
 
-def tumour_or_none(predictions: pd.DataFrame, threshold: float, resamples: int = 1000) -> dict:
-    """Tumour or none by the score 1 − p(no tumour), at a threshold from validation images; NaN where they gave none.
+def tumour_or_none(predictions: pd.DataFrame, threshold: Threshold, resamples: int = 1000) -> dict:
+    """Tumour or none of test images, at a threshold from validation images (`threshold_for`, or `UNKNOWN`).
 
     Returns:
-        `threshold`; `tumours` and `healthy`, the numbers of images; and `sensitivity`, `specificity` and `auc` as
-        {value, low, high} over groups. A rate of fewer than `classification.FEWEST` images is None: it says nothing.
+        `Threshold.as_record`; `tumours` and `healthy`, the numbers of images; and `sensitivity`, `specificity` and
+        `auc` as {value, low, high} over groups. A rate of fewer than `classification.FEWEST` images is None: it says
+        nothing.
     """
-    tumour, score = predictions.label.ne(HEALTHY).to_numpy(), 1 - predictions[f"p_{HEALTHY}"].to_numpy()
-    unknown = np.isnan(threshold)
+    score, tumour, groups = tumour_scores(predictions)
 
     def auc(rows: np.ndarray) -> float:
         return area_under_roc(tumour[rows, None], score[rows, None]).item()
 
-    called = np.full(len(score), np.nan) if unknown else (score >= threshold).astype(float)
-    sides = [groups_with(predictions.group, side) for side in (tumour, ~tumour)]
+    called = np.full(len(score), np.nan) if np.isnan(threshold.value) else (score >= threshold.value).astype(float)
+    sides = [groups_with(groups, side) for side in (tumour, ~tumour)]
     found = _rates(predictions.group, tumour, called, "auc", auc, min(sides), resamples)
     counts = {"tumours": int(tumour.sum()), "healthy": int((~tumour).sum())}
     found |= dict.fromkeys(too_few(**counts), NOTHING)
-    return {"threshold": None if unknown else float(threshold)} | counts | found
+    return threshold.as_record() | counts | found
 
 
 def _rates(

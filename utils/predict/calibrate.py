@@ -30,7 +30,7 @@ from datasets.store.preprocess import RawImage
 from utils.commands import errors_in_one_line
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
-from utils.evaluation.thresholds import SPECIFICITY, calibrated, calibration_error, fit_temperature, threshold_for
+from utils.evaluation.thresholds import calibrated, calibration_error, fit_temperature, threshold_for
 from utils.files import write_atomically
 from utils.predict import out_of_distribution
 from utils.predict.model import BATCH, Prediction, SavedModel, open_model
@@ -168,10 +168,11 @@ def _calibration(model: SavedModel, data: RunData, probabilities: np.ndarray, fo
         found["ece"][name] = {"before": calibration_error(before, right), "after": after, "images": len(right)}
     if model.healthy is None:
         return found
-    threshold = threshold_for(calibrated(probabilities, temperature), truth, model.healthy)
-    if np.isfinite(threshold):  # validation images with a tumour and without one
-        found |= {"threshold": threshold, "specificity_on_validation": SPECIFICITY}
-        called = 1 - calibrated(tested, temperature)[:, model.healthy] >= threshold
+    scores = [1 - calibrated(each, temperature)[:, model.healthy] for each in (probabilities, tested)]
+    threshold = threshold_for(scores[0], truth != model.healthy, data.split.groups[data.split.val])
+    found |= threshold.as_record()
+    if np.isfinite(threshold.value):
+        called = scores[1] >= threshold.value
         sick, groups = labels != model.healthy, table.group.to_numpy()
         found["at_threshold_on_test"] = {
             "sensitivity": mean_interval(called[sick], groups[sick]) | {"images": int(sick.sum())},
@@ -213,6 +214,7 @@ def calibration_table() -> pd.DataFrame:
             row |= {f"ECE {when}": f"{100 * error[when]:.1f}" for when in ("before", "after")}
             at = found.get("at_threshold_on_test", {})
             row["threshold"] = f"{found['threshold']:.2f}" if at else NONE
+            row["specificity on validation"] = f"{100 * found['specificity_on_validation']:.1f}" if at else NONE
             row |= {name: format_ci(at[name]) if at else NONE for name in ("sensitivity", "specificity")}
             rows[record["model"]] = row
     return pd.DataFrame.from_dict(rows, orient="index")

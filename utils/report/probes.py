@@ -24,7 +24,7 @@ from models.weights import WeightsError
 from utils.commands import errors_in_one_line
 from utils.evaluation.baselines import fit_probe, frozen_features, probe_probabilities
 from utils.evaluation.classification import evaluate, run_table, unseen, validation_table
-from utils.evaluation.thresholds import threshold_for, tumour_or_none
+from utils.evaluation.thresholds import threshold_for, tumour_or_none, tumour_scores
 from utils.report.records import METRICS, on_old_folds, read_record, save_run
 from utils.run import Run
 from utils.training.data import load_data
@@ -81,18 +81,17 @@ def _probe_run(run: Run, features: dict[str, tuple[np.ndarray, float]]) -> None:
     labels, val_labels = labels[: len(split.train)], labels[len(split.train) :]
     probe, alone, accuracy = fit_probe(known[split.train], labels, known[split.val], val_labels)
     table = run_table(data, probe_probabilities(probe, tested[split.test], len(data.classes)))
-    validated = probe_probabilities(alone, known[split.val], len(data.classes))
+    validated = validation_table(data, probe_probabilities(alone, known[split.val], len(data.classes)))
     result = evaluate(table, data.test_classes) | {"unseen": unseen(table, split.seen)}
     if HEALTHY in data.classes:
-        threshold = threshold_for(validated, val_labels, data.classes.index(HEALTHY))
-        result["tumour_or_none"] = tumour_or_none(table, threshold)
+        result["tumour_or_none"] = tumour_or_none(table, threshold_for(*tumour_scores(validated)))
     result["probe"] = {
         "validation": {str(c): value for c, value in accuracy.items()},
         "val_accuracy": max(accuracy.values()),
         "seconds": time.monotonic() - started,
         "features": {"images": len(known), "seconds": seconds},  # once for all splits
     }
-    save_run(run, result, table, sizes=data.sizes, validation=validation_table(data, validated))
+    save_run(run, result, table, sizes=data.sizes, validation=validated)
     print(f"{run.id}: accuracy {100 * result['metrics']['accuracy']['value']:.1f} %", flush=True)
 
 

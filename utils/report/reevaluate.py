@@ -1,21 +1,22 @@
 """`python -m utils.report.reevaluate [ID …]`: computes the metrics of records again from their predictions.
 
-For a change in how metrics or intervals are computed: nothing is trained, and no network is asked. What needs more than
-the predictions of the test set stays as it is, such as thresholds, gates and test-time augmentation.
+For a change in how metrics, intervals or the threshold of a tumour are computed: nothing is trained, and no network is
+asked. A threshold is chosen again from the predictions of the validation set; a record without these has none. What
+needs more than predictions stays as it is, such as gates and test-time augmentation.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 
-import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from datasets.catalog import DataError
 from utils.commands import errors_in_one_line
 from utils.evaluation.classification import by_patient, evaluate
 from utils.evaluation.intervals import of_share
-from utils.evaluation.thresholds import tumour_or_none
+from utils.evaluation.thresholds import UNKNOWN, screening, threshold_for, tumour_or_none, tumour_scores
 from utils.report.records import METRICS, Evidence, intervals, load_evidence, read_record, write_record
 from utils.run import output_root
 from utils.training.environment import git_revision
@@ -25,8 +26,9 @@ DIGIT = 1e-6  # the last one of the numbers in a record: processors round differ
 COUNTED = ("images", "groups", "confusion")  # no change of a metric changes these
 
 
-def reevaluated(record: dict, evidence: Evidence) -> dict:
-    """A record with its metrics computed again, and `evaluated`, the commit whose code did so.
+def reevaluated(record: dict, evidence: Evidence, rates_only: bool = False) -> dict:
+    """A record with its metrics computed again, and `evaluated`, the commit whose code did so; `rates_only`: of tumour
+    or none alone, which takes seconds where all take minutes.
 
     Raises:
         DataError: the predictions are of other images, or those of a fold are not there.
@@ -34,7 +36,24 @@ def reevaluated(record: dict, evidence: Evidence) -> dict:
     if missing := [one for one in record.get("pooled", ()) if one not in evidence.runs.index]:
         raise DataError(f"{record['id']}: its fold {missing[0]} has no record; run `make tables`")
     table, classes, resamples = evidence.predictions(record["id"]), list(record["per_class"]), record["resamples"]
-    task = TASKS[record["task"]]
+    found = {} if rates_only else _all_metrics(record, evidence, table, classes)
+    if "tumour_or_none" in record:
+        validated = evidence.validation(record["id"])
+        threshold = UNKNOWN if validated is None else threshold_for(*tumour_scores(validated))
+        found["tumour_or_none"] = tumour_or_none(table, threshold, resamples)
+    if "screening" in record:
+        found["screening"] = screening(table, resamples)
+        if "validation" not in found["screening"] and "threshold" in record:  # pooled folds have none
+            found |= UNKNOWN.as_record()
+    before = dict(intervals(record))
+    for name, entry in intervals(found):
+        known = before.get(name, {})
+        entry.update({key: known[key] for key, value in entry.items() if key in known and _close(known[key], value)})
+    return record | found | {"evaluated": git_revision()} if found else record
+
+
+def _all_metrics(record: dict, evidence: Evidence, table: pd.DataFrame, classes: list[str]) -> dict:
+    task, resamples = TASKS[record["task"]], record["resamples"]
     found = task.evaluate(table, classes, resamples, fold=table.get("fold"))
     found = {name: value for name, value in found.items() if name in record}
     if any(found.get(name) != record.get(name) for name in COUNTED):
@@ -47,17 +66,7 @@ def reevaluated(record: dict, evidence: Evidence) -> dict:
     if record.get("unseen"):  # which images these are is not in the predictions, but how many groups is in the record
         rest = record["unseen"]
         found["unseen"] = rest | {"accuracy": of_share(rest["accuracy"], rest["groups"])}
-    if known := record.get("tumour_or_none"):
-        threshold = np.nan if known["threshold"] is None else known["threshold"]
-        again = tumour_or_none(table, threshold, resamples) | {"threshold": known["threshold"]}
-        # Older records have their threshold rounded, and scores may lie as close to it: then what they say is kept.
-        same = all(_close(again[name]["value"], known[name]["value"]) for name in ("sensitivity", "specificity", "auc"))
-        found["tumour_or_none"] = again if same else known
-    before = dict(intervals(record))
-    for name, entry in intervals(found):
-        known = before.get(name, {})
-        entry.update({key: known[key] for key, value in entry.items() if key in known and _close(known[key], value)})
-    return record | found | {"evaluated": git_revision()}
+    return found
 
 
 def _close(one: float | None, other: float | None) -> bool:
@@ -69,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line: compute the metrics of records again from their predictions, and write them to saved_metrics/."""
     parser = argparse.ArgumentParser(prog="python -m utils.report.reevaluate", description=main.__doc__)
     parser.add_argument("runs", nargs="*", metavar="ID", help="ids of runs (all but those of segmentation)")
+    parser.add_argument("--rates-only", action="store_true", help="of tumour or none alone: threshold, rates and AUC")
     args = parser.parse_args(argv)
     evidence = load_evidence(output_root() / "saved_metrics")  # never what is committed elsewhere
     known = evidence.runs[evidence.runs.task != "segmentation"]
@@ -79,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for run in tqdm(chosen.index, unit="record"):  # the folds first, of whose records the pooled ones are made
         path = evidence.path(run) / METRICS
         record = read_record(path)
-        after = reevaluated(record, evidence)
+        after = reevaluated(record, evidence, args.rates_only)
         write_record(path, after)
         evidence.record(run).update(after)
         before = dict(intervals(record))

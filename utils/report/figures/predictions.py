@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import RocCurveDisplay, roc_curve
 
 from utils.evaluation.classification import area_under_roc
+from utils.evaluation.thresholds import tumour_scores
 from utils.report.figures.common import LETTERS, MANY, PAGE, PUBLISHED_COLOUR, SETS, below, colours_of, panels, plain
 
 ROC_AXES = {"xlabel": "1 − specificity", "ylabel": "sensitivity"}
@@ -148,13 +149,14 @@ def _draw_roc(axis: plt.Axes, table: pd.DataFrame, classes: Sequence[str]) -> di
     return areas
 
 
-def screening(predictions: pd.DataFrame, healthy: str, threshold: float) -> Figure:
-    """ROC curve of tumour against none, with two thresholds: .5, as in S0, and that from validation."""
+def screening(predictions: pd.DataFrame, threshold: float) -> Figure:
+    """ROC curve of tumour against none, with .5, S0's threshold, and that from validation, unless it is NaN."""
     figure, ((axis,),) = panels(1, 1, 4, 4.6)
-    sick, score = predictions.label != healthy, 1 - predictions[f"p_{healthy}"]
+    score, sick, _ = tumour_scores(predictions)
     RocCurveDisplay.from_predictions(sick, score, name="tumour", ax=axis)
     ring = {"marker": "o", "markersize": 11, "markerfacecolor": "none"}  # the two may coincide
-    for value, name, style in ((0.5, ".5 (S0)", ring), (threshold, f"{threshold:.2f} (validation)", {"marker": "s"})):
+    shown = [(0.5, ".5 (S0)", ring), (threshold, f"{threshold:.2f} (validation)", {"marker": "s"})]
+    for value, name, style in shown[: 1 if np.isnan(threshold) else 2]:
         called = score >= value
         axis.plot(called[~sick].mean(), called[sick].mean(), linestyle="", label=f"threshold {name}", **style)
     axis.set(title="Tumour against none", **ROC_AXES)

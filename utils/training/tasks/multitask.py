@@ -73,7 +73,7 @@ class MultiTask(SeveralLosses):
             return probabilities.argmax(1)
         kinds = probabilities.clone()
         kinds[:, self.healthy] = -1
-        none = 1 - probabilities[:, self.healthy] < (0.5 if threshold is None else threshold)
+        none = 1 - probabilities[:, self.healthy].double() < (0.5 if threshold is None else threshold)
         return torch.where(none, self.healthy, kinds.argmax(1))
 
     @classmethod
