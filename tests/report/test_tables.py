@@ -9,7 +9,7 @@ from utils.evaluation.intervals import mean_interval
 from utils.recipes.published import published_table
 from utils.report.records import load_evidence
 from utils.report.tables import BLOCKS
-from utils.report.tables.classification import by_relatives
+from utils.report.tables.classification import by_relatives, external_tests
 from utils.report.tables.common import budgets, compare, find_run, format_ci, markdown, matching, show
 from utils.report.tables.segmentation import localisation_budgets, sensitivities
 from utils.report.tables.transfer import differences_to_probe, ensembles
@@ -128,15 +128,18 @@ def step(put):
     """Writes one step of the ablation of outlines, tested elsewhere: 40 tumours, of which some have a score above the
     threshold, and 2 healthy images."""
 
-    def write(recipe, found, seed=0, threshold=0.5, healthy=2):
+    def write(recipe, found, seed=0, threshold=0.5):
         of = {"split": "external", "test_on": "navoneel", "model": "OutlineClassifier", "pretrained": True}
-        names, label = [f"{i:02}" for i in range(40 + healthy)], ["glioma"] * 40 + ["notumor"] * healthy
-        score = np.where(np.arange(40 + healthy) < found, (threshold or 0.5) + 0.01, (threshold or 0.5) - 0.01)
+        names, label = [f"{i:02}" for i in range(42)], ["glioma"] * 40 + ["notumor"] * 2
+        score = np.where(np.arange(42) < found, (threshold or 0.5) + 0.01, (threshold or 0.5) - 0.01)
         table = pd.DataFrame(
             {"path": names, "label": label, "predicted": label, "group": names, "p_notumor": 1 - score}
         )
         facts = {"training": {"epochs": 6, "seconds": 60.0, "val_accuracy": 0.9}, "recipe": {"epochs": 6}}
-        facts |= {"tumour_or_none": {"threshold": threshold}, "metrics": {"accuracy": entry(0.6)}}
+        facts |= {
+            "tumour_or_none": {"threshold": threshold, "specificity_on_validation": 0.96},
+            "metrics": {"accuracy": entry(0.6)},
+        }
         return put(Run(dataset="brain-tumor-mri", recipe=recipe, seed=seed, **of), table, **facts)
 
     return write
@@ -148,18 +151,63 @@ def test_tumours_of_another_set_are_counted_at_each_seeds_own_threshold(step):
         evidence = step("with-masks", 10 + 4 * seed, seed, threshold)
     (runs,) = localisation_budgets(evidence)
     found = sensitivities(evidence, runs).set_index("recipe")
-    assert found.seeds.to_dict() == {"name-only": [0.5, 0.6], "with-masks": [0.25, 0.35]}
+    assert found.found.to_dict() == {"name-only": [0.5, 0.6], "with-masks": [0.25, 0.35]}
     assert found.difference["name-only"] is None and found.difference["with-masks"].value == pytest.approx(-0.25)
-    assert found.healthy.tolist() == [2, 2]
+    assert found.seeds.tolist() == [[0, 1]] * 2 and found.spared.tolist() == [[0.96, 0.96]] * 2
     evidence = step("with-masks", 10, 1, None)
+    (runs,) = localisation_budgets(evidence)
+    assert sensitivities(evidence, runs).seeds.tolist() == [[0], [0]], "seeds of which every step has a threshold"
+    evidence = step("with-masks", 10, 0, None)
     assert sensitivities(evidence, runs).empty, "without a threshold"
     step("with-masks", 10, 1)
-    evidence = step("with-masks", 10, 0, healthy=3)
+    evidence = step("with-masks", 10, 0)
     table = evidence.predictions(runs.id.iloc[-1])
     table.path = "other"
     table.to_csv(evidence.path(runs.id.iloc[-1]) / "predictions.csv.gz", index=False)
     with pytest.raises(DataError, match="tested other images"):
         sensitivities(evidence, runs)
+
+
+def test_a_sensitivity_elsewhere_stands_beside_a_specificity(put):
+    """Where the other set has no healthy images: at home, then on the images of the 44 classes once these were run."""
+    of = {"dataset": "brain-tumor-mri", "model": "CustomCNN", "recipe": "s2"}
+
+    def tested(tumours, healthy, rates, scores, **where):
+        label = np.repeat(["tumour", "notumor"], [tumours, healthy])
+        names = [f"{where} {i}" for i in range(len(label))]
+        table = pd.DataFrame({"path": names, "label": label, "predicted": label, "group": names})
+        table["p_notumor"] = 1 - np.repeat(scores, [tumours, healthy])
+        metrics = {
+            f"tumour_{name}": entry(value) for name, value in zip(("sensitivity", "specificity"), rates, strict=True)
+        }
+        counts = {"tumour": {"images": tumours}, "notumor": {"images": healthy}}
+        facts = {"tumour_or_none": {"threshold": 0.9, "specificity_on_validation": 0.955}}
+        facts["tumour_or_none"] |= {"sensitivity": entry(rates[0] - 0.1), "specificity": entry(rates[1] + 0.01)}
+        metrics |= {"accuracy": entry(0.5), "tumour_auc": entry(0.8)}
+        return put(Run(**of, **where), table, metrics=metrics, per_class=counts, training={}, **facts)
+
+    tested(40, 40, (0.97, 0.94), (0.9, 0.2), split="patient", fold=None)
+    evidence = tested(134, 2, (0.5, 0.5), (0.6, 0.1), split="external", test_on="navoneel")
+    row = external_tests(evidence, evidence.runs).iloc[0]
+    assert row["healthy images"] == "at home" and row.AUC == "–"
+    assert (row.sensitivity, row.specificity) == ("50.0 (45.0–55.0)", "94.0 (89.0–99.0)")
+    chosen, promised = (
+        "at the validation threshold: sensitivity / specificity",
+        "at home, by patient: sensitivity / specificity",
+    )
+    assert row[chosen] == "40.0 (35.0–45.0) / 95.5 on validation" and row[promised].startswith(
+        "97.0 (92.0–102.0) / 94.0"
+    )
+    evidence = tested(60, 30, (0.7, 0.8), (0.9, 0.7), split="external", test_on="brain-tumor-44c")
+    table = external_tests(evidence, evidence.runs).set_index("trained on → tested on")
+    row, own = table.loc["brain-tumor-mri → navoneel"], table.loc["brain-tumor-mri → brain-tumor-44c"]
+    assert (row["healthy images"], row.specificity) == ("30 of brain-tumor-44c", "80.0 (75.0–85.0)")
+    assert row[chosen] == "40.0 (35.0–45.0) / 81.0 (76.0–86.0)"
+    assert row.AUC.startswith("0.000") and own.AUC.startswith("0.800"), "tumours of one set, healthy of the other"
+    planned = external_tests(evidence).set_index("model").tumours
+    assert "not run here" in planned["ResNet50-v2, probe-first-turned-pretrained-224px"].tolist()
+    for one in external_tests(load_evidence(REPO / "saved_metrics")).itertuples():
+        assert one.sensitivity == "–" or one.specificity != "–" or "– / –" not in one[-2], "it stands alone"
 
 
 def test_an_ensemble_needs_the_validation_images_of_every_member(put):

@@ -5,12 +5,13 @@ from collections.abc import Mapping
 import pandas as pd
 
 from datasets import catalog
-from datasets.catalog import HEALTHY, DataError
+from datasets.catalog import DataError
 from models import LOCALISERS
 from utils.evaluation.compare import corrected, difference
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.saliency import TOLERANCE
 from utils.evaluation.segmentation import by_patient
+from utils.evaluation.thresholds import tumour_scores
 from utils.recipes import RECIPES
 from utils.recipes.ours import STEPS
 from utils.recipes.published import published
@@ -269,30 +270,33 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
 def sensitivities(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
     """How many tumours of another data set each step recognises, at the threshold that its own validation images chose.
 
-    Of `runs`, one of `localisation_budgets`, the first of each step with `sensitivity` {value, low, high}, the mean of
-    the seeds; `difference` to the plain classifier's (None of itself); `seeds`, the sensitivity of each; `healthy`, how
-    many images show none. Empty where a seed has no threshold. Raises `DataError` if runs tested different images.
+    Of `runs`, one of `localisation_budgets`, the seeds of which every step has a threshold: the first of each step with
+    `sensitivity` {value, low, high}, the mean of these `seeds`; `found`, the sensitivity of each, and `spared`, the
+    specificity of each on validation; `difference` to the plain classifier's (None of itself). Empty without such a
+    seed. Raises `DataError` if runs tested different images.
     """
+    chosen = {run: evidence.record(run).get("tumour_or_none") or {} for run in runs.id}
+    able = runs[[chosen[run].get("threshold") is not None for run in runs.id]]
+    common = set.intersection(*(set(able.seed[able.recipe == step]) for step in runs.recipe))
+    runs = able[able.seed.isin(common)]
+    if runs.empty:
+        return runs
     tables: dict[str, list[pd.DataFrame]] = {step: [] for step in runs.recipe}
-    healthy = 0
     for run in runs.itertuples():
-        threshold = (evidence.record(run.id).get("tumour_or_none") or {}).get("threshold")
-        if threshold is None:
-            return runs.head(0)
         table = evidence.predictions(run.id)
-        sick, found = table.label.ne(HEALTHY), table[f"p_{HEALTHY}"].rsub(1).ge(threshold)
-        healthy = int((~sick).sum())
-        tables[run.recipe].append(table.assign(label=True, predicted=found)[sick])
+        score, sick, _ = tumour_scores(table)
+        tables[run.recipe].append(table.assign(label=True, predicted=score >= chosen[run.id]["threshold"])[sick])
     others = [step for step in tables if step != PLAIN]
     differences = dict(zip(others, corrected(difference(tables[o], tables[PLAIN]) for o in others), strict=True))
     if None in differences.values():
         raise DataError(f"{runs.id.iloc[0]}: its seeds tested other images; run them again")
-    joined = [pd.concat(of) for of in tables.values()]
+    joined, each = [pd.concat(of) for of in tables.values()], [runs[runs.recipe == step] for step in tables]
     return runs.drop_duplicates("recipe").assign(
         sensitivity=[mean_interval(one.predicted, one.group) for one in joined],
         difference=[differences.get(step) for step in tables],
-        seeds=[[float(one.predicted.mean()) for one in of] for of in tables.values()],
-        healthy=healthy,
+        seeds=[of.seed.tolist() for of in each],
+        found=[[float(one.predicted.mean()) for one in of] for of in tables.values()],
+        spared=[[chosen[run]["specificity_on_validation"] for run in of.id] for of in each],
     )
 
 
