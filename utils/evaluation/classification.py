@@ -15,7 +15,7 @@ from torchmetrics.functional import classification as F
 from datasets.catalog import HEALTHY
 from datasets.labels import viewed
 from datasets.store.index import read_manifest
-from utils.evaluation.intervals import as_record, grouped_bootstrap_ci, groups_with, mean_interval, without_limits
+from utils.evaluation.intervals import as_record, grouped_ci, groups_with, mean_interval, without_limits
 from utils.training.data import RunData
 
 CALIBRATION_BINS = 15
@@ -143,7 +143,7 @@ def evaluate(
 ) -> dict:
     """Every metric of a prediction table with its interval.
 
-    The calibration error has no limits: it is a mean of absolute differences, which the chance of resampling enlarges.
+    The calibration error has no limits: it is a mean of absolute differences, which chance enlarges.
 
     Args:
         predictions: from `prediction_table`, or read back from `predictions.csv.gz`.
@@ -164,7 +164,7 @@ def evaluate(
         return point_metrics(truth[rows], probabilities[rows], predicted[rows], healthy, fold[rows])
 
     trials = _trials(groups, truth, predicted, len(classes), healthy, fold)
-    full = grouped_bootstrap_ci(groups, statistic, resamples, trials=trials)
+    full = grouped_ci(groups, statistic, resamples, trials=trials)
     full["calibration_error"] = without_limits(full["calibration_error"]["value"])
     if healthy is not None:
         sick = int((truth != healthy).sum())
@@ -208,7 +208,7 @@ def too_few(tumours: int, healthy: int) -> list[str]:
     return [name for name, images in side.items() if images < FEWEST]
 
 
-def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000) -> dict | None:
+def unseen(predictions: pd.DataFrame, seen: np.ndarray) -> dict | None:
     """Accuracy on the test images whose group training has not seen; None where these are all, or none.
 
     `seen`: of each row, whether training holds an image of its group (`Split.seen`). Returns `accuracy` {value, low,
@@ -218,7 +218,7 @@ def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000) -
         return None
     rest = predictions[~seen]
     return {
-        "accuracy": mean_interval(rest.label == rest.predicted, rest.group, resamples),
+        "accuracy": mean_interval(rest.label == rest.predicted, rest.group),
         "images": len(rest),
         "groups": int(rest.group.nunique()),
         "classes": rest.label.value_counts().sort_index().to_dict(),

@@ -63,14 +63,13 @@ def response(counts: pd.DataFrame) -> pd.DataFrame:
         right, images = (of.pivot(index="group", columns="dose", values=name) for name in ("right", "images"))
         if images.nunique(axis=1).gt(1).any():
             raise ValueError(f"{method}: its doses were tested on different images")
-        weight = images["0"] / images["0"].mean()  # groups count by their images
-        for dose in DOSES:
-            found = mean_interval(weight * right[dose] / images[dose], right.index)
+        shares = right / images
+        for dose in DOSES:  # groups count by their images
+            found = mean_interval(shares[dose], right.index, share=True, weights=images["0"])
             row = {"method": method, "dose": dose, "accuracy": found, "gain": None}
             if dose != "0":
-                row["gain"] = Difference(
-                    **mean_interval(weight * (right[dose] - right["0"]) / images[dose], right.index)
-                )
+                gain = mean_interval(shares[dose] - shares["0"], right.index, weights=images["0"])
+                row["gain"] = Difference(**gain)
             rows.append(row)
     return pd.DataFrame(rows)
 

@@ -16,7 +16,7 @@ from torchmetrics.functional.classification import binary_sensitivity_at_specifi
 
 from datasets.catalog import HEALTHY, DataError
 from utils.evaluation.classification import CALIBRATION_BINS, NOTHING, area_under_roc, too_few
-from utils.evaluation.intervals import Interval, grouped_bootstrap_ci, groups_with
+from utils.evaluation.intervals import Interval, grouped_ci, groups_with
 
 SPECIFICITY = 0.95  # one false alarm among 20 healthy people
 TEMPERATURES = (0.05, 20.0)  # limits
@@ -88,7 +88,7 @@ def _rates(
         return {"sensitivity": sensitivity, "specificity": specificity, name: third(rows)}
 
     counted = {"sensitivity": groups_with(groups, tumour), "specificity": groups_with(groups, ~tumour), name: trials}
-    return grouped_bootstrap_ci(groups, statistic, resamples, trials=counted)
+    return grouped_ci(groups, statistic, resamples, trials=counted)
 
 
 def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
