@@ -33,7 +33,7 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Split:
-    """Rows for training, validation and test, and their groups: what intervals resample and validation never shares
+    """Rows for training, validation and test, and their groups: what intervals count and validation never shares
     with training, unless it was cut at random. Under `published` the test set shares groups with training as shipped.
     """
 

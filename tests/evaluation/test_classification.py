@@ -28,7 +28,7 @@ def test_metrics_by_hand():
     assert result["per_class"]["c"]["recall"]["value"] == 0.5
     assert [result["per_class"][c]["images"] for c in CLASSES] == [4, 2, 2]
     error = result["metrics"]["calibration_error"]
-    assert error["low"] is None and error["high"] is None, "resampling makes it larger"
+    assert error["low"] is None and error["high"] is None, "chance makes it larger"
 
 
 def test_brier_score_and_slope_of_calibration_are_scikit_learn_s():

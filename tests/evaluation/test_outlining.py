@@ -55,7 +55,7 @@ def test_a_network_that_outlines_the_mask_scores_one_everywhere(data):
     marked = masks.any(axis=(1, 2))
     assert (table.tp.notna() == marked).all() and (table.tp[marked] == masks[marked].sum(axis=(1, 2))).all()
     assert not table.fp[marked].any() and not table.fn[marked].any() and (table.found[~marked] == 0).all()
-    found = evaluate_outlines(table, resamples=20)
+    found = evaluate_outlines(table)
     assert found["outlined"] == marked.sum() and found["healthy"]["value"] == 1
     assert all(found[name]["value"] == 1 for name in ("dice", "dice_slices", "pointing"))
     for name, images in (("healthy", table.label == HEALTHY), ("pointing", marked)):
@@ -69,7 +69,7 @@ def test_dice_adds_the_slices_of_a_patient_before_it_is_averaged(data):
     whole = pd.Series(masks.sum(axis=(1, 2))).groupby(table.patient).sum()
     upper = pd.Series(masks[:, :32].sum(axis=(1, 2))).groupby(table.patient).sum()
     wanted = (2 * upper / (upper + whole))[whole > 0]
-    found = evaluate_outlines(table, resamples=20)
+    found = evaluate_outlines(table)
     assert found["dice"]["value"] == pytest.approx(wanted.mean(), abs=1e-6) and 0 < found["dice"]["value"] < 1
     assert found["dice"]["low"] < found["dice"]["value"] < found["dice"]["high"]
     _, without = describe(Knows(), Task(4, 2, outline=False), data)

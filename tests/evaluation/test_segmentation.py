@@ -103,7 +103,9 @@ def slices(*rows: tuple[str, int, int, int]) -> pd.DataFrame:
 
 def test_a_patient_s_slices_are_pooled_then_patients_averaged():
     result = evaluate_masks(slices(("p", 10, 0, 0), ("p", 0, 10, 10), ("q", 5, 0, 0)), ["a"], resamples=50)
-    assert result["metrics"]["dice"] == result["per_class"]["a"]["dice"] == {"value": 0.75, "low": 0.5, "high": 1}
+    dice = result["metrics"]["dice"]
+    assert dice == result["per_class"]["a"]["dice"] and dice["value"] == 0.75
+    assert 0 <= dice["low"] < 0.5 and 0.95 < dice["high"] <= 1, "two patients say little"
     assert (result["images"], result["patients"], result["per_class"]["a"]["patients"]) == (3, 2, 2)
 
 

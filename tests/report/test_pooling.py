@@ -27,7 +27,7 @@ def run_baselines(split, fold=0):
     train_val, test = (ImageDataset("phantom", rows, image_size=64) for rows in (parts.train_val, parts.test))
     for kind in BASELINES:
         table = prediction_table("phantom", parts.test, parts.test_groups, CLASSES, baseline(kind, train_val, test))
-        result = evaluate(table, CLASSES, 20) | {"unseen": unseen(table, parts.seen, 20)}
+        result = evaluate(table, CLASSES, 20) | {"unseen": unseen(table, parts.seen)}
         save_run(Run(dataset="phantom", split=split, fold=fold).baseline(kind), result, table)
 
 
@@ -76,7 +76,7 @@ def test_a_fold_that_was_run_again_is_pooled_again_and_without_one_nothing_is_le
 
 def test_unseen_is_the_rest_of_the_test_set():
     table = pd.DataFrame({"label": list("aab"), "predicted": list("abb"), "group": ["x", "y", "z"]})
-    found = unseen(table, (table.group == "x").to_numpy(), resamples=20)
+    found = unseen(table, (table.group == "x").to_numpy())
     assert found["accuracy"]["value"] == 0.5 and found["classes"] == {"a": 1, "b": 1} and found["images"] == 2
     assert unseen(table, table.group.eq("none").to_numpy()) is unseen(table, table.group.ne("none").to_numpy()) is None
 

@@ -42,12 +42,12 @@ def everything(run: Run, table: pd.DataFrame, validated: pd.DataFrame) -> dict:
     """All that can be computed again, of one run."""
     threshold = threshold_for(*tumour_scores(validated))
     patients = by_patient(table, CLASSES)
-    rest = unseen(table, table.group.str[-1].ne("7").to_numpy(), 20)
+    rest = unseen(table, table.group.str[-1].ne("7").to_numpy())
     return evaluate(table, CLASSES, 20) | {
         "by_patient": evaluate(patients, CLASSES, 20)["metrics"] | {"patients": len(patients)},
         "unseen": rest | {"accuracy": {"value": 1.0, "low": 0.025 ** (1 / rest["groups"]), "high": 1.0}},
         "tumour_or_none": tumour_or_none(table, threshold, 20),
-        **({"outline": evaluate_outlines(table, 20)} if run == OUTLINES else {}),
+        **({"outline": evaluate_outlines(table)} if run == OUTLINES else {}),
         **({"screening": screening(table, 20), "anomaly": anomaly(table, CLASSES, 20)} if run == SCREENS else {}),
     }
 

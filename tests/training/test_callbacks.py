@@ -101,14 +101,14 @@ def test_a_set_without_a_tumour_has_no_overlap(roots):
     masks = ImageDataset("phantom", split.train[:40], **settings).batch(range(40))["mask"].bool().flatten(1)
     healthy = split.train[:40][~masks.any(1).numpy()]
     data, net = ImageDataset("phantom", healthy, **settings), AttentionUNet(n_filters=4)
-    assert len(healthy) and gate_overlap(net, Segmentation(3), data, healthy, resamples=10) == {}
+    assert len(healthy) and gate_overlap(net, Segmentation(3), data, healthy) == {}
 
 
 def test_the_overlap_is_that_of_the_gates_of_a_network_and_leaves_no_hook(watched):
     task, data, *_ = watched
     torch.manual_seed(0)
     net = AttentionUNet(n_filters=4, normalised=True).eval()
-    found = gate_overlap(net, task, data, np.arange(len(data)), resamples=20)
+    found = gate_overlap(net, task, data, np.arange(len(data)))
     batch = data.batch(range(len(data)))
     maps = net(task.inputs(batch), return_attention=True)[1]
     for name, gate in zip(("gate1", "gate2", "gate3", "gate4"), maps, strict=True):

@@ -20,7 +20,7 @@ from datasets.store.index import read_manifest
 from utils.evaluation.intervals import (
     Interval,
     as_record,
-    grouped_bootstrap_ci,
+    grouped_ci,
     groups_with,
     mean_interval,
     number,
@@ -157,7 +157,7 @@ def evaluate(
 ) -> dict:
     """Every metric of a prediction table with its interval.
 
-    The calibration error has no limits: it is a mean of absolute differences, which the chance of resampling enlarges.
+    The calibration error has no limits: it is a mean of absolute differences, which chance enlarges.
 
     Args:
         predictions: from `prediction_table`, or read back from `predictions.csv.gz`.
@@ -178,7 +178,7 @@ def evaluate(
         return point_metrics(truth[rows], probabilities[rows], predicted[rows], healthy, fold[rows])
 
     trials = _trials(groups, truth, predicted, len(classes), healthy, fold)
-    full = grouped_bootstrap_ci(groups, statistic, resamples, trials=trials)
+    full = grouped_ci(groups, statistic, resamples, trials=trials)
     full["calibration_error"] = without_limits(full["calibration_error"]["value"])
     full["calibration_slope"] = calibration_slope(truth, probabilities, groups)
     if healthy is not None:
@@ -249,7 +249,7 @@ def too_few(tumours: int, healthy: int) -> list[str]:
     return [name for name, images in side.items() if images < FEWEST]
 
 
-def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000) -> dict | None:
+def unseen(predictions: pd.DataFrame, seen: np.ndarray) -> dict | None:
     """Accuracy on the test images whose group training has not seen; None where these are all, or none.
 
     `seen`: of each row, whether training holds an image of its group (`Split.seen`). Returns `accuracy` {value, low,
@@ -259,7 +259,7 @@ def unseen(predictions: pd.DataFrame, seen: np.ndarray, resamples: int = 1000) -
         return None
     rest = predictions[~seen]
     return {
-        "accuracy": mean_interval(rest.label == rest.predicted, rest.group, resamples),
+        "accuracy": mean_interval(rest.label == rest.predicted, rest.group),
         "images": len(rest),
         "groups": int(rest.group.nunique()),
         "classes": rest.label.value_counts().sort_index().to_dict(),

@@ -1,7 +1,7 @@
 """Compares methods that were tested on the same images: difference, interval, a test that knows patients, a verdict.
 
 The only place that judges a difference. Predictions are tables as a run's `predictions.csv.gz` holds them; a method
-with several seeds is a list of tables, one a seed. Groups are resampled, since slices of one patient are not
+with several seeds is a list of tables, one a seed. Intervals are over groups, since slices of one patient are not
 independent. The spread between seeds is not in an interval; `by_seed` says what each of them shows.
 """
 
@@ -115,14 +115,14 @@ def difference(ours: Tables, reference: Tables, score: Callable = correct, resam
     after, before = (float(pd.concat(tables).score.mean()) for tables in (ours, reference))
     by_seed = tuple(round(float(table.gain.mean()), 6) for table in gains) if len(gains) > 1 else ()
     p = _sign_flip(joined.gain, joined.group, resamples) if score is correct else None
-    entry = mean_interval(joined.gain, joined.group, resamples)
+    entry = mean_interval(joined.gain, joined.group, share=False)
     return Difference(**entry, p=p, by_seed=by_seed, before=before, after=after)
 
 
-def mean_score(tables: Tables, score: Callable = correct, resamples: int = 1000) -> dict[str, float | None]:
+def mean_score(tables: Tables, score: Callable = correct) -> dict[str, float | None]:
     """{value, low, high} of the score of a method, the mean over its seeds, with a 95 % interval over groups."""
     joined = pd.concat([score(table) for table in _listed(tables)])
-    return mean_interval(joined.score, joined.group, resamples)
+    return mean_interval(joined.score, joined.group)
 
 
 def corrected(differences: Iterable[Difference | None]) -> list[Difference | None]:

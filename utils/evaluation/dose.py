@@ -13,7 +13,7 @@ import pandas as pd
 
 from datasets.splitting import Split
 from utils.evaluation.compare import Difference
-from utils.evaluation.intervals import grouped_bootstrap_ci
+from utils.evaluation.intervals import mean_interval
 
 DOSES = {"0": 0, "1": 1, "2": 2, "4": 4, "all": None}  # images of each test patient that are trained on
 
@@ -63,19 +63,15 @@ def response(counts: pd.DataFrame) -> pd.DataFrame:
         right, images = (of.pivot(index="group", columns="dose", values=name) for name in ("right", "images"))
         if images.nunique(axis=1).gt(1).any():
             raise ValueError(f"{method}: its doses were tested on different images")
-        counted = np.column_stack([right[list(DOSES)], images["0"]])
-        found = grouped_bootstrap_ci(range(len(counted)), lambda groups, of=counted: _shares(of[groups]))
-        for dose in DOSES:
-            gain = None if dose == "0" else Difference(**found[f"gain {dose}"])
-            rows.append({"method": method, "dose": dose, "accuracy": found[dose], "gain": gain})
+        shares = right / images
+        for dose in DOSES:  # groups count by their images
+            found = mean_interval(shares[dose], right.index, share=True, weights=images["0"])
+            row = {"method": method, "dose": dose, "accuracy": found, "gain": None}
+            if dose != "0":
+                gain = mean_interval(shares[dose] - shares["0"], right.index, weights=images["0"])
+                row["gain"] = Difference(**gain)
+            rows.append(row)
     return pd.DataFrame(rows)
-
-
-def _shares(counts: np.ndarray) -> dict[str, float]:
-    """Accuracy by dose, and its gain over dose 0; a row a group, a column a dose, and the images in the last one."""
-    *right, images = counts.sum(axis=0)
-    found = {dose: count / images for dose, count in zip(DOSES, right, strict=True)}
-    return found | {f"gain {dose}": share - found["0"] for dose, share in found.items()}
 
 
 def monotone(found: pd.DataFrame) -> Mapping[str, bool]:

@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from datasets.store.index import read_manifest
 from utils.evaluation.classification import area_under_roc, groups_ranked
-from utils.evaluation.intervals import as_record, grouped_bootstrap_ci, groups_with
+from utils.evaluation.intervals import as_record, grouped_ci, groups_with
 from utils.training.data import RunData
 
 AGE = 50  # years, which divide subgroups
@@ -46,8 +46,8 @@ def evaluate_findings(
 ) -> dict:
     """Every metric of each finding, and their means over the findings that the test set can judge.
 
-    `predictions`: from `findings_table`. `fold`: of each row, where folds are joined; the AUC then ranks, and groups
-    are drawn, within folds only. Average precision stays that of all images: of few, a random order exceeds its share.
+    `predictions`: from `findings_table`. `fold`: of each row, where folds are joined; the AUC then ranks within folds
+    only. Average precision stays that of all images: of few, a random order exceeds its share.
 
     Returns:
         `per_class` {finding: {METRIC: {value, low, high}, "images": n that show it}}, None for what cannot be computed;
@@ -72,9 +72,12 @@ def evaluate_findings(
     for k in ordinals:
         positive, alarm = shown[:, k] == 1, called[:, k] == 1
         masks = {"sensitivity": positive, "specificity": ~positive, "precision": alarm, "f1": positive}
+        masks["average_precision"] = positive
         trials |= {f"{k}.{metric}": groups_with(groups, rows) for metric, rows in masks.items()}
         trials[f"{k}.auc"] = groups_ranked(groups, positive, fold)
-    found = grouped_bootstrap_ci(groups, statistic, resamples, trials=trials, strata=fold)
+    for metric in METRICS:
+        trials[f"macro_{metric}"] = min(filter(None, (trials[f"{k}.{metric}"] for k in ordinals)), default=0)
+    found = grouped_ci(groups, statistic, resamples, trials=trials)
     return as_record(found, findings, {"images": shown.sum(0)}, predictions, resamples)
 
 

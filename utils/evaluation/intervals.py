@@ -1,79 +1,85 @@
-"""95 % intervals by resampling whole groups, since slices of one patient are not independent."""
+"""95 % intervals over whole groups, since slices of one patient are not independent.
 
-import warnings
+Each group is left out once (the jackknife), and the spread of what is left gives a standard error; the interval is
+Student's t, of shares on the scale of their logit. Groups differ in size, so that few may decide a value: the degrees
+of freedom are those of the effective number of groups, (Σn)² / Σn² (Kish 1965), less one. Simulated from the committed
+groups, limits for a single fold cover the truth in 95 % of draws; quantiles of resampled groups did so in 90 to 93 %
+(`tests/evaluation/test_intervals.py`).
+"""
+
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import binomtest, bootstrap
+from scipy.special import expit, logit
+from scipy.stats import binomtest, t
 
-ENOUGH = 0.5  # share of the draws that must give a value: of fewer no interval is reported
+SAME = 1e-12  # a difference that rounding makes
 Interval = dict[str, float | None]  # value, low, high
 
 
-def grouped_bootstrap_ci(
+def grouped_ci(
     groups: Sequence,
     statistic: Callable[[np.ndarray], dict[str, float]],
     resamples: int = 1000,
     *,
-    trials: Mapping[str, int] | None = None,
-    strata: Sequence | None = None,
+    trials: Mapping[str, int | None] | None = None,
 ) -> dict[str, Interval]:
-    """Values by name with 95 % percentile intervals when whole groups are drawn with replacement.
+    """Values by name with 95 % intervals over groups.
 
     Args:
         groups: group of each of N rows.
-        statistic: rows, with repetition → values by name, always the same names; NaN where those rows give none.
-        trials: name → in how many groups a value is counted that is a share; its limits are those of `of_share`.
-        strata: stratum of each row, such as its fold: groups are drawn within each, as many as it has.
+        statistic: rows → values by name, always the same names; NaN where those rows give none.
+        resamples: of more groups, several are left out together, so that `statistic` is asked so often at most.
+        trials: the names of shares → in how many groups each is counted, for its limits at 0 and 1 (`of_share`); None
+            where these stay the value.
 
     Returns:
-        name → {value, low, high}; None for what cannot be computed. There is no interval of one group alone, of draws
-        fewer than `ENOUGH` of which have a value, and where it misses the value, since draws moved it more than they
-        spread it.
+        name → {value, low, high}; None for what cannot be computed. There is no interval of one group alone, and none
+        where a single group decides whether there is a value.
     """
-    groups = np.asarray(groups)
-    strata = np.zeros(len(groups)) if strata is None else np.asarray(strata)
-    rows = []  # of each stratum, an array of rows a group
-    for stratum in np.unique(strata):
-        inside = np.flatnonzero(strata == stratum)
-        rows.append([inside[of] for of in pd.Series(inside).groupby(groups[inside]).indices.values()])
-
-    def drawn_values(*drawn: np.ndarray) -> np.ndarray:
-        chosen = [of[group] for of, draw in zip(rows, drawn, strict=True) for group in draw]
-        return np.array(list(statistic(np.concatenate(chosen)).values()))
-
+    member, trials = pd.factorize(np.asarray(groups))[0] % resamples, trials or {}
+    sizes = np.bincount(member)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # sharing thousands of tiny tensor operations made them 8 times slower
     try:
-        values = statistic(np.arange(len(groups)))
-        limits = np.full((2, len(values)), np.nan)
-        if min(map(len, rows)) > 1:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # of draws without spread, or without a class
-                settings = {"method": "percentile", "vectorized": False, "rng": np.random.default_rng(0)}
-                draws = bootstrap([np.arange(len(of)) for of in rows], drawn_values, n_resamples=resamples, **settings)
-                drawn = draws.bootstrap_distribution
-                # A draw without one of the classes has no AUC for it; it is left out of that metric's interval.
-                limits = np.nanquantile(drawn, (0.025, 0.975), axis=-1)
-            limits = np.where(np.isfinite(drawn).mean(axis=-1) < ENOUGH, np.nan, limits)
+        values = statistic(np.arange(len(member)))
+        without = [statistic(np.flatnonzero(member != one)) for one in range(len(sizes) if len(sizes) > 1 else 0)]
     finally:
         torch.set_num_threads(threads)
     found = {}
-    for k, (name, value) in enumerate(values.items()):
-        entry = {"value": number(value), "low": number(limits[0, k]), "high": number(limits[1, k])}
-        inside = None not in entry.values() and entry["low"] <= entry["value"] <= entry["high"]
-        found[name] = entry if inside else without_limits(entry["value"])
-    return found | {name: of_share(found[name], count) for name, count in (trials or {}).items() if name in found}
+    for name, value in values.items():
+        found[name] = t_interval(value, [left[name] for left in without], sizes, share=name in trials)
+        if trials.get(name) is not None:
+            found[name] = of_share(found[name], trials[name])
+    return found
+
+
+def t_interval(value: float, without: Sequence[float], sizes: np.ndarray, *, share: bool) -> Interval:
+    """{value, low, high} of a value and what it is without each of its groups, whose numbers of rows are `sizes`; with
+    `share` on the scale of the logit. Groups that do not move the value are no evidence of it and count for nothing."""
+    without, entry = np.asarray(without, float), without_limits(number(value))
+    if len(without) < 2 or np.isnan([value, *without]).any():
+        return entry
+    error = np.sqrt(((without - without.mean()) ** 2).sum() * (len(without) - 1) / len(without))
+    if error < SAME:
+        return entry | {"low": entry["value"], "high": entry["value"]}
+    decide = sizes[np.abs(without - value) > SAME]
+    half = error * t.ppf(0.975, max(decide.sum() ** 2 / (decide**2).sum() - 1, 1))
+    if share and 0 < value < 1:
+        low, high = expit(logit(value) + np.array([-half, half]) / (value * (1 - value)))  # its slope there
+    else:
+        low, high = value - half, value + half
+    return entry | {"low": number(low), "high": number(high)}
 
 
 def of_share(entry: Interval, groups: int) -> Interval:
-    """A share {value, low, high} that is counted in so many groups, with limits where no draw differs from its value.
+    """A share {value, low, high} that is counted in so many groups, with limits where no group moves its value.
 
-    Where all groups succeed, or none does, draws say the same of 7 groups as of 700. The limits are then the exact ones
-    of Clopper and Pearson (1934, doi:10.1093/biomet/26.4.404), a group a trial: 7 of 7 give 59–100 %. One group with
-    right and wrong images has no spread: None. So has no group at all.
+    Where all groups succeed, or none does, leaving one out says the same of 7 groups as of 700. The limits are then the
+    exact ones of Clopper and Pearson (1934, doi:10.1093/biomet/26.4.404), a group a trial: 7 of 7 give 59–100 %. One
+    group with right and wrong images has no spread: None. So has no group at all.
     """
     value = entry["value"]
     if value is None or entry["low"] != entry["high"]:
@@ -89,18 +95,19 @@ def without_limits(value: float | None) -> Interval:
     return {"value": value, "low": None, "high": None}
 
 
-def mean_interval(values: Sequence, groups: Sequence, resamples: int = 1000, share: bool | None = None) -> Interval:
+def mean_interval(
+    values: Sequence, groups: Sequence, *, share: bool | None = None, weights: Sequence | None = None
+) -> Interval:
     """{value, low, high} of the mean of `values`, with a 95 % interval over `groups`.
 
-    `share`: whether its limits at 0 and 1 are exact (`of_share`); None: where `values` are truth values."""
-    values = np.asarray(values)
+    `share`: whether it is a share of rows, whose limits at 0 and 1 are exact (`of_share`), and no difference; None:
+    where `values` are truth values. `weights`: how many rows each value stands for, 1 by default."""
+    values, member = np.asarray(values), pd.factorize(np.asarray(groups))[0]
     share = values.dtype == bool if share is None else share
-    values = values.astype(float)
-    _, member = np.unique(groups, return_inverse=True)
-    sums, sizes = np.bincount(member, values), np.bincount(member)  # a group is one row: drawn a thousand times faster
-    found = grouped_bootstrap_ci(
-        np.arange(len(sizes)), lambda rows: {"mean": sums[rows].sum() / sizes[rows].sum()}, resamples
-    )["mean"] | {"value": number(values.mean())}
+    weights = np.ones(len(values)) if weights is None else np.asarray(weights, float)
+    sums, sizes = np.bincount(member, values * weights), np.bincount(member, weights)
+    left = (sums.sum() - sums) / np.maximum(sizes.sum() - sizes, SAME)
+    found = t_interval(sums.sum() / sizes.sum(), left, sizes, share=share)
     return of_share(found, len(sizes)) if share else found
 
 

@@ -7,7 +7,7 @@ from torch import nn
 from datasets.catalog import HEALTHY
 from datasets.store.images import ImageDataset, mask_channels, outlined, read_masks
 from datasets.store.index import read_manifest, read_splits
-from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
+from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
 from utils.evaluation.saliency import SHARES, at_size, point
 from utils.evaluation.segmentation import stored_size
@@ -53,7 +53,7 @@ def patients(name: str, rows: np.ndarray, groups: np.ndarray) -> np.ndarray:
     return np.where(known == "", groups, known)
 
 
-def evaluate_outlines(table: pd.DataFrame, resamples: int = 1000) -> dict:
+def evaluate_outlines(table: pd.DataFrame) -> dict:
     """How good the outlines of a prediction table are (the columns of `describe`, `label` and `patient`).
 
     Returns:
@@ -66,13 +66,12 @@ def evaluate_outlines(table: pd.DataFrame, resamples: int = 1000) -> dict:
     there, healthy = table[table.tp.notna()], table[table.label == HEALTHY]
     found: dict = {"outlined": len(there), "healthy": None}
     if len(there):
-        by_patient = _dice(there.groupby("patient")[["tp", "fp", "fn"]].sum()).to_numpy()
-        draws = np.arange(len(by_patient))
-        found |= grouped_bootstrap_ci(draws, lambda rows: {"dice": by_patient[rows].mean()}, resamples)
+        by_patient = _dice(there.groupby("patient")[["tp", "fp", "fn"]].sum())
+        found["dice"] = mean_interval(by_patient, by_patient.index)
         measured = {"dice_slices": _dice(there), **{name: there[name] for name in POINTED}}
-        found |= {n: mean_interval(v, there.patient, resamples, share=n in SHARES) for n, v in measured.items()}
+        found |= {n: mean_interval(v, there.patient, share=n in SHARES) for n, v in measured.items()}
     if len(healthy):
-        found["healthy"] = mean_interval(healthy.found == 0, healthy.patient, resamples)
+        found["healthy"] = mean_interval(healthy.found == 0, healthy.patient)
     return found
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from datasets.catalog import HEALTHY
 from datasets.store.images import ImageDataset
 from utils.evaluation.classification import area_under_roc, groups_ranked
-from utils.evaluation.intervals import Interval, grouped_bootstrap_ci
+from utils.evaluation.intervals import Interval, grouped_ci
 from utils.evaluation.predict import outputs, run_model
 
 
@@ -55,4 +55,4 @@ def anomaly(
 
     both = {name: sick | fine for name, sick in sets.items()}
     trials = {name: groups_ranked(groups[of], sets[name][of], fold[of]) for name, of in both.items()}
-    return grouped_bootstrap_ci(groups, statistic, resamples, trials=trials)
+    return grouped_ci(groups, statistic, resamples, trials=trials)

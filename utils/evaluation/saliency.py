@@ -65,9 +65,7 @@ def inside_and_outside(gate: Tensor, tumour: Tensor) -> tuple[Tensor, Tensor]:
     return inside, outside
 
 
-def gate_overlap(
-    model: AttentionUNet, task, data: ImageDataset, groups: Sequence, resamples: int = 1000
-) -> dict[str, dict[str, Interval]]:
+def gate_overlap(model: AttentionUNet, task, data: ImageDataset, groups: Sequence) -> dict[str, dict[str, Interval]]:
     """The values of each gate inside and outside the tumour, averaged over the images that show one: a gate that does
     not distinguish the two has a difference of 0.
 
@@ -88,7 +86,7 @@ def gate_overlap(
     found, groups = {}, np.asarray(groups)[shown]
     for number, (inside, outside) in enumerate(zip(table[::2, shown], table[1::2, shown], strict=True), start=1):
         sides = {"inside": inside, "outside": outside, "difference": inside - outside}
-        found[f"gate{number}"] = {name: mean_interval(v, groups, resamples) for name, v in sides.items()}
+        found[f"gate{number}"] = {name: mean_interval(v, groups) for name, v in sides.items()}
     return found
 
 
@@ -147,7 +145,7 @@ def pointing_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def summarise(table: pd.DataFrame, resamples: int = 1000) -> dict[str, dict]:
+def summarise(table: pd.DataFrame) -> dict[str, dict]:
     """Every measure of a pointing table (with `label`, `predicted` by name and `patient`), by group of images.
 
     Returns:
@@ -164,7 +162,7 @@ def summarise(table: pd.DataFrame, resamples: int = 1000) -> dict[str, dict]:
         if len(part := table[chosen]):
             found[name] = {"images": len(part), "patients": part.patient.nunique(), "blank": int(part.blank.sum())}
             found[name] |= {
-                column: mean_interval(part[column], part.patient, resamples, share=column in SHARES)
+                column: mean_interval(part[column], part.patient, share=column in SHARES)
                 for column in (*MEASURED, "gain", "gain_bright")
             }
     return found

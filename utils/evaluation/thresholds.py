@@ -17,7 +17,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 
 from datasets.catalog import HEALTHY, DataError
 from utils.evaluation.classification import CALIBRATION_BINS, NOTHING, area_under_roc, too_few
-from utils.evaluation.intervals import Interval, grouped_bootstrap_ci, groups_with, number
+from utils.evaluation.intervals import Interval, grouped_ci, groups_with, number
 
 SPECIFICITY = 0.95  # one false alarm among 20 healthy people
 FEWEST_HEALTHY = 20  # groups without a tumour in validation: of fewer, one is more than the 5 % that may be called
@@ -134,7 +134,7 @@ def _rates(
         return {"sensitivity": sensitivity, "specificity": specificity, name: third(rows)}
 
     counted = {"sensitivity": groups_with(groups, tumour), "specificity": groups_with(groups, ~tumour), name: trials}
-    return grouped_bootstrap_ci(groups, statistic, resamples, trials=counted)
+    return grouped_ci(groups, statistic, resamples, trials=counted)
 
 
 def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:

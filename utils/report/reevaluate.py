@@ -2,7 +2,8 @@
 
 For a change in how metrics, intervals or the threshold of a tumour are computed: nothing is trained, and no network is
 asked. A threshold is chosen again from the predictions of the validation set; a record without these has none. What
-needs more than predictions stays as it is, such as gates and test-time augmentation.
+needs more than predictions stays as it is, such as gates and test-time augmentation. Where a network looks
+(`pointing.json`) is summarised again from the table beside it.
 """
 
 import argparse
@@ -12,12 +13,25 @@ from collections.abc import Sequence
 import pandas as pd
 from tqdm import tqdm
 
-from datasets.catalog import DataError
+from datasets.catalog import DataError, get
+from datasets.reading import read_json
+from datasets.store.index import SPLITS
 from utils.commands import errors_in_one_line
-from utils.evaluation.classification import by_patient, evaluate
+from utils.evaluation.classification import by_patient, evaluate, unseen
 from utils.evaluation.intervals import of_share
+from utils.evaluation.saliency import summarise
 from utils.evaluation.thresholds import UNKNOWN, screening, threshold_for, tumour_or_none, tumour_scores
-from utils.report.records import METRICS, Evidence, intervals, load_evidence, read_record, write_record
+from utils.report.pointing import TABLE
+from utils.report.records import (
+    METRICS,
+    POINTING,
+    REMEDY,
+    Evidence,
+    intervals,
+    load_evidence,
+    read_record,
+    write_record,
+)
 from utils.run import output_root
 from utils.training.environment import git_revision
 from utils.training.tasks import TASKS
@@ -54,7 +68,8 @@ def reevaluated(record: dict, evidence: Evidence, rates_only: bool = False) -> d
 
 def _all_metrics(record: dict, evidence: Evidence, table: pd.DataFrame, classes: list[str]) -> dict:
     task, resamples = TASKS[record["task"]], record["resamples"]
-    found = task.evaluate(table, classes, resamples, fold=table.get("fold"))
+    names = get(record["run"]["dataset"]).mask_channels if record["task"] == "segmentation" else classes
+    found = task.evaluate(table, names, resamples, fold=table.get("fold"))
     found = {name: value for name, value in found.items() if name in record}
     if any(found.get(name) != record.get(name) for name in COUNTED):
         raise DataError(f"{record['id']}: its predictions are not those that its record was made of; run it again")
@@ -63,10 +78,21 @@ def _all_metrics(record: dict, evidence: Evidence, table: pd.DataFrame, classes:
     if "by_patient" in record:
         patients = by_patient(table, classes)
         found["by_patient"] = evaluate(patients, classes, resamples)["metrics"] | {"patients": len(patients)}
-    if record.get("unseen"):  # which images these are is not in the predictions, but how many groups is in the record
-        rest = record["unseen"]
-        found["unseen"] = rest | {"accuracy": of_share(rest["accuracy"], rest["groups"])}
+    if record.get("unseen"):
+        found["unseen"] = _unseen(record, table)
     return found
+
+
+def _unseen(record: dict, table: pd.DataFrame) -> dict:
+    """`unseen` of a record, where the publisher's split and the committed groups say which images these are: which they
+    were is not in the predictions. Else as it was, with exact limits for the number of groups that is in the record."""
+    known, splits = record["unseen"], SPLITS / f"{record['run']['dataset']}.csv"
+    if splits.is_file():
+        of = pd.read_csv(splits, dtype={"group": str})
+        again = unseen(table, table.group.isin(of.group[of.published_split == "train"]).to_numpy())
+        if again and again | {"accuracy": known["accuracy"]} == known:
+            return again
+    return known | {"accuracy": of_share(known["accuracy"], known["groups"])}
 
 
 def _close(one: float | None, other: float | None) -> bool:
@@ -77,13 +103,13 @@ def _close(one: float | None, other: float | None) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: compute the metrics of records again from their predictions, and write them to saved_metrics/."""
     parser = argparse.ArgumentParser(prog="python -m utils.report.reevaluate", description=main.__doc__)
-    parser.add_argument("runs", nargs="*", metavar="ID", help="ids of runs (all but those of segmentation)")
+    parser.add_argument("runs", nargs="*", metavar="ID", help="ids of runs (by default all)")
     parser.add_argument("--rates-only", action="store_true", help="of tumour or none alone: threshold, rates and AUC")
     args = parser.parse_args(argv)
     evidence = load_evidence(output_root() / "saved_metrics")  # never what is committed elsewhere
-    known = evidence.runs[evidence.runs.task != "segmentation"]
+    known = evidence.runs
     if missing := [name for name in args.runs if name not in known.index]:
-        raise DataError(f"{evidence.folders[0]}: has no record of '{missing[0]}' (of any task but segmentation)")
+        raise DataError(f"{evidence.folders[0]}: has no record of '{missing[0]}'")
     chosen = known.loc[args.runs or known.index].sort_values("pooled", na_position="first", key=lambda p: p.notna())
     limits = values = 0
     for run in tqdm(chosen.index, unit="record"):  # the folds first, of whose records the pooled ones are made
@@ -91,6 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         record = read_record(path)
         after = reevaluated(record, evidence, args.rates_only)
         write_record(path, after)
+        if (pointed := path.with_name(POINTING)).is_file():
+            groups = summarise(pd.read_csv(path.with_name(TABLE), dtype={"patient": str}))
+            write_record(pointed, read_json(pointed, REMEDY) | {"groups": groups})
         evidence.record(run).update(after)
         before = dict(intervals(record))
         changed = {name: entry for name, entry in intervals(after) if before.get(name) != entry}

@@ -11,7 +11,7 @@ from datasets.splitting import copies_file
 from datasets.store import index
 from utils.evaluation.classification import too_few
 from utils.evaluation.compare import corrected
-from utils.evaluation.intervals import grouped_bootstrap_ci, mean_interval
+from utils.evaluation.intervals import grouped_ci, mean_interval
 from utils.evaluation.thresholds import UNKNOWN, tumour_or_none
 from utils.report.plan import PLAN
 from utils.report.records import Evidence
@@ -211,7 +211,7 @@ def results_without_copies(evidence: Evidence) -> pd.DataFrame:
         counts = pd.DataFrame({"images": 1, "right": right, "healthy": healthy, "found": right & healthy}, dtype=int)
         groups = counts.groupby(tested.group).sum().to_numpy()
         trials = {"accuracy": len(groups), "recall": int((groups[:, 2] > 0).sum())}  # groups in which each is counted
-        after = grouped_bootstrap_ci(range(len(groups)), lambda drawn, of=groups: _shares(of[drawn]), trials=trials)
+        after = grouped_ci(range(len(groups)), lambda drawn, of=groups: _shares(of[drawn]), trials=trials)
         recall = evidence.record(run.id)["per_class"][HEALTHY]["recall"]
         recipe = "baseline" if run.baseline else f"{run.recipe}, {WEIGHTS[run.pretrained is True]}"
         row = {"model": run.title, "recipe": recipe, "pixels": run.image_size}

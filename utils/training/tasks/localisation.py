@@ -91,7 +91,7 @@ class Outlining(SeveralLosses):
         """Besides, `outline`, of the columns that `evaluation.outlining.describe` adds."""
         from utils.evaluation.outlining import evaluate_outlines
 
-        return super().evaluate(table, names, resamples, fold) | {"outline": evaluate_outlines(table, resamples)}
+        return super().evaluate(table, names, resamples, fold) | {"outline": evaluate_outlines(table)}
 
     @classmethod
     def to_card(cls, run, model: nn.Module) -> dict:
