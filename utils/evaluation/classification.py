@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from scipy.optimize import brentq
 from scipy.special import softmax
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
 from sklearn.metrics import confusion_matrix
 from torchmetrics.functional import classification as F
 
@@ -23,7 +23,7 @@ from utils.evaluation.intervals import (
     grouped_ci,
     groups_with,
     mean_interval,
-    number,
+    t_interval,
     without_limits,
 )
 from utils.training.data import RunData
@@ -193,8 +193,8 @@ def calibration_slope(truth: np.ndarray, probabilities: np.ndarray, groups: Sequ
     """The β by which softmax(β · log p) makes the true classes likeliest: 1 where probabilities are as they should be,
     below 1 where they are too sure, above where too unsure (Cox 1958; one slope for all classes, no intercept).
 
-    {value, low, high}; the 95 % interval has the variance of a sum over groups (sandwich). Without a value where no
-    finite slope is best, as after no error at all, or where all probabilities are 0 or 1.
+    {value, low, high}, with a 95 % interval over groups; without a value where no finite slope is best, as after no
+    error at all, or where all probabilities are 0 or 1.
     """
     logs = np.log(np.clip(probabilities, SMALLEST, None))
     true = logs[np.arange(len(truth)), truth]
@@ -208,11 +208,9 @@ def calibration_slope(truth: np.ndarray, probabilities: np.ndarray, groups: Sequ
     slope = brentq(lambda value: scores(value).sum(), *SLOPES)
     weights = softmax(slope * logs, axis=1)
     information = ((weights * logs**2).sum(1) - (weights * logs).sum(1) ** 2).sum()
-    _, member = np.unique(groups, return_inverse=True)
-    spread = norm.ppf(0.975) * np.sqrt((np.bincount(member, scores(slope)) ** 2).sum()) / information
-    if member.max() == 0:
-        return without_limits(number(slope))
-    return {"value": number(slope), "low": number(slope - spread), "high": number(slope + spread)}
+    member = pd.factorize(np.asarray(groups))[0]
+    left = slope - np.bincount(member, scores(slope)) / information  # without a group, by one step of Newton's
+    return t_interval(slope, left, np.bincount(member), share=False)
 
 
 def _trials(

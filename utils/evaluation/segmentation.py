@@ -271,7 +271,7 @@ def evaluate_masks(
             overall = np.nanmean(each.reshape(len(names), len(metrics))[: len(channels)], axis=0)
         return dict(zip([*metrics, *keys], [*overall, *each], strict=True))
 
-    shares = [name for name in [*METRICS, *keys] if not name.endswith("hd95")]
+    shares = [name for name in [*metrics, *keys] if "hd95" not in name]
     found = grouped_ci(patients.group, statistic, resamples, trials=dict.fromkeys(shares))
     with_mask = [(patients[f"{name}.pixels"] > 0).sum() for name in names]
     record = as_record(found, names, {"patients": with_mask}, table, resamples)
