@@ -77,6 +77,13 @@ def test_a_run_with_a_damaged_file_is_left_out_and_the_file_is_named(saved, what
     assert sorted(root.parent.rglob("*")) == before, "nothing is written"
 
 
+def test_files_without_their_record_are_named(saved):
+    (saved / "metrics.json").unlink()
+    with pytest.warns(UserWarning, match=rf"left out: .*{RUN}: has no metrics.json; ") as warned:
+        assert load_evidence(saved.parents[2]).runs.index.tolist() == [OTHER]
+    assert len(warned) == 1 and not load_evidence(REPO / "saved_metrics").damaged
+
+
 def test_whole_evidence_is_all_there(saved):
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -106,6 +106,34 @@ def test_better_worse_and_no_difference_to_the_probe_are_told_apart(put_share):
     ]
 
 
+def test_some_folds_stand_together_and_say_how_many(put_share):
+    """Folds 0, 1 and 3 of a network; the probe is there whole, pooled from the folds."""
+    of = {"model": "ResNet50-v2", "recipe": "probe-first", "pretrained": True, "split": "patient", "task": "transfer"}
+    for fold, share in {0: 0.5, 1: 0.8, 3: 0.8}.items():
+        put_share(share, paths=[f"{fold}-{name}" for name in IMAGES], fold=fold, **of)
+    paths = [f"{fold}-{name}" for fold in range(5) for name in IMAGES]
+    evidence = put_share(0.4, paths=paths, fold=None, split="patient", **PROBE)
+    (row,) = BLOCKS["backbones"](evidence).to_dict("records")
+    assert (
+        row["split"] == "patient, 3 folds" and row["accuracy"].startswith("70.0 (") and row["minutes a training"] == "1"
+    )
+    (row,) = BLOCKS["paired"](evidence).to_dict("records")
+    assert row["split"] == "patient, 3 folds" and row["minus linear probe, points"].startswith("+3.3 (")
+    evidence = put_share(0.9, fold=0, **of | {"seed": 1})
+    assert BLOCKS["backbones"](evidence).split.tolist() == ["patient fold 0", "patient, 3 folds"], (
+        "one stands for itself"
+    )
+
+
+def test_the_primary_hypotheses_have_their_rows_and_are_named():
+    evidence = load_evidence(REPO / "saved_metrics")
+    tuned = {"title": "ResNet50-v2", "recipe": "probe-first-turned", "tested": "patient, all folds", "target": "label"}
+    assert matching(differences_to_probe(evidence), **tuned).dataset.tolist() == ["brain-tumor-mri", "cheng", "sartaj"]
+    assert len(BLOCKS["same_images"](evidence)) > 10
+    for place in ("README.md", "notebooks/8_results.ipynb"):
+        assert "Two hypotheses are primary" in (REPO / place).read_text(), place
+
+
 def test_methods_are_compared_with_one_budget_and_the_same_seeds(put_share):
     of = {"model": "MultiTaskUNet", "split": "patient", "n_filters": 8}
     for seed in (0, 1, 2):
@@ -231,6 +259,13 @@ def test_an_ensemble_needs_the_validation_images_of_every_member(put):
     assert row["ensemble minus fine-tuned, points"].startswith("+0.0") and row["named from the outline"] == "–"
     (evidence.path(find_run(evidence.runs, title="CustomCNN").id) / "validation.csv.gz").unlink()
     assert ensembles(load_evidence(evidence.folders[0])).empty
+
+
+def test_the_fourth_member_is_exploratory():
+    found = ensembles(load_evidence(REPO / "saved_metrics"))
+    assert found.exploratory.tolist() == [False, False, True, False, True]
+    assert found.members.map(len).tolist() == [3, 3, 4, 3, 4]
+    assert BLOCKS["ensemble"](load_evidence(REPO / "saved_metrics")).members.nunique() == 2
 
 
 def test_a_difference_is_not_taken_between_runs_of_other_length_or_size(put):

@@ -33,6 +33,7 @@ from utils.training.loop import Fit
 METRICS, HISTORY = "metrics.json", "history.csv"
 PREDICTIONS, VALIDATION = "predictions.csv.gz", "validation.csv.gz"
 POINTING = "pointing.json"  # where a classifier looks, beside its record (`report/pointing.py`)
+BESIDE = (HISTORY, PREDICTIONS, VALIDATION, POINTING)  # what stands beside a record
 REMEDY = "bring it back from the repository, or run it again"
 # What every record has, and of which type; tables and figures take it as given.
 FIELDS = {"id": str, "task": str, "run": dict, "recipe": dict | None, "parameters": int, "trainable": int}
@@ -202,7 +203,8 @@ def run_folder(root: Path, record: dict) -> Path:
 def load_evidence(folder: Path | None = None) -> Evidence:
     """What tables and figures are made of, read once a process and again where a file changed: that of `folder`, or by
     default what lies below `$BRAIN_MRI_OUTPUT` and what is committed besides. Left out, and named in a warning: a run
-    with a damaged file or on other folds than the committed ones, and the pooled run that it is part of."""
+    without its record, with a damaged file or on other folds than the committed ones, and the pooled run of which it is
+    part."""
     committed = (output_root() / "saved_metrics", catalog.REPO / "saved_metrics")
     folders = (Path(folder),) if folder else tuple(dict.fromkeys(committed))
     files = [path for f in folders for kind in ("*/*/*/*", "curation/*.json") for path in sorted(f.glob(kind))]
@@ -238,6 +240,9 @@ def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
             continue
         found[kind][name] = content
         paths |= {name: path.parent} if kind == METRICS else {}
+    whole = {path.parent for path, *_ in files if path.name == METRICS}
+    for orphan in sorted({path.parent for path, *_ in files if path.name in BESIDE} - whole):
+        damaged.append(f"{orphan}: has no {METRICS}; {REMEDY}")
     records = {name: one for name, one in sorted(found[METRICS].items()) if not spoilt & {*one.get("pooled", ())}}
     pointing = [one for name, one in sorted(found[POINTING].items()) if name in records]
     curation = [one for _, one in sorted(found["curation"].items())]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 
 from datasets.catalog import DataError
@@ -11,7 +12,7 @@ from utils.evaluation.compare import Difference, corrected, difference, mean_sco
 from utils.recipes import RECIPES
 from utils.recipes.recipe import Recipe
 from utils.report.records import FINE_TUNED, PROBE, Evidence
-from utils.run import FULL_SIZE
+from utils.run import FULL_SIZE, Run
 
 NONE = "–"
 ALL_FOLDS, FOLD_0 = "patient, all folds", "patient fold 0"  # in `runs.tested`
@@ -123,6 +124,33 @@ def on_same_images(evidence: Evidence, runs: pd.DataFrame, title: str) -> pd.Dat
     """The run of a network on the test images of each of `runs`, a row each, empty where there is none."""
     of = matching(evidence.runs, title=title, view="stored").drop_duplicates(IMAGES).set_index(IMAGES)
     return of.reindex(pd.MultiIndex.from_frame(runs[IMAGES])).set_axis(runs.index)
+
+
+def some_folds(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
+    """Of runs of which some patient folds are there, but not all, one row in their place, that says how many in
+    `tested` and which in `pooled`: the accuracy of all their images, and the mean of any other metric without limits.
+    """
+    folds = runs[(runs.split == "patient") & runs.fold.notna() & ~runs.is_pooled].sort_values("fold")
+    metrics = [name for name in runs if f"{name}_low" in runs]
+    rows, joined = [], []
+    for _, of in folds.groupby([folds[name].astype(str) for name in Run.__dataclass_fields__ if name != "fold"]):
+        if len(of) > 1:
+            one = {**of.iloc[0], "tested": f"patient, {len(of)} folds", "pooled": [*of.id]}
+            one |= {**of[["train_seconds", "images"]].sum(), **of[metrics].mean()}
+            one |= dict.fromkeys((metric + end for metric in metrics for end in ("_low", "_high")), np.nan)
+            tested = tested_images(evidence, one)
+            if "predicted" in tested:
+                one |= dict(
+                    zip(("accuracy", "accuracy_low", "accuracy_high"), mean_score(tested).values(), strict=True)
+                )
+            rows, joined = [*rows, one], [*joined, *of.id]
+    return pd.concat([runs[~runs.id.isin(joined)], pd.DataFrame(rows, columns=runs.columns)]) if rows else runs
+
+
+def tested_images(evidence: Evidence, run: Mapping) -> pd.DataFrame:
+    """The predictions of a run, or of the folds that a row of `some_folds` stands for."""
+    names = run["pooled"] if isinstance(run["pooled"], list) else [run["id"]]
+    return pd.concat([evidence.predictions(name) for name in names], ignore_index=True)
 
 
 def classifiers(runs: pd.DataFrame) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from utils.recipes.published import PROJECTS, published, published_table
 from utils.report.records import Evidence
-from utils.report.tables.common import BEST_PROBE, NONE, cell, format_ci, matching, paired
+from utils.report.tables.common import BEST_PROBE, FOLD_0, NONE, cell, format_ci, matching, paired, some_folds
 from utils.run import FULL_SIZE
 
 BASELINES = {"linear probe": BEST_PROBE, "1-NN": "1-NN", "majority": "majority"}
@@ -28,8 +28,8 @@ def _largest(runs: pd.DataFrame, **wanted: object) -> Run:
 
 
 def _both(runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: str) -> tuple[Run, Run]:
-    """Our run under the protocol, and by patient: all folds together, or the first where the others are missing. Where
-    the project split by patient itself, the two are one."""
+    """Our run under the protocol, and by patient: all folds together, or as many as there are. Where the project split
+    by patient itself, the two are one."""
     of = {"model": model, "dataset": dataset, "recipe": source, **_question(protocol)}
     long_enough = runs[runs.epochs.fillna(0) >= LONGER] if protocol.endswith(EPOCHS) else runs
     whole, first = (_largest(runs, **of | {"split": "patient", "fold": fold}) for fold in (None, 0))
@@ -48,7 +48,7 @@ def _by_patient(run: Run, metric: str, protocol: str) -> str:
 def _baselines(runs: pd.DataFrame, title: str, dataset: str, protocol: str, patient: Run, metric: str) -> str:
     """A baseline under the protocol, and by patient on the fold of our run, or on all of them."""
     of = {"title": title, "dataset": dataset, **_question(protocol)}
-    fold = None if patient is None or pd.isna(patient.fold) else patient.fold
+    fold = 0 if patient is not None and patient.tested == FOLD_0 else None
     both = _largest(runs, **of), _largest(runs, **of | {"split": "patient", "fold": fold})
     return " / ".join(cell(one, metric) for one in both)
 
@@ -84,10 +84,10 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
 
 def _every(evidence: Evidence) -> list[tuple[list[str], dict, dict[str, str], tuple[Run, Run]]]:
     """Of every reported result: its key, its metrics, the first cells of its row, and our two runs."""
-    found = []
+    found, runs = [], some_folds(evidence, evidence.runs)
     for key in published_table()[KEY].drop_duplicates().to_numpy().tolist():
         named = dict(zip(("project", "network", "data set", "split"), (key[0].upper(), *key[1:]), strict=True))
-        found.append((key, published(*key), named, _both(evidence.runs, *key)))
+        found.append((key, published(*key), named, _both(runs, *key)))
     return found
 
 

@@ -1,5 +1,7 @@
 """Tables of transfer learning: backbones, linear probes, recipes, seeds and ensembles."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -33,16 +35,16 @@ def trained(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[(runs.task == "transfer") & ~runs.baseline]
 
 
-def shown_folds(runs: pd.DataFrame) -> pd.DataFrame:
-    """Folds pooled where all are there; of others the first stands for them."""
-    return runs[~runs.is_pooled & (runs.fold.fillna(0) == 0)]
+def shown_folds(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
+    """Folds pooled where all are there; of others the mean of those that are (`some_folds`), or the only one."""
+    return t.some_folds(evidence, runs[~runs.is_pooled])
 
 
 def backbone_runs(evidence: Evidence) -> pd.DataFrame:
     """A row a run of a fine-tuned backbone, folds pooled where all are there: its initial weights, size, time and
     accuracy. Runs that `recipe_runs` compares with ours are left out."""
     compared = [one for runs in on_one_budget(evidence) for one in runs.id[runs.recipe != "ours"]]
-    runs = matching(shown_folds(trained(evidence.runs)), target="label")
+    runs = matching(shown_folds(evidence, trained(evidence.runs)), target="label")
     runs = runs[~runs.id.isin(compared) & runs.split.isin(("published", "patient"))]
     runs = runs.assign(
         minutes=[f"{t.seconds_of_one(run) / 60:.0f}" for _, run in runs.iterrows()],
@@ -163,12 +165,16 @@ def with_start(runs: pd.DataFrame) -> pd.Series:
 def differences_to_probe(evidence: Evidence) -> pd.DataFrame:
     """Every run of the first seed that tested the same images as the best linear probe, and as `difference` what it is
     better, corrected for the number of runs."""
-    runs = matching(shown_folds(t.that_name_a_class(evidence.runs)), seed=0, view="stored")
+    runs = matching(shown_folds(evidence, t.that_name_a_class(evidence.runs)), seed=0, view="stored")
     runs = runs[runs.split.isin(COMPARED) & ~runs.title.isin((BEST_PROBE, "majority"))]
-    runs = runs.assign(probe=on_same_images(evidence, runs, BEST_PROBE).id, last=-runs.accuracy)
+    some = runs.tested.str.endswith(" folds") & (runs.tested != t.ALL_FOLDS)
+    among = runs.assign(tested=runs.tested.mask(some, t.ALL_FOLDS))
+    runs = runs.assign(probe=on_same_images(evidence, among, BEST_PROBE).id, last=-runs.accuracy, some=some)
     runs = t.by_split(runs[runs.probe.notna()].assign(fold=runs.fold.fillna(0)), "dataset", "split", "fold", "last")
-    tables = {one: evidence.predictions(one) for one in {*runs.id, *runs.probe}}
-    found = [difference(tables[run.id], tables[run.probe]) for run in runs.itertuples()]
+    found, probes = [], {one: evidence.predictions(one) for one in set(runs.probe)}
+    for _, run in runs.iterrows():
+        tested, probe = t.tested_images(evidence, run), probes[run.probe]
+        found.append(difference(tested, probe[probe.path.isin(tested.path)] if run.some else probe))
     runs = runs.assign(difference=corrected(found))
     return runs[runs.difference.notna()]  # none where a table was replaced and other images were tested
 
@@ -191,49 +197,53 @@ def run_name(run: pd.Series) -> str:
 
 
 def ensembles(evidence: Evidence) -> pd.DataFrame:
-    """What an ensemble of unlike networks gains: fine-tuned, linear probe, from scratch, named from its outline.
+    """What an ensemble of unlike networks gains: fine-tuned, linear probe, from scratch.
 
     Temperature and weight of each are chosen on the validation images of its split, fold by fold. A row a fine-tuned
-    run: the `members` (runs, itself first), the mean `weights`, the accuracy of the `ensemble` {value, low, high}, what
-    it `gained` over the fine-tuned one alone, and the `calibration` errors of the fine-tuned one, of the same at its
-    temperature, and of the ensemble. Only where all members validated and tested the same images; the one named from
-    its outline joins where it was trained on all the same folds.
+    run, and an `exploratory` one with a fourth member, the network named from its outline: that was added after the
+    test scores of the three had been seen. The `members` (runs, itself first), the mean `weights`, the accuracy of the
+    `ensemble` {value, low, high}, what it `gained` over the fine-tuned one alone, and the `calibration` errors of the
+    fine-tuned one, of the same at its temperature, and of the ensemble. Only where all members validated and tested the
+    same images.
     """
     rows = []
     for _, run in t.by_split(matching(evidence.runs, **FINE_TUNED, is_pooled=False), "dataset", "split").iterrows():
         folds = [evidence.runs.loc[one] for one in run.pooled] if isinstance(run.pooled, list) else [run]
-        outlined = all(_members(evidence, one, [OUTLINED]) for one in [run, *folds])
-        others = [*OTHERS, OUTLINED] if outlined else [*OTHERS]
-        asked = [_one_fold(evidence, _members(evidence, one, others)) for one in folds]
-        if None in asked:
-            continue
-        *tables, weights = zip(*asked, strict=True)
-        alone, scaled, together = (pd.concat(of, ignore_index=True) for of in tables)
-        found = {"members": _members(evidence, run, others), "weights": np.mean(weights, axis=0)}
-        found |= {"ensemble": mean_score(together), "gained": difference(together, alone)}
-        rows.append({**run} | found | {"calibration": [_error(one) for one in (alone, scaled, together)]})
+        for others in (OTHERS, (*OTHERS, OUTLINED)):
+            members = _members(evidence, run, others)
+            asked = [_one_fold(evidence, _members(evidence, one, others)) for one in folds]
+            if not members or None in asked:
+                continue
+            *tables, weights = zip(*asked, strict=True)
+            alone, scaled, together = (pd.concat(of, ignore_index=True) for of in tables)
+            found = {"members": members, "exploratory": OUTLINED in others, "weights": np.mean(weights, axis=0)}
+            found |= {"ensemble": mean_score(together), "gained": difference(together, alone)}
+            rows.append({**run} | found | {"calibration": [_error(one) for one in (alone, scaled, together)]})
     return pd.DataFrame(rows).assign(gained=corrected(row["gained"] for row in rows))
 
 
 def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
-    """A row a data set and split: the ensemble, each member alone, its mean weight, and the calibration error."""
+    """A row a data set, split and number of members: the ensemble, each member alone, its mean weight, and the
+    calibration error."""
     runs = ensembles(evidence)
     if runs.empty:
         return runs
-    alone = pd.DataFrame([list(map(t.cell, members)) for members in runs.members], runs.index).reindex(columns=range(4))
+    alone = pd.DataFrame([dict(enumerate(map(t.cell, members))) for members in runs.members], runs.index, range(4))
     return show(
         runs.join(alone.add_prefix("member ")).assign(
+            result=runs.exploratory.map({False: "three", True: "four, exploratory"}),
             weights=[" / ".join(map("{:.2f}".format, one)) for one in runs.weights],
             calibration=[" → ".join(f"{100 * one:.1f}" for one in errors) for errors in runs.calibration],
         ),
-        "data set = dataset | split = tested | ensemble, accuracy % = ensemble | ResNet50-v2, fine-tuned = member 0 | "
+        "data set = dataset | split = tested | members = result | "
+        "ensemble, accuracy % = ensemble | ResNet50-v2, fine-tuned = member 0 | "
         "its linear probe = member 1 | CustomCNN = member 2 | named from the outline = member 3 | "
         "mean weights = weights | ensemble minus fine-tuned, points = gained | "
         "calibration error %, fine-tuned → at its temperature → ensemble = calibration",
     )
 
 
-def _members(evidence: Evidence, run: pd.Series, others: list[dict]) -> list[pd.Series]:
+def _members(evidence: Evidence, run: pd.Series, others: Sequence[dict]) -> list[pd.Series]:
     """A run and those of other networks on its split; none where one is missing."""
     runs = matching(evidence.runs, dataset=run.dataset, tested=run.tested)
     runs = runs[(runs.task != "transfer") | runs.baseline]
