@@ -1,8 +1,9 @@
 """Links sets: finds the slice of Cheng's that an image shows, the images that two sets share, and wrong labels.
 
 Also lists the copies that the committed folds and overlaps miss, found by the looser `COPY_CORRELATION`: sharpened or
-brightened ones, which differ more as packed images, since each was cropped differently. No fold changes. Copies whose
-pHashes differ in more than `NEAR_BITS` are not found: the lists are a lower bound.
+brightened ones, which differ more as packed images, since each was cropped differently, and images whose heads agree
+(`Thumbnails.heads`): such copies as well, whatever their pHashes, and neighbouring slices of one person whom nobody
+names. No fold changes. The lists of copies are a lower bound.
 """
 
 import numpy as np
@@ -69,8 +70,12 @@ def overlap(a: Thumbnails, b: Thumbnails, table_a: pd.DataFrame, table_b: pd.Dat
 
 
 def copy_pairs(images: Thumbnails, table: pd.DataFrame) -> pd.DataFrame:
-    """Copies that lie in two folds of a `table` of `curate`, a row a pair with the columns `COPIES`, in its order."""
-    pairs = duplicates.near_pairs(images, COPY_CORRELATION)
+    """Copies that lie in two folds of a `table` of `curate`, a row a pair with the columns `COPIES`, in its order; by
+    their heads only where no patient is known of either, since patients who are named lie in one fold each."""
+    unknown = np.flatnonzero(table.patient.eq(""))
+    heads = pairs_alike(images.heads[unknown], None, COPY_CORRELATION)[["i", "j"]].map(lambda row: unknown[row])
+    pairs = pd.concat([duplicates.near_pairs(images, COPY_CORRELATION)[["i", "j"]], heads])
+    pairs = pairs.drop_duplicates().sort_values(["i", "j"], ignore_index=True).astype(int)
     first, second = (table[["path", "fold"]].iloc[pairs[end]].reset_index(drop=True) for end in "ij")
     found = pd.concat([first, second.add_prefix("copy_")], axis=1)
     return found[found.fold != found.copy_fold].reset_index(drop=True)[COPIES]

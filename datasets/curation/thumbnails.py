@@ -24,7 +24,8 @@ from datasets.store.packing import cores
 from datasets.transforms import TRANSFORMS, undo
 
 SIDE = 64  # of a thumbnail, pixels
-PACKED_SIDE = 48  # of that of a packed image
+PACKED_SIDE = 48  # of that of a packed image, and of a head
+AIR = 10  # up to which grey value, after smoothing, a pixel is not of the head
 BLOCK = 512  # images that are held at a time, at their full size
 
 
@@ -34,13 +35,16 @@ class Thumbnails:
 
     Thumbnails are mean-centred and of unit length, so that products are correlations; an image of one grey value is all
     0 and correlates with nothing. Those of packed images, cropped to the head, agree for two slices of one person also
-    where one was framed wider. `alike` is `Dataset.alike`, from which on images stay in one group.
+    where one was framed wider. A head is what is brighter than `AIR` in the image as published: sharpened copies agree
+    in it that do not when packed, since S2's crop takes more or less of each. `alike` is `Dataset.alike`, from which on
+    images stay in one group.
     """
 
     table: pd.DataFrame  # manifest rows, with `dataset` and `pixels` (SHA-256 of the decoded image)
     thumbnails: np.ndarray  # float32 N×64×64
     hashes: np.ndarray  # uint64 N×8, the 64-bit pHash under each of `TRANSFORMS`
     packed: np.ndarray  # float32 N×48×48
+    heads: np.ndarray  # float32 N×48×48
     alike: tuple[str, float] = ("packed", 0.93)  # at .91 groups begin to run together
     found: dict = field(default_factory=dict, repr=False)  # rule → pairs of `duplicates.alike_pairs`
 
@@ -50,7 +54,8 @@ class Thumbnails:
     def rows(self, rows: np.ndarray) -> "Thumbnails":
         """Those of some rows."""
         table = self.table.iloc[rows].reset_index(drop=True)
-        return Thumbnails(table, self.thumbnails[rows], self.hashes[rows], self.packed[rows], self.alike)
+        arrays = (array[rows] for array in (self.thumbnails, self.hashes, self.packed, self.heads))
+        return Thumbnails(table, *arrays, self.alike)
 
     def of(self, kind: str) -> np.ndarray:
         """Thumbnails of the images "packed" or "whole", as published: the first half of `Dataset.alike`."""
@@ -93,7 +98,7 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None) -> Thumbnails
         is_file &= manifest["slice"].eq("").to_numpy()
     paths, images, small = manifest.path.where(is_file, "").to_numpy(), [], []
 
-    def of_one(path: str, own: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    def of_one(path: str, own: np.ndarray) -> tuple[np.ndarray, np.ndarray, str, np.ndarray]:
         if path:
             (read,) = layouts.read(facts, raw or home / "raw", path)
             own = read.image if read.image.ndim == 2 else read.image[..., facts.grey]
@@ -113,26 +118,36 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None) -> Thumbnails
     return replace(collect(manifest, images, small), alike=facts.alike)
 
 
-def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
-    """Thumbnail, eight hashes and pixel digest of a grey image, uint8 H×W of any size from 1×1."""
+def head(grey: np.ndarray) -> np.ndarray:
+    """The part of a grey image H×W that holds all of what is brighter than `AIR`; the whole where nothing is."""
+    bright = cv2.GaussianBlur(grey, (3, 3), 0) > AIR
+    rows, columns = np.flatnonzero(bright.any(axis=1)), np.flatnonzero(bright.any(axis=0))
+    return grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else grey
+
+
+def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str, np.ndarray]:
+    """Thumbnail, eight hashes, pixel digest and head of a grey image, uint8 H×W of any size from 1×1."""
     digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
-    return thumbnail(grey, SIDE), phashes(grey), digest
+    return thumbnail(grey, SIDE), phashes(grey), digest, thumbnail(head(grey), PACKED_SIDE)
 
 
 def collect(
-    table: pd.DataFrame, found: Sequence[tuple[np.ndarray, np.ndarray, str]], packed: Sequence[np.ndarray]
+    table: pd.DataFrame,
+    found: Sequence[tuple[np.ndarray, np.ndarray, str, np.ndarray]],
+    packed: Sequence[np.ndarray],
 ) -> Thumbnails:
     """`Thumbnails` of a table, the `traits` of each of its rows, and the small packed images; an empty set is a set."""
-    thumbnails = np.array([t for t, _, _ in found], np.float32).reshape(-1, SIDE, SIDE)
-    hashes = np.array([hashes for _, hashes, _ in found], np.uint64).reshape(-1, len(TRANSFORMS))
+    thumbnails = np.array([of[0] for of in found], np.float32).reshape(-1, SIDE, SIDE)
+    hashes = np.array([of[1] for of in found], np.uint64).reshape(-1, len(TRANSFORMS))
+    heads = np.array([of[3] for of in found], np.float32).reshape(-1, PACKED_SIDE, PACKED_SIDE)
     small = np.array(packed, np.float32).reshape(-1, PACKED_SIDE, PACKED_SIDE)
-    return Thumbnails(table.assign(pixels=[digest for _, _, digest in found]), thumbnails, hashes, small)
+    return Thumbnails(table.assign(pixels=[of[2] for of in found]), thumbnails, hashes, small, heads)
 
 
 def join(a: Thumbnails, b: Thumbnails) -> Thumbnails:
     """The images of two sets as one."""
     table = pd.concat([a.table, b.table], ignore_index=True)
-    arrays = ((a.thumbnails, b.thumbnails), (a.hashes, b.hashes), (a.packed, b.packed))
+    arrays = ((a.thumbnails, b.thumbnails), (a.hashes, b.hashes), (a.packed, b.packed), (a.heads, b.heads))
     return Thumbnails(table, *map(np.concatenate, arrays))
 
 

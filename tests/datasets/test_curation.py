@@ -3,6 +3,7 @@
 from dataclasses import replace
 from itertools import product
 
+import cv2
 import imagehash
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from datasets.curation.duplicates import close_hashes, duplicate_pairs, identica
 from datasets.curation.duplicates import s0_cleaning as kept_by_s0
 from datasets.curation.links import link
 from datasets.curation.split_table import curate, facts
-from datasets.curation.thumbnails import join, look, phashes, thumbnail, traits
+from datasets.curation.thumbnails import head, join, look, phashes, thumbnail, traits
 from datasets.splitting import make_split
 from datasets.transforms import TRANSFORMS
 from utils.evaluation.baselines import nearest_thumbnails
@@ -209,7 +210,9 @@ def changed_copy():
 
 def test_a_changed_copy_is_listed_where_folds_or_sets_separate_it(changed_copy):
     assert duplicate_pairs(changed_copy).empty
-    apart, together = ({"path": changed_copy.table.path, "fold": folds} for folds in ([3, 1, 3], [3, 3, 1]))
+    apart, together = (
+        {"path": changed_copy.table.path, "patient": "", "fold": folds} for folds in ([3, 1, 3], [3, 3, 1])
+    )
     found = links.copy_pairs(changed_copy, pd.DataFrame(apart))
     assert found.to_numpy().tolist() == [["0.png", 3, "1.png", 1]]
     assert links.copy_facts(found) == {links.COPIED: 2, links.COPIED_PAIRS: 1}
@@ -220,6 +223,18 @@ def test_a_changed_copy_is_listed_where_folds_or_sets_separate_it(changed_copy):
         shared = pd.DataFrame({"dataset": ["theirs"], "path": [path]})
         wanted = {f"made-up: {links.LEFT}": 1, f"theirs: {links.LEFT}": left}
         assert links.copies_left(ours, theirs, shared) == wanted
+
+
+def test_heads_show_a_copy_that_is_framed_and_sharpened_otherwise_unless_patients_are_named():
+    grey = np.zeros((200, 200), np.uint8)
+    grey[20:180, 30:170] = 60 + image(5, (160, 140)) // 2
+    sharp = cv2.addWeighted(grey, 1.5, cv2.GaussianBlur(grey, (0, 0), 4), -0.5, 0)
+    images = thumbnails_of([grey, np.pad(sharp, ((0, 90), (60, 0))), image(6)])
+    assert duplicates.near_pairs(images, duplicates.COPY_CORRELATION).empty
+    table = pd.DataFrame({"path": images.table.path, "patient": "", "fold": [0, 1, 2]})
+    assert links.copy_pairs(images, table)[["path", "copy_path"]].to_numpy().tolist() == [["0.png", "1.png"]]
+    assert links.copy_pairs(images, table.assign(patient=["a", "b", ""])).empty
+    assert not head(np.zeros((5, 6), np.uint8)).any() and head(np.zeros((5, 6), np.uint8)).shape == (5, 6)
 
 
 def test_the_next_folds_keep_a_changed_copy_with_its_original(changed_copy, monkeypatch):
