@@ -89,7 +89,7 @@ SEAL = len(MARK) + 64  # bytes at the end of a sealed file
 
 def seal(path: Path) -> None:
     """Append the SHA-256 of a file to itself; archives such as torch's are still readable with it."""
-    mark = _mark(path.read_bytes())
+    mark = MARK + hashlib.sha256(path.read_bytes()).hexdigest().encode()
     with path.open("ab") as file:
         file.write(mark)
 
@@ -102,8 +102,5 @@ def damage(path: Path) -> str:
         return error.strerror or str(error)
     if not content[-SEAL:].startswith(MARK):
         return "no checksum at its end: cut short, or made by an older version"
-    return "" if content[-SEAL:] == _mark(memoryview(content)[:-SEAL]) else "its bytes are not those that were written"
-
-
-def _mark(content: bytes | memoryview) -> bytes:
-    return MARK + hashlib.sha256(content).hexdigest().encode()
+    sealed = MARK + hashlib.sha256(memoryview(content)[:-SEAL]).hexdigest().encode()
+    return "" if content[-SEAL:] == sealed else "its bytes are not those that were written"

@@ -1,7 +1,7 @@
 """Reads the manifest of a data set and its committed split table as data frames, and fingerprints the data."""
 
 import hashlib
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -151,20 +151,21 @@ def fingerprint(name: str) -> dict[str, str | int]:
     return {"images": images} | {file: file_digest(folder / file) for file in FILES}
 
 
+_digests: dict[tuple, str] = {}  # of a path and its stamp
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file of a store, in hexadecimal; worked out once a process as long as it stays the same file."""
-    return _sha256(path, stamp(path))
+    known = path, stamp(path)
+    if known not in _digests:
+        _digests[known] = sha256(path)
+    return _digests[known]
 
 
 def stamp(path: Path) -> tuple[int, int, int]:
     """Which file lies at `path` now: one that is written or replaced has another stamp."""
     found = path.stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-@lru_cache
-def _sha256(path: Path, stamp: tuple[int, int, int]) -> str:
-    return sha256(path)
 
 
 def short_digest(content: bytes) -> str:

@@ -75,8 +75,8 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
             {
                 "project": f"{one.source.upper()}: {name}, {one.authors}; {one.task}; {one.data}; {one.licence}",
                 "reported %": f"{one.model} {100 * published(one.source, *key)[one.metric]:.1f}",
-                "ours, same split %": "; ".join(same),
-                "ours, the same images by patient %": "; ".join(patient),
+                "ours, same split %": "; ".join(same) or NONE,
+                "ours, the same images by patient %": "; ".join(patient) or NONE,
             }
         )
     return pd.DataFrame(rows)
