@@ -167,7 +167,7 @@ def dose_response(found: Mapping[str, pd.DataFrame]) -> Figure:
             axis.set_xticks(range(len(rows)), rows.dose)
         axis.set(title=plain(name), xlabel="images of a test patient\nthat were trained on")
     axes[0].set_ylabel("accuracy, %")
-    return below(figure, axes[0])
+    return below(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1])))
 
 
 def per_class(records: Mapping[str, dict], classes: Sequence[str]) -> Figure:
