@@ -28,6 +28,8 @@ RNG = np.random.default_rng(0)
 P = RNG.dirichlet(np.ones(3), 60)
 TABLE = pd.DataFrame({"label": RNG.choice(CLASSES, 60), "predicted": np.array(CLASSES)[P.argmax(1)]})
 TABLE = TABLE.assign(error=RNG.random(60), **{f"p_{c}": P[:, k] for k, c in enumerate(CLASSES)})
+SCREENED = TABLE.replace({"label": {CLASSES[0]: "notumor"}}).rename(columns={f"p_{CLASSES[0]}": "p_notumor"})
+SCREENED["group"] = range(60)
 PERFECT = TABLE.assign(**{f"p_{c}": TABLE.label == c for c in CLASSES})
 IMAGES = RNG.random((2, 16, 16))
 MASKS = IMAGES > 0.5
@@ -69,7 +71,7 @@ DRAWN = {
     "confusions": lambda f: f({ODD: np.array([[8, 2, 0], [0, 5, 0], [1, 1, 1]]), "b": np.eye(3, dtype=int)}, CLASSES),
     "together": lambda f: f(MASKS[0][:, :3].astype(int), CLASSES),
     "roc": lambda f: f(TABLE, CLASSES),
-    "screening": lambda f: f(TABLE, CLASSES[0], 0.5),
+    "screening": lambda f: f(SCREENED, 0.5),
     "reliability": lambda f: f({ODD: TABLE}, CLASSES),
     "confidences": lambda f: f({ODD: TABLE, "b": TABLE}, CLASSES, {ODD: 0.99}),
     "errors_by_class": lambda f: f(TABLE, CLASSES),
