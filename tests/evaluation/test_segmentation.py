@@ -115,6 +115,8 @@ def test_what_an_empty_mask_counts_as_in_the_mean():
     assert result["dice"]["value"] == pytest.approx(2 / 3, abs=1e-6)
     assert result["recall"]["value"] == 1, "the only patient with a tumour"
     assert result["precision"]["value"] == 0.5, "of the two for whom something was predicted"
+    far = evaluate_masks(table.assign(**{"a.hd95": [0.0, 1.0, 90.0]}), ["a"])["metrics"]["hd95"]
+    assert far["low"] == 0 and far["high"] > 90, "a distance is not below 0"
     result = evaluate_masks(slices(("p", 0, 0, 0), ("q", 0, 0, 0)), ["a"], resamples=20)
     assert result["metrics"]["recall"]["value"] is None and result["metrics"]["dice"]["value"] == 1
     assert result["s2_pooling"]["dice"] is None, "S2 skipped channels empty in both"

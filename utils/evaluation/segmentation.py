@@ -273,6 +273,8 @@ def evaluate_masks(
 
     shares = [name for name in [*metrics, *keys] if "hd95" not in name]
     found = grouped_ci(patients.group, statistic, resamples, trials=dict.fromkeys(shares))
+    for name in found.keys() - shares:  # a distance
+        found[name]["low"] = found[name]["low"] and max(found[name]["low"], 0.0)
     with_mask = [(patients[f"{name}.pixels"] > 0).sum() for name in names]
     record = as_record(found, names, {"patients": with_mask}, table, resamples)
     return record | {"s2_pooling": s2_pooling(table, channels), "patients": len(patients)}
