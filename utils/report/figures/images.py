@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
-from torch import nn
 
 from utils.report.figures.common import LETTERS, PAGE, PALETTE, below, heat_on_image, panels, plain
 
@@ -48,18 +47,6 @@ def duplicate_pairs(pairs: pd.DataFrame, thumbnails: np.ndarray, table: pd.DataF
     parts = [f", {part}" if part else "" for part in facts.published_split]
     titles = [f"{said}\n{label}{part}" for said, label, part in zip(both.said, facts.label, parts, strict=True)]
     return image_grid(thumbnails[both.row], titles, columns=6)
-
-
-def first_filters(model: nn.Module, columns: int = 16, colour: bool = False) -> Figure:
-    """Up to four rows of weights of the first convolution, each filter stretched from its least to its largest weight:
-    the sum over the input channels, which is what a grey image meets, or with `colour` three channels as red, green and
-    blue."""
-    weights = next(m for m in model.modules() if isinstance(m, nn.Conv2d)).weight.detach().cpu()[: 4 * columns]
-    shown = (weights if colour else weights.sum(1, keepdim=True)).permute(0, 2, 3, 1)
-    low, high = shown.amin((1, 2, 3), keepdim=True), shown.amax((1, 2, 3), keepdim=True)
-    shown = ((shown - low) / (high - low).clamp_min(1e-12)).squeeze(-1).numpy()
-    columns = min(columns, len(shown))
-    return image_grid(shown, [""] * len(shown), columns, size=min(0.6, PAGE / columns))
 
 
 def heat_grid(images: np.ndarray, heat: np.ndarray, masks: np.ndarray, captions: Sequence[str], columns: int) -> Figure:

@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from sklearn.metrics import RocCurveDisplay, roc_curve
+from sklearn.metrics import RocCurveDisplay
 
-from utils.evaluation.classification import area_under_roc
 from utils.evaluation.thresholds import tumour_scores
 from utils.report.figures.common import LETTERS, MANY, PAGE, PUBLISHED_COLOUR, SETS, below, colours_of, panels, plain
 
@@ -119,36 +118,6 @@ def together(shown: np.ndarray, findings: Sequence[str]) -> Figure:
     return figure
 
 
-def roc(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """One ROC curve a class, that class against the rest; many are not named, one without images has none."""
-    figure, ((axis,),) = panels(1, 1, 4, 4.2)
-    areas = _draw_roc(axis, predictions, classes)
-    axis.set(title="Each class against the rest", **ROC_AXES)
-    if areas and len(classes) <= MANY:
-        colours, names = colours_of(classes), {c: f"{plain(c)} (AUC {area:.3f})" for c, area in areas.items()}
-        handles = [plt.Line2D([], [], color=colours[c], label=name) for c, name in names.items()]
-        axis.legend(handles=handles, loc="lower right")
-    return figure
-
-
-def _draw_roc(axis: plt.Axes, table: pd.DataFrame, classes: Sequence[str]) -> dict[str, float]:
-    """The curves of one table; returns the area below each. Of joined folds each is a curve of its own: their networks
-    rank on scales of their own."""
-    areas, fold = {}, table.get("fold", pd.Series(0, table.index))
-    for c, colour in colours_of(classes).items():
-        truth, scores = table.label == c, table[f"p_{c}"]
-        if not 0 < truth.sum() < len(table):
-            continue
-        areas[c] = area_under_roc(truth.to_numpy()[:, None], scores.to_numpy()[:, None], fold.to_numpy())[0]
-        style = {"color": "C0", "alpha": 0.3} if len(classes) > MANY else {"color": colour}
-        style |= {"linewidth": 0.6} if "fold" in table else {}
-        for mine in (fold == one for one in fold.unique()):
-            if 0 < truth[mine].sum() < mine.sum():
-                axis.plot(*roc_curve(truth[mine], scores[mine])[:2], **style)
-    axis.plot([0, 1], [0, 1], color=PUBLISHED_COLOUR, linestyle=":")
-    return areas
-
-
 def screening(predictions: pd.DataFrame, threshold: float) -> Figure:
     """ROC curve of tumour against none, with .5, S0's threshold, and that from validation, unless it is NaN."""
     figure, ((axis,),) = panels(1, 1, 4, 4.6)
@@ -188,26 +157,6 @@ def reliability(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> F
     axes[1, 0].set(ylim=(0.5, 3000 * max(map(len, tables.values()))), ylabel="images")  # room for the numbers
     axes[0, 0].set_ylabel("share of correct predictions")
     return below(figure, axes[0, 0])
-
-
-def confidences(
-    tables: Mapping[str, pd.DataFrame], classes: Sequence[str], reported: Mapping[str, float] | None = None
-) -> Figure:
-    """How confidence is distributed among correct and among wrong predictions, each 100 %, a panel a table; a line
-    marks the mean of all, a broken one the `reported` mean of the table of that name."""
-    figure, (axes,) = panels(1, len(tables), 2.9, sharey=True)
-    for axis, (name, table) in zip(axes, tables.items(), strict=True):
-        right, sure = _confidence(table, classes)
-        parts = [sure[right], sure[~right]]
-        weights = [np.full(len(part), 100 / max(len(part), 1)) for part in parts]
-        axis.hist(parts, bins=np.linspace(0, 1, 11), weights=weights, color=["C0", "C1"], label=["correct", "wrong"])
-        axis.axvline(sure.mean(), color="black", label="mean")
-        if (reported or {}).get(name):
-            axis.axvline(reported[name], color=PUBLISHED_COLOUR, linestyle="--", label="mean as reported")
-        axis.set_title(f"{plain(name)}\nmean {100 * sure.mean():.1f} %,\naccuracy {100 * right.mean():.1f} %")
-        axis.set_xlabel("confidence")
-    axes[0].set_ylabel("percent of the correct\nand of the wrong")
-    return below(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1])))
 
 
 def errors_by_class(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:

@@ -13,7 +13,7 @@ from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE, Difference
 from utils.evaluation.saliency import TOLERANCE
 from utils.report.figures.common import LETTERS, PAGE, PALETTE, PUBLISHED_COLOUR, SETS, below, panels, plain, spread
 from utils.report.records import split_words
-from utils.report.tables.common import format_ci, interval
+from utils.report.tables.common import format_ci
 
 COLOURS = {BETTER: PALETTE[0], NO_DIFFERENCE: PUBLISHED_COLOUR, WORSE: PALETTE[1]}
 MARKERS, START = "osD^", {True: ", pretrained", False: ", from scratch", None: ""}
@@ -129,14 +129,6 @@ def forest(entries: Mapping[str, Difference | dict], label: str, line: float | N
     return figure
 
 
-def compared(runs: pd.DataFrame) -> Figure:
-    """Accuracy of several runs with 95 % CIs, their numbers on the right; a grey diamond is the reported number."""
-    entries = {f"{run.title} · {run.split}": interval(run) for _, run in runs.iterrows()}
-    figure = forest(entries, "accuracy on the test set, % (95 % CI; diamond: as reported)", line=None)
-    figure.axes[0].plot(100 * runs.reported.astype(float), range(len(runs)), "D", color=PUBLISHED_COLOUR)
-    return figure
-
-
 def leakage(rows: pd.DataFrame) -> Figure:
     """Accuracy of each method (`tables.classification.leakage`, one data set) on the same test images: trained on the
     published split, and by patient. On the right the difference with its 95 % CI; diamond: as reported."""
@@ -168,21 +160,6 @@ def dose_response(found: Mapping[str, pd.DataFrame]) -> Figure:
         axis.set(title=plain(name), xlabel="images of a test patient\nthat were trained on")
     axes[0].set_ylabel("accuracy, %")
     return below(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1])))
-
-
-def per_class(records: Mapping[str, dict], classes: Sequence[str]) -> Figure:
-    """Recall and F2 of each class with 95 % CIs, a panel a metric and a colour a run (four at most)."""
-    figure, axes = _rows(map(plain, classes), 0.17 * (len(records) + 1), 1.1, (1, 1))
-    for axis, metric, title in zip(axes, ("recall", "f2"), ("recall", "$F_2$"), strict=True):
-        for k, (name, record) in enumerate(records.items()):
-            shift = 0.6 * k / max(len(records) - 1, 1) - 0.3
-            style = {"fmt": MARKERS[k % 4], "capsize": 2, "markersize": 4, "color": PALETTE[k % 4]}
-            for y, c in enumerate(classes):
-                spread(axis, record["per_class"][c][metric], y + shift, label=plain(name), **style)
-        axis.set(title=title, xlabel="percent (95 % CI)")
-        for line in range(1, len(classes)):
-            axis.axhline(line - 0.5, color="0.85", linewidth=0.8)
-    return below(figure, axes[0], rows=-(-len(records) // 2))
 
 
 def pointing(measured: Sequence[dict]) -> Figure:

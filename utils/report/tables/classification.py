@@ -16,7 +16,18 @@ from utils.evaluation.thresholds import UNKNOWN, tumour_or_none
 from utils.report.plan import PLAN
 from utils.report.records import Evidence
 from utils.report.tables import common as t
-from utils.report.tables.common import ALL_FOLDS, FOLD_0, NONE, STEPS_AT, WEIGHTS, cell, format_ci, matching, show
+from utils.report.tables.common import (
+    ALL_FOLDS,
+    FOLD_0,
+    NONE,
+    STEPS_AT,
+    WEIGHTS,
+    cell,
+    cells,
+    format_ci,
+    matching,
+    show,
+)
 
 DATASET = "brain-tumor-mri"
 INDEPENDENT_HEALTHY = "brain-tumor-44c"  # adds healthy images that no other set has
@@ -33,35 +44,6 @@ EXTERNAL = (
 )
 EXTERNAL += ("at the validation threshold: sensitivity / specificity",)
 EXTERNAL += ("at home, by patient: sensitivity / specificity", "AUC at home")
-
-
-def results_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row a run: what was run, accuracy and macro-F1 in percent with 95 % CIs, and the reported number."""
-    return show(
-        runs.sort_values(["dataset", "split", "accuracy"], ascending=[True, True, False], kind="stable"),
-        "data set = dataset | split = tested | model = title | pixels = image_size | epochs | "
-        "accuracy % = accuracy | macro F1 % = macro_f1 | macro AUC = macro_auc. | reported accuracy % = reported% | "
-        "test images = images",
-    )
-
-
-def published_or_patient(evidence: Evidence) -> pd.DataFrame:
-    """Published split against patient folds, a row a data set and model."""
-    runs, key = t.headline(evidence.runs), ["dataset", "title"]
-    patient, published = (matching(runs, tested=one).set_index(key, drop=False) for one in (ALL_FOLDS, "published"))
-    patient = patient.assign(
-        said=published.reported,
-        published=t.by_protocol(runs, key).published,
-        unseen=t.by_protocol(runs, key, "unseen.accuracy").published,
-        lost=t.percent(patient.accuracy - published.accuracy, sign="+"),
-        spread=[f"{100 * min(folds):.1f} – {100 * max(folds):.1f}" for folds in patient.folds],
-    )
-    return show(
-        patient.loc[t.networks_first(patient.index)],
-        "data set = dataset | model = title | epochs | reported by S2 = said% | published split = published | "
-        "unseen images only = unseen | patient folds = accuracy | difference, points = lost | "
-        "lowest – highest fold = spread",
-    )
 
 
 def leakage(evidence: Evidence) -> pd.DataFrame:
@@ -120,31 +102,16 @@ def by_relatives(evidence: Evidence, run: pd.Series) -> pd.DataFrame:
 
 def cleaned(evidence: Evidence) -> pd.DataFrame:
     """S0's claim by its two factors: two data sets, raw and cleaned, and both by patient; networks of one size."""
-    runs, key = matching(_at_steps(evidence.runs), view="stored"), ["dataset", "title"]
-    images = matching(runs, split="published").set_index(key).images.map(str)
-    clean = matching(runs, split="cleaned").set_index(key, drop=False)
-    both = images.reindex(clean.index).fillna(NONE) + " / " + clean.images.map(str)
-    clean = clean.assign(**t.by_protocol(runs, key), both=both)
-    return show(
-        clean.loc[t.networks_first(clean.index)],
-        "data set = dataset | model = title | raw = published | cleaned by S0's rule = cleaned | "
-        "patient folds = patient, all folds | test images raw / cleaned = both",
+    runs, key = matching(t.classifiers(evidence.runs), target="label", view="stored"), ["dataset", "title"]
+    runs = runs[runs.baseline | (runs.image_size == STEPS_AT)].drop_duplicates([*key, "tested"])
+    runs = runs.assign(text=cells(runs)).set_index(key)
+    raw, clean, folds = (matching(runs, tested=one) for one in ("published", "cleaned", ALL_FOLDS))
+    table = pd.DataFrame({"raw": raw.text, "cleaned by S0's rule": clean.text, "patient folds": folds.text})
+    table["test images raw / cleaned"] = raw.images.map(str).reindex(table.index, fill_value=NONE) + (
+        " / " + clean.images.map(str)
     )
-
-
-def undone_shortcuts(evidence: Evidence) -> pd.DataFrame:
-    """Accuracy with a shortcut removed (`view`), on the published split and on patient fold 0; networks of one size."""
-    runs = matching(_at_steps(evidence.runs), dataset=DATASET)
-    table = t.by_protocol(runs[runs.model != "majority"], ["title", "view"])
-    table = table[(table[["published", FOLD_0]] != NONE).any(axis=1)]
-    table = table.loc[t.networks_first(table.index)].reset_index()
-    return show(table, "model = title | view | published split = published | patient fold 0")
-
-
-def _at_steps(runs: pd.DataFrame) -> pd.DataFrame:
-    """Classifiers of the size at which changes are tried, and baselines, which have none."""
-    runs = matching(t.classifiers(runs), target="label")
-    return runs[runs.baseline | (runs.image_size == STEPS_AT)]
+    order = t.networks_first(clean.index)
+    return table.loc[order].fillna(NONE).rename_axis(["data set", "model"]).reset_index()
 
 
 def external_tests(evidence: Evidence, runs: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -251,10 +218,8 @@ def shortcut_accuracy(curation: Sequence[dict]) -> pd.DataFrame:
 
 TABLES = {
     "same_images": same_images,
-    "headline": published_or_patient,
     "cleaning": cleaned,
     "external": external_tests,
-    "views": undone_shortcuts,
     "copies": results_without_copies,
     "shortcuts": lambda evidence: shortcut_accuracy(evidence.curation),
 }

@@ -88,15 +88,6 @@ def show_all(parts: Sequence[pd.DataFrame], columns: str) -> pd.DataFrame:
     return show(pd.concat(parts), columns) if parts else pd.DataFrame()
 
 
-def by_protocol(runs: pd.DataFrame, key: list[str], metric: str = "accuracy") -> pd.DataFrame:
-    """`cells` with a row for each value of `key` and a column a protocol, the first of several runs; in the order of
-    protocols, always with those that tables name."""
-    first = runs.drop_duplicates([*key, "tested"])
-    table = first.assign(text=cells(first, metric)).pivot(index=key, columns="tested", values="text")
-    named = dict.fromkeys(["published", "cleaned", "slices", ALL_FOLDS, FOLD_0, *table])
-    return table.reindex(columns=named).fillna(NONE)
-
-
 def matching(runs: pd.DataFrame, **wanted: object) -> pd.DataFrame:
     """The runs whose columns have the values `wanted`; None stands for a missing one."""
     for name, value in wanted.items():
@@ -228,11 +219,6 @@ def compare(
     )
 
 
-def seconds_of_one(run: pd.Series) -> float:
-    """Seconds of one training; pooled folds have the sum of all of theirs."""
-    return run.train_seconds / (len(run.pooled) if isinstance(run.pooled, list) else 1)
-
-
 def sensitivity_specificity(runs: pd.DataFrame, rule: str) -> pd.Series:
     """Both at one threshold, for example of `tumour_or_none`; "–" where a run has none."""
     return (cells(runs, f"{rule}.sensitivity") + " / " + cells(runs, f"{rule}.specificity")).replace("– / –", NONE)
@@ -260,3 +246,8 @@ def markdown(table: pd.DataFrame) -> str:
         return "*not run yet*"
     lines = [table.columns, ["---"] * len(table.columns), *table.astype(str).to_numpy()]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def folded(title: str, table: pd.DataFrame) -> str:
+    """A table in Markdown that a click opens."""
+    return f"<details><summary>{title}</summary>\n\n{markdown(table)}\n\n</details>"

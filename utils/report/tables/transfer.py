@@ -22,7 +22,6 @@ from utils.report.tables.common import (
     show_all,
 )
 
-FEWEST = 3  # seeds, of which a range is shown
 QUESTIONS = {"label": "all classes", "tumour": "tumour or none", "type": "type of tumour", "sequence": "MR sequence"}
 COMPARED = ("published", "cleaned", "patient", "random")
 FINE_TUNED = {"model": "ResNet50-v2", "recipe": BEST_RECIPE, "image_size": 224, "seed": 0}
@@ -33,43 +32,6 @@ OUTLINED = {"model": "OutlineClassifier", "recipe": "from-outline", "seed": 0}  
 def trained(runs: pd.DataFrame) -> pd.DataFrame:
     """Backbones that were trained; a probe was not."""
     return runs[(runs.task == "transfer") & ~runs.baseline]
-
-
-def shown_folds(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
-    """Folds pooled where all are there; of others the mean of those that are (`some_folds`), or the only one."""
-    return t.some_folds(evidence, runs[~runs.is_pooled])
-
-
-def backbone_runs(evidence: Evidence) -> pd.DataFrame:
-    """A row a run of a fine-tuned backbone, folds pooled where all are there: its initial weights, size, time and
-    accuracy. Runs that `recipe_runs` compares with ours are left out."""
-    compared = [one for runs in on_one_budget(evidence) for one in runs.id[runs.recipe != "ours"]]
-    runs = matching(shown_folds(evidence, trained(evidence.runs)), target="label")
-    runs = runs[~runs.id.isin(compared) & runs.split.isin(("published", "patient"))]
-    runs = runs.assign(
-        minutes=[f"{t.seconds_of_one(run) / 60:.0f}" for _, run in runs.iterrows()],
-        weights=runs.pretrained.map(WEIGHTS),
-        size=(runs.parameters / 1e6).map("{:.1f} M".format),
-        unfrozen=(runs.trainable / 1e6).map("{:.1f} M".format),
-        last=-runs.accuracy,
-    )
-    return show(
-        t.by_split(runs, "dataset", "split", "last"),
-        "data set = dataset | split = tested | backbone = model | weights | recipe | pixels = image_size | epochs | "
-        "parameters = size | unfrozen | minutes a training = minutes | accuracy | macro F2 = macro_f2 | "
-        "AUC = macro_auc. | reported = reported%",
-    )
-
-
-def probe_runs(evidence: Evidence) -> pd.DataFrame:
-    """Linear probes, a row a data set, target, backbone and size: accuracy under each protocol, and 1-NN by patient."""
-    key = ["dataset", "target", "model", "image_size"]
-    probes = matching(evidence.runs, recipe="probe", is_pooled=False)
-    protocols = [one for _, of in t.by_split(probes, "split").groupby(key, sort=False) for one in of.tested]
-    table = t.by_protocol(probes, key)[list(dict.fromkeys(protocols))].reset_index()
-    nearest = on_same_images(evidence, table.assign(tested=t.ALL_FOLDS), "1-NN")
-    table = table.assign(**{"1-NN by patient": cells(nearest)}).rename_axis(columns=None)
-    return table.rename(columns={"dataset": "data set", "model": "backbone", "image_size": "pixels"})
 
 
 def pretraining_pairs(evidence: Evidence) -> list[pd.DataFrame]:
@@ -98,29 +60,6 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
     )
 
 
-def on_one_budget(evidence: Evidence) -> list[pd.DataFrame]:
-    """Pretrained runs of one patient fold that differ in the recipe alone, `ours` among them."""
-    runs = t.in_order(matching(trained(evidence.runs), split="patient", pretrained=True, seed=0))
-    groups = runs[runs.fold.notna()].groupby(["dataset", "fold", "model", "image_size"])
-    return [one for _, one in groups if "ours" in set(one.recipe) and len(one) > 2]
-
-
-def recipe_runs(evidence: Evidence) -> pd.DataFrame:
-    """The recipes of S0, S1, S3, S4, ours and its ingredients on one patient fold, sorted by validation accuracy."""
-    rows = []
-    for runs in on_one_budget(evidence):
-        found = t.compare(evidence, runs, "ours", none="").sort_values("val_accuracy", ascending=False, kind="stable")
-        tta = cells(found, "tta.gain", sign=True)
-        found = found.assign(where=found.dataset + ", " + found.tested, backbone=found.model + ", pretrained", tta=tta)
-        rows.append(found.assign(unfrozen=found.trainable.map("{:,}".format)))
-    return show_all(
-        rows,
-        "data set = where | backbone | recipe | pixels = image_size | epochs | unfrozen | "
-        "validation % = validation | test accuracy % = mean | difference to ours, points = gain | "
-        "gain by TTA, points = tta",
-    )
-
-
 def fine_tunings(evidence: Evidence) -> pd.DataFrame:
     """Fold 0 of ResNet50-v2 under each way to fine-tune it from its probe, the best `mean` validation accuracy first;
     only data sets where all of them were run."""
@@ -146,16 +85,6 @@ def fine_tuning_runs(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def by_seed(evidence: Evidence) -> list[pd.DataFrame]:
-    """Classifiers that differ in the seed alone, at least `FEWEST` of each; multi-task ones have their own table."""
-    runs = t.that_name_a_class(evidence.runs)
-    runs = runs[~runs.baseline & (runs.task != "multitask")]
-    settings = pd.Series([str(evidence.record(one)["recipe"]) for one in runs.id], runs.index, name="settings")
-    names = ["dataset", "fold", "image_size", "model", "pretrained", "recipe", "split", "target", "test_on", "view"]
-    groups = runs.groupby([*(runs[name].astype(str) for name in names), settings], dropna=False)
-    return [one.sort_values("seed") for _, one in groups if len(one) >= FEWEST]
-
-
 def with_start(runs: pd.DataFrame) -> pd.Series:
     """The recipe of every run and its initial weights, or that it is a baseline."""
     words = runs.recipe + ", " + runs.pretrained.eq(True).map(WEIGHTS)
@@ -165,7 +94,8 @@ def with_start(runs: pd.DataFrame) -> pd.Series:
 def differences_to_probe(evidence: Evidence) -> pd.DataFrame:
     """Every run of the first seed that tested the same images as the best linear probe, and as `difference` what it is
     better, corrected for the number of runs."""
-    runs = matching(shown_folds(evidence, t.that_name_a_class(evidence.runs)), seed=0, view="stored")
+    classes = matching(t.that_name_a_class(evidence.runs), is_pooled=False)
+    runs = matching(t.some_folds(evidence, classes), seed=0, view="stored")
     runs = runs[runs.split.isin(COMPARED) & ~runs.title.isin((BEST_PROBE, "majority"))]
     some = runs.tested.str.endswith(" folds") & (runs.tested != t.ALL_FOLDS)
     among = runs.assign(tested=runs.tested.mask(some, t.ALL_FOLDS))
@@ -222,27 +152,6 @@ def ensembles(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(gained=corrected(row["gained"] for row in rows))
 
 
-def ensemble_runs(evidence: Evidence) -> pd.DataFrame:
-    """A row a data set, split and number of members: the ensemble, each member alone, its mean weight, and the
-    calibration error."""
-    runs = ensembles(evidence)
-    if runs.empty:
-        return runs
-    alone = pd.DataFrame([dict(enumerate(map(t.cell, members))) for members in runs.members], runs.index, range(4))
-    return show(
-        runs.join(alone.add_prefix("member ")).assign(
-            result=runs.exploratory.map({False: "three", True: "four, exploratory"}),
-            weights=[" / ".join(map("{:.2f}".format, one)) for one in runs.weights],
-            calibration=[" → ".join(f"{100 * one:.1f}" for one in errors) for errors in runs.calibration],
-        ),
-        "data set = dataset | split = tested | members = result | "
-        "ensemble, accuracy % = ensemble | ResNet50-v2, fine-tuned = member 0 | "
-        "its linear probe = member 1 | CustomCNN = member 2 | named from the outline = member 3 | "
-        "mean weights = weights | ensemble minus fine-tuned, points = gained | "
-        "calibration error %, fine-tuned → at its temperature → ensemble = calibration",
-    )
-
-
 def _members(evidence: Evidence, run: pd.Series, others: Sequence[dict]) -> list[pd.Series]:
     """A run and those of other networks on its split; none where one is missing."""
     runs = matching(evidence.runs, dataset=run.dataset, tested=run.tested)
@@ -279,11 +188,7 @@ def _error(table: pd.DataFrame) -> float:
 
 
 TABLES = {
-    "backbones": backbone_runs,
-    "probes": probe_runs,
     "paired": against_the_probe,
     "fine_tunings": fine_tuning_runs,
-    "ensemble": ensemble_runs,
     "starts": pretraining_gain,
-    "recipes": recipe_runs,
 }
