@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from datasets.splitting import Split
-from utils.evaluation.dose import DOSES, arms, monotone, response
+from datasets.store.index import read_manifest
+from utils.evaluation.dose import DOSES, FOLDS, arms, monotone, response
 from utils.report.dose import main
 
 LABELS = np.array(list("ab") * 60)
@@ -44,7 +45,11 @@ def test_the_response_is_counted_by_groups_against_dose_0():
 
 def test_the_phantoms_planted_dose_is_found_by_the_command(roots, capsys):
     assert main(["phantom", "--draws", "1"]) == 0
-    found = response(pd.read_csv(roots / "saved_metrics/dose/phantom.csv")).set_index("dose")
+    counts = pd.read_csv(roots / "saved_metrics/dose/phantom.csv")
+    found = response(counts).set_index("dose")
+    whole = response(counts, FOLDS)
+    assert whole.gain[1].value > 0, "folds drawn image by image give the dose as well"
+    assert counts[counts.dose == FOLDS[1]].images.sum() == len(read_manifest("phantom")), "each image once"
     assert found.gain["all"].low > 0 and monotone(found.reset_index()) == {"1-NN": True}
     assert "phantom, 1-NN, dose all:" in capsys.readouterr().out
     assert (roots / "saved_metrics/dose/phantom.json").is_file()

@@ -6,7 +6,7 @@ test images, the number of training images and the classes are the same in all a
 `docs/leakage.md` gives the protocol.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from utils.evaluation.compare import Difference
 from utils.evaluation.intervals import mean_interval
 
 DOSES = {"0": 0, "1": 1, "2": 2, "4": 4, "all": None}  # images of each test patient that are trained on
+FOLDS = ("folds by patient", "folds by image")  # beside the doses: the usual way to split, which tests every image once
 
 
 def arms(split: Split, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -48,27 +49,27 @@ def arms(split: Split, labels: np.ndarray, rng: np.random.Generator) -> tuple[np
     return np.concatenate(tested), drawn
 
 
-def response(counts: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy by dose and its difference to dose 0.
+def response(counts: pd.DataFrame, doses: Sequence[str] = tuple(DOSES)) -> pd.DataFrame:
+    """Accuracy by dose and its difference to the first of `doses`, or of `FOLDS`.
 
     Args:
         counts: a row a method, dose and group: `images` that were tested, over all draws, and how many were `right`.
 
     Returns:
-        A row a method and dose: `accuracy` {value, low, high} and `gain`, a `Difference` (None of dose 0), both with
+        A row a method and dose: `accuracy` {value, low, high} and `gain`, a `Difference` (None of the first), both with
         intervals over groups.
     """
     rows = []
-    for method, of in counts.groupby("method", sort=False):
+    for method, of in counts[counts.dose.isin(doses)].groupby("method", sort=False):
         right, images = (of.pivot(index="group", columns="dose", values=name) for name in ("right", "images"))
         if images.nunique(axis=1).gt(1).any():
             raise ValueError(f"{method}: its doses were tested on different images")
-        shares = right / images
-        for dose in DOSES:  # groups count by their images
-            found = mean_interval(shares[dose], right.index, share=True, weights=images["0"])
+        shares, weights = right / images, images[doses[0]]  # groups count by their images
+        for dose in doses:
+            found = mean_interval(shares[dose], right.index, share=True, weights=weights)
             row = {"method": method, "dose": dose, "accuracy": found, "gain": None}
-            if dose != "0":
-                gain = mean_interval(shares[dose] - shares["0"], right.index, weights=images["0"])
+            if dose != doses[0]:
+                gain = mean_interval(shares[dose] - shares[doses[0]], right.index, weights=weights)
                 row["gain"] = Difference(**gain)
             rows.append(row)
     return pd.DataFrame(rows)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedKFold
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -25,7 +26,7 @@ from models import build_backbone
 from models.weights import WeightsError
 from utils.commands import errors_in_one_line
 from utils.evaluation.baselines import frozen_features
-from utils.evaluation.dose import arms, response
+from utils.evaluation.dose import DOSES, FOLDS, arms, response
 from utils.files import write_atomically
 from utils.report.records import Evidence, write_record
 from utils.report.tables.common import format_ci
@@ -57,27 +58,31 @@ def methods(name: str, labels: np.ndarray, args: argparse.Namespace) -> dict[str
 
 
 def measure(name: str, predictors: dict[str, Predict], draws: int) -> pd.DataFrame:
-    """A row a method, dose and group: images tested over all folds and draws, and how many were right."""
+    """A row a method, dose and group: images tested over all folds and draws, and how many were right. Beside the doses
+    `FOLDS`: whole patient folds, and as many folds drawn image by image, each of which tests every image once."""
     labels, groups = read_manifest(name).label.to_numpy(), groups_of(name, read_manifest(name))
-    rows = []
-    for fold in range(catalog.get(name).folds):
-        split = make_split(name, "patient", fold)
-        for draw in tqdm(range(draws), desc=f"{name}, fold {fold}", disable=None):
+    splits = [make_split(name, "patient", fold) for fold in range(catalog.get(name).folds)]
+    by_image = StratifiedKFold(len(splits), shuffle=True, random_state=0).split(groups, labels)
+    tried = [(FOLDS[0], split.train_val, split.test) for split in splits] + [(FOLDS[1], *rows) for rows in by_image]
+    for split in splits:
+        for draw in range(draws):
             test, trained_on = arms(split, labels, np.random.default_rng(draw))
-            for method, predict in predictors.items():
-                for dose, train in trained_on.items():
-                    right = predict(train, test) == labels[test]
-                    rows.append(pd.DataFrame({"method": method, "dose": dose, "group": groups[test], "right": right}))
+            tried += [(dose, train, test) for dose, train in trained_on.items()]
+    rows = []
+    for dose, train, test in tqdm(tried, desc=name, disable=None):
+        for method, predict in predictors.items():
+            right = predict(train, test) == labels[test]
+            rows.append(pd.DataFrame({"method": method, "dose": dose, "group": groups[test], "right": right}))
     table = pd.concat(rows).assign(images=1)
     return table.groupby(["method", "dose", "group"], sort=False)[["images", "right"]].sum().reset_index()
 
 
-def read_doses(evidence: Evidence) -> dict[str, pd.DataFrame]:
-    """Data set → `response` to the doses that were measured on it, real ones alone."""
+def read_doses(evidence: Evidence, doses: Sequence[str] = tuple(DOSES)) -> dict[str, pd.DataFrame]:
+    """Data set → `response` to the doses, or to `FOLDS`, that were measured on it, real ones alone."""
     paths = {path.stem: path for folder in reversed(evidence.folders) for path in sorted(folder.glob("dose/*.csv"))}
     numbers = {"images": int, "right": int}
     tables = {name: read_table(path, needs=["method", "dose", "group"], dtype=numbers) for name, path in paths.items()}
-    return {name: response(table) for name, table in tables.items() if name != "phantom"}
+    return {name: response(table, doses) for name, table in tables.items() if name != "phantom"}
 
 
 @errors_in_one_line(WeightsError, ValueError)
@@ -98,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         record = {"dataset": name, "data": fingerprint(name) | {"folds": folds_digest(name)}, "draws": args.draws}
         record |= {"backbone": args.backbone, "image_size": args.image_size, "C": STRENGTH, "git": git_revision()}
         write_record(folder / f"{name}.json", record | {"finished": datetime.now(UTC).isoformat(timespec="seconds")})
-        for row in response(counts).itertuples():
+        for row in pd.concat([response(counts), response(counts, FOLDS)]).itertuples():
             gain = f", {row.gain.points()}" if row.gain else ""
             print(f"{name}, {row.method}, dose {row.dose}: {format_ci(row.accuracy)} %{gain}")
     return 0
