@@ -1,7 +1,4 @@
-"""The one loader of pretrained weights: from a file, or from the hub's cache. Nothing in a file is ever run.
-
-`python -m models.backbones NAME` fetches weights for nodes without network.
-"""
+"""The one loader of pretrained weights: from a file, or from the hub's cache. Nothing in a file is ever run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -51,7 +51,7 @@ def test_a_head_that_starts_from_the_probe_answers_as_the_probe_does(roots, clas
 
 @pytest.mark.parametrize(
     ("head", "message"),
-    [({}, "head of type Linear cannot start as a linear probe"), ({"head": "standardised"}, "2 of 4 classes")],
+    [({}, "this head cannot start as a linear probe"), ({"head": "standardised"}, "2 of 4 classes")],
 )
 def test_a_head_that_cannot_start_from_a_probe_is_said(roots, head, message):
     split = make_split("phantom", "patient")

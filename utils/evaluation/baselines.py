@@ -121,8 +121,7 @@ def start_from_probe(model: Transfer, train: ImageDataset, val: ImageDataset, pr
         DataError: another head than "standardised", or training images that lack a class.
     """
     if not isinstance(model.head, Standardised):
-        kind = type(model.head).__name__
-        raise DataError(f"a head of type {kind} cannot start as a linear probe: 'standardised' can")
+        raise DataError("this head cannot start as a linear probe: 'standardised' can")
     of = [(frozen_features(model, data, precision=precision), data.labels.numpy()) for data in (train, val)]
     _, (scaler, regression), accuracy = fit_probe(*of[0], *of[1])
     weight, bias = (torch.from_numpy(values).float() for values in (regression.coef_, regression.intercept_))
