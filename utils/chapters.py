@@ -15,6 +15,7 @@ from pathlib import Path
 
 from datasets.catalog import REPO, DataError
 from utils import headless
+from utils.commands import errors_in_one_line
 from utils.files import write_atomically
 
 
@@ -61,6 +62,7 @@ def machine_paths(notebook: dict) -> list[int]:
     return found
 
 
+@errors_in_one_line(OSError, ValueError)
 def main(argv: list[str] | None = None) -> int:
     """Refresh the notebooks named, or all; stops at the first that fails."""
     parser = argparse.ArgumentParser(prog="python -m utils.chapters", description="Execute notebooks in place.")
@@ -68,12 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     paths = parser.parse_args(argv).notebooks or sorted((REPO / "notebooks").glob("*.ipynb"))
     for number, path in enumerate(paths, start=1):
         print(f"{path.name} ({number} of {len(paths)})", flush=True)
-        try:
-            code = refresh(path)
-        except (DataError, OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return headless.FAILED
-        if code != headless.DONE:
+        if (code := refresh(path)) != headless.DONE:
             return code
     return headless.DONE
 

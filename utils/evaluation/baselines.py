@@ -16,14 +16,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
 
 from datasets import catalog
 from datasets.catalog import DataError
 from datasets.curation.thumbnails import Thumbnails, nearest_labels
 from datasets.store.images import ImageDataset, scaled
 from models.backbones import Transfer
-from models.heads import Standardised
+from models.heads import Standardised, average_and_maximum
 from utils.evaluation.classification import prediction_table
 from utils.evaluation.embeddings import pixel_features
 from utils.evaluation.predict import outputs, recording
@@ -76,10 +75,7 @@ def frozen_features(model: Transfer, data: ImageDataset, precision: str = "no") 
     """Average and maximum over all places of a backbone's last map, float32 N×2C, in the order of `data`; its head is
     not used. `precision`: see `predict.run_model`."""
 
-    def pooled(_inputs: tuple, maps: Tensor) -> Tensor:
-        return torch.cat([maps.float().mean((2, 3)), maps.float().amax((2, 3))], dim=1).cpu()
-
-    with recording([model.map], pooled) as kept:
+    with recording([model.map], lambda layer, inputs, maps: average_and_maximum(maps.float()).cpu()) as kept:
         for _ in outputs(model, lambda batch: scaled(batch["image"]), data, 32, precision):
             pass
     return torch.cat(kept).numpy()
