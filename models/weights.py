@@ -71,8 +71,7 @@ def check_classes(state: dict[str, Tensor], classifier: str, classes: int = 1000
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a weight file by name. A .pth is unpickled as tensors only: code in it is refused, never run.
 
-    Raises:
-        WeightsError: no such file, half of one, or something else than tensors.
+    Raises `WeightsError`: no such file, half of one, or something else than tensors.
     """
     path = Path(path)
     if not path.is_file():

@@ -25,8 +25,7 @@ def refresh(path: Path, root: Path = REPO) -> int:
     A notebook that fails stays as it was. It reads the evidence of `root`; what it writes, and the executed notebook as
     far as it came, lie in `root/runs/chapters/NAME`, emptied before, so that no earlier checkpoint is taken up.
 
-    Raises:
-        DataError: an output names a folder of this machine.
+    Raises `DataError`: an output names a folder of this machine.
     """
     scratch = root / "runs/chapters" / path.stem
     shutil.rmtree(scratch, ignore_errors=True)

@@ -90,9 +90,7 @@ def fit_probe(
 ) -> tuple[Pipeline, Pipeline, dict[float, float]]:
     """Logistic regression on standardised features; validation chooses the regularisation.
 
-    Args:
-        features: N×D of the training set, labels: N class indices; likewise of the validation set.
-        strengths: values of C that are tried.
+    `features` N×D and `labels` N are of the training set, likewise of validation; `strengths` are the C that are tried.
 
     Returns:
         The probe, fitted on training and validation set with the C chosen (of equally good ones the smallest); the one
@@ -109,12 +107,9 @@ def fit_probe(
 def start_from_probe(model: Transfer, train: ImageDataset, val: ImageDataset, precision: str = "no") -> float:
     """Give `model`, in place, the head that a linear probe has found: linear probing, then fine-tuning (Kumar et al.,
     ICLR 2022, arXiv:2202.10054). `val` chooses the regularisation, and is not fitted.
+    Returns the validation accuracy of the probe, which is that of `model` now.
 
-    Returns:
-        The validation accuracy of the probe, which is that of `model` now.
-
-    Raises:
-        DataError: another head than "standardised", or training images that lack a class.
+    Raises `DataError`: another head than "standardised", or training images that lack a class.
     """
     if not isinstance(model.head, Standardised):
         raise DataError("this head cannot start as a linear probe: 'standardised' can")

@@ -31,8 +31,7 @@ def run_model(
         precision: "bf16" computes in 16 bits where torch's autocast does; "no" in 32.
         name: of what the batches are, for an error.
 
-    Raises:
-        DataError: an output is NaN or infinite: no comparison with a threshold or another class would show it.
+    Raises `DataError`: an output is NaN or infinite: no comparison with a threshold or another class would show it.
     """
     device = next(model.parameters()).device
     model.eval()

@@ -76,8 +76,7 @@ def threshold_for(
         score: of N validation images (`tumour_scores`); tumour: whether each shows one; groups: the group of each. Of
             fewer than `FEWEST_HEALTHY` healthy groups a specificity says little: then there is no threshold.
 
-    Raises:
-        DataError: a specificity that is not between 0 and 1.
+    Raises `DataError`: a specificity that is not between 0 and 1.
     """
     if not 0 < specificity < 1:
         raise DataError(f"specificity={specificity}: a share between 0 and 1 is accepted, such as {SPECIFICITY}")

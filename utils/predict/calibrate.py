@@ -79,13 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def calibrate(model: SavedModel, strangers: Mapping[str, Sequence[RawImage]], command: str) -> Path:
-    """Calibrate `model` on the images that it was validated on; returns the path of the record.
+    """Calibrate `model` on the images that it was validated on; returns the path of the record, which names `command`.
+    `strangers` are images of other kinds, by name.
 
-    Args:
-        strangers: images of other kinds, by name; command: for the record.
-
-    Raises:
-        DataError: data set or evidence are not here, or are not those of the model; it was tested on another data set.
+    Raises `DataError`: data set or evidence are not here, or are not those of the model; it was tested on another data
+    set.
     """
     trained_on = {name: value for name, value in model.card["trained_on"].items() if name != "data"}
     run = Run(**trained_on | {"task": model.card["task"]})
