@@ -135,15 +135,13 @@ def build_backbone(
         pretrained: True takes ImageNet weights from the hub or its cache. A path is a weight file (.safetensors, or
             .pth that holds nothing but tensors): either of the backbone, whose classifier is checked and left out,
             or of a whole `Transfer`, head and all. False: random weights.
-        num_classes: number of logits, at least 2.
         in_channels: 3, or 1, which is repeated to three.
         head: key of `heads.HEADS`; "hidden" keeps the hidden layers of an ImageNet classifier that has some.
         scaling: key of `SCALINGS`.
         image_size: side of the input; 0 for the one that the weights were trained at. Position embeddings are resized.
 
     Raises:
-        ValueError: a name or head that does not exist, with the nearest that does, or sizes that the network cannot
-            take.
+        ValueError: a name that does not exist, with the nearest that does, or sizes that the network cannot take.
         WeightsError: weights that cannot be had, or are not those of this network.
     """
     import timm
@@ -198,7 +196,6 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
     import timm
 
     channels, state = 3 if in_channels == 1 else in_channels, weights.of_backbone
-
     tag = TIMM.get(name, name)
     facts = timm.get_pretrained_cfg(tag)
     if is_gluon(name, weights.state):

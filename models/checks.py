@@ -27,17 +27,12 @@ def check_sizes(**sizes: int) -> None:
             raise ValueError(f"{name}={value}: at least 1 is accepted")
 
 
-def check_batch(x: Tensor, in_channels: int, image_size: int | None) -> None:
-    """Raise `ValueError` unless `x` is B × `in_channels` × `image_size` × `image_size`; with None any sides fit."""
+def check_batch(x: Tensor, in_channels: int, image_size: int = 0) -> None:
+    """Raise `ValueError` unless `x` is B × `in_channels` × `image_size` × `image_size`; 0: H × W, which 16 divides."""
     if x.ndim != 4 or x.shape[1] != in_channels or (image_size and set(x.shape[2:]) != {image_size}):
         shape, sides = "×".join(map(str, x.shape)), f"{image_size}×{image_size}" if image_size else "H×W"
         raise ValueError(f"input of shape {shape}: this model was built for B×{in_channels}×{sides}")
-
-
-def check_maps(x: Tensor, in_channels: int) -> None:
-    """Raise `ValueError` unless `x` is B × `in_channels` × H × W with sides that 16 divides."""
-    check_batch(x, in_channels, None)
-    if x.shape[2] % 16 or x.shape[3] % 16:
+    if not image_size and (x.shape[2] % 16 or x.shape[3] % 16):
         raise ValueError(f"input of {x.shape[2]}×{x.shape[3]} pixels: 16 must divide both sides")
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from models.checks import check_maps, check_sizes
+from models.checks import check_batch, check_sizes
 
 
 class UNet(nn.Module):
@@ -41,7 +41,7 @@ class UNet(nn.Module):
 
     def encode(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Bottleneck 8n × H/16 × W/16, and the skips from n × H × W to 8n × H/8 × W/8."""
-        check_maps(x, self.in_channels)
+        check_batch(x, self.in_channels)
         skips = []
         for level in self.encoder:
             x = level(x)

@@ -28,13 +28,12 @@ class CustomCNN(nn.Module):
         num_classes: number of logits.
         in_channels: 1 to 4.
         image_size: side of the square input, at least 64. The first linear layer's width follows from it.
-        dropout: between the linear layers.
 
     Shape:
         input B × in_channels × image_size × image_size, output B × num_classes (logits).
     """
 
-    def __init__(self, *, num_classes: int = 4, in_channels: int = 3, image_size: int = 128, dropout: float = 0.4):
+    def __init__(self, *, num_classes: int = 4, in_channels: int = 3, image_size: int = 128):
         super().__init__()
         check_arguments(num_classes, in_channels, image_size)
         self.in_channels, self.image_size = in_channels, image_size
@@ -52,10 +51,10 @@ class CustomCNN(nn.Module):
             nn.Flatten(),  # 1024 at 128 pixels
             nn.Linear(256 * side * side, 512),
             nn.Mish(),
-            nn.Dropout(dropout),
+            nn.Dropout(0.4),
             nn.Linear(512, 128),
             nn.Mish(),
-            nn.Dropout(dropout),
+            nn.Dropout(0.4),
             nn.Linear(128, num_classes),
         )
 

@@ -31,8 +31,7 @@ def build_gluon(name: str, tag: str, state: dict[str, Tensor] | None, in_channel
         state: tensors of the file, which must fit exactly; None for random weights.
         in_channels: for other numbers than 3 the first convolution is repeated and scaled, as timm does.
 
-    Raises:
-        RuntimeError: `state` is that of another network.
+    Raises `RuntimeError`: `state` is that of another network.
     """
     import timm  # in functions only, here and in `backbones.py`: its import takes seconds, and few networks need it
     from timm.layers import BatchNormAct2d

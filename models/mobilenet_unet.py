@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.backbones import Transfer, load_backbone
-from models.checks import check_maps, check_sizes
+from models.checks import check_batch, check_sizes
 from models.weights import Weights
 
 BACKBONE = "MobileNetV2"
@@ -90,9 +90,7 @@ class MobileNetUNet(Transfer):
     Shape:
         input B × in_channels × H × W in [0, 1], H and W divisible by 16; output B × out_channels × H × W (logits).
 
-    Raises:
-        ValueError: sizes that it cannot take.
-        WeightsError: weights that cannot be had, or are not those of this network.
+    Raises `ValueError` for sizes that it cannot take, `WeightsError` for weights that cannot be had or do not fit.
     """
 
     def __init__(
@@ -108,6 +106,6 @@ class MobileNetUNet(Transfer):
             weights.load_whole(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels)
+        check_batch(x, self.in_channels)
         maps = self.backbone((x.expand(-1, self.mean.shape[1], -1, -1) - self.mean) / self.std)
         return self.head(x, [*maps[:-1], self.map(maps[-1])])

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.checks import check_maps, check_sizes
+from models.checks import check_batch, check_sizes
 
 LATENT = 256  # width of the layer that both heads share
 
@@ -70,7 +70,7 @@ class MultiTaskUNet(nn.Module):
         self.decoder = Decoder(widths, in_channels) if reconstruct else None
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        check_maps(x, self.in_channels)
+        check_batch(x, self.in_channels)
         levels = []
         for level, block in enumerate(self.encoder):
             x = block(self.pool(x) if level else x)  # w × H × W, 2w × H/2 × W/2, …, 16w × H/16 × W/16

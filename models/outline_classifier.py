@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.backbones import TIMM, Transfer
 from models.checks import check_arguments, check_name
 from models.gluon import NORMALISATION, build_gluon, is_gluon
-from models.heads import average_and_maximum
+from models.heads import Head, average_and_maximum
 from models.weights import Weights, WeightsError
 
 BACKBONE = "ResNet50-v2"
@@ -77,24 +77,9 @@ class Decoder(nn.Module):
         return self.out(x)
 
 
-class WholeImage(nn.Module):
-    """Names the image from all of it, features B×1024×h×w → B × num_classes (logits): average and maximum over all
-    places → norm → one linear layer."""
-
-    def __init__(self, channels: int, num_classes: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(2 * channels)
-        self.out = nn.Linear(2 * channels, num_classes)
-
-    def forward(self, features: Tensor) -> Tensor:
-        return self.out(self.norm(average_and_maximum(features)))
-
-
 class InsideOutline(nn.Module):
     """Names the image from its outline: average and maximum of the features inside it, how strongly each kind of tumour
     is outlined, and how much is outlined at all → one linear layer.
-
-    What lies outside counts as little as the outline says. Where nothing is outlined, the last two say so.
 
     Shape:
         features B×1024×h×w, outline B×(1+kinds)×H×W (logits, the background first) → B × num_classes (logits).
@@ -131,7 +116,6 @@ class OutlineClassifier(Transfer):
     with the outline in the attention's place.
 
     Args:
-        num_classes: number of names.
         healthy: index of the class without a tumour; None where every image shows one.
         in_channels: 1 (repeated to three) or 3.
         image_size: side of the square input, divisible by 16.
@@ -143,9 +127,7 @@ class OutlineClassifier(Transfer):
         input B × in_channels × S × S in [0, 1]; output by name: `classes` B × num_classes (logits), and `outline`
         B × (1 + kinds) × S × S (logits): the background, then each class with a tumour, in the order of the classes.
 
-    Raises:
-        ValueError: sizes or names that it cannot take.
-        WeightsError: weights that are not those of this encoder.
+    Raises `ValueError` for sizes or names that it cannot take, `WeightsError` for weights of another encoder.
     """
 
     def __init__(
@@ -164,17 +146,17 @@ class OutlineClassifier(Transfer):
         if named_from == "outline" and not outline:
             raise ValueError("named_from='outline': there is none with outline=False")
         weights = Weights(pretrained)
-        if weights.from_hub:
-            raise WeightsError(f"{BACKBONE} of the hub has another stem: name a weight file in Gluon's layout")
-        if weights.state is not None and not is_gluon(BACKBONE, weights.state):
-            raise WeightsError(f"{pretrained}: not {BACKBONE} in Gluon's layout. Name the file of this network.")
+        if weights.from_hub or (weights.state is not None and not is_gluon(BACKBONE, weights.state)):
+            raise WeightsError(f"{pretrained}: not {BACKBONE} in Gluon's layout: name a weight file that is")
         with weights.of(BACKBONE):
             encoder = Encoder(build_gluon(BACKBONE, TIMM[BACKBONE], weights.state, 3))
-        kinds, head = num_classes - (healthy is not None), nn.Module()
+        kinds, width, head = num_classes - (healthy is not None), 2 * WIDTHS[-1], nn.Module()
         if outline:
             head.decoder = Decoder(1 + kinds)
-        inside = named_from == "outline"
-        head.name = InsideOutline(WIDTHS[-1], kinds, num_classes) if inside else WholeImage(WIDTHS[-1], num_classes)
+        if named_from == "outline":
+            head.name = InsideOutline(WIDTHS[-1], kinds, num_classes)
+        else:
+            head.name = Head(average_and_maximum, norm=nn.LayerNorm(width), out=nn.Linear(width, num_classes))
         super().__init__(encoder, head, *NORMALISATION[BACKBONE], in_channels, image_size)
         self.named_from = named_from
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from models.checks import check_maps, check_sizes
+from models.checks import check_batch, check_sizes
 
 
 class ResidualUNet(nn.Module):
@@ -24,5 +24,5 @@ class ResidualUNet(nn.Module):
         self.model = UNet(2, in_channels, out_channels, widths, strides=(2, 2, 2, 2), num_res_units=1).model
 
     def forward(self, x: Tensor) -> Tensor:
-        check_maps(x, self.in_channels)
+        check_batch(x, self.in_channels)
         return self.model(x)

@@ -1,7 +1,4 @@
-"""The one loader of pretrained weights: from a file, or from the hub's cache. Nothing in a file is ever run.
-
-`python -m models.backbones NAME` fetches weights for nodes without network.
-"""
+"""The one loader of pretrained weights: from a file, or from the hub's cache. Nothing in a file is ever run."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -74,8 +71,7 @@ def check_classes(state: dict[str, Tensor], classifier: str, classes: int = 1000
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a weight file by name. A .pth is unpickled as tensors only: code in it is refused, never run.
 
-    Raises:
-        WeightsError: no such file, half of one, or something else than tensors.
+    Raises `WeightsError`: no such file, half of one, or something else than tensors.
     """
     path = Path(path)
     if not path.is_file():

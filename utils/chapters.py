@@ -15,6 +15,7 @@ from pathlib import Path
 
 from datasets.catalog import REPO, DataError
 from utils import headless
+from utils.commands import errors_in_one_line
 from utils.files import write_atomically
 
 
@@ -24,8 +25,7 @@ def refresh(path: Path, root: Path = REPO) -> int:
     A notebook that fails stays as it was. It reads the evidence of `root`; what it writes, and the executed notebook as
     far as it came, lie in `root/runs/chapters/NAME`, emptied before, so that no earlier checkpoint is taken up.
 
-    Raises:
-        DataError: an output names a folder of this machine.
+    Raises `DataError`: an output names a folder of this machine.
     """
     scratch = root / "runs/chapters" / path.stem
     shutil.rmtree(scratch, ignore_errors=True)
@@ -61,6 +61,7 @@ def machine_paths(notebook: dict) -> list[int]:
     return found
 
 
+@errors_in_one_line(OSError, ValueError)
 def main(argv: list[str] | None = None) -> int:
     """Refresh the notebooks named, or all; stops at the first that fails."""
     parser = argparse.ArgumentParser(prog="python -m utils.chapters", description="Execute notebooks in place.")
@@ -68,12 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     paths = parser.parse_args(argv).notebooks or sorted((REPO / "notebooks").glob("*.ipynb"))
     for number, path in enumerate(paths, start=1):
         print(f"{path.name} ({number} of {len(paths)})", flush=True)
-        try:
-            code = refresh(path)
-        except (DataError, OSError, ValueError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return headless.FAILED
-        if code != headless.DONE:
+        if (code := refresh(path)) != headless.DONE:
             return code
     return headless.DONE
 

@@ -44,8 +44,7 @@ class Exported(nn.Module):
 def export(model: SavedModel, path: Path) -> Path:
     """Write `model` to `path` and check it against PyTorch; returns `path`.
 
-    Raises:
-        DataError: the probabilities differ by more than `AGREES`, so that nothing is written.
+    Raises `DataError`: the probabilities differ by more than `AGREES`, so that nothing is written.
     """
     ready, any_number = Exported(model).eval(), ({0: torch.export.Dim("batch", min=1)},)
     names = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": any_number}

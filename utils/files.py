@@ -24,13 +24,9 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to; it takes the place of `path` when the block ends well.
 
     The name holds the node and the process's number, so that two writers never share a temporary file. After an error
-    nothing is left of it.
+    nothing is left of it. The file that was replaced is kept as `before`, if that is given.
 
-    Args:
-        before: where the file that was replaced is kept; None: it is not.
-
-    Raises:
-        DataError: the disk refuses it; the message says what to do (`refusal`).
+    Raises `DataError`: the disk refuses it; the message says what to do (`refusal`).
     """
     temporary = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.tmp")
     try:

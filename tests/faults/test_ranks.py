@@ -7,14 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from archives import until
-from small_training import TRAIN, same
+from small_training import program, same
 
 
 def start(folder: Path, processes: int) -> subprocess.Popen:
-    program = folder.parent / f"{folder.name}.py"
-    program.write_text(TRAIN.format(helpers=str(Path(__file__).parents[1] / "helpers"), folder=str(folder)))
     command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--local-addr=localhost"]
-    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", str(program)]
+    command += ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", *program(folder)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import gdcm
 import numpy as np
+from own_images import head
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
@@ -37,6 +38,15 @@ def dicom(path: Path, pixels: np.ndarray = RAMP, *, bits: int = 16, syntax=Expli
     path.parent.mkdir(parents=True, exist_ok=True)
     data.save_as(path, enforce_file_format=True)
     return path
+
+
+def series(folder: Path, uid: str, names: str = "abc") -> list[Path]:
+    """DICOM files of one series, a letter a file, from the highest slice to the lowest."""
+    place = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": uid}
+    return [
+        dicom(folder / f"{name}.dcm", head(k).astype(np.int16), ImagePositionPatient=[0, 0, -k], **place)
+        for k, name in enumerate(names)
+    ]
 
 
 def compressed(path: Path, syntax: int) -> None:

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from mutations import mutations
 from readers import READERS, REFUSED
@@ -33,12 +34,13 @@ class Verdict:
 
 def fuzz(reader: str, tries: int, seed: int = 0, only: Sequence[int] = ()) -> Iterator[Verdict]:
     """Verdicts on `tries` damaged files of a reader; `only` some of them, by number."""
-    with tempfile.TemporaryDirectory() as outside, _environment(outside):
+    with tempfile.TemporaryDirectory() as outside, patch.dict(os.environ):
+        os.environ["BRAIN_MRI_DATA"] = os.environ["BRAIN_MRI_OUTPUT"] = f"{outside}/work"
         work = Path(outside) / "work"
         work.mkdir()
         victim = READERS[reader].make(work)
         whole = victim.read_bytes()
-        before = _listing(work)
+        before = set(work.rglob("*"))
         for number, content in enumerate(mutations(whole, tries, seed)):
             if only and number not in only:
                 continue
@@ -76,27 +78,8 @@ def _hang(*_: object) -> None:
     raise Hangs(f"longer than {PATIENCE} s")
 
 
-@contextlib.contextmanager
-def _environment(outside: str) -> Iterator[None]:
-    """Data root in the folder that is fuzzed."""
-    before = {name: os.environ.get(name) for name in ("BRAIN_MRI_DATA", "BRAIN_MRI_OUTPUT")}
-    os.environ["BRAIN_MRI_DATA"] = os.environ["BRAIN_MRI_OUTPUT"] = f"{outside}/work"
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _listing(folder: Path) -> set[Path]:
-    return set(folder.rglob("*"))
-
-
 def _restore(work: Path, before: set[Path], victim: Path, whole: bytes) -> None:
     """Take away what the reader wrote, and put the whole file back."""
-    for path in sorted(_listing(work) - before, reverse=True):
+    for path in sorted(set(work.rglob("*")) - before, reverse=True):
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
     victim.write_bytes(whole)

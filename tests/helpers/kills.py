@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from small_training import TRAIN
+from small_training import program
 
 from datasets.catalog import REPO
 
@@ -27,7 +27,6 @@ CHAPTERS = (  # those that train
     "9_your_own_scan",
 )
 TRAINING = "a training of four epochs"
-HELPERS = str(Path(__file__).parent)
 KEPT = ("model.safetensors", "predictions.csv.gz", "validation.csv.gz", "history.csv", "end.pt")
 PATIENCE = 1500  # seconds for one uninterrupted run on a loaded machine
 
@@ -36,8 +35,7 @@ def chapter(name: str, root: Path) -> tuple[list[str], dict[str, str]]:
     """Command and environment of a chapter in quick mode on the phantom, or of `TRAINING`; its output lies
     below `root`."""
     if name == TRAINING:
-        folder = root / "run"
-        return [sys.executable, "-c", TRAIN.format(helpers=HELPERS, folder=str(folder))], dict(os.environ)
+        return [sys.executable, *program(root / "run")], dict(os.environ)
     command = [sys.executable, "-m", "utils.headless", str(REPO / f"notebooks/{name}.ipynb")]
     return command, os.environ | {"BRAIN_MRI_OUTPUT": str(root)}
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import cv2
+import nibabel as nib
 import numpy as np
 from PIL import Image
 
@@ -18,6 +19,17 @@ def head(seed: int, side: int = SIDE) -> np.ndarray:
     inside = np.zeros((side, side), np.uint8)
     cv2.ellipse(inside, (side // 2, side // 2), (side * 3 // 8, side * 7 // 16), 0, 0, 360, 1, -1)
     return np.clip(texture * inside, 0, 255).astype(np.uint8)
+
+
+def volume(path: Path, shape: tuple = (40, 48, 6), seed: int = 0, value: float | None = None) -> Path:
+    """Write a NIfTI volume of noise, or of one `value`, whose lowest slice is empty."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(seed).uniform(10, 900, shape).astype(np.float32)
+    voxels[:, :, 0] = 0
+    if value is not None:
+        voxels[:] = value
+    nib.save(nib.Nifti1Image(voxels, np.diag([-1, -1, 3, 1])), path)
+    return path
 
 
 def blob(row: int, column: int, radius: int = 4, side: int = SIDE) -> np.ndarray:

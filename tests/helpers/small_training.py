@@ -1,7 +1,11 @@
-"""A short training of a classifier on a few phantom images."""
+"""A short training of a classifier on a few phantom images, in this process or, as a program, in another."""
+
+import sys
+from pathlib import Path
 
 import torch
 
+from datasets.catalog import DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import CustomCNN
@@ -9,13 +13,10 @@ from utils.recipes import get_recipe
 from utils.training.loop import fit
 from utils.training.tasks import Classification
 
-TRAIN = """
-import sys, torch
-sys.path.insert(0, {helpers!r})
-from small_training import run_fit
-model, _ = run_fit({folder!r}, epochs=4)
-torch.save(model.state_dict(), {folder!r} + "/end.pt")
-"""
+
+def program(folder: Path, epochs: int = 4) -> list[str]:
+    """The command after Python's that trains in another process, and leaves the weights as `end.pt` in `folder`."""
+    return [__file__, str(folder), str(epochs)]
 
 
 def run_fit(folder, epochs=2, seed=0, **options):
@@ -34,3 +35,12 @@ def run_fit(folder, epochs=2, seed=0, **options):
 def same(a, b):
     """Whether two tables of tensors are equal, bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+if __name__ == "__main__":
+    where, number = sys.argv[1:]
+    try:
+        trained, _ = run_fit(where, epochs=int(number))
+    except DataError as error:
+        sys.exit(f"refused: {error}")
+    torch.save(trained.state_dict(), f"{where}/end.pt")

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dicom_files import dicom
-from own_images import head
+from own_images import head, volume
 from PIL import Image
 from saved_model import save_model, with_calibration
 
@@ -21,16 +21,6 @@ def answers(capsys, *args) -> dict:
     """The answers to a command, which must succeed at least in part."""
     assert main([*map(str, args), "--json"]) in (DONE, SOME)
     return json.loads(capsys.readouterr().out)
-
-
-def volume(path: Path, shape: tuple = (40, 48, 6), seed: int = 0, value: float | None = None) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    voxels = np.random.default_rng(seed).uniform(10, 900, shape).astype(np.float32)
-    voxels[:, :, 0] = 0  # an empty slice below
-    if value is not None:
-        voxels[:] = value
-    nib.save(nib.Nifti1Image(voxels, np.diag([-1, -1, 3, 1])), path)
-    return path
 
 
 def test_files_of_every_kind_are_answered_and_bad_ones_among_them_named(classifier, files, capsys):

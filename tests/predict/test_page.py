@@ -4,14 +4,14 @@ import asyncio
 import shutil
 import socket
 import threading
+from pathlib import Path
 
 import matplotlib.pyplot as plt
-import nibabel as nib
 import numpy as np
 import pytest
 import requests
-from dicom_files import dicom
-from own_images import head
+from dicom_files import series
+from own_images import head, volume
 from PIL import Image
 from saved_model import save_model
 from selenium import webdriver
@@ -23,32 +23,25 @@ from utils.predict.page import LOOPBACK, answer, main, make_server
 from utils.report.weights import NOTE
 
 
-def series(folder, uid: str, slices: int) -> list[tuple[str, bytes]]:
-    """The files of a DICOM series, `0.dcm` and on, as they are dropped."""
-    folder.mkdir()
-    place = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": uid}
-    images = [head(k, 96).astype(np.int16) for k in range(slices)]
-    files = [dicom(folder / f"{k}.dcm", x, ImagePositionPatient=[0, 0, -k], **place) for k, x in enumerate(images)]
-    return [(path.name, path.read_bytes()) for path in files]
+def contents(paths: list[Path]) -> list[tuple[str, bytes]]:
+    """Files as they are dropped."""
+    return [(path.name, path.read_bytes()) for path in paths]
 
 
-def sequences(folder, patient: int) -> list[tuple[str, bytes]]:
-    """The four sequences of a patient."""
-    files = [folder / f"P_{name}.nii.gz" for name in ("t1", "t1ce", "t2", "flair")]
-    for k, path in enumerate(files):
-        voxels = np.random.default_rng(10 * patient + k).uniform(10, 900, (20, 24, 2)).astype(np.float32)
-        nib.save(nib.Nifti1Image(voxels, np.diag([-1, -1, 3, 1])), path)
-    return [(path.name, path.read_bytes()) for path in files]
+def sequences(folder: Path, patient: int) -> list[Path]:
+    """The four sequences of a patient, two slices each."""
+    names = ("t1", "t1ce", "t2", "flair")
+    return [volume(folder / f"P_{name}.nii.gz", (20, 24, 3), 10 * patient + k) for k, name in enumerate(names)]
 
 
 def test_dropped_files_and_series_have_an_answer_each_though_they_share_names(classifier, tmp_path):
-    contents = []
+    dropped = []
     for seed in (1, 2):
         Image.fromarray(head(seed, 96)).save(tmp_path / "slice.png")
-        contents.append((tmp_path / "slice.png").read_bytes())
-    dropped = [("slice.png", content) for content in contents]
-    dropped += [("C:\\x\\other.png", contents[0]), ("..", contents[0]), ("empty.png", b"")]
-    dropped += series(tmp_path / "a", "1.2.3", 2) + series(tmp_path / "b", "1.2.4", 4)
+        dropped += contents([tmp_path / "slice.png"])
+    first = dropped[0][1]
+    dropped += [("C:\\x\\other.png", first), ("..", first), ("empty.png", b"")]
+    dropped += contents(series(tmp_path / "a", "1.2.3", "ab") + series(tmp_path / "b", "1.2.4", "abcd"))
     found = answer(classifier, dropped)
     slices = {one["file"]: one["slices"] for one in found["answers"]}
     assert list(slices)[:4] == ["dropped 1/slice.png", "dropped 2/slice.png", "dropped 2/other.png", "dropped 2/file"]
@@ -60,7 +53,7 @@ def test_dropped_files_and_series_have_an_answer_each_though_they_share_names(cl
 
 def test_dropped_sequences_of_two_patients_are_two_scans(roots, tmp_path):
     model = open_model(save_model("phantom", "AttentionUNet").parent.name)
-    found = answer(model, sequences(tmp_path, 1) + sequences(tmp_path, 2))
+    found = answer(model, contents(sequences(tmp_path, 1)) + contents(sequences(tmp_path, 2)))
     assert found["errors"] == [] and [one["slices"] for one in found["answers"]] == [2, 2]
     assert all("answer" not in one["row"] and one["row"]["outlined"] for one in found["answers"])
 
@@ -134,7 +127,7 @@ def chrome(page):
 @pytest.mark.slow
 @pytest.mark.parametrize("page", ["CustomCNN", "AttentionUNet"], indirect=True)
 def test_a_reader_drops_files_and_sees_the_answers(chrome, page, request, tmp_path):
-    paths = [tmp_path / name for name, _ in sequences(tmp_path, 1)]
+    paths = sequences(tmp_path, 1)
     if classifies := "CustomCNN" in request.node.name:
         paths = [tmp_path / name for name in ("head.png", "photograph.png", "text.png")]
         Image.fromarray(head(1, 128)).save(paths[0])

@@ -3,11 +3,9 @@
 import json
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
-from dicom_files import dicom
-from own_images import head
+from dicom_files import series
+from own_images import head, volume
 from PIL import Image
 from saved_model import save_model
 
@@ -19,15 +17,6 @@ def image(path: Path, seed: int = 1) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(head(seed)).save(path)
     return path
-
-
-def series(folder: Path, uid: str, names: str = "abc") -> list[Path]:
-    """DICOM files of one series, from the highest slice to the lowest."""
-    place = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": uid}
-    return [
-        dicom(folder / f"{name}.dcm", head(k).astype(np.int16), ImagePositionPatient=[0, 0, -k], **place)
-        for k, name in enumerate(names)
-    ]
 
 
 def found(*paths: Path) -> dict[str, tuple[Path, ...]]:
@@ -45,9 +34,8 @@ def test_scans_of_one_name_have_answers_and_files_of_their_own(classifier, tmp_p
     assert [answer["written"] for answer in answers] == [[str(out / f"{p}/slice.png.png")] for p in ("p1", "p2")]
     assert (out / "p1/slice.png.png").read_bytes() != (out / "p2/slice.png.png").read_bytes()
     model = save_model("phantom", "OutlineClassifier").parent
-    for patient in ("p1", "p2"):
-        voxels = np.random.default_rng(int(patient[1])).uniform(10, 900, (40, 48, 2)).astype(np.float32)
-        nib.save(nib.Nifti1Image(voxels, np.diag([-1, -1, 3, 1])), tmp_path / patient / "v.nii.gz")
+    for seed, patient in enumerate(("p1", "p2")):
+        volume(tmp_path / patient / "v.nii.gz", seed=seed)
     assert main([str(model), *(str(tmp_path / p) for p in ("p1", "p2")), "--output", str(out)]) == DONE
     masks = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.nii.gz"))
     assert masks == ["p1/v.nii.gz-tumour.nii.gz", "p2/v.nii.gz-tumour.nii.gz"]

@@ -1,4 +1,4 @@
-"""Recipes have the values of their sources, schedules by hand, one change at a time, and a default for new networks."""
+"""Recipes have the values of their sources, one change at a time, and a default for new networks."""
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,6 @@ from utils.recipes import RECIPES, get_recipe
 from utils.recipes.ours import INGREDIENTS, LONGER
 from utils.recipes.published import FOLDER, differences, published, published_table
 from utils.recipes.s0 import ABLATION
-from utils.training.optimisation import make_optimizer, make_scheduler
 
 S2 = {"optimizer": "Adam", "lr": 1e-4, "batch_size": 64, "select": "last", "epochs": 50, "weight_decay": 1e-5}
 UNET = {"optimizer": "Adam", "lr": 2e-3, "weight_decay": 1e-2, "batch_size": 32, "epochs": 20, "loss": "bce"}
@@ -43,24 +42,6 @@ def test_values_are_those_of_the_source(name, model, values, reported):
         split, metric, value = reported
         data = "brats2020" if split == "slices" else "brain-tumor-mri"
         assert published(name, model, data, split)[metric] == value and published("ours", model, data, split) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "model", "epochs", "rates"),
-    [
-        ("s2", "CustomCNN", 40, {0: 1e-4, 9: 1e-4, 10: 5e-5, 20: 2.5e-5}),
-        *[("s0", "MultiTaskUNet", n, {0: 3e-4, n // 2: 1.5e-4, n: 0.0}) for n in (100, 8)],  # over all, whatever n
-    ],
-)
-def test_rates_after_some_epochs(name, model, epochs, rates):
-    recipe = get_recipe(name, model, epochs=epochs)
-    optimizer = make_optimizer(recipe, [torch.nn.Parameter(torch.zeros(1))])
-    scheduler, seen = make_scheduler(recipe, optimizer), []
-    for _ in range(epochs + 1):
-        seen.append(optimizer.param_groups[0]["lr"])
-        optimizer.step(), scheduler.step()
-    assert {epoch: seen[epoch] for epoch in rates} == pytest.approx(rates, abs=1e-12)
-    assert make_scheduler(get_recipe("s2", "VGG16"), optimizer) is None, "one rate for all epochs"
 
 
 def test_stages_share_the_epochs_as_planned():

@@ -136,6 +136,19 @@ def rates(recipe, steps, groups=None, schedule=make_scheduler):
     return np.array(seen)
 
 
+@pytest.mark.parametrize(
+    ("name", "model", "epochs", "wanted"),
+    [
+        ("s2", "CustomCNN", 40, {0: 1e-4, 9: 1e-4, 10: 5e-5, 20: 2.5e-5}),
+        *[("s0", "MultiTaskUNet", n, {0: 3e-4, n // 2: 1.5e-4, n: 0.0}) for n in (100, 8)],  # over all, whatever n
+    ],
+)
+def test_rates_after_some_epochs(name, model, epochs, wanted):
+    seen = rates(get_recipe(name, model, epochs=epochs), epochs + 1)[:, 0]
+    assert {epoch: seen[epoch] for epoch in wanted} == pytest.approx(wanted, abs=1e-12)
+    assert make_scheduler(get_recipe("s2", "VGG16"), None) is None, "one rate for all epochs"
+
+
 def test_s3_rate_rises_and_falls_as_worked_out_by_hand():
     seen = rates(get_recipe("s3", "EfficientNetV2-S").in_stages()[0], 25)[:, 0]
     assert seen[:4] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3])

@@ -16,14 +16,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
-from torch import Tensor
 
 from datasets import catalog
 from datasets.catalog import DataError
 from datasets.curation.thumbnails import Thumbnails, nearest_labels
 from datasets.store.images import ImageDataset, scaled
 from models.backbones import Transfer
-from models.heads import Standardised
+from models.heads import Standardised, average_and_maximum
 from utils.evaluation.classification import prediction_table
 from utils.evaluation.embeddings import pixel_features
 from utils.evaluation.predict import outputs, recording
@@ -76,10 +75,7 @@ def frozen_features(model: Transfer, data: ImageDataset, precision: str = "no") 
     """Average and maximum over all places of a backbone's last map, float32 N×2C, in the order of `data`; its head is
     not used. `precision`: see `predict.run_model`."""
 
-    def pooled(_inputs: tuple, maps: Tensor) -> Tensor:
-        return torch.cat([maps.float().mean((2, 3)), maps.float().amax((2, 3))], dim=1).cpu()
-
-    with recording([model.map], pooled) as kept:
+    with recording([model.map], lambda layer, inputs, maps: average_and_maximum(maps.float()).cpu()) as kept:
         for _ in outputs(model, lambda batch: scaled(batch["image"]), data, 32, precision):
             pass
     return torch.cat(kept).numpy()
@@ -94,9 +90,7 @@ def fit_probe(
 ) -> tuple[Pipeline, Pipeline, dict[float, float]]:
     """Logistic regression on standardised features; validation chooses the regularisation.
 
-    Args:
-        features: N×D of the training set, labels: N class indices; likewise of the validation set.
-        strengths: values of C that are tried.
+    `features` N×D and `labels` N are of the training set, likewise of validation; `strengths` are the C that are tried.
 
     Returns:
         The probe, fitted on training and validation set with the C chosen (of equally good ones the smallest); the one
@@ -113,16 +107,12 @@ def fit_probe(
 def start_from_probe(model: Transfer, train: ImageDataset, val: ImageDataset, precision: str = "no") -> float:
     """Give `model`, in place, the head that a linear probe has found: linear probing, then fine-tuning (Kumar et al.,
     ICLR 2022, arXiv:2202.10054). `val` chooses the regularisation, and is not fitted.
+    Returns the validation accuracy of the probe, which is that of `model` now.
 
-    Returns:
-        The validation accuracy of the probe, which is that of `model` now.
-
-    Raises:
-        DataError: another head than "standardised", or training images that lack a class.
+    Raises `DataError`: another head than "standardised", or training images that lack a class.
     """
     if not isinstance(model.head, Standardised):
-        kind = type(model.head).__name__
-        raise DataError(f"a head of type {kind} cannot start as a linear probe: 'standardised' can")
+        raise DataError("this head cannot start as a linear probe: 'standardised' can")
     of = [(frozen_features(model, data, precision=precision), data.labels.numpy()) for data in (train, val)]
     _, (scaler, regression), accuracy = fit_probe(*of[0], *of[1])
     weight, bias = (torch.from_numpy(values).float() for values in (regression.coef_, regression.intercept_))

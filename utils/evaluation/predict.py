@@ -31,8 +31,7 @@ def run_model(
         precision: "bf16" computes in 16 bits where torch's autocast does; "no" in 32.
         name: of what the batches are, for an error.
 
-    Raises:
-        DataError: an output is NaN or infinite: no comparison with a threshold or another class would show it.
+    Raises `DataError`: an output is NaN or infinite: no comparison with a threshold or another class would show it.
     """
     device = next(model.parameters()).device
     model.eval()
@@ -77,13 +76,13 @@ def predict(
 
 @contextmanager
 def recording(
-    layers: Iterable[nn.Module], keep: Callable[[tuple, Tensor], Tensor] = lambda inputs, output: output
-) -> Iterator[list[Tensor]]:
-    """What `keep` makes of the inputs and the output of `layers` in every pass within the block, in order."""
-    kept: list[Tensor] = []
+    layers: Iterable[nn.Module], keep: Callable[[nn.Module, tuple, Tensor], Any] = lambda layer, inputs, output: output
+) -> Iterator[list]:
+    """What `keep` makes of each of `layers`, its inputs and its output in every pass within the block, in order."""
+    kept = []
 
-    def hook(module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        kept.append(keep(inputs, output))
+    def hook(*what: Any) -> None:  # must return nothing: that would replace the output
+        kept.append(keep(*what))
 
     handles = [layer.register_forward_hook(hook) for layer in layers]
     try:
@@ -96,7 +95,7 @@ def recording(
 def last_features(model: nn.Module, task, data: ImageDataset) -> np.ndarray:
     """The input of a classifier's last linear layer for each image, N×D."""
     layer = [m for m in model.modules() if isinstance(m, nn.Linear)][-1]
-    with recording([layer], lambda inputs, output: inputs[0].cpu()) as kept:
+    with recording([layer], lambda layer, inputs, output: inputs[0].cpu()) as kept:
         for _ in outputs(model, task.inputs, data):
             pass
     return torch.cat(kept).numpy()

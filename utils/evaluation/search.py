@@ -40,8 +40,7 @@ def search(
         A row a trial that did not diverge: trial, lr, unfreeze, and the accuracy on `val` after its last epoch, best
         first. With a larger `budget` a search continues.
 
-    Raises:
-        DataError: a budget of no trial, or all trials diverged; checkpoints in `folder` of another search.
+    Raises `DataError`: a budget of no trial, or all trials diverged; checkpoints in `folder` of another search.
     """
     if budget < 1:
         raise DataError(f"{budget} trials: at least one is wanted")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from datasets.catalog import HEALTHY, DataError
@@ -75,8 +76,7 @@ def threshold_for(
         score: of N validation images (`tumour_scores`); tumour: whether each shows one; groups: the group of each. Of
             fewer than `FEWEST_HEALTHY` healthy groups a specificity says little: then there is no threshold.
 
-    Raises:
-        DataError: a specificity that is not between 0 and 1.
+    Raises `DataError`: a specificity that is not between 0 and 1.
     """
     if not 0 < specificity < 1:
         raise DataError(f"specificity={specificity}: a share between 0 and 1 is accepted, such as {SPECIFICITY}")
@@ -139,9 +139,7 @@ def _rates(
 
 def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities N×K at another temperature: above 1 less, below 1 more decided; the order of the classes stays."""
-    logs = np.log(np.maximum(probabilities.astype(np.float64), FLOOR)) / temperature
-    powers = np.exp(logs - logs.max(1, keepdims=True))
-    return powers / powers.sum(1, keepdims=True)
+    return softmax(np.log(np.maximum(probabilities.astype(np.float64), FLOOR)) / temperature, axis=1)
 
 
 def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:

@@ -79,13 +79,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def calibrate(model: SavedModel, strangers: Mapping[str, Sequence[RawImage]], command: str) -> Path:
-    """Calibrate `model` on the images that it was validated on; returns the path of the record.
+    """Calibrate `model` on the images that it was validated on; returns the path of the record, which names `command`.
+    `strangers` are images of other kinds, by name.
 
-    Args:
-        strangers: images of other kinds, by name; command: for the record.
-
-    Raises:
-        DataError: data set or evidence are not here, or are not those of the model; it was tested on another data set.
+    Raises `DataError`: data set or evidence are not here, or are not those of the model; it was tested on another data
+    set.
     """
     trained_on = {name: value for name, value in model.card["trained_on"].items() if name != "data"}
     run = Run(**trained_on | {"task": model.card["task"]})
@@ -116,7 +114,12 @@ def calibrate(model: SavedModel, strangers: Mapping[str, Sequence[RawImage]], co
     if output_root() != catalog.REPO and catalog.REPO in model.folder.parents:  # what is committed stays as it is
         committed, model.folder = model.folder, output_root() / model.folder.relative_to(catalog.REPO)
         shutil.copytree(committed, model.folder, dirs_exist_ok=True)
-    note(model, familiarity, found.get("calibration"))
+    # the weights stay as they are
+    entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
+    card = model.card | {"familiarity": entry}
+    if "calibration" in found:
+        card["calibration"] = found["calibration"]
+    write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
     path = output_root() / "saved_metrics/calibration" / f"{model.name}.json"
     write_record(path, found)
     return path
@@ -186,13 +189,6 @@ def _flagged(familiarity: Familiarity, found: Prediction) -> dict[str, float | i
     unlike = familiarity.unlike(found.features)
     limits = binomtest(int(unlike.sum()), len(unlike)).proportion_ci(method="wilson")
     return {"value": float(unlike.mean()), "low": limits.low, "high": limits.high, "images": len(unlike)}
-
-
-def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None) -> None:
-    """Put what was found into the card of `model` and the familiarity beside it; the weights stay as they are."""
-    entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
-    card = model.card | {"familiarity": entry} | ({"calibration": dict(calibration)} if calibration else {})
-    write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
 # ---- what the records say: a table and figures of chapter 9 --------------------------------------------

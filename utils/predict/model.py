@@ -49,8 +49,7 @@ class SavedModel:
         thresholds, threshold, temperature: what validation chose, None where nothing was: from which probability on a
             finding, or calibrated probability on a tumour, is called; and what calibrates probabilities.
 
-    Raises:
-        DataError: weights and card missing, damaged or not of one another, or a task without a prediction.
+    Raises `DataError`: weights and card missing, damaged or not of one another, or a task without a prediction.
     """
 
     def __init__(self, path: Path):

@@ -25,6 +25,7 @@ from datasets import catalog
 from datasets.catalog import DataError
 from datasets.store.manifest import sha256
 from datasets.store.preprocess import RawImage, to_uint8
+from utils.evaluation.predict import recording
 from utils.files import replacing
 from utils.predict.prepare import IMAGE, Scan
 
@@ -45,21 +46,14 @@ def feature_tap(network: nn.Module) -> Iterator[Callable[[], np.ndarray]]:
     places = np.unique(np.linspace(0, len(convolutions) - 1, DEPTHS).round().astype(int))
     linear = [m for m in network.modules() if isinstance(m, nn.Linear)]
     heard = [*(convolutions[place] for place in places), *linear[-1:]]
-    kept: dict[nn.Module, Tensor] = {}
 
-    def keep(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+    def keep(module: nn.Module, inputs: tuple, output: Tensor) -> tuple[nn.Module, Tensor]:
         if isinstance(module, nn.Linear):
-            kept[module] = inputs[0].detach().reshape(len(inputs[0]), -1, inputs[0].shape[-1]).mean(1)
-        else:
-            maps = output.detach()
-            kept[module] = torch.cat([maps.mean((2, 3)), maps.std((2, 3), correction=0)], dim=1)
+            return module, inputs[0].reshape(len(inputs[0]), -1, inputs[0].shape[-1]).mean(1)
+        return module, torch.cat([output.mean((2, 3)), output.std((2, 3), correction=0)], dim=1)
 
-    handles = [module.register_forward_hook(keep) for module in heard]
-    try:
-        yield lambda: torch.cat([kept[module] for module in heard], dim=1).float().cpu().numpy()
-    finally:
-        for handle in handles:
-            handle.remove()
+    with recording(heard, keep) as kept:
+        yield lambda: torch.cat(list(map(dict(kept).get, heard)), dim=1).float().cpu().numpy()
 
 
 @dataclass

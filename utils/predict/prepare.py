@@ -91,8 +91,7 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
     every image and NIfTI volume is one, and the DICOM files of each series are; for a model of several channels every
     folder with a NIfTI file of each is one. What is named twice is found once.
 
-    Raises:
-        DataError: a path that does not exist, or a folder without a scan.
+    Raises `DataError`: a path that does not exist, or a folder without a scan.
     """
     several = len(channels) > 1
     groups: dict[tuple, list[Path]] = {}  # the files of a scan

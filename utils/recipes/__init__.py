@@ -27,9 +27,8 @@ def get_recipe(name: str, model: str, **changes: object) -> Recipe:
     A classifier that the recipe does not name receives the recipe's default. One of `models.MODELS` has no backbone:
     of a default that fine-tunes it takes all values but those of fine-tuning (`FROM_SCRATCH`).
 
-    Raises:
-        UnknownName: a recipe or field that does not exist, or a network that is no classifier and has no line of its
-            own; the message suggests the nearest.
+    Raises `UnknownName`: a recipe or field that does not exist, or a network that is no classifier and has no line of
+    its own; the message suggests the nearest.
     """
     from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS  # here: importing a recipe loads no network
 

@@ -138,9 +138,9 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "MobileNetUNet": replace(MOBILENET_CYCLE, name="onecycle-unfrozen", unfreeze="all", backbone_lr_mult=1.0)
     },
     "probe-first": {ANY_CLASSIFIER: PROBE_FIRST},
-    **{name: {ANY_CLASSIFIER: recipe} for name, recipe in variants(PROBE_FIRST, "probe-first", LONGER).items()},
+    **variants(PROBE_FIRST, "probe-first", LONGER),
     "ours-batch8": _unets("ours-batch8", AUGMENTED | {"batch_size": 8}),  # more steps where slices are few
-    **{name: {ANY_CLASSIFIER: recipe} for name, recipe in variants(TRANSFER, "ours", INGREDIENTS).items()},
+    **variants(TRANSFER, "ours", INGREDIENTS),
     **{
         name: {"OutlineClassifier": replace(FROM_OUTLINE, name=name, **changes)}
         for name, changes in (STEPS | BEYOND).items()

@@ -72,9 +72,11 @@ FROM_SCRATCH = {"unfreeze": "all", "freeze_bn": False, "backbone_lr_mult": 1.0, 
 FROM_SCRATCH |= {"stages": (), "model_args": {}}
 
 
-def variants(base: Recipe, title: str, changes: Mapping[str, Mapping[str, object]]) -> dict[str, Recipe]:
-    """Name → `base` under this name, with the changes of its table; its source says so."""
+def variants(
+    base: Recipe, title: str, changes: Mapping[str, Mapping[str, object]], model: str = ANY_CLASSIFIER
+) -> dict[str, dict[str, Recipe]]:
+    """Name → `model` → `base` under this name, with the changes of its table; its source says so."""
     return {
-        name: replace(base, name=name, source=f"{title}, with {changed}", **changed)
+        name: {model: replace(base, name=name, source=f"{title}, with {changed}", **changed)}
         for name, changed in changes.items()
     }

@@ -29,7 +29,7 @@ TRANSFER = replace(
     model_args={"head": "linear"},  # the report does not describe it
 )
 # As S0's code. The transfer networks saw images without ImageNet's normalisation, at 512 pixels.
-OWN_CUT = {"val_cut": "random", "select": "least loss", "patience": 7}
+OWN_CUT = {"name": "s0-own-cut", "val_cut": "random", "select": "least loss", "patience": 7}
 OWN_CUT |= {"source": "S0, code: a fifth at random for validation, whose least loss chooses the epoch; patience 7"}
 
 # Parts of S0's method that are removed or replaced, alone and together. A single loss needs no balance.
@@ -46,10 +46,8 @@ ABLATION: dict[str, dict[str, object]] = {
 RECIPES: dict[str, dict[str, Recipe]] = {
     "s0": {"MultiTaskUNet": MULTITASK, ANY_CLASSIFIER: TRANSFER},
     "s0-own-cut": {
-        "MultiTaskUNet": replace(MULTITASK, name="s0-own-cut", **OWN_CUT),
-        ANY_CLASSIFIER: replace(
-            TRANSFER, name="s0-own-cut", **OWN_CUT, model_args={"head": "hidden", "scaling": "none"}
-        ),
+        "MultiTaskUNet": replace(MULTITASK, **OWN_CUT),
+        ANY_CLASSIFIER: replace(TRANSFER, **OWN_CUT, model_args={"head": "hidden", "scaling": "none"}),
     },
-    **{name: {"MultiTaskUNet": recipe} for name, recipe in variants(MULTITASK, "S0", ABLATION).items()},
+    **variants(MULTITASK, "S0", ABLATION, "MultiTaskUNet"),
 }

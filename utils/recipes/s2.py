@@ -12,6 +12,10 @@ CLASSIFIER = Recipe(
     schedule="StepLR",
     schedule_args={"step_size": 10, "gamma": 0.5},
 )
+# As torchvision's jitter, which S2 used; runs named "s2" jitter more strongly, see `training/augmentation.py`.
+JITTER = replace(CLASSIFIER, name="s2-jitter", augmentation="s2-jitter")
+# As S2's code: no validation set, and CustomCNN's reported accuracy is of 50 epochs.
+OWN_CUT = replace(CLASSIFIER, name="s2-own-cut", source="S2, code: all training images, 50 epochs", val_fraction=0.0)
 UNET = Recipe(
     name="s2",
     source="S2, report: BCE, Adam 2e-3, weight decay 1e-2, exponential .9, batch 32, n_filters 32, 20 epochs",
@@ -48,20 +52,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         ANY_CLASSIFIER: CLASSIFIER,
         **dict.fromkeys(UNETS, UNET),
     },
-    # As torchvision's jitter, which S2 used; runs named "s2" jitter more strongly, see `training/augmentation.py`.
-    "s2-jitter": {
-        "CustomCNN": replace(CLASSIFIER, name="s2-jitter", epochs=40, augmentation="s2-jitter"),
-        **dict.fromkeys(("ViT", ANY_CLASSIFIER), replace(CLASSIFIER, name="s2-jitter", augmentation="s2-jitter")),
+    "s2-jitter": {"CustomCNN": replace(JITTER, epochs=40), "ViT": JITTER, ANY_CLASSIFIER: JITTER},
+    "s2-own-cut": {"CustomCNN": replace(OWN_CUT, augmentation="s2-jitter"), ANY_CLASSIFIER: OWN_CUT},
+    **{
+        name: dict.fromkeys(UNETS, changed_unet(name, changes))
+        for name, changes in {"s2-dice": DICE, "s2-adamw": ADAMW, "s2-dice-adamw": DICE | ADAMW}.items()
     },
-    # As S2's code: no validation set, and CustomCNN's reported accuracy is of 50 epochs.
-    "s2-own-cut": {
-        name: replace(recipe, name="s2-own-cut", source="S2, code: all training images, 50 epochs", val_fraction=0.0)
-        for name, recipe in {
-            "CustomCNN": replace(CLASSIFIER, augmentation="s2-jitter"),
-            ANY_CLASSIFIER: CLASSIFIER,
-        }.items()
-    },
-    "s2-dice": dict.fromkeys(UNETS, changed_unet("s2-dice", DICE)),
-    "s2-adamw": dict.fromkeys(UNETS, changed_unet("s2-adamw", ADAMW)),
-    "s2-dice-adamw": dict.fromkeys(UNETS, changed_unet("s2-dice-adamw", DICE | ADAMW)),
 }

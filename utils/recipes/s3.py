@@ -37,5 +37,5 @@ CODE: dict[str, dict[str, object]] = {
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "s3": {ANY_CLASSIFIER: THREE_STAGES},
-    **{name: {ANY_CLASSIFIER: recipe} for name, recipe in variants(THREE_STAGES, "S3", CODE).items()},
+    **variants(THREE_STAGES, "S3", CODE),
 }

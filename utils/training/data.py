@@ -74,9 +74,8 @@ class RunData:
 def load_data(run: Run, val_fraction: float = 0.1, val_cut: str = "group") -> RunData:
     """Split and images of `run`; `val_fraction` and `val_cut` of the training set as in its recipe.
 
-    Raises:
-        DataError: a data set that is not here, a protocol that it does not have, a task that it does not fit, an
-            external set that was cropped by another rule, or a split whose sets share groups (see `make_split`).
+    Raises `DataError`: a data set that is not here, a protocol that it does not have, a task that it does not fit, an
+    external set that was cropped by another rule, or a split whose sets share groups (see `make_split`).
     """
     TASKS[run.task].require(run.dataset, run.target)
     how = {"test_on": run.test_on, "target": run.target, "selection": run.selection, "seed": run.seed}

@@ -100,8 +100,7 @@ class Checkpoint:
 def opened(folder: Path, facts: dict, accelerator: Accelerator, time_budget: float | None) -> Iterator[Checkpoint]:
     """The checkpoint of a training in `folder`; meanwhile this process, of several the main one, holds its `run.lock`.
 
-    Raises:
-        DataError: another process trains this run; no checkpoint is readable, or it is of another training.
+    Raises `DataError`: another process trains this run; no checkpoint is readable, or it is of another training.
     """
     folder, deadline = Path(folder), time.monotonic() + (math.inf if time_budget is None else time_budget)
     lock, chosen = None, [None, ""]  # a file, or what is wrong
