@@ -210,15 +210,6 @@ def confidences(
     return below(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1])))
 
 
-def errors_by_class(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Reconstruction error of the test images of each class, from the column `error`."""
-    figure, ((axis,),) = panels(1, 1, 3, 6)
-    named, order = predictions.assign(label=predictions.label.map(plain)), [plain(c) for c in classes]
-    sns.violinplot(named, x="label", y="error", order=order, log_scale=True, inner="quart", cut=0, ax=axis)
-    axis.set(xlabel="", ylabel="mean squared error", title="Reconstruction error of each class")
-    return figure
-
-
 def _scatter(axis: plt.Axes, places: Mapping, labels: Mapping, classes: Sequence[str], **style) -> None:
     """Validation images as dots, test images as crosses, in the colours of their classes."""
     for part, marker in (("val", "o"), ("test", "x")):

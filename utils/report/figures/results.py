@@ -85,22 +85,6 @@ def gradients(histories: Mapping[str, pd.DataFrame]) -> Figure:
     return below(figure, axes[0, 0])
 
 
-def by_size(patients: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Dice of each patient against the size of the true mask, from `segmentation.by_patient`; a panel a mask."""
-    lines, columns = -(-len(names) // 3), min(3, len(names))
-    figure, axes = panels(lines, columns, 0.3 + 2.1 * lines, min(6.3, 1 + 2.4 * columns), sharey=True)
-    for axis in axes.flat[len(names) :]:
-        axis.axis("off")
-    for axis, name in zip(axes.flat, names, strict=False):
-        there = patients[patients[f"{name}.pixels"] > 0]
-        axis.scatter(there[f"{name}.pixels"], there[f"{name}.dice"], s=14, alpha=0.7)
-        axis.set(xscale="log", title=plain(name), ylim=(-0.03, 1.03))
-        axis.xaxis.set_minor_formatter("")
-    figure.supxlabel("pixels of the true mask, all slices of the patient", fontsize=9)
-    figure.supylabel("Dice of the patient", fontsize=9)
-    return figure
-
-
 def _rows(names: Iterable[str], inches: float, extra: float, widths: Sequence[int] = (1,)) -> tuple[Figure, np.ndarray]:
     """Panels of some relative widths with a row of some inches for each name, the first on top."""
     names = list(names)
