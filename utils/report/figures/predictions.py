@@ -210,18 +210,12 @@ def confidences(
     return below(figure, max(axes, key=lambda axis: len(axis.get_legend_handles_labels()[1])))
 
 
-def _scatter(axis: plt.Axes, places: Mapping, labels: Mapping, classes: Sequence[str], **style) -> None:
-    """Validation images as dots, test images as crosses, in the colours of their classes."""
-    for part, marker in (("val", "o"), ("test", "x")):
-        for c, colour in colours_of(classes).items():
-            x, y = places[part][labels[part] == c].T
-            axis.scatter(x, y, marker=marker, color=colour, label=f"{plain(c)}, {SETS[part]}", **style)
-    axis.set(xticks=[], yticks=[])
-
-
 def shift_map(places: Mapping, labels: Mapping, classes: Sequence[str], title: str) -> Figure:
     """A 2-D map of validation (dots) and test (crosses), coloured by class: `places` N×2 and `labels` N by set."""
     figure, ((axis,),) = panels(1, 1, 4.5)
-    _scatter(axis, places, labels, classes, s=14, alpha=0.8)
-    axis.set_title(plain(title))
+    for part, marker in (("val", "o"), ("test", "x")):
+        for c, colour in colours_of(classes).items():
+            x, y = places[part][labels[part] == c].T
+            axis.scatter(x, y, 14, marker=marker, color=colour, alpha=0.8, label=f"{plain(c)}, {SETS[part]}")
+    axis.set(xticks=[], yticks=[], title=plain(title))
     return below(figure, axis, rows=2)

@@ -27,17 +27,13 @@ def _lines(axis: plt.Axes, history: pd.DataFrame, columns: Mapping[str, str]) ->
     axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
 
 
-def _parts(axis: plt.Axes, history: pd.DataFrame, metric: str, title: str) -> None:
-    """A metric of training and of validation images over the epochs."""
-    columns = {SETS[part]: f"{part}_{metric}" for part in ("train", "val")}
-    _lines(axis, history, {name: column for name, column in columns.items() if column in history})
-    axis.set(title=title, xlabel="epoch")
-
-
 def _panel_each(history: pd.DataFrame, names: Sequence[str], height: float) -> tuple[Figure, np.ndarray]:
+    """Metrics of training and of validation images over the epochs, a panel each."""
     figure, (axes,) = panels(1, len(names), height)
     for axis, name in zip(axes, names, strict=True):
-        _parts(axis, history, name, LOSSES.get(name, name))
+        columns = {SETS[part]: f"{part}_{name}" for part in ("train", "val")}
+        _lines(axis, history, {label: column for label, column in columns.items() if column in history})
+        axis.set(title=LOSSES.get(name, name), xlabel="epoch")
     return figure, axes
 
 

@@ -82,15 +82,11 @@ def slices_or_patients(evidence: Evidence) -> pd.DataFrame:
     )
 
 
-def own_method(evidence: Evidence) -> pd.DataFrame:
-    """Runs of S0's own recipe by its network, whole folds pooled; those at `STEPS_AT` pixels are in `ablation`."""
-    runs = matching(evidence.runs, task="multitask", recipe=S0, is_pooled=False)
-    return runs[runs.image_size != STEPS_AT]
-
-
 def multitask_runs(evidence: Evidence) -> pd.DataFrame:
-    """One row a run of S0's own method: tumour type, tumour or none, and the baselines on the same images."""
-    runs = t.by_split(own_method(evidence), "dataset", "split")
+    """One row a run of S0's own method: tumour type, tumour or none, and the baselines on the same images. Runs at
+    `STEPS_AT` pixels are in `ablation`; pooled folds are in their pooled run."""
+    runs = matching(evidence.runs, task="multitask", recipe=S0, is_pooled=False)
+    runs = t.by_split(runs[runs.image_size != STEPS_AT], "dataset", "split")
     reported = [published(S0, run.model, run.dataset, run.split) or {} for run in runs.itertuples()]
     runs = runs.assign(
         said=[one.get("accuracy") for one in reported],
