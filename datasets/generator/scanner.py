@@ -27,7 +27,6 @@ SIGNAL = {
     "ET": (0.45, 1.10, 0.66, 0.74),
 }
 T1, T1C = 0, 1
-WHOLE = (-45.0, 75.0)  # mm, heights from the base of the brain to its top
 
 
 class Scanner:
@@ -138,11 +137,3 @@ class Visit:
 def _paint(signal: np.ndarray, colour: np.ndarray, share: np.ndarray) -> None:
     """Lay `share` (H, W) of a tissue of signal `colour` (4, 1, 1) over `signal` (4, H, W), in place."""
     signal += share * (colour - signal)
-
-
-def volume(label: str, slices: int, size: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A new patient of class `label` from the base of the brain to its top, as a volume of `slices` slices: images
-    uint8 (slices, size, size, 4) and masks uint8 0/1 (slices, size, size, 3). The head lies still."""
-    visit = Visit(label, rng)
-    pairs = [visit.slice(height, size, np.zeros(3), rng) for height in np.linspace(*WHOLE, slices)]
-    return np.stack([image for image, _ in pairs]), np.stack([mask for _, mask in pairs])

@@ -142,12 +142,3 @@ def test_arguments_too_small_are_refused(tmp_path, argument):
     with pytest.raises(DataError, match=f"{next(iter(argument))}=.* is too small"):
         phantom.generate(tmp_path / "new", **argument)
     assert not (tmp_path / "new").exists()
-
-
-def test_a_volume_passes_through_the_whole_brain_and_its_tumour():
-    images, masks = scanner.volume("glioma", 9, 48, np.random.default_rng(0))
-    assert images.shape == (9, 48, 48, 4) and masks.shape == (9, 48, 48, 3) and images.dtype == masks.dtype == np.uint8
-    there = masks.any((1, 2, 3))
-    assert there.any() and not there[0] and not there[-1], "the tumour begins and ends within it"
-    again = scanner.volume("glioma", 9, 48, np.random.default_rng(0))[0]
-    assert (again == images).all() and not scanner.volume("notumor", 2, 48, np.random.default_rng(0))[1].any()

@@ -156,6 +156,15 @@ def test_attention_maps_come_on_request_and_a_closed_gate_lets_nothing_of_its_sk
     assert maps[-1].max() < 1e-20 and not torch.allclose(logits, before)
 
 
+@pytest.mark.parametrize("normalised", [False, True])
+def test_normalised_gates_cannot_be_stuck(normalised):
+    net = AttentionUNet(n_filters=4, normalised=normalised).eval()
+    for gate in net.gates:
+        nn.init.constant_(gate.score[1].bias, 20)  # what training drove S2's deep gates to
+    maps = net(torch.rand(2, 4, 64, 64), return_attention=True)[1]
+    assert all((gate > 0.95).all() != normalised for gate in maps)
+
+
 def test_outputs_of_the_multi_task_network_by_name_and_parts_left_out():
     x = torch.rand(2, 1, 32, 48)
     outputs = MultiTaskUNet(width=4)(x)

@@ -15,7 +15,6 @@ from colorspacious import cspace_convert, deltaE
 from letters import letters
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image
 
 from utils.evaluation.compare import Difference
 from utils.report import figures
@@ -33,7 +32,6 @@ IMAGES = RNG.random((2, 16, 16))
 MASKS = IMAGES > 0.5
 HISTORY = pd.DataFrame({"epoch": [1, 2], "lr": [1e-3, 1e-4], "stage": ["head", "all"]})
 HISTORY[[f"{p}_{m}" for p in ("train", "val") for m in ("loss", "accuracy")]] = [[0.5, 0.4, 0.6, 0.5], [0.4] * 4]
-HISTORY[[f"gate{g}_{v}" for g in range(1, 5) for v in ("spread", "saturated")]] = 0.1
 HISTORY[[f"{v}_{n}" for v in ("gradient", "weight") for n in ("reconstruction", "classification")]] = [[1, 2, 3, 4]] * 2
 CI = {"value": 0.5, "low": 0.4, "high": 0.6}
 NONE = dict.fromkeys(CI)
@@ -45,7 +43,6 @@ RECORD = {"per_class": {c: {"recall": CI, "f2": CI, "auc": CI, "average_precisio
 RECORD |= {"metrics": dict.fromkeys(MASK_METRICS, CI), "training": {"epochs": 2}}
 RECORD |= {"run": {"dataset": ODD, "split": "patient", "fold": 0, "image_size": 64, "model": "m", "pretrained": None}}
 POINTED = RECORD | {"groups": {"all": {name: CI for name in ("near", "near_area", "bright_near")}}}
-GATES = [{f"gate{g}": np.full((1, 4, 4), 0.5) for g in range(1, 5)}] * 9
 PLACES = dict.fromkeys(("val", "test"), RNG.random((60, 2)))
 FALLS = pd.DataFrame({"dataset": ODD, "title": [ODD, "1-NN"], "images": 1311, "reported": [0.99, None]})
 FALLS["fall"] = [Difference(-0.1, -0.12, -0.08, before=0.9 + k, after=0.8 + k) for k in (0, 0.05)]
@@ -64,18 +61,15 @@ DRAWN = {
     "together": lambda f: f(MASKS[0][:, :3].astype(int), CLASSES),
     "screening": lambda f: f(SCREENED, 0.5),
     "reliability": lambda f: f({ODD: TABLE}, CLASSES),
-    "errors_by_class": lambda f: f(TABLE, CLASSES),
     "leaks": lambda f: f([FOUND]),
     "shift_map": lambda f: f(PLACES, dict.fromkeys(PLACES, TABLE.label), CLASSES, ODD),
     "outlines": lambda f: f(IMAGES, MASKS, {"map": IMAGES}, [ODD, ODD], IMAGES > 0.7),
     "show_predictions": lambda f: f(IMAGES, {"truth": MASKS[:, None], "none": ~MASKS[:, None]}, [ODD, ODD], [ODD]),
     "show_reconstructions": lambda f: f(IMAGES, IMAGES / 2, [ODD, ODD]),
-    "gate_maps": lambda f: f(IMAGES[0], MASKS[0], GATES),
     "curves": lambda f: f(HISTORY, 2),
     "losses": lambda f: f(HISTORY, ["loss", "accuracy"]),
     "convergence": lambda f: f({ODD: HISTORY, "b": HISTORY}),
     "gradients": lambda f: f({f"{ODD}{k}": HISTORY for k in range(4)}),
-    "by_size": lambda f: f(pd.DataFrame({"c.pixels": [0, 10, 100], "c.dice": [1.0, 0.2, 0.8]}), ["c"] * 4),
     "forest": lambda f: f({ODD: CI, "one group": NONE | {"value": 0.5}}, "Dice %", line=None),
     "leakage": lambda f: f(FALLS),
     "dose_response": lambda f: f({ODD: DOSES, "b": DOSES}),
@@ -97,7 +91,7 @@ def drawn(name: str) -> Figure:
 def test_every_figure_is_in_the_table():
     modules = (common, images, predictions, results)
     made = {name for m in modules for name, f in vars(m).items() if getattr(f, "__module__", "") == m.__name__}
-    parts = {"colours_of", "plain", "panels", "below", "spread", "heat_on_image", "overlay", "walk"}
+    parts = {"colours_of", "plain", "panels", "below", "spread", "heat_on_image", "overlay"}
     assert {name for name in made if not name.startswith("_")} == DRAWN.keys() | parts
 
 
@@ -180,8 +174,6 @@ def test_curves_follow_the_history():
     weighted = figures.gradients({"ema": HISTORY}).axes
     assert [[line.get_ydata()[0] for line in axis.lines] for axis in weighted] == [[1, 2], [3, 8]]
     assert titles(drawn("losses")) == ["loss", "accuracy"] and len(drawn("curves").axes[0].lines) == 3
-    (points,) = drawn("by_size").axes[0].collections
-    assert len(points.get_offsets()) == 2, "who has no such mask has no size"
 
 
 def test_images_stand_beside_what_was_made_of_them():
@@ -189,12 +181,6 @@ def test_images_stand_beside_what_was_made_of_them():
     shown = [axis.images[0].get_array().max() for axis in drawn("beside").axes[:4]]
     assert shown[1] == shown[0] / 2 and shown[3] == shown[2] / 2
     assert np.allclose(figures.heat_on_image(np.full((4, 4), 255, np.uint8), np.zeros((4, 4))), 1), "without heat"
-    maps = [a for a in drawn("gate_maps").axes if a.images and a.axison]
-    assert len(maps) == 1 + 4 * 5 and all(a.collections for a in maps), "the image once, the tumour in each"
-    square = np.zeros((8, 8), np.uint8)
-    square[2:4, 2:4] = 1
-    line = figures.gate_maps(np.zeros((8, 8)), square, GATES).axes[-2].collections[0].get_paths()[0].vertices
-    assert line.min() > 0.2 and line.max() < 0.55, "on the scale of the map, whatever its size"
 
 
 def test_masks_lie_in_their_colour_on_the_image():
@@ -208,19 +194,6 @@ def test_masks_lie_in_their_colour_on_the_image():
     for other, named in ((~MASKS, ["a", "b"]), (MASKS, ["a", "b", "more than one"])):
         (legend,) = figures.show_predictions(IMAGES, {"truth": np.stack([MASKS, other], 1)}, "pq", "ab").legends
         assert [t.get_text() for t in legend.texts] == named
-
-
-@pytest.mark.parametrize(("names", "channels"), [(("T1", "T2"), 2), (("T1c",), 1)])
-def test_a_walk_shows_every_sequence_and_the_masks_slice_by_slice(names, channels):
-    slices, masks = RNG.integers(0, 255, (7, channels, 16, 16), dtype=np.uint8), np.zeros((7, 3, 16, 16), np.uint8)
-    masks[3, 1] = 1
-    with Image.open(io.BytesIO(figures.walk(slices, masks, names, channels - 1))) as gif:
-        assert (gif.format, gif.n_frames, gif.width) == ("GIF", 7, 16 * (channels + 1))
-        frame = np.asarray(gif.convert("RGB"))[-16:].astype(int)
-        grey, marked = (frame[:, 16 * place : 16 * (place + 1)] for place in (channels - 1, channels))
-        assert (grey == marked).all() and np.ptp(grey) > 200, "without a mask the last two show the same"
-        gif.seek(3)
-        assert np.ptp(np.asarray(gif.convert("RGB"))[-1, -1].astype(int)) > 80, "a mask keeps its colour"
 
 
 # ---- colours ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from utils.report.records import load_evidence
 from utils.report.tables import BLOCKS
 from utils.report.tables.classification import by_relatives, external_tests
 from utils.report.tables.common import budgets, compare, find_run, format_ci, markdown, matching, show
-from utils.report.tables.segmentation import localisation_budgets, sensitivities
 from utils.report.tables.transfer import differences_to_probe, ensembles
 from utils.run import Run
 
@@ -141,51 +140,6 @@ def test_methods_are_compared_with_one_budget_and_the_same_seeds(put_share):
     evidence = put_share(0.7, seed=1, paths=IMAGES[1:], recipe="s0-flat", **of)
     with pytest.raises(DataError, match=r"s0-flat.*its test images are not those of the runs beside it; run it again"):
         compare(evidence, runs, "s0")
-
-
-@pytest.fixture
-def step(put):
-    """Writes one step of the ablation of outlines, tested elsewhere: 40 tumours, of which some have a score above the
-    threshold, and 2 healthy images."""
-
-    def write(recipe, found, seed=0, threshold=0.5):
-        of = {"split": "external", "test_on": "navoneel", "model": "OutlineClassifier", "pretrained": True}
-        names, label = [f"{i:02}" for i in range(42)], ["glioma"] * 40 + ["notumor"] * 2
-        score = np.where(np.arange(42) < found, (threshold or 0.5) + 0.01, (threshold or 0.5) - 0.01)
-        table = pd.DataFrame(
-            {"path": names, "label": label, "predicted": label, "group": names, "p_notumor": 1 - score}
-        )
-        facts = {"training": {"epochs": 6, "seconds": 60.0, "val_accuracy": 0.9}, "recipe": {"epochs": 6}}
-        facts |= {
-            "tumour_or_none": {"threshold": threshold, "specificity_on_validation": 0.96},
-            "metrics": {"accuracy": entry(0.6)},
-        }
-        return put(Run(dataset="brain-tumor-mri", recipe=recipe, seed=seed, **of), table, **facts)
-
-    return write
-
-
-def test_tumours_of_another_set_are_counted_at_each_seeds_own_threshold(step):
-    for seed, threshold in enumerate((0.3, 0.8)):
-        step("name-only", 20 + 4 * seed, seed, threshold)
-        evidence = step("with-masks", 10 + 4 * seed, seed, threshold)
-    (runs,) = localisation_budgets(evidence)
-    found = sensitivities(evidence, runs).set_index("recipe")
-    assert found.found.to_dict() == {"name-only": [0.5, 0.6], "with-masks": [0.25, 0.35]}
-    assert found.difference["name-only"] is None and found.difference["with-masks"].value == pytest.approx(-0.25)
-    assert found.seeds.tolist() == [[0, 1]] * 2 and found.spared.tolist() == [[0.96, 0.96]] * 2
-    evidence = step("with-masks", 10, 1, None)
-    (runs,) = localisation_budgets(evidence)
-    assert sensitivities(evidence, runs).seeds.tolist() == [[0], [0]], "seeds of which every step has a threshold"
-    evidence = step("with-masks", 10, 0, None)
-    assert sensitivities(evidence, runs).empty, "without a threshold"
-    step("with-masks", 10, 1)
-    evidence = step("with-masks", 10, 0)
-    table = evidence.predictions(runs.id.iloc[-1])
-    table.path = "other"
-    table.to_csv(evidence.path(runs.id.iloc[-1]) / "predictions.csv.gz", index=False)
-    with pytest.raises(DataError, match="tested other images"):
-        sensitivities(evidence, runs)
 
 
 def test_a_sensitivity_elsewhere_stands_beside_a_specificity(put):

@@ -1,4 +1,4 @@
-"""Evaluates the latent and the reconstruction of a multi-task network, image by image."""
+"""Evaluates the reconstruction of a multi-task network, image by image."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ from utils.evaluation.predict import outputs, run_model
 
 
 def describe(model: nn.Module, task, data: ImageDataset) -> dict[str, np.ndarray]:
-    """All images of `data` in their order, from one pass: `probabilities` N×K, `latent` N×256, and `error` N, the mean
+    """All images of `data` in their order, from one pass: `probabilities` N×K and `error` N, the mean
     squared error of the reconstruction, where the model has one."""
     parts: dict[str, list[np.ndarray]] = {}
     for batch, out in outputs(model, task.inputs, data):
-        found = {"probabilities": task.probabilities(out), "latent": out["latent"]}
+        found = {"probabilities": task.probabilities(out)}
         if task.reconstruct:
             found["error"] = task.per_image(out, task.targets(batch))["reconstruction"][0]
         for name, values in found.items():

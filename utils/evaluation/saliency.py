@@ -1,4 +1,4 @@
-"""Where does a network look? Grad-CAM, attention gates, and whether they point at the outlined tumour.
+"""Where does a network look? Grad-CAM, and whether it points at the outlined tumour.
 
 Pointing game (Zhang et al. 2016, arXiv:1608.00507): how often the maximum of a map lies inside the outline. Energy
 inside (Wang et al. 2020, arXiv:1910.01279): which share of a map does. A point at random, and an even map, reach the
@@ -6,7 +6,7 @@ share of the image that the tumour fills; a map of the brightness shows what bri
 8×8 places cannot hit a small tumour's very pixels: `near` allows the 15 pixels of the original game.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datasets.store.images import ImageDataset, read_masks
-from models import MULTITASK, AttentionUNet
+from models import MULTITASK
 from models.backbones import Transfer
-from utils.evaluation.intervals import Interval, mean_interval
+from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import Batch, outputs, recording
 
 TOLERANCE = 15  # pixels of the stored image by which the maximum may miss the outline
@@ -55,39 +55,6 @@ def grad_cam(
     heat = (gradient.mean((2, 3), keepdim=True) * kept[0]).sum(1, keepdim=True).relu().detach()  # B×1×s×s
     heat = F.interpolate(heat, x.shape[-2:], mode="bilinear")[:, 0]
     return (heat / heat.amax((1, 2), keepdim=True).clamp_min(1e-12)).float().cpu().numpy()
-
-
-def inside_and_outside(gate: Tensor, tumour: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean value of each gate map B×1×h×w inside a boolean mask B×H×W and outside it, B each; NaN where nothing is
-    there. A pixel of the map counts with the share of it that the mask covers: deep gates are coarser than the mask."""
-    share = F.adaptive_avg_pool2d(tumour[:, None].float(), gate.shape[-2:])
-    inside, outside = ((gate * part).sum((1, 2, 3)) / part.sum((1, 2, 3)) for part in (share, 1 - share))
-    return inside, outside
-
-
-def gate_overlap(model: AttentionUNet, task, data: ImageDataset, groups: Sequence) -> dict[str, dict[str, Interval]]:
-    """The values of each gate inside and outside the tumour, averaged over the images that show one: a gate that does
-    not distinguish the two has a difference of 0.
-
-    Returns:
-        `gate1` (deepest) to `gate4` → `inside`, `outside` and their `difference`, each {value, low, high} with a 95 %
-        interval over `groups`, one of each image of `data`; empty where no image shows a tumour.
-    """
-    values: list[Tensor] = []
-    with recording(model.gates) as maps:
-        for batch, _ in outputs(model, task.inputs, data):
-            tumour = batch["mask"].bool().any(1)
-            values.append(torch.stack([side.cpu() for gate in maps for side in inside_and_outside(gate, tumour)]))
-            maps.clear()
-    table = torch.cat(values, dim=1).numpy()  # (2 · gates) × images
-    shown = np.isfinite(table).all(0)
-    if not shown.any():
-        return {}
-    found, groups = {}, np.asarray(groups)[shown]
-    for number, (inside, outside) in enumerate(zip(table[::2, shown], table[1::2, shown], strict=True), start=1):
-        sides = {"inside": inside, "outside": outside, "difference": inside - outside}
-        found[f"gate{number}"] = {name: mean_interval(v, groups) for name, v in sides.items()}
-    return found
 
 
 def point(heat: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:

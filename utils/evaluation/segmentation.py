@@ -30,7 +30,7 @@ from datasets import catalog
 from datasets.catalog import Dataset
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest
-from utils.evaluation.intervals import Interval, as_record, grouped_ci, number, without_limits
+from utils.evaluation.intervals import as_record, grouped_ci, number
 from utils.evaluation.predict import outputs
 
 S2_BATCH = 32
@@ -233,18 +233,6 @@ def s2_pooling(table: pd.DataFrame, channels: Sequence[str], batch: int = S2_BAT
         for metric, values in from_counts(*(sums[c].to_numpy() for c in (*columns, "pixels"))).items():
             scores[metric] += [np.nanmean(values)] if np.isfinite(values).any() else []
     return {metric: number(np.mean(values)) if values else None for metric, values in scores.items()}
-
-
-def size_correlation(patients: pd.DataFrame, name: str, resamples: int = 1000) -> Interval:
-    """Spearman's rank correlation between the Dice of mask `name` and its size, over the `by_patient` who have it:
-    {value, low, high} with a 95 % interval over groups; None where Dice or size is the same for all."""
-    there = patients[patients[f"{name}.pixels"] > 0]
-    both = there[[f"{name}.pixels", f"{name}.dice"]].astype(float)
-
-    def statistic(rows: np.ndarray) -> dict[str, float]:
-        return {"rank": both.iloc[rows].corr("spearman").iloc[0, 1]}
-
-    return grouped_ci(there.group, statistic, resamples)["rank"] if len(there) else without_limits(None)
 
 
 def evaluate_masks(

@@ -30,11 +30,11 @@ UNET = Recipe(
 )
 UNETS = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")
 
-# Changes to S2's segmentation, alone and together, compared on validation patients (chapter 5).
+# Changes to S2's segmentation, alone and together, compared on validation patients of `cheng`.
 DICE = {"loss": "dice+bce"}  # MONAI's Dice beside BCE: a tumour fills 2 % of a slice
 # Decay apart from the gradient (Loshchilov & Hutter 2019, arXiv:1711.05101). S2 reports Adam, but its decay of 1e-2 is
 # the default of torch's AdamW, and saturated gates as S2 describes them came out with AdamW only (one seed on `cheng`,
-# chapter 5).
+# `history.csv` of these runs).
 ADAMW = {"optimizer": "AdamW"}
 
 

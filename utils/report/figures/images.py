@@ -1,6 +1,5 @@
 """Figures of images: galleries, pairs, heat maps, masks, outlines, reconstructions and the weights of a first layer."""
 
-import io
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -8,15 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from PIL import Image, ImageDraw
 
-from utils.report.figures.common import LETTERS, PAGE, PALETTE, below, heat_on_image, panels, plain
+from utils.report.figures.common import LETTERS, PAGE, below, heat_on_image, panels, plain
 
 MASK_COLOURS = ("#D55E00", "#009E73", "#56B4E9")  # of Okabe and Ito's palette
 SEVERAL, SEVERAL_NAME = "#F0E442", "more than one"  # where masks lie on each other
 STRENGTH = 0.6  # of a mask's colour on the image
 TRUTH, FOUND = "#F0E442", "#56B4E9"  # outlines: yellow on dark tissue, blue beside it, no colour of the heat maps
-CAPTION = 14  # pixels above the slices of a walk
 
 
 def image_grid(images: np.ndarray, titles: Sequence[str], columns: int = 8, size: float = 0) -> Figure:
@@ -61,11 +58,11 @@ def heat_grid(images: np.ndarray, heat: np.ndarray, masks: np.ndarray, captions:
     return below(figure, figure.axes[0])
 
 
-def _outline(axes: Sequence[plt.Axes], masks: np.ndarray, colour: str, **where) -> None:
+def _outline(axes: Sequence[plt.Axes], masks: np.ndarray, colour: str) -> None:
     """The border of each mask H×W of 0 and 1 on its axis."""
     for axis, mask in zip(axes, masks, strict=True):
         if mask.any():
-            axis.contour(mask, [0.5], colors=colour, linewidths=1, **where)
+            axis.contour(mask, [0.5], colors=colour, linewidths=1)
 
 
 def _image_rows(names: Sequence[str], titles: Sequence[str], extra: float) -> tuple[Figure, np.ndarray]:
@@ -139,48 +136,4 @@ def show_reconstructions(images: np.ndarray, drawn: np.ndarray, titles: Sequence
         for axis, image in zip(line, shown, strict=True):
             last = axis.imshow(image, cmap=colours, vmin=0, vmax=top)
     figure.colorbar(last, ax=axes[2, :], aspect=8)
-    return figure
-
-
-def walk(images: np.ndarray, masks: np.ndarray, sequences: Sequence[str], grey: int) -> bytes:
-    """A GIF through the slices of one patient: its sequences (`images` N×C×H×W, by name) side by side, and on the right
-    the masks N×M×H×W on the channel `grey`."""
-    # A file of few colours: 40 greys, and 8 shades of each mask's colour.
-    levels, tints = np.linspace(0, 1, 8), [to_rgb(colour) for colour in (*MASK_COLOURS, SEVERAL)]
-    shades = [[(1 - STRENGTH) * level + STRENGTH * value for value in tint] for tint in tints for level in levels]
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([round(255 * v) for colour in [[g] * 3 for g in np.linspace(0, 1, 40)] + shades for v in colour])
-    frames, several = [], len(sequences) > 1
-    for image, mask in zip(images, masks, strict=True):
-        shown = [overlay(one, mask[:0]) for one in (image if several else image[[grey]])]
-        row = np.concatenate([*shown, overlay(image[grey], mask)], axis=1)
-        page = Image.fromarray((255 * np.pad(row, ((CAPTION, 0), (0, 0), (0, 0)))).astype(np.uint8))
-        for place, name in enumerate([*(sequences if several else ["image"]), "masks"]):
-            ImageDraw.Draw(page).text((place * image.shape[-1] + 4, 1), name, fill="white")
-        frames.append(page.quantize(palette=palette, dither=Image.Dither.NONE))
-    file = io.BytesIO()
-    frames[0].save(file, "GIF", save_all=True, append_images=frames[1:], duration=150, loop=0)  # ms a slice
-    return file.getvalue()
-
-
-def gate_maps(image: np.ndarray, mask: np.ndarray, epochs: Sequence[dict[str, np.ndarray]]) -> Figure:
-    """One image's gates (rows, deepest first) after up to five epochs (columns), from `GateWatch.maps`; a line marks
-    the tumour. `image` and `mask` H×W, the mask 0 and 1."""
-    shown = np.unique(np.linspace(0, len(epochs) - 1, min(5, len(epochs))).astype(int))
-    gates, whole = list(epochs[0]), {"extent": (0, 1, 1, 0)}  # maps of every size lie on the same square
-    figure, axes = panels(len(gates), len(shown) + 1, 0.3 + ((PAGE - 1.1) / (len(shown) + 1) + 0.05) * len(gates))
-    for line, gate in zip(axes, gates, strict=True):
-        line[1].set_ylabel(gate.replace("gate", "gate "))
-        for axis, epoch in zip(line[1:], shown, strict=True):
-            drawn = axis.imshow(epochs[epoch][gate][0].astype(np.float32), vmin=0, vmax=1, cmap="viridis", **whole)
-            axes[0, list(line).index(axis)].set_title(f"epoch {epoch + 1}")
-    for axis in axes[1:, 0]:
-        axis.axis("off")
-    axes[0, 0].imshow(image, cmap="gray", **whole)
-    axes[0, 0].set_title("image")
-    marked = [axes[0, 0], *axes[:, 1:].flat]
-    for axis in marked:
-        axis.set(xticks=[], yticks=[])
-    _outline(marked, [mask] * len(marked), PALETTE[1], extent=(0, 1, 0, 1), origin="lower")
-    figure.colorbar(drawn, ax=axes, shrink=0.6, label="gate: 0 closed, 1 open")
     return figure

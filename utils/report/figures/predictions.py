@@ -159,27 +159,12 @@ def reliability(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> F
     return below(figure, axes[0, 0])
 
 
-def errors_by_class(predictions: pd.DataFrame, classes: Sequence[str]) -> Figure:
-    """Reconstruction error of the test images of each class, from the column `error`."""
-    figure, ((axis,),) = panels(1, 1, 3, 6)
-    named, order = predictions.assign(label=predictions.label.map(plain)), [plain(c) for c in classes]
-    sns.violinplot(named, x="label", y="error", order=order, log_scale=True, inner="quart", cut=0, ax=axis)
-    axis.set(xlabel="", ylabel="mean squared error", title="Reconstruction error of each class")
-    return figure
-
-
-def _scatter(axis: plt.Axes, places: Mapping, labels: Mapping, classes: Sequence[str], **style) -> None:
-    """Validation images as dots, test images as crosses, in the colours of their classes."""
-    for part, marker in (("val", "o"), ("test", "x")):
-        for c, colour in colours_of(classes).items():
-            x, y = places[part][labels[part] == c].T
-            axis.scatter(x, y, marker=marker, color=colour, label=f"{plain(c)}, {SETS[part]}", **style)
-    axis.set(xticks=[], yticks=[])
-
-
 def shift_map(places: Mapping, labels: Mapping, classes: Sequence[str], title: str) -> Figure:
     """A 2-D map of validation (dots) and test (crosses), coloured by class: `places` N×2 and `labels` N by set."""
     figure, ((axis,),) = panels(1, 1, 4.5)
-    _scatter(axis, places, labels, classes, s=14, alpha=0.8)
-    axis.set_title(plain(title))
+    for part, marker in (("val", "o"), ("test", "x")):
+        for c, colour in colours_of(classes).items():
+            x, y = places[part][labels[part] == c].T
+            axis.scatter(x, y, 14, marker=marker, color=colour, alpha=0.8, label=f"{plain(c)}, {SETS[part]}")
+    axis.set(xticks=[], yticks=[], title=plain(title))
     return below(figure, axis, rows=2)

@@ -27,17 +27,13 @@ def _lines(axis: plt.Axes, history: pd.DataFrame, columns: Mapping[str, str]) ->
     axis.xaxis.get_major_locator().set_params(integer=True, nbins=5)
 
 
-def _parts(axis: plt.Axes, history: pd.DataFrame, metric: str, title: str) -> None:
-    """A metric of training and of validation images over the epochs."""
-    columns = {SETS[part]: f"{part}_{metric}" for part in ("train", "val")}
-    _lines(axis, history, {name: column for name, column in columns.items() if column in history})
-    axis.set(title=title, xlabel="epoch")
-
-
 def _panel_each(history: pd.DataFrame, names: Sequence[str], height: float) -> tuple[Figure, np.ndarray]:
+    """Metrics of training and of validation images over the epochs, a panel each."""
     figure, (axes,) = panels(1, len(names), height)
     for axis, name in zip(axes, names, strict=True):
-        _parts(axis, history, name, LOSSES.get(name, name))
+        columns = {SETS[part]: f"{part}_{name}" for part in ("train", "val")}
+        _lines(axis, history, {label: column for label, column in columns.items() if column in history})
+        axis.set(title=LOSSES.get(name, name), xlabel="epoch")
     return figure, axes
 
 
@@ -83,22 +79,6 @@ def gradients(histories: Mapping[str, pd.DataFrame]) -> Figure:
         axis.set(ylabel=f"gradient, {kind}", yscale="log")
         axis.yaxis.set_minor_formatter("")  # powers of ten alone: names between them would lie on each other
     return below(figure, axes[0, 0])
-
-
-def by_size(patients: pd.DataFrame, names: Sequence[str]) -> Figure:
-    """Dice of each patient against the size of the true mask, from `segmentation.by_patient`; a panel a mask."""
-    lines, columns = -(-len(names) // 3), min(3, len(names))
-    figure, axes = panels(lines, columns, 0.3 + 2.1 * lines, min(6.3, 1 + 2.4 * columns), sharey=True)
-    for axis in axes.flat[len(names) :]:
-        axis.axis("off")
-    for axis, name in zip(axes.flat, names, strict=False):
-        there = patients[patients[f"{name}.pixels"] > 0]
-        axis.scatter(there[f"{name}.pixels"], there[f"{name}.dice"], s=14, alpha=0.7)
-        axis.set(xscale="log", title=plain(name), ylim=(-0.03, 1.03))
-        axis.xaxis.set_minor_formatter("")
-    figure.supxlabel("pixels of the true mask, all slices of the patient", fontsize=9)
-    figure.supylabel("Dice of the patient", fontsize=9)
-    return figure
 
 
 def _rows(names: Iterable[str], inches: float, extra: float, widths: Sequence[int] = (1,)) -> tuple[Figure, np.ndarray]:

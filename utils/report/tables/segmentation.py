@@ -1,18 +1,9 @@
-"""Tables of segmentation, S0's multi-task network, localisation, and several findings an image."""
-
-from collections.abc import Mapping
+"""Tables of segmentation, S0's multi-task network, and localisation."""
 
 import pandas as pd
 
-from datasets import catalog
-from datasets.catalog import DataError
 from models import LOCALISERS
-from utils.evaluation.compare import corrected, difference
-from utils.evaluation.intervals import mean_interval
 from utils.evaluation.saliency import TOLERANCE
-from utils.evaluation.segmentation import by_patient
-from utils.evaluation.thresholds import tumour_scores
-from utils.recipes import RECIPES
 from utils.recipes.ours import STEPS
 from utils.recipes.published import published
 from utils.report.records import Evidence, columns_of, intervals
@@ -23,7 +14,6 @@ from utils.report.tables.common import (
     WEIGHTS,
     cells,
     compare,
-    find_run,
     format_ci,
     matching,
     on_same_images,
@@ -33,10 +23,6 @@ from utils.report.tables.common import (
 
 MASK_METRICS = {"dice": "Dice %", "iou": "IoU %", "precision": "precision %", "recall": "recall %"}
 MASK_METRICS |= {"fnr": "FNR %", "fpr": "FPR %", "accuracy": "accuracy %", "hd95": "HD95"}
-OF_FINDINGS = {"AUC": "auc", "average precision": "average_precision", "sensitivity %": "sensitivity"}
-OF_FINDINGS |= {"specificity %": "specificity", "precision %": "precision"}
-THREE = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")  # S2's networks
-OF_CHENG = {"dataset": "cheng", "model": "AttentionUNet", "split": "patient"}
 S0 = "s0"  # the recipe of S0's own method, with which changes of it are compared
 PLAIN = "name-only"  # what the other steps of localisation are compared with
 
@@ -50,38 +36,9 @@ def mask_metrics(results: dict[str, dict]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 
-def s2_reported() -> dict[str, dict]:
-    """What S2 reported for BraTS 2020 on a slice-wise split: network → metric → share."""
-    return {model: published("s2", model, "brats2020", "slices") for model in THREE}
-
-
-def s2_segmentation() -> pd.DataFrame:
-    """The same as a table, with the width of each network."""
-    rows = [
-        {"model": model, "n_filters": RECIPES["s2"][model].model_args["n_filters"]}
-        | {name: f"{100 * reported[name]:.1f}" for name in ("dice", "iou", "precision", "recall")}
-        for model, reported in s2_reported().items()
-    ]
-    return pd.DataFrame(rows)
-
-
-def patients_by_size(evidence: Evidence) -> pd.DataFrame | None:
-    """Dice and pixels of each test patient of AttentionUNet under our recipe on cheng, all folds where they are pooled,
-    else the first; None without a run."""
-    runs = [find_run(evidence.runs, **OF_CHENG, recipe="ours", fold=fold) for fold in (None, 0)]
-    run = runs[1] if runs[0] is None else runs[0]
-    return None if run is None else by_patient(evidence.predictions(run.id), catalog.get("cheng").mask_channels)
-
-
-def gate_histories(evidence: Evidence) -> dict[str, pd.DataFrame]:
-    """The epochs of `AttentionUNet` under each recipe, patient fold 0 of `cheng` at `STEPS_AT` pixels, by recipe."""
-    runs = t.in_order(matching(evidence.runs, **OF_CHENG, fold=0, image_size=STEPS_AT))
-    return {run.recipe: evidence.history(run.id) for run in runs.itertuples()}
-
-
 def dice_by_patient(evidence: Evidence) -> pd.DataFrame:
     """One row a segmentation run that tested whole patients: Dice by patient, and pooled as S2 did. Runs at `STEPS_AT`
-    pixels are in `steps`; pooled folds are in their pooled run."""
+    pixels, which compared recipes, are in `runs.csv` alone; pooled folds are in their pooled run."""
     runs = matching(evidence.runs, task="segmentation", split="patient", is_pooled=False)
     runs = runs[runs.baseline | (runs.image_size != STEPS_AT)]
     runs = runs.assign(
@@ -106,16 +63,6 @@ def _start(runs: pd.DataFrame) -> pd.Series:
     return runs.pretrained.map({known: f", {word}" for known, word in WEIGHTS.items()}).astype(object).fillna("")
 
 
-def regions(evidence: Evidence) -> pd.DataFrame:
-    """Dice by mask and region, a row a run on volumes."""
-    runs = matching(evidence.runs, task="segmentation", is_pooled=False)
-    rows = []
-    for run, recipe in zip(runs.itertuples(), _recipes(runs), strict=True):
-        dice = {name: format_ci(entry["dice"]) for name, entry in evidence.record(run.id)["per_class"].items()}
-        rows += [{"data set": run.dataset, "model": run.model, "recipe": recipe} | dice] if len(dice) > 1 else []
-    return pd.DataFrame(rows)
-
-
 def slice_pairs(evidence: Evidence) -> pd.DataFrame:
     """Runs that differ in the split alone, by slice or by patient fold: two rows a pair, by slice first."""
     runs, key = matching(evidence.runs, task="segmentation"), ["dataset", "model", "recipe", "image_size"]
@@ -135,27 +82,11 @@ def slices_or_patients(evidence: Evidence) -> pd.DataFrame:
     )
 
 
-def recipe_steps(evidence: Evidence) -> pd.DataFrame:
-    """Every recipe tried on patient fold 0 of cheng: Dice on validation patients decides, test scores are reported."""
-    runs = matching(evidence.runs, task="segmentation", dataset="cheng", split="patient", fold=0, baseline=False)
-    runs = runs.assign(recipe=_recipes(runs), count=runs.parameters.map("{:,}".format))
-    return show(
-        runs.sort_values("val_dice", kind="stable"),
-        "recipe | seed | model | loss = recipe.loss | optimiser = recipe.optimizer | "
-        "augmentation = recipe.augmentation | pixels = image_size | parameters = count | epochs | "
-        "validation Dice % = val_dice% | test Dice % = dice",
-    )
-
-
-def own_method(evidence: Evidence) -> pd.DataFrame:
-    """Runs of S0's own recipe by its network, whole folds pooled; those at `STEPS_AT` pixels are in `ablation`."""
-    runs = matching(evidence.runs, task="multitask", recipe=S0, is_pooled=False)
-    return runs[runs.image_size != STEPS_AT]
-
-
 def multitask_runs(evidence: Evidence) -> pd.DataFrame:
-    """One row a run of S0's own method: tumour type, tumour or none, and the baselines on the same images."""
-    runs = t.by_split(own_method(evidence), "dataset", "split")
+    """One row a run of S0's own method: tumour type, tumour or none, and the baselines on the same images. Runs at
+    `STEPS_AT` pixels are in `ablation`; pooled folds are in their pooled run."""
+    runs = matching(evidence.runs, task="multitask", recipe=S0, is_pooled=False)
+    runs = t.by_split(runs[runs.image_size != STEPS_AT], "dataset", "split")
     reported = [published(S0, run.model, run.dataset, run.split) or {} for run in runs.itertuples()]
     runs = runs.assign(
         said=[one.get("accuracy") for one in reported],
@@ -267,68 +198,11 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
     )
 
 
-def sensitivities(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
-    """How many tumours of another data set each step recognises, at the threshold that its own validation images chose.
-
-    Of `runs`, one of `localisation_budgets`, the seeds of which every step has a threshold: the first of each step with
-    `sensitivity` {value, low, high}, the mean of these `seeds`; `found`, the sensitivity of each, and `spared`, the
-    specificity of each on validation; `difference` to the plain classifier's (None of itself). Empty without such a
-    seed. Raises `DataError` if runs tested different images.
-    """
-    chosen = {run: evidence.record(run).get("tumour_or_none") or {} for run in runs.id}
-    able = runs[[chosen[run].get("threshold") is not None for run in runs.id]]
-    common = set.intersection(*(set(able.seed[able.recipe == step]) for step in runs.recipe))
-    runs = able[able.seed.isin(common)]
-    if runs.empty:
-        return runs
-    tables: dict[str, list[pd.DataFrame]] = {step: [] for step in runs.recipe}
-    for run in runs.itertuples():
-        table = evidence.predictions(run.id)
-        score, sick, _ = tumour_scores(table)
-        tables[run.recipe].append(table.assign(label=True, predicted=score >= chosen[run.id]["threshold"])[sick])
-    others = [step for step in tables if step != PLAIN]
-    differences = dict(zip(others, corrected(difference(tables[o], tables[PLAIN]) for o in others), strict=True))
-    if None in differences.values():
-        raise DataError(f"{runs.id.iloc[0]}: its seeds tested other images; run them again")
-    joined, each = [pd.concat(of) for of in tables.values()], [runs[runs.recipe == step] for step in tables]
-    return runs.drop_duplicates("recipe").assign(
-        sensitivity=[mean_interval(one.predicted, one.group) for one in joined],
-        difference=[differences.get(step) for step in tables],
-        seeds=[of.seed.tolist() for of in each],
-        found=[[float(one.predicted.mean()) for one in of] for of in tables.values()],
-        spared=[[chosen[run]["specificity_on_validation"] for run in of.id] for of in each],
-    )
-
-
-def by_finding(per_class: Mapping[str, Mapping]) -> pd.DataFrame:
-    """A row a finding: images that show it, AUC and average precision, and what the threshold of validation gives."""
-    rows = {
-        finding: {"images": entry["images"]}
-        | {column: format_ci(entry[metric], percent=column.endswith("%")) for column, metric in OF_FINDINGS.items()}
-        for finding, entry in per_class.items()
-    }
-    return pd.DataFrame(rows).T
-
-
-def findings_runs(evidence: Evidence) -> pd.DataFrame:
-    """A row a run: mean AUC and mean average precision over the findings."""
-    runs = matching(evidence.runs, task="findings", is_pooled=False)
-    return show(
-        runs.sort_values(["dataset", "macro_auc"], ascending=[True, False], kind="stable"),
-        "data set = dataset | split = tested | network = model | recipe | pixels = image_size | epochs | "
-        "mean AUC = macro_auc. | mean average precision = macro_average_precision. | test images = images | "
-        "patients = groups",
-    )
-
-
 TABLES = {
     "segmenters": dice_by_patient,
     "leak": slices_or_patients,
-    "regions": regions,
-    "steps": recipe_steps,
     "multitask": multitask_runs,
     "ablation": ablation_runs,
-    "findings": findings_runs,
     "pointing": pointing_runs,
     "localisation": localisation_runs,
 }
