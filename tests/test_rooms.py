@@ -112,7 +112,7 @@ COMMANDS = "datasets.download, datasets.curation.__main__, utils.predict.__main_
 PREDICT = "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict"
 LIGHT = {
     "utils.recipes, utils.recipes.published": ["torch", "timm", "models", "utils.training"],
-    PREDICT: ["monai", "timm", "umap", "faiss", "nilearn"],
+    PREDICT: ["monai", "timm", "faiss", "nilearn"],
     f"{COMMANDS}utils.chapters": ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
     "utils.training.tasks": ["timm", "models", "utils.evaluation", "utils.training.loop"],
 }

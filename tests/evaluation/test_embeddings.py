@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from utils.evaluation import embeddings
 from utils.evaluation.embeddings import two_sample
@@ -60,26 +59,3 @@ def test_the_table_has_a_row_for_each_class_that_can_be_compared():
     found = embeddings.shift_table(features, labels, groups, ["a", "b", "c"], permutations=10)
     assert list(found.index) == ["a"] and list(found.columns) == ["val", "test", "auc", "p"]
     assert found.loc["a", ["val", "test"]].tolist() == [30, 20]
-
-
-def test_the_map_has_a_place_for_every_image_is_seeded_and_leaves_the_number_of_threads_alone():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        one, again = (embeddings.umap_of(sample(40), sample(20, seed=1)) for _ in range(2))
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(threads)
-    assert one[0].shape == (40, 2) and one[1].shape == (20, 2) and np.isfinite(one[1]).all()
-    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
-
-
-def test_outliers_are_ranked_by_distance_with_their_nearest_other_class():
-    train, test = np.array([[0.0, 0], [0, 2], [5, 5], [9, 9]]), np.array([[0, 1], [5, 4], [9, 8], [0, 0]])
-    labels = np.array(["glioma", "glioma", "pituitary", "notumor"])
-    found = embeddings.outliers(train, labels, test, np.array(["glioma"] * 3 + ["notumor"]))
-    assert found.test.tolist() == [2, 1, 0] and found.nearest.tolist() == [3, 2, 2]
-    assert (
-        found.nearest_label.tolist() == ["notumor", "pituitary", "pituitary"] and (np.diff(found.distance) <= 0).all()
-    )
-    assert found.nearest_distance.tolist() == pytest.approx([1, 1, 41**0.5])

@@ -43,7 +43,6 @@ RECORD = {"per_class": {c: {"recall": CI, "f2": CI, "auc": CI, "average_precisio
 RECORD |= {"metrics": dict.fromkeys(MASK_METRICS, CI), "training": {"epochs": 2}}
 RECORD |= {"run": {"dataset": ODD, "split": "patient", "fold": 0, "image_size": 64, "model": "m", "pretrained": None}}
 POINTED = RECORD | {"groups": {"all": {name: CI for name in ("near", "near_area", "bright_near")}}}
-PLACES = dict.fromkeys(("val", "test"), RNG.random((60, 2)))
 FALLS = pd.DataFrame({"dataset": ODD, "title": [ODD, "1-NN"], "images": 1311, "reported": [0.99, None]})
 FALLS["fall"] = [Difference(-0.1, -0.12, -0.08, before=0.9 + k, after=0.8 + k) for k in (0, 0.05)]
 DOSES = pd.DataFrame({"method": [ODD] * 2 + ["1-NN"] * 2, "dose": ["0", "all"] * 2, "accuracy": [CI] * 4})
@@ -62,7 +61,6 @@ DRAWN = {
     "screening": lambda f: f(SCREENED, 0.5),
     "reliability": lambda f: f({ODD: TABLE}, CLASSES),
     "leaks": lambda f: f([FOUND]),
-    "shift_map": lambda f: f(PLACES, dict.fromkeys(PLACES, TABLE.label), CLASSES, ODD),
     "outlines": lambda f: f(IMAGES, MASKS, {"map": IMAGES}, [ODD, ODD], IMAGES > 0.7),
     "show_predictions": lambda f: f(IMAGES, {"truth": MASKS[:, None], "none": ~MASKS[:, None]}, [ODD, ODD], [ODD]),
     "show_reconstructions": lambda f: f(IMAGES, IMAGES / 2, [ODD, ODD]),

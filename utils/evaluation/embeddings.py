@@ -1,60 +1,22 @@
-"""Are the test images of a class distributed as its validation images? Features, S0's map of them, and tests.
-
-The map (UMAP) illustrates; a two-sample test and the neighbours of each image decide.
-"""
+"""Are the test images of a class distributed as its validation images? Features, and a two-sample test."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.neighbors import NearestNeighbors
 
 from datasets.store.images import ImageDataset, scaled
 
-NEIGHBOURS = 15  # as many as S0's map considers
 DIMENSIONS = 20  # features are reduced to these before they are compared: a class has few test images
 
 
 def pixel_features(data: ImageDataset) -> np.ndarray:
     """Grey values of each image of `data`, N×(S·S), in [0, 1]."""
     return scaled(data.batch(range(len(data)))["image"]).flatten(1).numpy()
-
-
-def umap_of(val: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """S0's map, fitted on validation, test projected into it: N×2 and M×2. UMAP (McInnes et al. 2018, arXiv:1802.03426)
-    with S0's values: 15 neighbours, min_dist .1, Euclidean, seed 42."""
-    from umap import UMAP  # its import compiles for seconds, which only a map needs
-
-    neighbours, threads = min(NEIGHBOURS, len(val) - 1), torch.get_num_threads()
-    reducer = UMAP(n_neighbors=neighbours, min_dist=0.1, metric="euclidean", random_state=42, n_jobs=1)
-    try:
-        return reducer.fit_transform(val), reducer.transform(test)
-    finally:
-        # Numba sets OpenMP, and so torch, to all cores; beside other work the rest became 20 times as slow.
-        torch.set_num_threads(threads)
-
-
-def outliers(
-    train: np.ndarray,
-    train_labels: np.ndarray,
-    test: np.ndarray,
-    test_labels: np.ndarray,
-    label: str = "glioma",
-    top: int = 20,
-) -> pd.DataFrame:
-    """S0's list: test images of `label` by distance to the centroid of the training images of `label`, farthest first:
-    `test` (row), `distance`, and the `nearest` (row) training image of another label, its label and distance."""
-    rows, others = np.flatnonzero(test_labels == label), np.flatnonzero(train_labels != label)
-    distance = np.linalg.norm(test[rows] - train[train_labels == label].mean(0), axis=1)
-    order = np.argsort(-distance, kind="stable")[:top]
-    away, near = NearestNeighbors(n_neighbors=1).fit(train[others]).kneighbors(test[rows[order]])
-    table = pd.DataFrame({"test": rows[order], "distance": distance[order], "nearest": others[near[:, 0]]})
-    return table.assign(nearest_label=train_labels[table.nearest], nearest_distance=away[:, 0])
 
 
 def _separation(x: np.ndarray, part: np.ndarray, groups: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import RocCurveDisplay
 
 from utils.evaluation.thresholds import tumour_scores
-from utils.report.figures.common import LETTERS, MANY, PAGE, PUBLISHED_COLOUR, SETS, below, colours_of, panels, plain
+from utils.report.figures.common import LETTERS, MANY, PAGE, PUBLISHED_COLOUR, SETS, below, panels, plain
 
 ROC_AXES = {"xlabel": "1 − specificity", "ylabel": "sensitivity"}
 
@@ -157,14 +157,3 @@ def reliability(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> F
     axes[1, 0].set(ylim=(0.5, 3000 * max(map(len, tables.values()))), ylabel="images")  # room for the numbers
     axes[0, 0].set_ylabel("share of correct predictions")
     return below(figure, axes[0, 0])
-
-
-def shift_map(places: Mapping, labels: Mapping, classes: Sequence[str], title: str) -> Figure:
-    """A 2-D map of validation (dots) and test (crosses), coloured by class: `places` N×2 and `labels` N by set."""
-    figure, ((axis,),) = panels(1, 1, 4.5)
-    for part, marker in (("val", "o"), ("test", "x")):
-        for c, colour in colours_of(classes).items():
-            x, y = places[part][labels[part] == c].T
-            axis.scatter(x, y, 14, marker=marker, color=colour, alpha=0.8, label=f"{plain(c)}, {SETS[part]}")
-    axis.set(xticks=[], yticks=[], title=plain(title))
-    return below(figure, axis, rows=2)
