@@ -1,4 +1,4 @@
-"""The test for distribution shift finds a shift and no other; the map and the list of outliers agree with the data."""
+"""The test for distribution shift finds a shift and no other."""
 
 import numpy as np
 import pytest
