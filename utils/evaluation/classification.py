@@ -241,6 +241,14 @@ def by_patient(predictions: pd.DataFrame, classes: Sequence[str]) -> pd.DataFram
     return table.assign(label=label, predicted=np.asarray(classes)[table.to_numpy().argmax(1)]).reset_index()
 
 
+def by_scan(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The same images, each with the answer for its whole group (a patient's scan): the class of the largest mean
+    log-probability over the group's images, since a doctor asks about a patient, not a slice."""
+    classes = [name for name in predictions if name.startswith("p_")]
+    logs = np.log(predictions[classes].clip(lower=SMALLEST)).groupby(predictions.group).transform("mean")
+    return predictions.assign(predicted=logs.idxmax(axis=1).str.removeprefix("p_"))
+
+
 def too_few(tumours: int, healthy: int) -> list[str]:
     """Which of sensitivity, specificity and AUC cannot be reported from so few images with a tumour and without."""
     side = {"sensitivity": tumours, "specificity": healthy, "auc": min(tumours, healthy)}

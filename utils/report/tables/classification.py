@@ -49,7 +49,8 @@ EXTERNAL += ("at home, by patient: sensitivity / specificity", "AUC at home")
 def leakage(evidence: Evidence) -> pd.DataFrame:
     """A row a data set and method (`title`), trained on the published split and by patient and asked about the same
     images: those that the publisher tests, each of which the patient folds test once, without a known relative in
-    training. `images`, `reported` accuracy, `fall`: the `Difference`, corrected for the number of rows."""
+    training. `images`, `reported` accuracy, `fall`: the `Difference`, corrected for the number of rows; `scan`: accuracy
+    by patient where each image has the answer for its whole scan."""
     runs = t.headline(evidence.runs)
     rows = []
     for (dataset, title), of in runs[runs.title != "majority"].groupby(["dataset", "title"]):
@@ -57,8 +58,10 @@ def leakage(evidence: Evidence) -> pd.DataFrame:
         if len(shipped) and len(folds):
             run = shipped.iloc[0]
             row = {"dataset": dataset, "title": title, "images": run.images, "reported": run.reported}
-            rows.append(row | {"fall": t.paired(evidence, run, folds.iloc[0])})
-    table = pd.DataFrame(rows, columns=["dataset", "title", "images", "reported", "fall"])
+            after, asked = (evidence.predictions(one) for one in (folds.iloc[0].id, run.id))
+            row |= {"fall": t.paired(evidence, run, folds.iloc[0]), "scan": t.of_scans(after, asked.path)}
+            rows.append(row)
+    table = pd.DataFrame(rows, columns=["dataset", "title", "images", "reported", "fall", "scan"])
     return table.assign(fall=corrected(table.fall))
 
 
@@ -73,7 +76,7 @@ def same_images(evidence: Evidence) -> pd.DataFrame:
             verdict=[one.verdict for one in rows.fall],
         ),
         "data set = dataset | model = title | test images = images | published split = before% | by patient = after% | "
-        "difference, points = fall | p, corrected = p | by patient it is = verdict",
+        "difference, points = fall | p, corrected = p | by patient it is = verdict | by patient, whole scans = scan",
     )
 
 

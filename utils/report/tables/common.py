@@ -8,6 +8,7 @@ import pandas as pd
 
 from datasets.catalog import DataError
 from datasets.splitting import PROTOCOLS
+from utils.evaluation.classification import by_scan
 from utils.evaluation.compare import Difference, corrected, difference, mean_score
 from utils.recipes import RECIPES
 from utils.recipes.recipe import Recipe
@@ -109,6 +110,14 @@ def paired(evidence: Evidence, shipped: pd.Series, folds: pd.Series) -> Differen
     None where these folds do not test each of them."""
     before, after = (evidence.predictions(run.id) for run in (shipped, folds))
     return difference(after[after.path.isin(before.path)], before)
+
+
+def of_scans(predictions: pd.DataFrame, images: Iterable[str] | None = None) -> dict:
+    """Accuracy {value, low, high} where each image has the answer for its whole scan (`by_scan`), on `images` or all:
+    beside accuracy by slice, for runs by patient."""
+    tested = by_scan(predictions)
+    tested = tested if images is None else tested[tested.path.isin(images)]
+    return mean_score([tested])
 
 
 def on_same_images(evidence: Evidence, runs: pd.DataFrame, title: str) -> pd.DataFrame:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from utils.recipes.published import PROJECTS, published, published_table
 from utils.report.records import Evidence
-from utils.report.tables.common import BEST_PROBE, FOLD_0, NONE, cell, format_ci, matching, paired, some_folds
+from utils.report.tables.common import BEST_PROBE, FOLD_0, NONE, cell, format_ci, matching, of_scans, paired, some_folds
 from utils.run import FULL_SIZE
 
 BASELINES = {"linear probe": BEST_PROBE, "1-NN": "1-NN", "majority": "majority"}
@@ -70,7 +70,9 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
             if ours is not None and folds is not None:
                 same.append(f"{method} {cell(ours)}")
                 found = paired(evidence, ours, folds)
-                patient.append(f"{method} {100 * found.after:.1f}, {format_ci(found)}")
+                scans = of_scans(evidence.predictions(folds.id), evidence.predictions(ours.id).path)
+                words = f"{method} {100 * found.after:.1f}, {format_ci(found)}"
+                patient.append(f"{words}, whole scans {100 * scans['value']:.1f}")
         rows.append(
             {
                 "project": f"{one.source.upper()}: {name}, {one.authors}; {one.task}; {one.data}; {one.licence}",

@@ -93,7 +93,7 @@ def with_start(runs: pd.DataFrame) -> pd.Series:
 
 def differences_to_probe(evidence: Evidence) -> pd.DataFrame:
     """Every run of the first seed that tested the same images as the best linear probe, and as `difference` what it is
-    better, corrected for the number of runs."""
+    better, corrected for the number of runs; `scan`: accuracy by whole scans, of runs by patient."""
     classes = matching(t.that_name_a_class(evidence.runs), is_pooled=False)
     runs = matching(t.some_folds(evidence, classes), seed=0, view="stored")
     runs = runs[runs.split.isin(COMPARED) & ~runs.title.isin((BEST_PROBE, "majority"))]
@@ -101,11 +101,12 @@ def differences_to_probe(evidence: Evidence) -> pd.DataFrame:
     among = runs.assign(tested=runs.tested.mask(some, t.ALL_FOLDS))
     runs = runs.assign(probe=on_same_images(evidence, among, BEST_PROBE).id, last=-runs.accuracy, some=some)
     runs = t.by_split(runs[runs.probe.notna()].assign(fold=runs.fold.fillna(0)), "dataset", "split", "fold", "last")
-    found, probes = [], {one: evidence.predictions(one) for one in set(runs.probe)}
+    found, scans, probes = [], [], {one: evidence.predictions(one) for one in set(runs.probe)}
     for _, run in runs.iterrows():
         tested, probe = t.tested_images(evidence, run), probes[run.probe]
         found.append(difference(tested, probe[probe.path.isin(tested.path)] if run.some else probe))
-    runs = runs.assign(difference=corrected(found))
+        scans.append(t.of_scans(tested) if run.split == "patient" else None)
+    runs = runs.assign(difference=corrected(found), scan=scans)
     return runs[runs.difference.notna()]  # none where a table was replaced and other images were tested
 
 
@@ -115,7 +116,7 @@ def against_the_probe(evidence: Evidence) -> pd.DataFrame:
     return show(
         runs.assign(how=with_start(runs), p=t.p_values(runs.difference)),
         "data set = dataset | target | split = tested | model = title | recipe = how | pixels = image_size | "
-        "accuracy % = accuracy | minus linear probe, points = difference | p, corrected = p",
+        "accuracy % = accuracy | whole scans % = scan | minus linear probe, points = difference | p, corrected = p",
     )
 
 
