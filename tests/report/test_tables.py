@@ -5,12 +5,13 @@ import pandas as pd
 import pytest
 
 from datasets.catalog import REPO, DataError
+from utils.evaluation.classification import by_scan
 from utils.evaluation.intervals import mean_interval
 from utils.recipes.published import published_table
 from utils.report.records import load_evidence
 from utils.report.tables import BLOCKS
 from utils.report.tables.classification import by_relatives, external_tests
-from utils.report.tables.common import budgets, compare, find_run, format_ci, markdown, matching, show
+from utils.report.tables.common import budgets, compare, find_run, format_ci, markdown, matching, of_scans, show
 from utils.report.tables.transfer import differences_to_probe, ensembles
 from utils.run import Run
 
@@ -239,3 +240,18 @@ def test_test_images_are_told_apart_by_where_their_relatives_were():
     assert found.images.tolist() == [1166, 136, 9] and found.images.sum() == run.images
     assert [round(entry["value"], 3) for entry in found.accuracy[:2]] == [0.985, 0.853]
     assert found.accuracy["in training"]["low"] > found.accuracy["in validation alone"]["high"]
+
+
+@pytest.mark.parametrize(("dataset", "slices", "scans"), [("cheng", 93.8, 95.7), ("brain-tumor-mri", 94.5, 96.2)])
+def test_a_scan_has_one_answer_that_all_its_slices_give_together(dataset, slices, scans):
+    """As counted by hand from the committed predictions: products of probabilities, patient by patient."""
+    evidence = load_evidence(REPO / "saved_metrics")
+    of = {"dataset": dataset, "split": "patient", "fold": None, "model": "ResNet50-v2", "recipe": "probe-first-turned"}
+    run = find_run(evidence.runs, **of, image_size=224)
+    table, right = evidence.predictions(run.id), 0
+    for _, scan in table.groupby("group"):
+        products = {name: np.prod(scan[name].to_numpy() ** (1 / len(scan))) for name in scan if name.startswith("p_")}
+        right += (scan.label == max(products, key=products.get).removeprefix("p_")).sum()
+    assert round(100 * run.accuracy, 1) == slices and round(100 * right / len(table), 1) == scans
+    assert of_scans(table)["value"] == pytest.approx(right / len(table))
+    assert set(by_scan(table).groupby("group").predicted.nunique()) == {1}

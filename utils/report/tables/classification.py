@@ -49,8 +49,8 @@ EXTERNAL += ("at home, by patient: sensitivity / specificity", "AUC at home")
 def leakage(evidence: Evidence) -> pd.DataFrame:
     """A row a data set and method (`title`), trained on the published split and by patient and asked about the same
     images: those that the publisher tests, each of which the patient folds test once, without a known relative in
-    training. `images`, `reported` accuracy, `fall`: the `Difference`, corrected for the number of rows; `scan`: accuracy
-    by patient where each image has the answer for its whole scan."""
+    training. `images`, `reported` accuracy, `fall`: the `Difference`, corrected for the number of rows; `scan`: the
+    accuracy by patient where each image has the answer for its whole scan."""
     runs = t.headline(evidence.runs)
     rows = []
     for (dataset, title), of in runs[runs.title != "majority"].groupby(["dataset", "title"]):

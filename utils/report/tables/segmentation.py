@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from models import LOCALISERS
 from utils.evaluation.saliency import TOLERANCE
 from utils.recipes.ours import STEPS
 from utils.recipes.published import published
@@ -71,17 +70,6 @@ def slice_pairs(evidence: Evidence) -> pd.DataFrame:
     return runs.sort_values([*key, "split"], ascending=[True] * 4 + [False])
 
 
-def slices_or_patients(evidence: Evidence) -> pd.DataFrame:
-    """Dice on a split by slice and on one by patient, a row a data set and model, runs of the same recipe and size."""
-    pairs = slice_pairs(evidence)
-    patient, runs = (matching(pairs, split=split) for split in ("patient", "slices"))
-    return show(
-        runs.assign(patient=cells(patient, "dice").to_numpy()),
-        "data set = dataset | model | pixels = image_size | by slice = dice | by patient (fold 0) = patient | "
-        "by slice, as S2 pooled = s2_dice%",
-    )
-
-
 def multitask_runs(evidence: Evidence) -> pd.DataFrame:
     """One row a run of S0's own method: tumour type, tumour or none, and the baselines on the same images. Runs at
     `STEPS_AT` pixels are in `ablation`; pooled folds are in their pooled run."""
@@ -143,33 +131,9 @@ def gradient_histories(evidence: Evidence) -> list[dict[str, pd.DataFrame]]:
 
 
 def looks(evidence: Evidence) -> pd.DataFrame:
-    """The runs whose Grad-CAM was measured, by data set, the best at pointing first, with what it gave as columns
-    `GROUP.METRIC`, and as `network` the classifier in a table's words."""
-    found = {one["id"]: one["groups"] for one in evidence.pointing}
-    runs = evidence.runs.loc[list(found)]
-    counts = pd.DataFrame([groups["all"] for groups in found.values()], runs.index)
-    runs = runs.assign(
-        network=runs.model + (" " + runs.recipe).where(runs.model.isin(LOCALISERS), "") + _start(runs),
-        tumours=counts["images"],
-        blank=(100 * counts["blank"] / counts["images"]).map("{:.0f} %".format),
-        sick=counts["patients"],
-    )
-    runs = runs.join(pd.DataFrame([columns_of(intervals(groups)) for groups in found.values()], runs.index))
-    return runs.sort_values(["dataset", "all.near"], ascending=[True, False], kind="stable")
-
-
-def pointing_runs(evidence: Evidence) -> pd.DataFrame:
-    """A row a committed classifier: how often the maximum of Grad-CAM lies inside the outlined tumour or near it, and
-    which share of the map does; beside a point at random and the brightest one."""
-    if not evidence.pointing:
-        return pd.DataFrame()
-    return show(
-        looks(evidence),
-        "data set = dataset | split = tested | network | accuracy | pointing = all.pointing | by chance = all.area | "
-        f"within {TOLERANCE} pixels = all.near | so by chance = all.near_area | "
-        "so the brightest point = all.bright_near | energy inside = all.energy | empty maps = blank | "
-        "images = tumours | patients = sick",
-    )
+    """The runs whose Grad-CAM was measured, with what it gave as columns `GROUP.METRIC`."""
+    found = {one["id"]: columns_of(intervals(one["groups"])) for one in evidence.pointing}
+    return evidence.runs.loc[list(found)].join(pd.DataFrame(found.values(), list(found)))
 
 
 def localisation_budgets(evidence: Evidence) -> list[pd.DataFrame]:
@@ -200,9 +164,7 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
 
 TABLES = {
     "segmenters": dice_by_patient,
-    "leak": slices_or_patients,
     "multitask": multitask_runs,
     "ablation": ablation_runs,
-    "pointing": pointing_runs,
     "localisation": localisation_runs,
 }
