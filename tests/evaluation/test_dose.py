@@ -1,5 +1,7 @@
 """Dose and response: arms of equal size, and a planted dose that is found."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -31,25 +33,31 @@ def test_arms_differ_in_the_dose_alone():
 
 
 def test_the_response_is_counted_by_groups_against_dose_0():
-    rows = [("m", dose, group, 4, k) for k, dose in enumerate(DOSES) for group in range(20)]
-    counts = pd.DataFrame(rows, columns=["method", "dose", "group", "images", "right"])
-    found = response(counts).set_index("dose")
+    rows = [(dose, group, 4, k) for k, dose in enumerate(DOSES) for group in range(20)]
+    counts = pd.DataFrame(rows, columns=["dose", "group", "images", "right"])
+    found = response(counts, "m").set_index("dose")
     assert [entry["value"] for entry in found.accuracy] == [0, 0.25, 0.5, 0.75, 1]
-    assert found.gain["0"] is None and found.gain["2"].value == 0.5 and monotone(response(counts)) == {"m": True}
+    assert found.gain["0"] is None and found.gain["2"].value == 0.5 and monotone(response(counts, "m")) == {"m": True}
     counts.loc[counts.dose == "4", "right"] = 0
-    assert monotone(response(counts)) == {"m": False}
+    assert monotone(response(counts, "m")) == {"m": False}
     counts.loc[0, "images"] = 5
     with pytest.raises(ValueError, match="different images"):
-        response(counts)
+        response(counts, "m")
 
 
 def test_the_phantoms_planted_dose_is_found_by_the_command(roots, capsys):
     assert main(["phantom", "--draws", "1"]) == 0
-    counts = pd.read_csv(roots / "saved_metrics/dose/phantom.csv")
-    found = response(counts).set_index("dose")
-    whole = response(counts, FOLDS)
-    assert whole.gain[1].value > 0, "folds drawn image by image give the dose as well"
-    assert counts[counts.dose == FOLDS[1]].images.sum() == len(read_manifest("phantom")), "each image once"
+    counts = pd.read_csv(roots / "saved_metrics/dose/phantom.1-NN.csv")
+    found = response(counts, "1-NN").set_index("dose")
     assert found.gain["all"].low > 0 and monotone(found.reset_index()) == {"1-NN": True}
+    assert response(counts, "1-NN", FOLDS).gain[1].value > 0, "folds drawn image by image give the dose as well"
+    assert counts[counts.dose == FOLDS[1]].images.sum() == len(read_manifest("phantom")), "each image once"
     assert "phantom, 1-NN, dose all:" in capsys.readouterr().out
-    assert (roots / "saved_metrics/dose/phantom.json").is_file()
+
+
+def test_a_network_is_trained_in_every_arm(roots, capsys):
+    assert main(["phantom", "--method", "CustomCNN", "--draws", "1", "--folds", "1", "--epochs", "1"]) == 0
+    counts = pd.read_csv(roots / "saved_metrics/dose/phantom.CustomCNN.csv")
+    assert set(counts.dose) == set(DOSES) and counts.groupby("dose").images.sum().nunique() == 1
+    record = json.loads((roots / "saved_metrics/dose/phantom.CustomCNN.json").read_text())
+    assert (record["method"], record["folds"], record["epochs"]) == ("CustomCNN", 1, 1)

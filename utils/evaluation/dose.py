@@ -49,29 +49,26 @@ def arms(split: Split, labels: np.ndarray, rng: np.random.Generator) -> tuple[np
     return np.concatenate(tested), drawn
 
 
-def response(counts: pd.DataFrame, doses: Sequence[str] = tuple(DOSES)) -> pd.DataFrame:
-    """Accuracy by dose and its difference to the first of `doses`, or of `FOLDS`.
+def response(counts: pd.DataFrame, method: str, doses: Sequence[str] = tuple(DOSES)) -> pd.DataFrame:
+    """Accuracy of a method by dose and its difference to the first of `doses`, or of `FOLDS`.
 
     Args:
-        counts: a row a method, dose and group: `images` that were tested, over all draws, and how many were `right`.
+        counts: a row a dose and group: `images` that were tested, over all draws, and how many were `right`.
 
     Returns:
-        A row a method and dose: `accuracy` {value, low, high} and `gain`, a `Difference` (None of the first), both with
+        A row a dose: `method`, `accuracy` {value, low, high} and `gain`, a `Difference` (None of the first), both with
         intervals over groups.
     """
-    rows = []
-    for method, of in counts[counts.dose.isin(doses)].groupby("method", sort=False):
-        right, images = (of.pivot(index="group", columns="dose", values=name) for name in ("right", "images"))
-        if images.nunique(axis=1).gt(1).any():
-            raise ValueError(f"{method}: its doses were tested on different images")
-        shares, weights = right / images, images[doses[0]]  # groups count by their images
-        for dose in doses:
-            found = mean_interval(shares[dose], right.index, share=True, weights=weights)
-            row = {"method": method, "dose": dose, "accuracy": found, "gain": None}
-            if dose != doses[0]:
-                gain = mean_interval(shares[dose] - shares[doses[0]], right.index, weights=weights)
-                row["gain"] = Difference(**gain)
-            rows.append(row)
+    of = counts[counts.dose.isin(doses)]
+    right, images = (of.pivot(index="group", columns="dose", values=name) for name in ("right", "images"))
+    if images.nunique(axis=1, dropna=False).gt(1).any():
+        raise ValueError(f"{method}: its doses were tested on different images")
+    shares, weights, rows = right / images, images[doses[0]], []  # groups count by their images
+    for dose in doses:
+        accuracy = mean_interval(shares[dose], right.index, share=True, weights=weights)
+        gain = mean_interval(shares[dose] - shares[doses[0]], right.index, weights=weights)
+        gain = None if dose == doses[0] else Difference(**gain)
+        rows.append({"method": method, "dose": dose, "accuracy": accuracy, "gain": gain})
     return pd.DataFrame(rows)
 
 

@@ -65,6 +65,9 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
             of = {"title": BASELINES[baseline], "dataset": one.dataset, **_question(one.protocol)}
             pairs[baseline] = _largest(full, **of), _largest(full, **of | {"split": "patient", "fold": None})
         same = [f"not run: {one.missing}"] if one.missing else []
+        of = {"model": one.model, "dataset": one.dataset, "recipe": f"{one.recipe}-own-cut"}
+        if (own := _largest(full, **of, **_question(one.protocol))) is not None:
+            same.append(f"{one.model}, trained on all that its authors trained on, {cell(own)}")
         patient = ["not run"] if one.missing else []
         for method, (ours, folds) in pairs.items():
             if ours is not None and folds is not None:
