@@ -61,6 +61,7 @@ def put_share(put):
         right = np.arange(len(paths)) < round(share * len(paths))
         predicted = np.where(right, "glioma", "notumor")
         table = pd.DataFrame({"path": paths, "label": "glioma", "group": paths, "predicted": predicted})
+        table["p_glioma"], table["p_notumor"] = right.astype(float), 1.0 - right
         run = Run(**{"dataset": "brain-tumor-mri", "split": "published", "seed": seed} | of)
         known = run.recipe not in ("probe", "none")
         facts = {"recipe": {"name": run.recipe, "epochs": 3} if known else None, "images": len(paths)}
