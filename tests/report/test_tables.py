@@ -31,6 +31,10 @@ def test_the_committed_runs_give_the_tables_of_the_snapshot(name):
     assert made == (SNAPSHOT / f"{name}.csv").read_text(), f"a result changed; if it should, write {name}.csv anew"
 
 
+def test_no_table_is_lost():
+    assert set(BLOCKS) == {path.stem for path in SNAPSHOT.glob("*.csv")}
+
+
 @pytest.mark.parametrize("name", BLOCKS)
 def test_without_a_run_a_table_says_so(name, tmp_path):
     text = markdown(BLOCKS[name](load_evidence(tmp_path)))
