@@ -77,6 +77,7 @@ def custom_cnn(name: str, labels: np.ndarray, args: argparse.Namespace) -> Predi
 
 
 METHODS = {"1-NN": nearest, "probe": probe, "CustomCNN": custom_cnn}
+OPTIONS = {"1-NN": (), "probe": ("backbone", "image_size"), "CustomCNN": ("epochs",)}  # of each, as a record has them
 
 
 def measure(name: str, predicted: Predict, draws: int, folds: int | None = None) -> pd.DataFrame:
@@ -130,8 +131,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         counts = measure(name, predicted, args.draws, args.folds)
         path = output_root() / f"saved_metrics/dose/{name}.{args.method}.csv"
         write_atomically(path, counts.to_csv(index=False))
-        record = {"dataset": name, "data": fingerprint(name) | {"folds": folds_digest(name)}, "C": STRENGTH}
-        record |= {key: value for key, value in vars(args).items() if key not in ("datasets", "weights")}
+        record = {"dataset": name, "data": fingerprint(name) | {"folds": folds_digest(name)}}
+        record |= {key: getattr(args, key) for key in ("method", "draws", "folds", *OPTIONS[args.method])}
         record |= {"git": git_revision(), "finished": datetime.now(UTC).isoformat(timespec="seconds")}
         write_record(path.with_suffix(".json"), record)
         found = [response(counts, args.method, doses) for doses in (tuple(DOSES), FOLDS) if {*doses} <= {*counts.dose}]
