@@ -1,0 +1,219 @@
+"""What an audit finds out, section by section, as one record that JSON holds: every rate {value, low, high} with its
+95 % interval over patients and groups of duplicates (`evaluation/intervals.py`)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from datasets.catalog import HEALTHY
+from datasets.labels import viewed
+from utils.audit.doors import Kept
+from utils.audit.images import CHANGES, UNRELATED, Images, covered, nearest, relatives
+from utils.evaluation.classification import FEWEST, evaluate, too_few
+from utils.evaluation.compare import BETTER, WORSE, Difference, difference
+from utils.evaluation.intervals import mean_interval
+from utils.evaluation.thresholds import UNKNOWN, tumour_or_none
+from utils.recipes.published import published_table
+from utils.report import load_evidence
+from utils.report.tables.common import ALL_FOLDS, BEST_PROBE, format_ci, interval, matching
+
+BATCH = 32  # images that are read at a time
+DISTANCES = (0.8, 0.95)  # correlations of thumbnails, at which test images are divided: about a quarter and two thirds
+ERRORS = 20  # the most confident ones, that are listed
+YES, NO, UNSHOWN, UNTOLD = "yes", "no", "not shown", "cannot be told"
+MOST_FALL, HALF, SURE, MISCALIBRATED = 0.1, 0.5, 0.8, 0.05  # beyond which the verdict is no
+COVERED, ALONE = "tumour covered", "all but the tumour covered"
+
+
+def ask(kept: Kept, images: Images, rows: np.ndarray, what: str, change: Callable | None = None) -> pd.DataFrame:
+    """Answers to some images of a set, changed by `change(image, row)` if it is given: a row each, as tables of
+    predictions have it, without those that were skipped."""
+    shown = tqdm(total=len(rows), desc=what, disable=None, leave=False)
+    probs = []
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        probs.append(kept.ask([images.show(row, change) for row in part]))
+        shown.update(len(part))
+    shown.close()
+    probs = np.concatenate(probs) if probs else np.empty((0, len(kept.door.classes)))
+    there = np.isfinite(probs).all(1)
+    rows, probs, classes = rows[there], probs[there], np.array(kept.door.classes)
+    table = images.manifest.iloc[rows][["path", "label"]].reset_index(drop=True)
+    columns = {f"p_{name}": probs[:, k].astype(np.float32) for k, name in enumerate(classes)}
+    predicted = classes[kept.door.decide(probs)]
+    return table.assign(group=images.groups[rows], row=rows, predicted=predicted, **columns)
+
+
+def sample(table: pd.DataFrame, most: int) -> pd.DataFrame:
+    """At most so many rows, equally many of each label, and of each group one before any second."""
+    drawn = table.sample(frac=1, random_state=0)
+    drawn = drawn.assign(turn=drawn.groupby("group").cumcount()).sort_values("turn", kind="stable")
+    return drawn.groupby("label").head(max(1, most // table.label.nunique())).drop(columns="turn").sort_index()
+
+
+def accuracy(table: pd.DataFrame) -> dict:
+    """The number of images of a table of predictions, and their accuracy."""
+    return {"images": len(table), "accuracy": mean_interval(table.label == table.predicted, table.group)}
+
+
+def home(table: pd.DataFrame, images: Images, copied: pd.DataFrame, classes: Sequence[str]) -> dict:
+    """Section 1: all metrics on the published test set, and beside it what stands for other methods."""
+    found, runs = evaluate(table, classes), load_evidence().runs
+    runs = matching(runs, dataset=images.name, target="label", view="stored", seed=0)
+    beside = {"nearest training image": accuracy(copied)["accuracy"]}
+    for title in ("1-NN", BEST_PROBE):
+        for tested in ("published", ALL_FOLDS):
+            run = matching(runs, title=title, tested=tested)
+            beside |= {f"{title}, {tested}": interval(run.iloc[0])} if len(run) else {}
+    reported = published_table().query("dataset == @images.name and protocol == 'published' and metric == 'accuracy'")
+    for row in reported[reported.label == ""].itertuples():
+        beside[f"reported: {row.source}, {row.model}"] = {"value": row.value, "low": None, "high": None}
+    return found | {"beside": beside, "against_nearest": asdict(difference(table, copied))}
+
+
+def new(kept: Kept, sets: Mapping[str, tuple[Images, np.ndarray]], most: int) -> dict:
+    """Section 3: tumour or none of images that other sets add, each set and all together."""
+    tables = {}
+    for name, (images, rows) in sets.items():
+        table = ask(kept, images, rows if len(rows) <= most else np.sort(rows[:: -(-len(rows) // most)]), name)
+        tables[name] = table.assign(label=viewed(table.label, "tumour"), group=name + " " + table.group.astype(str))
+    tables |= {"together": pd.concat(tables.values())} if len(tables) > 1 else {}
+    return {name: screened(table, kept.door.probabilities) for name, table in tables.items() if len(table)}
+
+
+def screened(table: pd.DataFrame, probabilities: bool) -> dict:
+    """Numbers of tumours and of healthy images, sensitivity, specificity and AUC; None of too few images."""
+    found = tumour_or_none(table, UNKNOWN)
+    tumour, called = table.label.ne(HEALTHY), table.predicted.ne(HEALTHY)
+    counts = {"tumours": int(tumour.sum()), "healthy": int((~tumour).sum()), "found": int((tumour & called).sum())}
+    few = too_few(counts["tumours"], counts["healthy"])
+    rates = {"sensitivity": (tumour, called), "specificity": (~tumour, ~called)}
+    for name, (side, right) in rates.items():
+        counts[name] = None if name in few else mean_interval(right[side], table.group[side])
+    return counts | {"auc": found["auc"] if probabilities and "auc" not in few else None}
+
+
+def shortcuts(kept: Kept, images: Images, before: pd.DataFrame) -> dict:
+    """Section 4: a change → accuracy before and after it, and the share of answers that stay, on the same images."""
+    changes = {name: (lambda image, row, change=change: change(image)) for name, change in CHANGES.items()}
+    outlined = before[images.outlined[before.row]]
+    for name, inside in ((COVERED, True), (ALONE, False)) if len(outlined) else ():
+        changes[name] = lambda image, row, inside=inside: covered(image, images.mask(row), inside)
+    found = {}
+    for name, change in changes.items():
+        asked = outlined if name in (COVERED, ALONE) else before
+        after = ask(kept, images, asked.row.to_numpy(), name, change)
+        asked = asked[asked.row.isin(after.row)].reset_index(drop=True)
+        stay = mean_interval(asked.predicted == after.predicted, asked.group)
+        found[name] = {"images": len(asked), "before": accuracy(asked)["accuracy"], "stay": stay}
+        found[name] |= {"after": accuracy(after)["accuracy"]}
+    return found
+
+
+def confidence(table: pd.DataFrame) -> dict:
+    """Section 5: mean confidence where it is right and where it is wrong, and the most confident errors by path."""
+    sure = table.filter(like="p_").max(axis=1)
+    wrong = table.assign(confidence=sure.round(4))[table.label != table.predicted]
+    worst = wrong.sort_values("confidence", ascending=False, kind="stable").head(ERRORS)
+    found = {"when_wrong": mean_interval(wrong.confidence, wrong.group) if len(wrong) else None}
+    return found | {"errors": worst[["path", "label", "predicted", "confidence"]].to_dict("records")}
+
+
+def divided(table: pd.DataFrame, where: np.ndarray) -> dict[str, dict]:
+    """`accuracy` of each part of a table of predictions."""
+    return {name: accuracy(part) for name, part in table.groupby(where)}
+
+
+def audit(
+    kept: Kept, images: Images, seen: np.ndarray, rows: np.ndarray, others: Mapping, most: int, quick: bool
+) -> dict:
+    """All sections. `seen`: of every image of the set whether the model was trained on it; `rows`: the test images;
+    `others`: `images.new_images`; `most`: images whose changes are asked about."""
+    table = ask(kept, images, rows, "published test set")
+    near, labels = nearest(images, table.row.to_numpy(), seen)
+    names = [f"below {DISTANCES[0]}", "between", f"{DISTANCES[1]} and above"]
+    found = {"home": home(table, images, table.assign(predicted=labels), kept.door.classes)}
+    found["relatives"] = divided(table, relatives(images, table.row.to_numpy(), seen))
+    found["distance"] = divided(table, np.array(names)[np.digitize(near, DISTANCES)])
+    found["new"] = new(kept, others, most if quick else len(images.manifest))
+    found["shortcuts"] = shortcuts(kept, images, sample(table, most)) if kept.door.changes else {}
+    found["confidence"] = confidence(table) if kept.door.probabilities else None
+    found["skipped"] = {f"{name}: {path}": reason for (name, path), reason in kept.door.skipped.items()}
+    return found | {"verdict": verdict(found)}
+
+
+# ---- verdict -------------------------------------------------------------------------------------------
+
+
+def verdict(found: Mapping) -> list[dict[str, str]]:
+    """Section 6: five questions, each with its answer, the numbers it rests on, and what would change it."""
+    asked = {
+        "Is it better than copying the label of the nearest training image?": _better(found["home"]),
+        "Does its accuracy hold where training has no relative of an image?": _unrelated(found["relatives"]),
+        "Does it keep its promise on images that no part of its own data set has?": _promise(found),
+        "Does it need the tumour, and nothing but the tumour?": _needs_tumour(found["shortcuts"]),
+        "Does it know when it is wrong?": _knows(found),
+    }
+    return [
+        dict(zip(("question", "answer", "why", "change"), (one, *rest), strict=True)) for one, rest in asked.items()
+    ]
+
+
+def _better(of: Mapping) -> tuple[str, str, str]:
+    gain, scores = Difference(**of["against_nearest"]), of["metrics"]["accuracy"]
+    answer = {BETTER: YES, WORSE: NO}.get(gain.verdict, UNSHOWN)
+    why = f"{format_ci(scores)} % of {of['images']:,} published test images are right, {gain} against the nearest one"
+    return answer, why, "more right answers than the nearest training image gives, on the same images"
+
+
+def _unrelated(parts: Mapping) -> tuple[str, str, str]:
+    alone, images = parts.get(UNRELATED), sum(one["images"] for one in parts.values())
+    change = "training by patient: the column `fold` of its table in datasets/splits"
+    if alone is None or alone["images"] < FEWEST:
+        count = alone["images"] if alone else 0
+        return UNTOLD, f"only {count} of {images:,} test images have no relative in training", change
+    rest = [one["accuracy"]["value"] for name, one in parts.items() if name != UNRELATED]
+    why = f"{format_ci(alone['accuracy'])} % of {alone['images']:,} images without a relative are right"
+    why += f", {100 * min(rest):.1f} % or more of the others" if rest else ""
+    fallen = rest and (alone["accuracy"]["high"] or 1) < min(rest)
+    return NO if fallen else YES, why, change
+
+
+def _promise(found: Mapping) -> tuple[str, str, str]:
+    change = "training on images of other hospitals, and healthy images of the same sources as the tumours"
+    if not found["new"]:
+        return UNTOLD, "no other data set is at hand", "a data set to test on: python datasets/download.py navoneel"
+    of, at_home, why, kept = [*found["new"].values()][-1], found["home"]["metrics"], [], []
+    for rate, images in (("sensitivity", of["tumours"]), ("specificity", of["healthy"])):
+        if of[rate]:
+            promised = at_home[f"tumour_{rate}"]
+            why.append(f"{rate} {format_ci(of[rate])} % on {images:,} new images, {format_ci(promised)} % at home")
+            kept.append((of[rate]["high"] or of[rate]["value"]) >= (promised["low"] or promised["value"] or 0))
+    return (YES if all(kept) else NO) if kept else UNTOLD, "; ".join(why) or "too few new images", change
+
+
+def _needs_tumour(of: Mapping) -> tuple[str, str, str]:
+    change = "training that sees each class from every source and in every orientation, or an outline first"
+    if not of:
+        return UNTOLD, "nobody but its author can ask it about changed images", "another way to the model"
+    falls = {name: one["before"]["value"] - one["after"]["value"] for name, one in of.items() if name in CHANGES}
+    worst = max(falls, key=falls.get)
+    why = f"{worst}, {format_ci(of[worst]['after'])} % are right in place of {format_ci(of[worst]['before'])} %"
+    if COVERED in of:
+        why += f"; {format_ci(of[COVERED]['stay'])} % of answers stay with the tumour covered"
+    if falls[worst] > MOST_FALL or (COVERED in of and of[COVERED]["stay"]["value"] > HALF):
+        return NO, why, change
+    return (YES if COVERED in of else UNTOLD), why + ("" if COVERED in of else "; no masks are at hand"), change
+
+
+def _knows(found: Mapping) -> tuple[str, str, str]:
+    change = "a temperature chosen on validation images (Guo et al. 2017, arXiv:1706.04599)"
+    if not found["confidence"]:
+        return UNTOLD, "it gives classes without probabilities", "probabilities"
+    wrong, error = found["confidence"]["when_wrong"], found["home"]["metrics"]["calibration_error"]["value"]
+    sure = "it is never wrong" if wrong is None else f"it is {format_ci(wrong)} % sure when it is wrong"
+    bad = error > MISCALIBRATED or (wrong is not None and wrong["value"] > SURE)
+    return NO if bad else YES, f"{sure}; expected calibration error {100 * error:.1f} points", change
