@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -39,17 +39,20 @@ SCALES = {
 }
 TYPES = {"tensor(uint8)": np.uint8, "tensor(float16)": np.float16, "tensor(double)": np.float64}
 CHANNEL_AXIS = {"NCHW": 1, "NHWC": 3}
-SURE, CLEAR = (
-    0.75,
-    0.25,
-)  # share of known images right in another order, and how many more, to believe it
+SURE, CLEAR = 0.75, 0.25  # share of known images right in another order, and how many more, to believe it
 FAILURES = 5  # in a row from the first image on, after which a function is given up
 ROUNDED = 1e-3  # by which a probability may miss 0 or 1: many are written with few digits
 SYNONYMS = {folder.lower(): label for facts in CATALOG.values() for folder, label in facts.folders.items()}
 SYNONYMS |= dict.fromkeys(("no tumor", "no tumour", "no_tumour", "healthy", "normal"), "notumor")
 
 
-# ---- names and orders of classes -----------------------------------------------------------------------
+@dataclass(frozen=True)
+class Known:
+    """Training images on which a guess is checked: `shown`, their class indices `truth`, and the names of `classes`."""
+
+    shown: Sequence[Shown]
+    truth: np.ndarray
+    classes: tuple[str, ...]
 
 
 def class_index(name: str, classes: Sequence[str], where: Path | str) -> int:
@@ -59,18 +62,17 @@ def class_index(name: str, classes: Sequence[str], where: Path | str) -> int:
     return lookup({c: k for k, c in enumerate(classes)}, SYNONYMS.get(text, text), f"class in {where}")
 
 
-def class_order(names: Sequence[str], classes: Sequence[str], where: Path | str) -> np.ndarray:
-    """The index in `classes` of each of a model's own class names; `DataError` where they are not these classes."""
-    if len(names) != len(classes):
-        given = ", ".join(map(str, names))
-        raise DataError(f"{where}: names {len(names)} classes ({given}), but {', '.join(classes)} are asked for")
-    order = np.array([class_index(name, classes, where) for name in names])
-    if len(set(order)) < len(order):
-        raise DataError(f"{where}: names a class twice ({', '.join(map(str, names))})")
-    return order
+def class_order(names: Sequence[str] | None, classes: Sequence[str], where: Path | str) -> np.ndarray:
+    """The index in `classes` of each of a model's own class names, the same order without names; `DataError` where they
+    are not these classes."""
+    names = names or classes
+    order = [class_index(name, classes, where) for name in names] if len(names) == len(classes) else []
+    if len(set(order)) < len(classes):
+        raise DataError(f"{where}: its classes are {', '.join(map(str, names))}, not {', '.join(classes)}")
+    return np.array(order)
 
 
-def as_probabilities(outputs: np.ndarray, logits: bool, where: Path | str) -> np.ndarray:
+def as_probabilities(outputs: np.ndarray, where: Path | str, logits: bool = False) -> np.ndarray:
     """Outputs N×K as probabilities: softmax of logits, or values from 0 to 1 scaled to sum to 1; `DataError` of others,
     and of NaN."""
     if not np.isfinite(outputs).all():
@@ -95,22 +97,18 @@ def best_order(outputs: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarra
     return float(hits[rows, order].sum() / len(truth)), order
 
 
-def settled_order(
-    outputs: np.ndarray, truth: np.ndarray, order: np.ndarray, classes: Sequence[str], said: str
-) -> tuple[np.ndarray, str]:
-    """The class index of each of a model's outputs, and a sentence: `order`, which was `said` somewhere or assumed,
-    unless the known images show another one clearly."""
-    share, best = best_order(outputs, truth)
-    given = float((order[outputs.argmax(1)] == truth).mean())
-    right = f"{100 * given:.0f} % of {len(truth)} known training images are right in the order of classes {said}"
+def settled_order(outputs: np.ndarray, known: Known, order: np.ndarray, said: bool) -> tuple[np.ndarray, str]:
+    """The class index of each of a model's outputs, and a sentence: `order`, which was `said` or is assumed, unless the
+    known images show another one clearly."""
+    share, best = best_order(outputs, known.truth)
+    given = float((order[outputs.argmax(1)] == known.truth).mean())
+    named = f"in the order of classes {'that is named' if said else 'assumed here'}"
+    right = f"{100 * given:.0f} % of {len(outputs)} known training images are right {named}"
     if share >= SURE and share - given >= CLEAR:
-        names = ", ".join(classes[k] for k in best)
+        names = ", ".join(known.classes[k] for k in best)
         return best, f"THE CLASSES ARE IN ANOTHER ORDER: {right}, {100 * share:.0f} % as {names}, which is used."
     doubt = "" if given >= 0.5 else ", few: it may be asked in a wrong way, see --scale, --size and --classes"
     return order, f"{right}{doubt}."
-
-
-# ---- doors ---------------------------------------------------------------------------------------------
 
 
 class Door:
@@ -119,14 +117,14 @@ class Door:
     Attributes:
         name; digest: of all that its answers depend on, by which they are kept.
         notes: sentences on how it is asked; about: facts such as its licence.
-        skipped: key of an image → why there is no answer; probabilities: whether it gives them, or a class alone;
-        changes: whether it can be asked about changed images.
+        skipped: key of an image → why there is no answer.
+        probabilities: whether it gives them, or a class alone; changes: whether it can see changed images.
     """
 
-    changes, probabilities = True, True
+    probabilities, changes = True, True
 
     def __init__(self, name: str, digest: str, classes: Sequence[str]):
-        self.name, self.digest, self.classes = name, digest, tuple(classes)
+        self.name, self.digest, self.classes = name, digest, classes
         self.notes: list[str] = []
         self.about: dict[str, str] = {}
         self.skipped: dict[tuple[str, str], str] = {}
@@ -145,25 +143,12 @@ class Door:
 
 class Onnx(Door):
     """An ONNX file. Size, channels and layout stand in its shape; of files that `utils.export` wrote the metadata say
-    the rest, of others options do (None where not given), or a guess. All is checked on `known` training images, whose
-    class indices are `truth`.
-
-    Raises `DataError` where the file takes no images, or gives no value for each class.
+    the rest, of others `size`, `scale`, `names` and `logits` (None or False where not given), or a guess on `known`
+    images. Raises `DataError` where the file takes no images, or gives no value for each class.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        classes: Sequence[str],
-        known: Sequence[Shown],
-        truth: np.ndarray,
-        *,
-        size: int | None = None,
-        scale: str | None = None,
-        names: Sequence[str] | None = None,
-        logits: bool = False,
-    ):
-        super().__init__(path.stem, "", classes)
+    def __init__(self, path: Path, known: Known, size: int | None, scale: str | None, names: list | None, logits: bool):
+        super().__init__(path.stem, "", known.classes)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = cores(), 4
         try:
@@ -172,39 +157,36 @@ class Onnx(Door):
             written = {name: json.loads(facts[name]) for name in ("classes", "input") if name in facts}
         except Exception as error:
             raise DataError(f"{path}: not a readable ONNX model ({one_line(error)})") from error
-        self.path, self.preparation = path, None
+        self.path, self.preparation, names = path, None, names or written.get("classes")
         if len(written) == 2:
             self.preparation = Preparation.of_card(written["input"])
-            if not known[0].file:
+            if not known.shown[0].file:
                 self.preparation = replace(self.preparation, crop="none")  # packed images have been cropped before
             size, scale = self.preparation.size, "raw"
-        layouts, names = self._layouts(size), names or written.get("classes")
-        tries = []
-        for self.layout, self.scale in product(layouts, [scale] if scale else SCALES):
-            outputs = self._outputs(known)
-            as_probabilities(outputs, True, path)  # or refused
-            tries.append((best_order(outputs, truth)[0], -len(tries), self.layout, self.scale, outputs))
-        *_, self.layout, self.scale, outputs = max(tries, key=lambda one: one[:2])  # the first of equally good ones
+        order, tries = class_order(names, self.classes, path), []
+        for layout, one in product(self._layouts(size), [scale] if scale else SCALES):
+            self.layout, self.scale = layout, one
+            outputs = self._outputs(known.shown)
+            share = best_order(outputs, known.truth)[0] if np.isfinite(outputs).all() else -1
+            tries.append((share, layout, one, outputs))
+        _, self.layout, self.scale, outputs = max(tries, key=lambda one: one[0])  # the first of equally good ones
+        as_probabilities(outputs, path, logits=True)  # or NaN at every scale
         self.logits = logits or not within_one(outputs)
-        order, said = np.arange(len(classes)), "assumed here"
-        if names:
-            order, said = class_order(names, classes, path), "that is named"
-        self.order, note = settled_order(outputs, truth, order, classes, said)
-        how_many = f"{self.batch} at a time" if self.batch else "any number at a time"
-        guessed = "chosen on known images" if len(tries) > 1 else "as named"
-        kind = f"{self.channels} channel(s) of {self.size}×{self.size} pixels, {self.layout}, {how_many}"
-        outputs_are = "logits" if self.logits else "probabilities"
-        self.notes += [f"Takes {kind}; scale '{self.scale}', {guessed}; gives {outputs_are}.", note]
-        asked = [self.size, self.layout, self.scale, self.logits, self.order.tolist(), str(self.preparation)]
-        self.digest = f"{sha256(path)} {asked}"
+        self.order, note = settled_order(outputs, known, order, bool(names))
+        takes = f"{self.channels} channel(s) of {self.size}×{self.size} pixels, {self.layout}"
+        takes += f", {self.batch or 'any number'} at a time, scale '{self.scale}'"
+        guess = ", chosen on known images" if len(tries) > 1 else ""
+        self.notes += [f"Takes {takes}{guess}; gives {'logits' if self.logits else 'probabilities'}.", note]
+        self.digest = f"{sha256(path)} {takes} {self.logits} {self.order.tolist()} {self.preparation}"
 
     def _layouts(self, size: int | None) -> list[str]:
         """The layouts that fit the input's shape, and all that it says as attributes."""
         entry, *others = self.session.get_inputs()
         shape = entry.shape
         if others or len(shape) != 4:
-            wanted = "one of N×C×H×W or N×H×W×C is audited, images"
-            raise DataError(f"{self.path}: takes {1 + len(others)} input(s), the first of shape {shape}; {wanted}")
+            raise DataError(
+                f"{self.path}: takes {1 + len(others)} input(s), {shape} first, not images N×C×H×W or N×H×W×C"
+            )
         layouts = [name for name, axis in CHANNEL_AXIS.items() if shape[axis] in (1, 3)] or [*CHANNEL_AXIS]
         axis = CHANNEL_AXIS[layouts[0]]
         sides = {n for n in (shape[2:] if axis == 1 else shape[1:3]) if isinstance(n, int)}
@@ -239,10 +221,15 @@ class Onnx(Door):
                 wanted = f"a value for each of {len(self.classes)} classes ({', '.join(self.classes)})"
                 raise DataError(f"{self.path}: gives {shapes} for {step} image(s), not {wanted}: another task's model")
             outputs.append(fitting[0][: len(part)])
-        return np.concatenate(outputs).astype(np.float64)
+        outputs = np.concatenate(outputs).astype(np.float64)
+        if not np.isfinite(outputs).all():
+            raise DataError(
+                f"{self.path}: gives NaN or infinite values at scale '{self.scale}'; mend it, or see --scale"
+            )
+        return outputs
 
     def ask(self, shown: Sequence[Shown]) -> np.ndarray:
-        return as_probabilities(self._outputs(shown), self.logits, self.path)[:, np.argsort(self.order)]
+        return as_probabilities(self._outputs(shown), self.path, self.logits)[:, np.argsort(self.order)]
 
 
 class Saved(Door):
@@ -250,13 +237,10 @@ class Saved(Door):
     others than the data set's."""
 
     def __init__(self, model: SavedModel, classes: Sequence[str], files: bool):
-        if model.findings or set(model.classes) != set(classes):
-            given = ", ".join(model.classes or model.masks)
-            raise DataError(f"{model.name}: answers {given}, but {', '.join(classes)} are asked for")
+        self.model, self.order = model, class_order(model.classes or model.masks, classes, model.name)
         if not files:
             model.preparation = replace(model.preparation, crop="none")  # packed images have been cropped before
         super().__init__(model.name, f"{model.card['sha256']} {model.preparation} {model.temperature}", classes)
-        self.model, self.order = model, class_order(model.classes, classes, model.name)
         self.notes.append("A saved model of this repository, asked as its card says.")
 
     def ask(self, shown: Sequence[Shown]) -> np.ndarray:
@@ -280,34 +264,34 @@ class Table(Door):
         table, names = image_names(path)
         if (double := names[names.duplicated()]).size:
             raise DataError(f"{path}: {double.iloc[0]} stands there twice; leave one row an image")
-        columns = [c for c in table if SYNONYMS.get(c.removeprefix("p_").lower(), c.removeprefix("p_")) in classes]
-        self.probabilities = bool(columns)
-        if columns:
-            values = table[columns].apply(pd.to_numeric, errors="coerce").to_numpy(float)
+        own = {column: column.removeprefix("p_").lower() for column in table}
+        own = {column: name for column, name in own.items() if SYNONYMS.get(name, name) in classes}
+        self.probabilities = bool(own)
+        if own:
+            values = table[[*own]].apply(pd.to_numeric, errors="coerce").to_numpy(float)
             if (bad := ~np.isfinite(values).all(1)).any():
                 raise DataError(f"{path}: the row of {names[bad].iloc[0]} holds NaN or no number; predict it again")
-            order = class_order([column.removeprefix("p_") for column in columns], classes, path)
-            self.values = as_probabilities(values, False, path)[:, np.argsort(order)]
+            order = class_order([*own.values()], classes, path)
+            self.values = as_probabilities(values, path)[:, np.argsort(order)]
         elif "class" in table:
             self.values = np.eye(len(classes))[[class_index(name, classes, path) for name in table["class"]]]
         else:
             raise DataError(f"{path}: has no column 'class', nor one for each of {', '.join(classes)}")
-        self.places = {images.name: images.named_in(names) for images in at_hand}
-        unknown = np.setdiff1d(np.arange(len(names)), np.concatenate([*self.places.values()]))
-        if len(unknown):
+        at_home, *_ = places = [images.named_in(names) for images in at_hand]
+        if len(unknown := np.setdiff1d(np.arange(len(names)), np.concatenate(places))):
             which = f"{len(unknown)} rows, {names[unknown[0]]} first, name no image of"
-            raise DataError(f"{path}: {which} {', '.join(self.places)}; leave them out")
-        missing = rows[self.places[at_hand[0].name][rows] < 0]
-        if len(missing):
+            raise DataError(f"{path}: {which} {', '.join(images.name for images in at_hand)}; leave them out")
+        if len(missing := rows[at_home[rows] < 0]):
             first = at_hand[0].manifest.path.iloc[missing[0]]
             raise DataError(f"{path}: {len(missing)} of {len(rows)} test images are missing, {first} first; add them")
-        self.row = {(images.name, p): place for images in at_hand
-                    for p, place in zip(images.manifest.path, self.places[images.name], strict=True)}  # fmt: skip
+        self.places = {}
+        for images, place in zip(at_hand, places, strict=True):
+            self.places |= zip([(images.name, name) for name in images.manifest.path], place, strict=True)
         self.notes.append("Its answers were made elsewhere; nothing here has seen the model.")
 
     def ask(self, shown: Sequence[Shown]) -> np.ndarray:
-        places = np.array([self.row[one.key] for one in shown])
-        self.skipped |= {one.key: "not in the table" for one, place in zip(shown, places, strict=True) if place < 0}
+        places = np.array([self.places[one.key] for one in shown])
+        self.skipped |= {one.key: "not in the table" for one in shown if self.places[one.key] < 0}
         return np.where(places[:, None] >= 0, self.values[places], np.nan)
 
 
@@ -319,40 +303,28 @@ class Function(Door):
     an image on which it fails is skipped. Raises `DataError` where it cannot be imported, or fails on all first images.
     """
 
-    def __init__(
-        self,
-        call: str,
-        classes: Sequence[str],
-        known: Sequence[Shown],
-        truth: np.ndarray,
-        *,
-        seconds: float,
-        python: str,
-        names: Sequence[str] | None = None,
-    ):
-        super().__init__(call.replace(":", "."), "", classes)
-        self.call, self.seconds, self.python = call, seconds, python
-        self.order, said = np.arange(len(classes)), "assumed here"
-        if names:
-            self.order, said = class_order(names, classes, "--classes"), "that is named"
+    def __init__(self, call: str, known: Known, names: list | None, seconds: float, python: str):
+        super().__init__(call.replace(":", "."), "", known.classes)
+        self.call, self.seconds, self.command = call, seconds, [python, worker.__file__, call]
+        self.order = class_order(names, self.classes, "--classes")
         self.folder, self.process = tempfile.TemporaryDirectory(), None
         self.answered, self.ordered = False, False
         self._start()
-        probs = self.ask(known)
+        probs = self.ask(known.shown)
         there = np.isfinite(probs[:, 0])
         self.skipped.clear()
         if self.ordered:
-            self.order, note = settled_order(probs[there][:, self.order], truth[there], self.order, classes, said)
+            answered = replace(known, truth=known.truth[there])
+            self.order, note = settled_order(probs[there][:, self.order], answered, self.order, bool(names))
             self.notes.append(note)
         self.digest += f" {self.order.tolist()}"
 
     def _start(self) -> None:
-        command = [self.python, worker.__file__, self.call]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         try:
-            self.process = subprocess.Popen(command, **pipes, start_new_session=True)
+            self.process = subprocess.Popen(self.command, **pipes, start_new_session=True)
         except OSError as error:
-            raise DataError(f"{self.python}: cannot be started ({one_line(error)}); see --python") from error
+            raise DataError(f"{self.command[0]}: cannot be started ({one_line(error)}); see --python") from error
         ready = self._hear()
         if "error" in ready:
             raise DataError(f"{self.call}: cannot be imported ({ready['error']}); see --python and --seconds")
@@ -365,13 +337,11 @@ class Function(Door):
         """The next line of the process, or an `error`: the time limit, or its end."""
         until, heard = time.monotonic() + self.seconds, b""
         while not heard.endswith(b"\n"):
-            if not select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))[0]:
-                self.close()
-                return {"error": f"no answer within {self.seconds:g} seconds"}
-            part = os.read(self.process.stdout.fileno(), 2**16)
+            ready, *_ = select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))
+            part = os.read(self.process.stdout.fileno(), 2**16) if ready else b""
             if not part:
                 self.close()
-                return {"error": "its process ended"}
+                return {"error": "its process ended" if ready else f"no answer within {self.seconds:g} seconds"}
             heard += part
         return json.loads(heard)
 
@@ -379,8 +349,7 @@ class Function(Door):
         """Probabilities K; raises `DataError` where there is no answer."""
         if self.process is None:
             self._start()
-        suffix = shown.file.suffix if shown.file else ".png"
-        path = Path(self.folder.name) / f"image{suffix}"  # a name that says nothing
+        path = Path(self.folder.name) / f"image{shown.file.suffix if shown.file else '.png'}"  # which names no class
         path.write_bytes(shown.content)
         try:
             self.process.stdin.write(json.dumps(str(path)).encode() + b"\n")
@@ -391,17 +360,17 @@ class Function(Door):
             heard = {"error": "its process ended"}
         if "error" in heard:
             raise DataError(heard["error"])
-        answer, order, count = heard["answer"], self.order, len(self.classes)
+        answer, order = heard["answer"], self.order
         if isinstance(answer, str):
             self.probabilities = False
-            return np.eye(count)[class_index(answer, self.classes, self.call)]
+            return np.eye(len(order))[class_index(answer, self.classes, self.call)]
         if isinstance(answer, dict):
             order, answer = class_order([*answer], self.classes, self.call), [*answer.values()]
-        elif len(answer) != count:
-            raise DataError(f"{self.call}: gives {len(answer)} values, not one for each of {count} classes")
+        elif len(answer) != len(order):
+            raise DataError(f"{self.call}: gives {len(answer)} values, not one for each of {len(order)} classes")
         else:
             self.ordered = True
-        return as_probabilities(np.array([answer], float), False, self.call)[0, np.argsort(order)]
+        return as_probabilities(np.array([answer], float), self.call)[0, np.argsort(order)]
 
     def ask(self, shown: Sequence[Shown]) -> np.ndarray:
         probs = np.full((len(shown), len(self.classes)), np.nan)
@@ -410,9 +379,8 @@ class Function(Door):
                 probs[i] = self._answer(one)
                 self.answered = True
             except DataError as error:
-                self.skipped[one.key] = str(error).removeprefix(f"{self.call}: ")
+                reason = self.skipped[one.key] = str(error).removeprefix(f"{self.call}: ")
                 if not self.answered and len(self.skipped) >= FAILURES:
-                    reason = self.skipped[one.key]
                     raise DataError(f"{self.call}: fails on each of its first {FAILURES} images ({reason})") from error
         return probs
 
@@ -440,11 +408,10 @@ class Kept:
         if not self.door.changes:
             return self.door.ask(shown)
         new = [one for one in {one.digest: one for one in shown}.values() if one.digest not in self.answers]
-        if new:
-            with self.path.open("a") as file:
-                for one, probs in zip(new, self.door.ask(new), strict=True):
-                    if np.isfinite(probs).all():
-                        self.answers[one.digest] = probs
-                        file.write(",".join([one.digest, *map(str, probs.tolist()), "end"]) + "\n")
+        with self.path.open("a") as file:
+            for one, probs in zip(new, self.door.ask(new) if new else (), strict=True):
+                if np.isfinite(probs).all():
+                    self.answers[one.digest] = probs
+                    file.write(",".join([one.digest, *map(str, probs.tolist()), "end"]) + "\n")
         nothing = np.full(len(self.door.classes), np.nan)
         return np.stack([self.answers.get(one.digest, nothing) for one in shown])

@@ -20,11 +20,10 @@ from datasets.curation.thumbnails import PACKED_SIDE, thumbnail
 from datasets.generator import phantom
 from datasets.labels import viewed
 from datasets.reading import read_table
-from datasets.sources import layouts
 from datasets.splitting import copies_file, groups_of, make_split
 from datasets.store import index
 from datasets.store.images import outlined, read_masks
-from datasets.store.preprocess import crop_box
+from datasets.store.preprocess import crop_box, decode
 from datasets.transforms import level
 from utils.run import output_root
 
@@ -78,11 +77,9 @@ class Images:
     def show(self, row: int, change: Callable[[np.ndarray, int], np.ndarray] | None = None) -> Shown:
         """The image of a row, changed by `change(image, row)` if that is given."""
         path = self.manifest.path.iloc[row]
-        raw = self.home / "raw"
-        image = layouts.read(self.facts, raw, path)[0].image if self.files else self._packed(row)
-        file = raw / path if self.files else None
-        if change:
-            image, file = np.ascontiguousarray(change(image, row)), None
+        file = self.home / "raw" / path if self.files else None
+        image = decode(file) if file else self._packed(row)
+        image, file = (change(image, row), None) if change else (image, file)
         return Shown(np.ascontiguousarray(image), file, (self.name, path))
 
     def _packed(self, row: int) -> np.ndarray:
@@ -90,9 +87,12 @@ class Images:
             image = store["image"][int(row)]
         return image if image.ndim == 2 else image[..., self.facts.grey]
 
-    def thumbnails(self, rows: np.ndarray) -> np.ndarray:
-        """Packed images as vectors of unit length, whose products are correlations; float32 N×D."""
-        return np.stack([thumbnail(self._packed(row), PACKED_SIDE).ravel() for row in rows])
+    def nearest(self, rows: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of each of some rows the correlation with the most alike image of training, by thumbnails, and its label."""
+        train = np.flatnonzero(seen)
+        small = [np.stack([thumbnail(self._packed(row), PACKED_SIDE).ravel() for row in of]) for of in (rows, train)]
+        alike = small[0] @ small[1].T
+        return alike.max(1), self.manifest.label.to_numpy()[train[alike.argmax(1)]]
 
     @cached_property
     def outlined(self) -> np.ndarray:
@@ -136,34 +136,21 @@ def image_names(path: Path) -> tuple[pd.DataFrame, pd.Series]:
 
 def trained_on(images: Images, which: str) -> np.ndarray:
     """Of every image of a set whether a model was trained on it, bool N. `which`: "published" (the training folder),
-    "all", or the path of a CSV file that names the images; `DataError` where it names none of this set."""
+    "all", or the path of a CSV file that names the images; `DataError` where this is no table of images."""
     if which in ("published", "all"):
         return images.manifest.published_split.eq("train").to_numpy() | (which == "all")
-    seen = images.named_in(image_names(Path(which))[1].drop_duplicates()) >= 0
-    if not seen.any():
-        raise DataError(f"{which}: names no image of '{images.name}'; mend it, or take --trained-on published")
-    return seen
+    return images.named_in(image_names(Path(which))[1].drop_duplicates()) >= 0
 
 
 def relatives(images: Images, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Where training holds a relative of each of some rows, in words, by the committed groups and copies."""
-    copies = index.SPLITS / copies_file(images.name)
-    kin = pd.Series(dtype=bool)
-    if copies.is_file():
-        pairs, known = read_table(copies, needs=["path", "copy_path"]), set(images.manifest.path[seen])
-        both = [*zip(pairs.path, pairs.copy_path, strict=True), *zip(pairs.copy_path, pairs.path, strict=True)]
-        kin = pd.Series({one: True for one, other in both if other in known}, dtype=bool)
+    copies, kin, known = index.SPLITS / copies_file(images.name), set(), set(images.manifest.path[seen])
+    for pair in zip(*map(read_table(copies).get, ("path", "copy_path")), strict=True) if copies.is_file() else ():
+        kin |= {one for one, other in (pair, pair[::-1]) if other in known}
+    copied = images.manifest.path.iloc[rows].isin(kin)
     grouped = np.isin(images.groups[rows], images.groups[np.flatnonzero(seen)])
-    copied = images.manifest.path.iloc[rows].isin(kin.index).to_numpy()
-    where = np.where(grouped, "patient or duplicate in training", UNRELATED)
-    return np.where(seen[rows], "itself in training", np.where(~grouped & copied, "copy in training", where))
-
-
-def nearest(images: Images, rows: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of some rows the correlation with the most alike image of training, by thumbnails, and the label of that one."""
-    train = np.flatnonzero(seen)
-    alike = images.thumbnails(rows) @ images.thumbnails(train).T
-    return alike.max(1), images.manifest.label.to_numpy()[train[alike.argmax(1)]]
+    words = ["itself in training", "patient or duplicate in training", "copy in training"]
+    return np.select([seen[rows], grouped, copied], words, UNRELATED)
 
 
 def new_images(images: Images, which: str) -> tuple[dict[str, tuple[Images, np.ndarray]], dict[str, str]]:
@@ -172,26 +159,23 @@ def new_images(images: Images, which: str) -> tuple[dict[str, tuple[Images, np.n
     found, left_out = {}, {}
     if images.facts.layout == "generated":
         home = output_root() / "runs/audit" / f"{images.name} of other patients"
-        if not (home / "manifest.csv").is_file():
+        if not (home / "manifest.csv").is_file():  # which is written last
             size = index.packed_by(images.name)[1]
             phantom.generate(home, seed=OTHER_PATIENTS, size=size, patients=40, slices=2)
         other = Images(images.name, home)
-        return {f"{images.name}, other patients": (other, np.arange(len(other.manifest)))}, {}
+        other.name = f"{images.name}, other patients"
+        other.manifest["path"] = other.manifest.path.str.replace("/p", "/other-p")  # the same names as in the first
+        return {other.name: (other, np.arange(len(other.manifest)))}, {}
     for name in NEW_SETS:
-        if name == images.name:
-            continue
         try:
-            other, split = Images(name), make_split(images.name, "external", test_on=name)
+            other, rows = Images(name), make_split(images.name, "external", test_on=name).test
         except DataError as error:
-            left_out[name] = str(error)
+            left_out |= {name: str(error)} if name != images.name else {}
             continue
-        rows = split.test
         if name in HEALTHY_ONLY:
             rows = rows[viewed(other.manifest.label, "tumour").iloc[rows].eq(HEALTHY)]
-        if which not in ("published", "all"):
-            known = other.named_in(image_names(Path(which))[1].drop_duplicates()) >= 0
-            rows = rows[~known[rows]]
-        found[name] = other, rows
+        seen = np.zeros(len(other.manifest), bool) if which in ("published", "all") else trained_on(other, which)
+        found[name] = other, rows[~seen[rows]]
     return found, left_out
 
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from datasets.catalog import HEALTHY
 from datasets.labels import viewed
 from utils.audit.doors import Kept
-from utils.audit.images import CHANGES, UNRELATED, Images, covered, nearest, relatives
+from utils.audit.images import CHANGES, UNRELATED, Images, covered, relatives
 from utils.evaluation.classification import FEWEST, evaluate, too_few
 from utils.evaluation.compare import BETTER, WORSE, Difference, difference
 from utils.evaluation.intervals import mean_interval
@@ -42,7 +42,7 @@ def ask(kept: Kept, images: Images, rows: np.ndarray, what: str, change: Callabl
     there = np.isfinite(probs).all(1)
     rows, probs, classes = rows[there], probs[there], np.array(kept.door.classes)
     table = images.manifest.iloc[rows][["path", "label"]].reset_index(drop=True)
-    columns = {f"p_{name}": probs[:, k].astype(np.float32) for k, name in enumerate(classes)}
+    columns = {f"p_{name}": probs[:, k] for k, name in enumerate(classes)}
     predicted = classes[kept.door.decide(probs)]
     return table.assign(group=images.groups[rows], row=rows, predicted=predicted, **columns)
 
@@ -78,7 +78,9 @@ def new(kept: Kept, sets: Mapping[str, tuple[Images, np.ndarray]], most: int) ->
     """Section 3: tumour or none of images that other sets add, each set and all together."""
     tables = {}
     for name, (images, rows) in sets.items():
-        table = ask(kept, images, rows if len(rows) <= most else np.sort(rows[:: -(-len(rows) // most)]), name)
+        known = images.manifest.iloc[rows].assign(group=images.groups[rows])
+        known = sample(known.assign(label=viewed(known.label, "tumour")), most)
+        table = ask(kept, images, known.index.to_numpy(), name)
         tables[name] = table.assign(label=viewed(table.label, "tumour"), group=name + " " + table.group.astype(str))
     tables |= {"together": pd.concat(tables.values())} if len(tables) > 1 else {}
     return {name: screened(table, kept.door.probabilities) for name, table in tables.items() if len(table)}
@@ -122,22 +124,19 @@ def confidence(table: pd.DataFrame) -> dict:
     return found | {"errors": worst[["path", "label", "predicted", "confidence"]].to_dict("records")}
 
 
-def divided(table: pd.DataFrame, where: np.ndarray) -> dict[str, dict]:
-    """`accuracy` of each part of a table of predictions."""
-    return {name: accuracy(part) for name, part in table.groupby(where)}
-
-
 def audit(
     kept: Kept, images: Images, seen: np.ndarray, rows: np.ndarray, others: Mapping, most: int, quick: bool
 ) -> dict:
     """All sections. `seen`: of every image of the set whether the model was trained on it; `rows`: the test images;
     `others`: `images.new_images`; `most`: images whose changes are asked about."""
     table = ask(kept, images, rows, "published test set")
-    near, labels = nearest(images, table.row.to_numpy(), seen)
-    names = [f"below {DISTANCES[0]}", "between", f"{DISTANCES[1]} and above"]
+    near, labels = images.nearest(table.row.to_numpy(), seen)
+    names = [f"correlation below {DISTANCES[0]}", "between", f"correlation {DISTANCES[1]} and above"]
     found = {"home": home(table, images, table.assign(predicted=labels), kept.door.classes)}
-    found["relatives"] = divided(table, relatives(images, table.row.to_numpy(), seen))
-    found["distance"] = divided(table, np.array(names)[np.digitize(near, DISTANCES)])
+    kin = relatives(images, table.row.to_numpy(), seen)
+    found["relatives"] = {str(name): accuracy(part) for name, part in table.groupby(kin)}
+    where = pd.Categorical.from_codes(np.digitize(near, DISTANCES), names)
+    found["distance"] = {str(name): accuracy(part) for name, part in table.groupby(where, observed=True)}
     found["new"] = new(kept, others, most if quick else len(images.manifest))
     found["shortcuts"] = shortcuts(kept, images, sample(table, most)) if kept.door.changes else {}
     found["confidence"] = confidence(table) if kept.door.probabilities else None

@@ -1,8 +1,7 @@
-"""Answers about image files by a function of somebody else, in a process of its own and, if need be, in another
-environment: `python worker.py package.module:function`. It needs the standard library alone.
+"""Runs a function of somebody else in a process of its own and, if need be, in another environment: `python worker.py
+package.module:function`. It imports the standard library alone.
 
-A line of JSON on the input is a path; a line on the output is an answer or an error. What the function prints goes to
-the log.
+A line of JSON on the input is a path, one on the output an answer or an error. What the function prints is dropped.
 """
 
 import importlib
@@ -16,26 +15,21 @@ def plain(answer: object) -> object:
     """An answer as JSON has it: the name of a class, {class: probability}, or a list of probabilities."""
     answer = answer.tolist() if hasattr(answer, "tolist") else answer
     if isinstance(answer, dict):
-        return {str(getattr(name, "value", name)): float(p) for name, p in answer.items()}
-    while (isinstance(answer, list | tuple) and len(answer) == 1) or (isinstance(answer, tuple) and _named(answer)):
-        answer = answer[0]  # of a batch of one, or of a class with its probability
-    return str(getattr(answer, "value", answer)) if not isinstance(answer, list | tuple) else [*map(float, answer)]
+        return {str(name): float(p) for name, p in answer.items()}
+    if isinstance(answer, list | tuple):
+        return plain(answer[0]) if len(answer) == 1 or isinstance(answer[0], str) else [float(p) for p in answer]
+    return str(answer)
 
 
-def _named(answer: tuple) -> bool:
-    return bool(answer) and isinstance(answer[0], str)
-
-
-def about(module: str) -> dict:
-    """Name, version, licence and home page of the package that a module is installed with; nothing where it is none."""
-    names = metadata.packages_distributions().get(module.partition(".")[0], [])
+def about(module: str) -> dict[str, str]:
+    """Name, licence and home page of the package that a module is installed with; nothing where it is of none."""
+    names = metadata.packages_distributions().get(module.partition(".")[0])
     if not names:
         return {}
     facts = metadata.metadata(names[0])
-    pages = [facts.get("Home-page"), *(facts.get_all("Project-URL") or [])]
-    licence = facts.get("License-Expression") or facts.get("License") or ", ".join(facts.get_all("License-File") or [])
-    found = {"package": f"{names[0]} {facts['Version']}", "licence": licence or "none stated"}
-    return found | {"home": next(filter(None, pages), f"https://pypi.org/project/{names[0]}/")}
+    licence = facts.get("License-Expression") or facts.get("License") or facts.get("License-File") or "none stated"
+    home = facts.get("Home-page") or facts.get("Project-URL") or f"https://pypi.org/project/{names[0]}/"
+    return {"package": f"{names[0]} {facts['Version']}", "licence": licence, "home": home}
 
 
 def main() -> None:
@@ -43,22 +37,19 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     sys.path[0] = os.getcwd()  # not the folder of this file, whose modules have common names
-
-    def say(**what: object) -> None:
-        answers.write(json.dumps(what) + "\n")
-
     module, _, name = sys.argv[1].partition(":")
     try:
-        function = getattr(importlib.import_module(module), name)
-        say(file=getattr(sys.modules[module.partition(".")[0]], "__file__", None), about=about(module))
-    except BaseException as error:
-        say(error=f"{type(error).__name__}: {error}")
-        return
-    for line in sys.stdin:
-        try:
-            say(answer=plain(function(json.loads(line))))
-        except Exception as error:
-            say(error=f"{type(error).__name__}: {error}")
+        loaded = importlib.import_module(module)
+        function = getattr(loaded, name)
+        answers.write(json.dumps({"file": loaded.__file__, "about": about(module)}) + "\n")
+        for line in sys.stdin:
+            try:
+                found = {"answer": plain(function(json.loads(line)))}
+            except Exception as error:
+                found = {"error": f"{type(error).__name__}: {error}"}
+            answers.write(json.dumps(found) + "\n")
+    except Exception as error:
+        answers.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
 
 
 if __name__ == "__main__":
