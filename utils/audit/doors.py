@@ -183,11 +183,12 @@ class Onnx(Door):
         """The layouts that fit the input's shape, and all that it says as attributes."""
         entry, *others = self.session.get_inputs()
         shape = entry.shape
-        if others or len(shape) != 4:
-            raise DataError(
-                f"{self.path}: takes {1 + len(others)} input(s), {shape} first, not images N×C×H×W or N×H×W×C"
-            )
-        layouts = [name for name, axis in CHANNEL_AXIS.items() if shape[axis] in (1, 3)] or [*CHANNEL_AXIS]
+        axes = {} if others or len(shape) != 4 else {name: shape[axis] for name, axis in CHANNEL_AXIS.items()}
+        layouts = [name for name, channels in axes.items() if channels in (1, 3)]
+        layouts = layouts or [name for name, channels in axes.items() if not isinstance(channels, int)]
+        if not layouts:
+            takes = f"takes {1 + len(others)} input(s), the first of shape {shape}"
+            raise DataError(f"{self.path}: {takes}, not images of 1 or 3 channels: another task's model")
         axis = CHANNEL_AXIS[layouts[0]]
         sides = {n for n in (shape[2:] if axis == 1 else shape[1:3]) if isinstance(n, int)}
         if len(sides | ({size} if size else set())) != 1:
@@ -221,12 +222,7 @@ class Onnx(Door):
                 wanted = f"a value for each of {len(self.classes)} classes ({', '.join(self.classes)})"
                 raise DataError(f"{self.path}: gives {shapes} for {step} image(s), not {wanted}: another task's model")
             outputs.append(fitting[0][: len(part)])
-        outputs = np.concatenate(outputs).astype(np.float64)
-        if not np.isfinite(outputs).all():
-            raise DataError(
-                f"{self.path}: gives NaN or infinite values at scale '{self.scale}'; mend it, or see --scale"
-            )
-        return outputs
+        return np.concatenate(outputs).astype(np.float64)
 
     def ask(self, shown: Sequence[Shown]) -> np.ndarray:
         return as_probabilities(self._outputs(shown), self.path, self.logits)[:, np.argsort(self.order)]
