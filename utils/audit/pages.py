@@ -31,7 +31,9 @@ def sections(record: Mapping) -> Iterator[Section]:
     metrics, of_class = record["home"]["metrics"], record["home"]["per_class"]
     methods = {"this model": metrics["accuracy"]} | record["home"]["beside"]
     table = pd.DataFrame([(name, cell(one)) for name, one in methods.items()], columns=["method", "accuracy %"])
-    text = "Accuracy on images that the publisher tests. What others reported is theirs."
+    text = (
+        "Accuracy on images that the publisher tests, the same ones for every method; what others reported is theirs."
+    )
     yield "1. The published test set", text, table, forest(methods, "accuracy, %", None)
 
     parts = record["relatives"] | record["distance"]
@@ -59,7 +61,7 @@ def sections(record: Mapping) -> Iterator[Section]:
     rows = [(name, one["images"], *(cell(one[rate]) for rate in rates)) for name, one in changed.items()]
     table = pd.DataFrame(rows, columns=["change", "images", "accuracy before %", "after %", "answers that stay %"])
     text = (
-        "The same test images before and after a change that leaves the tumour as it is, hides it, or leaves it alone."
+        "The same test images before and after a change that leaves the tumour as it is, covers it, or covers all else."
     )
     drawn = {name: one["after"] for name, one in changed.items()}
     figure = forest(drawn, "accuracy after the change, %", None) if drawn else None
@@ -112,6 +114,6 @@ def leaderboard(records: Sequence[Mapping]) -> str:
         row = {"model": record["model"], "new images": ", ".join(n for n in record["new"] if n != "together") or NONE}
         row |= {f"{rate}, new %": cell(new[rate]) for rate in RATES}
         row |= {"published test set %": cell(record["home"]["metrics"]["accuracy"]), "trained on": record["trained_on"]}
-        row |= {name: record["about"].get(name, NONE) for name in ("licence", "home")}
+        row |= {"skipped": len(record["skipped"]), **{n: record["about"].get(n, NONE) for n in ("licence", "home")}}
         rows[-sum(both) / 2 if len(both) == 2 else 1, record["model"]] = row
     return markdown(pd.DataFrame([rows[key] for key in sorted(rows)]))
