@@ -1,4 +1,4 @@
-"""Fixtures of the tests of audits: a phantom with enough test images, and tiny models of it."""
+"""Fixtures of the tests of audits: a phantom with enough test images, functions that cheat, and a tiny ONNX model."""
 
 import hashlib
 import json
@@ -22,29 +22,24 @@ SIDE, POOL = 64, 4
 CHEATS = """
 import hashlib, json, time
 import cv2
-
 LABELS = json.load(open("labels.json"))
-
+def read(path):
+    return cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+def digest(path):
+    return hashlib.sha256(read(path).tobytes()).hexdigest()
 def by_digest(path):
-    image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-    return LABELS.get(hashlib.sha256(image.tobytes()).hexdigest(), "notumor")
-
+    return LABELS.get(digest(path), "notumor")
 def by_border(path):
-    return "glioma" if cv2.imread(path, cv2.IMREAD_GRAYSCALE)[:2].mean() > 100 else "notumor"
-
+    return "glioma" if read(path)[:2].mean() > 100 else "notumor"
 def raises(path):
-    image = cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-    if hashlib.sha256(image.tobytes()).hexdigest() == LABELS["first"]:
+    if digest(path) == LABELS["first"]:
         raise ValueError("no <b>brain</b>")
     print("not an answer")
     return {"glioma": 0.7, "Meningioma": 0.1, "no_tumor": 0.1, "pituitary": 0.1}
-
 def never(path):
     time.sleep(1000)
-
 def three(path):
     return [0.2, 0.3, 0.5]
-
 def nan(path):
     return [float("nan")] * 4
 """
@@ -52,7 +47,7 @@ def nan(path):
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory) -> Path:
-    """A folder with data (a phantom whose test set has more than 20 tumours), output, and functions that cheat."""
+    """A folder with data (a phantom with more than 20 tumours to test), output, and functions that cheat."""
     root = tmp_path_factory.mktemp("audit")
     phantom.generate(root / "data/phantom", size=SIDE, patients=40, slices=4)
     (root / "cheats.py").write_text(CHEATS)
@@ -66,10 +61,9 @@ def here(world, monkeypatch) -> Path:
     monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(world / "output"))
     monkeypatch.chdir(world)
     images = Images("phantom")
-    rows = np.flatnonzero(images.manifest.published_split == "test")
-    labels = {hashlib.sha256(images.show(row).image.tobytes()).hexdigest(): row for row in rows}
-    known = {digest: images.manifest.label[row] for digest, row in labels.items()}
-    (world / "labels.json").write_text(json.dumps(known | {"first": next(iter(labels))}))
+    test = images.manifest[images.manifest.published_split == "test"]
+    labels = {hashlib.sha256(images.show(row).image.tobytes()).hexdigest(): test.label[row] for row in test.index}
+    (world / "labels.json").write_text(json.dumps(labels | {"first": next(iter(labels))}))
     return world
 
 
@@ -78,9 +72,8 @@ def bordered(here, tmp_path, monkeypatch) -> None:
     """The same phantom, whose images with a tumour have a bright border: they are of another source."""
     shutil.copytree(here / "data", tmp_path / "data")
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    tumour = Images("phantom").manifest.label.ne("notumor")
     with h5py.File(tmp_path / "data/phantom/images.h5", "r+") as store:
-        for row in np.flatnonzero(tumour):
+        for row in np.flatnonzero(Images("phantom").manifest.label != "notumor"):
             inside = store["image"][row][2:-2, 2:-2]
             store["image"][row] = cv2.copyMakeBorder(inside, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=[200] * 4)
 
@@ -89,50 +82,33 @@ def bordered(here, tmp_path, monkeypatch) -> None:
 def known(here) -> Known:
     """Known training images of the phantom."""
     images = Images("phantom")
-    train = images.manifest.assign(group=images.groups)
-    train = sample(train[train.published_split == "train"], 40)
-    classes = images.facts.classes
+    train = images.manifest.assign(group=images.groups).query("published_split == 'train'")
+    train, classes = sample(train, 40), images.facts.classes
     return Known([images.show(row) for row in train.index], train.label.map(classes.index).to_numpy(), classes)
 
 
-def features(image: np.ndarray) -> np.ndarray:
-    return image.reshape(SIDE // POOL, POOL, SIDE // POOL, POOL).mean((1, 3)).ravel() / 255
-
-
 @pytest.fixture
-def regression(here) -> LogisticRegression:
-    """A linear model that knows its training images."""
-    images = Images("phantom")
-    train = images.manifest[images.manifest.published_split == "train"]
-    x = np.stack([features(images.show(row).image) for row in train.index])
-    return LogisticRegression(C=1e3, max_iter=3000).fit(x, train.label)
-
-
-@pytest.fixture
-def build(regression, tmp_path):
-    """Writes the linear model as an ONNX file; arguments change it. Returns its path."""
+def build(known, tmp_path):
+    """Writes a linear model that knows these images as an ONNX file, and returns its path; arguments change it."""
+    blocks = (SIDE // POOL, POOL, SIDE // POOL, POOL)
+    x = np.stack([one.image.reshape(blocks).mean((1, 3)).ravel() / 255 for one in known.shown])
+    fitted = LogisticRegression(C=1e3, max_iter=3000).fit(x, known.truth)
 
     def write(shape=("N", 3, SIDE, SIDE), order=(0, 1, 2, 3), classes=None, bias=0.0, output="logits") -> Path:
-        weight, intercept = regression.coef_[list(order)], regression.intercept_[list(order)] + bias
-        tensors = {"weight": weight.T, "bias": intercept}
-        channels_last = shape[-1] in (1, 3)
-        nodes = [helper.make_node("Transpose", ["x"], ["moved"], perm=[0, 3, 1, 2])] if channels_last else []
-        nodes += [
-            helper.make_node("ReduceMean", ["moved" if channels_last else "x", "axes"], ["grey"], keepdims=1),
-            helper.make_node("AveragePool", ["grey"], ["small"], kernel_shape=[POOL, POOL], strides=[POOL, POOL]),
-            helper.make_node("Flatten", ["small"], ["flat"]),
-            helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"]),
-        ]
+        order, last = list(order), shape[-1] in (1, 3)
+        tensors = {"weight": fitted.coef_[order].T, "bias": fitted.intercept_[order] + bias}
         initial = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()]
+        nodes = [helper.make_node("Transpose", ["x"], ["moved"], perm=[0, 3, 1, 2] if last else [0, 1, 2, 3])]
+        nodes.append(helper.make_node("ReduceMean", ["moved", "axes"], ["grey"], keepdims=1))
+        nodes.append(helper.make_node("AveragePool", ["grey"], ["small"], kernel_shape=[POOL] * 2, strides=[POOL] * 2))
+        nodes.append(helper.make_node("Flatten", ["small"], ["flat"]))
+        nodes.append(helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"]))
+        ends = [helper.make_tensor_value_info(*end) for end in (("x", 1, shape), (output, TensorProto.FLOAT, None))]
         initial.append(numpy_helper.from_array(np.array([1]), "axes"))
-        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
-        outputs = [helper.make_tensor_value_info(output, TensorProto.FLOAT, None)]
-        graph = helper.make_graph(nodes, "linear", inputs, outputs, initial)
+        graph = helper.make_graph(nodes, "linear", ends[:1], ends[1:], initial)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-        if classes:
-            helper.set_model_props(model, {"classes": json.dumps(classes)})
-        path = tmp_path / "linear.onnx"
-        onnx.save(model, path)
-        return path
+        helper.set_model_props(model, {"classes": json.dumps(classes)} if classes else {})
+        onnx.save(model, tmp_path / "linear.onnx")
+        return tmp_path / "linear.onnx"
 
     return write

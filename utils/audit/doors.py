@@ -377,6 +377,7 @@ class Function(Door):
             except DataError as error:
                 reason = self.skipped[one.key] = str(error).removeprefix(f"{self.call}: ")
                 if not self.answered and len(self.skipped) >= FAILURES:
+                    self.close()
                     raise DataError(f"{self.call}: fails on each of its first {FAILURES} images ({reason})") from error
         return probs
 
