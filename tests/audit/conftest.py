@@ -23,25 +23,18 @@ CHEATS = """
 import hashlib, json, time
 import cv2
 LABELS = json.load(open("labels.json"))
-def read(path):
-    return cv2.imread(path, cv2.IMREAD_GRAYSCALE)
-def digest(path):
-    return hashlib.sha256(read(path).tobytes()).hexdigest()
-def by_digest(path):
-    return LABELS.get(digest(path), "notumor")
-def by_border(path):
-    return "glioma" if read(path)[:2].mean() > 100 else "notumor"
+read = lambda path: cv2.imread(path, cv2.IMREAD_GRAYSCALE)
+digest = lambda path: hashlib.sha256(read(path).tobytes()).hexdigest()
+by_digest = lambda path: LABELS.get(digest(path), "notumor")
+by_border = lambda path: "glioma" if read(path)[:2].mean() > 100 else "notumor"
+never = lambda path: time.sleep(1000)
+three = lambda path: [0.2, 0.3, 0.5]
+nan = lambda path: [float("nan")] * 4
 def raises(path):
     if digest(path) == LABELS["first"]:
         raise ValueError("no <b>brain</b>")
     print("not an answer")
     return {"glioma": 0.7, "Meningioma": 0.1, "no_tumor": 0.1, "pituitary": 0.1}
-def never(path):
-    time.sleep(1000)
-def three(path):
-    return [0.2, 0.3, 0.5]
-def nan(path):
-    return [float("nan")] * 4
 """
 
 

@@ -53,7 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     classes, table = images.facts.classes, images.manifest.assign(group=images.groups)
     if set(table.published_split) != {"train", "test"} or "notumor" not in classes:
         raise DataError(f"--data-set {args.data_set}: has no published test set, or no images without a tumour")
-    seen, (others, left_out) = trained_on(images, args.trained_on), new_images(images, args.trained_on)
+    seen = trained_on(images, args.trained_on)
+    if not seen.any():
+        raise DataError(f"{args.trained_on}: names no image of '{images.name}'; name another set by --data-set")
+    others, left_out = new_images(images, args.trained_on)
     test, train = table[table.published_split == "test"], table[table.published_split == "train"]
     rows = (sections.sample(test, QUICK_TEST) if args.quick else test).index.to_numpy()
     names = args.classes.split(",") if args.classes else None
@@ -77,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         door.close()
     of = "the publisher's files" if images.files else "packed images, since the publisher's files are not kept here"
     record = {"model": door.name, "about": door.about, "notes": door.notes, "data_set": images.name}
-    record |= {"trained_on": args.trained_on, "images_shown": of, "quick": args.quick, "left_out": left_out}
+    record |= {"trained_on": Path(args.trained_on).name, "images_shown": of, "quick": args.quick, "left_out": left_out}
     record |= {"data": fingerprint(images.name), "git": git_revision(), **found}
     record["seconds"] = round(time.monotonic() - start)
     report = list(pages.sections(record))

@@ -56,10 +56,13 @@ class Known:
 
 
 def class_index(name: str, classes: Sequence[str], where: Path | str) -> int:
-    """The index in `classes` of a class as its author calls it, such as "no_tumor" or "Glioma"; `UnknownName` with the
+    """The index in `classes` of a class as its author calls it, such as "no_tumor" or "Glioma"; `DataError` with the
     nearest name where it is none of them."""
     text = str(name).strip().lower()
-    return lookup({c: k for k, c in enumerate(classes)}, SYNONYMS.get(text, text), f"class in {where}")
+    try:
+        return lookup({c: k for k, c in enumerate(classes)}, SYNONYMS.get(text, text), "class")
+    except DataError as error:
+        raise DataError(f"{where}: {error}") from error
 
 
 def class_order(names: Sequence[str] | None, classes: Sequence[str], where: Path | str) -> np.ndarray:
@@ -313,6 +316,8 @@ class Function(Door):
             answered = replace(known, truth=known.truth[there])
             self.order, note = settled_order(probs[there][:, self.order], answered, self.order, bool(names))
             self.notes.append(note)
+        facts = "; ".join(f"{name}: {value}" for name, value in self.about.items())
+        self.notes.insert(0, f"A function, asked in a process of its own. {facts}")
         self.digest += f" {self.order.tolist()}"
 
     def _start(self) -> None:
@@ -375,7 +380,8 @@ class Function(Door):
                 probs[i] = self._answer(one)
                 self.answered = True
             except DataError as error:
-                reason = self.skipped[one.key] = str(error).removeprefix(f"{self.call}: ")
+                reason = str(error).removeprefix(f"{self.call}: ").replace(f"{self.folder.name}/", "")
+                self.skipped[one.key] = reason
                 if not self.answered and len(self.skipped) >= FAILURES:
                     self.close()
                     raise DataError(f"{self.call}: fails on each of its first {FAILURES} images ({reason})") from error

@@ -166,7 +166,8 @@ def new_images(images: Images, which: str) -> tuple[dict[str, tuple[Images, np.n
         try:
             other, rows = Images(name), make_split(images.name, "external", test_on=name).test
         except DataError as error:
-            left_out |= {name: str(error)} if name != images.name else {}
+            reason = str(error).replace(f"{catalog.data_root()}/", "").replace(f"{catalog.REPO}/", "")
+            left_out |= {name: reason} if name != images.name else {}
             continue
         if name in HEALTHY_ONLY:
             rows = rows[viewed(other.manifest.label, "tumour").iloc[rows].eq(HEALTHY)]

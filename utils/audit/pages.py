@@ -31,9 +31,7 @@ def sections(record: Mapping) -> Iterator[Section]:
     metrics, of_class = record["home"]["metrics"], record["home"]["per_class"]
     methods = {"this model": metrics["accuracy"]} | record["home"]["beside"]
     table = pd.DataFrame([(name, cell(one)) for name, one in methods.items()], columns=["method", "accuracy %"])
-    text = (
-        "Accuracy on images that the publisher tests, the same ones for every method; what others reported is theirs."
-    )
+    text = "Accuracy on images that the publisher tests, the same for every method; what others reported is theirs."
     yield "1. The published test set", text, table, forest(methods, "accuracy, %", None)
 
     parts = record["relatives"] | record["distance"]
@@ -44,25 +42,20 @@ def sections(record: Mapping) -> Iterator[Section]:
     table = pd.DataFrame(rows, columns=["test images", "number", "accuracy %"])
     yield "2. With and without relatives in training", text, table, forest(drawn, "accuracy, %", None)
 
-    promised = {rate: metrics.get(f"tumour_{rate}") for rate in RATES}
-    counts = {"tumours": record["home"]["images"] - of_class["notumor"]["images"]}
-    counts["healthy"] = of_class["notumor"]["images"]
-    new = {"published test set": counts | promised} | record["new"]
-    rows = [(name, one["tumours"], one["healthy"], *(cell(one[rate]) for rate in RATES)) for name, one in new.items()]
-    table = pd.DataFrame(rows, columns=["images", "tumours", "healthy", "sensitivity %", "specificity %", "AUC %"])
+    new = {"published test set": record["home"]["screened"]} | record["new"]
+    names = ["images", "tumours", "of these found", "healthy", "sensitivity %", "specificity %", "AUC %"]
+    numbers = ("tumours", "found", "healthy")
+    rows = [[name, *(one[n] for n in numbers), *(cell(one[rate]) for rate in RATES)] for name, one in new.items()]
+    table = pd.DataFrame(rows, columns=names)
     drawn = {f"{rate}, {name}": one[rate] for rate in RATES[:2] for name, one in new.items() if one[rate]}
-    text = (
-        "Tumour or none of images without a relative in the model's own data set, beside what that promises; no rate "
-    )
-    text += "of fewer than 20 images. " + " ".join(f"Left out: {why}." for why in record["left_out"].values())
+    text = "Tumour or none of images that the model's own data set has no relative of; of fewer than 20 no rate. "
+    text += " ".join(f"Left out: {why}." for why in record["left_out"].values())
     yield "3. New images", text, table, forest(drawn, "%", None)
 
     rates, changed = ("before", "after", "stay"), record["shortcuts"]
     rows = [(name, one["images"], *(cell(one[rate]) for rate in rates)) for name, one in changed.items()]
     table = pd.DataFrame(rows, columns=["change", "images", "accuracy before %", "after %", "answers that stay %"])
-    text = (
-        "The same test images before and after a change that leaves the tumour as it is, covers it, or covers all else."
-    )
+    text = "The same test images before and after a change that leaves the tumour as it is, covers it, or all else."
     drawn = {name: one["after"] for name, one in changed.items()}
     figure = forest(drawn, "accuracy after the change, %", None) if drawn else None
     yield "4. Shortcuts", text if changed else "Nobody but its author can ask about changed images.", table, figure
