@@ -22,6 +22,7 @@ SIDE, POOL = 64, 4
 CHEATS = """
 import hashlib, json, time
 import cv2
+PACKAGE = "onnx"
 LABELS = json.load(open("labels.json"))
 read = lambda path: cv2.imread(path, cv2.IMREAD_GRAYSCALE)
 digest = lambda path: hashlib.sha256(read(path).tobytes()).hexdigest()

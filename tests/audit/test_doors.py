@@ -112,6 +112,7 @@ def test_a_function_that_raises_on_one_image_is_asked_about_the_others(known):
     rows = np.flatnonzero(images.manifest.published_split == "test")
     probs = door.ask([images.show(row) for row in rows[:4]])
     assert np.isnan(probs[0]).all() and probs[1:].argmax(1).tolist() == [0, 0, 0]
+    assert door.about["package"].startswith("onnx 1.") and "licence: Apache-2.0" in door.notes[0]
     assert [*door.skipped.values()] == ["ValueError: no <b>brain</b>"]
 
 

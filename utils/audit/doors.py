@@ -329,10 +329,8 @@ class Function(Door):
         ready = self._hear()
         if "error" in ready:
             raise DataError(f"{self.call}: cannot be imported ({ready['error']}); see --python and --seconds")
-        self.about, file = ready["about"], Path(ready["file"])
-        files = sorted(file.parent.rglob("*")) if file.name == "__init__.py" else [file]
-        files = [one for one in files if one.is_file() and "__pycache__" not in one.parts]
-        self.digest = " ".join([self.call, *map(sha256, files)])
+        self.about = ready["about"]
+        self.digest = " ".join([self.call, *(sha256(Path(file)) for file in ready["files"])])
 
     def _hear(self) -> dict:
         """The next line of the process, or an `error`: the time limit, or its end."""

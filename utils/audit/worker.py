@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from importlib import metadata
+from types import ModuleType
 
 
 def plain(answer: object) -> object:
@@ -21,15 +22,21 @@ def plain(answer: object) -> object:
     return str(answer)
 
 
-def about(module: str) -> dict[str, str]:
-    """Name, licence and home page of the package that a module is installed with; nothing where it is of none."""
-    names = metadata.packages_distributions().get(module.partition(".")[0])
-    if not names:
-        return {}
-    facts = metadata.metadata(names[0])
-    licence = facts.get("License-Expression") or facts.get("License") or facts.get("License-File") or "none stated"
-    home = facts.get("Home-page") or facts.get("Project-URL") or f"https://pypi.org/project/{names[0]}/"
-    return {"package": f"{names[0]} {facts['Version']}", "licence": licence, "home": home}
+def about(loaded: ModuleType) -> tuple[dict[str, str], list[str]]:
+    """Name, licence and home page of the package that a module names as `PACKAGE`, or is of; and the files on which
+    answers depend, its own and those of the package."""
+    names = metadata.packages_distributions().get(loaded.__name__.partition(".")[0], [])
+    name, file = getattr(loaded, "PACKAGE", next(iter(names), None)), loaded.__file__
+    if name is None:
+        return {}, [file]
+    facts, files = metadata.metadata(name), [str(one.locate()) for one in metadata.files(name) or ()]
+    licence = facts.get("License-Expression") or facts.get("License")
+    if not licence and "License-File" in facts:
+        text = metadata.distribution(name).read_text(f"licenses/{facts['License-File']}") or ""
+        licence = text.partition("\n")[0]
+    home = facts.get("Home-page") or facts.get("Project-URL") or f"https://pypi.org/project/{name}/"
+    found = {"package": f"{name} {facts['Version']}", "licence": licence or "none stated", "home": home}
+    return found, [file, *sorted(one for one in files if "__pycache__" not in one and os.path.isfile(one))]
 
 
 def main() -> None:
@@ -41,7 +48,8 @@ def main() -> None:
     try:
         loaded = importlib.import_module(module)
         function = getattr(loaded, name)
-        answers.write(json.dumps({"file": loaded.__file__, "about": about(module)}) + "\n")
+        facts, files = about(loaded)
+        answers.write(json.dumps({"about": facts, "files": files}) + "\n")
         for line in sys.stdin:
             try:
                 found = {"answer": plain(function(json.loads(line)))}
