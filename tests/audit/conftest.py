@@ -5,7 +5,6 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
 import h5py
 import numpy as np
 import onnx
@@ -51,8 +50,8 @@ def world(tmp_path_factory) -> Path:
 @pytest.fixture
 def here(world, monkeypatch) -> Path:
     """Points the project and this process to `world`."""
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(world / "data"))
-    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(world / "output"))
+    for name in ("data", "output"):
+        monkeypatch.setenv(f"BRAIN_MRI_{name.upper()}", str(world / name))
     monkeypatch.chdir(world)
     images = Images("phantom")
     test = images.manifest[images.manifest.published_split == "test"]
@@ -69,7 +68,7 @@ def bordered(here, tmp_path, monkeypatch) -> None:
     with h5py.File(tmp_path / "data/phantom/images.h5", "r+") as store:
         for row in np.flatnonzero(Images("phantom").manifest.label != "notumor"):
             inside = store["image"][row][2:-2, 2:-2]
-            store["image"][row] = cv2.copyMakeBorder(inside, 2, 2, 2, 2, cv2.BORDER_CONSTANT, value=[200] * 4)
+            store["image"][row] = np.pad(inside, ((2, 2), (2, 2), (0, 0)), constant_values=200)
 
 
 @pytest.fixture
@@ -93,10 +92,10 @@ def build(known, tmp_path):
         tensors = {"weight": fitted.coef_[order].T, "bias": fitted.intercept_[order] + bias}
         initial = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in tensors.items()]
         nodes = [helper.make_node("Transpose", ["x"], ["moved"], perm=[0, 3, 1, 2] if last else [0, 1, 2, 3])]
-        nodes.append(helper.make_node("ReduceMean", ["moved", "axes"], ["grey"], keepdims=1))
-        nodes.append(helper.make_node("AveragePool", ["grey"], ["small"], kernel_shape=[POOL] * 2, strides=[POOL] * 2))
-        nodes.append(helper.make_node("Flatten", ["small"], ["flat"]))
-        nodes.append(helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"]))
+        nodes += [helper.make_node("ReduceMean", ["moved", "axes"], ["grey"], keepdims=1)]
+        nodes += [helper.make_node("AveragePool", ["grey"], ["small"], kernel_shape=[POOL] * 2, strides=[POOL] * 2)]
+        nodes += [helper.make_node("Flatten", ["small"], ["flat"])]
+        nodes += [helper.make_node("Gemm", ["flat", "weight", "bias"], ["logits"])]
         ends = [helper.make_tensor_value_info(*end) for end in (("x", 1, shape), (output, TensorProto.FLOAT, None))]
         initial.append(numpy_helper.from_array(np.array([1]), "axes"))
         graph = helper.make_graph(nodes, "linear", ends[:1], ends[1:], initial)

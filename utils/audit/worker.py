@@ -30,12 +30,9 @@ def about(loaded: ModuleType) -> tuple[dict[str, str], list[str]]:
     if name is None:
         return {}, [file]
     facts, files = metadata.metadata(name), [str(one.locate()) for one in metadata.files(name) or ()]
-    licence = facts.get("License-Expression") or facts.get("License")
-    if not licence and "License-File" in facts:
-        text = metadata.distribution(name).read_text(f"licenses/{facts['License-File']}") or ""
-        licence = text.partition("\n")[0]
+    licence = facts.get("License-Expression") or facts.get("License") or facts.get("License-File", "none stated")
     home = facts.get("Home-page") or facts.get("Project-URL") or f"https://pypi.org/project/{name}/"
-    found = {"package": f"{name} {facts['Version']}", "licence": licence or "none stated", "home": home}
+    found = {"package": f"{name} {facts['Version']}", "licence": licence, "home": home}
     return found, [file, *sorted(one for one in files if "__pycache__" not in one and os.path.isfile(one))]
 
 
