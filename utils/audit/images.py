@@ -115,7 +115,7 @@ class Images:
         there. A file name that two images of the set share names neither."""
         place, found = pd.Series(range(len(names)), names), np.full(len(self.manifest), -1)
         file = self.manifest.path.str.rpartition("/")[2]
-        file = file.mask(file.duplicated(keep=False), "")
+        file = file.mask(file.duplicated(keep=False))
         for known in (self.manifest.path, self.manifest.sha256, self.manifest.file_sha256, file):
             found = np.maximum(found, known.map(place).fillna(-1).to_numpy(int))
         return found

@@ -191,7 +191,7 @@ def _unrelated(found: Mapping) -> tuple[str, str, str]:
 
 def _promise(found: Mapping) -> tuple[str, str, str]:
     if not found["new"]:
-        return UNTOLD, "no other data set is at hand", "a data set to ask about: python datasets/download.py navoneel"
+        return UNTOLD, "it has answered about no other data set", "answers about one, such as navoneel"
     of, at_home, because, broken = [*found["new"].values()][-1], found["home"]["screened"], [], False
     for rate, images in (("sensitivity", of["tumours"]), ("specificity", of["healthy"])):
         if of[rate]:
