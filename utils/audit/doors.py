@@ -167,18 +167,18 @@ class Onnx(Door):
                 self.preparation = replace(self.preparation, crop="none")  # packed images have been cropped before
             size, scale = self.preparation.size, "raw"
         order, tries = class_order(names, self.classes, path), []
-        for layout, one in product(self._layouts(size), [scale] if scale else SCALES):
-            self.layout, self.scale = layout, one
+        for self.layout, self.scale in [*product(self._layouts(size), [scale] if scale else SCALES)]:  # noqa: B020
             outputs = self._outputs(known.shown)
             share = best_order(outputs, known.truth)[0] if np.isfinite(outputs).all() else -1
-            tries.append((share, layout, one, outputs))
-        _, self.layout, self.scale, outputs = max(tries, key=lambda one: one[0])  # the first of equally good ones
+            tries.append((share, self.layout, self.scale, outputs))
+        _, self.layout, self.scale, outputs = max(tries, key=lambda found: found[0])  # the first of equally good ones
         as_probabilities(outputs, path, logits=True)  # or NaN at every scale
         self.logits = logits or not within_one(outputs)
         self.order, note = settled_order(outputs, known, order, bool(names))
         takes = f"{self.channels} channel(s) of {self.size}×{self.size} pixels, {self.layout}"
         takes += f", {self.batch or 'any number'} at a time, scale '{self.scale}'"
         guess = ", chosen on known images" if len(tries) > 1 else ""
+        guess = ", images prepared as its metadata say" if self.preparation else guess
         self.notes += [f"Takes {takes}{guess}; gives {'logits' if self.logits else 'probabilities'}.", note]
         self.digest = f"{sha256(path)} {takes} {self.logits} {self.order.tolist()} {self.preparation}"
 

@@ -31,7 +31,8 @@ NAMES = ("sha256", "path", "file")  # columns of tables of others that name an i
 NEW_SETS = ("navoneel", "sartaj", "brain-tumor-44c", "br35h")
 HEALTHY_ONLY = ("brain-tumor-44c",)  # its tumours are of other kinds
 OTHER_PATIENTS = 1  # the seed of the phantom that stands for new images
-UNRELATED = "no known relative in training"
+RELATIVES = ("itself in training", "patient or duplicate in training", "copy in training", "no relative in training")
+UNRELATED = RELATIVES[-1]
 BORDER = 0.04  # of a side, that is cut off besides what lies outside the head
 QUALITY = 30  # of a JPEG
 COVER = 0.03  # of a side, by which a mask is widened before it covers, and the width of the ring whose mean covers
@@ -145,8 +146,7 @@ def relatives(images: Images, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
         kin |= {one for one, other in (pair, pair[::-1]) if other in known}
     copied = images.manifest.path.iloc[rows].isin(kin)
     grouped = np.isin(images.groups[rows], images.groups[np.flatnonzero(seen)])
-    words = ["itself in training", "patient or duplicate in training", "copy in training"]
-    return np.select([seen[rows], grouped, copied], words, UNRELATED)
+    return np.select([seen[rows], grouped, copied], RELATIVES[:3], UNRELATED)
 
 
 def new_images(images: Images, which: str) -> tuple[dict[str, tuple[Images, np.ndarray]], dict[str, str]]:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from datasets.catalog import HEALTHY
 from datasets.labels import viewed
 from utils.audit.doors import Kept
-from utils.audit.images import CHANGES, UNRELATED, Images, covered, relatives
+from utils.audit.images import CHANGES, RELATIVES, UNRELATED, Images, covered, relatives
 from utils.evaluation.classification import FEWEST, evaluate, too_few
 from utils.evaluation.compare import BETTER, WORSE, Difference, difference
 from utils.evaluation.intervals import mean_interval
@@ -137,7 +137,7 @@ def audit(
     found = {"home": home(table, images, table.assign(predicted=labels), kept.door.classes)}
     found["home"]["screened"] = screened(table, kept.door.probabilities)
     kin = relatives(images, table.row.to_numpy(), seen)
-    found["relatives"] = {str(name): accuracy(part) for name, part in table.groupby(kin)}
+    found["relatives"] = {name: accuracy(table[kin == name]) for name in RELATIVES if name in kin}
     where = pd.Categorical.from_codes(np.digitize(near, DISTANCES), names)
     found["distance"] = {str(name): accuracy(part) for name, part in table.groupby(where, observed=True)}
     found["new"] = new(kept, others, most if quick else len(images.manifest))

@@ -30,7 +30,9 @@ def about(loaded: ModuleType) -> tuple[dict[str, str], list[str]]:
     if name is None:
         return {}, [file]
     facts, files = metadata.metadata(name), [str(one.locate()) for one in metadata.files(name) or ()]
-    licence = facts.get("License-Expression") or facts.get("License") or facts.get("License-File", "none stated")
+    stated = [facts.get("License-Expression"), facts.get("License")]
+    stated += [f"its file {one}" for one in facts.get_all("License-File") or ()]
+    licence = next(filter(None, stated), "none stated")
     home = facts.get("Home-page") or facts.get("Project-URL") or f"https://pypi.org/project/{name}/"
     found = {"package": f"{name} {facts['Version']}", "licence": licence, "home": home}
     return found, [file, *sorted(one for one in files if "__pycache__" not in one and os.path.isfile(one))]
