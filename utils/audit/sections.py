@@ -73,7 +73,7 @@ def home(table: pd.DataFrame, images: Images, copied: pd.DataFrame, classes: Seq
             beside[f"{name}, {split}"] = accuracy(same)["accuracy"]
     reported = published_table().query("dataset == @images.name and protocol == 'published' and metric == 'accuracy'")
     for row in reported[reported.label == ""].itertuples():
-        beside[f"reported: {row.source}, {row.model}"] = {"value": row.value, "low": None, "high": None}
+        beside[f"reported: {row.source.upper()}, {row.model}"] = {"value": row.value, "low": None, "high": None}
     return evaluate(table, classes) | {"beside": beside, "against_nearest": asdict(difference(table, copied))}
 
 
@@ -133,7 +133,11 @@ def audit(
     `others`: `images.new_images`; `most`: images whose changes are asked about."""
     table = ask(kept, images, rows, "published test set")
     near, labels = images.nearest(table.row.to_numpy(), seen)
-    names = [f"correlation below {DISTANCES[0]}", "between", f"correlation {DISTANCES[1]} and above"]
+    names = [
+        f"correlation below {DISTANCES[0]}",
+        f"correlation {DISTANCES[0]} to {DISTANCES[1]}",
+        f"correlation {DISTANCES[1]} and above",
+    ]
     found = {"home": home(table, images, table.assign(predicted=labels), kept.door.classes)}
     found["home"]["screened"] = screened(table, kept.door.probabilities)
     kin = relatives(images, table.row.to_numpy(), seen)
