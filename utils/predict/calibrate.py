@@ -114,12 +114,7 @@ def calibrate(model: SavedModel, strangers: Mapping[str, Sequence[RawImage]], co
     if output_root() != catalog.REPO and catalog.REPO in model.folder.parents:  # what is committed stays as it is
         committed, model.folder = model.folder, output_root() / model.folder.relative_to(catalog.REPO)
         shutil.copytree(committed, model.folder, dirs_exist_ok=True)
-    # the weights stay as they are
-    entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
-    card = model.card | {"familiarity": entry}
-    if "calibration" in found:
-        card["calibration"] = found["calibration"]
-    write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
+    note(model, familiarity, found.get("calibration"))
     path = output_root() / "saved_metrics/calibration" / f"{model.name}.json"
     write_record(path, found)
     return path
@@ -189,6 +184,13 @@ def _flagged(familiarity: Familiarity, found: Prediction) -> dict[str, float | i
     unlike = familiarity.unlike(found.features)
     limits = binomtest(int(unlike.sum()), len(unlike)).proportion_ci(method="wilson")
     return {"value": float(unlike.mean()), "low": limits.low, "high": limits.high, "images": len(unlike)}
+
+
+def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None) -> None:
+    """Put what was found into the card of `model` and the familiarity beside it; the weights stay as they are."""
+    entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
+    card = model.card | {"familiarity": entry} | ({"calibration": dict(calibration)} if calibration else {})
+    write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
 # ---- what the records say: a table and figures of chapter 9 --------------------------------------------
