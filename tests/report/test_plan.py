@@ -159,7 +159,8 @@ def test_a_signal_ends_what_runs(roots, number):
     row = "import signal,sys,time\nsignal.signal(15,lambda *a: (print('ended',flush=True),sys.exit(143)))\n"
     row += "signal.signal(2,signal.SIG_IGN)\nprint('on',flush=True)\ntime.sleep(60)"
     (roots / "plan.csv").write_text(HEADER + f"x,c,seed=0,phantom,,,{Run(dataset='phantom').id}\n")
-    script = "import sys\nfrom pathlib import Path\nfrom utils.report import plan\n"
+    script = "import signal,sys\nfrom pathlib import Path\nfrom utils.report import plan\n"
+    script += "signal.signal(2,signal.default_int_handler)\n"  # which a shell's background jobs ignore
     script += f"plan.PLAN = Path({str(roots / 'plan.csv')!r})\nplan.command = lambda row: ['-c', {row!r}]\n"
     script += "sys.exit(plan.main(['--run']))"
     process = subprocess.Popen(
