@@ -230,7 +230,13 @@ def joined(rank: int, world: int, port: int) -> None:
 
 
 def together(work, world: int, *what: object) -> list:
-    """What `world` processes answer that do `work` at the same time."""
+    """What `world` processes answer that do `work` at the same time; once more where their port was taken meanwhile."""
+    answers = _together(work, world, *what) or _together(work, world, *what)
+    assert answers, "a process does not answer"
+    return answers
+
+
+def _together(work, world: int, *what: object) -> list:
     forked = multiprocessing.get_context("fork")  # nothing has to be imported again
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -240,8 +246,7 @@ def together(work, world: int, *what: object) -> list:
     for process in processes:
         process.start()
     try:
-        assert all(pipe.poll(60) for pipe, _ in pipes), "a process does not answer"
-        return [pipe.recv() for pipe, _ in pipes]
+        return [pipe.recv() for pipe, _ in pipes] if all(pipe.poll(60) for pipe, _ in pipes) else []
     finally:
         for process in processes:
             process.join(10)
