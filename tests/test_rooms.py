@@ -13,7 +13,7 @@ import pytest
 from datasets.catalog import CATALOG, REPO
 
 # Each may import those before it. `run.py`, which all may import, imports no evaluation, nor what comes after it.
-ROOMS = ["recipes", "training", "evaluation", "report", "predict", "export"]
+ROOMS = ["recipes", "training", "evaluation", "report", "predict", "export", "audit"]
 OURS = ("models", "datasets", "utils")
 CODE = [path for room in OURS for path in sorted((REPO / room).rglob("*.py"))]
 TESTS = [path for folder in ("tests", "benchmarks") for path in sorted((REPO / folder).rglob("*.py"))]
@@ -108,7 +108,9 @@ def test_packages_are_ours_and_no_code_folder_has_the_name_of_a_data_set():
 
 # Modules → what their import must not load: a recipe no network, not even torch; a loss no trainer, what a
 # command does nothing that takes seconds to import and few networks or metrics use; its --help nothing heavy at all.
-COMMANDS = "datasets.download, datasets.curation.__main__, utils.predict.__main__, utils.headless, "
+COMMANDS = (
+    "datasets.download, datasets.curation.__main__, utils.predict.__main__, utils.audit.__main__, utils.headless, "
+)
 PREDICT = "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict"
 LIGHT = {
     "utils.recipes, utils.recipes.published": ["torch", "timm", "models", "utils.training"],

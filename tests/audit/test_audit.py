@@ -1,0 +1,104 @@
+"""`python -m utils.audit`: what is worth nothing is exposed, and the report says why."""
+
+import json
+
+import numpy as np
+import pytest
+from saved_model import save_model
+
+from utils.audit.__main__ import main
+from utils.audit.images import UNRELATED, Images, covered, placed, relatives, trained_on
+from utils.audit.pages import leaderboard
+
+NEW, COVERED = "phantom, other patients", "tumour covered"
+
+
+def report(here, name, *args) -> tuple[dict, list[str]]:
+    """The record of an audit of the phantom, which must succeed, and the five answers of its verdict."""
+    assert main([*args, "--data-set", "phantom"]) == 0
+    record = json.loads((here / "output/runs/audit" / name / "report.json").read_text())
+    return record, [line["answer"] for line in record["verdict"]]
+
+
+def test_a_cheat_that_knows_the_test_set_by_heart_is_exposed(here):
+    record, answers = report(here, "cheats.by_digest", "cheats:by_digest")
+    assert record["home"]["metrics"]["accuracy"]["value"] == 1
+    assert record["new"][NEW]["sensitivity"]["value"] == 0 and record["new"][NEW]["specificity"]["value"] == 1
+    assert record["shortcuts"]["mirrored"]["after"]["value"] < 0.4
+    assert answers[2:] == ["no", "no", "cannot be told"], record["verdict"]
+
+
+def test_a_detector_of_the_source_is_exposed(here, bordered):
+    record, answers = report(here, "cheats.by_border", "cheats:by_border")
+    assert record["home"]["metrics"]["tumour_sensitivity"]["value"] == 1
+    assert record["new"][NEW]["sensitivity"]["value"] == 0
+    stay = {name: one["stay"]["value"] for name, one in record["shortcuts"].items()}
+    assert stay[COVERED] == stay["mirrored"] == 1 and stay["border cut off"] < 0.5, "it does not need the tumour"
+    assert answers[2:4] == ["no", "no"], record["verdict"]
+
+
+def test_a_network_of_ours_is_audited_and_the_report_is_whole(here, capsys):
+    name = save_model("phantom").parent.name
+    record, answers = report(here, name, name, "--quick")
+    text, page = ((here / "output/runs/audit" / name / f"report.{kind}").read_text() for kind in ("md", "html"))
+    assert text in capsys.readouterr().out and "Not a medical device" in text
+    assert page.count("data:image/png;base64") == 4 and "<table>" in page and 'src="http' not in page
+    assert len(answers) == 5 and len(record["confidence"]["errors"]) <= 20 and record["quick"]
+    assert {"calibration_error", "brier", "confidence"} <= record["home"]["metrics"].keys()
+    assert set(record["shortcuts"]) >= {"mirrored", "transposed", COVERED, "all but the tumour covered"}
+
+
+def test_a_table_has_no_shortcuts_and_what_it_lacks_is_skipped(here, tmp_path):
+    test = Images("phantom").manifest.query("published_split == 'test'").rename(columns={"label": "class"})
+    test[["path", "class"]].to_csv(tmp_path / "mine.csv", index=False)
+    record, answers = report(here, "mine", "--predictions", str(tmp_path / "mine.csv"), "--trained-on", "all")
+    assert record["shortcuts"] == {} and record["new"] == {} and len(record["skipped"]) > 50
+    assert [*record["relatives"]] == ["itself in training"], "as --trained-on says"
+    assert answers[1:] == ["cannot be told"] * 4
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ("x.onnx --data-set phantom", "x.onnx: not a readable ONNX model"),
+        ("x.onnx --data-set phantom --trained-on x.csv", "x.csv: not readable as a table"),
+        ("x.onnx --data-set phantom --trained-on empty.csv", "names no image of 'phantom'"),
+        ("x:y --data-set phantom --python no-python", "no-python: cannot be started"),
+        ("nothing --data-set phantom", "unknown model 'nothing'"),
+    ],
+)
+def test_wrong_arguments_are_refused_in_one_line(args, message, here, capsys):
+    (here / "empty.csv").write_text("file\nunknown.png\n")
+    assert main(args.split()) == 1
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("error: ") and len(error.splitlines()) == 1
+
+
+def test_what_a_model_was_trained_on_decides_who_is_a_relative(here, tmp_path):
+    images = Images("phantom")
+    published, test = trained_on(images, "published"), np.flatnonzero(images.manifest.published_split == "test")
+    careless = np.isin(images.groups[test], images.groups[published])
+    assert (relatives(images, test, published) != UNRELATED).tolist() == careless.tolist() and 0 < careless.mean() < 1
+    images.manifest.iloc[test[:3]][["sha256"]].to_csv(tmp_path / "seen.csv", index=False)
+    seen = trained_on(images, str(tmp_path / "seen.csv"))
+    assert seen.sum() < 9 and set(relatives(images, test[:3], seen)) == {"itself in training"}
+
+
+def test_a_covered_tumour_is_gone_and_the_rest_is_as_before():
+    image = np.full((100, 100), 50, np.uint8)
+    image[40:60, 40:60] = 250
+    alone = covered(image, mask := image > 200, inside=False)
+    assert (covered(image, mask) == 50).all() and (alone[mask] == 250).all() and (alone[~mask] == 50).all()
+    assert placed(np.ones((8, 8), np.uint8), (10, 30, 20, 70), image.shape).sum() == 20 * 50
+
+
+def test_a_leaderboard_is_sorted_by_what_is_found_in_new_images():
+    records = []
+    for name, *rates in (("all", 1, 0, 1), ("half", 0.5, None, 0.9), ("good", 0.8, 0.9, 0.5)):
+        found, spared, at_home = ({"value": one, "low": None, "high": None} for one in rates)
+        new = {"sensitivity": found, "specificity": spared if spared["value"] is not None else None, "auc": None}
+        at_home = {"home": {"metrics": {"accuracy": at_home}}, "trained_on": "all", "about": {}, "skipped": {}}
+        records.append({"model": name, "new": {"navoneel": new}} | at_home)
+    table = leaderboard(records)
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| good", "| all", "| half"]
+    assert "| good | navoneel | 80.0 | 90.0 | – | 50.0 | all | 0 | – | – |" in table
