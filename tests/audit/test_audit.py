@@ -8,7 +8,6 @@ from saved_model import save_model
 
 from utils.audit.__main__ import main
 from utils.audit.images import UNRELATED, Images, covered, placed, relatives, trained_on
-from utils.audit.pages import leaderboard
 
 NEW, COVERED = "phantom, other patients", "tumour covered"
 
@@ -90,15 +89,3 @@ def test_a_covered_tumour_is_gone_and_the_rest_is_as_before():
     alone = covered(image, mask := image > 200, inside=False)
     assert (covered(image, mask) == 50).all() and (alone[mask] == 250).all() and (alone[~mask] == 50).all()
     assert placed(np.ones((8, 8), np.uint8), (10, 30, 20, 70), image.shape).sum() == 20 * 50
-
-
-def test_a_leaderboard_is_sorted_by_what_is_found_in_new_images():
-    records = []
-    for name, *rates in (("all", 1, 0, 1), ("half", 0.5, None, 0.9), ("good", 0.8, 0.9, 0.5)):
-        found, spared, at_home = ({"value": one, "low": None, "high": None} for one in rates)
-        new = {"sensitivity": found, "specificity": spared if spared["value"] is not None else None, "auc": None}
-        at_home = {"home": {"metrics": {"accuracy": at_home}}, "trained_on": "all", "about": {}, "skipped": {}}
-        records.append({"model": name, "new": {"navoneel": new}} | at_home)
-    table = leaderboard(records)
-    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == ["| good", "| all", "| half"]
-    assert "| good | navoneel | 80.0 | 90.0 | – | 50.0 | all | 0 | – | – |" in table

@@ -71,6 +71,8 @@ def test_a_run_with_a_damaged_file_is_left_out_and_the_file_is_named(saved, what
     assert len(warned) == 1 and "\n" not in str(warned[0].message)
     assert found.runs.index.tolist() == [OTHER] and set(found.metrics.id) == {OTHER}
     (root.parent / "README.md").write_text("<!-- table projects -->\n<!-- /table -->\n")
+    (root.parent / "docs").mkdir()
+    (root.parent / "docs/leaderboard.md").write_text("<!-- table audits -->\n<!-- /table -->\n")
     before = sorted(path for path in root.parent.rglob("*"))
     with pytest.warns(UserWarning), pytest.raises(DataError, match=rf"{name}: .*"):
         readme.main(root.parent)

@@ -20,8 +20,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("model", nargs="?", help=model)
     add("--predictions", type=Path, metavar="FILE.csv", help="those of a model that cannot be asked (docs/audit.md)")
     add("--data-set", default="brain-tumor-mri", metavar="NAME", help="that it was trained on (%(default)s)")
-    seen = "images that it has seen: published (the training folder, the default), all, or a CSV file of them"
-    add("--trained-on", default="published", metavar="WHAT", help=seen)
+    seen = "images that it has seen: published (the training folder, the default), all, or a CSV file of them; of a "
+    add("--trained-on", metavar="WHAT", help=f"{seen}saved model by default those that its card says")
     add("--size", type=int, metavar="PIXELS", help="side of an ONNX model's input, where its file does not say it")
     add("--scale", choices=("unit", "pm1", "imagenet", "raw"), help="of its input; by default by known images")
     add("--classes", metavar="A,B,C,D", help="order of its outputs, likewise")
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, start = _arguments(argv), time.monotonic()
     from datasets.store.index import fingerprint  # and more, for which --help need not wait
     from utils.audit import doors, pages, sections
-    from utils.audit.images import Images, new_images, trained_on
+    from utils.audit.images import Images, new_images, trained_by, trained_on
     from utils.files import write_atomically
     from utils.predict.model import open_model
     from utils.report.records import write_record
@@ -53,25 +53,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     classes, table = images.facts.classes, images.manifest.assign(group=images.groups)
     if set(table.published_split) != {"train", "test"} or "notumor" not in classes:
         raise DataError(f"--data-set {args.data_set}: has no published test set, or no images without a tumour")
-    seen = trained_on(images, args.trained_on)
+    function = bool(args.model) and ":" in args.model and not args.model.startswith("hf-hub:")
+    saved = None if args.predictions or function or args.model.endswith(".onnx") else open_model(args.model)
+    which = args.trained_on or ("published" if saved is None else "as its card says")
+    seen = trained_on(images, which) if args.trained_on or saved is None else trained_by(images, saved.card)
     if not seen.any():
-        raise DataError(f"{args.trained_on}: names no image of '{images.name}'; name another set by --data-set")
+        raise DataError(f"{which}: names no image of '{images.name}'; name another set by --data-set")
     others, left_out = new_images(images, args.trained_on)
     test, train = table[table.published_split == "test"], table[table.published_split == "train"]
+    test = test if seen[test.index].all() else test[~seen[test.index]]
     rows = (sections.sample(test, QUICK_TEST) if args.quick else test).index.to_numpy()
     names = args.classes.split(",") if args.classes else None
     if args.predictions:
         door = doors.Table(args.predictions, classes, [images, *(other for other, _ in others.values())], rows)
+    elif saved:
+        door = doors.Saved(saved, classes, images.files)
     else:
         known = sections.sample(train, KNOWN * len(classes))
         shown, truth = [images.show(row) for row in known.index], known.label.map(classes.index).to_numpy()
         known = doors.Known(shown, truth, classes)
-        if args.model.endswith(".onnx"):
-            door = doors.Onnx(Path(args.model), known, args.size, args.scale, names, args.logits)
-        elif ":" in args.model and not args.model.startswith("hf-hub:"):
+        if function:
             door = doors.Function(args.model, known, names, args.seconds, args.python)
         else:
-            door = doors.Saved(open_model(args.model), classes, images.files)
+            door = doors.Onnx(Path(args.model), known, args.size, args.scale, names, args.logits)
     folder, most = output_root() / "runs/audit" / door.name, QUICK_CHANGED if args.quick else args.images
     try:
         kept = doors.Kept(door, folder / "answers")
@@ -80,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         door.close()
     of = "the publisher's files" if images.files else "packed images, since the publisher's files are not kept here"
     record = {"model": door.name, "about": door.about, "notes": door.notes, "data_set": images.name}
-    record |= {"trained_on": Path(args.trained_on).name, "images_shown": of, "quick": args.quick, "left_out": left_out}
+    record |= {"trained_on": Path(which).name, "images_shown": of, "quick": args.quick, "left_out": left_out}
     record |= {"data": fingerprint(images.name), "git": git_revision(), **found}
     record["seconds"] = round(time.monotonic() - start)
     report = list(pages.sections(record))

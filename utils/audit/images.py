@@ -5,7 +5,7 @@ images. A model is never told a file's name or folder, which name the class.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +25,7 @@ from datasets.store import index
 from datasets.store.images import outlined, read_masks
 from datasets.store.preprocess import Box, crop_box, decode
 from datasets.transforms import level
-from utils.run import output_root
+from utils.run import Run, output_root
 
 NAMES = ("sha256", "path", "file")  # columns of tables of others that name an image
 NEW_SETS = ("navoneel", "sartaj", "brain-tumor-44c", "br35h")
@@ -139,6 +139,16 @@ def trained_on(images: Images, which: str) -> np.ndarray:
     return images.named_in(image_names(Path(which))[1].drop_duplicates()) >= 0
 
 
+def trained_by(images: Images, card: Mapping) -> np.ndarray:
+    """The same of a saved model of ours: training and validation images of the split that its card names; `DataError`
+    where that is of another set."""
+    run = Run(**{name: value for name, value in card["trained_on"].items() if name != "data"})
+    if run.dataset != images.name:
+        raise DataError(f"{run.id}: was trained on '{run.dataset}'; name that by --data-set, or say --trained-on")
+    split = make_split(run.dataset, run.split, run.fold or 0, test_on=run.test_on, seed=run.seed)
+    return np.isin(np.arange(len(images.manifest)), np.concatenate([split.train, split.val]))
+
+
 def relatives(images: Images, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
     """Where training holds a relative of each of some rows, in words, by the committed groups and copies."""
     copies, kin, known = index.SPLITS / copies_file(images.name), set(), set(images.manifest.path[seen])
@@ -149,7 +159,7 @@ def relatives(images: Images, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
     return np.select([seen[rows], grouped, copied], RELATIVES[:3], UNRELATED)
 
 
-def new_images(images: Images, which: str) -> tuple[dict[str, tuple[Images, np.ndarray]], dict[str, str]]:
+def new_images(images: Images, which: str | None) -> tuple[dict[str, tuple[Images, np.ndarray]], dict[str, str]]:
     """What other sets add: name → images and rows that have no relative in the audited set and that the file `which`,
     if it is one, does not name; and why others are left out. Of the phantom: one of other patients."""
     found, left_out = {}, {}
@@ -171,7 +181,7 @@ def new_images(images: Images, which: str) -> tuple[dict[str, tuple[Images, np.n
             continue
         if name in HEALTHY_ONLY:
             rows = rows[viewed(other.manifest.label, "tumour").iloc[rows].eq(HEALTHY)]
-        seen = np.zeros(len(other.manifest), bool) if which in ("published", "all") else trained_on(other, which)
+        seen = np.zeros(len(other.manifest), bool) if which in (None, "published", "all") else trained_on(other, which)
         found[name] = other, rows[~seen[rows]]
     return found, left_out
 

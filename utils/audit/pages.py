@@ -12,7 +12,7 @@ from nbconvert.filters import markdown2html
 
 from utils.commands import NOTE
 from utils.report.figures import forest
-from utils.report.tables.common import NONE, format_ci, markdown
+from utils.report.tables.common import format_ci, markdown
 
 STYLE = "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}table{border-collapse:collapse}"
 STYLE += "td,th{border:1px solid #ccc;padding:.2rem .6rem;text-align:left}img{max-width:100%}.anchor-link{display:none}"
@@ -20,22 +20,17 @@ RATES = ("sensitivity", "specificity", "auc")
 Section = tuple[str, str, pd.DataFrame, Figure | None]  # title, sentences, table, figure
 
 
-def cell(entry: Mapping | None) -> str:
-    """A share with its interval in percent; "–" where there is none."""
-    return NONE if entry is None else format_ci(entry)
-
-
 def sections(record: Mapping) -> Iterator[Section]:
     """The sections of a record of `sections.audit`, the verdict first."""
     yield "Verdict", "Each answer rests on the numbers beside it.", pd.DataFrame(record["verdict"]), None
     metrics, of_class = record["home"]["metrics"], record["home"]["per_class"]
     methods = {"this model": metrics["accuracy"]} | record["home"]["beside"]
-    table = pd.DataFrame([(name, cell(one)) for name, one in methods.items()], columns=["method", "accuracy %"])
+    table = pd.DataFrame([(name, format_ci(one)) for name, one in methods.items()], columns=["method", "accuracy %"])
     text = "Accuracy on images that the publisher tests, the same for every method; what others reported is theirs."
     yield "1. The published test set", text, table, forest(methods, "accuracy, %", None)
 
     parts = record["relatives"] | record["distance"]
-    rows = [(name, f"{one['images']:,}", cell(one["accuracy"])) for name, one in parts.items()]
+    rows = [(name, f"{one['images']:,}", format_ci(one["accuracy"])) for name, one in parts.items()]
     text = "A relative is an image of the same patient, a duplicate or a near-duplicate, by the committed tables. The "
     text += "correlation is that of the packed image's thumbnail with the one of the most alike training image."
     drawn = {f"{name} ({one['images']:,})": one["accuracy"] for name, one in parts.items()}
@@ -45,7 +40,7 @@ def sections(record: Mapping) -> Iterator[Section]:
     new = {"published test set": record["home"]["screened"]} | record["new"]
     names = ["images", "tumours", "of these found", "healthy", "sensitivity %", "specificity %", "AUC %"]
     numbers = ("tumours", "found", "healthy")
-    rows = [[name, *(one[n] for n in numbers), *(cell(one[rate]) for rate in RATES)] for name, one in new.items()]
+    rows = [[name, *(one[n] for n in numbers), *(format_ci(one[rate]) for rate in RATES)] for name, one in new.items()]
     table = pd.DataFrame(rows, columns=names)
     drawn = {f"{rate}, {name}": one[rate] for rate in RATES[:2] for name, one in new.items() if one[rate]}
     text = "Tumour or none of images that the model's own data set has no relative of; of fewer than 20 no rate. "
@@ -53,21 +48,21 @@ def sections(record: Mapping) -> Iterator[Section]:
     yield "3. New images", text, table, forest(drawn, "%", None)
 
     rates, changed = ("before", "after", "stay"), record["shortcuts"]
-    rows = [(name, one["images"], *(cell(one[rate]) for rate in rates)) for name, one in changed.items()]
+    rows = [(name, one["images"], *(format_ci(one[rate]) for rate in rates)) for name, one in changed.items()]
     table = pd.DataFrame(rows, columns=["change", "images", "accuracy before %", "after %", "answers that stay %"])
     text = "The same test images before and after a change that leaves the tumour as it is, covers it, or all else."
     drawn = {name: one["after"] for name, one in changed.items()}
     figure = forest(drawn, "accuracy after the change, %", None) if drawn else None
     yield "4. Shortcuts", text if changed else "Nobody but its author can ask about changed images.", table, figure
 
-    rows = [(name, f"{one['images']:,}", cell(one["recall"])) for name, one in of_class.items()]
+    rows = [(name, f"{one['images']:,}", format_ci(one["recall"])) for name, one in of_class.items()]
     table, sure = pd.DataFrame(rows, columns=["class", "test images", "recall %"]), record["confidence"]
     if not sure:
         yield "5. Recall", "It gives classes without probabilities, so nothing is known of its confidence.", table, None
         return
-    text = f"Expected calibration error {cell(metrics['calibration_error'])} points; Brier score "
-    text += f"{format_ci(metrics['brier'], percent=False)}; mean confidence {cell(metrics['confidence'])} %, and "
-    text += f"{cell(sure['when_wrong'])} % where it is wrong. The most confident errors stand below."
+    text = f"Expected calibration error {format_ci(metrics['calibration_error'])} points; Brier score "
+    text += f"{format_ci(metrics['brier'], percent=False)}; mean confidence {format_ci(metrics['confidence'])} %, and "
+    text += f"{format_ci(sure['when_wrong'])} % where it is wrong. The most confident errors stand below."
     yield "5. Calibration and recall", text, table, None
     yield "The most confident errors", "", pd.DataFrame(sure["errors"]), None
 
@@ -95,18 +90,3 @@ def as_html(record: Mapping, found: Sequence[Section]) -> str:
     body = markdown2html(html.escape(as_markdown(record, found, figures=True), quote=False))
     head = f"<meta charset='utf-8'><title>Audit of {html.escape(record['model'])}</title><style>{STYLE}</style>"
     return f"<!doctype html><html lang='en'><head>{head}</head><body>{body}</body></html>\n"
-
-
-def leaderboard(records: Sequence[Mapping]) -> str:
-    """Audits as a table in Markdown, sorted by what they find in new images: the mean of sensitivity and specificity,
-    since a model that calls everything a tumour finds all of them. Those that lack one of the two come last."""
-    rows = {}
-    for record in records:
-        new = [*record["new"].values()][-1] if record["new"] else dict.fromkeys(RATES)
-        both = [new[rate]["value"] for rate in RATES[:2] if new[rate]]
-        row = {"model": record["model"], "new images": ", ".join(n for n in record["new"] if n != "together") or NONE}
-        row |= {f"{rate}, new %": cell(new[rate]) for rate in RATES}
-        row |= {"published test set %": cell(record["home"]["metrics"]["accuracy"]), "trained on": record["trained_on"]}
-        row |= {"skipped": len(record["skipped"]), **{n: record["about"].get(n, NONE) for n in ("licence", "home")}}
-        rows[-sum(both) / 2 if len(both) == 2 else 1, record["model"]] = row
-    return markdown(pd.DataFrame([rows[key] for key in sorted(rows)]))

@@ -93,8 +93,8 @@ def main(root: Path = REPO) -> None:
         print(f"pooled: {path.parent.name}")
     evidence = load_evidence(root / "saved_metrics")
     write_atomically(root / "saved_metrics/runs.csv", all_runs(evidence).to_csv(index=False))
-    write_atomically(root / "README.md", filled((root / "README.md").read_text(), evidence))
-    (root / "docs").mkdir(exist_ok=True)
+    for path in (root / "README.md", root / "docs/leaderboard.md"):
+        write_atomically(path, filled(path.read_text(), evidence))
     rows = leakage(evidence)
     figures.leakage(rows[rows.dataset == "brain-tumor-mri"]).savefig(root / "docs/results.png", dpi=110)
 

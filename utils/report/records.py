@@ -33,6 +33,8 @@ from utils.training.loop import Fit
 METRICS, HISTORY = "metrics.json", "history.csv"
 PREDICTIONS, VALIDATION = "predictions.csv.gz", "validation.csv.gz"
 POINTING = "pointing.json"  # where a classifier looks, beside its record (`report/pointing.py`)
+NEEDED = {POINTING: ["id"], "curation": ["dataset", "data"], "audit": ["home", "new", "relatives", "verdict"]}
+FILES = ("*/*/*/*", "curation/*.json", "audit/*.json")
 BESIDE = (HISTORY, PREDICTIONS, VALIDATION, POINTING)  # what stands beside a record
 REMEDY = "bring it back from the repository, or run it again"
 # What every record has, and of which type; tables and figures take it as given.
@@ -152,7 +154,8 @@ class Evidence:
             and `title` as tables name them, `pooled` (ids that it was made of) and `folds` (the main metric of each),
             and each metric as `NAME`, `NAME_low` and `NAME_high`, what lies deeper in a record as `tta.gain`.
         metrics: tidy: id, metric, class ("" for all), value, low, high.
-        curation: the findings of curation, a record a data set; pointing: where classifiers look, a record a run.
+        curation: the findings of curation, a record a data set; pointing: where classifiers look, a record a run;
+            audits: name → record of `utils.audit`.
         folders: where it was looked for; of a run in several the first counts.
         damaged: a line for each run or other file that was left out.
     """
@@ -161,6 +164,7 @@ class Evidence:
     metrics: pd.DataFrame
     curation: list[dict]
     pointing: list[dict]
+    audits: dict[str, dict]
     folders: tuple[Path, ...]
     damaged: list[str]
     _records: dict[str, dict]
@@ -207,7 +211,12 @@ def load_evidence(folder: Path | None = None) -> Evidence:
     part."""
     committed = (output_root() / "saved_metrics", catalog.REPO / "saved_metrics")
     folders = (Path(folder),) if folder else tuple(dict.fromkeys(committed))
-    files = [path for f in folders for kind in ("*/*/*/*", "curation/*.json") for path in sorted(f.glob(kind))]
+    files = [
+        path
+        for f in folders
+        for kind in ("*/*/*/*", "curation/*.json", "audit/*.json")
+        for path in sorted(f.glob(kind))
+    ]
     evidence = _read(folders, tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
     for line in evidence.damaged:
         warnings.warn(f"left out: {line}", stacklevel=2)
@@ -216,11 +225,11 @@ def load_evidence(folder: Path | None = None) -> Evidence:
 
 @lru_cache(maxsize=2)
 def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
-    found: dict[str, dict] = {METRICS: {}, POINTING: {}, "curation": {}}
+    found: dict[str, dict] = {kind: {} for kind in (METRICS, *NEEDED)}
     paths, damaged, spoilt = {}, [], set()
     for path, *_ in files:
         kind, name = path.name, path.parent.name
-        if name == "curation":
+        if name in found:
             kind, name = name, path.stem
         if kind not in found or name in found[kind]:
             continue
@@ -229,7 +238,7 @@ def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
                 content = read_record(path)
                 check_files(path.parent)
             else:
-                content = read_json(path, REMEDY, ["id"] if kind == POINTING else ["dataset", "data"])
+                content = read_json(path, REMEDY, NEEDED[kind])
         except DataError as error:
             damaged.append(str(error))
             spoilt.add(name)
@@ -247,7 +256,8 @@ def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
     pointing = [one for name, one in sorted(found[POINTING].items()) if name in records]
     curation = [one for _, one in sorted(found["curation"].items())]
     runs, metrics = _run_frame(records), _metric_frame(records)
-    return Evidence(runs, metrics, curation, pointing, folders, damaged, records, paths)
+    audits = dict(sorted(found["audit"].items()))
+    return Evidence(runs, metrics, curation, pointing, audits, folders, damaged, records, paths)
 
 
 def on_old_folds(record: Mapping) -> bool:

@@ -24,14 +24,16 @@ IMAGES = ["dataset", "tested", "target"]  # what makes the test images of a run
 BUDGET = ["dataset", "split", "test_on", "fold", "image_size", "n_filters", "pretrained"]
 
 
-def format_ci(entry: Mapping | Difference, percent: bool = True, digits: int | None = None, sign: bool = False) -> str:
+def format_ci(
+    entry: Mapping | Difference | None, percent: bool = True, digits: int | None = None, sign: bool = False
+) -> str:
     """`97.1 (96.0–98.0)` from {value, low, high}; "–" for None, no bracket where no interval could be drawn.
 
     `digits`: one in percent, otherwise three. `sign`: before every number, as of a `Difference`.
     """
     if isinstance(entry, Difference):
         entry, sign = entry.interval, True
-    if pd.isna(entry["value"]):
+    if entry is None or pd.isna(entry["value"]):
         return NONE
     scale, shape = 100 if percent else 1, f"{'+' if sign else ''}.{digits or (1 if percent else 3)}f"
     value, *limits = (format(entry[name] * scale, shape) for name in ("value", "low", "high") if pd.notna(entry[name]))
