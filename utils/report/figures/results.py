@@ -127,6 +127,26 @@ def leakage(rows: pd.DataFrame) -> Figure:
     return below(figure, axis)
 
 
+def promises(audits: Mapping[str, Mapping]) -> Figure:
+    """Of each audited model (`Evidence.audits`) the mean of sensitivity and specificity, tumour or none, on the
+    published test set and in new images; models without both rates in new images are left out."""
+    means = {}
+    for name, record in audits.items():
+        new = record["new"].get("together") or next(iter(record["new"].values()), {})
+        rates = [(of.get("sensitivity"), of.get("specificity")) for of in (record["home"]["screened"], new)]
+        if all(one for both in rates for one in both):
+            means[name] = [50 * sum(one["value"] for one in both) for both in rates]
+    means = dict(sorted(means.items(), key=lambda entry: -entry[1][1]))
+    figure, (axis,) = _rows(map(plain, means), 0.3, 1.2)
+    for y, ends in enumerate(means.values()):
+        axis.plot(ends, [y, y], color=PUBLISHED_COLOUR, linewidth=1, zorder=0)
+        for end, colour, label in zip(ends, ("C1", "C0"), ("published test set", "new images"), strict=True):
+            axis.plot(end, y, "o", color=colour, label=label)
+    axis.set_xlabel("mean of sensitivity and specificity, %")
+    axis.spines[["top", "right"]].set_visible(False)
+    return below(figure, axis)
+
+
 def dose_response(found: Mapping[str, pd.DataFrame]) -> Figure:
     """Accuracy with its 95 % CI by how many images of a test patient were trained on (`evaluation.dose.response`), a
     panel a data set and a line a method."""
