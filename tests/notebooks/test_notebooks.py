@@ -10,7 +10,7 @@ from datasets.catalog import REPO
 from utils.chapters import machine_paths
 
 NOTEBOOKS = sorted((REPO / "notebooks").glob("*.ipynb"))
-LONGEST_CELL = 15  # lines beside imports
+LONGEST_CELL = 25  # lines beside imports
 LONGEST_SENTENCE = 28  # of a cell that tells what the records say
 IMPORT = re.compile(r"(from|import) ")
 OF_RECORDS = "8_results"  # shows what was run, on no data of its own

@@ -11,7 +11,6 @@ from contextlib import suppress
 
 import numpy as np
 import pandas as pd
-import torch
 
 from datasets import catalog
 from datasets.catalog import HEALTHY, DataError
@@ -60,7 +59,7 @@ def probe_data_set(name: str, args: argparse.Namespace) -> list[Run]:
         return []
     weights = args.weights == "imagenet" or args.weights
     network = build_backbone(args.backbone, pretrained=weights, image_size=args.image_size)
-    network = network.to(make_accelerator().device, memory_format=torch.channels_last)
+    network = network.to(make_accelerator().device)
     features = {}
     for each in dict.fromkeys([name, *(run.test_on for run in missing if run.test_on)]):
         started = time.monotonic()
