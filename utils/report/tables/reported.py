@@ -55,33 +55,31 @@ def _baselines(runs: pd.DataFrame, title: str, dataset: str, protocol: str, pati
 
 def project_rows(evidence: Evidence) -> pd.DataFrame:
     """The table of the README, a row a project: the accuracy reported, ours on the same split, and ours by patient on
-    the same test images, with the difference; beside each the baselines."""
+    the same test images, with the difference; of a project whose network was not run, a linear probe of its images."""
     rows, full = [], evidence.runs[evidence.runs.baseline | (evidence.runs.image_size == FULL_SIZE)]
     for one in PROJECTS:
-        key = (one.model, one.dataset, one.protocol)
+        key, same, patient = (one.model, one.dataset, one.protocol), [], []
+        of = {"dataset": one.dataset, **_question(one.protocol)}
+        if one.missing:
+            same, method, of = [f"not run: {one.missing}"], "linear probe", of | {"title": BASELINES["linear probe"]}
+            ours, folds = _largest(full, **of), _largest(full, **of | {"split": "patient", "fold": None})
+        else:
+            method, (ours, folds) = one.model, _both(full, one.recipe, *key)
+            whole = _largest(full, **of | {"model": one.model, "recipe": f"{one.recipe}-own-cut"})
+            same = [] if whole is None else [f"{cell(whole)}, trained on all that its authors trained on"]
+        if ours is not None and folds is not None:
+            same.append(f"{method} {cell(ours)}" if one.missing else cell(ours))
+            same[-1] += ", validation held out" if len(same) > 1 and not one.missing else ""
+            found, tested = paired(evidence, ours, folds), evidence.predictions(ours.id).path
+            scans = of_scans(evidence.predictions(folds.id), tested)
+            patient = [f"{100 * found.after:.1f}, {format_ci(found)} points; whole scans {100 * scans['value']:.1f}"]
         name = f"[{one.title}]({one.url})" if one.url else one.title
-        pairs = {} if one.missing else {one.model: _both(full, one.recipe, *key)}
-        for baseline in ("linear probe", "1-NN"):
-            of = {"title": BASELINES[baseline], "dataset": one.dataset, **_question(one.protocol)}
-            pairs[baseline] = _largest(full, **of), _largest(full, **of | {"split": "patient", "fold": None})
-        same = [f"not run: {one.missing}"] if one.missing else []
-        of = {"model": one.model, "dataset": one.dataset, "recipe": f"{one.recipe}-own-cut"}
-        if (own := _largest(full, **of, **_question(one.protocol))) is not None:
-            same.append(f"{one.model}, trained on all that its authors trained on, {cell(own)}")
-        patient = ["not run"] if one.missing else []
-        for method, (ours, folds) in pairs.items():
-            if ours is not None and folds is not None:
-                same.append(f"{method} {cell(ours)}")
-                found = paired(evidence, ours, folds)
-                scans = of_scans(evidence.predictions(folds.id), evidence.predictions(ours.id).path)
-                words = f"{method} {100 * found.after:.1f}, {format_ci(found)}"
-                patient.append(f"{words}, whole scans {100 * scans['value']:.1f}")
         rows.append(
             {
-                "project": f"{one.source.upper()}: {name}, {one.authors}; {one.task}; {one.data}; {one.licence}",
+                "project": f"{one.source.upper()}: {name}, {one.authors}; {one.data}; licence: {one.licence}",
                 "reported %": f"{one.model} {100 * published(one.source, *key)[one.metric]:.1f}",
                 "ours, same split %": "; ".join(same) or NONE,
-                "ours, the same images by patient %": "; ".join(patient) or NONE,
+                "the same images by patient %": "; ".join(patient) or NONE,
             }
         )
     return pd.DataFrame(rows)
