@@ -5,8 +5,10 @@ import errno
 import os
 import platform
 import signal
+import stat
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -399,3 +401,30 @@ def test_writers_on_two_nodes_with_one_process_number_share_no_temporary_file(tm
             assert other != one
             other.write_text("other")
     assert (tmp_path / "a.json").read_text() == "one" and [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link", "dangling link", "folder"])
+def test_what_is_no_regular_file_is_written_through_and_a_link_stays_one(tmp_path, kind):
+    path, target = tmp_path / "out.json", tmp_path / "elsewhere/target.json"
+    target.parent.mkdir()
+    if "link" in kind:
+        path.symlink_to(target)
+        target.write_text("before") if kind == "link" else None
+    elif kind == "device":
+        path.symlink_to("/dev/null")
+    else:
+        path.mkdir() if kind == "folder" else os.mkfifo(path)
+    before, read = path.lstat(), []
+    if kind == "pipe":
+        reader = threading.Thread(target=lambda: read.append(path.read_text()), daemon=True)
+        reader.start()
+    refused = pytest.raises(DataError, match="Is a directory") if kind == "folder" else contextlib.nullcontext()
+    with refused:
+        write_atomically(path, "after")
+    assert path.lstat().st_ino == before.st_ino and stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert {p.name for p in tmp_path.rglob("*")} <= {"out.json", "elsewhere", "target.json"}
+    if kind == "pipe":
+        reader.join(10)
+        assert read == ["after"]
+    if "link" in kind:
+        assert target.read_text() == "after"
