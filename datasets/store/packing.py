@@ -18,6 +18,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from datasets import hdf5
 from datasets.catalog import DataError
 from datasets.store.preprocess import RawImage, prepare
 
@@ -60,7 +61,7 @@ def pack(
     stored: list[dict[str, Any]] = []
     broken: list[dict[str, str]] = []
     shown = tqdm(total=len(paths) * (slices or 1), desc="preprocessing", unit=" images", disable=None)
-    with shown, h5py.File(destination, "w") as file:
+    with shown, hdf5.unlocked(destination, "w") as file:
         file.attrs.update({"size": size, "crop": crop, "version": VERSION, **(attrs or {})})
         for images, bad in in_order(partial(_prepare_batch, read, size, crop), batches, workers, ahead):
             for name in ("image", "mask"):
