@@ -25,8 +25,8 @@ def opened(path: Path, remedy: str = "", what: str = "not a whole HDF5 file") ->
 
 
 def unlocked(path: Path, mode: str = "r") -> h5py.File:
-    """The HDF5 file at `path`, without a lock of the system: what is read is replaced as a whole and never changed, what
-    is written lies in a folder that is locked already, and a disk may know no locks.
+    """The HDF5 file at `path`, without a lock of the system: what is read is replaced as a whole and never changed,
+    what is written lies in a folder that is locked already, and a disk may know no locks.
 
     Raises `DataError` where a lock was asked for nevertheless, by the environment, and not given: nothing is damaged.
     """

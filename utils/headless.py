@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets.catalog import REPO, DataError
+from datasets.commands import errors_in_one_line
 from utils.files import refusal
 from utils.parameters import located, overrides, read_parameters, show
 
@@ -79,6 +80,8 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
         return _fail(f"{path.name}: the kernel died {cells.where}; often {OUT_OF_MEMORY}", saved)
     except (RuntimeError, TimeoutError) as error:
         return _fail(f"{path.name}: the kernel does not answer {cells.where}: {error}", saved)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return _fail(refusal(output, error))
 
@@ -89,6 +92,8 @@ def _prepare_process() -> None:
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
     os.environ["BRAIN_MRI_HEADLESS"] = "1"
+    for name in ("MPLBACKEND", "PYTHONOPTIMIZE"):  # figures go into the notebook; its checks of itself are asserts
+        os.environ.pop(name, None)
     for library in ("papermill", "asyncio"):  # our errors already report what they warn of
         logging.getLogger(library).setLevel(logging.CRITICAL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's warning: the batch script answers it
@@ -204,6 +209,7 @@ def _output_path(notebook: Path, given: Path | None) -> Path:
     return given.resolve()
 
 
+@errors_in_one_line()
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     args = _arguments(argv)

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from datasets import hdf5
 from datasets.catalog import DataError
+from datasets.commands import silence_libraries
 from datasets.store.preprocess import RawImage, prepare
 
 VERSION = 2  # raised whenever the stored pixels change for the same raw files
@@ -174,6 +175,7 @@ def in_order(job: Callable, batches: Sequence, workers: int, ahead: int = 4) -> 
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes already fill the cores
+    silence_libraries()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -71,7 +71,7 @@ def test_a_locked_store_is_read_or_the_lock_is_named_and_nothing_called_damaged(
             done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
             last = (done.stderr.strip().splitlines() or [""])[-1]
             assert done.returncode == bool(asked) and "download.py" not in last, last
-            assert not asked or "not damaged, but locked" in last and "HDF5_USE_FILE_LOCKING=FALSE" in last, last
+            assert not asked or ("not damaged, but locked" in last and "HDF5_USE_FILE_LOCKING=FALSE" in last), last
 
 
 @pytest.mark.parametrize("name", ["image", "mask"])

@@ -17,6 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from datasets.catalog import REPO, DataError
+from datasets.commands import errors_in_one_line
 from datasets.store import index
 from models.backbones import SQUEEZENET, TIMM
 from utils.report.records import Evidence, load_evidence
@@ -82,7 +83,6 @@ def command(row: pd.Series) -> list[str]:
 
 def show(plan: pd.DataFrame) -> None:
     """Print what is not done, in order: its number, its command, and what it needs or lacks here."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends it without a word
     for number, row in plan[plan.state != DONE].iterrows():
         weights = f"; ImageNet weights of {row.weights}" if row.weights else ""
         missing = lacks(row)
@@ -121,6 +121,7 @@ def _run(words: Sequence[str]) -> int:
         raise
 
 
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: list the runs that the tables ask for and that are not done, or run them."""
     parser = argparse.ArgumentParser(prog="python -m utils.report.plan", description=main.__doc__)
