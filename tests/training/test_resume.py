@@ -181,7 +181,7 @@ def test_a_run_says_which_images_it_is_tested_on(roots):
 
 
 def test_other_conditions_are_reported_and_kept_in_the_record_and_equal_ones_leave_no_trace(
-    paused, monkeypatch, recwarn
+    paused, monkeypatch, recwarn, capsys
 ):
     other = {"processes": "2", "threads": "64", "code": "0123abc", "torch": "2.0.0", "cpu": "another"}
     now = environment.conditions()
@@ -189,6 +189,7 @@ def test_other_conditions_are_reported_and_kept_in_the_record_and_equal_ones_lea
     with pytest.raises(TrainingPaused):
         run_fit(paused, epochs=4, time_budget=0)
     assert not [w for w in recwarn if "conditions" in str(w.message)]
+    assert "taken up after epoch 2, from checkpoint.pt\n" in capsys.readouterr().out
     monkeypatch.setattr(environment, "conditions", lambda: now | other)
     with pytest.warns(UserWarning, match=r"goes on under other conditions \(.*processes: .* → 2"):
         _, trained = run_fit(paused, epochs=4)

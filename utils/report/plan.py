@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from datasets import catalog
 from datasets.catalog import REPO, DataError
 from datasets.commands import errors_in_one_line
 from datasets.store import index
@@ -63,7 +64,7 @@ def lacks(row: pd.Series) -> str:
         try:
             index.require(name)
         except DataError:
-            return f"data set '{name}' is not here: python datasets/download.py {name}"
+            return f"data set '{name}' is not here; {catalog.get(name).bring}"
     if "weights=FILE" in row.parameters and not weights_file(row.weights):  # the hub has none that fit
         return f"ImageNet weights of {row.weights} are not here: name a folder with their file in ${FOLDER}"
     return ""
