@@ -12,7 +12,7 @@ TWO := -n 2 --dist loadfile
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' Makefile
 
-setup: $(READY) ## virtual environment in .venv, from requirements.txt
+setup: $(READY) ## virtual environment in .venv, from requirements.lock
 
 run: setup ## phantom data and the classification notebook, without a reader; prints accuracy and paths
 	$(BIN)/python datasets/download.py phantom
@@ -74,12 +74,16 @@ app: setup ## a page on this machine alone: drop an image or a volume, see what 
 lab: setup ## JupyterLab in notebooks/
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
-$(READY): requirements.txt pyproject.toml
+# The lock is of Linux and Python 3.11, to the byte; elsewhere pip chooses what the packages need in turn.
+$(READY): requirements.txt requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "error: Python 3.11 is needed; name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	@echo "Installing requirements.txt into .venv: some minutes, once"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	@echo "Installing the packages of requirements.txt into .venv: some minutes, once"
+	@locked=$$($(BIN)/python -c 'import sys; print((sys.platform, *sys.version_info[:2]) == ("linux", 3, 11))'); \
+	if [ "$$locked" = True ]; then set -- --require-hashes -r requirements.lock; else set -- -r requirements.txt; fi; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$@"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 # An environment of its own: what builds pages has no say in what trains.

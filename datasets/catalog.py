@@ -82,6 +82,15 @@ class Dataset:
         return self.published_images or sum(sum(labels.values()) for labels in self.counts.values())
 
     @property
+    def bring(self) -> str:
+        """What to do where it is not here."""
+        command = f"python datasets/download.py {self.name}"
+        if self.kaggle or self.layout == "generated":
+            return f"run: {command}"
+        by_hand = f"take {self.archive} from {self.url} and run: {command} --archive FILE"
+        return f"run: {command} --folder FOLDER" if self.layout == "own" else by_hand
+
+    @property
     def again(self) -> str:
         """What to do where the archive is at fault."""
         return f"take {self.archive} from {self.url}" if self.url else "mend that and run again"

@@ -10,6 +10,7 @@ from typing import Any
 
 from datasets import catalog
 from datasets.catalog import CROPS, OWN_TABLE, DataError, UnknownName
+from datasets.commands import errors_in_one_line
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -100,6 +101,7 @@ def _report(name: str) -> int:
     return 1 if problems else 0
 
 
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit code: 0, 1 (failure), 2 (usage) or 130 (interrupted)."""
     parser = _parser()

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from datasets.catalog import DataError
 from datasets.reading import reading
 
 MOST_BYTES = 2**28  # of one array that is read at once: a slice has well under a million pixels
@@ -19,8 +20,25 @@ MOST_BYTES = 2**28  # of one array that is read at once: a slice has well under 
 @contextmanager
 def opened(path: Path, remedy: str = "", what: str = "not a whole HDF5 file") -> Iterator[h5py.File]:
     """The HDF5 file at `path`, for reading; what goes wrong in the block is a `DataError` that names the file."""
-    with reading(path, remedy, what), h5py.File(path, "r") as file:
+    with reading(path, remedy, what), unlocked(path) as file:
         yield file
+
+
+def unlocked(path: Path, mode: str = "r") -> h5py.File:
+    """The HDF5 file at `path`, without a lock of the system: what is read is replaced as a whole and never changed,
+    what is written lies in a folder that is locked already, and a disk may know no locks.
+
+    Raises `DataError` where a lock was asked for nevertheless, by the environment, and not given: nothing is damaged.
+    """
+    try:
+        return h5py.File(path, mode, locking=False)
+    except OSError as error:
+        if "unable to lock file" not in str(error):
+            raise
+        raise DataError(
+            f"{path}: not damaged, but locked by another program, or on a disk without locks (NFS and Lustre may have "
+            "none). Set HDF5_USE_FILE_LOCKING=FALSE and run the same again"
+        ) from error
 
 
 def array(group: h5py.Group, path: str, most: int | None = MOST_BYTES) -> h5py.Dataset:

@@ -36,7 +36,7 @@ def acquire(path: Path, does: str, patience: float = 0) -> FileLock:
     try:
         lock.acquire()
     except Timeout:
-        raise Held(path.read_text() or "another process") from None
+        raise Held(path.read_text(encoding="utf-8") or "another process") from None
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise

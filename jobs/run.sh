@@ -25,7 +25,8 @@ trap 'rm -f "$BRAIN_MRI_STOP" "$BRAIN_MRI_CODE"' EXIT
 trap 'echo "SLURM: time is nearly up, stopping after this epoch"; touch "$BRAIN_MRI_STOP"' USR1
 
 echo "job $SLURM_JOB_ID on $SLURM_JOB_NODELIST, start $((${SLURM_RESTART_COUNT:-0} + 1)): $*"
-python -m utils.headless "$@" --list || exit # a misspelt parameter ends here, before anything starts
+python -m utils.headless "$@" --list || exit # a misspelt parameter or missing data end it here
+export TORCH_CPP_LOG_LEVEL=${TORCH_CPP_LOG_LEVEL:-ERROR} # else each log says that find_unused_parameters found none
 
 kernels=${SLURM_GPUS_ON_NODE:-1}
 threads=$((${SLURM_CPUS_PER_TASK:-1} / kernels))

@@ -15,7 +15,7 @@ fail() {
 
 for name in $BRAIN_MRI_STAGE; do
     [[ -f $shared/$name/images.h5 ]] ||
-        fail "BRAIN_MRI_STAGE: no data set '$name' in $shared; python datasets/download.py $name brings it in"
+        fail "BRAIN_MRI_STAGE: no data set '$name' in $shared; datasets/download.py brings it in"
 done
 here=$(mktemp -d "$disk/brain-mri.XXXXXX") || fail "$disk: no folder can be made there; set BRAIN_MRI_LOCAL"
 trap 'rm -rf "$here"' EXIT

@@ -1,6 +1,7 @@
 """The rooms: imports go one way, a command starts fast, and texts name files and modules that exist."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -125,3 +126,25 @@ def test_importing_a_recipe_loads_no_network_a_loss_no_trainer_and_a_command_lin
     code = f"import sys, {modules}; print([name for name in {LIGHT[modules]} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
     assert done.stdout.strip() == "[]"
+
+
+def without_encoding(code: str) -> list[str]:
+    """Calls that read or write a text file in whatever the locale of the machine says."""
+    found = []
+    for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+        name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        (mode,) = call.args[isinstance(call.func, ast.Name) :][:1] or [ast.Constant("r")]  # `open(path, mode)`
+        as_text = isinstance(mode, ast.Constant) and re.fullmatch("[rwaxt+]+", str(mode.value))
+        if name in ("read_text", "write_text") or (name == "open" and as_text):
+            found += [ast.unparse(call)] if "encoding" not in {key.arg for key in call.keywords} else []
+    return found
+
+
+def test_text_files_are_read_and_written_as_utf_8_whatever_the_locale():
+    texts = {path: path.read_text(encoding="utf-8") for path in [*CODE, *(REPO / "benchmarks").rglob("*.py")]}
+    for path in (REPO / "notebooks").glob("*.ipynb"):
+        cells = [c for c in json.loads(path.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "code"]
+        texts |= {f"{path.name}, cell {i}": re.sub(r"(?m)^%.*", "", "".join(c["source"])) for i, c in enumerate(cells)}
+    wrong = {str(place): found for place, code in texts.items() if (found := without_encoding(code))}
+    assert not wrong, wrong
+    assert len(without_encoding("p.read_text()\nopen(p)\np.open('a')\np.open('rb')\np.write_text(x, encoding=e)")) == 3

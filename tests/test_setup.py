@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.metadata import packages_distributions, version
 
+import pytest
 import yaml
 
 from datasets.catalog import REPO
@@ -83,6 +84,32 @@ def test_the_lock_pins_what_requirements_ask_for_with_hashes_and_no_address_of_a
     blocks = re.split(r"^(?=[\w.\[\]-]+==)", LOCK, flags=re.MULTILINE)[1:]
     assert len(blocks) == len(locked) and all("--hash=sha256:" in block for block in blocks)
     assert "://" not in LOCK and "--index" not in LOCK and "make audit" in LOCK
+
+
+@pytest.mark.parametrize(
+    ("platform", "minor", "asked"),
+    [
+        ("linux", 11, "--require-hashes -r requirements.lock"),
+        ("linux", 12, "-r requirements.txt"),
+        ("darwin", 11, "-r requirements.txt"),
+    ],
+)
+def test_set_up_takes_what_is_locked_where_the_lock_is_for(tmp_path, platform, minor, asked):
+    """`make setup` with an interpreter that notes how pip is called."""
+    for name in ("Makefile", "requirements.txt", "requirements.lock", "pyproject.toml"):
+        (tmp_path / name).write_bytes((REPO / name).read_bytes())
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    told = f"import sys; sys.platform, sys.version_info = {platform!r}, (3, {minor}); exec(sys.argv.pop(1))"
+    python.write_text(
+        f'#!/bin/sh\ncase "$1" in -c) exec {sys.executable} -c "{told}" "$2" ;; *) echo "$@" >>calls ;; esac\n'
+    )
+    for path in (python, python.with_name("pip")):
+        path.touch()
+        path.chmod(0o755)
+    subprocess.run(["make", "setup", f"PYTHON={sys.executable}"], cwd=tmp_path, check=True, capture_output=True)
+    how = "-m pip install --quiet --disable-pip-version-check"
+    assert (tmp_path / "calls").read_text().splitlines() == [f"{how} {asked}", f"{how} --no-deps -e ."]
 
 
 def test_what_the_makefile_runs_exists_and_every_target_is_listed_with_help():

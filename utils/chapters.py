@@ -14,8 +14,8 @@ import tempfile
 from pathlib import Path
 
 from datasets.catalog import REPO, DataError
+from datasets.commands import errors_in_one_line
 from utils import headless
-from utils.commands import errors_in_one_line
 from utils.files import write_atomically
 
 
@@ -35,7 +35,7 @@ def refresh(path: Path, root: Path = REPO) -> int:
     os.environ["BRAIN_MRI_OUTPUT"] = str(scratch)
     code = headless.execute(path.resolve(), {}, scratch / path.name, html=False)
     if code == headless.DONE:
-        notebook, executed = (json.loads(file.read_text()) for file in (path, scratch / path.name))
+        notebook, executed = (json.loads(file.read_text(encoding="utf-8")) for file in (path, scratch / path.name))
         for cell, done in zip(notebook["cells"], executed["cells"], strict=True):
             if cell["cell_type"] == "code":  # without warnings, which name files of the machine
                 outputs = [output for output in done["outputs"] if output.get("name") != "stderr"]
@@ -61,7 +61,7 @@ def machine_paths(notebook: dict) -> list[int]:
     return found
 
 
-@errors_in_one_line(OSError, ValueError)
+@errors_in_one_line(ValueError)
 def main(argv: list[str] | None = None) -> int:
     """Refresh the notebooks named, or all; stops at the first that fails."""
     parser = argparse.ArgumentParser(prog="python -m utils.chapters", description="Execute notebooks in place.")

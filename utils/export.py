@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.catalog import DataError
-from utils.commands import errors_in_one_line
+from datasets.commands import errors_in_one_line
 from utils.evaluation.segmentation import Padded
 from utils.files import replacing
 from utils.predict.model import SavedModel, open_model

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import platform
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -24,10 +25,16 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[Path]:
     """Yield a temporary name beside `path` to write to; it takes the place of `path` when the block ends well.
 
     The name holds the node and the process's number, so that two writers never share a temporary file. After an error
-    nothing is left of it. The file that was replaced is kept as `before`, if that is given.
+    nothing is left of it. The file that was replaced is kept as `before`, if that is given. Of a link the target is
+    replaced; a device or a pipe is written to, and stays.
 
     Raises `DataError`: the disk refuses it; the message says what to do (`refusal`).
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        with _through(path) as temporary:
+            yield temporary
+        return
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +54,18 @@ def replacing(path: Path, before: Path | None = None) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _through(path: Path) -> Iterator[Path]:
+    """As `replacing`, for what is no regular file: once the content is whole, its bytes are written to `path`."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            with replacing(Path(folder) / path.name) as temporary:
+                yield temporary
+            path.write_bytes((Path(folder) / path.name).read_bytes())
+    except OSError as error:
+        raise DataError(refusal(path, error)) from error
 
 
 def refusal(path: Path, error: OSError) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from datasets.catalog import REPO, DataError
-from utils.files import refusal
+from datasets.commands import errors_in_one_line
+from utils.files import refusal, write_atomically
 from utils.parameters import located, overrides, read_parameters, show
 
 DONE, FAILED, USAGE, PAUSED = 0, 1, 2, 75  # 75 = EX_TEMPFAIL: the same command resumes
@@ -79,6 +80,8 @@ def execute(path: Path, values: Mapping[str, Any], output: Path, html: bool) -> 
         return _fail(f"{path.name}: the kernel died {cells.where}; often {OUT_OF_MEMORY}", saved)
     except (RuntimeError, TimeoutError) as error:
         return _fail(f"{path.name}: the kernel does not answer {cells.where}: {error}", saved)
+    except BrokenPipeError:
+        raise
     except OSError as error:
         return _fail(refusal(output, error))
 
@@ -89,6 +92,8 @@ def _prepare_process() -> None:
         if os.environ.get(name):
             os.environ[name] = str(Path(os.environ[name]).expanduser().resolve())
     os.environ["BRAIN_MRI_HEADLESS"] = "1"
+    for name in ("MPLBACKEND", "PYTHONOPTIMIZE"):  # figures go into the notebook; its checks of itself are asserts
+        os.environ.pop(name, None)
     for library in ("papermill", "asyncio"):  # our errors already report what they warn of
         logging.getLogger(library).setLevel(logging.CRITICAL)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # SLURM's warning: the batch script answers it
@@ -161,11 +166,16 @@ def _close(notebook: Any, output: Path, html: bool) -> None:
             print("".join(o.text for o in cell.outputs if o.get("name") == "stdout").rstrip())
     print(f"notebook: {output}")
     if html:
-        from nbconvert import HTMLExporter
+        path = output.with_suffix(".html")
+        try:
+            from nbconvert import HTMLExporter
 
-        page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": output.stem}})
-        output.with_suffix(".html").write_text(page, encoding="utf-8")
-        print(f"HTML:     {output.with_suffix('.html')}")
+            page, _ = HTMLExporter().from_notebook_node(notebook, {"metadata": {"name": output.stem}})
+        except Exception as error:  # of any of the packages that it needs
+            what = f"the notebook is whole, but no HTML can be made of it ({type(error).__name__}: {error})"
+            raise DataError(f"{path}: {what}; run: make setup") from error
+        write_atomically(path, page)
+        print(f"HTML:     {path}")
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -181,7 +191,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     output = (
         "the executed notebook (default: runs/notebooks/NAME-TIME.ipynb below $BRAIN_MRI_OUTPUT or the"
-        " repository; TIME is the job id under SLURM)"
+        " repository; TIME is the job's number in a job of jobs/)"
     )
     pair = {"nargs": 2, "action": "append", "default": [], "dest": "given", "metavar": ("NAME", "VALUE")}
     parser.add_argument("notebook", type=Path, metavar="NOTEBOOK", help="with a cell tagged 'parameters'")
@@ -195,8 +205,10 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def _output_path(notebook: Path, given: Path | None) -> Path:
     if given is None:
         root = Path(os.environ.get("BRAIN_MRI_OUTPUT") or REPO).expanduser()
-        run = os.environ.get("SLURM_JOB_ID") or f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        return (root / "runs/notebooks" / f"{notebook.stem}-{run}.ipynb").resolve()
+        job, now = os.environ.get("SLURM_JOB_ID", ""), f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        # `jobs/run.sh` runs one notebook in a job, the same again where it resumes; other jobs may run several.
+        run = [notebook.stem, job, "" if job and os.environ.get("BRAIN_MRI_CODE") else now]
+        return (root / "runs/notebooks" / f"{'-'.join(filter(None, run))}.ipynb").resolve()
     if given.suffix != ".ipynb":
         raise DataError(f"--output {given} must end in .ipynb")
     if given.resolve() == notebook.resolve():
@@ -204,6 +216,7 @@ def _output_path(notebook: Path, given: Path | None) -> Path:
     return given.resolve()
 
 
+@errors_in_one_line()
 def main(argv: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     args = _arguments(argv)
@@ -218,6 +231,14 @@ def main(argv: list[str] | None = None) -> int:
             value = show(values.get(name, parameter.default))
             note = f" [default: {show(parameter.default)}]" if name in values else ""
             print(f"{name:<14} {value:<18} {parameter.help}{note}".rstrip())
+    try:
+        for name in filter(None, (values.get(key) for key in ("dataset", "test_on"))):
+            from datasets.store.index import require  # with pandas, for which nothing else waits
+
+            require(name)
+    except DataError as error:
+        return _fail(str(error), code=USAGE)
+    if args.list:
         return DONE
     return execute(args.notebook.resolve(), values, output, args.html)
 

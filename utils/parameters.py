@@ -83,9 +83,18 @@ def show(value: Any) -> str:
 def overrides(parameters: Mapping[str, Parameter], given: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Typed values of the `-p NAME VALUE` pairs; the last one of a name counts.
 
+    A job chooses sizes and lengths, then `quick` false; where `quick` true follows, these numbers of the job are those
+    of the notebook again.
+
     Raises `DataError` for an unknown name (with the nearest) or a value of the wrong type.
     """
-    return {name: typed(name, text, lookup(parameters, name, "parameter").default) for name, text in given}
+    values = {name: typed(name, text, lookup(parameters, name, "parameter").default) for name, text in given}
+    names = [name for name, _ in given]
+    if values.get("quick") is True and names.count("quick") > 1:
+        ours = names[: names.index("quick")]
+        numbers = {name for name in ours if type(parameters[name].default) in (int, float)}
+        values = {name: value for name, value in values.items() if name not in numbers - {*names[len(ours) :]}}
+    return values
 
 
 def path_kinds(name: str, help: str) -> list[str]:

@@ -27,7 +27,11 @@ from utils.training.environment import git_revision, hardware, versions
 def measure(part: Part, gpu: bool) -> dict:
     """The record of one part."""
     began, wait = time.monotonic(), torch.cuda.synchronize if gpu else lambda: None
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere),
+    ):
         torch.manual_seed(0)
         facts, sides = part.facts(), part.sides(Path(folder))
         rounds = alternating.rounds(sides, part.rounds, wait, 0.03 if gpu else 0.0)
@@ -48,7 +52,7 @@ def main() -> int:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""  # Accelerate would take the GPU
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     every, path = parts(args.device), report.RECORDS[args.device]
-    record = json.loads(path.read_text()) if path.is_file() else {}
+    record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for name in [name for name in every if args.only in name]:
         print(name, end=" ", flush=True)
         try:

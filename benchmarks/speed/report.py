@@ -30,7 +30,7 @@ store images, and of start-up.
 
 def read() -> dict[str, dict[str, dict]]:
     """The committed records that there are, by device."""
-    return {device: json.loads(path.read_text()) for device, path in RECORDS.items() if path.is_file()}
+    return {device: json.loads(path.read_text(encoding="utf-8")) for device, path in RECORDS.items() if path.is_file()}
 
 
 def page(records: dict[str, dict[str, dict]]) -> str:

@@ -5,9 +5,10 @@ import sys
 from collections.abc import Sequence
 
 from datasets import catalog
-from datasets.catalog import DataError
+from datasets.commands import errors_in_one_line
 
 
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Curate the named sets, alone and pair by pair; print the facts, write the tables."""
     parser = argparse.ArgumentParser(prog="python -m datasets.curation", description=main.__doc__)
@@ -16,15 +17,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     from datasets.curation import split_table  # with torch and SciPy, for which --help need not wait
 
-    try:
-        own = [name for name in args.datasets if catalog.get(name).layout == "own"]
-        if own:
-            split_table.curate_own(own[0], [name for name in dict.fromkeys(args.datasets) if name not in own])
-        else:
-            split_table.curate_sets(args.datasets, args.write)
-    except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    own = [name for name in args.datasets if catalog.get(name).layout == "own"]
+    if own:
+        split_table.curate_own(own[0], [name for name in dict.fromkeys(args.datasets) if name not in own])
+    else:
+        split_table.curate_sets(args.datasets, args.write)
     return 0
 
 

@@ -215,7 +215,7 @@ def curate_sets(names: Sequence[str], to_write: bool) -> None:
         if to_write:
             write(shared, index.SPLITS / overlap_file(a, b))
     if to_write:
-        path.write_text(json.dumps(known, indent=1) + "\n")
+        path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
 
 
 def write(table: pd.DataFrame, path: Path) -> None:

@@ -4,7 +4,10 @@ Patients are split as carelessly as the real sets were, and faults are planted a
 (byte-identical, nearly identical, turned), wrong labels, and an orientation that reveals the class.
 """
 
+import errno
 import hashlib
+import os
+import shutil
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -24,6 +27,7 @@ VERSION = 1
 GREY = CATALOG["phantom"].grey
 CARELESS = 0.35  # share of the patients whose slices were dealt to train and test one by one
 TEST = 0.2  # share of the test set among the other patients
+PACKED = 3  # bytes that a pixel of an image and its mask takes on disk, at least
 SMALL = 300 * 128**2  # pixels that one process draws as fast as several
 MOST_WORKERS = 8  # more would start longer than they draw
 MINIMUM = {"seed": 0, "size": 64, "patients": 24, "slices": 2}
@@ -47,12 +51,14 @@ def generate(dest: Path, *, seed: int = 0, size: int = 128, patients: int = 180,
 
     `image` is uint8 N × size × size × 4 (T1, T1c, T2, FLAIR), `mask` uint8 0/1 N × size × size × 3 (NCR, ED, ET);
     N = `patients` · `slices` images and the planted copies among them. The same arguments give the same bytes.
-    Raises `DataError` for arguments too small.
+    Raises `DataError` for arguments too small, and `OSError` before anything is drawn that will not fit on the disk.
     """
     for name, value in (("seed", seed), ("size", size), ("patients", patients), ("slices", slices)):
         if value < MINIMUM[name]:
             raise DataError(f"phantom: {name}={value} is too small; ask for at least {MINIMUM[name]}")
     dest.mkdir(parents=True, exist_ok=True)
+    if shutil.disk_usage(dest).free < patients * slices * size**2 * PACKED:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(dest))
     bounds = np.rint(np.arange(len(CLASSES) + 1) / len(CLASSES) * patients).astype(int)
     labels = np.random.default_rng([seed, 0]).permutation(np.repeat(CLASSES, np.diff(bounds))).tolist()
     # Processes, because the drawing holds Python's lock. A worker takes seconds to start: too long for a few slices.

@@ -207,7 +207,7 @@ class ImageDataset(TorchDataset):
         if self._files is None or self._files[0] != os.getpid():
             self._require_same_files()
             with reading(self.path, check_command(self.facts.name)):
-                self._files = (os.getpid(), {path: h5py.File(path) for path in {self.path, self.mask_path}})
+                self._files = (os.getpid(), {path: hdf5.unlocked(path) for path in {self.path, self.mask_path}})
         return self._files[1][path]
 
     def _read(self, row: int) -> dict[str, torch.Tensor]:

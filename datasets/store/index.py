@@ -21,7 +21,7 @@ def require(name: str) -> Path:
     """Folder of data set `name`; raises `DataError` with the command that brings it when it is not there."""
     folder = catalog.dataset_dir(name)
     if not all((folder / file).is_file() for file in FILES):
-        raise DataError(f"{folder}: the data set '{name}' is not here yet. Run: python datasets/download.py {name}")
+        raise DataError(f"{folder}: the data set '{name}' is not here yet; {catalog.get(name).bring}")
     return folder
 
 

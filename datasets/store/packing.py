@@ -18,7 +18,9 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from datasets import hdf5
 from datasets.catalog import DataError
+from datasets.commands import silence_libraries
 from datasets.store.preprocess import RawImage, prepare
 
 VERSION = 2  # raised whenever the stored pixels change for the same raw files
@@ -60,7 +62,7 @@ def pack(
     stored: list[dict[str, Any]] = []
     broken: list[dict[str, str]] = []
     shown = tqdm(total=len(paths) * (slices or 1), desc="preprocessing", unit=" images", disable=None)
-    with shown, h5py.File(destination, "w") as file:
+    with shown, hdf5.unlocked(destination, "w") as file:
         file.attrs.update({"size": size, "crop": crop, "version": VERSION, **(attrs or {})})
         for images, bad in in_order(partial(_prepare_batch, read, size, crop), batches, workers, ahead):
             for name in ("image", "mask"):
@@ -173,6 +175,7 @@ def in_order(job: Callable, batches: Sequence, workers: int, ahead: int = 4) -> 
 
 def _start_worker() -> None:
     cv2.setNumThreads(1)  # the processes already fill the cores
+    silence_libraries()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -167,7 +167,7 @@ def test_what_is_missing_is_named_with_what_to_do(linked, capsys):
     assert "the publisher's files are needed" in error(NAME, "--masks-from", "cheng")
     (catalog.dataset_dir(NAME) / "elsewhere").rename(catalog.dataset_dir(NAME) / "raw")
     catalog.dataset_dir("cheng").rename(catalog.dataset_dir("cheng").with_name("away"))
-    assert "Run: python datasets/download.py cheng" in error(NAME, "--masks-from", "cheng")
+    assert "run: python datasets/download.py cheng --archive FILE" in error(NAME, "--masks-from", "cheng")
 
 
 def test_a_crop_that_cuts_the_tumour_is_measured():

@@ -1,9 +1,11 @@
 """The phantom: same seed same bytes, tumours where they belong, and exactly the faults that its manifest records."""
 
+import errno
 import hashlib
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -28,6 +30,19 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantom")
     phantom.generate(folder, seed=1, patients=52, size=96, slices=4)
     return load(folder)
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(phantom, "_visit", lambda *_: pytest.fail("it is drawn"))
+    monkeypatch.setattr(phantom.shutil, "disk_usage", lambda path: SimpleNamespace(free=30 * 4 * 64**2))
+    with pytest.raises(OSError) as refused:
+        phantom.generate(tmp_path, patients=30, size=64)
+    assert refused.value.errno == errno.ENOSPC
+
+
+def test_what_it_asks_of_a_disk_is_less_than_it_takes(tmp_path):
+    phantom.generate(tmp_path, patients=24, size=64, slices=2)
+    assert (tmp_path / "images.h5").stat().st_size > 24 * 2 * 64**2 * phantom.PACKED
 
 
 def start_elsewhere(folder, hash_seed, processes, **arguments):

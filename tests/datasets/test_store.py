@@ -1,5 +1,6 @@
 """Stores are packed in order, the same bytes on any number of cores, and read alike from memory, disk and workers."""
 
+import fcntl
 import os
 import pickle
 import subprocess
@@ -50,6 +51,27 @@ def test_packing_keeps_the_order_and_leaves_broken_images_out(tmp_path):
             alone = preprocess.prepare(read(tmp_path / "raw", stored[row]["path"])[0], 64)
             assert np.array_equal(store["image"][row], alone.image)
             assert np.array_equal(store["mask"][row], alone.mask)
+
+
+READ = """
+import numpy as np
+from datasets.store.images import ImageDataset, read_masks
+images, masks = ImageDataset("phantom", np.arange(3), in_memory=False)[2], read_masks("phantom", np.arange(2))
+"""
+
+
+@pytest.mark.parametrize("asked", ["", "TRUE"])
+def test_a_locked_store_is_read_or_the_lock_is_named_and_nothing_called_damaged(small_phantom, tmp_path, asked):
+    with (small_phantom / "phantom/images.h5").open("rb") as held, (tmp_path / "new.h5").open("wb") as made:
+        for file in (held, made):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        env = os.environ | {"BRAIN_MRI_DATA": str(small_phantom), "HDF5_USE_FILE_LOCKING": asked}
+        write = f"from datasets import hdf5; hdf5.unlocked({made.name!r}, 'w')"
+        for code in (READ, write):
+            done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
+            last = (done.stderr.strip().splitlines() or [""])[-1]
+            assert done.returncode == bool(asked) and "download.py" not in last, last
+            assert not asked or ("not damaged, but locked" in last and "HDF5_USE_FILE_LOCKING=FALSE" in last), last
 
 
 @pytest.mark.parametrize("name", ["image", "mask"])

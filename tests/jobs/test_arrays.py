@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from datasets.catalog import REPO
+from datasets.catalog import CATALOG, REPO
 from models import BACKBONES
 
 BACKBONES_OF_S1 = ("VGG19", "InceptionV3", "DenseNet121", "Xception", "ResNet50", "ViT-B16")
@@ -28,8 +28,12 @@ ARRAYS = {  # job → parameters that its tasks differ in, and their values
 
 @pytest.mark.slurm
 @pytest.mark.parametrize("name", ARRAYS)
-def test_a_task_of_an_array_has_its_own_parameters(submit, name):
+def test_a_task_of_an_array_has_its_own_parameters(submit, tmp_path, monkeypatch, name):
     parameters, values = ARRAYS[name]
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path))
+    for path in (tmp_path / dataset / file for dataset in CATALOG for file in ("manifest.csv", "images.h5")):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
     # Fewer CPUs than the job asks for: it starts on a small machine, too, and says the same.
     tasks = submit(f"jobs/{name}.job", "--list", options=["--cpus-per-task=1"], tasks=range(len(values)))
     assert [task.end() for task in tasks] == ["COMPLETED"] * len(values), tasks[0].text()

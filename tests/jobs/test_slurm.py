@@ -46,6 +46,7 @@ def test_a_job_leaves_the_executed_notebook_and_html(submit, small_job, tmp_path
 
 FAILURES = {  # cell, arguments, options → code, what the log says
     "a cell": ("1 / 0", [], [], 1, "----> 1 1 / 0"),
+    "data not here": ("1", ["-p", "dataset", "br35h"], [], 2, "'br35h' is not here yet; run: python datasets/"),
     "a misspelt parameter": ("1", ["-p", "flod", 3], [], 2, "unknown parameter 'flod'; did you mean 'fold'?"),
     "one of two nodes": (
         "import os, time\nif os.environ['RANK'] == '1':\n    1 / 0\ntime.sleep(300)",
@@ -74,7 +75,7 @@ def test_a_task_of_the_plan_runs_its_row_or_names_what_it_lacks(submit, tmp_path
     job = submit("jobs/plan.job", options=(f"--array={number}", f"--output={tmp_path}/task-%a.log"))
     task = Job(f"{job.number}_{number}", tmp_path / f"task-{number}.log")
     assert task.end() == "FAILED" and task.field("ExitCode") == "1:0", task.text()
-    assert "not run, it lacks: data set 'brain-tumor-mri' is not here: python datasets/download.py" in task.text()
+    assert "not run, it lacks: data set 'brain-tumor-mri' is not here; run: python datasets/download.py" in task.text()
     assert not list((tmp_path / "runs").glob("stop-*"))
 
 
@@ -110,6 +111,7 @@ def test_a_job_on_all_nodes_pauses_when_warned_queues_again_and_leaves_its_evide
     assert job.end(300) == "COMPLETED", job.text()
     epochs = re.findall(r"^(?:epoch|paused: after epoch) \d", job.text(), re.MULTILINE)
     assert epochs == ["epoch 1", "paused: after epoch 1", "epoch 2", "epoch 3"]
+    assert "taken up after epoch 1" in job.text() and "find_unused" not in job.text()
     assert job.text().count("HTML: ") == 1  # rank 0 alone, and only when it was done
     assert (tmp_path / f"runs/notebooks/2_classification-{job.number}.html").exists()
     (evidence,) = tmp_path.glob("runs/phantom.*.CustomCNN.*/metrics.json")

@@ -81,8 +81,12 @@ def caller(tmp_path, monkeypatch) -> Path:
     """The folder in which the command runs, with notebooks, and names that are no paths though they exist in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(tmp_path))
-    for name in ("notebooks", "cheng", "imagenet", "weights", "folder"):
-        Path(name).mkdir()
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
+    for name in ("notebooks", "cheng", "imagenet", "weights", "folder", "data/sartaj"):
+        Path(name).mkdir(parents=True)
+    for file in ("manifest.csv", "images.h5"):
+        Path("data/sartaj", file).touch()
+    Path("sartaj").mkdir()
     Path("weights/a.safetensors").touch()
     Path("a.safetensors").symlink_to("weights/a.safetensors")
     Path("notebooks/beside.safetensors").touch()
@@ -111,6 +115,10 @@ WRONG = [  # arguments, what is said of them
     ("notebooks/paths.ipynb -p weights imagnet", 'there is no file {}/imagnet; it also takes "imagenet"'),
     ("notebooks/paths.ipynb -p weights weights", "there is no file {}/weights"),
     ("notebooks/paths.ipynb -p files nothing", "there is no file or folder {}/nothing"),
+    ("small.ipynb -p dataset br35h", "the data set 'br35h' is not here yet; run: python datasets/download.py br35h"),
+    ("small.ipynb -p dataset cheng", "and run: python datasets/download.py cheng --archive FILE"),
+    ("small.ipynb -p dataset own", "'own' is not here yet; run: python datasets/download.py own --folder FOLDER"),
+    ("small.ipynb -p dataset chegn", "unknown data set 'chegn'; did you mean 'cheng'?"),
 ]
 
 
@@ -130,7 +138,7 @@ MADE = [  # a parameter, its value, what it becomes
     ("weights", "imagenet", "imagenet"),
     ("weights", "", ""),
     ("files", "weights", "{}/weights"),
-    ("dataset", "cheng", "cheng"),
+    ("dataset", "sartaj", "sartaj"),
     ("run", "a.safetensors", "a.safetensors"),
 ]
 
@@ -145,12 +153,12 @@ def test_a_path_is_that_of_the_callers_folder_and_a_word_stays(caller, capsys, n
 def test_which_parameters_of_the_chapters_are_paths():
     """Their comments say so; `weights` of the first chapter is the name of a run."""
     found = {
-        (path.name[0], name): parameters.path_kinds(name, parameter.help)
+        (path.name.partition("_")[0], name): parameters.path_kinds(name, parameter.help)
         for path in (REPO / "notebooks").glob("*.ipynb")
         for name, parameter in parameters.read_parameters(path).items()
     }
     weights = {(chapter, "weights"): ["file"] for chapter in "3567"}
-    others = {("8", "evidence_folder"): ["folder"], ("9", "files"): ["file", "folder"]}
+    others = {("8", "evidence_folder"): ["folder"], ("9", "files"): ["file", "folder"], ("10", "model"): ["file"]}
     assert {key: kinds for key, kinds in found.items() if kinds} == weights | others
 
 
@@ -162,27 +170,53 @@ def test_list_shows_values_defaults_and_help(caller, capsys):
     assert lines[6].split(maxsplit=1)[1] == "#ff0000            not a comment = not a comment"
 
 
-def test_a_run_passes_parameters_prints_the_summary_and_leaves_notebook_and_html(tmp_path):
+QUICK = [  # what follows a job's "dataset cheng, rate 0.5, limit 9, quick false", and what the notebook gets
+    ("", {"dataset": "cheng", "rate": 0.5, "limit": 9, "quick": False}),
+    ("rate=0.1 quick=true", {"dataset": "cheng", "rate": 0.1, "limit": 9, "quick": True}),
+    ("quick=true dataset=sartaj", {"dataset": "sartaj", "limit": 9, "quick": True}),
+    ("quick=true quick=false", {"dataset": "cheng", "rate": 0.5, "limit": 9, "quick": False}),
+]
+
+
+@pytest.mark.parametrize(("given", "wanted"), QUICK)
+def test_a_job_asked_to_be_quick_has_the_sizes_of_its_notebook(caller, given, wanted):
+    pairs = [pair.split("=") for pair in f"dataset=cheng rate=0.5 limit=9 quick=false {given}".split()]
+    assert parameters.overrides(parameters.read_parameters(Path("small.ipynb")), pairs) == wanted
+
+
+@pytest.mark.parametrize(("script", "names"), [("1", 1), ("", 2)], ids=["of jobs/run.sh", "of another job"])
+def test_notebooks_of_one_job_have_names_of_their_own(caller, monkeypatch, script, names):
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("BRAIN_MRI_CODE", script)
+    found = set()
+    for number in (1, 2):
+        monkeypatch.setattr(headless.os, "getpid", lambda number=number: number)
+        found.add(headless._output_path(Path("small.ipynb"), None).name)
+    assert len(found) == names and all(name.startswith("small-17") for name in found)
+
+
+def test_a_run_passes_parameters_prints_the_summary_and_leaves_notebook_and_html(tmp_path, small_phantom):
     folder = tmp_path / "a {strange} folder"
     folder.mkdir()
     path = small_notebook(
         folder / "small.ipynb",
         "import os, sys\nprint('epoch 1')\nprint(sys.executable, os.getcwd(), sep='\\n')",
         "from pathlib import Path\nassert Path(os.environ['BRAIN_MRI_OUTPUT']).is_absolute()",
-        "print('values', (dataset, fold, quick, rate, limit, sizes), os.environ['BRAIN_MRI_HEADLESS'])",
+        "import matplotlib\nprint('values', (dataset, fold, quick, rate, limit, sizes), __debug__)",
     )
     kernelspec = tmp_path / "kernels" / "python3"  # someone else's python3, which must not be taken
     kernelspec.mkdir(parents=True)
     (kernelspec / "kernel.json").write_text(json.dumps({"argv": ["/bin/false"], "display_name": "other"}))
-    values = {"dataset": "cheng", "fold": 2, "quick": "false", "rate": "1e-4", "limit": 9, "sizes": "[32]"}
+    values = {"dataset": "phantom", "fold": 2, "quick": "false", "rate": "1e-4", "limit": 9, "sizes": "[32]"}
     words = [word for name, value in values.items() for word in ("-p", name, value)]
-    places = {"JUPYTER_PATH": str(tmp_path), "BRAIN_MRI_OUTPUT": ".", "SLURM_JOB_ID": "17"}
+    places = {"JUPYTER_PATH": str(tmp_path), "BRAIN_MRI_OUTPUT": ".", "BRAIN_MRI_DATA": str(small_phantom)}
+    places |= {"SLURM_JOB_ID": "17", "BRAIN_MRI_CODE": "code", "PYTHONOPTIMIZE": "1", "MPLBACKEND": "nonsense"}
     code, out, errors = run(tmp_path, path.relative_to(tmp_path), *words, "--html", **places)
     assert code == 0 and errors == ""
     lines, page = out.splitlines(), tmp_path / "runs" / "notebooks" / "small-17.html"
     assert {"epoch 1", sys.executable, str(folder)} <= set(lines)
     assert re.search(r"^\[ +\d+\.\d s\] cell 3: import os, sys$", out, re.MULTILINE), "a line a cell"
-    summary = "values ('cheng', 2, False, 0.0001, 9, [32]) 1"
+    summary = "values ('phantom', 2, False, 0.0001, 9, [32]) True"
     assert lines[-3:] == [summary, f"notebook: {page.with_suffix('.ipynb')}", f"HTML:     {page}"]
     assert "epoch 1" in texts(tmp_path) and "epoch 1" in page.read_text()
 
@@ -251,6 +285,14 @@ def test_an_output_that_cannot_be_written_is_said(tmp_path):
     gone = f"import shutil, time\ntime.sleep(1)\nshutil.rmtree({str(tmp_path / 'runs')!r})"  # nothing is written now
     code, _, errors = run(tmp_path, small_notebook(tmp_path / "gone.ipynb", gone, "1"))
     assert code == 1 and "its folder was removed meanwhile" in errors and errors.count("\n") == 1
+
+
+def test_html_that_cannot_be_made_is_one_line_and_the_notebook_stays(tmp_path):
+    (tmp_path / "nbconvert.py").write_text("raise ModuleNotFoundError('no soupsieve')")
+    where = {"PYTHONPATH": f"{tmp_path}:{REPO}"}
+    code, out, errors = run(tmp_path, small_notebook(tmp_path / "small.ipynb", "print('done')"), "--html", **where)
+    assert code == 1 and errors.count("\n") == 1 and "no HTML can be made of it (ModuleNotFoundError: no" in errors
+    assert "notebook: " in out and "done" in texts(tmp_path)
 
 
 def test_files_are_readable_as_the_umask_says(tmp_path):

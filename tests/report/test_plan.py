@@ -76,7 +76,7 @@ def test_rows_are_unique_and_those_with_a_record_are_done():
 
 def test_what_a_row_lacks_here_is_named(monkeypatch, tmp_path, roots, capsys):
     of_outlines = ROWS[ROWS.parameters.str.contains("weights=FILE")].iloc[0]
-    assert lacks(of_outlines) == "data set 'cheng' is not here: python datasets/download.py cheng"
+    assert lacks(of_outlines) == f"data set 'cheng' is not here; {CATALOG['cheng'].bring}"
     monkeypatch.setattr(index, "require", lambda name: None)
     assert "name a folder with their file in $BRAIN_MRI_WEIGHTS" in lacks(of_outlines)
     assert main([]) == 0

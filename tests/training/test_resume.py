@@ -5,8 +5,10 @@ import errno
 import os
 import platform
 import signal
+import stat
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from dataclasses import replace
@@ -179,7 +181,7 @@ def test_a_run_says_which_images_it_is_tested_on(roots):
 
 
 def test_other_conditions_are_reported_and_kept_in_the_record_and_equal_ones_leave_no_trace(
-    paused, monkeypatch, recwarn
+    paused, monkeypatch, recwarn, capsys
 ):
     other = {"processes": "2", "threads": "64", "code": "0123abc", "torch": "2.0.0", "cpu": "another"}
     now = environment.conditions()
@@ -187,6 +189,7 @@ def test_other_conditions_are_reported_and_kept_in_the_record_and_equal_ones_lea
     with pytest.raises(TrainingPaused):
         run_fit(paused, epochs=4, time_budget=0)
     assert not [w for w in recwarn if "conditions" in str(w.message)]
+    assert "taken up after epoch 2, from checkpoint.pt\n" in capsys.readouterr().out
     monkeypatch.setattr(environment, "conditions", lambda: now | other)
     with pytest.warns(UserWarning, match=r"goes on under other conditions \(.*processes: .* → 2"):
         _, trained = run_fit(paused, epochs=4)
@@ -399,3 +402,30 @@ def test_writers_on_two_nodes_with_one_process_number_share_no_temporary_file(tm
             assert other != one
             other.write_text("other")
     assert (tmp_path / "a.json").read_text() == "one" and [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "link", "dangling link", "folder"])
+def test_what_is_no_regular_file_is_written_through_and_a_link_stays_one(tmp_path, kind):
+    path, target = tmp_path / "out.json", tmp_path / "elsewhere/target.json"
+    target.parent.mkdir()
+    if "link" in kind:
+        path.symlink_to(target)
+        target.write_text("before") if kind == "link" else None
+    elif kind == "device":
+        path.symlink_to("/dev/null")
+    else:
+        path.mkdir() if kind == "folder" else os.mkfifo(path)
+    before, read = path.lstat(), []
+    if kind == "pipe":
+        reader = threading.Thread(target=lambda: read.append(path.read_text()), daemon=True)
+        reader.start()
+    refused = pytest.raises(DataError, match="Is a directory") if kind == "folder" else contextlib.nullcontext()
+    with refused:
+        write_atomically(path, "after")
+    assert path.lstat().st_ino == before.st_ino and stat.S_ISCHR(os.stat("/dev/null").st_mode)
+    assert {p.name for p in tmp_path.rglob("*")} <= {"out.json", "elsewhere", "target.json"}
+    if kind == "pipe":
+        reader.join(10)
+        assert read == ["after"]
+    if "link" in kind:
+        assert target.read_text() == "after"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets.catalog import DataError
-from utils.commands import NOTE, errors_in_one_line
+from datasets.commands import NOTE, errors_in_one_line
 
 KNOWN = 10  # training images of each class, on which classes and scale are checked
 QUICK_TEST, QUICK_CHANGED = 120, 40  # images
@@ -36,7 +36,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-@errors_in_one_line(OSError)
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     args, start = _arguments(argv), time.monotonic()

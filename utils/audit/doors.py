@@ -400,7 +400,7 @@ class Kept:
         self.door, self.path = door, folder / f"{hashlib.sha256(door.digest.encode()).hexdigest()[:16]}.csv"
         folder.mkdir(parents=True, exist_ok=True)
         self.answers: dict[str, np.ndarray] = {}
-        for line in csv.reader(self.path.read_text().splitlines()) if self.path.is_file() else ():
+        for line in csv.reader(self.path.read_text(encoding="utf-8").splitlines()) if self.path.is_file() else ():
             if len(line) == len(door.classes) + 2 and line[-1] == "end":  # a kill may leave half a line
                 self.answers[line[0]] = np.array(line[1:-1], float)
 
@@ -409,7 +409,7 @@ class Kept:
         if not self.door.changes:
             return self.door.ask(shown)
         new = [one for one in {one.digest: one for one in shown}.values() if one.digest not in self.answers]
-        with self.path.open("a") as file:
+        with self.path.open("a", encoding="utf-8") as file:
             for one, probs in zip(new, self.door.ask(new) if new else (), strict=True):
                 if np.isfinite(probs).all():
                     self.answers[one.digest] = probs

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from nbconvert.filters import markdown2html
 
-from utils.commands import NOTE
+from datasets.commands import NOTE
 from utils.report.figures import forest
 from utils.report.tables.common import format_ci, markdown
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from datasets.catalog import DataError
-from utils.commands import NOTE, errors_in_one_line
+from datasets.commands import NOTE, errors_in_one_line
 
 DONE, NOTHING, USAGE, SOME = 0, 1, 2, 3
 
@@ -34,7 +34,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-@errors_in_one_line(OSError)
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code. One scan is in memory at a time."""
     args = _arguments(argv)

@@ -24,10 +24,10 @@ from scipy.stats import binomtest
 
 from datasets import catalog
 from datasets.catalog import DataError
+from datasets.commands import errors_in_one_line
 from datasets.reading import read_json
 from datasets.store.index import read_manifest
 from datasets.store.preprocess import RawImage
-from utils.commands import errors_in_one_line
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
 from utils.evaluation.thresholds import calibrated, calibration_error, fit_temperature, threshold_for
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         strangers[name] = out_of_distribution.read(pattern)
     command = shlex.join(sys.argv[1:] if argv is None else argv)
     path = calibrate(open_model(args.model), strangers, f"python -m utils.predict.calibrate {command}")
-    print(path.read_text())
+    print(path.read_text(encoding="utf-8"))
     return 0
 
 

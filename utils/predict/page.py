@@ -23,7 +23,7 @@ import tornado.web
 from tornado.escape import xhtml_escape as escape
 
 from datasets.catalog import DataError
-from utils.commands import NOTE, errors_in_one_line
+from datasets.commands import NOTE, errors_in_one_line
 from utils.predict.model import SavedModel, open_model
 from utils.predict.prepare import find
 from utils.predict.verdict import ask, draw

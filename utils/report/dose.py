@@ -20,13 +20,13 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from datasets import catalog
+from datasets.commands import errors_in_one_line
 from datasets.reading import read_table
 from datasets.splitting import groups_of, make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import fingerprint, folds_digest, read_manifest
 from models import CustomCNN, build_backbone
 from models.weights import WeightsError
-from utils.commands import errors_in_one_line
 from utils.evaluation.baselines import frozen_features
 from utils.evaluation.dose import DOSES, FOLDS, arms, response
 from utils.evaluation.predict import predict

@@ -16,7 +16,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from datasets import catalog
 from datasets.catalog import REPO, DataError
+from datasets.commands import errors_in_one_line
 from datasets.store import index
 from models.backbones import SQUEEZENET, TIMM
 from utils.report.records import Evidence, load_evidence
@@ -62,7 +64,7 @@ def lacks(row: pd.Series) -> str:
         try:
             index.require(name)
         except DataError:
-            return f"data set '{name}' is not here: python datasets/download.py {name}"
+            return f"data set '{name}' is not here; {catalog.get(name).bring}"
     if "weights=FILE" in row.parameters and not weights_file(row.weights):  # the hub has none that fit
         return f"ImageNet weights of {row.weights} are not here: name a folder with their file in ${FOLDER}"
     return ""
@@ -82,7 +84,6 @@ def command(row: pd.Series) -> list[str]:
 
 def show(plan: pd.DataFrame) -> None:
     """Print what is not done, in order: its number, its command, and what it needs or lacks here."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `… | head` ends it without a word
     for number, row in plan[plan.state != DONE].iterrows():
         weights = f"; ImageNet weights of {row.weights}" if row.weights else ""
         missing = lacks(row)
@@ -121,6 +122,7 @@ def _run(words: Sequence[str]) -> int:
         raise
 
 
+@errors_in_one_line()
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line: list the runs that the tables ask for and that are not done, or run them."""
     parser = argparse.ArgumentParser(prog="python -m utils.report.plan", description=main.__doc__)

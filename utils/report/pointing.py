@@ -15,10 +15,10 @@ import pandas as pd
 import torch
 
 from datasets.catalog import HEALTHY, DataError
+from datasets.commands import errors_in_one_line
 from datasets.reading import read_json
 from datasets.store.images import ImageDataset, mask_file
 from datasets.store.index import fingerprint, read_manifest, read_splits
-from utils.commands import errors_in_one_line
 from utils.evaluation.saliency import pointing_table, summarise
 from utils.report.records import POINTING, Evidence, load_evidence, run_folder, write_predictions, write_record
 from utils.report.weights import CARD, find_weights, load_weights, saved_weights

@@ -14,13 +14,13 @@ import pandas as pd
 
 from datasets import catalog
 from datasets.catalog import HEALTHY, DataError
+from datasets.commands import errors_in_one_line
 from datasets.labels import CLASS_TARGETS
 from datasets.store import index
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 from models import build_backbone
 from models.weights import WeightsError
-from utils.commands import errors_in_one_line
 from utils.evaluation.baselines import fit_probe, frozen_features, probe_probabilities
 from utils.evaluation.classification import evaluate, run_table, unseen, validation_table
 from utils.evaluation.thresholds import threshold_for, tumour_or_none, tumour_scores

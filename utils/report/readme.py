@@ -13,8 +13,9 @@ import pandas as pd
 
 from datasets import catalog
 from datasets.catalog import REPO, DataError
+from datasets.commands import errors_in_one_line
 from datasets.labels import classes_of
-from utils.files import write_atomically
+from utils.files import replacing, write_atomically
 from utils.report import figures
 from utils.report.records import METRICS, Evidence, load_evidence, read_record, run_folder, write_record
 from utils.report.tables import BLOCKS, all_runs
@@ -94,13 +95,11 @@ def main(root: Path = REPO) -> None:
     evidence = load_evidence(root / "saved_metrics")
     write_atomically(root / "saved_metrics/runs.csv", all_runs(evidence).to_csv(index=False))
     for path in (root / "README.md", root / "docs/leaderboard.md"):
-        write_atomically(path, filled(path.read_text(), evidence))
+        write_atomically(path, filled(path.read_text(encoding="utf-8"), evidence))
     rows = leakage(evidence)
-    figures.leakage(rows[rows.dataset == "brain-tumor-mri"]).savefig(root / "docs/results.png", dpi=110)
+    with replacing(root / "docs/results.png") as temporary:
+        figures.leakage(rows[rows.dataset == "brain-tumor-mri"]).savefig(temporary, format="png", dpi=110)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except DataError as error:
-        sys.exit(f"error: {error}")
+    sys.exit(errors_in_one_line()(main)())

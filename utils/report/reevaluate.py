@@ -14,9 +14,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from datasets.catalog import DataError, get
+from datasets.commands import errors_in_one_line
 from datasets.reading import read_json
 from datasets.store.index import SPLITS
-from utils.commands import errors_in_one_line
 from utils.evaluation.classification import by_patient, evaluate, unseen
 from utils.evaluation.intervals import of_share
 from utils.evaluation.saliency import summarise

@@ -10,12 +10,12 @@ from torch import nn
 
 from datasets import catalog
 from datasets.catalog import HEALTHY, DataError, lookup
+from datasets.commands import NOTE
 from datasets.reading import one_line
 from datasets.store.index import packed_by
 from datasets.store.manifest import sha256
 from datasets.store.preprocess import Preparation
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS, build_backbone
-from utils.commands import NOTE
 from utils.files import replacing, write_atomically
 from utils.run import Run, output_root
 from utils.training.tasks import TASKS
@@ -125,7 +125,7 @@ def load_weights(path: Path | str) -> nn.Module:
     if not path.is_file():
         raise DataError(f"{path}: not there; take the path of {WEIGHTS}, or the name of a run in saved_models/")
     try:
-        card = json.loads(path.with_name(CARD).read_text())
+        card = json.loads(path.with_name(CARD).read_text(encoding="utf-8"))
         if "sha256" not in card:
             raise DataError(f"{path.with_name(CARD)}: has no sha256, so {WEIGHTS} cannot be verified; train again.")
         if card["sha256"] != sha256(path):

@@ -19,7 +19,7 @@ CODE = ("models", "datasets", "utils", "notebooks", "requirements.txt")
 def hardware() -> dict[str, str | int]:
     """Processor, cores and threads used, the GPU where there is one, and the processes that train together."""
     info, cpu = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
-    lines = info.read_text().splitlines() if info.is_file() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     return {
         "cpu": next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu),
         "cores": os.cpu_count() or 0,

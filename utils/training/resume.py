@@ -121,6 +121,8 @@ def opened(folder: Path, facts: dict, accelerator: Accelerator, time_budget: flo
         if path:
             found.saved = _load(path, facts)
             vars(found).update({name: found.saved[name] for name in KEPT})
+            if found.main:
+                print(f"taken up after epoch {len(found.history)}, from {path.name}", flush=True)
         yield found
     finally:
         if lock:

@@ -1,0 +1,47 @@
+"""What commands share: their note, what they print to, and that an error which the user can mend ends in one line."""
+
+import functools
+import io
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+
+from datasets.catalog import DataError
+
+NOTE = "Trained for research and teaching. Not a medical device."
+
+
+def errors_in_one_line(*kinds: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Decorates a command's `main(argv=None)`: a `DataError`, what the system refuses, or one of `kinds` is printed
+    behind "error:". Where nobody reads on (`… | head`) it ends without a word, as other programs do."""
+
+    def decorate(main: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def guarded(*args: object, **how: object) -> int:
+            if isinstance(sys.stdout, io.TextIOWrapper):  # else a notebook's; a terminal may lack some letters
+                sys.stdout.reconfigure(errors="replace")
+            try:
+                with warnings.catch_warnings():
+                    silence_libraries()
+                    code = main(*args, **how)
+                print(end="", flush=True)
+                return code
+            except BrokenPipeError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again as it ends
+                return 128 + signal.SIGPIPE
+            except (DataError, OSError, *kinds) as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 1
+
+        return guarded
+
+    return decorate
+
+
+def silence_libraries() -> None:
+    """Hide what image libraries remark on a file on their own: it gets one line of ours, or an answer."""
+    warnings.filterwarnings("ignore", module=r"(PIL|pydicom|nibabel)\b")
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
