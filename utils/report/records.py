@@ -155,7 +155,7 @@ class Evidence:
             and each metric as `NAME`, `NAME_low` and `NAME_high`, what lies deeper in a record as `tta.gain`.
         metrics: tidy: id, metric, class ("" for all), value, low, high.
         curation: the findings of curation, a record a data set; pointing: where classifiers look, a record a run;
-            audits: name → record of `utils.audit`.
+            audits: name → record of `python -m utils.audit`.
         folders: where it was looked for; of a run in several the first counts.
         damaged: a line for each run or other file that was left out.
     """
