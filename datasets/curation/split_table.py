@@ -39,6 +39,7 @@ def curate(
     fold: what is found later moves the rows of the groups that it changes and no other. `folds`: of `Dataset`.
     """
     copies = duplicate_pairs(images)
+    copies = copies[images.thumbnails[copies.i].any(axis=(1, 2))]  # one grey value, such as above a head, is nobody's
     out = images.table[["path", "label", "published_split", "patient"]].assign(transform="")
     conflict = _conflicts(out, copies)
     if reference is not None:
@@ -194,7 +195,7 @@ def curate_sets(names: Sequence[str], to_write: bool) -> None:
             protocols.insert(0, "published")
         elif not links.names_patients(name):
             protocols.insert(0, "random")
-        for protocol in [] if dataset.test_only else protocols:
+        for protocol in [] if dataset.test_only or len(dataset.classes) == 1 else protocols:
             share = accuracy(images[name], table, protocol)
             known[name][f"1-NN on thumbnails, {protocol} split, accuracy"] = round(share, 4)
         if to_write:

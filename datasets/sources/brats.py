@@ -79,7 +79,8 @@ def _quantised(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray
 def sequences(folder: Path, channels: Sequence[str]) -> tuple[Path, ...]:
     """The NIfTI file of each channel in `folder`, by old or new names; `DataError` names channels without a file."""
     names = sorted(path.name for path in folder.iterdir() if volumes.is_nifti(path))
-    endings = [re.compile(rf"(^|[_-])({ENDINGS[channel]})\.nii(\.gz)?$", re.IGNORECASE) for channel in channels]
+    endings = [ENDINGS.get(channel, re.escape(channel)) for channel in channels]
+    endings = [re.compile(rf"(^|[_-])({ending})\.nii(\.gz)?$", re.IGNORECASE) for ending in endings]
     found = [next(filter(ending.search, names), "") for ending in endings]
     if missing := [channel for channel, name in zip(channels, found, strict=True) if not name]:
         raise DataError(f"{folder.name}: no file for {', '.join(missing)} among {names}")

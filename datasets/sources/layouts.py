@@ -7,11 +7,11 @@ from pathlib import Path
 
 from datasets.catalog import BrokenArchive, DataError, Dataset
 from datasets.reading import reading
-from datasets.sources import Sample, brats, cheng, folders, nih, own, remind
+from datasets.sources import Sample, brats, cheng, folders, lgg, nih, own, remind
 from datasets.store import manifest
 from datasets.store.preprocess import RawImage
 
-LAYOUTS = {"folders": folders, "matlab": cheng, "brats": brats, "nih": nih, "own": own, "remind": remind}
+LAYOUTS = {"folders": folders, "matlab": cheng, "brats": brats, "lgg": lgg, "nih": nih, "own": own, "remind": remind}
 
 
 def target(dataset: Dataset, member: str) -> str | None:

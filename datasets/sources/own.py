@@ -298,7 +298,7 @@ def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     masks = [None] * len(planes)
     if "mask" in row:
         known |= {"mask": row["mask"], "mask_sha256": sha256(raw / row["mask"])}
-        masks = _masks(raw, row, planes)
+        masks = masks_of(raw, row, planes)
     found = [
         RawImage(plane, mask, known | place, remarks)
         for plane, mask, place in zip(planes, masks, places, strict=True)
@@ -309,7 +309,7 @@ def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     return found
 
 
-def _masks(raw: Path, row: dict[str, str], images: np.ndarray) -> list[np.ndarray]:
+def masks_of(raw: Path, row: dict[str, str], images: np.ndarray) -> list[np.ndarray]:
     """The masks of a row, each H×W×1 of 0 and 1, that fit its images N×H×W[×C]."""
     path, what = raw / row["mask"], f"mask {row['mask']}"
     try:

@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from real_archives import CURATED
 
 from datasets.catalog import CATALOG, REPO
 from datasets.curation import __main__, duplicates, links, split_table, thumbnails
@@ -25,7 +26,7 @@ def committed(name: str) -> pd.DataFrame:
     return pd.read_csv(SPLITS / f"{name}.csv", dtype=str, keep_default_na=False)
 
 
-@pytest.mark.parametrize("name", [*THREE, "navoneel", "brain-tumor-44c"])
+@pytest.mark.parametrize("name", CURATED)
 def test_committed_splits_separate_patients_and_groups(name):
     table = committed(name)
     assert list(table.columns) == split_table.SPLIT_COLUMNS
@@ -110,7 +111,7 @@ def test_what_external_sets_add_is_what_the_guide_says():
     assert set(committed("brain-tumor-44c").path) == set(manifest.originals("brain-tumor-44c"))
 
 
-@pytest.mark.parametrize("name", [*THREE, "navoneel", "brain-tumor-44c"])
+@pytest.mark.parametrize("name", CURATED)
 def test_a_group_that_splits_moves_no_row_but_its_own(name):
     table = committed(name).astype({"fold": int})
     labels, groups = table.label.to_numpy(), table.group.to_numpy(dtype=object)
@@ -122,18 +123,18 @@ def test_a_group_that_splits_moves_no_row_but_its_own(name):
         moved.append(np.flatnonzero(grouped_folds(labels, changed, FOLDS, 0, kept) != table.fold))
         assert set(moved[-1]) <= set(rows[len(rows) // 2 :])
     assert max(map(len, moved)) == FACTS[name]["most rows that move when a group splits in two"] < 0.05 * len(table)
-    assert 0 < FACTS[name]["most rows that move then without the table made before"] < 0.07 * len(table)
+    assert 0 < FACTS[name]["most rows that move then without the table made before"] < 0.08 * len(table)
 
 
 def test_the_listed_copies_lie_in_two_folds_and_have_no_named_patient_in_common():
-    images = {"brain-tumor-mri": 287, "sartaj": 10, "brain-tumor-44c": 113}
+    images = {"brain-tumor-mri": 287, "sartaj": 10, "brain-tumor-44c": 113, "lgg": 28}
     assert {path.stem for path in (SPLITS / "copies").iterdir()} == set(images)
     for name, count in images.items():
         listed, table = pd.read_csv(SPLITS / copies_file(name), dtype=str), committed(name).set_index("path").loc
         assert list(listed.columns) == links.COPIES and not listed.duplicated().any()
         for path, fold in (("path", "fold"), ("copy_path", "copy_fold")):
             assert table[listed[path]].fold.tolist() == listed[fold].tolist()
-            assert name == "brain-tumor-44c" or set(table[listed[path]].label) == {"notumor"}
+            assert name in ("brain-tumor-44c", "lgg") or set(table[listed[path]].label) == {"notumor"}
         assert (listed.fold != listed.copy_fold).all()
         assert links.copy_facts(listed)[links.COPIED] == count
         assert links.copy_facts(listed).items() <= FACTS[name].items()
@@ -182,7 +183,7 @@ def test_the_real_archives_give_the_committed_tables(real_sets, tmp_path, monkey
     monkeypatch.setattr(split_table, "look", look)
     monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     (tmp_path / "splits").mkdir()
-    for names in (THREE, ("brain-tumor-mri", "navoneel", "brain-tumor-44c")):
+    for names in (THREE, ("brain-tumor-mri", "navoneel", "brain-tumor-44c"), ("lgg",)):
         assert __main__.main([*names, "--write"]) == 0
     made, wanted = (
         {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.*")}

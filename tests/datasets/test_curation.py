@@ -165,6 +165,7 @@ def test_odd_images_and_empty_sets_are_handled():
     assert duplicate_pairs(thumbnails_of([odd[0], odd[0]])).kind.tolist() == ["pixels"], "identical they still are"
     assert near_pairs(empty).empty and len(kept_by_s0(empty)) == 0
     assert (link(thumbnails_of([image(0)]), empty).reference == -1).all()
+    assert curate(thumbnails_of([odd[0], odd[0], *map(image, range(5))])).group.nunique() == 7, "but nobody's"
     unlabelled = curate(thumbnails_of([image(i) for i in range(12)], labels=[""] * 12), empty)
     assert sorted(unlabelled.fold.unique()) == [0, 1, 2, 3, 4] and not unlabelled.label_conflict.any()
     big, small = traits(image(3, (256, 256)))[0], traits(image(3, (256, 256))[::2, ::2])[0]

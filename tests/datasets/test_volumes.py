@@ -49,6 +49,15 @@ def test_both_forms_give_the_same_store(home, tmp_path):
     assert read_manifest("brats2020").path.tolist() == table.path.tolist()
 
 
+def test_a_sequence_that_brats_has_not_is_found_by_its_own_name(tmp_path):
+    files = [tmp_path / name for name in ("P_FLAIR.nii", "P_pre-contrast.nii.gz")]
+    for file in files:
+        file.touch()
+    assert brats.sequences(tmp_path, ["FLAIR", "pre-contrast"]) == tuple(files)
+    with pytest.raises(DataError, match="no file for post-contrast among"):
+        brats.sequences(tmp_path, ["FLAIR", "post-contrast"])
+
+
 def test_patients_without_masks_are_left_out_and_check_finds_a_changed_volume(home, tmp_path, capsys):
     unmasked = {kind: array for kind, array in patient(2).items() if kind != "seg"}
     assert bring(tmp_path, volumes(patient()) | volumes(unmasked, "BraTS20_Validation_002")) == 0

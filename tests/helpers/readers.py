@@ -10,6 +10,7 @@ from pathlib import Path
 
 import archives
 import h5py
+import lgg_files
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -214,6 +215,12 @@ def _xrays(folder: Path) -> Path:
     return _written(folder / "sample_labels.csv", "\n".join(lines) + "\n")
 
 
+def _gliomas(folder: Path) -> Path:
+    for name, content in lgg_files.files().items():
+        _written(folder / name.removeprefix("kaggle_3m/"), content)
+    return folder / "data.csv"
+
+
 def _remind(kind: str) -> Reader:
     def make(folder: Path) -> Path:
         for patient in range(1, 9):
@@ -246,6 +253,7 @@ READERS = {
     ),
     "archive": Reader(lambda folder: archives.saved(folder, archives.folders("sartaj", 1, 16)), _unpack),
     "table of ChestX-ray14": Reader(_xrays, lambda folder: layouts.samples(catalog.get("chest-xray14"), folder)),
+    "table of gliomas": Reader(_gliomas, lambda folder: layouts.samples(catalog.get("lgg"), folder)),
     "table of ReMIND": _remind("csv"),
     "workbook of ReMIND": _remind("xlsx"),
     "manifest": _of_store("manifest.csv"),

@@ -7,7 +7,7 @@ import pytest
 
 from datasets import catalog
 
-CURATED = ("brain-tumor-mri", "sartaj", "cheng", "navoneel", "brain-tumor-44c")
+CURATED = ("brain-tumor-mri", "sartaj", "cheng", "navoneel", "brain-tumor-44c", "lgg")
 
 
 def real_archive(name: str) -> Path:

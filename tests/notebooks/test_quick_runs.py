@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import archives
+import lgg_files
 import pytest
 import remind_files
 import xray_files
@@ -37,6 +38,11 @@ CASES = {  # data set → what brings it in, chapter and parameters, what it pri
         lambda tmp_path: archives.bring("chest-xray14", archives.saved(tmp_path, xray_files.published(400))),
         "7_chest_xray split published",
         ["chest-xray14.published.SqueezeNet.chexnet-scratch-64px-findings-quick.seed0"],
+    ),
+    "lgg": (
+        lambda tmp_path: archives.bring("lgg", archives.saved(tmp_path, lgg_files.published()), "--size", "64"),
+        "5_segmentation split patient",
+        ["lgg.patient-f0.AttentionUNet.ours-n8-64px-quick.seed0", "test: 791 slices of 27 patients"],
     ),
     "remind": (
         remind,
