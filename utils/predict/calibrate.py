@@ -64,8 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.predict.calibrate", description=__doc__.splitlines()[0])
     parser.add_argument("model", help="name of a model in saved_models/")
     about = "image files below the data folder, beside photographs and noise, whose detection is measured"
+    parser.add_argument("--audit", type=Path, metavar="FILE.json", help="do no more than note its audit on its card")
     parser.add_argument("--strangers", nargs="*", default=[], metavar="NAME=PATTERN", help=about)
     args = parser.parse_args(argv)
+    if args.audit:
+        note_elsewhere(open_model(args.model).folder, read_json(args.audit, needs=("model", "quick", "new")))
+        return 0
     strangers = {name: make() for name, make in out_of_distribution.GENERATED.items()}
     for text in args.strangers:
         name, _, pattern = text.partition("=")
@@ -184,6 +188,25 @@ def _flagged(familiarity: Familiarity, found: Prediction) -> dict[str, float | i
     unlike = familiarity.unlike(found.features)
     limits = binomtest(int(unlike.sum()), len(unlike)).proportion_ci(method="wilson")
     return {"value": float(unlike.mean()), "low": limits.low, "high": limits.high, "images": len(unlike)}
+
+
+def note_elsewhere(folder: Path, audit: Mapping[str, Any]) -> None:
+    """Put on the card of the model in `folder` what a record of `utils.audit` has measured of it on another collection,
+    the first of which both tumours and healthy images are enough for a rate: `elsewhere`, {data, sensitivity,
+    specificity, tumours, healthy}. Both rates are those of its likeliest class, without a threshold.
+
+    Raises `DataError`: a record of another model, a quick one, or one of too few images.
+    """
+    name = folder.resolve().name
+    if audit["model"] != name or audit["quick"]:
+        raise DataError(f"{audit['model']}: the audit is of another model than {name}, or a quick one; audit it anew")
+    rates = ("sensitivity", "specificity")
+    for data, found in audit["new"].items():
+        if all(found[rate] for rate in rates) and data != "together":
+            kept = {"data": data} | {key: found[key] for key in (*rates, "tumours", "healthy")}
+            card = read_json(folder / CARD) | {"elsewhere": kept}
+            return write_atomically(folder / CARD, json.dumps(card, indent=1) + "\n")
+    raise DataError(f"{name}: its audit holds no other collection with enough images of both kinds")
 
 
 def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None) -> None:
