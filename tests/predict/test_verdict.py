@@ -200,6 +200,7 @@ def test_an_outline_is_measured_in_mm_and_ml(roots, tmp_path, monkeypatch):
 CARDS = {path.parent.name: json.loads(path.read_text()) for path in REPO.glob(f"saved_models/*/*/*/{CARD}")}
 ELSEWHERE = {"value": 0.4581, "low": 0.379, "high": None}
 BOTH = {"sensitivity": ELSEWHERE, "specificity": ELSEWHERE, "auc": None}
+ONE = BOTH | {"specificity": None}
 AUDIT = {"quick": False, "new": {"navoneel": {"tumours": 155, "healthy": 98} | BOTH}}
 AUDIT["new"]["together"] = {"tumours": 999, "healthy": 999} | BOTH
 
@@ -224,14 +225,20 @@ def test_every_number_that_is_said_of_a_model_stands_on_its_card(name):
 def test_an_audit_is_noted_on_the_card_of_its_model(roots, files, capsys):
     folder = save_model("phantom").parent
     audit = AUDIT | {"model": folder.name}
-    few = {"navoneel": AUDIT["new"]["navoneel"] | {"specificity": None}}
+    few = {"navoneel": AUDIT["new"]["navoneel"] | {"sensitivity": None, "specificity": None}}
     for other, message in ((audit | {"model": "x"}, "of another model"), (audit | {"quick": True}, "a quick one"),
-                           (audit | {"new": few}, "no other collection with enough images of both kinds")):  # fmt: skip
+                           (audit | {"new": few}, "no other collection with enough images")):  # fmt: skip
         with pytest.raises(DataError, match=message):
             note_elsewhere(folder, other)
+    with pytest.raises(DataError, match="no other collection with enough images"):
+        note_elsewhere(folder, audit | {"new": {}})
+    note_elsewhere(folder, audit | {"new": AUDIT["new"] | {"together": {"tumours": 155, "healthy": 2} | ONE}})
+    assert (
+        "a tumour in 45.8 % (37.9––) of 155 images with one and none in an unknown share" in SavedModel(folder).about[1]
+    )
     note_elsewhere(folder, audit)
     assert main([folder.name, str(files / "a.jpg")]) == DONE
-    assert "a tumour in 45.8 % (37.9––) of 155 images with one and none in" in capsys.readouterr().out
+    assert "a tumour in 45.8 % (37.9––) of 999 images with one and none in 45.8 %" in capsys.readouterr().out
     card = json.loads((folder / CARD).read_text())
     assert card["elsewhere"]["data"] == "navoneel" and set(card["elsewhere"]) >= {
         "sensitivity",

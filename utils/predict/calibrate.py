@@ -191,22 +191,24 @@ def _flagged(familiarity: Familiarity, found: Prediction) -> dict[str, float | i
 
 
 def note_elsewhere(folder: Path, audit: Mapping[str, Any]) -> None:
-    """Put on the card of the model in `folder` what a record of `utils.audit` has measured of it on another collection,
-    the first of which both tumours and healthy images are enough for a rate: `elsewhere`, {data, sensitivity,
-    specificity, tumours, healthy}. Both rates are those of its likeliest class, without a threshold.
+    """Put on the card of the model in `folder` what a record of `utils.audit` has measured of it on other collections,
+    all together: `elsewhere`, {data, sensitivity, specificity, tumours, healthy}. Both rates are those of its likeliest
+    class, without a threshold; None of too few images.
 
-    Raises `DataError`: a record of another model, a quick one, or one of too few images.
+    Raises `DataError`: a record of another model, a quick one, or one without either rate.
     """
     name = folder.resolve().name
     if audit["model"] != name or audit["quick"]:
         raise DataError(f"{audit['model']}: the audit is of another model than {name}, or a quick one; audit it anew")
-    rates = ("sensitivity", "specificity")
-    for data, found in audit["new"].items():
-        if all(found[rate] for rate in rates) and data != "together":
-            kept = {"data": data} | {key: found[key] for key in (*rates, "tumours", "healthy")}
-            card = read_json(folder / CARD) | {"elsewhere": kept}
-            return write_atomically(folder / CARD, json.dumps(card, indent=1) + "\n")
-    raise DataError(f"{name}: its audit holds no other collection with enough images of both kinds")
+    *_, found = audit["new"].values() or [{}]  # where there are several, the last is of all together
+    if not (found.get("sensitivity") or found.get("specificity")):
+        raise DataError(
+            f"{name}: its audit holds no other collection with enough images; bring one in, such as navoneel"
+        )
+    kept = {"data": ", ".join(data for data in audit["new"] if data != "together")}
+    kept |= {key: found[key] for key in ("sensitivity", "specificity", "tumours", "healthy")}
+    card = read_json(folder / CARD) | {"elsewhere": kept}
+    write_atomically(folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
 def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None) -> None:

@@ -132,7 +132,7 @@ def about(card: dict[str, Any]) -> list[str]:
             found.append(f"At its threshold it found there {_rates(home, *counts)}.")
         if other := card.get("elsewhere"):
             rates = _rates(other, other["tumours"], other["healthy"])
-            found.append(f"On another collection, '{other['data']}', its likeliest class found {rates}.")
+            found.append(f"Elsewhere, on '{other['data']}', its likeliest class found {rates}.")
         elif not run["test_on"]:
             found.append("It was not tested on images of another collection.")
         return [*found, " ".join(limits)]
@@ -150,7 +150,8 @@ def _rates(rates: dict[str, Any], tumours: int, healthy: int) -> str:
     """Sensitivity and specificity in words; either may not be known."""
     said = {"sensitivity": f"a tumour in {{}} of {tumours:,} images with one"}
     said["specificity"] = f"none in {{}} of {healthy:,} without"
-    return " and ".join(text.format(_percent(rates[name])) for name, text in said.items() if rates[name])
+    unknown = "an unknown share (too few images)"
+    return " and ".join(text.format(_percent(rates[name]) if rates[name] else unknown) for name, text in said.items())
 
 
 # ---- the list of saved models --------------------------------------------------------------------------
