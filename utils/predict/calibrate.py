@@ -191,7 +191,7 @@ def _flagged(familiarity: Familiarity, found: Prediction) -> dict[str, float | i
 
 
 def note_elsewhere(folder: Path, audit: Mapping[str, Any]) -> None:
-    """Put on the card of the model in `folder` what a record of `utils.audit` has measured of it on other collections,
+    """Put on the card of the model in `folder` what the record of an audit has measured of it on other collections,
     all together: `elsewhere`, {data, sensitivity, specificity, tumours, healthy}. Both rates are those of its likeliest
     class, without a threshold; None of too few images.
 
