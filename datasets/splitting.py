@@ -69,7 +69,7 @@ def grouped_folds(
     """
     names, member = np.unique(np.asarray(groups).astype(str), return_inverse=True)
     if len(names) < folds:
-        raise DataError(f"{len(names)} patients or groups are too few for {folds} parts")
+        raise DataError(f"{len(names)} patients or groups are too few for {folds} parts; bring in images of more")
     kinds, label = np.unique(labels, return_inverse=True)
     counts = np.zeros((len(names), len(kinds)))
     np.add.at(counts, (member, label), 1)

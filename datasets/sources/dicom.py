@@ -1,5 +1,6 @@
 """One DICOM file as grey images: compressed or not, signed or not, of 8 to 16 bits, one frame or several."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,17 +13,21 @@ from datasets.catalog import DataError
 from datasets.reading import reading
 
 NOT_WHOLE = "not a whole DICOM file"
+UNKNOWN = 3 * (float("nan"),)  # a spacing
+EVEN = 0.01  # share by which distances between slices may differ
 
 
 class Header(NamedTuple):
     """What the tags of a file say: `modality` and `series` "" and `position` (of the slice along its normal, in mm) NaN
-    where they do not; `number` of the file in its series; `frames` in it."""
+    where they do not; `number` of the file in its series; `frames` in it; `pixel`, mm from row to row and from column
+    to column, NaN likewise."""
 
     modality: str
     series: str
     position: float
     number: int
     frames: int
+    pixel: tuple[float, float]
 
 
 def read_header(path: Path) -> Header:
@@ -35,7 +40,18 @@ def read_header(path: Path) -> Header:
             _position(data),
             _whole(data.get("InstanceNumber"), 0),
             _whole(data.get("NumberOfFrames"), 1),
+            _pixel(data),
         )
+
+
+def spacing(headers: Sequence[Header]) -> tuple[float, float, float]:
+    """mm from slice to slice, row to row and column to column of the files of a series in order; NaN what they do not
+    say, or where they differ."""
+    pixels, steps = np.array([header.pixel for header in headers]), np.diff([header.position for header in headers])
+    rows, columns = pixels[0] if np.allclose(pixels, pixels[0]) else UNKNOWN[:2]
+    single = all(header.frames == 1 for header in headers)
+    even = single and len(steps) > 0 and np.allclose(steps, steps[0], rtol=EVEN) and steps[0] > 0
+    return float(steps[0]) if even else UNKNOWN[0], float(rows), float(columns)
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -83,6 +99,14 @@ def _whole(value: object, otherwise: int) -> int:
     """A number that a tag holds as text, or what is taken where it is missing or none."""
     text = str(value).strip()
     return int(text) if text.isdecimal() else otherwise
+
+
+def _pixel(data: pydicom.Dataset) -> tuple[float, float]:
+    try:
+        rows, columns = (float(value) for value in data.PixelSpacing)
+        return (rows, columns) if 0 < rows < np.inf and 0 < columns < np.inf else UNKNOWN[:2]
+    except (AttributeError, TypeError, ValueError):
+        return UNKNOWN[:2]
 
 
 def _position(data: pydicom.Dataset) -> float:

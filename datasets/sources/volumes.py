@@ -77,6 +77,18 @@ def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
     return placed(slices, image, lambda voxels: _laid(voxels, image))
 
 
+def spacing(path: Path, axis: int | None = None) -> tuple[float, float, float]:
+    """mm from slice to slice, row to row and column to column of the slices that `read` makes of a NIfTI file, or of
+    those across `axis` (of left, back and up); NaN where its affine is the identity, which converters write."""
+    image = load(path)
+    lengths, longest = _lengths(image)
+    if np.array_equal(image.affine, np.eye(4)) or not (np.isfinite(lengths) & (lengths > 0)).all():
+        return dicom.UNKNOWN
+    across = lengths[longest if axis is None else axis]
+    columns, rows = np.delete(lengths, longest if axis is None else axis)
+    return float(across), float(rows), float(columns)
+
+
 # ---- NIfTI, also for BraTS -----------------------------------------------------------------------------
 
 
@@ -120,9 +132,14 @@ def _planes(path: Path) -> np.ndarray:
         return _laid(voxels, image).astype(np.float32)
 
 
+def _lengths(image: Volume) -> tuple[np.ndarray, int]:
+    """Of a voxel its lengths to the patient's left, back and up, and along which of them the volume was sliced."""
+    lengths = np.array(image.header.get_zooms()[:3])[np.argsort(turn_of(image)[:, 0])]
+    return lengths, int(np.argmax(lengths)) if max(lengths) >= THICK * np.sort(lengths)[1] else 2
+
+
 def _laid(voxels: np.ndarray, image: Volume) -> np.ndarray:
     """Voxels in the order of their file → slices N×H×W as a radiologist looks at them."""
-    lengths = np.array(image.header.get_zooms()[:3])[np.argsort(turn_of(image)[:, 0])]
-    axis = int(np.argmax(lengths)) if max(lengths) >= THICK * np.sort(lengths)[1] else 2
+    _, axis = _lengths(image)
     planes = np.moveaxis(nib.orientations.apply_orientation(voxels, turn_of(image)), axis, 0).transpose(0, 2, 1)
     return planes if axis == 2 else planes[:, ::-1]  # the top of the head up

@@ -254,7 +254,7 @@ def test_chapter_2_runs_on_a_folder_of_classes_of_odd_names_some_of_them_rare(tm
     for i in range(5):
         next((folder / ODD[0]).glob(f"{i}.*")).unlink()
     assert own("--folder", folder) == 0 and catalog.get("own").classes == tuple(sorted(ODD))
-    code, text = headless("2_classification", "dataset=own", "split=patient", "image_size=64")
+    code, text = headless("2_classification", "dataset=own", "image_size=64")
     assert code == 0 and "own.patient-f0.CustomCNN.s2-64px-quick.seed0" in text, text[-2000:]
 
 

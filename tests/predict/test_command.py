@@ -92,12 +92,13 @@ def test_a_colour_photograph_and_noise_are_flagged(classifier, tmp_path, capsys)
     found = {answer["file"]: answer for answer in answers(capsys, model.name, tmp_path)["answers"]}
     for name, warning in (("photograph", "colour image"), ("noise", "unlike the images"), ("negative", "a negative")):
         assert any(warning in line for line in found[f"{name}.png"]["warnings"])
+    assert found["photograph.png"]["verdict"] == found["noise.png"]["verdict"] == "undecided"
     assert found["photograph.png"]["unlike"]["found"] and found["noise.png"]["unlike"]["found"]
     known = [answer["unlike"]["found"] for name, answer in found.items() if name.startswith("head")]
     assert np.mean(known) <= 0.05, "the false alarms that the threshold was chosen for"
     one = found["head0.png"]
     assert one["calibrated"] and one["tumour"]["threshold"] == 0.5
-    assert one["tumour"]["found"] == (one["tumour"]["probability"] >= 0.5)
+    assert one["about"] == model.about
 
 
 @pytest.mark.parametrize("names", ["_t1 _t1ce _t2 _flair", "-t1n -t1c -t2w -t2f"], ids=["2020", "2023"])
@@ -112,12 +113,18 @@ def test_a_patient_of_brats_is_outlined_without_a_segmentation(names, roots, tmp
     assert "skipped: P2: no file for T1c, T2, FLAIR among ['P2" in said.err
     (answer,) = json.loads(said.out)["answers"]
     assert answer["slices"] == 5 and set(answer["masks"]) == {"NCR", "ED", "ET"}
+    assert answer["verdict"] == "undecided" and "the model outlines" in answer["because"]
     given = nib.load(first)
     for name, part in answer["masks"].items():
         mask = nib.load(out / f"P1-{name}.nii.gz")
         assert mask.shape == given.shape and np.allclose(mask.affine, given.affine)
         assert int(np.asarray(mask.dataobj).sum()) == part["pixels"]
         assert "Not a medical device" in str(mask.header["descrip"].astype(str))
+    labels = nib.load(out / "P1-labels.nii.gz")
+    masks = np.stack([np.asarray(nib.load(out / f"P1-{name}.nii.gz").dataobj) for name in ("NCR", "ED", "ET")])
+    voxels = np.asarray(labels.dataobj)
+    assert ((voxels > 0) == masks.any(0)).all() and all((masks[k - 1][voxels == k] == 1).all() for k in (1, 2, 3))
+    assert "1 NCR, 2 ED, 3 ET. " in str(labels.header["descrip"].astype(str))
     assert NOTE in Image.open(out / "P1.png").text["Description"]
     assert main([model, str(first)]) == USAGE and "needs T1, T1c, T2, FLAIR together" in capsys.readouterr().err
 

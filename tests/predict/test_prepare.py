@@ -38,7 +38,7 @@ def test_scans_of_one_name_have_answers_and_files_of_their_own(classifier, tmp_p
         volume(tmp_path / patient / "v.nii.gz", seed=seed)
     assert main([str(model), *(str(tmp_path / p) for p in ("p1", "p2")), "--output", str(out)]) == DONE
     masks = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.nii.gz"))
-    assert masks == ["p1/v.nii.gz-tumour.nii.gz", "p2/v.nii.gz-tumour.nii.gz"]
+    assert masks == [f"{p}/v.nii.gz-{name}.nii.gz" for p in ("p1", "p2") for name in ("labels", "tumour")]
 
 
 def test_scans_are_named_by_their_paths_below_what_they_have_in_common(tmp_path, monkeypatch):

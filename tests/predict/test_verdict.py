@@ -1,8 +1,10 @@
-"""What is decided follows from what is shown, over several slices."""
+"""One verdict a scan, which follows from what is shown and contradicts nothing; sizes, and numbers of the model."""
 
 import json
+import re
 from dataclasses import replace
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -11,11 +13,13 @@ from own_images import head
 from PIL import Image
 from saved_model import save_model
 
+from datasets.catalog import REPO, DataError
 from datasets.store.preprocess import crop_box
 from utils.predict.__main__ import DONE, main
-from utils.predict.model import Prediction, SavedModel
+from utils.predict.calibrate import note_elsewhere
+from utils.predict.model import Prediction, SavedModel, about
 from utils.predict.prepare import Scan, find
-from utils.predict.verdict import ask
+from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask, draw
 from utils.report.weights import CARD
 
 
@@ -33,9 +37,9 @@ def scan_of(files) -> Scan:
 
 MIXED = [[0.97, 0.01, 0.01, 0.01], [0.4, 0.58, 0.01, 0.01], [0.4, 0.58, 0.01, 0.01]]
 KINDS = [[0.2, 0.15, 0.55, 0.1]] * 3  # a tumour is less likely than none, though more so than each kind
-CASES = {  # network → what it says of the slices, its temperature; the answer, and the class of each slice
+CASES = {  # network → what it says of the slices, its temperature; the kind that is named, and the class of each slice
     "before calibration the mean is .59 for a glioma": ("CustomCNN", MIXED, 0.2, "meningioma", [0, 1, 1]),
-    "a hierarchical model": ("MultiTaskUNet", KINDS, 1.0, "notumor", [2, 2, 2]),
+    "a hierarchical model": ("MultiTaskUNet", KINDS, 1.0, "", [2, 2, 2]),
     "from p(tumour) = .5 on a tumour": ("MultiTaskUNet", KINDS, 2.0, "glioma", [0, 0, 0]),
 }
 
@@ -45,15 +49,18 @@ def test_the_answer_follows_from_the_calibrated_probabilities_that_are_shown(cas
     name, said, temperature, expected, of_slices = CASES[case]
     weights = save_model("phantom", name)
     card = json.loads(weights.with_name(CARD).read_text())
-    weights.with_name(CARD).write_text(json.dumps(card | {"calibration": {"temperature": temperature}}))
+    weights.with_name(CARD).write_text(
+        json.dumps(card | {"calibration": {"temperature": temperature, "threshold": 0.5}})
+    )
     model = SavedModel(weights)
     found = Prediction(np.array(said), None, model.predict(model.prepare(slices.read().raws)).features)
     monkeypatch.setattr(model, "predict", lambda pixels: found)
     asked = ask(model, slices)
     classes = asked.answer.classes
-    assert asked.answer.answer == expected and asked.predicted.tolist() == of_slices and asked.answer.calibrated
+    assert asked.answer.named == expected and asked.predicted.tolist() == of_slices and asked.answer.calibrated
+    assert asked.answer.verdict == (LIKELY if expected else NONE)
     if name == "MultiTaskUNet":
-        assert max(classes, key=classes.get) == "notumor" and (classes["notumor"] > 0.5) == (expected == "notumor")
+        assert max(classes, key=classes.get) == "notumor" and (classes["notumor"] > 0.5) == (not expected)
     else:
         assert max(classes, key=classes.get) == expected
 
@@ -63,11 +70,12 @@ def test_a_classifier_that_outlines_the_tumour_gives_name_and_outline(roots, fil
     asked = ask(model, scan_of(files))
     with torch.no_grad():
         tumour = model.task.where(model.network(model.task.inputs({"image": asked.pixels})))[0].numpy()
-    assert asked.answer.answer in model.classes and list(asked.answer.masks) == ["tumour"]
+    assert asked.answer.verdict == UNDECIDED and list(asked.answer.masks) == ["tumour"]
     assert asked.masks[0].shape == (1, *asked.slices.images[0].shape[:2])
     share = asked.answer.masks["tumour"]["pixels"] / (asked.masks[0] > 0).sum()
     assert share == pytest.approx((tumour > 0.5).mean(), abs=0.05)
-    assert asked.answer.row()["outlined"] and asked.answer.row()["answer"] == asked.answer.answer
+    assert "the Dice coefficient of its outlines was 50.0 % (40.0–60.0)" in asked.answer.about[0]
+    assert asked.answer.masks["tumour"]["area_mm2"] is None and " px" in asked.answer.row()["outlined"]
 
 
 def test_an_outline_lies_where_its_crop_was_cut_from_the_image(roots, tmp_path, monkeypatch):
@@ -91,15 +99,153 @@ def test_findings_are_called_by_their_own_thresholds(roots, files, tmp_path):
     weights = save_model("phantom", "SqueezeNet", target="findings")
     model, scan = SavedModel(weights), scan_of(files)
     answer = ask(model, scan).answer
-    assert "undecided" in answer.answer and list(answer.findings) == list(answer.classes) == ["NCR", "ED", "ET"]
+    assert answer.verdict == UNDECIDED and list(answer.findings) == list(answer.classes) == ["NCR", "ED", "ET"]
     card = json.loads(weights.with_name(CARD).read_text())
     limits = {name: share + change for (name, share), change in zip(answer.classes.items(), (-0.1, 0.1), strict=False)}
     weights.with_name(CARD).write_text(json.dumps(card | {"thresholds": limits | {"ET": None}}))
     answer = ask(SavedModel(weights), scan).answer
-    assert {name: entry["found"] for name, entry in answer.findings.items()} == {"NCR": True, "ED": False, "ET": None}
-    assert answer.answer == "NCR" and answer.row()["answer"] == "NCR"
+    assert {name: entry["above"] for name, entry in answer.findings.items()} == {"NCR": True, "ED": False, "ET": None}
+    assert answer.headline() == answer.row()["verdict"] == "finding likely: NCR"
     with torch.no_grad():
         logits = model.network(model.task.inputs({"image": model.prepare(scan.read().raws)}))
     assert list(answer.classes.values()) == pytest.approx(logits.sigmoid()[0].tolist(), abs=1e-4)
     assert main([str(weights.parent), str(files / "a.jpg"), "--output", str(tmp_path / "out")]) == DONE
     assert (tmp_path / "out/a.jpg.png").is_file()
+
+
+# ---- the rule, for any probabilities -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["CustomCNN", "MultiTaskUNet", "OutlineClassifier"])
+def test_no_answer_names_a_kind_beside_another_verdict(network, roots, files, monkeypatch):
+    """Random probabilities, thresholds and outlines, unlike the training or not, with and without a threshold."""
+    model, scan, rng = SavedModel(save_model("phantom", network)), scan_of(files), np.random.default_rng(0)
+    found, seen, kinds = model.predict(model.prepare(scan.read().raws)), set(), set(model.classes) - {"notumor"}
+    for _ in range(300):
+        model.threshold = rng.choice([None, rng.uniform(0.02, 0.98)], p=[0.1, 0.9])
+        outlined = None if found.masks is None else np.full_like(found.masks, rng.random() < 0.5)
+        random = Prediction(rng.dirichlet([0.5] * len(model.classes), 1), outlined, found.features)
+        monkeypatch.setattr(model, "predict", lambda pixels, random=random: random)
+        unlike = rng.random() < 0.1
+        distances = type(
+            "Distances", (), {"threshold": 1.0, "distance": lambda *_, unlike=unlike: np.array([2.0 * unlike])}
+        )
+        model.familiarity, model.card["familiarity"] = distances(), {"false_alarms": 0.05}
+        answer = ask(model, scan).answer
+        seen.add(answer.verdict)
+        said = " ".join([answer.headline(), answer.because, *answer.warnings, *answer.about])
+        assert {kind for kind in kinds if kind in said} == ({answer.named} if answer.verdict == LIKELY else set())
+        above = model.threshold is not None and answer.tumour["probability"] >= model.threshold - 1e-5
+        if answer.verdict == LIKELY:
+            assert above and answer.named in kinds and not unlike
+        elif answer.verdict == NONE:
+            assert not above and "nothing" in answer.row().get("outlined", "nothing")
+        assert answer.verdict == UNDECIDED or (model.threshold is not None and not unlike)
+    assert seen == {LIKELY, NONE, UNDECIDED}
+
+
+def test_a_model_that_was_trained_on_tumours_alone_is_undecided(classifier, files):
+    classifier.healthy = None
+    answer = ask(classifier, scan_of(files)).answer
+    assert (answer.verdict, answer.named) == (UNDECIDED, "") and "no images without a tumour" in answer.because
+
+
+# ---- sizes ---------------------------------------------------------------------------------------------
+
+
+def test_areas_and_volumes_are_those_of_the_files(tmp_path):
+    place = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "SeriesInstanceUID": "1.2", "PixelSpacing": [0.5, 0.25]}
+    for z in (0, 4, 8):
+        dicom(tmp_path / f"s/{z}.dcm", head(z).astype(np.int16), ImagePositionPatient=[0, 0, z], **place)
+    dicom(tmp_path / "one.dcm", head(1).astype(np.int16), **place)
+    dicom(tmp_path / "none.dcm", head(1).astype(np.int16))
+    dicom(tmp_path / "gap/a.dcm", head(1).astype(np.int16), ImagePositionPatient=[0, 0, 0], **place)
+    dicom(tmp_path / "gap/b.dcm", head(2).astype(np.int16), ImagePositionPatient=[0, 0, 4], **place)
+    dicom(tmp_path / "gap/c.dcm", head(3).astype(np.int16), ImagePositionPatient=[0, 0, 12], **place)
+    voxels, found = np.random.default_rng(0).uniform(1, 9, (20, 24, 6)), {}
+    turned = np.array([[0, 0, -0.5, 0], [2, 0, 0, 0], [0, -4.0, 0, 0], [0, 0, 0, 1]])  # to back, down, right
+    for name, affine in {"axial": np.diag([-0.5, -2, 4, 1]), "turned": turned, "unknown": np.eye(4)}.items():
+        nib.save(nib.Nifti1Image(voxels, affine), tmp_path / f"{name}.nii")
+    for scan in find([tmp_path], ["grey"])[0]:
+        found[scan.name.split("/")[0]] = [None if np.isnan(mm) else mm for mm in scan.read().spacing]
+    assert found == {
+        "s": [4, 0.5, 0.25],
+        "one.dcm": [None, 0.5, 0.25],
+        "none.dcm": [None] * 3,
+        "gap": [None, 0.5, 0.25],
+        "axial.nii": [4, 2, 0.5],
+        "turned.nii": [4, 2, 0.5],
+        "unknown.nii": [None] * 3,
+    }
+
+
+def test_an_outline_is_measured_in_mm_and_ml(roots, tmp_path, monkeypatch):
+    model = SavedModel(save_model("phantom", "OutlineClassifier"))
+    voxels = np.random.default_rng(0).uniform(1, 9, (20, 24, 3))
+    nib.save(nib.Nifti1Image(voxels, np.diag([-0.5, -2, 4, 1])), tmp_path / "v.nii")
+    ((scan,), _) = find([tmp_path / "v.nii"], ["grey"])
+    found = model.predict(model.prepare(scan.read().raws))
+    everywhere = Prediction(found.probabilities, np.ones_like(found.masks), found.features)
+    monkeypatch.setattr(model, "predict", lambda pixels: everywhere)
+    asked = ask(model, scan)
+    pixels, slices = asked.answer.masks["tumour"]["pixels"], 3
+    assert asked.answer.masks["tumour"]["area_mm2"] == pytest.approx(pixels / slices)
+    assert asked.answer.masks["tumour"]["volume_ml"] == pytest.approx(pixels * 4 / 1000, abs=1e-3)
+    words = draw(model, asked).get_suptitle()
+    assert "mm² in its largest slice" in words and " ml" in words and asked.answer.about[0][:40] in words
+
+
+# ---- what is said of the model -------------------------------------------------------------------------
+
+CARDS = {path.parent.name: json.loads(path.read_text()) for path in REPO.glob(f"saved_models/*/*/*/{CARD}")}
+ELSEWHERE = {"value": 0.4581, "low": 0.379, "high": None}
+BOTH = {"sensitivity": ELSEWHERE, "specificity": ELSEWHERE, "auc": None}
+ONE = BOTH | {"specificity": None}
+AUDIT = {"quick": False, "new": {"navoneel": {"tumours": 155, "healthy": 98} | BOTH}}
+AUDIT["new"]["together"] = {"tumours": 999, "healthy": 999} | BOTH
+
+
+def numbers_of(entry: object) -> set[str]:
+    """All numbers of a card, as counts and in percent."""
+    if isinstance(entry, dict | list):
+        return set().union(*map(numbers_of, entry.values() if isinstance(entry, dict) else entry), [])
+    return {f"{100 * entry:.1f}", f"{entry:,}"} if isinstance(entry, int | float) else set()
+
+
+@pytest.mark.parametrize("name", CARDS)
+def test_every_number_that_is_said_of_a_model_stands_on_its_card(name):
+    for card in (CARDS[name], CARDS[name] | {"elsewhere": {"data": "navoneel"} | AUDIT["new"]["navoneel"]}):
+        said = re.sub("'.*?'", "", " ".join(about(card)))
+        assert set(re.findall(r"\d[\d,.]*\d|\d", said)) <= numbers_of(card) and "%" in said
+        assert ("was not tested on images of another collection" in said) == ("elsewhere" not in card)
+        outlines = card["task"] == "localisation" and card["arguments"].get("outline", True)
+        assert ("Dice" in said) == (outlines or "masks" in card)
+
+
+def test_an_audit_is_noted_on_the_card_of_its_model(roots, files, capsys):
+    folder = save_model("phantom").parent
+    audit = AUDIT | {"model": folder.name}
+    few = {"navoneel": AUDIT["new"]["navoneel"] | {"sensitivity": None, "specificity": None}}
+    for other, message in ((audit | {"model": "x"}, "of another model"), (audit | {"quick": True}, "a quick one"),
+                           (audit | {"new": few}, "no other collection with enough images")):  # fmt: skip
+        with pytest.raises(DataError, match=message):
+            note_elsewhere(folder, other)
+    with pytest.raises(DataError, match="no other collection with enough images"):
+        note_elsewhere(folder, audit | {"new": {}})
+    note_elsewhere(folder, audit | {"new": AUDIT["new"] | {"together": {"tumours": 155, "healthy": 2} | ONE}})
+    assert (
+        "a tumour in 45.8 % (37.9––) of 155 images with one and none in an unknown share" in SavedModel(folder).about[1]
+    )
+    note_elsewhere(folder, audit)
+    assert main([folder.name, str(files / "a.jpg")]) == DONE
+    assert "a tumour in 45.8 % (37.9––) of 999 images with one and none in 45.8 %" in capsys.readouterr().out
+    card = json.loads((folder / CARD).read_text())
+    assert card["elsewhere"]["data"] == "navoneel" and set(card["elsewhere"]) >= {
+        "sensitivity",
+        "specificity",
+        "healthy",
+    }
+    (folder / CARD).write_text(json.dumps(card | {"elsewhere": {"data": "navoneel"}}))
+    assert main([folder.name, str(files / "a.jpg")]) == 2
+    error = capsys.readouterr().err
+    assert f"{CARD}: an entry is missing" in error and len(error.splitlines()) == 1

@@ -7,14 +7,24 @@ import pandas as pd
 import pytest
 
 from datasets.catalog import REPO, DataError
-from utils.evaluation.classification import by_scan
+from utils.evaluation.classification import by_scan, evaluate
 from utils.evaluation.intervals import mean_interval
 from utils.recipes.published import published_table
 from utils.report.records import load_evidence
 from utils.report.tables import BLOCKS
 from utils.report.tables.audits import audits
 from utils.report.tables.classification import by_relatives, external_tests
-from utils.report.tables.common import budgets, compare, find_run, format_ci, markdown, matching, of_scans, show
+from utils.report.tables.common import (
+    budgets,
+    class_summary,
+    compare,
+    find_run,
+    format_ci,
+    markdown,
+    matching,
+    of_scans,
+    show,
+)
 from utils.report.tables.transfer import differences_to_probe, ensembles
 from utils.run import Run
 
@@ -76,6 +86,19 @@ def put_share(put):
         return put(run, table, metrics={"accuracy": mean_interval(right, paths)}, **facts)
 
     return write
+
+
+@pytest.mark.parametrize("collapsed", [True, False])
+def test_a_summary_says_what_an_accuracy_is_to_be_compared_with(collapsed):
+    """A network that calls every image by the name of the commonest class is right on 76.9 %, as is that name."""
+    label = np.repeat(["well", "sick"], [30, 9])
+    predicted = np.full(39, "well") if collapsed else label
+    table = pd.DataFrame({"label": label, "predicted": predicted, "group": range(39), "p_sick": 0.4, "p_well": 0.6})
+    result = evaluate(table, ["sick", "well"], resamples=20)
+    said = class_summary(result)
+    assert "sick 9, well 30" in said and "always 'well' would be right on 76.9 %" in said
+    assert f"balanced accuracy {50 if collapsed else 100}.0 " in said
+    assert ("ONE CLASS ONLY, 'well'" in said) == collapsed
 
 
 def test_a_run_is_found_among_those_of_full_size_on_stored_images_asked_for_their_label(put_share):

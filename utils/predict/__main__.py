@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         except DataError as error:
             failed[scan.name] = str(error)
     if args.json:
-        report = {"model": model.name, "note": NOTE, "answers": [asdict(answer) for answer in answers]}
+        report = {"model": model.name, "about": model.about, "note": NOTE}
+        report["answers"] = [asdict(answer) for answer in answers]
         report["errors"] = [{"file": name, "error": line} for name, line in failed.items()]
         print(json.dumps(report, indent=1))
     else:
@@ -84,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(f"warning: {answer.file}: {warning}")
             for path in answer.written:
                 print(f"written: {path}")
-        print(NOTE)
+        print(*model.about, NOTE, sep="\n")
     for line in failed.values():
         print(f"skipped: {line}", file=sys.stderr)
     return NOTHING if not answers else SOME if failed else DONE

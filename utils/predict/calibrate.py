@@ -64,8 +64,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.predict.calibrate", description=__doc__.splitlines()[0])
     parser.add_argument("model", help="name of a model in saved_models/")
     about = "image files below the data folder, beside photographs and noise, whose detection is measured"
+    parser.add_argument("--audit", type=Path, metavar="FILE.json", help="do no more than note its audit on its card")
     parser.add_argument("--strangers", nargs="*", default=[], metavar="NAME=PATTERN", help=about)
     args = parser.parse_args(argv)
+    if args.audit:
+        note_elsewhere(open_model(args.model).folder, read_json(args.audit, needs=("model", "quick", "new")))
+        return 0
     strangers = {name: make() for name, make in out_of_distribution.GENERATED.items()}
     for text in args.strangers:
         name, _, pattern = text.partition("=")
@@ -184,6 +188,27 @@ def _flagged(familiarity: Familiarity, found: Prediction) -> dict[str, float | i
     unlike = familiarity.unlike(found.features)
     limits = binomtest(int(unlike.sum()), len(unlike)).proportion_ci(method="wilson")
     return {"value": float(unlike.mean()), "low": limits.low, "high": limits.high, "images": len(unlike)}
+
+
+def note_elsewhere(folder: Path, audit: Mapping[str, Any]) -> None:
+    """Put on the card of the model in `folder` what the record of an audit has measured of it on other collections,
+    all together: `elsewhere`, {data, sensitivity, specificity, tumours, healthy}. Both rates are those of its likeliest
+    class, without a threshold; None of too few images.
+
+    Raises `DataError`: a record of another model, a quick one, or one without either rate.
+    """
+    name = folder.resolve().name
+    if audit["model"] != name or audit["quick"]:
+        raise DataError(f"{audit['model']}: the audit is of another model than {name}, or a quick one; audit it anew")
+    *_, found = audit["new"].values() or [{}]  # where there are several, the last is of all together
+    if not (found.get("sensitivity") or found.get("specificity")):
+        raise DataError(
+            f"{name}: its audit holds no other collection with enough images; bring one in, such as navoneel"
+        )
+    kept = {"data": ", ".join(data for data in audit["new"] if data != "together")}
+    kept |= {key: found[key] for key in ("sensitivity", "specificity", "tumours", "healthy")}
+    card = read_json(folder / CARD) | {"elsewhere": kept}
+    write_atomically(folder / CARD, json.dumps(card, indent=1) + "\n")
 
 
 def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None) -> None:

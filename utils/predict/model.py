@@ -19,12 +19,17 @@ from utils.evaluation.predict import run_model
 from utils.evaluation.segmentation import Padded
 from utils.evaluation.thresholds import calibrated
 from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, feature_tap
-from utils.report.weights import CARD, HUB, WEIGHTS, fetch, find_weights, load_weights, saved_weights
+from utils.report.weights import CARD, HUB, SPLIT_LIMIT, WEIGHTS, fetch, find_weights, load_weights, saved_weights
 from utils.training.tasks import TASKS, MultiLabel
 
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
 BEST = "best"
 NEEDED = ("trained_on", "training", "test")  # entries of a card that the list reads
+SCORES = {  # test result → what it says of a model
+    "accuracy": "it named {} of the images right",
+    "dice": "the Dice coefficient of its outlines was {}",
+    "macro_auc": "the mean AUC of its findings was {}",
+}
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class SavedModel:
     Attributes:
         name: of the run that made it; card: what lies beside its weights.
         classes, masks: names of the outputs; empty what it does not give.
-        preparation: what is done to an image, `Preparation`.
+        preparation: what is done to an image, `Preparation`; about: how far to believe it, see `about`.
         healthy: index of the class without a tumour, None where there is none.
         findings: whether `classes` are findings, any number of which an image may show, each with its own probability.
         thresholds, threshold, temperature: what validation chose, None where nothing was: from which probability on a
@@ -60,6 +65,7 @@ class SavedModel:
         try:
             self.preparation = Preparation.of_card(self.card["input"])
             self.task = lookup(TASKS, self.card["task"], "task").from_card(self.card)
+            self.about = about(self.card)
         except DataError as error:
             raise DataError(f"{self.folder / CARD}: {error}") from error
         self.classes: list[str] = self.card.get("classes", [])
@@ -104,6 +110,48 @@ class SavedModel:
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities at the temperature that validation chose; as they are where none was."""
         return probabilities if self.findings else calibrated(probabilities, self.temperature or 1.0)
+
+
+def about(card: dict[str, Any]) -> list[str]:
+    """Sentences on how far to believe a model: how often it was right on test images of its own collection, what it
+    finds in another one, and its limits. Every number in them stands on the card.
+
+    Raises `DataError` where an entry of the card is missing or is of another kind.
+    """
+    try:
+        run, test, limits = card["trained_on"], card["test"], card["limits"]
+        main = next(iter(test))
+        scores = [SCORES[name].format(_percent(test[name])) for name in test if name in (main, "dice")]
+        patients = "some of patients that it" if SPLIT_LIMIT in limits else "none of patients that it"
+        data = (
+            f"another collection, '{run['test_on']}'" if run["test_on"] else f"its own collection, '{run['dataset']}'"
+        )
+        found = [f"On test images of {data}, {patients} was trained on, {' and '.join(scores)}."]
+        if home := card.get("calibration", {}).get("at_threshold_on_test"):
+            counts = [home[name]["images"] for name in ("sensitivity", "specificity")]
+            found.append(f"At its threshold it found there {_rates(home, *counts)}.")
+        if other := card.get("elsewhere"):
+            rates = _rates(other, other["tumours"], other["healthy"])
+            found.append(f"Elsewhere, on '{other['data']}', its likeliest class found {rates}.")
+        elif not run["test_on"]:
+            found.append("It was not tested on images of another collection.")
+        return [*found, " ".join(limits)]
+    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
+        raise DataError(f"an entry is missing or of another kind ({error!r}); fetch the model again") from error
+
+
+def _percent(entry: dict[str, float | None]) -> str:
+    """A share {value, low, high} in percent, "–" for what is not known."""
+    value, low, high = ("–" if entry[name] is None else f"{100 * entry[name]:.1f}" for name in ("value", "low", "high"))
+    return f"{value} % ({low}–{high})"
+
+
+def _rates(rates: dict[str, Any], tumours: int, healthy: int) -> str:
+    """Sensitivity and specificity in words; either may not be known."""
+    said = {"sensitivity": f"a tumour in {{}} of {tumours:,} images with one"}
+    said["specificity"] = f"none in {{}} of {healthy:,} without"
+    unknown = "an unknown share (too few images)"
+    return " and ".join(text.format(_percent(rates[name]) if rates[name] else unknown) for name, text in said.items())
 
 
 # ---- the list of saved models --------------------------------------------------------------------------
@@ -158,11 +206,10 @@ def rows() -> list[dict[str, str]]:
     lines = []
     for folder, card in found:
         metric, entry = next(iter(card["test"].items()))
-        value, low, high = ("–" if entry[k] is None else f"{100 * entry[k]:.1f}" for k in ("value", "low", "high"))
         run, line = card["trained_on"], {"model": folder.name + (" *" if folder == chosen else "")}
         line["answers"] = ", ".join(card.get("classes") or card["masks"])
         line["tested"] = f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"]
-        line["test result"] = f"{metric} {value} % ({low}–{high})"
+        line["test result"] = f"{metric} {_percent(entry)}"
         for name, entry in (("calibrated", "calibration"), ("warns", "familiarity")):
             line[name] = "yes" if entry in card else "no"
         lines.append(line | {"MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}"})

@@ -14,6 +14,7 @@ import numpy as np
 from datasets.catalog import DataError
 from datasets.reading import reading
 from datasets.sources import brats, dicom, volumes
+from datasets.sources.dicom import UNKNOWN
 from datasets.sources.folders import IMAGE_SUFFIXES
 from datasets.store.preprocess import COLOUR, RawImage, examine
 
@@ -24,12 +25,14 @@ IMAGE, SERIES, VOLUME, SEQUENCES = "image", "DICOM series", "volume", "sequences
 class Slices:
     """The slices of a scan: `images`, each H×W or H×W×C uint8, `numbers` their places in it from 0; `colour`: an image
     that was made grey. Slices of one grey value are left out, of which a model can say nothing; `total` counts all.
+    `spacing`: mm from slice to slice, row to row and column to column, NaN where the files do not say it.
     """
 
     images: list[np.ndarray]
     numbers: list[int]
     total: int
     colour: bool
+    spacing: tuple[float, float, float]
 
     @property
     def raws(self) -> list[RawImage]:
@@ -58,6 +61,7 @@ class Scan:
                 if any(file.is_file() and not file.stat().st_size for file in self.files):
                     raise DataError("an empty file")
                 planes, colour = self._planes()
+                spacing = self._spacing()
         except DataError as error:
             reason = str(error).removeprefix(f"{self.name}: ").removeprefix(f"{self.files[0].name}: ")
             raise DataError(f"{self.name}: {reason}") from error
@@ -65,7 +69,7 @@ class Scan:
         if not seen:
             what = "an image of one grey value" if len(planes) == 1 else "every slice is of one grey value"
             raise DataError(f"{self.name}: {what}")
-        return Slices([planes[number] for number in seen], seen, len(planes), colour)
+        return Slices([planes[number] for number in seen], seen, len(planes), colour, spacing)
 
     def _planes(self) -> tuple[Sequence[np.ndarray], bool]:
         """All slices, and whether they were made grey."""
@@ -76,6 +80,13 @@ class Scan:
             return brats.read_sequences(brats.sequences(self.files[0], self.channels)), False
         # Each file of a series is scaled by itself, as in a data set of a reader's own.
         return [plane for file in self.files for plane in volumes.read(file)], False
+
+    def _spacing(self) -> tuple[float, float, float]:
+        if self.kind == VOLUME:
+            return volumes.spacing(self.files[0])
+        if self.kind == SEQUENCES:
+            return volumes.spacing(brats.sequences(self.files[0], self.channels)[0], axis=2)
+        return dicom.spacing([dicom.read_header(file) for file in self.files]) if self.kind == SERIES else UNKNOWN
 
     def as_volume(self, masks: np.ndarray) -> nib.Nifti1Image:
         """Masks of all slices of a `VOLUME` or of `SEQUENCES`, N×H×W uint8, as a volume that lies on its file."""

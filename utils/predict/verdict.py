@@ -1,5 +1,18 @@
-"""The answer about one scan: probabilities or masks, how far to believe them, and warnings; as data and as a figure."""
+"""The answer about one scan: one verdict, what it rests on, how far to believe it, and warnings; as data and a figure.
 
+The rule of the verdict, which uses nothing but the scan and the card of the model:
+
+- **tumour likely**: the calibrated probability of a tumour reaches the threshold that validation chose, and the model's
+  own rule takes a class with a tumour, too. Only here a kind is named.
+- **none found**: neither of the two says a tumour, and nothing is outlined.
+- **undecided**: they disagree; or the card has no threshold, or no class without a tumour; or the scan is unlike the
+  training images, or in colour.
+
+Of findings each is called by its own threshold, with "finding likely" in place of the first.
+"""
+
+import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +29,19 @@ from torch import Tensor, nn
 from datasets.store.preprocess import crop_box, looks_inverted
 from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
+from utils.predict.out_of_distribution import FALSE_ALARMS
 from utils.predict.prepare import IMAGE, SEQUENCES, VOLUME, Scan, Slices
-from utils.report.figures.common import LETTERS, below, heat_on_image, panels, plain
+from utils.report.figures.common import LETTERS, PAGE, below, heat_on_image, panels, plain
 from utils.report.figures.images import MASK_COLOURS
 from utils.report.weights import NOTE
 from utils.training.tasks import MultiTask
 
+LIKELY, NONE, UNDECIDED, FINDING = "tumour likely", "none found", "undecided", "finding likely"
 LIKELIEST = 3  # findings in a line of a table
 MASK_FROM = 0.5  # probability from which a pixel belongs to a mask, as in every evaluation
 SHOWN = 6  # slices of a scan in a figure
+LABELS = "labels"  # ending of the label map's name
+LINE = 16  # letters an inch of a figure
 
 
 @dataclass
@@ -34,37 +51,39 @@ class Answer:
     Attributes:
         file, kind: of the `Scan`; model: its name; slices: number of slices that were looked at.
         classes: calibrated probability of each class, the mean over the slices; empty for a segmenter.
-        answer: the class that the model's rule takes for `classes`: the likeliest; of a hierarchical model "no tumour"
-            where p(tumour) is below .5, else the likeliest kind. Of a model of findings those called.
-        findings: of each its `threshold`, chosen on validation, and whether it is `found`; None where there is none.
-        tumour: `probability`, `threshold` (that validation chose, or None) and `found`; None where the model does not
-            know it.
-        masks: of each its `pixels`, summed over slices, and `slices`, how many it is in.
+        verdict: `LIKELY`, `NONE`, `UNDECIDED` or `FINDING`; because: what it rests on, or why there is none; named: the
+            kind of tumour, or the findings, "" unless they are likely.
+        findings: of each its `threshold`, chosen on validation, and whether its probability is `above`; None where
+            there is none.
+        tumour: `probability` and `threshold` (that validation chose, or None); None where the model does not know it.
+        masks: of each its `pixels`, summed over slices, and `slices`, how many it is in; `area_mm2`, where it is
+            largest, and `volume_ml`, None where the files do not say how long a pixel or how far apart slices are.
         unlike: `distance`, in units of the threshold, of the median slice from the training images, and whether it is
             beyond it (`found`); None where the model knows nothing of its training images.
-        warnings: sentences; written: paths of its figure and masks.
+        warnings: sentences; about: those of the model, see `model.about`; written: paths of its figure and masks.
     """
 
     file: str
     kind: str
     model: str
     slices: int
+    verdict: str = UNDECIDED
+    because: str = ""
+    named: str = ""
     calibrated: bool = False
     classes: dict[str, float] = field(default_factory=dict)
-    answer: str = ""
     findings: dict[str, dict[str, Any]] = field(default_factory=dict)
     tumour: dict[str, Any] | None = None
-    masks: dict[str, dict[str, int]] = field(default_factory=dict)
+    masks: dict[str, dict[str, Any]] = field(default_factory=dict)
     unlike: dict[str, Any] | None = None
     warnings: list[str] = field(default_factory=list)
+    about: list[str] = field(default_factory=list)
     written: list[str] = field(default_factory=list)
     note: str = NOTE
 
     def row(self) -> dict[str, str]:
         """A line of a table."""
-        row = {"file": self.file}
-        if self.classes:
-            row["answer"] = self.answer
+        row = {"file": self.file, "verdict": self.headline()}
         if self.findings:
             likeliest = sorted(self.classes, key=self.classes.get, reverse=True)[:LIKELIEST]
             row["likeliest"] = ", ".join(f"{name} {100 * self.classes[name]:.1f} %" for name in likeliest)
@@ -72,14 +91,25 @@ class Answer:
             row |= {name: f"{100 * p:.1f} %" for name, p in self.classes.items()}
         if self.masks:
             row["outlined"] = self.outlined() or "nothing"
-        if self.tumour:
-            row["tumour?"] = {None: "–", True: "yes", False: "no"}[self.tumour["found"]]
         unlike = self.unlike["found"] if self.unlike else None
-        return row | {"unlike training?": {None: "unknown", True: "YES", False: "no"}[unlike]}
+        row["unlike training?"] = {None: "unknown", True: "YES", False: "no"}[unlike]
+        return row | {"because": self.because}
+
+    def headline(self) -> str:
+        """The verdict, and what is named with it."""
+        return f"{self.verdict}: {self.named}" if self.named else self.verdict
 
     def outlined(self) -> str:
-        """The pixels of each mask that has any."""
-        return ", ".join(f"{name} {part['pixels']:,} px" for name, part in self.masks.items() if part["pixels"])
+        """The size of each mask that marks anything."""
+        return ", ".join(f"{name} {_size(part, self.slices)}" for name, part in self.masks.items() if part["pixels"])
+
+
+def _size(mask: dict[str, Any], slices: int) -> str:
+    """The size of a mask in words, in pixels and, where they are known, in mm² and ml."""
+    said, area, volume = f"{mask['pixels']:,} px", mask["area_mm2"], mask["volume_ml"]
+    if area is not None:
+        said += f", {area:,.0f} mm²{' in its largest slice' if slices > 1 else ''}"
+    return said if volume is None else f"{said}, {volume:,.1f} ml"
 
 
 @dataclass(frozen=True)
@@ -100,24 +130,31 @@ def ask(model: SavedModel, scan: Scan) -> Asked:
     slices = scan.read()
     pixels = model.prepare(slices.raws)
     found = model.predict(pixels)
-    answer = Answer(scan.name, scan.kind, model.name, len(slices.images))
-    masks = predicted = None
+    answer = Answer(scan.name, scan.kind, model.name, len(slices.images), about=model.about)
+    masks = predicted = mean = None
     if model.masks:
         masks = [_placed(model, *both) for both in zip(slices.images, found.masks, strict=True)]
         areas = np.array([(mask > MASK_FROM).sum((1, 2)) for mask in masks])
         for k, name in enumerate(model.masks):
-            answer.masks[name] = {"pixels": int(areas[:, k].sum()), "slices": int((areas[:, k] > 0).sum())}
+            part = {"pixels": int(areas[:, k].sum()), "slices": int((areas[:, k] > 0).sum())}
+            pixel = slices.spacing[1] * slices.spacing[2]
+            sizes = areas[:, k].max() * pixel, part["pixels"] * pixel * slices.spacing[0] / 1000
+            part["area_mm2"], part["volume_ml"] = (None if math.isnan(size) else round(size, 3) for size in sizes)
+            answer.masks[name] = part
         scores = areas.sum(1)
     if model.classes:
         probabilities = model.calibrated(found.probabilities)
         predicted, scores = model.decide(probabilities), probabilities.max(1)
         if model.healthy is not None:
             scores = 1 - probabilities[:, model.healthy]
-        _name(answer, model, probabilities.mean(0))
+        mean = probabilities.mean(0)
     if model.familiarity:
         distance = float(np.median(model.familiarity.distance(found.features))) / model.familiarity.threshold
         answer.unlike = {"distance": round(distance, 3), "found": distance > 1}
-    _warn(answer, slices)
+    if slices.colour:
+        answer.unlike = (answer.unlike or {"distance": None}) | {"found": True}
+    _judge(answer, model, mean, slices.colour)
+    _warn(answer, model, slices)
     return Asked(answer, slices, masks, pixels, predicted, scores)
 
 
@@ -130,33 +167,49 @@ def _placed(model: SavedModel, image: np.ndarray, planes: np.ndarray) -> np.ndar
     return whole
 
 
-def _name(answer: Answer, model: SavedModel, mean: np.ndarray) -> None:
-    """Fill in what follows from mean probabilities K: the classes, whether there is a tumour, the findings called."""
-    answer.calibrated = bool(model.temperature)
-    answer.classes = {name: round(float(p), 5) for name, p in zip(model.classes, mean, strict=True)}
-    if model.healthy is not None:
-        tumour = float(1 - mean[model.healthy])
-        answer.tumour = {"probability": round(tumour, 5)} | _called(tumour, model.threshold)
-    if not model.findings:
-        answer.answer = model.classes[model.decide(mean[None])[0]]
-        return
-    answer.findings = {name: _called(p, model.thresholds[name]) for name, p in answer.classes.items()}
-    answer.answer = ", ".join(name for name, entry in answer.findings.items() if entry["found"]) or "no finding"
-    if all(entry["found"] is None for entry in answer.findings.values()):
-        answer.answer = "undecided, the model has no thresholds"
+def _judge(answer: Answer, model: SavedModel, mean: np.ndarray | None, colour: bool) -> None:
+    """Fill in the verdict, by the rule above, and what it follows from: mean probabilities K, of a segmenter None."""
+    called, named, why = None, [], "the model has no threshold from validation"
+    if mean is None:
+        why = "the model outlines, and was not tested on whether there is a tumour at all"
+    else:
+        answer.calibrated = bool(model.temperature)
+        answer.classes = {name: round(float(p), 5) for name, p in zip(model.classes, mean, strict=True)}
+    if model.findings:
+        for name, p in answer.classes.items():
+            threshold = model.thresholds[name]
+            answer.findings[name] = {"threshold": threshold, "above": None if threshold is None else p >= threshold}
+        above = [entry["above"] for entry in answer.findings.values()]
+        named = [name for name, entry in answer.findings.items() if entry["above"]]
+        if named or None not in above:
+            called, why = bool(named), "each finding by its own threshold"
+    elif mean is not None and model.healthy is None:
+        why = "the model knows no images without a tumour; its probabilities hold if there is one"
+    elif mean is not None:
+        tumour, taken = float(1 - mean[model.healthy]), int(model.decide(mean[None])[0])
+        answer.tumour = {"probability": round(tumour, 5), "threshold": model.threshold}
+        if model.threshold is not None:
+            called = tumour >= model.threshold
+            why = f"probability of a tumour {100 * tumour:.1f} %, threshold {100 * model.threshold:.1f} %"
+            if called != (taken != model.healthy):
+                called, why = None, f"its threshold and its likeliest class disagree: {why}"
+            elif not called and any(part["pixels"] for part in answer.masks.values()):
+                called, why = None, f"it outlines something, though it calls no tumour: {why}"
+            named = [model.classes[taken]] if len(model.classes) > 2 else []  # of two classes the other is no kind
+    if answer.unlike and answer.unlike["found"]:
+        called, why = None, "a colour image" if colour else "unlike the training images"
+    likely = FINDING if model.findings else LIKELY
+    answer.verdict, answer.because = {None: UNDECIDED, False: NONE, True: likely}[called], why
+    answer.named = ", ".join(named) if called else ""
 
 
-def _called(probability: float, threshold: float | None) -> dict[str, Any]:
-    return {"threshold": threshold, "found": None if threshold is None else probability >= threshold}
-
-
-def _warn(answer: Answer, slices: Slices) -> None:
+def _warn(answer: Answer, model: SavedModel, slices: Slices) -> None:
     says = answer.warnings.append
     if slices.colour:
-        answer.unlike = (answer.unlike or {"distance": None}) | {"found": True}
-        says("This is a colour image; the training images are grey. The answer means nothing.")
+        says("This is a colour image, and the training images are grey.")
     elif answer.unlike and answer.unlike["found"]:
-        says("This is unlike the images that the model was trained on. The answer is probably meaningless.")
+        alarms = f"{100 * model.card['familiarity'].get('false_alarms', FALSE_ALARMS):.0f} %"
+        says(f"This is unlike the images that the model was trained on, as are {alarms} of images of their own kind.")
     if answer.unlike is None:
         says("The model cannot say whether this is like its training images: it has not been compared with them.")
     if answer.classes and not answer.calibrated:
@@ -179,7 +232,9 @@ def draw(model: SavedModel, asked: Asked) -> Figure:
     """
     answer, slices = asked.answer, asked.slices
     chosen = np.sort(np.argsort(-asked.scores, kind="stable")[:SHOWN])
-    figure, axes = panels(2, len(chosen), 6.2, max(3.2, 2.4 * len(chosen)))
+    columns = max(2, len(chosen))  # one slice lies beside its answer, several above theirs
+    figure, axes = panels(2 * len(chosen) // columns, columns, 6.2 if len(chosen) > 1 else 4, max(PAGE, 2.4 * columns))
+    axes = axes.reshape(2, -1)
     for line in axes:
         for axis, i in zip(line, chosen, strict=True):
             axis.set(xticks=[], yticks=[], title=f"slice {slices.numbers[i]}" if slices.total > 1 else "")
@@ -201,29 +256,33 @@ def draw(model: SavedModel, asked: Asked) -> Figure:
             for mask, colour in zip(asked.masks[i], MASK_COLOURS, strict=False):
                 if (mask > MASK_FROM).any():
                     axis.contour(mask, [MASK_FROM], colors=colour, linewidths=1)
-    said = answer.outlined()
-    if answer.classes:
-        said = answer.answer if answer.findings else f"{answer.answer}, {100 * answer.classes[answer.answer]:.0f} %"
-    unlike = "\nUNLIKE THE TRAINING IMAGES" if answer.unlike and answer.unlike["found"] else ""
     file = answer.file if len(answer.file) < 48 else "…" + answer.file[-47:]
-    figure.suptitle(plain(f"{file}: {said}{unlike}\n{answer.note}"), fontsize=LETTERS)
+    said = [f"{file}: {answer.headline()}", answer.because, answer.outlined(), *answer.about, answer.note]
+    lines = [line for text in said for line in textwrap.wrap(text, int(LINE * figure.get_figwidth()))]
+    figure.suptitle(plain("\n".join(lines)), fontsize=LETTERS)
     return below(figure, axes[1, 0])
 
 
 def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
-    """Write the figure, and of a volume each mask, below `folder` by the name of the scan; the answer names them."""
+    """Write the figure, and of a volume each mask and one label map of all, in which the first mask is 1, below
+    `folder` by the name of the scan; the answer names them."""
     paths = [folder / f"{scan.name}.png"]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     figure = draw(model, asked)
     figure.savefig(paths[0], metadata={"Description": asked.answer.note})
     plt.close(figure)
     if asked.masks is not None and scan.kind in (VOLUME, SEQUENCES):
-        for k, name in enumerate(model.masks):
-            whole = np.zeros((asked.slices.total, *asked.masks[0][k].shape), np.uint8)  # also slices not looked at
-            for number, mask in zip(asked.slices.numbers, asked.masks, strict=True):
-                whole[number] = mask[k] > MASK_FROM
-            volume = scan.as_volume(whole)
-            volume.header["descrip"] = asked.answer.note.encode()[:79]
+        shape = (asked.slices.total, *asked.masks[0][0].shape)  # also slices not looked at
+        whole = {name: np.zeros(shape, np.uint8) for name in (*model.masks, LABELS)}
+        for number, masks in zip(asked.slices.numbers, asked.masks, strict=True):
+            for name, mask in zip(model.masks, masks, strict=True):
+                whole[name][number] = mask > MASK_FROM
+            whole[LABELS][number] = (masks.argmax(0) + 1) * (masks.max(0) > MASK_FROM)  # where masks overlap the surest
+        legend = ", ".join(f"{k} {name}" for k, name in enumerate(model.masks, 1))
+        for name, voxels in whole.items():
+            volume = scan.as_volume(voxels)
+            says = f"{legend}. {asked.answer.note}" if name == LABELS else asked.answer.note
+            volume.header["descrip"] = says.encode()[:79]
             paths.append(folder / f"{scan.name}-{name}.nii.gz")
             nib.save(volume, paths[-1])
     asked.answer.written = [str(path) for path in paths]

@@ -50,6 +50,8 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
         "licence_of_data": catalog.get(run.dataset).licence,
         "note": NOTE,
     }
+    if record.get("outline"):  # of a network that names images and outlines tumours
+        card["test"]["dice"] = record["outline"]["dice"]
     if run.task == "findings" and "thresholds" in record:
         card["thresholds"] = record["thresholds"]
     card |= {"recipe": {name: recipe[name] for name in OF_RECIPE}, "intended_use": USE}

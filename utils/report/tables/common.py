@@ -40,6 +40,21 @@ def format_ci(
     return f"{value} ({(' to ' if sign else '–').join(limits)})" if limits else value
 
 
+def class_summary(result: Mapping) -> str:
+    """What the accuracy of a `result` of `evaluate` is to be compared with: the test images of each class, the share of
+    the commonest, balanced accuracy (the mean recall of the classes), and whether only one class is ever predicted."""
+    counts, predicted = {name: of["images"] for name, of in result["per_class"].items()}, np.sum(result["confusion"], 0)
+    commonest = max(counts, key=counts.get)
+    share = f"{100 * counts[commonest] / result['images']:.1f}"
+    lines = [f"test images: {', '.join(f'{name} {count:,}' for name, count in counts.items())}"]
+    lines.append(f"always '{commonest}' would be right on {share} %")
+    lines.append(f"balanced accuracy {format_ci(result['metrics']['macro_recall'])} %")
+    if np.count_nonzero(predicted) == 1:
+        only = list(counts)[predicted.argmax()]
+        lines.append(f"IT PREDICTS ONE CLASS ONLY, '{only}', whatever an image shows: train it longer or otherwise")
+    return "\n".join(lines)
+
+
 def interval(run: pd.Series, metric: str = "accuracy") -> dict:
     """{value, low, high} of a metric of a row of `Evidence.runs`; missing where the run has no such metric."""
     return {name: run.get(metric + end) for name, end in (("value", ""), ("low", "_low"), ("high", "_high"))}

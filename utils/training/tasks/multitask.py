@@ -104,5 +104,6 @@ def healthy_class(name: str) -> int:
     classes = catalog.get(name).classes
     if HEALTHY not in classes:
         able = ", ".join(n for n, facts in catalog.CATALOG.items() if HEALTHY in facts.classes and not facts.test_only)
-        raise DataError(f"'{name}' has no images without a tumour, so there is none to detect. Take one of: {able}")
+        todo = f"Take one of: {able}; or, of your own images, call the class without a tumour '{HEALTHY}'"
+        raise DataError(f"'{name}' has no images without a tumour, so there is none to detect. {todo}")
     return classes.index(HEALTHY)

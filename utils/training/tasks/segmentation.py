@@ -56,7 +56,8 @@ class Segmentation(Task):
     @classmethod
     def require(cls, dataset: str, target: str) -> None:
         if dataset not in with_masks():
-            raise DataError(f"'{dataset}' has no masks; sets with masks: {', '.join(with_masks())}")
+            able = f"sets with masks: {', '.join(with_masks())}; those of your own images go into a column 'mask'"
+            raise DataError(f"'{dataset}' has no masks; {able} of {catalog.OWN_TABLE}")
 
     @classmethod
     def evaluate(cls, table, names, resamples=1000, fold=None) -> dict:
