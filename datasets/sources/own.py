@@ -291,7 +291,7 @@ def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     elif channels > 1:
         raise DataError(f"holds 1 channel, not {channels}")
     else:
-        planes = volumes.read(raw / path)
+        planes, remarks = volumes.read(raw / path)
         if volumes.is_nifti(raw / path) or len(planes) > 1:
             known["patient"] = known["patient"] or path  # who it is, nobody says, but it is one
             places = [{"path": f"{path}/{z:03d}", "slice": z} for z in range(len(planes))]

@@ -1,6 +1,7 @@
 """Files that hold more than an image: NIfTI volumes and DICOM files, as slices scaled to 8 bits."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,12 +29,14 @@ def is_nifti(path: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its suffix, or by its first bytes where it has none or one of digits."""
+    """Whether a file is DICOM, by its suffix, or by its first bytes where it has none or one of digits: those after the
+    preamble, or, where that is left out, a first tag of group 2 or 8."""
     suffix = path.suffix.lower()
     if suffix in DICOM or path.name.upper() == "DICOMDIR" or (suffix and not suffix[1:].isdigit()):
         return suffix in DICOM
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        start = file.read(132)
+    return start[128:] == b"DICM" or bool(re.match(rb"[\x02\x08]\x00[\x00-\x70]\x00", start))
 
 
 def person(path: Path) -> dict[str, str]:
@@ -45,15 +48,22 @@ def person(path: Path) -> dict[str, str]:
         return dict.fromkeys(PERSON, "")
 
 
-def read(path: Path) -> np.ndarray:
-    """The slices of a file, uint8 N×H×W, scaled as a whole from its 1st to its 99th percentile.
+def read(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The slices of a file, uint8 N×H×W, scaled as a whole from its 1st to its 99th percentile, or, where these are one
+    value, from its least to its largest; and remarks as of `preprocess.examine`.
 
     A NIfTI volume is sliced across the direction in which its voxels are longest, or from bottom to top where none
     stands out, and lies as a radiologist looks at it.  Raises `DataError`, which names the file, for damage, NaN, and
     more than three dimensions.
     """
-    planes = dicom.read_pixels(path) if is_dicom(path) else _planes(path)
-    return scaled(planes, *np.percentile(planes, RANGE))
+    planes, remarks = dicom.examine(path) if is_dicom(path) else (_planes(path), ())
+    return scaled(planes, *ends(planes)), remarks
+
+
+def ends(pixels: np.ndarray) -> tuple[float, float]:
+    """What becomes black and white: a small bright object in the dark is in neither percentile."""
+    low, high = np.percentile(pixels, RANGE)
+    return (low, high) if low < high else (pixels.min(), pixels.max())
 
 
 def scaled(pixels: np.ndarray, low: float, high: float) -> np.ndarray:

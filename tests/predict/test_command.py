@@ -137,7 +137,7 @@ def test_a_mask_lies_where_its_volume_does(tmp_path):
         voxels[2, 3, 4] = 900
         path = tmp_path / "v.nii"
         nib.save(nib.Nifti1Image(voxels, affine), path)
-        slices = volumes.read(path)
+        slices, _ = volumes.read(path)
         back = volumes.as_volume((slices == slices.max()).astype(np.uint8), path)
         assert np.asarray(back.dataobj)[2, 3, 4] == 1
         layers = brats.read_sequences([path])[..., 0]

@@ -118,6 +118,8 @@ def ask(model: SavedModel, scan: Scan) -> Asked:
         distance = float(np.median(model.familiarity.distance(found.features))) / model.familiarity.threshold
         answer.unlike = {"distance": round(distance, 3), "found": distance > 1}
     _warn(answer, slices)
+    if slices.strange and not model.findings:
+        answer.warnings.append(f"Its DICOM tags say {slices.strange}; the model knows MR images of heads alone.")
     return Asked(answer, slices, masks, pixels, predicted, scores)
 
 
