@@ -13,7 +13,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from datasets.store.preprocess import crop_box, looks_inverted
+from datasets.store.preprocess import crop_box, inside_head, looks_inverted
 from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
 from utils.predict.prepare import IMAGE, SEQUENCES, VOLUME, Scan, Slices
@@ -103,7 +103,7 @@ def ask(model: SavedModel, scan: Scan) -> Asked:
     answer = Answer(scan.name, scan.kind, model.name, len(slices.images))
     masks = predicted = None
     if model.masks:
-        masks = [_placed(model, *both) for both in zip(slices.images, found.masks, strict=True)]
+        masks = [_placed(model, *both) * inside_head(both[0]) for both in zip(slices.images, found.masks, strict=True)]
         areas = np.array([(mask > MASK_FROM).sum((1, 2)) for mask in masks])
         for k, name in enumerate(model.masks):
             answer.masks[name] = {"pixels": int(areas[:, k].sum()), "slices": int((areas[:, k] > 0).sum())}
