@@ -100,8 +100,7 @@ JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96
         (png(60_000, 60_000, b""), "pixels"),
         (png(99_000_000, 1, bytes(99_000_001)), "99000000×1 pixels are too many for a slice"),
     ],
-    ids=["text", "empty", "half a JPEG", "JPEG without its end", "PNG without its end"]
-    + ["clear", "clear, 16 bits", "bomb", "a line"],
+    ids=["text", "empty", "half a JPEG", "JPEG cut", "PNG cut", "clear", "clear, 16 bits", "bomb", "a line"],
 )
 def test_what_is_no_whole_image_is_refused_with_its_name(content, reason, tmp_path):
     path = tmp_path / "Tr-gl_0010.jpg"
