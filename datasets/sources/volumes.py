@@ -18,6 +18,7 @@ DICOM = (".dcm", ".dicom", ".ima")
 THICK = 1.5  # a direction in which voxels are so many times as long as in any other is the one it was sliced in
 RANGE = (1, 99)  # percentiles of a file that become black and white
 MOST_VOXELS = 2**29  # a thousand slices of 732 × 732
+OBLIQUE = 30  # degrees by which a volume may be turned against the patient's axes: it is sliced along its own
 PERSON = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 
 Volume = nib.spatialimages.SpatialImage
@@ -91,20 +92,35 @@ def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
 
 
 def load(path: Path) -> Volume:
-    """A NIfTI volume of three dimensions, its voxels not read yet; `DataError` names the file."""
+    """A NIfTI volume of three dimensions, its voxels not read yet; `DataError` names the file, also where its affine
+    shears, or turns it by more than `OBLIQUE`."""
     with reading(path.name, what="not a NIfTI volume"):
         image = nib.squeeze_image(nib.load(path))
     if len(image.shape) != 3:
         raise DataError(f"{path.name}: {len(image.shape)} dimensions; one volume of three is taken")
     if not 0 < math.prod(image.shape) <= MOST_VOXELS:
         raise DataError(f"{path.name}: claims {image.shape} voxels, which is no volume of a head")
+    axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0).clip(1e-9)
+    turned = np.degrees(np.arccos(np.abs(axes).max(axis=0).clip(0, 1))).max()
+    if not (abs(np.linalg.det(axes)) > 0.999 and turned <= OBLIQUE):  # also where there are NaN
+        raise DataError(f"{path.name}: lies askew (its affine shears, or turns it by {turned:.0f}°); resample it first")
     return image
 
 
 def voxels_of(image: Volume, path: Path) -> np.ndarray:
-    """The voxels of a volume in the order of its file; `DataError` names the file."""
+    """The voxels of a volume in the order of its file, all finite numbers; `DataError` names the file."""
     with reading(path.name, what="the file ends early or is damaged"):
-        return np.asanyarray(image.dataobj)
+        voxels = np.asanyarray(image.dataobj)
+    if voxels.dtype.kind == "c":
+        raise DataError(f"{path.name}: holds complex numbers; save their magnitude")
+    if voxels.dtype.kind not in "iufb":
+        raise DataError(f"{path.name}: holds colours, not intensities; save the scan that they were painted on")
+    with np.errstate(over="ignore"):  # too large is infinite
+        strange = ~np.isfinite(voxels.astype(np.float32, copy=False))
+    if strange.any():
+        remedy = "set them to 0 (numpy.nan_to_num, or fslmaths IN -nan OUT) where they are background"
+        raise DataError(f"{path.name}: {int(strange.sum())} voxels are NaN or infinite; {remedy}")
+    return voxels
 
 
 def turn_of(image: Volume) -> np.ndarray:
@@ -123,11 +139,7 @@ def placed(slices: np.ndarray, image: Volume, lay: Callable[[np.ndarray], np.nda
 
 def _planes(path: Path) -> np.ndarray:
     image = load(path)
-    voxels = voxels_of(image, path)
-    if voxels.dtype.kind not in "iufb" or not np.isfinite(voxels).all():
-        raise DataError(f"{path.name}: holds NaN, infinite or compound values")
-    with reading(path.name, what="the file ends early or is damaged"):  # also where it is turned by no number
-        return _laid(voxels, image).astype(np.float32)
+    return _laid(voxels_of(image, path), image).astype(np.float32)
 
 
 def _laid(voxels: np.ndarray, image: Volume) -> np.ndarray:

@@ -5,6 +5,7 @@ Pixels are scaled exactly as `datasets/sources` scales those that models are tra
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class Scan:
     Attributes:
         name: as it is shown: the path of its first file, or its folder, below what all scans have in common.
         kind: `IMAGE`, `SERIES`, `VOLUME` or `SEQUENCES`.
-        files: one, or the slices of a series in order, or the folder in which each of `channels` has a volume.
+        files: one, or the slices of a series in order, or the volumes of one patient, one for each of `channels`.
     """
 
     name: str
@@ -60,12 +61,13 @@ class Scan:
         """Its slices; raises `DataError` with one line that names the file, what is wrong and what to do."""
         try:
             with reading(self.name):
-                if any(file.is_file() and not file.stat().st_size for file in self.files):
-                    raise DataError("an empty file")
+                if empty := [file.name for file in self.files if file.is_file() and not file.stat().st_size]:
+                    raise DataError(f"{empty[0]}: an empty file")
                 planes, remarks = self._planes()
                 strange = _strange(dicom.read_header(self.files[0])) if self.kind == SERIES else ""
         except DataError as error:
-            reason = str(error).removeprefix(f"{self.name}: ").removeprefix(f"{self.files[0].name}: ")
+            named = "" if self.kind == SEQUENCES else f"{self.files[0].name}: "  # by the name of the scan, too
+            reason = str(error).removeprefix(f"{self.name}: ").removeprefix(named)
             raise DataError(f"{self.name}: {reason}") from error
         seen = [number for number, plane in enumerate(planes) if plane.min() < plane.max()]
         if not seen:
@@ -79,7 +81,7 @@ class Scan:
             image, remarks = examine(self.files[0].read_bytes(), look_for_colour=True)
             return [image], remarks
         if self.kind == SEQUENCES:
-            return brats.read_sequences(brats.sequences(self.files[0], self.channels)), ()
+            return brats.read_sequences(brats.sequences(self.files, self.channels)), ()
         if (
             len(self.files) > 1
             and (np.diff([dicom.read_header(file).position for file in self.files]) < SAME_PLACE).any()
@@ -94,7 +96,7 @@ class Scan:
         """Masks of all slices of a `VOLUME` or of `SEQUENCES`, N×H×W uint8, as a volume that lies on its file."""
         if self.kind == VOLUME:
             return volumes.as_volume(masks, self.files[0])
-        return brats.as_volume(masks, brats.sequences(self.files[0], self.channels)[0])
+        return brats.as_volume(masks, brats.sequences(self.files, self.channels)[0])
 
 
 def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], list[str]]:
@@ -102,8 +104,8 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
 
     A file is a scan; DICOM files of one series that lie in one folder are one together, those of each direction and
     echo. In a folder, below it too, every image and NIfTI volume is one, and the DICOM files of each series are; for a
-    model of several channels every folder with a NIfTI file of each is one. What is named twice, and copies of a DICOM
-    file under another name, are found once.
+    model of several channels the NIfTI files of each patient in a folder are, told apart by what their names begin
+    with. What is named twice, and copies of a DICOM file under another name, are found once.
 
     Raises `DataError`: a path that does not exist, or a folder without a scan.
     """
@@ -124,6 +126,8 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
                 wanted = "image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume"
                 wanted = f"NIfTI volumes of {', '.join(channels)}" if several else wanted
                 raise DataError(f"{path}: no {wanted} in this folder")
+            told = {file.parent for file in files if several and brats.named(file)[1] in channels}
+            files = [file for file in files if file.parent not in told or brats.named(file)[1] in channels]
             if not several and (others := sorted(set(below) - set(files))):
                 first = ", ".join(other.name for other in others[:3])
                 notes.append(f"{path}: {len(others)} files are no scans and were left out, {first} first")
@@ -131,7 +135,7 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
             needs = f"this model needs {', '.join(channels)} together; name the folder that holds them"
             raise DataError(f"{path.name}: {needs}")
         for file in files:
-            key = (file.parent,) if several else (file,)
+            key = (file.parent, brats.named(file)[0]) if several else (file,)
             if not several and volumes.is_dicom(file):
                 *key, image = _tags(file)
                 key = (file.parent, *key)
@@ -141,12 +145,13 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
             if file not in groups.setdefault(key, []):
                 groups[key].append(file)
     root, scans = Path(os.path.commonpath([path if path.is_dir() else path.parent for path in named])), []
-    if (root,) in groups:  # the folder of one patient has a name, too
+    patients = Counter(folder for folder, *_ in groups)  # in each folder, where there are several channels
+    if several and root in patients:  # the folder of one patient has a name, too
         root = root.parent
-    for files in groups.values():
+    for (folder, *whose), files in groups.items():
         if several:
-            folder = files[0].parent
-            scans.append(Scan(str(folder.relative_to(root)), SEQUENCES, (folder,), tuple(channels)))
+            name = folder.relative_to(root).joinpath(*whose if patients[folder] > 1 else ())
+            scans.append(Scan(str(name), SEQUENCES, tuple(files), tuple(channels)))
             continue
         kind = VOLUME if volumes.is_nifti(files[0]) else SERIES if volumes.is_dicom(files[0]) else IMAGE
         files = _ordered(files) if kind == SERIES else tuple(files)
