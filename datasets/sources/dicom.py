@@ -117,7 +117,7 @@ def _luminance(data: pydicom.Dataset, pixels: np.ndarray) -> tuple[np.ndarray, b
 def _grey(data: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
     shared = list(data.get("SharedFunctionalGroupsSequence") or [])
     own = list(data.get("PerFrameFunctionalGroupsSequence") or [])
-    if own and len(own) != len(stored):
+    if len(own) != len(stored) and any("PixelValueTransformationSequence" in group for group in own):
         raise ValueError(f"{len(stored)} frames, and tags of {len(own)}")
     frames = []
     for i, frame in enumerate(stored):
