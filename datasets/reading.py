@@ -32,13 +32,18 @@ def _fault(path: Path | str, what: str, remedy: str) -> DataError:
 
 
 def one_line(error: BaseException) -> str:
-    """The first line of an error's text, short and printable, or the name of its class where it has none."""
+    """The first line of an error's text, short and printable, or the name of its class where it has none.
+
+    Where that ends in a colon the reason follows in the second line, which is taken.
+    """
     if isinstance(error, OSError) and error.strerror and error.filename:
         return error.strerror  # without the path, which the message names already
     text = str(error).strip() or type(error).__name__
     if isinstance(error, KeyError):
         text = f"{text} is missing"
-    return "".join(c if c.isprintable() else " " for c in text.splitlines()[0])[:120].strip()
+    line, *more = text.splitlines()
+    line = more[0].strip() if more and line.rstrip().endswith(":") else line
+    return "".join(c if c.isprintable() else " " for c in line)[:120].strip()
 
 
 def read_json(path: Path, remedy: str = "", needs: Iterable[str] = ()) -> dict[str, Any]:

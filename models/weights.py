@@ -1,5 +1,6 @@
 """The one loader of pretrained weights: from a file, or from the hub's cache. Nothing in a file is ever run."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,6 +10,17 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+# First bytes of what is saved under the name of a weight file → what it is, and what to do.
+OTHERS = {
+    b"<": "a web page; fetch the file itself, not the page about it",
+    b"\x1f\x8b": "compressed with gzip; unpack it first",
+    b"BZh": "compressed with bzip2; unpack it first",
+    b"\xfd7zXZ": "compressed with xz; unpack it first",
+    b"\x89HDF": "an HDF5 file, as Keras writes; take weights of PyTorch",
+    b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with git lfs pull",
+}
+WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}  # what each puts before all names
 
 
 class WeightsError(Exception):
@@ -71,15 +83,19 @@ def check_classes(state: dict[str, Tensor], classifier: str, classes: int = 1000
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a weight file by name. A .pth is unpickled as tensors only: code in it is refused, never run.
 
-    Raises `WeightsError`: no such file, half of one, or something else than tensors.
+    What `WRAPPERS` put before all names is taken off, with a warning.  Raises `WeightsError`: no such file, half of
+    one, something else than tensors, or NaN among them.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"{path}: no such weight file")
+    with path.open("rb") as file:
+        start = file.read(64).lstrip()
+    if what := next((what for first, what in OTHERS.items() if start.startswith(first)), ""):
+        raise WeightsError(f"{path}: no weight file but {what}")
     try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        safe = path.suffix == ".safetensors"
+        state = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except SafetensorError as error:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}). Fetch it again.") from error
     except Exception as error:  # torch raises what the half of a zip or a pickle happens to raise
@@ -91,4 +107,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         state = state.get(key, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WeightsError(f"{path}: holds no table of tensors; give the state_dict of a network")
+    while state and (wrapped := [first for first in WRAPPERS if all(key.startswith(first) for key in state)]):
+        state = {key.removeprefix(wrapped[0]): value for key, value in state.items()}
+        warnings.warn(f"{path}: '{wrapped[0]}', as {WRAPPERS[wrapped[0]]} puts it, was taken off names", stacklevel=2)
+    if lost := [key for key, value in state.items() if not value.float().isfinite().all()]:
+        raise WeightsError(f"{path}: NaN or infinite numbers in {lost[0]}; take those of a training that did not fail")
     return state

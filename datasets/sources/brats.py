@@ -1,7 +1,7 @@
 """Reads BraTS 2020 as its two publishers ship it: NIfTI volumes (CBICA, or a mirror), or Kaggle's HDF5 slices."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import nibabel as nib
@@ -12,9 +12,20 @@ from datasets.catalog import DataError, Dataset
 from datasets.sources import Sample, volumes
 from datasets.store.preprocess import RawImage
 
-# Channel, in Kaggle's order → endings of its file: BraTS 2020's, those since 2023 and those of converters. The official
-# training set holds one segmentation by another name: BraTS20_Training_355/W39_1998.09.19_Segm.nii
-ENDINGS = {"T1": "t1|t1n", "T1c": "t1ce|t1c|t1gd", "T2": "t2|t2w", "FLAIR": "flair|t2f", "segmentation": "seg[a-z]*"}
+# Channel, in Kaggle's order → endings of its file: BraTS 2020's, those since 2023, of converters and of BIDS. The
+# official training set holds one segmentation by another name: BraTS20_Training_355/W39_1998.09.19_Segm.nii
+ENDINGS = {
+    "T1": "t1|t1n|t1w",
+    "T1c": "t1ce|t1c|t1gd",
+    "T2": "t2|t2w",
+    "FLAIR": "flair|t2f",
+    "pre-contrast": "pre-contrast",
+    "post-contrast": "post-contrast",
+}
+ENDINGS |= {"segmentation": "seg[a-z]*"}
+NAME = re.compile(rf"(|.*[_-])({'|'.join(ENDINGS.values())})(|_bias|_n4|_brain|_bet)\.nii(?:\.gz)?", re.IGNORECASE)
+AGENT = re.compile(r"(?:^|_)ce-[a-z0-9]+(?=_)", re.IGNORECASE)  # BIDS names the contrast agent apart from the sequence
+NUMBER = re.compile(r"_\d{4}\.nii")
 LABELS = {"NCR": 1, "ED": 2, "ET": 4}  # coding of the segmentation; 0 is background
 SLICES = 155
 SLICE = re.compile(r"volume_(\d+)_slice_(\d+)\.h5$")
@@ -76,15 +87,34 @@ def _quantised(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray
 # ---- NIfTI -------------------------------------------------------------------------------------------
 
 
-def sequences(folder: Path, channels: Sequence[str]) -> tuple[Path, ...]:
-    """The NIfTI file of each channel in `folder`, by old or new names; `DataError` names channels without a file."""
-    names = sorted(path.name for path in folder.iterdir() if volumes.is_nifti(path))
-    endings = [ENDINGS.get(channel, re.escape(channel)) for channel in channels]
-    endings = [re.compile(rf"(^|[_-])({ending})\.nii(\.gz)?$", re.IGNORECASE) for ending in endings]
-    found = [next(filter(ending.search, names), "") for ending in endings]
-    if missing := [channel for channel, name in zip(channels, found, strict=True) if not name]:
-        raise DataError(f"{folder.name}: no file for {', '.join(missing)} among {names}")
-    return tuple(folder / name for name in found)
+def named(path: Path) -> tuple[str, str]:
+    """Whose a NIfTI file is, and its channel, by its name, old or new; both "" where that says no channel.
+
+    What was done to a file (`_bias`) belongs to whose it is, so that files to which it was not done lie apart.
+    """
+    name, agent = AGENT.subn("", path.name)
+    if not (found := NAME.fullmatch(name)):
+        return "", ""
+    channel = next(of for of, endings in ENDINGS.items() if re.fullmatch(endings, found[2], re.IGNORECASE))
+    return found[1].rstrip("_-") + found[3], "T1c" if agent and channel == "T1" else channel
+
+
+def sequences(files: Iterable[Path], channels: Sequence[str]) -> tuple[Path, ...]:
+    """The file of each channel among NIfTI files; `DataError` names channels without a file or with several, and files
+    of several patients (a segmentation may be named as it likes)."""
+    of = {path: named(path) for path in sorted(files)}
+    found = {channel: [path for path in of if of[path][1] == channel] for channel in channels}
+    if missing := [channel for channel in channels if not found[channel]]:
+        ends = ", ".join("_" + ENDINGS[channel].split("|")[0] for channel in missing)
+        remedy = f"; a number does not say which sequence it is: end the names in {ends}"
+        remedy = remedy if any(NUMBER.search(path.name) for path in of) else ""
+        raise DataError(f"no file for {', '.join(missing)} among {[path.name for path in of]}{remedy}")
+    for channel, paths in found.items():
+        if len(paths) > 1:
+            raise DataError(f"{paths[0].name} and {paths[1].name} are both {channel}; leave one of them")
+    if len(whose := {of[paths[0]][0] for channel, paths in found.items() if channel != "segmentation"}) > 1:
+        raise DataError(f"files of several patients by their names, {' and '.join(sorted(whose))}; keep them apart")
+    return tuple(paths[0] for paths in found.values())
 
 
 def read_sequences(paths: Sequence[Path]) -> np.ndarray:
@@ -95,12 +125,12 @@ def read_sequences(paths: Sequence[Path]) -> np.ndarray:
 def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
     """Slices N×H×W, as `read_sequences` gives those of `path`, as a volume that lies on that file, uint8."""
     image = volumes.load(path)
-    return volumes.placed(slices, image, lambda voxels: _laid(voxels, image, path))
+    return volumes.placed(slices, image, lambda voxels: _laid(voxels, image))
 
 
 def _read_volumes(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
     """Sequences and mask, z × y × x [× 3]."""
-    files = sequences(folder, (*dataset.channels, "segmentation"))
+    files = sequences(filter(volumes.is_nifti, folder.iterdir()), (*dataset.channels, "segmentation"))
     *images, segmentation = _voxels(files)
     if len(segmentation) != SLICES:
         raise DataError(f"{files[-1].name}: {segmentation.shape} voxels; a volume of BraTS has {SLICES} slices")
@@ -116,19 +146,16 @@ def _voxels(paths: Sequence[Path]) -> list[np.ndarray]:
     for image, path in zip(images, paths, strict=True):
         if image.shape != images[0].shape or not np.allclose(image.affine, images[0].affine, atol=1e-3):
             raise DataError(f"{path.name}: does not lie on {paths[0].name} (another shape or affine); register them")
-    return [_laid(volumes.voxels_of(image, path), image, path) for image, path in zip(images, paths, strict=True)]
+    return [_laid(volumes.voxels_of(image, path), image) for image, path in zip(images, paths, strict=True)]
 
 
-def _laid(voxels: np.ndarray, image: volumes.Volume, path: Path) -> np.ndarray:
+def _laid(voxels: np.ndarray, image: volumes.Volume) -> np.ndarray:
     """Voxels z × y × x with x to the patient's left, y to the back, z up: BraTS's own order.
 
     Volumes with an identity affine, which converters write, are assumed to be in that order; all others are reoriented
     by their affine.
     """
     if not np.allclose(image.affine, np.eye(4)):
-        directions = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0).clip(1e-9)
-        if not np.allclose(np.sort(np.abs(directions), axis=0), [[0] * 3, [0] * 3, [1] * 3], atol=0.02):
-            raise DataError(f"{path.name}: the volume lies askew (its affine rotates or shears); resample it first")
         voxels = nib.orientations.apply_orientation(voxels, volumes.turn_of(image))
     return voxels.transpose(2, 1, 0)
 

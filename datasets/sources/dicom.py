@@ -1,29 +1,41 @@
 """One DICOM file as grey images: compressed or not, signed or not, of 8 to 16 bits, one frame or several."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pydicom
 from pydicom.errors import InvalidDicomError
-from pydicom.pixels import apply_rescale, convert_color_space
+from pydicom.pixels import apply_color_lut, apply_rescale
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from datasets.catalog import DataError
 from datasets.reading import reading
+from datasets.store.preprocess import COLOUR, COLOURLESS
 
 NOT_WHOLE = "not a whole DICOM file"
 UNKNOWN = 3 * (float("nan"),)  # a spacing
 EVEN = 0.01  # share by which distances between slices may differ
+GREY = ("MONOCHROME1", "MONOCHROME2")
+COLOURED = ("PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
 
 class Header(NamedTuple):
-    """What the tags of a file say: `modality` and `series` "" and `position` (of the slice along its normal, in mm) NaN
-    where they do not; `number` of the file in its series; `frames` in it; `pixel`, mm from row to row and from column
-    to column, NaN likewise."""
+    """What the tags of a file say: texts are "" and `position` (of the slice along its normal, in mm) NaN where they do
+    not; `number` of the file in its series; `frames` in it; `body`: the part that was examined; `pixel`, mm from row to
+    row and from column to column, NaN where they do not say it.
+
+    The slices of one volume share `stack` (a series may hold localisers in three directions, several echoes, magnitude
+    and phase); `instance` names an image, and a copy of it alike.
+    """
 
     modality: str
+    body: str
     series: str
+    stack: str
+    instance: str
     position: float
     number: int
     frames: int
@@ -34,10 +46,15 @@ def read_header(path: Path) -> Header:
     """The tags of a file, without its pixels; `DataError` names a file that is not whole."""
     data = _tags(path, pixels=False)
     with reading(path.name, what=NOT_WHOLE):  # values are decoded when they are asked for
+        normal, position = _place(data)
+        stack = [normal, *(str(data.get(name) or "") for name in ("EchoTime", "EchoNumbers", "ImageType"))]
         return Header(
-            str(data.get("Modality") or ""),
+            str(data.get("Modality") or "").strip().upper(),
+            str(data.get("BodyPartExamined") or "").strip().upper(),
             str(data.get("SeriesInstanceUID") or ""),
-            _position(data),
+            str(stack),
+            str(data.get("SOPInstanceUID") or ""),
+            position,
             _whole(data.get("InstanceNumber"), 0),
             _whole(data.get("NumberOfFrames"), 1),
             _pixel(data),
@@ -55,20 +72,30 @@ def spacing(headers: Sequence[Header]) -> tuple[float, float, float]:
 
 
 def read_pixels(path: Path) -> np.ndarray:
-    """The frames of a file, float32 N×H×W; a larger value is brighter.
+    """The frames of a file, float32 N×H×W; a larger value is brighter. Raises `DataError` as `examine`."""
+    return examine(path)[0]
 
-    Rescale slope and intercept are applied, MONOCHROME1 is turned round (there the lowest value is white), colour
-    becomes luminance.  Raises `DataError`, which names the file: no DICOM file, no image in it (a report, a plan), or
-    pixels that cannot be decoded.
+
+def examine(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The frames of a file, and the remark `COLOUR` where they were coloured.
+
+    Rescale slope and intercept are applied, of each frame its own, padding becomes the darkest value, MONOCHROME1 is
+    turned round (there the lowest value is white), colour becomes luminance.  Raises `DataError`, which names the file:
+    no DICOM file, no image in it (a report, a plan), or pixels that cannot be decoded.
     """
     data = _tags(path, pixels=True)
     if "PixelData" not in data:
         raise DataError(f"{path.name}: a DICOM file without image; leave it out")
-    with reading(path.name, what="its pixels cannot be decoded"):
-        pixels = _grey(data)
+    remedy = "if it is compressed, save it uncompressed (such as with dcmdjpeg of DCMTK), otherwise export it again"
+    with reading(path.name, remedy, "its pixels cannot be decoded"), np.errstate(over="ignore"):
+        kind, stored = str(data.PhotometricInterpretation).strip().upper(), _stored(data)
+        if kind not in GREY + COLOURED:
+            raise DataError(f"{path.name}: its photometric interpretation {kind} is not read; save it as MONOCHROME2")
+        pixels, coloured = (_grey(data, stored), False) if kind in GREY else _luminance(data, stored)
+        pixels = np.asarray(pixels, np.float32)
     if not np.isfinite(pixels).all():
         raise DataError(f"{path.name}: holds NaN or infinite values after rescaling")
-    return pixels
+    return pixels, (COLOUR,) if coloured else ()
 
 
 def _tags(path: Path, pixels: bool) -> pydicom.Dataset:
@@ -76,23 +103,52 @@ def _tags(path: Path, pixels: bool) -> pydicom.Dataset:
         try:
             return pydicom.dcmread(path, stop_before_pixels=not pixels)
         except InvalidDicomError as error:
+            with suppress(Exception):  # of all kinds: it may be anything
+                data = pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)  # it may lack the preamble
+                if "SOPClassUID" in data or "Rows" in data:
+                    return data
             raise DataError(f"{path.name}: not a DICOM file") from error
 
 
-def _grey(data: pydicom.Dataset) -> np.ndarray:
-    kind, pixels = str(data.PhotometricInterpretation), data.pixel_array
-    colour = _whole(data.get("SamplesPerPixel"), 1) > 1
-    if colour:
-        if kind.startswith("YBR") and not data.file_meta.TransferSyntaxUID.is_compressed:
-            pixels = convert_color_space(pixels, kind, "RGB")
-        pixels = pixels[..., :3] @ np.array([0.299, 0.587, 0.114])  # BT.601, as `preprocess.decode` has it
-    if _whole(data.get("NumberOfFrames"), 1) <= 1:
-        pixels = pixels[None]
-    if not colour:
-        pixels = apply_rescale(pixels, data)
-    with np.errstate(over="ignore"):  # the caller looks for infinite values
-        pixels = np.asarray(pixels, np.float32)
-    return pixels.max() + pixels.min() - pixels if kind == "MONOCHROME1" else pixels
+def _stored(data: pydicom.Dataset) -> np.ndarray:
+    """The pixels as stored, frames first, but for YBR, of which pydicom makes RGB."""
+    if "TransferSyntaxUID" not in data.file_meta:
+        if data["PixelData"].is_undefined_length:
+            raise ValueError("compressed, and no Transfer Syntax UID says how")
+        implicit, little = data.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
+    pixels = data.pixel_array
+    return pixels if _whole(data.get("NumberOfFrames"), 1) > 1 else pixels[None]
+
+
+def _luminance(data: pydicom.Dataset, pixels: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Coloured pixels as grey ones, and whether there is a colour in them."""
+    rgb = (pixels if pixels.ndim == 4 else apply_color_lut(pixels, data))[..., :3]
+    most = 255 if rgb.dtype == np.uint8 else rgb.max()
+    luminance = rgb @ np.array([0.299, 0.587, 0.114])  # BT.601, as `preprocess.decode` has it
+    return luminance, bool(np.ptp(rgb, axis=-1).max() > COLOURLESS / 255 * most)
+
+
+def _grey(data: pydicom.Dataset, stored: np.ndarray) -> np.ndarray:
+    shared = list(data.get("SharedFunctionalGroupsSequence") or [])
+    own = list(data.get("PerFrameFunctionalGroupsSequence") or [])
+    if len(own) != len(stored) and any("PixelValueTransformationSequence" in group for group in own):
+        raise ValueError(f"{len(stored)} frames, and tags of {len(own)}")
+    frames = []
+    for i, frame in enumerate(stored):
+        said = [group.get("PixelValueTransformationSequence") for group in own[i : i + 1] + shared]
+        frames.append(apply_rescale(frame, next((sequence[0] for sequence in said if sequence), data)))
+    pixels = np.asarray(frames, np.float64)
+    if str(data.PhotometricInterpretation).strip().upper() == "MONOCHROME1":
+        pixels = pixels.max() + pixels.min() - pixels
+    if (first := data.get("PixelPaddingValue")) is not None:
+        last = data.get("PixelPaddingRangeLimit")
+        ends = np.array([first, first if last is None else last]).astype(stored.dtype)  # some are of the other sign
+        padding = (stored >= ends.min()) & (stored <= ends.max())
+        if not padding.all():
+            pixels[padding] = pixels[~padding].min()
+    return pixels
 
 
 def _whole(value: object, otherwise: int) -> int:
@@ -109,10 +165,10 @@ def _pixel(data: pydicom.Dataset) -> tuple[float, float]:
         return UNKNOWN[:2]
 
 
-def _position(data: pydicom.Dataset) -> float:
-    """Where the slice lies along the normal of its plane, in mm."""
+def _place(data: pydicom.Dataset) -> tuple[list[float], float]:
+    """The normal of the plane of a slice, and where it lies along that, in mm; none and NaN where nothing says it."""
     try:
-        across, down = np.array(data.ImageOrientationPatient, float).reshape(2, 3)
-        return float(np.cross(across, down) @ np.array(data.ImagePositionPatient, float))
+        normal = np.cross(*np.array(data.ImageOrientationPatient, float).reshape(2, 3))
+        return (normal.round(2) + 0.0).tolist(), float(normal @ np.array(data.ImagePositionPatient, float))
     except (AttributeError, TypeError, ValueError):
-        return float("nan")
+        return [], float("nan")

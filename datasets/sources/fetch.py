@@ -51,7 +51,7 @@ def _client(by_hand: str) -> Any:
         try:
             kaggle.api.authenticate()
         except SystemExit:
-            places = "save it as ~/.kaggle/kaggle.json or set KAGGLE_USERNAME and KAGGLE_KEY (or KAGGLE_API_TOKEN)"
+            places = "save it as ~/.kaggle/access_token or set KAGGLE_API_TOKEN (an older kaggle.json works as well)"
             raise DataError(
                 f"Kaggle wants a token and none was accepted: make one at {TOKEN_PAGE}, then {places}. Or {by_hand}"
             ) from None

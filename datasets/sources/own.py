@@ -5,6 +5,7 @@ listed in a table (datasets/README.md shows one). In `raw/` lies what was listed
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import unicodedata
@@ -33,6 +34,7 @@ COLUMNS = {
     "label": ("class", "diagnosis", "target", "category", "finding", "tumor_type", "tumour_type"),
 }
 FILES = ("image", "mask")
+NOBODY = ("nan", "none", "null", "n/a", "unknown", "anonymous", "-", "--", "–", "?")  # in place of a patient
 A_ROW = "write a row an image: image,mask,patient"
 LABEL = "unlabelled"
 SPLITS = dict.fromkeys(("train", "training", "val", "validation", "valid"), "train")
@@ -119,6 +121,9 @@ def read_table(table: Path, folder: Path, columns: Mapping[str, str]) -> tuple[R
     for name, values in rows.items():
         for line in rows.index[values.str.strip() == ""]:
             raise DataError(f"{table}, line {line}: no {name}; fill it in, or remove the line")
+        for line in rows.index[values.str.strip().str.casefold().isin(NOBODY)] if name == "patient" else ():
+            remedy = "fill it in, remove the line, or leave the column aside: --columns patient="
+            raise DataError(f"{table}, line {line}: '{values[line]}' is no patient; {remedy}")
         if name in FILES:
             rows[name] = [located(folder, text.strip(), f"{table}, line {line}") for line, text in values.items()]
     return rows.to_dict("records"), [name for name in lines.columns if name not in names.values()]
@@ -198,7 +203,27 @@ def _of_classes(folder: Path) -> tuple[Rows, list[str]]:
         nothing = f"neither a table {OWN_TABLE} nor folders of classes with images in them"
         raise DataError(f"{folder}: {nothing}; name a table with --labels")
     first = ", ".join(left_out[:3])
-    return rows, [f"{len(left_out)} files are no images in a class and were left out, {first} first"] if first else []
+    notes = [f"{len(left_out)} files are no images in a class and were left out, {first} first"] if first else []
+    return rows, notes + _of_nested(folder, rows)
+
+
+def _of_nested(folder: Path, rows: Rows) -> list[str]:
+    """Notes on folders in classes; `DataError` where these seem to be the classes, and the folder one too high."""
+    above = [PurePosixPath(*Path(row["image"]).parent.parts[bool(row["split"]) :]) for row in rows]
+    labels, top = sorted({row["label"] for row in rows}), PurePosixPath(os.path.commonpath(above))
+    inside = [{place.parts[1] for place in above if place.parts[0] == label and place.parts[1:]} for label in labels]
+    if len(labels) == 1 and top not in above:
+        below = ", ".join(sorted({place.parts[len(top.parts)] for place in above})[:3])
+        classes = f"all images lie in {top}, in its folders {below}; name {folder / top} if these are the classes"
+        raise DataError(f"{folder}: {classes}, otherwise list the images in a table {OWN_TABLE}")
+    for label, names in zip(labels, inside, strict=True):
+        if twice := sorted(name for name in names if name in labels or name.casefold() in SPLITS):
+            wrong = f"the class {label} holds a folder {twice[0]}, which is a class or a split by its name"
+            raise DataError(f"{folder}: {wrong}; take it out, or list the images in a table {OWN_TABLE}")
+    if len(inside[0]) > 1 and all(names == inside[0] for names in inside):
+        names = ", ".join(sorted(inside[0])[:3])
+        return [f"each class holds the folders {names}, read as parts of it; if they are the classes, write a table"]
+    return []
 
 
 def _refuse_masks(folder: Path, images: Sequence[Path]) -> None:
@@ -219,6 +244,7 @@ def _name_patients(folder: Path, rows: Rows) -> None:
     """Where no table names patients, DICOM files do, or at least their studies."""
     paths = {row["image"]: folder / row["image"] for row in rows}
     tags = {image: volumes.person(path) for image, path in paths.items() if volumes.is_dicom(path)}
+    tags = {image: {k: "" if v.casefold() in NOBODY else v for k, v in of.items()} for image, of in tags.items()}
     several = len({of["PatientID"] for of in tags.values()}) > 1  # one for all is no name, but what was left of one
     order = volumes.PERSON if several else volumes.PERSON[1:]
     for row in rows:
@@ -291,7 +317,7 @@ def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     elif channels > 1:
         raise DataError(f"holds 1 channel, not {channels}")
     else:
-        planes = volumes.read(raw / path)
+        planes, remarks = volumes.read(raw / path)
         if volumes.is_nifti(raw / path) or len(planes) > 1:
             known["patient"] = known["patient"] or path  # who it is, nobody says, but it is one
             places = [{"path": f"{path}/{z:03d}", "slice": z} for z in range(len(planes))]

@@ -82,7 +82,7 @@ def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     images, passed = [], 0
     for files in series.values():  # one series in memory at a time
         planes = [plane for *_, file in sorted(files) for plane in read_pixels(file)]
-        low, high = np.percentile(np.concatenate([plane.ravel()[::SPARSE] for plane in planes]), volumes.RANGE)
+        low, high = volumes.ends(np.concatenate([plane.ravel()[::SPARSE] for plane in planes]))
         for plane in planes:
             if passed in chosen:
                 facts = {"path": f"{path}/{len(images):03d}", "patient": path, "slice": len(images)}

@@ -128,10 +128,14 @@ def _of_zip(dataset: Dataset, path: Path, name: Path) -> Iterator[tuple[str, IO[
 
 
 def _require_member(dataset: Dataset, archive: Path, names: list[str]) -> None:
-    """Raise `BrokenArchive` unless one of the `names` in an archive is of `dataset`; it says of which set they look."""
+    """Raise `BrokenArchive` unless the `names` in an archive are of `dataset`; it says of which set they look.
+
+    A few may be of another set: br35h and navoneel both hold a No12.jpg.
+    """
     sets = [facts for facts in (dataset, *CATALOG.values()) if facts.layout not in ("generated", "own")]
-    it = next((facts for facts in sets if any(_belongs(facts, name) for name in names)), None)
-    if it is None:
+    known = [sum(_belongs(facts, name) for name in names) for facts in sets]
+    it = dataset if 2 * known[0] >= max(known) else sets[known.index(max(known))]
+    if not any(known):
         found = ", ".join(names[:2]) or "nothing"
         raise BrokenArchive(f"{archive}: this is not {dataset.name} (it holds {found}); {dataset.again}")
     if it is not dataset:

@@ -1,6 +1,7 @@
 """Files that hold more than an image: NIfTI volumes and DICOM files, as slices scaled to 8 bits."""
 
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ DICOM = (".dcm", ".dicom", ".ima")
 THICK = 1.5  # a direction in which voxels are so many times as long as in any other is the one it was sliced in
 RANGE = (1, 99)  # percentiles of a file that become black and white
 MOST_VOXELS = 2**29  # a thousand slices of 732 × 732
+OBLIQUE = 30  # degrees by which a volume may be turned against the patient's axes: it is sliced along its own
 PERSON = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
 
 Volume = nib.spatialimages.SpatialImage
@@ -28,12 +30,14 @@ def is_nifti(path: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is DICOM, by its suffix, or by its first bytes where it has none or one of digits."""
+    """Whether a file is DICOM, by its suffix, or by its first bytes where it has none or one of digits: those after the
+    preamble, or, where that is left out, a first tag of group 2 or 8."""
     suffix = path.suffix.lower()
     if suffix in DICOM or path.name.upper() == "DICOMDIR" or (suffix and not suffix[1:].isdigit()):
         return suffix in DICOM
     with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+        start = file.read(132)
+    return start[128:] == b"DICM" or bool(re.match(rb"[\x02\x08]\x00[\x00-\x70]\x00", start))
 
 
 def person(path: Path) -> dict[str, str]:
@@ -45,15 +49,22 @@ def person(path: Path) -> dict[str, str]:
         return dict.fromkeys(PERSON, "")
 
 
-def read(path: Path) -> np.ndarray:
-    """The slices of a file, uint8 N×H×W, scaled as a whole from its 1st to its 99th percentile.
+def read(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The slices of a file, uint8 N×H×W, scaled as a whole from its 1st to its 99th percentile, or, where these are one
+    value, from its least to its largest; and remarks as of `preprocess.examine`.
 
     A NIfTI volume is sliced across the direction in which its voxels are longest, or from bottom to top where none
     stands out, and lies as a radiologist looks at it.  Raises `DataError`, which names the file, for damage, NaN, and
     more than three dimensions.
     """
-    planes = dicom.read_pixels(path) if is_dicom(path) else _planes(path)
-    return scaled(planes, *np.percentile(planes, RANGE))
+    planes, remarks = dicom.examine(path) if is_dicom(path) else (_planes(path), ())
+    return scaled(planes, *ends(planes)), remarks
+
+
+def ends(pixels: np.ndarray) -> tuple[float, float]:
+    """What becomes black and white: a small bright object in the dark is in neither percentile."""
+    low, high = np.percentile(pixels, RANGE)
+    return (low, high) if low < high else (pixels.min(), pixels.max())
 
 
 def scaled(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -93,20 +104,35 @@ def spacing(path: Path, axis: int | None = None) -> tuple[float, float, float]:
 
 
 def load(path: Path) -> Volume:
-    """A NIfTI volume of three dimensions, its voxels not read yet; `DataError` names the file."""
+    """A NIfTI volume of three dimensions, its voxels not read yet; `DataError` names the file, also where its affine
+    shears, or turns it by more than `OBLIQUE`."""
     with reading(path.name, what="not a NIfTI volume"):
         image = nib.squeeze_image(nib.load(path))
     if len(image.shape) != 3:
         raise DataError(f"{path.name}: {len(image.shape)} dimensions; one volume of three is taken")
     if not 0 < math.prod(image.shape) <= MOST_VOXELS:
         raise DataError(f"{path.name}: claims {image.shape} voxels, which is no volume of a head")
+    axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0).clip(1e-9)
+    turned = np.degrees(np.arccos(np.abs(axes).max(axis=0).clip(0, 1))).max()
+    if not (abs(np.linalg.det(axes)) > 0.999 and turned <= OBLIQUE):  # also where there are NaN
+        raise DataError(f"{path.name}: lies askew (its affine shears, or turns it by {turned:.0f}°); resample it first")
     return image
 
 
 def voxels_of(image: Volume, path: Path) -> np.ndarray:
-    """The voxels of a volume in the order of its file; `DataError` names the file."""
+    """The voxels of a volume in the order of its file, all finite numbers; `DataError` names the file."""
     with reading(path.name, what="the file ends early or is damaged"):
-        return np.asanyarray(image.dataobj)
+        voxels = np.asanyarray(image.dataobj)
+    if voxels.dtype.kind == "c":
+        raise DataError(f"{path.name}: holds complex numbers; save their magnitude")
+    if voxels.dtype.kind not in "iufb":
+        raise DataError(f"{path.name}: holds colours, not intensities; save the scan that they were painted on")
+    with np.errstate(over="ignore"):  # too large is infinite
+        strange = ~np.isfinite(voxels.astype(np.float32, copy=False))
+    if strange.any():
+        remedy = "set them to 0 (numpy.nan_to_num, or fslmaths IN -nan OUT) where they are background"
+        raise DataError(f"{path.name}: {int(strange.sum())} voxels are NaN or infinite; {remedy}")
+    return voxels
 
 
 def turn_of(image: Volume) -> np.ndarray:
@@ -125,11 +151,7 @@ def placed(slices: np.ndarray, image: Volume, lay: Callable[[np.ndarray], np.nda
 
 def _planes(path: Path) -> np.ndarray:
     image = load(path)
-    voxels = voxels_of(image, path)
-    if voxels.dtype.kind not in "iufb" or not np.isfinite(voxels).all():
-        raise DataError(f"{path.name}: holds NaN, infinite or compound values")
-    with reading(path.name, what="the file ends early or is damaged"):  # also where it is turned by no number
-        return _laid(voxels, image).astype(np.float32)
+    return _laid(voxels_of(image, path), image).astype(np.float32)
 
 
 def _lengths(image: Volume) -> tuple[np.ndarray, int]:

@@ -80,12 +80,14 @@ def count_differences(dataset: Dataset, counts: dict[str, dict[str, int]]) -> li
 
 
 def one_spelling(names: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Names that differ in case, spaces or invisible characters alone become one, spelt as the first of them; also
-    returns a text for each that was spelt in several ways: `'P1' = 'p1 '`.
+    """Names that differ in case, spaces or invisible characters alone become one, spelt as the first of them, and so
+    do whole numbers however they are written (7, 007, 7.0), which spreadsheets change; also returns a text for each
+    that was spelt in several ways: `'P1' = 'p1 '`.
     """
     seen = ("".join(c for c in unicodedata.normalize("NFC", n) if unicodedata.category(c) != "Cf") for n in names)
     table = pd.DataFrame({"name": names, "clean": [" ".join(name.split()) for name in seen]}, dtype=str)
-    spellings = table.groupby(table.clean.str.casefold(), sort=False)
+    alike = table.clean.str.casefold().str.replace(r"^0*(\d+)(?:\.0+)?$", r"\1", regex=True)
+    spellings = table.groupby(alike, sort=False)
     several = spellings.name.unique()[spellings.name.nunique() > 1]
     return spellings.clean.transform("first").tolist(), [" = ".join(map(repr, kinds)) for kinds in several]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
 from datasets.catalog import CROPS, DataError, lookup
 from datasets.reading import one_line
@@ -49,9 +49,10 @@ class RawImage:
 def decode(source: str | Path | bytes) -> np.ndarray:
     """Decode an image file, or its bytes, wholly to a grey image, uint8 H×W.
 
-    The EXIF orientation is applied.  Colour becomes BT.601 luminance, as by S2's `cvtColor`; images of more than 8 bits
-    are scaled by `to_uint8`.  Raises `DataError`, which names the file where one was given, for text under an image's
-    name, a truncated file, several images in one file, a decompression bomb.
+    The EXIF orientation is applied.  What is transparent becomes black, by as much.  Colour becomes BT.601 luminance,
+    as by S2's `cvtColor`; images of more than 8 bits are scaled by `to_uint8`.  Raises `DataError`, which names the
+    file where one was given, for text under an image's name, a truncated file, several images in one file, an image
+    that is wholly transparent, a decompression bomb.
     """
     try:
         return examine(source if isinstance(source, bytes) else Path(source).read_bytes())[0]
@@ -87,6 +88,8 @@ def _decoded(image: Image.Image, channels: int, look_for_colour: bool) -> tuple[
         image.draft("L", image.size)  # a JPEG's luminance plane as stored: half the time of RGB and back
     image.load()  # Pillow's loader refuses a truncated JPEG; OpenCV's fills the rest with grey
     ImageOps.exif_transpose(image, in_place=True)
+    if channels == 1 or "A" not in image.getbands():  # of several channels the fourth is no transparency
+        image = _on_black(image)
     if channels > 1:
         pixels = np.asarray(image.convert("RGB") if image.mode in ("P", "YCbCr") else image)
         found = pixels.shape[2] if pixels.ndim == 3 else 1
@@ -99,6 +102,27 @@ def _decoded(image: Image.Image, channels: int, look_for_colour: bool) -> tuple[
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         return to_uint8(np.asarray(image)), remarks
     return np.asarray(image if image.mode == "L" else image.convert("L")), remarks
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """An image with transparency as it looks on black, which is what air is in an MR image; others as they are."""
+    if not image.has_transparency_data:
+        return image
+    if image.mode.startswith("I"):  # one of its 16-bit values is transparent
+        pixels = np.array(image)
+        clear = pixels == image.info["transparency"]
+        if not clear.all():
+            pixels[clear] = pixels[~clear].min()
+            return Image.fromarray(pixels)
+    else:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        low, high = alpha.getextrema()
+        if low == 255:
+            return image.convert("RGB")
+        if high:
+            return ImageChops.multiply(image.convert("RGB"), Image.merge("RGB", [alpha] * 3))
+    raise DataError("every pixel is transparent; save it without transparency")
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
@@ -132,6 +156,17 @@ def margin_box(image: np.ndarray, share: float = CROPS["margin"]) -> Box:
     large = [c for c, area in zip(contours, areas, strict=True) if area >= share * max(areas)]
     left, top, w, h = cv2.boundingRect(np.concatenate(large))
     return top, top + h, left, left + w
+
+
+def inside_head(image: np.ndarray) -> np.ndarray:
+    """Which pixels of an image H×W or H×W×C uint8 are no background, bool H×W.
+
+    Background is what is 0, in one of several sequences at least, and not enclosed by what is not: around a head freed
+    of its skull all of it, where air holds noise nothing.
+    """
+    seen = (image if image.ndim == 2 else image.min(axis=2)) > 0
+    contours, _ = cv2.findContours(seen.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    return cv2.drawContours(np.zeros(seen.shape, np.uint8), contours, -1, 1, cv2.FILLED).astype(bool)
 
 
 def crop_box(image: np.ndarray, crop: str) -> Box:

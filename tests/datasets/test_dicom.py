@@ -8,11 +8,15 @@ import pydicom
 import pytest
 from dicom_files import RAMP, compressed, dicom
 from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
+from pydicom.pixels import convert_color_space
 from pydicom.uid import (
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
@@ -20,6 +24,7 @@ from pydicom.uid import (
 
 from datasets.catalog import DataError
 from datasets.sources.dicom import read_header, read_pixels
+from datasets.sources.volumes import is_dicom
 
 LOSSLESS = {
     "RLELossless": RLELossless,
@@ -52,6 +57,27 @@ def test_a_jpeg_inside_is_read(tmp_path):
 
 SIGNED = (RAMP - 1000).astype(np.int16)
 COLOUR = np.stack([np.zeros((4, 6), np.uint8), np.full((4, 6), 200, np.uint8), np.zeros((4, 6), np.uint8)], axis=2)
+INDEX = np.arange(24, dtype=np.uint8).reshape(4, 6)
+TABLE = np.zeros((24, 3), np.uint8)
+TABLE[:, 1] = np.arange(240, 0, -10)  # the higher the index, the less green
+PALETTE = {"PhotometricInterpretation": "PALETTE COLOR"}
+for name, entries in zip(("Red", "Green", "Blue"), TABLE.T, strict=True):
+    PALETTE[f"{name}PaletteColorLookupTableDescriptor"] = [24, 0, 8]
+    PALETTE[f"{name}PaletteColorLookupTableData"] = entries.tobytes()
+
+
+def rescale(slope: float, intercept: float) -> Dataset:
+    """The functional groups of an enhanced file, or of a frame in it, that say how values are rescaled."""
+    values, groups = Dataset(), Dataset()
+    values.RescaleSlope, values.RescaleIntercept = slope, intercept
+    groups.PixelValueTransformationSequence = [values]
+    return groups
+
+
+PER_FRAME = {"PerFrameFunctionalGroupsSequence": [rescale(1, 0), rescale(4, 50)]}
+SHARED = {"SharedFunctionalGroupsSequence": [rescale(3, 7)]}
+PADDED = np.where(RAMP < 500, -2000, RAMP).astype(np.int16)
+UNPADDED = np.maximum(RAMP, 500)
 PLAIN = {
     "explicit": (RAMP, {}, RAMP[None]),
     "implicit": (RAMP, {"syntax": ImplicitVRLittleEndian}, RAMP[None]),
@@ -61,6 +87,21 @@ PLAIN = {
     "the lowest value is white": (RAMP, {"PhotometricInterpretation": "MONOCHROME1"}, RAMP.max() - RAMP[None]),
     "frames": (np.stack([RAMP, RAMP + 1]), {}, np.stack([RAMP, RAMP + 1])),
     "colour": (COLOUR, {"bits": 8}, np.full((1, 4, 6), 0.587 * 200)),
+    "YBR": (
+        convert_color_space(COLOUR, "RGB", "YBR_FULL"),
+        {"bits": 8, "PhotometricInterpretation": "YBR_FULL"},
+        np.full((1, 4, 6), 0.587 * 200),
+    ),
+    "a palette": (INDEX, {"bits": 8, **PALETTE}, 0.587 * TABLE[INDEX, 1][None]),
+    "each frame rescaled": (np.stack([RAMP, RAMP]), PER_FRAME, np.stack([RAMP, 4.0 * RAMP + 50])),
+    "all frames rescaled": (np.stack([RAMP, RAMP]), SHARED, np.stack([3.0 * RAMP + 7] * 2)),
+    "padded": (PADDED, {"PixelPaddingValue": -2000}, UNPADDED[None]),
+    "padded by a range": (RAMP, {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 400}, UNPADDED[None]),
+    "padded and turned round": (
+        PADDED,
+        {"PixelPaddingValue": -2000, "PhotometricInterpretation": "MONOCHROME1"},
+        np.where(RAMP < 500, -2000, 300 - RAMP)[None],
+    ),
 }
 
 
@@ -69,7 +110,7 @@ def test_plain_pixels_are_read_as_they_are(tmp_path, case):
     pixels, how, wanted = PLAIN[case]
     path = dicom(tmp_path / "a.dcm", pixels, **how)
     found = read_pixels(path)
-    assert found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-6)
+    assert found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-6, atol=1.5 if case == "YBR" else 0)
     assert read_header(path).frames == len(wanted)
 
 
@@ -80,6 +121,11 @@ def test_plain_pixels_are_read_as_they_are(tmp_path, case):
         ({"PixelData": None}, "a.dcm: a DICOM file without image; leave it out"),
         ({"PixelData": b"\0\0"}, "a.dcm: its pixels cannot be decoded"),
         ({"RescaleSlope": "1e39", "RescaleIntercept": "0"}, "NaN or infinite"),
+        (
+            {"PhotometricInterpretation": "HSV"},
+            "interpretation HSV is not read; save it as MONOCHROME2",
+        ),
+        ({"PerFrameFunctionalGroupsSequence": [rescale(1, 0)] * 2}, r"1 frames, and tags of 2"),
     ],
 )
 def test_what_is_missing_is_named_in_one_line(tmp_path, tags, said):
@@ -89,6 +135,31 @@ def test_what_is_missing_is_named_in_one_line(tmp_path, tags, said):
     for read in (read_pixels, read_header):
         with pytest.raises(DataError, match=r"a\.dcm: not a DICOM file"):
             read(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("name", ["a.dcm", "IM0001"])
+def test_a_file_without_preamble_is_read(tmp_path, name, syntax):
+    data = pydicom.dcmread(dicom(tmp_path / "whole.dcm", syntax=syntax))
+    for path, meta in ((tmp_path / name, b""), (tmp_path / "meta" / name, (tmp_path / "whole.dcm").read_bytes()[132:])):
+        path.parent.mkdir(exist_ok=True)
+        if not meta:
+            data.file_meta = FileMetaDataset()
+            implicit = syntax == ImplicitVRLittleEndian
+            data.save_as(path, enforce_file_format=False, implicit_vr=implicit, little_endian=True)
+        path.write_bytes(meta or path.read_bytes())
+        assert is_dicom(path) and np.array_equal(read_pixels(path)[0], RAMP)
+
+
+def test_twelve_bits_in_a_jpeg_are_refused_with_the_reason(tmp_path):
+    path = dicom(tmp_path / "a.dcm", RAMP.astype(np.uint16), bits=12)
+    data = pydicom.dcmread(path)
+    jpeg = b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x04\0\x06\x01\x01\x11\0\xff\xd9"
+    data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([jpeg]), JPEGExtended12Bit
+    data["PixelData"].is_undefined_length = True
+    data.save_as(path)
+    with pytest.raises(DataError, match=r"12-bit.*; if it is compressed, save it uncompressed"):
+        read_pixels(path)
 
 
 def test_the_position_of_a_slice_is_known_or_nan(tmp_path):

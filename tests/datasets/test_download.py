@@ -31,7 +31,7 @@ SETS = {
     "cheng, inner zips unpacked": ("cheng", cheng(nested=False), 12),
     "44 classes": ("brain-tumor-44c", folders("brain-tumor-44c"), 88),
     "navoneel, twice in its archive": ("navoneel", TWICE, 7),
-    "br35h": ("br35h", BR35H, 6),
+    "br35h": ("br35h", BR35H, 7),
 }
 
 

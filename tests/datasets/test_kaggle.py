@@ -37,11 +37,15 @@ def token(home: Path, kaggle: Kaggle, key: str = "") -> None:
     (folder / "kaggle.json").chmod(0o600)
 
 
-@pytest.mark.parametrize("kind", ["KAGGLE_KEY", "KAGGLE_API_TOKEN"])
-def test_a_set_comes_from_kaggle(kind, root, monkeypatch):
+@pytest.mark.parametrize("kind", ["KAGGLE_KEY", "KAGGLE_API_TOKEN", "access_token"])
+def test_a_set_comes_from_kaggle(kind, root, tmp_path, monkeypatch):
     with Kaggle({HANDLE: BIG}) as kaggle:
-        monkeypatch.setenv("KAGGLE_USERNAME", kaggle.user)
-        monkeypatch.setenv(kind, kaggle.key)
+        if kind == "access_token":
+            (tmp_path / "home/.kaggle").mkdir(parents=True)
+            (tmp_path / "home/.kaggle/access_token").write_text(kaggle.key)
+        else:
+            monkeypatch.setenv("KAGGLE_USERNAME", kaggle.user)
+            monkeypatch.setenv(kind, kaggle.key)
         done = run(kaggle_command(kaggle.url))
         assert done.returncode == 0, done.stderr
         assert kaggle.served == [["", len(BIG)]]
@@ -66,7 +70,7 @@ def test_a_killed_download_goes_on_where_it_stopped(root, tmp_path):
 
 
 REFUSED = {
-    "no token": ({"key": ""}, "save it as ~/.kaggle/kaggle.json or set KAGGLE_USERNAME and KAGGLE_KEY"),
+    "no token": ({"key": ""}, "save it as ~/.kaggle/access_token or set KAGGLE_API_TOKEN (an older"),
     "wrong token": ({"key": "wrong"}, "(401); it refused the token: make a new one"),
     "unknown handle": ({"served": "someone/else"}, f"'{HANDLE}' (403); it was renamed or withdrawn, or its terms"),
     "not found": ({"status": 404}, "(404); it was renamed or withdrawn, or its terms must be accepted"),

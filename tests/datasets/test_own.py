@@ -1,5 +1,6 @@
 """A reader's own images: tables as spreadsheets write them, folders of classes, and the faults of either."""
 
+import re
 import shutil
 import unicodedata
 from pathlib import Path
@@ -100,6 +101,16 @@ def test_one_person_or_class_spelt_in_several_ways_is_one(folder, tmp_path, caps
     assert {row["label"] for row in rows} == {"Glioma", "no_tumor"} and "'Glioma' = 'glioma '" in notes[0]
 
 
+def test_one_number_is_one_person_however_it_is_written(folder, capsys):
+    text = (folder / "samples.csv").read_text()
+    for old, new in {",p0\n": ",7\n", ",p1\n": ",007\n", ",p2\n": ",7.0\n", ",p3\n": ",70\n"}.items():
+        text = text.replace(old, new)
+    (folder / "samples.csv").write_text(text)
+    assert own("--folder", folder) == 0
+    assert read_manifest("own").patient.tolist()[:8] == ["7"] * 6 + ["70"] * 2
+    assert "each taken to be one person (1): '7' = '007' = '7.0'" in capsys.readouterr().err
+
+
 def save_mask(folder: Path, mask: np.ndarray) -> None:
     Image.fromarray(mask.astype(np.uint8)).save(folder / "masks/03.png")
 
@@ -124,6 +135,12 @@ BAD = {
     "shape": (lambda f: save_mask(f, np.zeros((60, 64))), "image (1, 64, 64) and mask masks/03.png (1, 60, 64)"),
     "no image": (lambda f: (f / "images/03.png").write_text("no"), "1 of 20 images are broken (images/03.png: not an"),
     "no mask": (lambda f: (f / "masks/05.png").write_text("no"), "images/05.png: mask masks/05.png: not an image"),
+}
+
+
+BAD |= {
+    text: (lambda f, t=text: rewrite(f, ",p3\n", f",{t}\n"), f"line 8: '{text}' is no patient; fill it in, remove")
+    for text in ("nan", "Unknown", "NONE", "-")
 }
 
 
@@ -198,6 +215,35 @@ def test_a_split_folder_is_no_class_and_a_name_that_only_ends_like_a_mask_an_ima
     assert found(filled(tmp_path / "2", ["train/a/1.png", "test/1.png", "train/train/1.png"])) == {("train", "a")}
     with pytest.raises(DataError, match=r"neither a table samples\.csv nor folders of classes"):
         found(filled(tmp_path / "3", ["train/1.png", "test/1.png"]))
+
+
+TOO_HIGH = {  # files → what is said, and whether that is an error
+    "one level": (["data/yes/1.png", "data/no/2.png"], "all images lie in data, in its folders no, yes; name ", True),
+    "two levels": (["a/b/yes/1.png", "a/b/no/2.png"], "all images lie in a/b, in its folders no, yes; name ", True),
+    "around splits": (["d/Training/a/1.png", "d/Testing/a/2.png"], "in its folders Testing, Training; name ", True),
+    "inside splits": (["train/d/a/1.png", "test/d/b/2.png"], "all images lie in d, in its folders a, b; name ", True),
+    "beside its content": (["all/yes/1.png", "all/no/2.png", "yes/1.png", "no/2.png"], "the class all holds a f", True),
+    "split below a class": (["a/train/1.png", "b/test/2.png"], "the class a holds a folder train, which is", True),
+    "two sites": (
+        [f"{s}/{c}/1.png" for s in ("s1", "s2") for c in ("no", "yes")],
+        "the folders no, yes, read",
+        False,
+    ),
+    "one class of patients": (["a/1.png", "a/p2/2.png"], "", False),
+    "patients": (["a/p1/1.png", "a/p2/2.png", "b/p3/1.png", "b/p4/1.png"], "", False),
+}
+
+
+@pytest.mark.parametrize("case", TOO_HIGH)
+def test_a_folder_one_level_too_high_is_not_taken_for_its_classes(case, tmp_path):
+    names, said, refused = TOO_HIGH[case]
+    given = Given(filled(tmp_path / "mine", names))
+    if refused:
+        with pytest.raises(DataError, match=re.escape(said)):
+            _ = given.listing
+    else:
+        notes = given.listing[1]
+        assert len(notes) == bool(said) and said in "".join(notes)
 
 
 MASKS = {

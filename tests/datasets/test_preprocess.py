@@ -27,7 +27,32 @@ def turned(orientation: int) -> bytes:
 
 COLOUR = np.stack([RAMP, RAMP[:, ::-1], np.full_like(RAMP, 90)], axis=2)
 LUMINANCE = np.rint(COLOUR @ [0.299, 0.587, 0.114])
+SEEN = np.zeros_like(RAMP)  # how much of each pixel: nothing above, half in the middle, all below
+SEEN[20:40], SEEN[40:] = 128, 255
+HIDDEN = np.rint(RAMP * (SEEN / 255))
+CLEAR = np.where(RAMP.max() == RAMP, 0, RAMP)  # of a value that is transparent
+
+
+def with_alpha(mode: str, kind: str = "PNG") -> bytes:
+    """The ramp with `SEEN` as its alpha channel."""
+    pixels = Image.fromarray(RAMP).convert(mode)
+    pixels.putalpha(Image.fromarray(SEEN))
+    return encoded(pixels, kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
+
+
 READABLE = {
+    "RGBA": (with_alpha("RGB"), HIDDEN, 1),
+    "LA": (with_alpha("L"), HIDDEN, 1),
+    "RGBA in a TIFF": (with_alpha("RGB", "TIFF"), HIDDEN, 1),
+    "RGBA in a WebP": (with_alpha("RGB", "WEBP"), HIDDEN, 1),
+    "a transparent grey value": (encoded(Image.fromarray(RAMP), transparency=255), CLEAR, 0),
+    "a transparent colour": (encoded(Image.fromarray(RAMP).convert("RGB"), transparency=(255,) * 3), CLEAR, 0),
+    "a transparent entry of a palette": (encoded(Image.fromarray(RAMP), "GIF", transparency=255), CLEAR, 0),
+    "a transparent value of 16 bits": (
+        encoded(Image.fromarray(RAMP.astype(np.uint16) * 16 + 1000), transparency=255 * 16 + 1000),
+        np.rint(CLEAR * (255 / CLEAR.max())),
+        0,
+    ),
     "grey JPEG": (encoded(Image.fromarray(RAMP), "JPEG", quality=95), RAMP, 3),
     "colour JPEG": (encoded(Image.fromarray(COLOUR), "JPEG", quality=95, subsampling=0), LUMINANCE, 4),
     "colour PNG": (encoded(Image.fromarray(COLOUR)), LUMINANCE, 1),
@@ -70,10 +95,12 @@ JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96
         (JPEG[: len(JPEG) // 2], "truncated"),
         (JPEG[:-2], "truncated"),
         (encoded(Image.fromarray(RAMP))[:-40], "not a whole image"),
+        (encoded(Image.new("LA", (8, 8), (200, 0))), "every pixel is transparent"),
+        (encoded(Image.new("I;16", (8, 8), 300), transparency=300), "every pixel is transparent"),
         (png(60_000, 60_000, b""), "pixels"),
         (png(99_000_000, 1, bytes(99_000_001)), "99000000×1 pixels are too many for a slice"),
     ],
-    ids=["text", "empty", "half a JPEG", "JPEG without its end", "PNG without its end", "bomb", "a line"],
+    ids=["text", "empty", "half a JPEG", "JPEG cut", "PNG cut", "clear", "clear, 16 bits", "bomb", "a line"],
 )
 def test_what_is_no_whole_image_is_refused_with_its_name(content, reason, tmp_path):
     path = tmp_path / "Tr-gl_0010.jpg"
@@ -110,6 +137,14 @@ def test_more_than_eight_bits_are_scaled_by_their_own_range():
     assert preprocess.to_uint8(np.full((2, 2), 7.5)).tolist() == [[0, 0], [0, 0]]
     with pytest.raises(DataError, match="NaN"):
         preprocess.to_uint8(np.array([[0, np.nan]]))
+
+
+def test_background_is_what_one_sequence_lacks_around_the_head_and_no_hole_in_it():
+    ring = scene((20, 180, 20, 180, 90), (60, 140, 60, 140, 0))
+    whole, wanted = np.full_like(ring, 50), scene((20, 180, 20, 180, 1)) > 0
+    for image in (ring, np.stack([whole, ring], axis=2)):
+        assert np.array_equal(preprocess.inside_head(image), wanted)
+    assert preprocess.inside_head(whole).all() and not preprocess.inside_head(whole * 0).any()
 
 
 HEAD = (40, 160, 60, 150, 120)

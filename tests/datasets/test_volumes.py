@@ -16,6 +16,7 @@ from real_archives import real_archive
 from datasets import catalog, download
 from datasets.catalog import DataError
 from datasets.sources import brats
+from datasets.sources import volumes as one_channel
 from datasets.splitting import make_split
 from datasets.store.images import read_masks
 from datasets.store.index import read_manifest
@@ -53,9 +54,9 @@ def test_a_sequence_that_brats_has_not_is_found_by_its_own_name(tmp_path):
     files = [tmp_path / name for name in ("P_FLAIR.nii", "P_pre-contrast.nii.gz")]
     for file in files:
         file.touch()
-    assert brats.sequences(tmp_path, ["FLAIR", "pre-contrast"]) == tuple(files)
+    assert brats.sequences(files, ["FLAIR", "pre-contrast"]) == tuple(files)
     with pytest.raises(DataError, match="no file for post-contrast among"):
-        brats.sequences(tmp_path, ["FLAIR", "post-contrast"])
+        brats.sequences(files, ["FLAIR", "post-contrast"])
 
 
 def test_patients_without_masks_are_left_out_and_check_finds_a_changed_volume(home, tmp_path, capsys):
@@ -109,6 +110,11 @@ def changed(files: dict[str, bytes], end: str, content: bytes | None = None, cut
     return {k: v for k, v in files.items() if k != name} | ({name: content} if content is not None else {})
 
 
+def renamed(files: dict[str, bytes], end: str, name: str) -> dict[str, bytes]:
+    """The file whose name ends so under another name."""
+    return {(f"{Path(key).parent}/{name}" if key.endswith(end) else key): content for key, content in files.items()}
+
+
 def slice_of(mask: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
@@ -123,16 +129,26 @@ def with_nan(arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
 
 
 ASKEW = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+SHEARED = np.array([[-1, 0.1, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 ODD, NARROW = slice_of(np.full((24, 20, 3), 7)), slice_of(np.zeros((24, 21, 3)))
 BAD = {
     "no T1": (lambda a: changed(volumes(a), "_t1.nii"), "no file for T1 among"),
+    "two T1": (
+        lambda a: volumes(a) | volumes({"t1n": a["t1"]}),
+        "_t1.nii and BraTS20_Training_001_t1n.nii are both",
+    ),
+    "of another": (lambda a: renamed(volumes(a), "_t2.nii", "BraTS20_Training_2_t2.nii"), "files of several patients"),
     "no mask": (lambda a: changed(volumes(a), "_seg.nii"), "no file for segmentation among"),
     "label 3": (lambda a: volumes(a | {"seg": a["seg"] + (a["seg"] == 4)}), "values [5]; the coding is 0, 1 NCR"),
     "other shape": (lambda a: volumes(a | {"seg": a["seg"][:-1]}), "does not lie on BraTS20_Training_001_t1.nii"),
     "moved": (lambda a: changed(volumes(a), "_t2.nii", nifti(a["t2"], 2 * LPS)), "does not lie on BraTS20_Training_0"),
     "few slices": (lambda a: volumes({k: v[..., :100] for k, v in a.items()}), "a volume of BraTS has 155 slices"),
-    "askew": (lambda a: volumes(a, affine=ASKEW), "the volume lies askew"),
-    "NaN": (with_nan, "BraTS20_Training_001, FLAIR: 1 voxels are NaN"),
+    "askew": (
+        lambda a: volumes(a, affine=ASKEW),
+        "_t1.nii: lies askew (its affine shears, or turns it by 37°)",
+    ),
+    "sheared": (lambda a: volumes(a, affine=SHEARED), "lies askew"),
+    "NaN": (with_nan, "BraTS20_Training_001_flair.nii: 1 voxels are NaN or infinite; set them to 0"),
     "no brain": (lambda a: volumes(a | {"t2": a["t2"] * 0}), "T2: all voxels are 0, there is no brain in it"),
     "cut volume": (lambda a: changed(volumes(a), "_t1.nii", cut=3000), "the file ends early or is damaged"),
     "no NIfTI": (lambda a: changed(volumes(a), "_t1.nii", b"x"), "not a NIfTI volume"),
@@ -150,6 +166,38 @@ def test_a_faulty_patient_is_named_with_the_reason_and_nothing_is_left(home, tmp
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error and "BraTS20_Training_001" in error
     assert not home.exists()
+
+
+NAMES = {  # name → whose, channel
+    "BraTS20_Training_001_t1ce.nii": ("BraTS20_Training_001", "T1c"),
+    "BraTS-GLI-00001-000-t2f.nii.gz": ("BraTS-GLI-00001-000", "FLAIR"),
+    "W39_1998.09.19_Segm.nii": ("W39_1998.09.19", "segmentation"),
+    "UCSF-PDGM-0004_T1c.nii.gz": ("UCSF-PDGM-0004", "T1c"),
+    "UCSF-PDGM-0004_T1c_bias.nii.gz": ("UCSF-PDGM-0004_bias", "T1c"),
+    "UPENN-GBM-00001_11_T1GD.nii.gz": ("UPENN-GBM-00001_11", "T1c"),
+    "sub-01_ses-2_T1w.nii.gz": ("sub-01_ses-2", "T1"),
+    "sub-01_ses-2_ce-gadolinium_T1w.nii.gz": ("sub-01_ses-2", "T1c"),
+    "sub-01_ses-2_FLAIR.nii.gz": ("sub-01_ses-2", "FLAIR"),
+    "T2.nii": ("", "T2"),
+    "BRATS_001_0001.nii.gz": ("", ""),
+    "adc_t1map.nii": ("", ""),
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_says_whose_a_volume_is_and_of_which_channel(name):
+    assert brats.named(Path(name)) == NAMES[name]
+
+
+@pytest.mark.parametrize("degrees", [3, 12, 29])
+def test_one_rule_says_how_far_a_volume_may_be_turned(degrees, tmp_path):
+    """Its slices are taken along its own axes, by models of one channel and of several alike."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    voxels = np.random.default_rng(0).integers(0, 900, (9, 8, 7)).astype(np.int16)
+    for name, affine in (("straight.nii", LPS), ("oblique.nii", [[1, 0, 0, 0], [0, c, -s, 0], [0, s, c, 0]] @ LPS)):
+        (tmp_path / name).write_bytes(nifti(voxels, np.vstack([affine, [0, 0, 0, 1]])[:4]))
+    for read in (lambda path: one_channel.read(path)[0], lambda path: brats.read_sequences([path])):
+        assert np.array_equal(*(read(tmp_path / name) for name in ("straight.nii", "oblique.nii")))
 
 
 def test_middle_slices_and_patients_of_volumes(home, tmp_path):

@@ -62,7 +62,7 @@ NAVONEEL = {
 }
 TWICE = NAVONEEL | {f"brain_tumor_dataset/{path}": content for path, content in NAVONEEL.items()}
 BR35H = {f"{folder}/{stem}{i}.jpg": image(10 * i) for folder, stem in (("yes", "y"), ("no", "no")) for i in range(3)}
-BR35H |= {"pred/pred0.jpg": image(7), "Br35H-Mask-RCNN/TRAIN/y1.jpg": image(8)}
+BR35H |= {"pred/pred0.jpg": image(7), "Br35H-Mask-RCNN/TRAIN/y1.jpg": image(8), "no/No12.jpg": image(9)}
 
 
 def under_their_names(name: str) -> dict[str, bytes]:

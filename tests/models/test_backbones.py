@@ -1,5 +1,6 @@
 """Backbones: normalised as in their training, weights taken from files in each layout, or refused and never run."""
 
+import gzip
 import os
 import pickle
 import shutil
@@ -62,6 +63,10 @@ def test_hidden_layers_of_an_imagenet_classifier_can_be_kept(name, theirs):
 # ---- weights --------------------------------------------------------------------------------------------------------
 
 
+KINDS = ("safetensors", "pth")
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Files in the exact form of ImageNet weights, random inside."""
@@ -80,9 +85,16 @@ def files(tmp_path_factory):
         save_file(state, folder / f"{name}.safetensors")
     torch.save(states["squeezenet"], folder / "squeezenet.pth")
     torch.save({"epoch": 3}, folder / "no_tensors.pth")
-    for suffix in ("safetensors", "pth"):
+    for suffix in KINDS:
         whole = (folder / f"squeezenet.{suffix}").read_bytes()
         (folder / f"half.{suffix}").write_bytes(whole[: len(whole) // 2])
+    web, gzipped, keras = b"\n<!DOCTYPE html><html>", gzip.compress(whole), b"\x89HDF\r\n\x1a\n" + bytes(64)
+    for name, content in {"web": web, "gzip": gzipped, "keras": keras, "lfs": LFS}.items():
+        for suffix in KINDS:
+            (folder / f"{name}.{suffix}").write_bytes(content)
+    nan = states["squeezenet"] | {"features.0.bias": torch.full((64,), torch.nan)}
+    save_file(nan, folder / "nan.safetensors")
+    torch.save(nan, folder / "nan.pth")
     torch.save({"features.0.weight": Code(folder / "ran")}, folder / "code.pth")
     (folder / "pickle.pth").write_bytes(pickle.dumps(Code(folder / "ran")))
     return folder
@@ -124,6 +136,17 @@ def test_a_pretrained_encoder_has_the_tensors_of_its_file(files, name, file):
         assert gone <= {"classifier", "conv_head"}, "only the classifier stays behind"
 
 
+@pytest.mark.parametrize("wrapped", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+@pytest.mark.parametrize("kind", KINDS)
+def test_names_of_a_wrapped_network_are_those_of_the_network(kind, wrapped, files, tmp_path):
+    state, path = read_weights(files / "squeezenet.safetensors"), tmp_path / f"wrapped.{kind}"
+    named = {wrapped + key: value for key, value in state.items()}
+    save_file(named, path) if kind == "safetensors" else torch.save({"state_dict": named}, path)
+    with pytest.warns(UserWarning, match=rf"wrapped\.{kind}: '(module|_orig_mod)\.', as .* puts it, was taken off"):
+        found = read_weights(path)
+    assert found.keys() == state.keys()
+
+
 def test_position_embeddings_are_resized(tmp_path):
     save_file(timm.create_model(TIMM["ViT-B16"], img_size=96).state_dict(), tmp_path / "vit.safetensors")
     before = read_weights(tmp_path / "vit.safetensors")["pos_embed"]
@@ -157,6 +180,11 @@ def test_a_whole_network_of_ours_comes_back_head_and_all(name, tmp_path):
         ("SqueezeNet", "half.pth", "not readable as weights"),
         ("SqueezeNet", "no_tensors.pth", "holds no table of tensors"),
         ("SqueezeNet", "missing.pth", "no such weight file"),
+        *[("SqueezeNet", f"web.{kind}", "no weight file but a web page") for kind in KINDS],
+        *[("SqueezeNet", f"gzip.{kind}", "no weight file but compressed with gzip; unpack it") for kind in KINDS],
+        *[("SqueezeNet", f"keras.{kind}", "no weight file but an HDF5 file, as Keras writes") for kind in KINDS],
+        *[("SqueezeNet", f"lfs.{kind}", "no weight file but a pointer of Git LFS") for kind in KINDS],
+        *[("SqueezeNet", f"nan.{kind}", r"NaN or infinite numbers in features\.0\.bias") for kind in KINDS],
         ("MobileNetUNet", "squeezenet.safetensors", "not the weights of MobileNetV2, nor of a MobileNetUNet with 1"),
         ("OutlineClassifier", "squeezenet.safetensors", "not ResNet50-v2 in Gluon's layout"),
         ("OutlineClassifier", "part.safetensors", "not the weights of ResNet50-v2"),

@@ -55,6 +55,13 @@ def gif(path: Path) -> None:
     frames[0].save(path, save_all=True, append_images=frames[1:])
 
 
+ASKEW = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def holding(voxels: np.ndarray, affine: np.ndarray | None = None):
+    return lambda path: nib.save(nib.Nifti1Image(voxels, np.eye(4) if affine is None else affine), path)
+
+
 BAD = {
     "text.png": (text, "not an image"),
     "report.txt": (text, "not an image"),
@@ -67,7 +74,11 @@ BAD = {
     "text.dcm": (text, "not a DICOM file"),
     "report.dcm": (lambda path: dicom(path, PixelData=None), "a DICOM file without image"),
     "black.nii": (lambda path: volume(path, value=0), "every slice is of one grey value"),
-    "nan.nii": (lambda path: volume(path, value=np.nan), "holds NaN"),
+    "nan.nii": (lambda path: volume(path, value=np.nan), "11520 voxels are NaN or infinite; set them to 0"),
+    "large.nii": (holding(np.full((4, 4, 4), 1e300)), "64 voxels are NaN or infinite"),
+    "complex.nii": (holding(np.ones((4, 4, 4), np.complex64)), "holds complex numbers; save their magnitude"),
+    "rgb.nii": (holding(np.zeros((4, 4, 4), [(c, "u1") for c in "RGB"])), "holds colours, not intensities; save the"),
+    "askew.nii": (holding(np.ones((4, 4, 4), np.uint8), ASKEW), "lies askew (its affine shears, or turns it by 37°)"),
 }
 
 
@@ -129,6 +140,52 @@ def test_a_patient_of_brats_is_outlined_without_a_segmentation(names, roots, tmp
     assert main([model, str(first)]) == USAGE and "needs T1, T1c, T2, FLAIR together" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["complex", "rgb", "nan"])
+def test_a_model_of_several_channels_refuses_the_same_voxels(kind, roots, tmp_path, capsys):
+    model = save_model("phantom", "AttentionUNet").parent.name
+    (tmp_path / "p").mkdir()
+    for name in ("t1", "t1ce", "t2", "flair"):
+        BAD[f"{kind}.nii"][0](tmp_path / f"p/p_{name}.nii")
+    assert main([model, str(tmp_path / "p")]) == NOTHING
+    error = capsys.readouterr().err
+    assert f"p: p_t1.nii: {BAD[f'{kind}.nii'][1]}" in error and error.count("\n") == 1
+
+
+FLAT = {  # names in one folder → scans that are answered, and what is said of those that are not
+    "two patients": (["A_t1", "A_t1ce", "A_t2", "A_flair", "B-t1n", "B-t1c", "B-t2w", "B-t2f"], ["A", "B"], ""),
+    "half of each": (["A_t1", "A_t1ce", "B_t2", "B_flair"], [], "no file for T2, FLAIR among ['A_t1.nii"),
+    "with other volumes": (["A_t1", "A_t1ce", "A_t2", "A_flair", "A_seg", "A_adc"], ["flat"], ""),
+    "as they were and corrected": (
+        [f"A_{s}{b}" for s in ("T1", "T1c", "T2", "FLAIR") for b in ("", "_bias")],
+        ["A", "A_bias"],
+        "",
+    ),
+    "BIDS": (["sub-1_T1w", "sub-1_ce-gadolinium_T1w", "sub-1_T2w", "sub-1_FLAIR"], ["flat"], ""),
+    "BIDS without contrast agent": (["sub-1_T1w", "sub-1_T2w", "sub-1_FLAIR"], [], "no file for T1c among"),
+    "numbers": (
+        [f"A_{k:04}" for k in range(4)],
+        [],
+        "a number does not say which sequence it is: end the names in _t1, _t1ce",
+    ),
+    "one of them empty": (["A_t1", "A_t1ce", "A_t2", "A_flair="], [], "A_flair.nii: an empty file"),
+}
+
+
+@pytest.mark.parametrize("case", FLAT)
+def test_volumes_of_several_patients_in_one_folder_are_told_apart(case, roots, tmp_path, capsys):
+    names, expected, said = FLAT[case]
+    model = save_model("phantom", "AttentionUNet").parent.name
+    for k, name in enumerate(names):
+        path = volume(tmp_path / f"flat/{name.rstrip('=')}.nii", seed=k)
+        path.write_bytes(b"" if name.endswith("=") else path.read_bytes())
+    out = tmp_path / "out"
+    assert main([model, str(tmp_path / "flat"), "--output", str(out), "--json"]) == (DONE if expected else NOTHING)
+    output = capsys.readouterr()
+    answers = json.loads(output.out)["answers"]
+    assert [Path(answer["file"]).name for answer in answers] == expected and said in output.err
+    assert len(list(out.rglob("*.nii.gz"))) == 3 * len(expected)
+
+
 @pytest.mark.parametrize("name", ["CustomCNN", "MultiTaskUNet"])
 def test_every_classifier_draws_where_it_looks(name, roots, files, tmp_path):
     weights = save_model("phantom", name)
@@ -144,7 +201,7 @@ def test_a_mask_lies_where_its_volume_does(tmp_path):
         voxels[2, 3, 4] = 900
         path = tmp_path / "v.nii"
         nib.save(nib.Nifti1Image(voxels, affine), path)
-        slices = volumes.read(path)
+        slices, _ = volumes.read(path)
         back = volumes.as_volume((slices == slices.max()).astype(np.uint8), path)
         assert np.asarray(back.dataobj)[2, 3, 4] == 1
         layers = brats.read_sequences([path])[..., 0]

@@ -3,14 +3,18 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
-from dicom_files import series
+from dicom_files import dicom, series
 from own_images import head, volume
 from PIL import Image
 from saved_model import save_model
 
+from datasets.catalog import DataError
 from utils.predict.__main__ import DONE, USAGE, main
 from utils.predict.prepare import Scan, find
+from utils.predict.verdict import ask
 
 
 def image(path: Path, seed: int = 1) -> Path:
@@ -57,6 +61,66 @@ def test_files_of_one_series_in_one_folder_are_one_scan_in_the_order_of_its_slic
     assert found(tmp_path) == found(two[-1], tmp_path) == expected
     picture = image(tmp_path / "a.png")
     assert list(found(one[0], picture, *two, one[1])) == ["p1/b.dcm", "a.png", "p2/c.dcm"]
+
+
+PLACE = {"SeriesInstanceUID": "1.2.1", "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+SAGITTAL = [0, 1, 0, 0, 0, -1]
+STACKS = {  # tags of one more file, its place in mm → how many scans there are of three axial slices and this one
+    "the next slice": ({}, 3, 1),
+    "a localiser in another direction": ({"ImageOrientationPatient": SAGITTAL}, 0, 2),
+    "another echo": ({"EchoTime": "90"}, 0, 2),
+    "the phase beside the magnitude": ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, 0, 2),
+    "a copy": ({"SOPInstanceUID": "1.5.0", "InstanceNumber": 1}, 0, 1),
+}
+
+
+@pytest.mark.parametrize("case", STACKS)
+def test_slices_of_one_series_that_are_of_several_volumes_are_not_averaged(case, tmp_path):
+    tags, place, number = STACKS[case]
+    for z in range(3):
+        own = {"ImagePositionPatient": [0, 0, z], "SOPInstanceUID": f"1.5.{z}", "InstanceNumber": z + 1}
+        dicom(tmp_path / f"{z}.dcm", head(z).astype(np.int16), **PLACE | own)
+    dicom(tmp_path / "more.dcm", head(9).astype(np.int16), **PLACE | {"ImagePositionPatient": [0, 0, place]} | tags)
+    scans, notes = find([tmp_path], ["grey"])
+    copies = [f"{tmp_path / 'more.dcm'}: a copy of 0.dcm (one SOPInstanceUID), left out"]
+    assert len(scans) == number and notes == (copies if case == "a copy" else [])
+    assert [len(scan.read().images) for scan in scans] == ([4] if case == "the next slice" else [3, 1][:number])
+
+
+def test_several_images_of_one_place_are_refused(tmp_path):
+    for time in range(2):
+        dicom(tmp_path / f"{time}.dcm", head(time).astype(np.int16), ImagePositionPatient=[0, 0, 5], **PLACE)
+    ((scan,), _) = find([tmp_path], ["grey"])
+    with pytest.raises(DataError, match=r"several images of one place .* in one series; name the files of one"):
+        scan.read()
+
+
+STRANGE = {
+    "colour": ({"pixels": np.stack([head(1), head(2), head(3)], axis=2), "bits": 8}, "colour image"),
+    "colour in which all is grey": ({"pixels": np.stack([head(1)] * 3, axis=2), "bits": 8}, ""),
+    "CT": ({"Modality": "CT"}, "Its DICOM tags say CT; the model knows MR images of heads alone"),
+    "MR of a knee": ({"BodyPartExamined": "KNEE"}, "Its DICOM tags say KNEE;"),
+    "CT of a knee": ({"Modality": "CT", "BodyPartExamined": "knee"}, "Its DICOM tags say CT of KNEE;"),
+    "MR of a head": ({"BodyPartExamined": "HEADNECK"}, ""),
+}
+
+
+@pytest.mark.parametrize("case", STRANGE)
+def test_dicom_that_shows_no_mr_image_of_a_head_is_flagged(case, classifier, tmp_path):
+    tags, warning = STRANGE[case]
+    path = dicom(tmp_path / "a.dcm", **{"pixels": head(1).astype(np.int16)} | tags)
+    warnings = ask(classifier, find([path], ["grey"])[0][0]).answer.warnings
+    said = [line for line in warnings if "colour image" in line or "DICOM tags" in line]
+    assert len(said) == bool(warning) and warning in "".join(said)
+
+
+def test_a_small_bright_object_is_not_of_one_grey_value(tmp_path):
+    pixels = np.zeros((64, 64), np.int16)
+    pixels[30:33, 30:33] = 900  # fewer than one pixel in a hundred
+    dicom(tmp_path / "a.dcm", pixels)
+    nib.save(nib.Nifti1Image(np.stack([pixels] * 3, axis=2), np.eye(4)), tmp_path / "a.nii")
+    for scan in find([tmp_path], ["grey"])[0]:
+        assert {int((image == 255).sum()) for image in scan.read().images} == {9}
 
 
 def test_what_cannot_be_written_to_is_refused_before_anything_is_computed(classifier, tmp_path, monkeypatch, capsys):

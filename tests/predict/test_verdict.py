@@ -78,10 +78,11 @@ def test_a_classifier_that_outlines_the_tumour_gives_name_and_outline(roots, fil
     assert asked.answer.masks["tumour"]["area_mm2"] is None and " px" in asked.answer.row()["outlined"]
 
 
-def test_an_outline_lies_where_its_crop_was_cut_from_the_image(roots, tmp_path, monkeypatch):
+@pytest.mark.parametrize("air", [0, 1])
+def test_an_outline_lies_where_its_crop_was_cut_from_the_image_and_in_the_head(air, roots, tmp_path, monkeypatch):
     model = SavedModel(save_model("phantom", "OutlineClassifier"))
     model.preparation = replace(model.preparation, crop="margin")
-    image = np.zeros((96, 128), np.uint8)
+    image = np.full((96, 128), air, np.uint8)
     image[30:90, 50:120] = np.linspace(120, 250, 70)
     Image.fromarray(image).save(tmp_path / "a.png")
     ((scan,), _) = find([tmp_path / "a.png"], ["grey"])
@@ -91,6 +92,7 @@ def test_an_outline_lies_where_its_crop_was_cut_from_the_image(roots, tmp_path, 
     top, bottom, left, right = crop_box(image, "margin")
     expected = np.zeros(image.shape)
     expected[top:bottom, left:right] = 1
+    expected *= image > 0
     assert top > 0 and left > 0 and np.array_equal(ask(model, scan).masks[0][0], expected)
 
 

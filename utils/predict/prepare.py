@@ -4,6 +4,8 @@ Pixels are scaled exactly as `datasets/sources` scales those that models are tra
 """
 
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,16 @@ from datasets.sources.folders import IMAGE_SUFFIXES
 from datasets.store.preprocess import COLOUR, RawImage, examine
 
 IMAGE, SERIES, VOLUME, SEQUENCES = "image", "DICOM series", "volume", "sequences"
+HEAD = re.compile("HEAD|BRAIN|SKULL|CRANI|CEREB|NEURO|KOPF|SCHAEDEL|SCHÄDEL|CRANE|CRÂNE|TETE|TÊTE|PITUIT|SELLA|ORBIT")
+SAME_PLACE = 0.01  # mm between two slices that are of one place
 
 
 @dataclass(frozen=True)
 class Slices:
     """The slices of a scan: `images`, each H×W or H×W×C uint8, `numbers` their places in it from 0; `colour`: an image
-    that was made grey. Slices of one grey value are left out, of which a model can say nothing; `total` counts all.
-    `spacing`: mm from slice to slice, row to row and column to column, NaN where the files do not say it.
+    that was made grey; `strange`: what DICOM tags say that it is, where that is no MR image of a head. Slices of one
+    grey value are left out, of which a model can say nothing; `total` counts all. `spacing`: mm from slice to slice,
+    row to row and column to column, NaN where the files do not say it.
     """
 
     images: list[np.ndarray]
@@ -33,6 +38,7 @@ class Slices:
     total: int
     colour: bool
     spacing: tuple[float, float, float]
+    strange: str = ""
 
     @property
     def raws(self) -> list[RawImage]:
@@ -46,7 +52,7 @@ class Scan:
     Attributes:
         name: as it is shown: the path of its first file, or its folder, below what all scans have in common.
         kind: `IMAGE`, `SERIES`, `VOLUME` or `SEQUENCES`.
-        files: one, or the slices of a series in order, or the folder in which each of `channels` has a volume.
+        files: one, or the slices of a series in order, or the volumes of one patient, one for each of `channels`.
     """
 
     name: str
@@ -58,54 +64,66 @@ class Scan:
         """Its slices; raises `DataError` with one line that names the file, what is wrong and what to do."""
         try:
             with reading(self.name):
-                if any(file.is_file() and not file.stat().st_size for file in self.files):
-                    raise DataError("an empty file")
-                planes, colour = self._planes()
+                if empty := [file.name for file in self.files if file.is_file() and not file.stat().st_size]:
+                    raise DataError(f"{empty[0]}: an empty file")
+                planes, remarks = self._planes()
                 spacing = self._spacing()
+                strange = _strange(dicom.read_header(self.files[0])) if self.kind == SERIES else ""
         except DataError as error:
-            reason = str(error).removeprefix(f"{self.name}: ").removeprefix(f"{self.files[0].name}: ")
+            named = "" if self.kind == SEQUENCES else f"{self.files[0].name}: "  # by the name of the scan, too
+            reason = str(error).removeprefix(f"{self.name}: ").removeprefix(named)
             raise DataError(f"{self.name}: {reason}") from error
         seen = [number for number, plane in enumerate(planes) if plane.min() < plane.max()]
         if not seen:
             what = "an image of one grey value" if len(planes) == 1 else "every slice is of one grey value"
             raise DataError(f"{self.name}: {what}")
-        return Slices([planes[number] for number in seen], seen, len(planes), colour, spacing)
+        of = [planes[number] for number in seen]
+        return Slices(of, seen, len(planes), COLOUR in remarks, spacing, strange)
 
-    def _planes(self) -> tuple[Sequence[np.ndarray], bool]:
-        """All slices, and whether they were made grey."""
+    def _planes(self) -> tuple[Sequence[np.ndarray], Sequence[str]]:
+        """All slices, and the remarks of `examine` on them."""
         if self.kind == IMAGE:
             image, remarks = examine(self.files[0].read_bytes(), look_for_colour=True)
-            return [image], COLOUR in remarks
+            return [image], remarks
         if self.kind == SEQUENCES:
-            return brats.read_sequences(brats.sequences(self.files[0], self.channels)), False
+            return brats.read_sequences(brats.sequences(self.files, self.channels)), ()
+        if (
+            len(self.files) > 1
+            and (np.diff([dicom.read_header(file).position for file in self.files]) < SAME_PLACE).any()
+        ):
+            several = "several images of one place (one after another in time, or by other settings) in one series"
+            raise DataError(f"{several}; name the files of one, or put them into a folder of their own")
         # Each file of a series is scaled by itself, as in a data set of a reader's own.
-        return [plane for file in self.files for plane in volumes.read(file)], False
+        parts, remarks = zip(*map(volumes.read, self.files), strict=True)
+        return [plane for part in parts for plane in part], sum(remarks, ())
 
     def _spacing(self) -> tuple[float, float, float]:
         if self.kind == VOLUME:
             return volumes.spacing(self.files[0])
         if self.kind == SEQUENCES:
-            return volumes.spacing(brats.sequences(self.files[0], self.channels)[0], axis=2)
+            return volumes.spacing(brats.sequences(self.files, self.channels)[0], axis=2)
         return dicom.spacing([dicom.read_header(file) for file in self.files]) if self.kind == SERIES else UNKNOWN
 
     def as_volume(self, masks: np.ndarray) -> nib.Nifti1Image:
         """Masks of all slices of a `VOLUME` or of `SEQUENCES`, N×H×W uint8, as a volume that lies on its file."""
         if self.kind == VOLUME:
             return volumes.as_volume(masks, self.files[0])
-        return brats.as_volume(masks, brats.sequences(self.files[0], self.channels)[0])
+        return brats.as_volume(masks, brats.sequences(self.files, self.channels)[0])
 
 
 def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], list[str]]:
     """The scans in files and folders, for a model of these `channels`, and notes on files that are none.
 
-    A file is a scan; DICOM files of one series that lie in one folder are one together. In a folder, below it too,
-    every image and NIfTI volume is one, and the DICOM files of each series are; for a model of several channels every
-    folder with a NIfTI file of each is one. What is named twice is found once.
+    A file is a scan; DICOM files of one series that lie in one folder are one together, those of each direction and
+    echo. In a folder, below it too, every image and NIfTI volume is one, and the DICOM files of each series are; for a
+    model of several channels the NIfTI files of each patient in a folder are, told apart by what their names begin
+    with. What is named twice, and copies of a DICOM file under another name, are found once.
 
     Raises `DataError`: a path that does not exist, or a folder without a scan.
     """
     several = len(channels) > 1
     groups: dict[tuple, list[Path]] = {}  # the files of a scan
+    images: dict[tuple, Path] = {}  # of each DICOM image the first file
     notes: list[str] = []
     named = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     for path in named:
@@ -120,6 +138,8 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
                 wanted = "image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume"
                 wanted = f"NIfTI volumes of {', '.join(channels)}" if several else wanted
                 raise DataError(f"{path}: no {wanted} in this folder")
+            told = {file.parent for file in files if several and brats.named(file)[1] in channels}
+            files = [file for file in files if file.parent not in told or brats.named(file)[1] in channels]
             if not several and (others := sorted(set(below) - set(files))):
                 first = ", ".join(other.name for other in others[:3])
                 notes.append(f"{path}: {len(others)} files are no scans and were left out, {first} first")
@@ -127,18 +147,23 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
             needs = f"this model needs {', '.join(channels)} together; name the folder that holds them"
             raise DataError(f"{path.name}: {needs}")
         for file in files:
-            key = (file.parent,) if several else (file,)
+            key = (file.parent, brats.named(file)[0]) if several else (file,)
             if not several and volumes.is_dicom(file):
-                key = (file.parent, _series(file))
+                *key, image = _tags(file)
+                key = (file.parent, *key)
+                if (first := images.setdefault((*key, image), file)) != file:
+                    notes.append(f"{file}: a copy of {first.name} (one SOPInstanceUID), left out")
+                    continue
             if file not in groups.setdefault(key, []):
                 groups[key].append(file)
     root, scans = Path(os.path.commonpath([path if path.is_dir() else path.parent for path in named])), []
-    if (root,) in groups:  # the folder of one patient has a name, too
+    patients = Counter(folder for folder, *_ in groups)  # in each folder, where there are several channels
+    if several and root in patients:  # the folder of one patient has a name, too
         root = root.parent
-    for files in groups.values():
+    for (folder, *whose), files in groups.items():
         if several:
-            folder = files[0].parent
-            scans.append(Scan(str(folder.relative_to(root)), SEQUENCES, (folder,), tuple(channels)))
+            name = folder.relative_to(root).joinpath(*whose if patients[folder] > 1 else ())
+            scans.append(Scan(str(name), SEQUENCES, tuple(files), tuple(channels)))
             continue
         kind = VOLUME if volumes.is_nifti(files[0]) else SERIES if volumes.is_dicom(files[0]) else IMAGE
         files = _ordered(files) if kind == SERIES else tuple(files)
@@ -153,12 +178,21 @@ def _is_scan(file: Path) -> bool:
     return bool(file.stat().st_size) and volumes.is_dicom(file)
 
 
-def _series(path: Path) -> str:
-    """The series of a DICOM file; a file that cannot be read is one by itself, and says so when it is read."""
+def _tags(path: Path) -> tuple[str, str, str]:
+    """Series, stack and image of a DICOM file; a file that cannot be read is each of them by itself, and says so when
+    it is read."""
     try:
-        return dicom.read_header(path).series or str(path)
+        header = dicom.read_header(path)
     except DataError:
-        return str(path)
+        return (str(path),) * 3
+    image = f"{header.instance} {header.position} {header.number}" if header.instance else str(path)
+    return header.series or str(path), header.stack, image
+
+
+def _strange(header: dicom.Header) -> str:
+    """What a file is by its tags, where that is no MR image of a head."""
+    modality = header.modality if header.modality != "MR" else ""
+    return " of ".join(filter(None, (modality, "" if HEAD.search(header.body) else header.body)))
 
 
 def _ordered(files: Sequence[Path]) -> tuple[Path, ...]:

@@ -26,7 +26,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from datasets.store.preprocess import crop_box, looks_inverted
+from datasets.store.preprocess import crop_box, inside_head, looks_inverted
 from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import FALSE_ALARMS
@@ -133,7 +133,7 @@ def ask(model: SavedModel, scan: Scan) -> Asked:
     answer = Answer(scan.name, scan.kind, model.name, len(slices.images), about=model.about)
     masks = predicted = mean = None
     if model.masks:
-        masks = [_placed(model, *both) for both in zip(slices.images, found.masks, strict=True)]
+        masks = [_placed(model, *both) * inside_head(both[0]) for both in zip(slices.images, found.masks, strict=True)]
         areas = np.array([(mask > MASK_FROM).sum((1, 2)) for mask in masks])
         for k, name in enumerate(model.masks):
             part = {"pixels": int(areas[:, k].sum()), "slices": int((areas[:, k] > 0).sum())}
@@ -151,10 +151,14 @@ def ask(model: SavedModel, scan: Scan) -> Asked:
     if model.familiarity:
         distance = float(np.median(model.familiarity.distance(found.features))) / model.familiarity.threshold
         answer.unlike = {"distance": round(distance, 3), "found": distance > 1}
-    if slices.colour:
+    strange = "" if model.findings else slices.strange
+    other = "a colour image" if slices.colour else f"its DICOM tags say {strange}" if strange else ""
+    if other:
         answer.unlike = (answer.unlike or {"distance": None}) | {"found": True}
-    _judge(answer, model, mean, slices.colour)
+    _judge(answer, model, mean, other)
     _warn(answer, model, slices)
+    if strange:
+        answer.warnings.append(f"Its DICOM tags say {strange}; the model knows MR images of heads alone.")
     return Asked(answer, slices, masks, pixels, predicted, scores)
 
 
@@ -167,8 +171,9 @@ def _placed(model: SavedModel, image: np.ndarray, planes: np.ndarray) -> np.ndar
     return whole
 
 
-def _judge(answer: Answer, model: SavedModel, mean: np.ndarray | None, colour: bool) -> None:
-    """Fill in the verdict, by the rule above, and what it follows from: mean probabilities K, of a segmenter None."""
+def _judge(answer: Answer, model: SavedModel, mean: np.ndarray | None, other: str) -> None:
+    """Fill in the verdict, by the rule above, and what it follows from: mean probabilities K, of a segmenter None;
+    `other`: why the scan is of another kind, "" where nothing says so."""
     called, named, why = None, [], "the model has no threshold from validation"
     if mean is None:
         why = "the model outlines, and was not tested on whether there is a tumour at all"
@@ -197,7 +202,7 @@ def _judge(answer: Answer, model: SavedModel, mean: np.ndarray | None, colour: b
                 called, why = None, f"it outlines something, though it calls no tumour: {why}"
             named = [model.classes[taken]] if len(model.classes) > 2 else []  # of two classes the other is no kind
     if answer.unlike and answer.unlike["found"]:
-        called, why = None, "a colour image" if colour else "unlike the training images"
+        called, why = None, other or "unlike the training images"
     likely = FINDING if model.findings else LIKELY
     answer.verdict, answer.because = {None: UNDECIDED, False: NONE, True: likely}[called], why
     answer.named = ", ".join(named) if called else ""
@@ -207,7 +212,7 @@ def _warn(answer: Answer, model: SavedModel, slices: Slices) -> None:
     says = answer.warnings.append
     if slices.colour:
         says("This is a colour image, and the training images are grey.")
-    elif answer.unlike and answer.unlike["found"]:
+    elif answer.unlike and answer.unlike["found"] and not slices.strange:
         alarms = f"{100 * model.card['familiarity'].get('false_alarms', FALSE_ALARMS):.0f} %"
         says(f"This is unlike the images that the model was trained on, as are {alarms} of images of their own kind.")
     if answer.unlike is None:
