@@ -90,7 +90,7 @@ def test_texts_name_files_and_modules_that_exist():
     for path in CODE:
         for name in top_level(path):
             homes[name] |= {path.stem, path.parent.name}
-    for path in [*code, REPO / "README.md", *REPO.glob("*/README.md")]:
+    for path in [*code, *REPO.glob("*.md"), *REPO.glob("*/README.md")]:
         text = path.read_text()
         wrong += [(path.name, name) for name in re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text) if name not in files]
         for module, name in re.findall(r"`(?:\w+\.)*([a-z_]+)\.(\w+)", text):

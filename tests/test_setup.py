@@ -3,12 +3,15 @@
 import ast
 import importlib.util
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
 from importlib.metadata import packages_distributions, version
 
+import pytest
 import yaml
 
 from datasets.catalog import REPO
@@ -122,6 +125,28 @@ def test_what_the_makefile_runs_exists_and_every_target_is_listed_with_help():
     assert sorted(phony.split()) == sorted(re.findall(r"^([a-z]+):.*## \S", MAKEFILE, re.MULTILINE)), "make help"
     tables = dict(re.findall(r"^([a-z]+):[^\n]*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE))["tables"]
     assert tables.index("utils.report.readme") < tables.index("utils.chapters notebooks/8_results.ipynb")
+
+
+def test_ci_hooks_and_images_call_what_exists():
+    jobs = yaml.safe_load((REPO / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    assert [step["run"] for job in jobs for step in job["steps"] if "run" in step] == [".ci/run", "make faults"]
+    (repo,) = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"]
+    texts = [hook["entry"] for hook in repo["hooks"]]
+    texts += [(REPO / name).read_text() for name in ("Dockerfile", "apptainer.def")]
+    named = {name for text in texts for name in re.findall(r"tests/[\w/]+\.py|requirements\.\w+", text)}
+    assert named == {"tests/notebooks/test_notebooks.py", "requirements.lock"}
+    assert all((REPO / name).is_file() for name in [*named, ".ci/run"])
+
+
+@pytest.mark.parametrize("megabytes, code", [(20, 0), (21, 1)])
+def test_a_commit_with_a_large_file_is_refused(megabytes, code, tmp_path):
+    (repo,) = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"]
+    (entry,) = [hook["entry"] for hook in repo["hooks"] if hook["id"] == "large-files"]
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.touch(), large.touch()
+    os.truncate(large, megabytes * 2**20)
+    done = subprocess.run([*shlex.split(entry), small, large], capture_output=True, text=True, check=False)
+    assert done.returncode == code and ("large" in done.stdout) == bool(code)
 
 
 def test_our_datasets_stands_beside_timm_accelerate_and_torchmetrics_from_any_folder(tmp_path):
