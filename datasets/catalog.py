@@ -18,7 +18,8 @@ NO_FINDING = "No Finding"
 OWN_TABLE = "samples.csv"  # of 'own', in its folder
 # Rule → share of the largest contour's area from which on another contour widens the box, see `preprocess.margin_box`.
 CROPS = {"margin": 0.01, "s2": 1.0, "none": None}
-REPO = Path(__file__).resolve().parent.parent
+REPO = Path(__file__).resolve().parent.parent  # or the installed package, which holds the same tables
+HOME = REPO if (REPO / "pyproject.toml").is_file() else Path.home() / "honest-brain-mri"  # of what is written
 
 
 class DataError(Exception):
@@ -150,8 +151,9 @@ def _brought_in(log: Path, changed: int) -> dict:
 
 
 def data_root() -> Path:
-    """Folder that holds one folder a data set: `$BRAIN_MRI_DATA`, or `datasets/` of the repository."""
-    return Path(os.environ.get("BRAIN_MRI_DATA") or REPO / "datasets").expanduser().resolve()
+    """Folder that holds one folder a data set: `$BRAIN_MRI_DATA`, or `datasets/` of the repository, or of
+    `honest-brain-mri/` in the user's folder where the package was installed from a wheel."""
+    return Path(os.environ.get("BRAIN_MRI_DATA") or HOME / "datasets").expanduser().resolve()
 
 
 def dataset_dir(name: str) -> Path:

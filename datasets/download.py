@@ -1,4 +1,5 @@
-"""The only way in: `python datasets/download.py NAME` fetches or takes an archive and turns it into a data set.
+"""The only way in: `python datasets/download.py NAME` fetches or takes an archive and turns it into a data set; without
+a name it lists the sets.
 
 What does the work is imported where it is called: `--help` and a wrong argument need not wait for pandas and HDF5.
 """
@@ -6,6 +7,7 @@ What does the work is imported where it is called: `--help` and a wrong argument
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from datasets import catalog
@@ -23,7 +25,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("name", metavar="NAME", help="the data set, one of those below")
+    add("name", metavar="NAME", nargs="?", help="the data set, one of those below; none lists what is here of them")
     add("--archive", metavar="FILE", help="the publisher's archive, or the folder of one unpacked")
     add("--folder", metavar="DIR", help=f"of 'own': folders of classes, or images and {OWN_TABLE}")
     add("--labels", metavar="FILE", help="of 'own': a table of images, labels, masks, patients (CSV)")
@@ -37,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--replace", action="store_true", help="pack the archive anew, in place of what is there")
     add("--card", action="store_true", help="show its origin, licence, counts and known faults")
     add("--masks-from", metavar="NAME", help="give images that show slices of this set (cheng) its masks")
+    add("--jpg", metavar="DIR", help="write its images besides, as DIR/SPLIT/CLASS/*.jpg for torchvision's ImageFolder")
     add("--check", action="store_true", help="verify what is there and change nothing")
     return parser
 
@@ -89,6 +92,26 @@ def _source(args: argparse.Namespace) -> Any:
     return Given(folder, table, args.columns or {})
 
 
+def _listing() -> str:
+    """A line a data set: its name, its images as published, what is here of it, and the command that brings it in."""
+    from datasets.store.manifest import read_log
+
+    lines = [("name", "published", "here", "command")]
+    for name, facts in catalog.CATALOG.items():
+        home = catalog.dataset_dir(name)
+        option = "" if facts.kaggle or facts.layout == "generated" else " --archive FILE"
+        option = " --folder DIR" if facts.layout == "own" else option
+        here = "no"
+        if log := read_log(home):
+            side, megabytes = log.get("size"), (home / "images.h5").stat().st_size / 1e6
+            here = f"{log.get('images')} of {side}×{side}, {megabytes:,.0f} MB"
+        published = f"{facts.images:,}" if facts.counts else "–"
+        lines.append((name, published, here, f"python datasets/download.py {name}{option}"))
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    table = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join([*table, f"\nIn {catalog.data_root()}; add --card to a name for its origin, terms and faults."])
+
+
 def _report(name: str) -> int:
     from datasets.data_folder import disk_errors
     from datasets.store import check
@@ -107,6 +130,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
+        if args.name is None:
+            if any(args.__dict__.values()):
+                parser.error("the options are of one data set: name it")
+            print(_listing())
+            return 0
         if args.card:
             print(catalog.card(args.name))
             return 0
@@ -125,6 +153,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from datasets.curation import masks  # brings torch, which nothing else needs here
 
             masks.carry(args.name, args.masks_from)
+        if args.jpg:
+            from datasets.store import jpg  # brings torch, too
+
+            jpg.write(args.name, Path(args.jpg).expanduser())
         return 0
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -87,11 +87,11 @@ def test_a_module_and_a_table_of_its_package_never_share_one_name():
 def test_texts_name_files_and_modules_that_exist():
     """In docstrings, comments and guides: files in backticks exist, and `module.name` is where the name is defined."""
     code = [*CODE, *TESTS]
-    files, homes, wrong = {path.name for path in code}, defaultdict(set), []
+    files, homes, wrong = {path.name for path in [*code, *REPO.glob("*.py")]}, defaultdict(set), []
     for path in CODE:
         for name in top_level(path):
             homes[name] |= {path.stem, path.parent.name}
-    for path in [*code, REPO / "README.md", *REPO.glob("*/README.md")]:
+    for path in [*code, *REPO.glob("*.md"), *REPO.glob("*/README.md")]:
         text = path.read_text()
         wrong += [(path.name, name) for name in re.findall(r"`(?:[\w/]+/)?(\w+\.py)`", text) if name not in files]
         for module, name in re.findall(r"`(?:\w+\.)*([a-z_]+)\.(\w+)", text):

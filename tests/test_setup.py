@@ -3,9 +3,12 @@
 import ast
 import importlib.util
 import json
+import os
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib.metadata import packages_distributions, version
 
 import pytest
@@ -40,18 +43,29 @@ def pins() -> dict[str, str]:
     return {normalised(name): pinned for name, pinned in pairs}
 
 
+PATHS = [path for name in (*OURS, "tests", "benchmarks") for path in (REPO / name).rglob("*.py")]
+
+
 def imported() -> set[str]:
     """Distributions that modules, scripts and notebooks of the repository import."""
-    paths = [path for name in (*OURS, "tests", "benchmarks") for path in (REPO / name).rglob("*.py")]
-    texts = [path.read_text() for path in paths]
+    texts = [path.read_text() for path in PATHS]
     for path in (REPO / "notebooks").glob("*.ipynb"):
         cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
         lines = [line for c in cells for line in "".join(c["source"]).splitlines()]
         texts.append("\n".join(f"pass  # {line}" if line.lstrip()[:1] in ("%", "!") else line for line in lines))
+    return distributions(texts)
+
+
+def distributions(texts: Iterable[str]) -> set[str]:
+    """Distributions of others that Python code imports."""
     nodes, modules = [node for text in texts for node in ast.walk(ast.parse(text))], set()
     modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
-    ours = OURS | {path.stem for path in paths if path.is_relative_to(REPO / "tests") or "benchmarks" in path.parts}
+    ours = (
+        OURS
+        | {"honest_brain_mri"}
+        | {path.stem for path in PATHS if path.is_relative_to(REPO / "tests") or "benchmarks" in path.parts}
+    )
     others = {module.split(".")[0] for module in modules} - ours - sys.stdlib_module_names
     known = packages_distributions()
     return {normalised(name) for module in others for name in known.get(module, [f"{module} (not installed)"])}
@@ -75,6 +89,18 @@ def test_everything_pinned_is_installed_in_that_version_and_imports(tmp_path):
 def test_what_is_imported_is_pinned_and_nothing_else():
     assert imported() <= set(pins()), f"add to requirements.txt: {imported() - set(pins())}"
     assert set(pins()) == (imported() & set(pins())) | set(NEEDED), "nothing uses the others"
+
+
+def test_a_wheel_asks_for_what_its_modules_import_as_old_as_it_is_known_to_work_with(monkeypatch):
+    monkeypatch.chdir(REPO)
+    spec = importlib.util.spec_from_file_location("setup", REPO / "setup.py")
+    spec.loader.exec_module(setup := importlib.util.module_from_spec(spec))
+    asked = dict(line.split(">=") for line in setup.dependencies())
+    assert {normalised(name): major for name, major in asked.items()}.items() <= {
+        name: pinned.split(".")[0] for name, pinned in pins().items()
+    }.items()
+    texts = [path.read_text() for path in setup.files() if path.suffix == ".py"]
+    assert len(texts) > 100 and distributions(texts) <= {*map(normalised, asked)}
 
 
 def test_the_lock_pins_what_requirements_ask_for_with_hashes_and_no_address_of_an_index():
@@ -125,6 +151,28 @@ def test_what_the_makefile_runs_exists_and_every_target_is_listed_with_help():
     assert sorted(phony.split()) == sorted(re.findall(r"^([a-z]+):.*## \S", MAKEFILE, re.MULTILINE)), "make help"
     tables = dict(re.findall(r"^([a-z]+):[^\n]*\n((?:\t.*\n)+)", MAKEFILE, re.MULTILINE))["tables"]
     assert tables.index("utils.report.readme") < tables.index("utils.chapters notebooks/8_results.ipynb")
+
+
+def test_ci_hooks_and_images_call_what_exists():
+    jobs = yaml.safe_load((REPO / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    assert [step["run"] for job in jobs for step in job["steps"] if "run" in step] == [".ci/run", "make faults"]
+    (repo,) = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"]
+    texts = [hook["entry"] for hook in repo["hooks"]]
+    texts += [(REPO / name).read_text() for name in ("Dockerfile", "apptainer.def")]
+    named = {name for text in texts for name in re.findall(r"tests/[\w/]+\.py|requirements\.\w+", text)}
+    assert named == {"tests/notebooks/test_notebooks.py", "requirements.lock"}
+    assert all((REPO / name).is_file() for name in [*named, ".ci/run"])
+
+
+@pytest.mark.parametrize("megabytes, code", [(20, 0), (21, 1)])
+def test_a_commit_with_a_large_file_is_refused(megabytes, code, tmp_path):
+    (repo,) = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"]
+    (entry,) = [hook["entry"] for hook in repo["hooks"] if hook["id"] == "large-files"]
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.touch(), large.touch()
+    os.truncate(large, megabytes * 2**20)
+    done = subprocess.run([*shlex.split(entry), small, large], capture_output=True, text=True, check=False)
+    assert done.returncode == code and ("large" in done.stdout) == bool(code)
 
 
 def test_our_datasets_stands_beside_timm_accelerate_and_torchmetrics_from_any_folder(tmp_path):

@@ -108,5 +108,5 @@ class Run:
 
 
 def output_root() -> Path:
-    """`$BRAIN_MRI_OUTPUT`, or the repository."""
-    return Path(os.environ.get("BRAIN_MRI_OUTPUT") or catalog.REPO).expanduser().resolve()
+    """`$BRAIN_MRI_OUTPUT`, or the repository, or `honest-brain-mri/` in the user's folder, see `catalog.data_root`."""
+    return Path(os.environ.get("BRAIN_MRI_OUTPUT") or catalog.HOME).expanduser().resolve()

@@ -17,7 +17,7 @@ from utils.report.tables.classification import leakage
 TEXT = (REPO / "README.md").read_text()
 DATA = (REPO / "datasets/README.md").read_text()
 PATIENT = ("patient", "patient-f0")  # all folds together, and the first
-GUIDES = [path for path in REPO.glob("*/README.md") if ".venv" not in path.parts] + [REPO / "README.md"]
+GUIDES = [path for path in REPO.glob("*/README.md") if ".venv" not in path.parts] + [*REPO.glob("*.md")]
 
 
 def test_the_table_is_generated_from_the_runs():

@@ -42,6 +42,8 @@ def git_revision() -> str:
 
 
 def _git(*words: str) -> str:
+    if catalog.HOME != catalog.REPO:  # installed: the checkout around it, if there is one, is another's
+        return ""
     try:
         return subprocess.run(("git", "-C", catalog.REPO, *words), capture_output=True, text=True).stdout.strip()
     except OSError:  # no git here

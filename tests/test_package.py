@@ -1,0 +1,95 @@
+"""The repository as others take it: a wheel beside Hugging Face's `datasets`, and a model by `torch.hub`."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+
+import pytest
+import torch
+from own_images import head
+from PIL import Image
+from saved_model import save_model
+
+import honest_brain_mri
+from datasets.catalog import REPO, DataError
+
+# Every module is imported, after a `datasets` and a timm that are not ours: none may be taken for another's.
+WALK = """
+import datasets, importlib, pkgutil, sys, timm, honest_brain_mri as ours
+names = [module.name for module in pkgutil.walk_packages(ours.__path__, ours.__name__ + ".")]
+for name in names:
+    importlib.import_module(name)
+assert datasets.load_dataset and sys.modules["datasets"] is datasets
+print(len(names), *{"models", "utils"} & set(sys.modules))
+"""
+
+
+@pytest.fixture
+def image(tmp_path) -> str:
+    Image.fromarray(head(1, 200)).save(tmp_path / "a.png")
+    return str(tmp_path / "a.png")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_wheel_answers_as_the_checkout_does_beside_hugging_faces_datasets_and_timm(tmp_path, image, capsys):
+    (tmp_path / "paths.cfg").write_text(f"[build]\nbuild_base = {tmp_path}/build\n[egg_info]\negg_base = {tmp_path}\n")
+    env = os.environ | {"DIST_EXTRA_CONFIG": f"{tmp_path}/paths.cfg", "HOME": str(tmp_path), "PYTHONPATH": ""}
+    env = {name: value for name, value in env.items() if not name.startswith("BRAIN_MRI_")}
+
+    def call(*words: str, check: bool = True) -> str:
+        return subprocess.run(words, env=env, cwd=tmp_path, check=check, stdout=subprocess.PIPE, text=True).stdout
+
+    call(sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", ".", str(REPO))
+    venv.create(tmp_path / "env", with_pip=True)
+    python, (wheel,) = str(tmp_path / "env/bin/python"), tmp_path.glob("*.whl")
+    (site,) = (tmp_path / "env/lib").glob("python*/site-packages")
+    call(python, "-m", "pip", "install", "-q", "--no-deps", str(wheel))
+    # Torch and the like come from this environment, without what its .pth files add: nothing of the checkout.
+    (site / "others.pth").write_text(sysconfig.get_path("purelib"))
+    call(python, "-m", "pip", "install", "-q", "datasets", check=False)
+    if not (site / "datasets").is_dir():  # no network: the name is taken all the same
+        (site / "datasets").mkdir()
+        (site / "datasets/__init__.py").write_text("load_dataset = print")
+    number, *taken = call(python, "-c", WALK).split()
+    assert int(number) > 100 and not taken
+    command = str(tmp_path / "env/bin/honest-brain-mri")
+    answer = json.loads(call(command, "predict", image, "--json"))
+    assert honest_brain_mri.main(["predict", image, "--json"]) == 0
+    assert answer == json.loads(capsys.readouterr().out) and answer["answers"]
+    assert f"\nIn {tmp_path}/honest-brain-mri/datasets;" in call(command, "download"), "not among installed packages"
+    shutil.rmtree(tmp_path / "env")
+
+
+def test_the_command_lists_its_commands_and_refuses_others(capsys):
+    assert honest_brain_mri.main([]) == 0 and honest_brain_mri.main(["nonsense"]) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith("error: nonsense: no such command")
+    for name in ("predict", "audit", "download", "app", "export"):
+        assert f"\n  {name} " in out
+        with pytest.raises(SystemExit, match="0"):
+            honest_brain_mri.main([name, "--help"])
+
+
+def test_torch_hub_loads_a_saved_model(roots):
+    weights = save_model("phantom")
+    model = torch.hub.load(str(REPO), "saved_model", str(weights.parent), source="local")
+    with torch.no_grad():
+        assert model.network(torch.zeros(1, 3, 64, 64)).shape == (1, len(model.classes))
+    with pytest.raises(DataError, match="unknown model"):
+        torch.hub.load(str(REPO), "saved_model", "nonsense", source="local")
+
+
+@pytest.mark.parametrize("name", ["datasets", "models", "utils"])
+def test_torch_hub_says_what_to_do_where_a_name_of_ours_is_taken(name, tmp_path):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").touch()
+    # Without the finder of an editable install, which would add our modules to the other package.
+    code = "import sys; sys.meta_path = [finder for finder in sys.meta_path if '__editable__' not in str(finder)]\n"
+    code += f"import {name}, torch; torch.hub.load({str(REPO)!r}, 'saved_model', source='local')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stderr.splitlines()[-1].startswith(f"ImportError: another package named '{name}' is loaded")
