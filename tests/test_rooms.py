@@ -112,9 +112,11 @@ COMMANDS = (
     "datasets.download, datasets.curation.__main__, utils.predict.__main__, utils.audit.__main__, utils.headless, "
 )
 PREDICT = "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict"
+SECONDS = ["monai", "timm", "torchvision", "torchmetrics", "accelerate", "sklearn", "scipy.stats", "scipy.optimize"]
 LIGHT = {
     "utils.recipes, utils.recipes.published": ["torch", "timm", "models", "utils.training"],
-    PREDICT: ["monai", "timm", "faiss", "nilearn"],
+    PREDICT: [*SECONDS, "faiss", "nilearn", "matplotlib", "seaborn"],
+    "utils.saved_models": ["torch", "models", "utils.training", "matplotlib"],
     f"{COMMANDS}utils.chapters": ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
     "utils.training.tasks": ["timm", "models", "utils.evaluation", "utils.training.loop"],
 }

@@ -24,3 +24,11 @@ def errors_in_one_line(*kinds: type[Exception]) -> Callable[[Callable[..., int]]
         return guarded
 
     return decorate
+
+
+def table(rows: Sequence[dict[str, str]]) -> str:
+    """Rows as an aligned text table."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, *([row.get(name, "") for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)

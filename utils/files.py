@@ -13,10 +13,15 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from datasets.catalog import DataError
+from datasets.catalog import REPO, DataError
 
 UMASK = os.umask(0o077)  # it can be read only by setting it
 os.umask(UMASK)
+
+
+def output_root() -> Path:
+    """`$BRAIN_MRI_OUTPUT`, or the repository."""
+    return Path(os.environ.get("BRAIN_MRI_OUTPUT") or REPO).expanduser().resolve()
 
 
 @contextmanager
