@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from datasets.catalog import DataError
 
@@ -45,3 +45,11 @@ def silence_libraries() -> None:
     """Hide what image libraries remark on a file on their own: it gets one line of ours, or an answer."""
     warnings.filterwarnings("ignore", module=r"(PIL|pydicom|nibabel)\b")
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+
+
+def table(rows: Sequence[dict[str, str]]) -> str:
+    """Rows as an aligned text table."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names, *([row.get(name, "") for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)

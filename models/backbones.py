@@ -24,7 +24,7 @@ TIMM = {
     "VGG16": "vgg16.tv_in1k",
     "VGG19": "vgg19.tv_in1k",
     "ResNet50": "resnet50.tv_in1k",
-    "ResNet50-v2": "resnetv2_50.a1h_in1k",  # three of its four stages, see `gluon.py`
+    "ResNet50-v2": "resnetv2_50.a1h_in1k",  # three of its four stages, see `resnet50_v2.py`
     "ResNeXt50": "resnext50_32x4d.tv_in1k",
     "DenseNet121": "densenet121.tv_in1k",
     "InceptionV3": "inception_v3.tv_in1k",
@@ -144,14 +144,16 @@ def build_backbone(
         ValueError: a name that does not exist, with the nearest that does, or sizes that the network cannot take.
         WeightsError: weights that cannot be had, or are not those of this network.
     """
-    import timm
-
     if not is_backbone(name):
+        import timm
+
         check_name(name, [*BACKBONES, *timm.list_models()], "backbone", f"{', '.join(BACKBONES)}, and timm's models")
     check_name(head, HEADS, "head")
     check_name(scaling, SCALINGS, "scaling")
-    usual = 224 if name == SQUEEZENET else timm.get_pretrained_cfg(TIMM.get(name, name)).input_size[1]
-    image_size = image_size or usual
+    if not image_size:
+        import timm
+
+        image_size = 224 if name == SQUEEZENET else timm.get_pretrained_cfg(TIMM.get(name, name)).input_size[1]
     check_arguments(num_classes, in_channels, image_size, MULTIPLE.get(name, 1))
     if in_channels not in (1, 3):
         raise ValueError(f"in_channels={in_channels}: 1 or 3 are accepted")
@@ -194,14 +196,14 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
     """
     if name == SQUEEZENET:
         return _squeezenet(weights)
-    import timm
-
     channels, state = 3 if in_channels == 1 else in_channels, weights.of_backbone
     tag = TIMM.get(name, name)
-    facts = timm.get_pretrained_cfg(tag)
     if is_gluon(name, weights.state):
         backbone = build_gluon(name, tag, state, channels)
         return backbone, backbone.num_features, *NORMALISATION[name]
+    import timm
+
+    facts = timm.get_pretrained_cfg(tag)
     arguments = {"in_chans": channels} | ({"img_size": image_size} if facts.fixed_input_size else {})
     hidden = hidden and name in DROPOUT
     if hidden:

@@ -1,4 +1,4 @@
-"""ResNet50-v2 up to its third stage, and two networks in the layout whose ImageNet weights the ONNX model zoo ships.
+"""Two networks in the layout whose ImageNet weights the ONNX model zoo ships.
 
 That layout (Apache MXNet's Gluon) differs from timm's networks of the same name in one place each, which a weight file
 shows by its names. Weights from timm's own hub need none of this. Next: `backbones.py`, which asks here.
@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
+
+from models.resnet50_v2 import ResNet50V2
 
 # A tensor of each file in Gluon's layout that timm's own network lacks.
 SIGNS = {"ResNet50-v2": "stem.norm.weight", "MobileNetV2": "blocks.0.0.conv_pwl.weight"}
@@ -24,33 +26,28 @@ def is_gluon(name: str, keys: Iterable[str] | None) -> bool:
 
 
 def build_gluon(name: str, tag: str, state: dict[str, Tensor] | None, in_channels: int) -> nn.Module:
-    """timm's network `tag` without classifier, changed to Gluon's layout: ResNet50-v2's stem has a norm, MobileNetV2's
-    first block the expansion that timm leaves out.
+    """Backbone `name` without classifier in Gluon's layout: ours, or timm's MobileNetV2 `tag` with the expansion in its
+    first block that timm leaves out.
 
     Args:
         state: tensors of the file, which must fit exactly; None for random weights.
-        in_channels: for other numbers than 3 the first convolution is repeated and scaled, as timm does.
+        in_channels: of MobileNetV2, whose first convolution is repeated and scaled for other numbers than 3.
 
     Raises `RuntimeError`: `state` is that of another network.
     """
-    import timm  # in functions only, here and in `backbones.py`: its import takes seconds, and few networks need it
-    from timm.layers import BatchNormAct2d
-    from timm.models import adapt_input_conv
-    from timm.models._efficientnet_blocks import InvertedResidual
-
-    backbone = timm.create_model(tag, in_chans=in_channels, num_classes=0)
     if name == "ResNet50-v2":
-        pool = backbone.stem.pool
-        del backbone.stem.pool
-        backbone.stem.add_module("norm", BatchNormAct2d(64))
-        backbone.stem.add_module("pool", pool)
-        cut_behind_stage_three(backbone)
+        backbone = ResNet50V2()
     else:
+        import timm  # in functions only, here and in `backbones.py`: its import takes seconds, and few networks need it
+        from timm.models import adapt_input_conv
+        from timm.models._efficientnet_blocks import InvertedResidual
+
+        backbone = timm.create_model(tag, in_chans=in_channels, num_classes=0)
         backbone.blocks[0][0] = InvertedResidual(32, 16, exp_ratio=1.0, act_layer=nn.ReLU6)
+        if "conv_stem.weight" in (state or ()):
+            first = adapt_input_conv(in_channels, state["conv_stem.weight"].float())
+            state = state | {"conv_stem.weight": first}
     if state is not None:
-        first = "stem.conv.weight" if name == "ResNet50-v2" else "conv_stem.weight"
-        if first in state:
-            state = state | {first: adapt_input_conv(in_channels, state[first].float())}
         # Convolutions may be stored with 16 bits; how many batches a norm has seen is no weight.
         seen = {key: value for key, value in backbone.state_dict().items() if key.endswith("num_batches_tracked")}
         backbone.load_state_dict({key: value.float() for key, value in state.items()} | seen)

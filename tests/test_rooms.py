@@ -111,11 +111,15 @@ def test_packages_are_ours_and_no_code_folder_has_the_name_of_a_data_set():
 # command does nothing that takes seconds to import and few networks or metrics use; its --help nothing heavy at all.
 COMMANDS = (
     "datasets.download, datasets.curation.__main__, utils.predict.__main__, utils.audit.__main__, utils.headless, "
+    "utils.predict.page, "
 )
 PREDICT = "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict"
+SECONDS = ["monai", "timm", "torchvision", "torchmetrics", "accelerate", "sklearn", "scipy.stats", "scipy.optimize"]
 LIGHT = {
     "utils.recipes, utils.recipes.published": ["torch", "timm", "models", "utils.training"],
-    PREDICT: ["monai", "timm", "faiss", "nilearn"],
+    PREDICT: [*SECONDS, "faiss", "nilearn", "matplotlib", "seaborn"],
+    "models; models.OutlineClassifier()": SECONDS,
+    "utils.saved_models": ["torch", "models", "utils.training", "matplotlib"],
     f"{COMMANDS}utils.chapters": ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
     "utils.training.tasks": ["timm", "models", "utils.evaluation", "utils.training.loop"],
 }

@@ -14,10 +14,15 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
-from datasets.catalog import DataError
+from datasets.catalog import HOME, DataError
 
 UMASK = os.umask(0o077)  # it can be read only by setting it
 os.umask(UMASK)
+
+
+def output_root() -> Path:
+    """`$BRAIN_MRI_OUTPUT`, or the repository, or `honest-brain-mri/` in the user's folder, see `catalog.data_root`."""
+    return Path(os.environ.get("BRAIN_MRI_OUTPUT") or HOME).expanduser().resolve()
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A run: which model was trained by which recipe on which data, its id and its folders."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from datasets.splitting import PROTOCOLS
 from datasets.transforms import VIEWS
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS
 from models.backbones import is_backbone
+from utils.files import output_root
 from utils.training import tasks
 
 NO_RECIPE, SEEDS = "none", 2**32  # numpy takes as many seeds
@@ -105,8 +105,3 @@ class Run:
         stands beside all networks that classify."""
         none = {"recipe": NO_RECIPE, "seed": 0, "n_filters": 0, "pretrained": None, "task": ""}
         return replace(self, model=kind, image_size=PIXELS, **none)
-
-
-def output_root() -> Path:
-    """`$BRAIN_MRI_OUTPUT`, or the repository, or `honest-brain-mri/` in the user's folder, see `catalog.data_root`."""
-    return Path(os.environ.get("BRAIN_MRI_OUTPUT") or catalog.HOME).expanduser().resolve()

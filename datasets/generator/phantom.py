@@ -96,6 +96,11 @@ def _visit(seed: int, slices: int, size: int, patient: tuple[int, str]) -> list[
     return pairs
 
 
+def draw_one(label: str, size: int = 256) -> np.ndarray:
+    """One grey slice of a patient with that label, uint8 size × size."""
+    return _visit(0, 1, size, (0, label))[0][0][..., GREY]
+
+
 def _published(labels: list[str], slices: int, rng: np.random.Generator) -> list[dict]:
     """A row an image with its published split: some patients whole, the careless ones in both sets."""
     careless, testing = set(), set()

@@ -17,7 +17,7 @@ from torchvision.models import mobilenet_v3_large, squeezenet1_1, vgg16
 from datasets.catalog import REPO
 from models import BACKBONES, PRETRAINABLE, MobileNetUNet, OutlineClassifier, build_backbone
 from models.backbones import TIMM
-from models.gluon import build_gluon
+from models.gluon import build_gluon, cut_behind_stage_three
 from models.weights import WeightsError, read_weights
 
 
@@ -58,6 +58,24 @@ def test_hidden_layers_of_an_imagenet_classifier_can_be_kept(name, theirs):
         reference.classifier[-1] = torch.nn.Linear(reference.classifier[-1].in_features, 4)
         assert net(torch.zeros(2, 3, 64, 64)).shape == (2, 4)
     assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in reference.parameters())
+
+
+def test_our_resnet50_v2_computes_what_timms_does_with_gluons_norm():
+    ours, theirs = build_gluon("ResNet50-v2", TIMM["ResNet50-v2"], None, 3), timm.create_model(TIMM["ResNet50-v2"])
+    pool = theirs.stem.pool
+    del theirs.stem.pool
+    theirs.stem.add_module("norm", timm.layers.BatchNormAct2d(64))
+    theirs.stem.add_module("pool", pool)
+    cut_behind_stage_three(theirs)
+    theirs.reset_classifier(0)
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, 64, 64)
+    for a, b in ((ours.eval(), theirs.eval()), (ours.train(), theirs.train())):
+        torch.testing.assert_close(a.forward_features(x), b.forward_features(x))
+    convolutions = [[n for n, m in net.named_modules() if isinstance(m, torch.nn.Conv2d)] for net in (ours, theirs)]
+    assert convolutions[0] == convolutions[1], "in one order, by which `feature_tap` listens to them"
 
 
 # ---- weights --------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from saved_model import save_model
 from datasets import catalog
 from datasets.catalog import REPO, DataError
 from utils.predict.__main__ import DONE, USAGE, main
-from utils.predict.model import best, cards, names_a_model, rows
-from utils.report.weights import CARD, HUB_FILES, NOTE, WEIGHTS, find_weights, load_weights
+from utils.report.weights import CARD, HUB_FILES, NOTE, WEIGHTS, load_weights
+from utils.saved_models import best, cards, find_weights, names_a_model, rows
 
 
 @pytest.fixture

@@ -18,9 +18,12 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from datasets import catalog
 from utils.predict.model import open_model
 from utils.predict.page import LOOPBACK, answer, main, make_server
 from utils.report.weights import NOTE
+
+TOKEN = "a-token"
 
 
 def contents(paths: list[Path]) -> list[tuple[str, bytes]]:
@@ -40,33 +43,71 @@ def test_dropped_files_and_series_have_an_answer_each_though_they_share_names(cl
         Image.fromarray(head(seed, 96)).save(tmp_path / "slice.png")
         dropped += contents([tmp_path / "slice.png"])
     first = dropped[0][1]
-    dropped += [("C:\\x\\other.png", first), ("..", first), ("empty.png", b"")]
+    dropped += [("C:\\x\\other.png", first), ("..", first), ("a/../../b.png", first), ("empty.png", b"")]
+    dropped += [("a/notes.txt", b"no image"), ("words/notes.txt", b"no image"), (f"{300 * 'x'}.png", first)]
     dropped += contents(series(tmp_path / "a", "1.2.3", "ab") + series(tmp_path / "b", "1.2.4", "abcd"))
     found = answer(classifier, dropped)
     slices = {one["file"]: one["slices"] for one in found["answers"]}
-    assert list(slices)[:4] == ["dropped 1/slice.png", "dropped 2/slice.png", "dropped 2/other.png", "dropped 2/file"]
-    assert sorted(slices.values()) == [1, 1, 1, 1, 2, 4]
-    one, two, same, again = (one["classes"] for one in found["answers"][:4])
+    names = ["slice.png", "file", f"{96 * 'x'}.png", "slice.png (2)", "x/other.png", "a/b.png"]
+    assert {*names} < {*slices} and sorted(slices.values()) == [1, 1, 1, 1, 1, 1, 2, 4]
+    one, two, same, again = (
+        next(a for a in found["answers"] if a["file"] == name)["classes"] for name in names[:1] + names[3:]
+    )
     assert one != two and one == same == again
-    assert found["errors"] == ["dropped 2/empty.png: an empty file"]
+    errors = [
+        "empty.png: an empty file",
+        "what was dropped/words: no image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume in this folder",
+    ]
+    assert sorted(found["errors"]) == errors
+    assert found["notes"] == ["what was dropped/a: 1 files are no scans and were left out, notes.txt first"]
 
 
-def test_dropped_sequences_of_two_patients_are_two_scans(roots, tmp_path):
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["{p}_t1.nii.gz", "{p}_t1ce.nii.gz", "{p}_t2.nii.gz", "{p}_flair.nii.gz"], ["P", "P (2)"]),
+        (
+            ["{p}-000-t1n.nii.gz", "{p}-000-t1c.nii.gz", "{p}-000-t2w.nii.gz", "{p}-000-t2f.nii.gz"],
+            ["P-000", "P-000 (2)"],
+        ),
+        (["s/{p}/t1.nii.gz", "s/{p}/t1ce.nii.gz", "s/{p}/t2.nii.gz", "s/{p}/flair.nii.gz"], ["s/P", "s/P (2)"]),
+        (["t1.nii.gz", "t1ce.nii.gz", "t2.nii.gz", "flair.nii.gz"], ["patient", "patient (2)"]),
+    ],
+)
+def test_dropped_sequences_of_two_patients_are_two_scans_with_their_names(names, shown, roots, tmp_path):
     model = open_model(save_model("phantom", "AttentionUNet").parent.name)
-    found = answer(model, contents(sequences(tmp_path, 1)) + contents(sequences(tmp_path, 2)))
-    assert found["errors"] == [] and [one["slices"] for one in found["answers"]] == [2, 2]
+    files = [path.read_bytes() for patient in (1, 2) for path in sequences(tmp_path, patient)]
+    found = answer(model, list(zip([name.format(p="P") for name in 2 * names], files, strict=True)))
+    assert found["errors"] == [] and [(one["file"], one["slices"]) for one in found["answers"]] == [
+        (n, 2) for n in shown
+    ]
     assert all(one["row"]["verdict"] == "undecided" and one["row"]["outlined"] for one in found["answers"])
+    (error,) = answer(model, [("a.png", files[0])])["errors"]
+    assert error.startswith("what was dropped: no NIfTI volumes of T1")
+
+
+@pytest.mark.parametrize("name", ["CustomCNN", "OutlineClassifier"])
+def test_a_figure_of_a_large_image_is_drawn_from_a_small_one(name, roots, tmp_path, monkeypatch):
+    """36 million pixels took a minute and 5 GB."""
+    model = open_model(save_model("phantom", name).parent.name)
+    Image.fromarray(head(1, 96)).resize((3000, 2000)).save(tmp_path / "large.png")
+    seen, shown = [], plt.Axes.imshow
+    monkeypatch.setattr(
+        plt.Axes, "imshow", lambda axis, image, **how: seen.append(image.shape) or shown(axis, image, **how)
+    )
+    found = answer(model, contents([tmp_path / "large.png"]))
+    assert found["answers"] and {shape[:2] for shape in seen} == {(683, 1024)}
 
 
 @pytest.fixture
-def page(request, roots):
+def page(request, roots, monkeypatch):
     """The address of a running page with a model, a CustomCNN if no other is asked for."""
-    model = open_model(save_model("phantom", getattr(request, "param", "CustomCNN")).parent.name)
-    plt.switch_backend("agg")
+    monkeypatch.setattr(catalog, "REPO", roots / "repository")  # nothing is committed there
+    model = save_model("phantom", getattr(request, "param", "CustomCNN")).parent.name
     ready, port, stop = threading.Event(), [], []
 
     async def serve() -> None:
-        server, number = make_server(model, 0)
+        server, number = make_server(model, 0, TOKEN)
         port.append(number)
         stop.append((asyncio.get_running_loop(), event := asyncio.Event()))
         ready.set()
@@ -76,37 +117,52 @@ def page(request, roots):
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     assert ready.wait(60)
-    yield f"http://{LOOPBACK}:{port[0]}"
+    yield f"http://{LOOPBACK}:{port[0]}/{{}}?token={TOKEN}&model={model}"
     loop, event = stop[0]
     loop.call_soon_threadsafe(event.set)
     thread.join(30)
 
 
-def test_only_this_machine_and_this_page_are_answered(page, tmp_path):
+def test_only_this_machine_and_this_page_are_answered_and_only_with_the_token(page, tmp_path):
     Image.fromarray(head(1, 96)).save(tmp_path / "a.png")
     files = [("files", ("a.png", (tmp_path / "a.png").read_bytes()))]
-    found = requests.post(f"{page}/predict", files=files, timeout=60).json()
+    found = requests.post(page.format("predict"), files=150 * [("files", ("a.png", b""))], timeout=60).json()
+    assert len(found["errors"]) == 150, "as many files as a series has"
+    found = requests.post(page.format("predict"), files=files, timeout=60).json()
     assert sum(found["answers"][0]["classes"].values()) == pytest.approx(1, abs=1e-3) and found["note"] == NOTE
-    assert requests.get(page, headers={"Host": "evil.example"}, timeout=10).status_code == 403
+    assert requests.get(page.format(""), headers={"Host": "evil.example"}, timeout=10).status_code == 403
     other = {"Origin": "http://evil.example"}
-    assert requests.post(f"{page}/predict", files=files, headers=other, timeout=10).status_code == 403
+    assert requests.post(page.format("predict"), files=files, headers=other, timeout=10).status_code == 403
+    for path, post in (("", requests.get), ("load", requests.post), ("predict", requests.post)):
+        reply = post(page.format(path).replace(TOKEN, "guess"), timeout=10)
+        assert reply.status_code == 403 and "it ends with a token" in reply.text
+    number = int(page.split(":")[2].partition("/")[0])
     outside = {a[4][0] for a in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {LOOPBACK}
     for address in outside:
         if not address.startswith("127."):
-            with pytest.raises(OSError), socket.create_connection((address, int(page.rpartition(":")[2])), 2):
+            with pytest.raises(OSError), socket.create_connection((address, number), 2):
                 pass
 
 
-def test_bad_files_and_a_taken_port_are_answered_with_a_line(page, capsys):
+def test_bad_requests_and_a_taken_port_are_answered_with_a_line(page, capsys, monkeypatch):
     for name, content, message in (
         ("../../x.png", b"no image", "x.png: not an image"),
         ("x.nii", b"", "an empty file"),
     ):
-        found = requests.post(f"{page}/predict", files=[("files", (name, content))], timeout=60).json()
+        found = requests.post(page.format("predict"), files=[("files", (name, content))], timeout=60).json()
         assert not found["answers"] and message in found["errors"][0] and len(found["errors"]) == 1
-    assert "no file was sent" in requests.post(f"{page}/predict", data={}, timeout=10).text
-    assert main([save_model("phantom").parent.name, "--port", page.rpartition(":")[2]]) == 1
+    assert "no file was sent" in requests.post(page.format("predict"), data={}, timeout=10).text
+    known = page.rpartition("=")[2]
+    for name in ("/etc", "hf-hub:a/b", "best", ""):  # only what is listed, wherever it lies
+        monkeypatch.setattr("utils.predict.model.open_model", None)
+        reply = requests.post(page.format("load").replace(known, name), timeout=10).json()
+        assert reply["errors"] == [f"unknown model '{name}'. Known: {known}"]
+    monkeypatch.setattr("utils.predict.page.MOST_BYTES", 2**20)
+    reply = requests.post(page.format("predict"), files=[("files", ("x.png", bytes(2**21)))], timeout=60)
+    assert reply.status_code == 413 and reply.json()["errors"] == ["more than 1 MiB at once; drop fewer files"]
+    assert main([known, "--no-browser", "--port", page.split(":")[2].partition("/")[0]]) == 1
     assert "name another with --port" in capsys.readouterr().err
+    assert main(["CustomCNM", "--no-browser"]) == 1 and "unknown model 'CustomCNM'" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -120,7 +176,7 @@ def chrome(page):
     for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1100,1000"):
         options.add_argument(option)
     with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
-        chrome.get(page)
+        chrome.get(page.format(""))
         yield chrome
 
 
@@ -133,8 +189,9 @@ def test_a_reader_drops_files_and_sees_the_answers(chrome, page, request, tmp_pa
         Image.fromarray(head(1, 128)).save(paths[0])
         Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(paths[1])
         paths[2].write_text("no image")
-    chrome.find_element(By.ID, "files").send_keys("\n".join(map(str, paths)))
     status = (By.ID, "status")
+    WebDriverWait(chrome, 60).until(lambda _: "the model is ready" in chrome.find_element(*status).text)
+    chrome.find_element(By.ID, "files").send_keys("\n".join(map(str, paths)))
     WebDriverWait(chrome, 60).until(lambda _: "answered" in chrome.find_element(*status).text)
     said, words = chrome.find_element(*status).text, chrome.find_element(By.ID, "answers").text
     assert NOTE in words and NOTE in chrome.find_element(By.CLASS_NAME, "note").text and "undefined" not in words
@@ -143,9 +200,9 @@ def test_a_reader_drops_files_and_sees_the_answers(chrome, page, request, tmp_pa
     errors = [e["message"] for e in chrome.get_log("browser") if e["level"] == "SEVERE"]
     assert not [message for message in errors if "favicon" not in message]
     if classifies:
-        assert said == "2 answered, 1 not" and len(images) == 2
+        assert said.startswith("2 answered, 1 not, in ") and len(images) == 2
         assert "This is a colour image" in words and "text.png: not an image" in words
         assert "undecided" in words and "outlined" not in words and "not tested on images of another" in words
     else:
-        assert said == "1 answered, 0 not" and "outlined: " in words and "undecided" in words
+        assert said.startswith("1 answered, 0 not, in ") and "outlined: " in words and "undecided" in words
         assert "px in " in words and " of 2 slices" in words

@@ -15,9 +15,8 @@ from utils.evaluation.classification import evaluate, prediction_table
 from utils.run import Run
 from utils.training.augmentation import AUGMENTATIONS
 from utils.training.losses import RunningAverage, Uncertainty, class_weights
+from utils.training.metrics import MeanAUC, MeanLoss
 from utils.training.tasks import TASKS, Classification, MultiLabel, MultiTask, Outlining, Segmentation
-from utils.training.tasks.base import MeanLoss
-from utils.training.tasks.multilabel import MeanAUC
 from utils.training.tasks.multitask import healthy_class
 
 RUNS = {

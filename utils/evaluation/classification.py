@@ -8,11 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import brentq
 from scipy.special import softmax
-from scipy.stats import rankdata
-from sklearn.metrics import confusion_matrix
-from torchmetrics.functional import classification as F
 
 from datasets.catalog import HEALTHY
 from datasets.labels import viewed
@@ -88,6 +84,8 @@ def area_under_roc(positive: np.ndarray, scores: np.ndarray, fold: np.ndarray | 
     row), only pairs of one fold are counted, since each network has a scale of its own (Forman and Scholz 2010,
     doi:10.1145/1882471.1882479): the mean of the folds, weighted by their pairs.
     """
+    from scipy.stats import rankdata  # here, as all that takes seconds to import and metrics alone need
+
     fold = np.zeros(len(scores)) if fold is None else fold
     right = pairs = np.zeros(scores.shape[1])
     for one in np.unique(fold):
@@ -122,6 +120,8 @@ def point_metrics(
         rest), top3_ and top5_accuracy of more than five classes, and `CLASS_INDEX.metric` for each class. A class
         without an image has NaN and is left out of macro_; one that is never predicted has precision 0.
     """
+    from torchmetrics.functional import classification as F
+
     scores, target = torch.tensor(probabilities, dtype=torch.float64), torch.tensor(truth)
     predicted = torch.tensor(predicted)
     settings = {"num_classes": scores.shape[1], "validate_args": False}
@@ -168,6 +168,8 @@ def evaluate(
         fewer than `FEWEST` images; `per_class` {class: {metric: {value, low, high}, "images": n}};
         `confusion` K×K list (rows truth), `images`, `groups` and `resamples`.
     """
+    from sklearn.metrics import confusion_matrix
+
     code = {c: i for i, c in enumerate(classes)}
     truth, predicted = (predictions[column].map(code).to_numpy() for column in ("label", "predicted"))
     probabilities = predictions[[f"p_{c}" for c in classes]].to_numpy()
@@ -196,6 +198,8 @@ def calibration_slope(truth: np.ndarray, probabilities: np.ndarray, groups: Sequ
     {value, low, high}, with a 95 % interval over groups; without a value where no finite slope is best, as after no
     error at all, or where all probabilities are 0 or 1.
     """
+    from scipy.optimize import brentq
+
     logs = np.log(np.clip(probabilities, SMALLEST, None))
     true = logs[np.arange(len(truth)), truth]
 

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.special import expit, logit
-from scipy.stats import binomtest, t
 
 SAME = 1e-12  # a difference that rounding makes
 Interval = dict[str, float | None]  # value, low, high
@@ -65,6 +64,8 @@ def t_interval(value: float, without: Sequence[float], sizes: np.ndarray, *, sha
     error = np.sqrt(((without - without.mean()) ** 2).sum() * (len(without) - 1) / len(without))
     if error < SAME:
         return entry | {"low": entry["value"], "high": entry["value"]}
+    from scipy.stats import t  # here, as below: it takes a second to import, and answers about own images need it not
+
     decide = sizes[np.abs(without - value) > SAME]
     half = error * t.ppf(0.975, max(decide.sum() ** 2 / (decide**2).sum() - 1, 1))
     if share and 0 < value < 1:
@@ -85,6 +86,8 @@ def of_share(entry: Interval, groups: int) -> Interval:
     if value is None or entry["low"] != entry["high"]:
         return entry
     if value in (0, 1) and groups:
+        from scipy.stats import binomtest
+
         exact = binomtest(int(value) * groups, groups).proportion_ci(0.95, method="exact")
         return {"value": value, "low": number(exact.low), "high": number(exact.high)}
     return entry if groups > 1 else without_limits(value)

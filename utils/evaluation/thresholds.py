@@ -12,9 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize_scalar
 from scipy.special import softmax
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from datasets.catalog import HEALTHY, DataError
 from utils.evaluation.classification import CALIBRATION_BINS, NOTHING, area_under_roc, too_few
@@ -145,6 +143,8 @@ def calibrated(probabilities: np.ndarray, temperature: float) -> np.ndarray:
 def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """The temperature with the smallest mean negative log-likelihood on validation images, N×K and class indices N."""
 
+    from scipy.optimize import minimize_scalar  # here, as below: answers need `calibrated` alone, and no seconds more
+
     def loss(log_temperature: float) -> float:
         found = calibrated(probabilities, float(np.exp(log_temperature)))
         return -np.log(np.maximum(found[np.arange(len(truth)), truth], FLOOR)).mean()
@@ -154,6 +154,8 @@ def fit_temperature(probabilities: np.ndarray, truth: np.ndarray) -> float:
 
 def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
     """Expected calibration error in 15 bins of confidence."""
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     scores, classes = torch.tensor(probabilities, dtype=torch.float64), probabilities.shape[1]
     return float(multiclass_calibration_error(scores, torch.tensor(truth), classes, CALIBRATION_BINS))
 

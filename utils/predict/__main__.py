@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from datasets.catalog import DataError
-from datasets.commands import NOTE, errors_in_one_line
+from datasets.commands import NOTE, errors_in_one_line, table
 
 DONE, NOTHING, USAGE, SOME = 0, 1, 2, 3
 
@@ -38,12 +38,14 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code. One scan is in memory at a time."""
     args = _arguments(argv)
-    from utils.predict import prepare, verdict  # with torch, for which --help need not wait
-    from utils.predict.model import BEST, names_a_model, open_model, rows
+    from utils.saved_models import BEST, names_a_model, rows  # with pandas, for which --help need not wait
 
     if args.given == ["list"]:
-        print(f"{verdict.table(rows())}\n\n* asked by default: the best on its validation patients. {NOTE}")
+        print(f"{table(rows())}\n\n* asked by default: the best on its validation patients. {NOTE}")
         return DONE
+    from utils.predict import prepare, verdict  # with torch, for which the list need not wait
+    from utils.predict.model import open_model
+
     try:
         first, *files = args.given
         if not (files and names_a_model(first)):
@@ -79,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     else:
         print(f"asked: {model.name}")
         if answers:
-            print(verdict.table([answer.row() for answer in answers]))
+            print(table([answer.row() for answer in answers]))
         for answer in answers:
             for warning in answer.warnings:
                 print(f"warning: {answer.file}: {warning}")

@@ -47,8 +47,8 @@ from utils.report.records import (
     write_record,
 )
 from utils.report.tables.common import NONE, format_ci
-from utils.report.weights import CARD
 from utils.run import Run, output_root
+from utils.saved_models import CARD
 from utils.training.data import RunData, load_data
 from utils.training.environment import git_revision, hardware
 

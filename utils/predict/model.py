@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,19 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datasets.catalog import CATALOG, HEALTHY, DataError, lookup
+from datasets.catalog import HEALTHY, DataError, lookup
 from datasets.reading import read_json
 from datasets.store.preprocess import Preparation, RawImage
 from utils.evaluation.predict import run_model
 from utils.evaluation.segmentation import Padded
 from utils.evaluation.thresholds import calibrated
 from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, feature_tap
-from utils.report.weights import CARD, HUB, SPLIT_LIMIT, WEIGHTS, fetch, find_weights, load_weights, saved_weights
+from utils.report.weights import SPLIT_LIMIT, fetch, load_weights
+from utils.saved_models import BEST, CARD, HUB, best, find_weights
 from utils.training.tasks import TASKS, MultiLabel
 
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
-BEST = "best"
-NEEDED = ("trained_on", "training", "test")  # entries of a card that the list reads
 SCORES = {  # test result → what it says of a model
     "accuracy": "it named {} of the images right",
     "dice": "the Dice coefficient of its outlines was {}",
@@ -154,34 +152,6 @@ def _rates(rates: dict[str, Any], tumours: int, healthy: int) -> str:
     return " and ".join(text.format(_percent(rates[name]) if rates[name] else unknown) for name, text in said.items())
 
 
-# ---- the list of saved models --------------------------------------------------------------------------
-
-
-def cards() -> list[tuple[Path, dict[str, Any]]]:
-    """Folder and card of every saved model, by name; `DataError` where a card is damaged."""
-    folders = [path.parent for _, path in sorted(saved_weights().items()) if path.with_name(CARD).is_file()]
-    return [(folder, read_json(folder / CARD, needs=NEEDED)) for folder in folders]
-
-
-def best() -> Path:
-    """Folder of the model that is asked by default; `DataError` where there is none.
-
-    Of the models of real patients that were split by patient, name the label, and can say "no tumour", it is the one
-    with the highest accuracy on the validation patients of its own data set and fold. Test results decide nothing.
-    """
-    able = [
-        (card["training"].get("val_accuracy", 0.0), folder.name, folder)
-        for folder, card in cards()
-        if card["trained_on"]["split"] == "patient"
-        and card["trained_on"].get("target", "label") == "label"
-        and HEALTHY in card.get("classes", ())
-        and CATALOG[card["trained_on"]["dataset"]].layout != "generated"
-    ]
-    if not able:
-        raise DataError("saved_models/ holds no classifier of real patients that was split by patient; name a model")
-    return max(able)[-1]
-
-
 def open_model(name: str) -> SavedModel:
     """The model that `name` stands for: `best`, the name of a run in `saved_models/`, a folder of weights and card, or
     `hf-hub:OWNER/NAME`. Raises `DataError` where nothing is, `UnknownName` with the nearest name.
@@ -191,26 +161,3 @@ def open_model(name: str) -> SavedModel:
     if name.startswith(HUB):
         return SavedModel(fetch(name))
     return SavedModel(Path(name) if os.path.isdir(name) or os.sep in name else find_weights(name).parent)
-
-
-def names_a_model(text: str) -> bool:
-    """Whether the first argument of a command is a model rather than a file to predict."""
-    return text == BEST or not os.path.exists(text) or os.path.isfile(os.path.join(text, CARD))
-
-
-def rows() -> list[dict[str, str]]:
-    """A line a model: what it is, how it scored on its test set, whether it is calibrated, its size."""
-    found, chosen = cards(), None
-    with suppress(DataError):  # none can be the default
-        chosen = best()
-    lines = []
-    for folder, card in found:
-        metric, entry = next(iter(card["test"].items()))
-        run, line = card["trained_on"], {"model": folder.name + (" *" if folder == chosen else "")}
-        line["answers"] = ", ".join(card.get("classes") or card["masks"])
-        line["tested"] = f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"]
-        line["test result"] = f"{metric} {_percent(entry)}"
-        for name, entry in (("calibrated", "calibration"), ("warns", "familiarity")):
-            line[name] = "yes" if entry in card else "no"
-        lines.append(line | {"MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}"})
-    return lines

@@ -17,8 +17,6 @@ import cv2
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
-from sklearn.datasets import load_sample_images
-from sklearn.decomposition import PCA
 from torch import Tensor, nn
 
 from datasets import catalog
@@ -66,6 +64,8 @@ class Familiarity:
     @classmethod
     def fit(cls, features: np.ndarray, validation: np.ndarray) -> "Familiarity":
         """Fit features N×D of training images; those of images that training has not seen, M×D, give the threshold."""
+        from sklearn.decomposition import PCA  # here: it takes a second to import, and no answer needs it
+
         mean, scale = features.mean(0), features.std(0)
         # A channel that hardly varies would make rounding errors, which differ between processors, a long way.
         scale = np.maximum(scale, LEAST_SCALE * max(np.median(scale), 1e-6))
@@ -112,6 +112,8 @@ class Familiarity:
 
 def photographs() -> list[RawImage]:
     """Tiles of photographs, made grey: their colours would give them away."""
+    from sklearn.datasets import load_sample_images
+
     tiles = []
     for photograph in load_sample_images().images:
         for band in np.array_split(cv2.cvtColor(photograph, cv2.COLOR_RGB2GRAY), 4):

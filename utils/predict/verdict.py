@@ -13,17 +13,14 @@ Of findings each is called by its own threshold, with "finding likely" in place 
 
 import math
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
-import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from datasets.store.preprocess import crop_box, inside_head, looks_inverted
@@ -31,15 +28,17 @@ from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import FALSE_ALARMS
 from utils.predict.prepare import IMAGE, SEQUENCES, VOLUME, Scan, Slices
-from utils.report.figures.common import LETTERS, PAGE, below, heat_on_image, panels, plain
-from utils.report.figures.images import MASK_COLOURS
 from utils.report.weights import NOTE
 from utils.training.tasks import MultiTask
+
+if TYPE_CHECKING:  # what draws is imported where it does: an answer in words need not wait for it
+    from matplotlib.figure import Figure
 
 LIKELY, NONE, UNDECIDED, FINDING = "tumour likely", "none found", "undecided", "finding likely"
 LIKELIEST = 3  # findings in a line of a table
 MASK_FROM = 0.5  # probability from which a pixel belongs to a mask, as in every evaluation
 SHOWN = 6  # slices of a scan in a figure
+DRAWN = 1024  # pixels of the longest side of a slice there: millions more would take a minute and gigabytes
 LABELS = "labels"  # ending of the label map's name
 LINE = 16  # letters an inch of a figure
 
@@ -230,11 +229,28 @@ def _first(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 2 else image[..., 0]
 
 
-def draw(model: SavedModel, asked: Asked) -> Figure:
+def shrunk(asked: Asked) -> Asked:
+    """The same with images and masks of at most `DRAWN` pixels a side, more than a figure can show of one."""
+    images, masks = list(asked.slices.images), asked.masks and list(asked.masks)
+    for i, image in enumerate(images):
+        scale = DRAWN / max(image.shape[:2])
+        if scale < 1:
+            size = max(round(scale * image.shape[1]), 1), max(round(scale * image.shape[0]), 1)
+            images[i] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+            if masks:
+                masks[i] = np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_AREA) for mask in masks[i]])
+    return replace(asked, slices=replace(asked.slices, images=images), masks=masks)
+
+
+def draw(model: SavedModel, asked: Asked) -> "Figure":
     """The slices that the answer rests on most, as read, each with its heat map or outlines below.
 
     Heat maps are Grad-CAM of the predicted class: they illustrate and prove nothing.
     """
+    from utils.report.figures.common import LETTERS, PAGE, below, heat_on_image, panels, plain
+    from utils.report.figures.images import MASK_COLOURS
+
+    asked = shrunk(asked)
     answer, slices = asked.answer, asked.slices
     chosen = np.sort(np.argsort(-asked.scores, kind="stable")[:SHOWN])
     columns = max(2, len(chosen))  # one slice lies beside its answer, several above theirs
@@ -271,6 +287,8 @@ def draw(model: SavedModel, asked: Asked) -> Figure:
 def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
     """Write the figure, and of a volume each mask and one label map of all, in which the first mask is 1, below
     `folder` by the name of the scan; the answer names them."""
+    import matplotlib.pyplot as plt
+
     paths = [folder / f"{scan.name}.png"]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     figure = draw(model, asked)
@@ -291,11 +309,3 @@ def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
             paths.append(folder / f"{scan.name}-{name}.nii.gz")
             nib.save(volume, paths[-1])
     asked.answer.written = [str(path) for path in paths]
-
-
-def table(rows: Sequence[dict[str, str]]) -> str:
-    """Rows as an aligned text table."""
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [names, *([row.get(name, "") for name in names] for row in rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(names))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)

@@ -21,8 +21,9 @@ from datasets.store.images import ImageDataset, mask_file
 from datasets.store.index import fingerprint, read_manifest, read_splits
 from utils.evaluation.saliency import pointing_table, summarise
 from utils.report.records import POINTING, Evidence, load_evidence, run_folder, write_predictions, write_record
-from utils.report.weights import CARD, find_weights, load_weights, saved_weights
+from utils.report.weights import load_weights
 from utils.run import output_root
+from utils.saved_models import CARD, find_weights, saved_weights
 from utils.training.environment import git_revision
 from utils.training.tasks import TASKS
 

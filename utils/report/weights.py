@@ -17,11 +17,10 @@ from datasets.store.manifest import sha256
 from datasets.store.preprocess import Preparation
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS, build_backbone
 from utils.files import replacing, write_atomically
-from utils.run import Run, output_root
+from utils.run import Run
+from utils.saved_models import CARD, HUB, WEIGHTS, find_weights
 from utils.training.tasks import TASKS
 
-WEIGHTS, CARD = "model.safetensors", "card.json"
-HUB = "hf-hub:"  # before the name of a model on Hugging Face's hub, as timm has it
 HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
 USE = "Research and teaching on slices like those of its training set. Never for a patient."
 LIMIT = "Its test results are of one data set alone; on images of other scanners and hospitals expect worse."
@@ -79,17 +78,6 @@ def expected_input(run: Run) -> dict:
     crop, stored_size = packed_by(run.dataset)
     seen = {"channels": channels, "view": run.view, "size": run.image_size, "scaling": task.scaling}
     return Preparation(crop=crop, stored_size=stored_size, **seen).as_card()
-
-
-def saved_weights() -> dict[str, Path]:
-    """Weights by name of the run: those in `saved_models/` of the output, then those that are committed."""
-    roots = (catalog.REPO, output_root())
-    return {path.parent.name: path for root in roots for path in sorted(root.glob(f"saved_models/*/*/*/{WEIGHTS}"))}
-
-
-def find_weights(name: str) -> Path:
-    """The weights of a run in `saved_models/`, see `saved_weights`; raises `UnknownName` with the nearest name."""
-    return lookup(saved_weights(), name, "model")
 
 
 def fetch(name: str) -> Path:

@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
-from sklearn.metrics import RocCurveDisplay
 
 from utils.evaluation.thresholds import tumour_scores
 from utils.report.figures.common import LETTERS, MANY, PAGE, PUBLISHED_COLOUR, SETS, below, panels, plain
@@ -59,6 +57,8 @@ def _bars(table: pd.DataFrame, xlabel: str, **style) -> Figure:
 
 def _heat(axis: plt.Axes, table: pd.DataFrame, share: pd.DataFrame, **style) -> None:
     """Counts as numbers on their share of the row, white 0 and darkest 1, so that even rows look even."""
+    import seaborn as sns  # here, as scikit-learn below: a figure of an answer need not wait for them
+
     style = {"fmt": "d", "cmap": "Blues", "vmin": 0, "vmax": 1, "cbar": False, "annot": table} | style
     sns.heatmap(share.rename(index=plain, columns=plain), ax=axis, **style)
     axis.set(xlabel="", ylabel="")
@@ -120,6 +120,8 @@ def together(shown: np.ndarray, findings: Sequence[str]) -> Figure:
 
 def screening(predictions: pd.DataFrame, threshold: float) -> Figure:
     """ROC curve of tumour against none, with .5, S0's threshold, and that from validation, unless it is NaN."""
+    from sklearn.metrics import RocCurveDisplay
+
     figure, ((axis,),) = panels(1, 1, 4, 4.6)
     score, sick, _ = tumour_scores(predictions)
     RocCurveDisplay.from_predictions(sick, score, name="tumour", ax=axis)

@@ -1,13 +1,10 @@
-"""`Task`, the base of what can be learned, and the metrics of an epoch that torchmetrics does not have."""
+"""`Task`, the base of what can be learned."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
-from torchmetrics.wrappers import LambdaInputTransformer
 
 from datasets.catalog import DataError, lookup
 from datasets.labels import classes_of
@@ -125,44 +122,13 @@ class SeveralLosses(Task):
     def loss(self, outputs: Batch, targets: Batch) -> Tensor:
         return self.balance(self.parts(outputs, targets))
 
-    def metrics(self) -> MetricCollection:
+    def metrics(self) -> nn.ModuleDict:
         """Every raw loss and their sum `loss`; accuracy and F1 of the class."""
+        from torchmetrics import MetricCollection
+        from torchmetrics.wrappers import LambdaInputTransformer
+
+        from utils.training.metrics import PerImage, class_metrics
+
         turns = (lambda outputs: self.decide(self.probabilities(outputs))), itemgetter("label")
         named = {name: LambdaInputTransformer(m, *turns) for name, m in class_metrics(self.num_classes).items()}
         return MetricCollection({"raw": PerImage(self.per_image, total="loss")} | named, compute_groups=False)
-
-
-def class_metrics(num_classes: int) -> dict[str, Metric]:
-    """Accuracy and macro F1 of one class an image."""
-    # Every process sees the gathered outputs, so the metrics must not gather them again; torchmetrics' own checks
-    # of labels would wait for the GPU at every batch.
-    same = {"num_classes": num_classes, "sync_on_compute": False, "validate_args": False}
-    return {"accuracy": MulticlassAccuracy(average="micro", **same), "f1": MulticlassF1Score(average="macro", **same)}
-
-
-class MeanLoss(MeanMetric):
-    """Mean of a criterion over all images of a pass; infinite where it is NaN for one."""
-
-    def __init__(self, criterion: Callable[[Tensor, Tensor], Tensor]):
-        super().__init__(nan_strategy=float("inf"), sync_on_compute=False)  # by default NaN is left out
-        self.criterion = criterion
-
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        super().update(self.criterion(outputs, targets), len(targets))
-
-
-class PerImage(Metric):
-    """Means of the values that `per_image` gives, each over the images that count; `total` names their sum."""
-
-    def __init__(self, per_image: Callable, total: str = ""):
-        super().__init__(sync_on_compute=False)
-        self.per_image, self.total, self.sums = per_image, total, {}
-
-    def update(self, outputs: Batch, targets: Batch) -> None:
-        for name, (values, counts) in self.per_image(outputs, targets).items():
-            total, images = self.sums.get(name, (0.0, 0.0))
-            self.sums[name] = total + (values * counts).sum().double(), images + counts.sum().double()
-
-    def compute(self) -> Batch:
-        means = {name: total / images.clamp_min(1) for name, (total, images) in self.sums.items()}
-        return means | ({self.total: sum(means.values())} if self.total else {})

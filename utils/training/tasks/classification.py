@@ -2,9 +2,8 @@
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
-from utils.training.tasks.base import MeanLoss, Task, class_metrics
+from utils.training.tasks.base import Task
 
 
 class Classification(Task):
@@ -29,7 +28,11 @@ class Classification(Task):
         """Mean weighted cross-entropy of logits B×K; weighted by image and divided by B, as Keras does."""
         return (self.criterion(outputs, targets) * self.class_weights[targets]).mean()
 
-    def metrics(self) -> MetricCollection:
+    def metrics(self) -> nn.ModuleDict:
+        from torchmetrics import MetricCollection
+
+        from utils.training.metrics import MeanLoss, class_metrics
+
         return MetricCollection({"loss": MeanLoss(self.loss)} | class_metrics(self.num_classes))
 
 

@@ -3,10 +3,9 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
 from datasets.catalog import HEALTHY
-from utils.training.tasks.base import Batch, PerImage, SeveralLosses, Task
+from utils.training.tasks.base import Batch, SeveralLosses, Task
 
 
 class Outlining(SeveralLosses):
@@ -70,9 +69,11 @@ class Outlining(SeveralLosses):
         dice = 2 * (found & tumour).sum((1, 2)) / sizes.clamp_min(1)
         return {"dice": (dice, (targets["outlined"] & tumour.any(2).any(1)).float())}
 
-    def metrics(self) -> MetricCollection:
+    def metrics(self) -> nn.ModuleDict:
         metrics = super().metrics()
         if self.outline:
+            from utils.training.metrics import PerImage
+
             metrics.add_metrics({"outlines": PerImage(self.dice)})
         return metrics
 

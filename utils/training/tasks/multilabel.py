@@ -4,12 +4,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.functional.classification import binary_auroc
-from torchmetrics.utilities import dim_zero_cat
 
 from datasets.catalog import lookup
-from utils.training.tasks.base import MeanLoss, Task
+from utils.training.tasks.base import Task
 
 MOST_WEIGHT = 50.0  # of a rare finding's positive images; Hernia, 227 of 112,120, would count 493
 
@@ -32,7 +29,11 @@ class MultiLabel(Task):
         criteria = {"weighted-bce": partial(nn.BCEWithLogitsLoss, pos_weight=weight), "asymmetric": _asymmetric}
         self.loss = lookup(criteria, loss, "loss of findings")()  # of logits B×K, over images and findings
 
-    def metrics(self) -> MetricCollection:
+    def metrics(self) -> nn.ModuleDict:
+        from torchmetrics import MetricCollection
+
+        from utils.training.metrics import MeanAUC, MeanLoss
+
         return MetricCollection({"loss": MeanLoss(self.loss), "auc": MeanAUC()}, compute_groups=False)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
@@ -55,24 +56,3 @@ def _asymmetric() -> nn.Module:
     from timm.loss import AsymmetricLossMultiLabel  # here, since timm's import takes seconds
 
     return AsymmetricLossMultiLabel(reduction="mean")
-
-
-class MeanAUC(Metric):
-    """Mean area under the ROC curve of the findings that some, but not all, images of a pass show; NaN without any."""
-
-    full_state_update = False
-
-    def __init__(self):
-        super().__init__(sync_on_compute=False)
-        self.add_state("scores", [], dist_reduce_fx="cat")
-        self.add_state("shown", [], dist_reduce_fx="cat")
-
-    def update(self, outputs: Tensor, targets: Tensor) -> None:
-        self.scores.append(outputs.float())
-        self.shown.append(targets)
-
-    def compute(self) -> Tensor:
-        scores, shown = dim_zero_cat(self.scores), dim_zero_cat(self.shown).long()
-        occur = [k for k in range(shown.shape[1]) if 0 < shown[:, k].sum() < len(shown)]
-        areas = [binary_auroc(scores[:, k].sigmoid(), shown[:, k]) for k in occur]
-        return torch.stack(areas).mean() if areas else torch.tensor(torch.nan)

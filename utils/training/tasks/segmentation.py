@@ -2,16 +2,13 @@
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
-from torchmetrics.segmentation import DiceScore
-from torchmetrics.wrappers import LambdaInputTransformer
 
 from datasets import catalog
 from datasets.catalog import DataError, lookup
 from datasets.store.images import with_masks
 from datasets.store.preprocess import MINMAX
 from utils.training.losses import LOSSES
-from utils.training.tasks.base import Batch, MeanLoss, Task
+from utils.training.tasks.base import Batch, Task
 
 
 class Segmentation(Task):
@@ -43,7 +40,13 @@ class Segmentation(Task):
         """Mean loss of logits B×M×S×S, a scalar."""
         return self.criterion(outputs, targets.float())
 
-    def metrics(self) -> MetricCollection:
+    def metrics(self) -> nn.ModuleDict:
+        from torchmetrics import MetricCollection
+        from torchmetrics.segmentation import DiceScore
+        from torchmetrics.wrappers import LambdaInputTransformer
+
+        from utils.training.metrics import MeanLoss
+
         # of all pixels of a pass together; the mean over the channels that occur
         how = {"average": "macro", "aggregation_level": "global", "input_format": "one-hot", "sync_on_compute": False}
         dice = LambdaInputTransformer(DiceScore(self.mask_channels, **how), lambda out: (out > 0).int(), Tensor.int)
