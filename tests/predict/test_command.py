@@ -183,7 +183,7 @@ def test_volumes_of_several_patients_in_one_folder_are_told_apart(case, roots, t
     output = capsys.readouterr()
     answers = json.loads(output.out)["answers"]
     assert [Path(answer["file"]).name for answer in answers] == expected and said in output.err
-    assert len(list(out.rglob("*.nii.gz"))) == 3 * len(expected)
+    assert len(list(out.rglob("*.nii.gz"))) == 4 * len(expected), "three masks and the label map"
 
 
 @pytest.mark.parametrize("name", ["CustomCNN", "MultiTaskUNet"])

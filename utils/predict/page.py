@@ -34,6 +34,7 @@ from datasets.commands import NOTE, errors_in_one_line
 
 if TYPE_CHECKING:
     from utils.predict.model import SavedModel
+    from utils.predict.prepare import Scan
 
 LOOPBACK = "127.0.0.1"
 MOST_BYTES = 512 * 2**20  # of what is dropped at once: four sequences of a BraTS patient take 15 MiB
@@ -102,7 +103,7 @@ def answer(model: "SavedModel", files: Sequence[tuple[str, bytes]]) -> dict:
             except DataError as error:
                 errors.append(str(error))
         for scan in scans:
-            scan = replace(scan, name=_shown(scan.files[0], root))
+            scan = replace(scan, name=_shown(scan, root))
             try:
                 asked = ask(model, scan)
             except DataError as error:
@@ -138,14 +139,17 @@ def _written(root: Path, files: Sequence[tuple[str, bytes]]) -> list[Path]:
     return paths
 
 
-def _shown(file: Path, root: Path) -> str:
-    """What the reader calls a scan: the path that was dropped; of a patient without a folder the words with which the
-    names of all its files begin."""
-    number, *parts = file.relative_to(root).parts
+def _shown(scan: "Scan", root: Path) -> str:
+    """What the reader calls a scan: the path that was dropped; of the sequences of a patient their folder or, where
+    there is none or it holds others too, the words with which their names begin."""
+    several = len(scan.channels) > 1
+    place = scan.files[0].parent if several else scan.files[0]
+    number, *parts = place.relative_to(root).parts
     name = "/".join(parts)
-    if not name:
-        same = os.path.commonprefix([path.name for path in file.iterdir()])  # noqa: RUF071, of characters
-        name = same[: max(same.rfind(mark) for mark in " _-.") + 1].rstrip(" _-.") or "patient"
+    if several and (not name or len(list(place.iterdir())) > len(scan.files)):
+        same = os.path.commonprefix([path.name for path in scan.files])  # noqa: RUF071, of characters
+        whose = same[: max(same.rfind(mark) for mark in " _-.") + 1].rstrip(" _-.")
+        name = "/".join(filter(None, [name, whose])) or "patient"
     again = sum(root.joinpath(str(drop), *parts).exists() for drop in range(1, int(number) + 1))
     return name if again == 1 else f"{name} ({again})"
 
