@@ -6,7 +6,6 @@ or on images of other kinds.
 """
 
 import argparse
-import json
 import shlex
 import shutil
 import sys
@@ -24,14 +23,13 @@ from scipy.stats import binomtest
 
 from datasets import catalog
 from datasets.catalog import DataError
-from datasets.reading import read_json
 from datasets.store.index import read_manifest
 from datasets.store.preprocess import RawImage
 from utils.commands import errors_in_one_line
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
 from utils.evaluation.thresholds import calibrated, calibration_error, fit_temperature, threshold_for
-from utils.files import write_atomically
+from utils.files import write_sealed
 from utils.predict import out_of_distribution
 from utils.predict.model import BATCH, Prediction, SavedModel, open_model
 from utils.predict.out_of_distribution import FALSE_ALARMS, FAMILIARITY, Familiarity
@@ -44,6 +42,7 @@ from utils.report.records import (
     read_history,
     read_predictions,
     read_record,
+    read_whole,
     write_record,
 )
 from utils.report.tables.common import NONE, format_ci
@@ -190,7 +189,7 @@ def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, 
     """Put what was found into the card of `model` and the familiarity beside it; the weights stay as they are."""
     entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
     card = model.card | {"familiarity": entry} | ({"calibration": dict(calibration)} if calibration else {})
-    write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
+    write_sealed(model.folder / CARD, card)
 
 
 # ---- what the records say: a table and figures of chapter 9 --------------------------------------------
@@ -200,7 +199,7 @@ def records() -> list[dict]:
     """All records in `saved_metrics/calibration/`, the reader's own before the committed ones, by name of the model."""
     roots = (catalog.REPO, output_root())
     paths = {path.name: path for root in roots for path in root.glob("saved_metrics/calibration/*.json")}
-    return [read_json(path) for _, path in sorted(paths.items())]
+    return [read_whole(path) for _, path in sorted(paths.items())]
 
 
 def calibration_table() -> pd.DataFrame:

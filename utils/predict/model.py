@@ -13,13 +13,12 @@ import torch
 from torch import Tensor
 
 from datasets.catalog import CATALOG, HEALTHY, DataError, lookup
-from datasets.reading import read_json
 from datasets.store.preprocess import Preparation, RawImage
 from utils.evaluation.predict import run_model
 from utils.evaluation.segmentation import Padded
 from utils.evaluation.thresholds import calibrated
 from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, feature_tap
-from utils.report.weights import CARD, HUB, WEIGHTS, fetch, find_weights, load_weights, saved_weights
+from utils.report.weights import CARD, HUB, WEIGHTS, fetch, find_weights, load_weights, read_card, saved_weights
 from utils.training.tasks import TASKS, MultiLabel
 
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
@@ -55,7 +54,7 @@ class SavedModel:
     def __init__(self, path: Path):
         self.network = load_weights(path)  # it has found card and weights to be of one another
         self.folder = path if path.is_dir() else path.parent
-        self.card: dict[str, Any] = read_json(self.folder / CARD)
+        self.card: dict[str, Any] = read_card(self.folder / CARD)
         self.name = self.folder.resolve().name
         try:
             self.preparation = Preparation.of_card(self.card["input"])
@@ -112,7 +111,7 @@ class SavedModel:
 def cards() -> list[tuple[Path, dict[str, Any]]]:
     """Folder and card of every saved model, by name; `DataError` where a card is damaged."""
     folders = [path.parent for _, path in sorted(saved_weights().items()) if path.with_name(CARD).is_file()]
-    return [(folder, read_json(folder / CARD, needs=NEEDED)) for folder in folders]
+    return [(folder, read_card(folder / CARD, NEEDED)) for folder in folders]
 
 
 def best() -> Path:

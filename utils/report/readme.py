@@ -3,6 +3,7 @@
 Pooled, every image is tested once, by a model that was not trained on its patient; nothing is trained here.
 """
 
+import io
 import re
 import sys
 from collections import defaultdict
@@ -82,7 +83,7 @@ def filled(text: str, evidence: Evidence) -> str:
 
 
 def main(root: Path = REPO) -> None:
-    """Pool finished patient folds, then write table and figure.
+    """Pool finished patient folds; then make tables and figure, and write them once all of them are made.
 
     Raises:
         DataError: a file of the evidence is damaged; then nothing is written.
@@ -92,11 +93,12 @@ def main(root: Path = REPO) -> None:
     for path in pool_folds(root / "saved_metrics"):
         print(f"pooled: {path.parent.name}")
     evidence = load_evidence(root / "saved_metrics")
-    write_atomically(root / "saved_metrics/runs.csv", all_runs(evidence).to_csv(index=False))
-    for path in (root / "README.md", root / "docs/leaderboard.md"):
-        write_atomically(path, filled(path.read_text(), evidence))
-    rows = leakage(evidence)
-    figures.leakage(rows[rows.dataset == "brain-tumor-mri"]).savefig(root / "docs/results.png", dpi=110)
+    made = {"saved_metrics/runs.csv": all_runs(evidence).to_csv(index=False)}
+    made |= {name: filled((root / name).read_text(), evidence) for name in ("README.md", "docs/leaderboard.md")}
+    rows, drawn = leakage(evidence), io.BytesIO()
+    figures.leakage(rows[rows.dataset == "brain-tumor-mri"]).savefig(drawn, dpi=110)
+    for name, content in (made | {"docs/results.png": drawn.getvalue()}).items():
+        write_atomically(root / name, content)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Saves and loads weights with a card beside them, which says what a model is, what it expects and how it scored."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -16,7 +16,7 @@ from datasets.store.manifest import sha256
 from datasets.store.preprocess import Preparation
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS, build_backbone
 from utils.commands import NOTE
-from utils.files import replacing, write_atomically
+from utils.files import read_sealed, replacing, write_sealed
 from utils.run import Run, output_root
 from utils.training.tasks import TASKS
 
@@ -54,7 +54,7 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
         card["thresholds"] = record["thresholds"]
     card |= {"recipe": {name: recipe[name] for name in OF_RECIPE}, "intended_use": USE}
     card |= {"limits": limits_of(run, card.get("classes", ()), record["groups"]), "sha256": digest}
-    write_atomically(path.with_name(CARD), json.dumps(card, indent=1) + "\n")
+    write_sealed(path.with_name(CARD), card)
     return path
 
 
@@ -106,6 +106,11 @@ def fetch(name: str) -> Path:
     return folder
 
 
+def read_card(path: Path, needs: Iterable[str] = ()) -> dict[str, Any]:
+    """A card; `DataError` where it cannot be read, lacks one of `needs`, or is not as it was written."""
+    return read_sealed(path, f"fetch it again with its {WEIGHTS}", needs)
+
+
 def load_weights(path: Path | str) -> nn.Module:
     """The model that the card beside `path` describes, with its weights, ready to predict.
 
@@ -125,9 +130,7 @@ def load_weights(path: Path | str) -> nn.Module:
     if not path.is_file():
         raise DataError(f"{path}: not there; take the path of {WEIGHTS}, or the name of a run in saved_models/")
     try:
-        card = json.loads(path.with_name(CARD).read_text())
-        if "sha256" not in card:
-            raise DataError(f"{path.with_name(CARD)}: has no sha256, so {WEIGHTS} cannot be verified; train again.")
+        card = read_card(path.with_name(CARD), ("sha256",))
         if card["sha256"] != sha256(path):
             raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
         name, arguments = card["model"], card["arguments"]
