@@ -12,6 +12,7 @@ from PIL import Image
 from saved_model import save_model
 
 from datasets.store.preprocess import crop_box
+from utils.files import write_sealed
 from utils.predict.__main__ import DONE, main
 from utils.predict.model import Prediction, SavedModel
 from utils.predict.prepare import Scan, find
@@ -45,7 +46,7 @@ def test_the_answer_follows_from_the_calibrated_probabilities_that_are_shown(cas
     name, said, temperature, expected, of_slices = CASES[case]
     weights = save_model("phantom", name)
     card = json.loads(weights.with_name(CARD).read_text())
-    weights.with_name(CARD).write_text(json.dumps(card | {"calibration": {"temperature": temperature}}))
+    write_sealed(weights.with_name(CARD), card | {"calibration": {"temperature": temperature}})
     model = SavedModel(weights)
     found = Prediction(np.array(said), None, model.predict(model.prepare(slices.read().raws)).features)
     monkeypatch.setattr(model, "predict", lambda pixels: found)
@@ -94,7 +95,7 @@ def test_findings_are_called_by_their_own_thresholds(roots, files, tmp_path):
     assert "undecided" in answer.answer and list(answer.findings) == list(answer.classes) == ["NCR", "ED", "ET"]
     card = json.loads(weights.with_name(CARD).read_text())
     limits = {name: share + change for (name, share), change in zip(answer.classes.items(), (-0.1, 0.1), strict=False)}
-    weights.with_name(CARD).write_text(json.dumps(card | {"thresholds": limits | {"ET": None}}))
+    write_sealed(weights.with_name(CARD), card | {"thresholds": limits | {"ET": None}})
     answer = ask(SavedModel(weights), scan).answer
     assert {name: entry["found"] for name, entry in answer.findings.items()} == {"NCR": True, "ED": False, "ET": None}
     assert answer.answer == "NCR" and answer.row()["answer"] == "NCR"

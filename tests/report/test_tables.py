@@ -1,7 +1,5 @@
 """Tables of the committed runs are those of the snapshot; how runs are found, compared and written."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +8,7 @@ from datasets.catalog import REPO, DataError
 from utils.evaluation.classification import by_scan
 from utils.evaluation.intervals import mean_interval
 from utils.recipes.published import published_table
-from utils.report.records import load_evidence
+from utils.report.records import load_evidence, write_record
 from utils.report.tables import BLOCKS
 from utils.report.tables.audits import audits
 from utils.report.tables.classification import by_relatives, external_tests
@@ -266,13 +264,12 @@ def test_a_scan_has_one_answer_that_all_its_slices_give_together(dataset, slices
 
 
 def test_a_leaderboard_is_sorted_by_what_is_found_in_new_images(tmp_path):
-    (tmp_path / "audit").mkdir()
     for name, *rates in (("all", 1, 0, 1), ("half", 0.5, None, 0.9), ("good", 0.8, 0.9, 0.5)):
         found, spared, at_home = (None if one is None else {"value": one, "low": None, "high": None} for one in rates)
         record = {"new": {"navoneel": {"sensitivity": found, "specificity": spared, "auc": None}}, "relatives": {}}
         record |= {"home": {"metrics": {"accuracy": at_home}}, "trained_on": "all", "about": {}}
         record["verdict"] = [{"answer": "yes"}, {"answer": "no"}]
-        (tmp_path / f"audit/{name}.json").write_text(json.dumps(record))
+        write_record(tmp_path / f"audit/{name}.json", record)
     table = audits(load_evidence(tmp_path))
     assert table.model.tolist() == ["good", "all", "half"]
     assert table.iloc[0, 1:].tolist() == ["80.0", "90.0", "–", "50.0", "–", "all", "1 of 2", "–"]
