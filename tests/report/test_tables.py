@@ -8,7 +8,7 @@ from datasets.catalog import REPO, DataError
 from utils.evaluation.classification import by_scan
 from utils.evaluation.intervals import mean_interval
 from utils.recipes.published import published_table
-from utils.report.records import load_evidence, write_record
+from utils.report.records import METRICS, VALIDATION, load_evidence, write_record
 from utils.report.tables import BLOCKS
 from utils.report.tables.audits import audits
 from utils.report.tables.classification import by_relatives, external_tests
@@ -209,7 +209,9 @@ def test_an_ensemble_needs_the_validation_images_of_every_member(put):
         evidence = put(run, made, validation=made, metrics={"accuracy": entry(1.0)}, recipe=recipe)
         assert len(ensembles(evidence)) == (strength == 2)
     assert ensembles(evidence).gained[0].value == 0, "all members answer alike"
-    (evidence.path(find_run(evidence.runs, title="CustomCNN").id) / "validation.csv.gz").unlink()
+    member = find_run(evidence.runs, title="CustomCNN").id
+    (evidence.path(member) / VALIDATION).unlink()
+    write_record(evidence.path(member) / METRICS, evidence.record(member))
     assert ensembles(load_evidence(evidence.folders[0])).empty
 
 
