@@ -3,7 +3,7 @@
 import io
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -30,6 +30,7 @@ from datasets.splitting import make_split
 from datasets.store import check, manifest
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest, read_splits
+from datasets.store.preprocess import RawImage
 from models.weights import WeightsError, read_weights
 from utils.files import damage, seal
 from utils.parameters import read_parameters
@@ -67,11 +68,16 @@ def _drawing() -> bytes:
     return buffer.getvalue()
 
 
+def _pixels(raws: Iterable[RawImage]) -> list:
+    """What is read of a file, without the SHA-256 of its bytes: some of these can change and mean the same."""
+    return [(raw.image, raw.mask) for raw in raws]
+
+
 def _layout(name: str, path: str, content: Callable[[], bytes], sealed: bool = False) -> Reader:
     def make(folder: Path) -> Path:
         return _written(folder / path, content())
 
-    return Reader(make, lambda folder: layouts.read(catalog.get(name), folder, path), sealed)
+    return Reader(make, lambda folder: _pixels(layouts.read(catalog.get(name), folder, path)), sealed)
 
 
 def _of_own(path: str, write: Callable[[Path], object], sealed: bool = False) -> Reader:
@@ -85,7 +91,7 @@ def _of_own(path: str, write: Callable[[Path], object], sealed: bool = False) ->
 
     def read(folder: Path) -> object:
         own.source_of(Given(folder))
-        return layouts.read(catalog.get("own"), folder, path)
+        return _pixels(layouts.read(catalog.get("own"), folder, path))
 
     return Reader(make, read, sealed)
 
