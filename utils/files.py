@@ -17,7 +17,6 @@ from typing import Any
 from safetensors import SafetensorError
 
 from datasets.catalog import DataError
-from datasets.reading import read_json, reading
 
 UMASK = os.umask(0o077)  # it can be read only by setting it
 os.umask(UMASK)
@@ -118,6 +117,8 @@ def write_sealed(path: Path, record: dict, beside: Iterable[str] = ()) -> None:
 def read_sealed(path: Path, remedy: str, needs: Iterable[str] = (), beside: Iterable[str] = ()) -> dict[str, Any]:
     """The record that `write_sealed` wrote; `DataError` as of `read_json`, and where an entry, or one of the files
     `beside` it, is not as it was written."""
+    from datasets.reading import read_json, reading  # brings pandas, and commands that only write files start fast
+
     record = read_json(path, remedy, (*needs, "seal"))
     with reading(path, remedy):
         now, written = _digests(path, record, beside), dict(record["seal"])

@@ -67,8 +67,8 @@ hostile file is read, or refused in one line that says what is wrong, and nothin
 the disk, the network or the memory refuses is said in one line, and the same command goes on. Everything else is \
 *lost*; so is a file that is read as something else than was written, where it holds a checksum: {sealed}.
 
-Other formats hold none: where a byte of them has changed, they can be read as other pixels, which nobody notices. A \
-JPEG is refused where its end is missing.
+Other formats of images hold none: where a byte has changed, they can be read as other pixels, which nobody notices. \
+A JPEG is refused where its end is missing.
 
 Of {kills} kills at least {training} met a life that had trained an epoch; the others met one that was importing or \
 reading, or that took up what an earlier one had trained.
