@@ -1,16 +1,19 @@
 """Writes files completely or not at all: a reader finds the old one or the new one, even after a kill.
 
-A file may also end with the SHA-256 of what stands before (`seal`), by which a damaged one is known (`damage`).
+A file may also end with the SHA-256 of what stands before (`seal`), by which a damaged one is known (`damage`); a JSON
+object may begin with that of its other entries and of files beside it (`write_sealed`, `read_sealed`).
 """
 
 import errno
 import hashlib
+import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -103,6 +106,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
+CONTENT = "content"  # in a seal: the entries of the record itself
 MARK = b"\nsha256 "
 SEAL = len(MARK) + 64  # bytes at the end of a sealed file
 
@@ -124,3 +128,33 @@ def damage(path: Path) -> str:
         return "no checksum at its end: cut short, or made by an older version"
     sealed = MARK + hashlib.sha256(memoryview(content)[:-SEAL]).hexdigest().encode()
     return "" if content[-SEAL:] == sealed else "its bytes are not those that were written"
+
+
+def write_sealed(path: Path, record: dict, beside: Iterable[str] = ()) -> None:
+    """Write a record as readable JSON whose first line, `seal`, holds the SHA-256 of the other entries and of those
+    files `beside` it that are there."""
+    rest = {name: value for name, value in record.items() if name != "seal"}
+    line = json.dumps({"seal": _digests(path, rest, beside)})[1:-1]
+    write_atomically(path, f"{{\n {line},{json.dumps(rest, indent=1)[1:]}\n")
+
+
+def read_sealed(path: Path, remedy: str, needs: Iterable[str] = (), beside: Iterable[str] = ()) -> dict[str, Any]:
+    """The record that `write_sealed` wrote; `DataError` as of `read_json`, and where an entry, or one of the files
+    `beside` it, is not as it was written."""
+    from datasets.reading import read_json, reading  # brings pandas, and commands that only write files start fast
+
+    record = read_json(path, remedy, (*needs, "seal"))
+    with reading(path, remedy):
+        now, written = _digests(path, record, beside), dict(record["seal"])
+    if changed := [name for name in (now | written) if now.get(name) != written.get(name)]:
+        file = path if changed[0] == CONTENT else path.with_name(changed[0])
+        raise DataError(f"{file}: not as it was written (its SHA-256 is not the one in {path.name}); {remedy}")
+    return record
+
+
+def _digests(path: Path, record: dict, beside: Iterable[str]) -> dict[str, str]:
+    """Of the entries, whose values count and not how they are laid out, and of files by their name."""
+    rest = {name: value for name, value in record.items() if name != "seal"}
+    files = [file for file in map(path.with_name, beside) if file.is_file()]
+    parts = {CONTENT: json.dumps(rest).encode()} | {file.name: file.read_bytes() for file in files}
+    return {name: hashlib.sha256(part).hexdigest() for name, part in parts.items()}

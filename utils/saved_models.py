@@ -1,14 +1,14 @@
 """Finds the saved models and reads their cards. It imports no torch: a list of them need not wait for that."""
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from datasets import catalog
 from datasets.catalog import CATALOG, HEALTHY, DataError, lookup
-from datasets.reading import read_json
-from utils.files import output_root
+from utils.files import output_root, read_sealed
 
 WEIGHTS, CARD = "model.safetensors", "card.json"
 BEST = "best"
@@ -27,10 +27,15 @@ def find_weights(name: str) -> Path:
     return lookup(saved_weights(), name, "model")
 
 
+def read_card(path: Path, needs: Iterable[str] = ()) -> dict[str, Any]:
+    """A card; `DataError` where it cannot be read, lacks one of `needs`, or is not as it was written."""
+    return read_sealed(path, f"fetch it again with its {WEIGHTS}", needs)
+
+
 def cards() -> list[tuple[Path, dict[str, Any]]]:
     """Folder and card of every saved model, by name; `DataError` where a card is damaged."""
     folders = [path.parent for _, path in sorted(saved_weights().items()) if path.with_name(CARD).is_file()]
-    return [(folder, read_json(folder / CARD, needs=NEEDED)) for folder in folders]
+    return [(folder, read_card(folder / CARD, NEEDED)) for folder in folders]
 
 
 def best() -> Path:

@@ -120,9 +120,13 @@ def load(path: Path) -> Volume:
 
 
 def voxels_of(image: Volume, path: Path) -> np.ndarray:
-    """The voxels of a volume in the order of its file, all finite numbers; `DataError` names the file."""
-    with reading(path.name, what="the file ends early or is damaged"):
-        voxels = np.asanyarray(image.dataobj)
+    """The voxels of a volume in the order of its file, all finite numbers; `DataError` names the file, also where the
+    checksum at the end of a compressed one is another: it is compared only as all that lies before it is read at once.
+    """
+    with reading(path.name, what="the file ends early or is damaged"), nib.openers.ImageOpener(path) as file:
+        voxels = np.asanyarray(type(image).from_stream(file.fobj).dataobj).reshape(image.shape)
+        while file.read(2**20):
+            pass
     if voxels.dtype.kind == "c":
         raise DataError(f"{path.name}: holds complex numbers; save their magnitude")
     if voxels.dtype.kind not in "iufb":

@@ -19,6 +19,7 @@ from datasets.transforms import VIEWS, clahe, level, undo
 
 MAX_PIXELS = 100_000_000  # a slice has well under a million; more is a decompression bomb
 MAX_SIDE = 20_000  # a line of 99 million pixels is decoded for twelve seconds
+PNG, JPEG_END = b"\x89PNG", b"\xff\xd9"  # the first bytes of a file, and a mark that no pixel has
 COLOURLESS = 16  # grey values between the channels of an image that is grey all the same: JPEG rounds each of them
 
 # What `prepare` and `examine` say of an image besides its pixels; `manifest.summary` counts them over a set.
@@ -66,10 +67,15 @@ def examine(content: bytes, channels: int = 1, look_for_colour: bool = False) ->
     """Decode the bytes of an image to uint8 H×W, or H×W×C where `channels` are more, and say what is remarkable of it.
 
     `look_for_colour`: whether to remark that a grey image was made of colours, which takes a JPEG twice the time.
-    Raises `DataError` as `decode`, and where the number of channels is another.
+    Raises `DataError` as `decode`, where the number of channels is another, and where a PNG's checksums or the end of a
+    JPEG say that it is damaged; other formats hold nothing that would tell.
     """
     try:
+        if content.startswith(PNG):
+            Image.open(io.BytesIO(content)).verify()  # its checksums: those of pixels are not looked at as it is read
         with Image.open(io.BytesIO(content)) as image:
+            if image.format == "JPEG" and content.find(JPEG_END, image.fp.tell()) < 0:  # behind where its pixels begin
+                raise DataError("not a whole image (a JPEG without its end)")  # as one that zeros fill up
             return _decoded(image, channels, look_for_colour)
     except UnidentifiedImageError as error:
         raise DataError("not an image") from error

@@ -6,7 +6,7 @@ import time
 import h5py
 import numpy as np
 import pytest
-from archives import bring, mat, saved
+from archives import bring, image, mat, saved
 from store_copies import copied
 
 from datasets import catalog, hdf5
@@ -16,6 +16,7 @@ from datasets.sources import brats, cheng
 from datasets.store import manifest
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import fingerprint, read_manifest
+from datasets.store.preprocess import examine
 
 
 def external(file: h5py.File, name: str, secret) -> None:
@@ -120,6 +121,21 @@ def test_a_message_is_one_line_whatever_the_file_holds(tmp_path):
     with pytest.raises(DataError, match=r"log\.json: not readable as JSON \(.*\)$"):
         read_json(path)
     assert manifest.read_log(tmp_path) is None
+
+
+def thumbnailed(content: bytes) -> bytes:
+    """A JPEG with a small whole JPEG, as of a camera, before its own pixels."""
+    inner = b"Exif\0\0" + image(0, 16)
+    return content[:2] + b"\xff\xe1" + (len(inner) + 2).to_bytes(2, "big") + inner + content[2:]
+
+
+@pytest.mark.parametrize("content", [image(1), thumbnailed(image(1))], ids=["plain", "with a thumbnail"])
+def test_a_jpeg_that_zeros_fill_up_from_where_its_download_ended_is_refused(content):
+    whole = examine(content)[0]
+    assert (examine(content + b"of the camera \xff\xda")[0] == whole).all(), "what follows its end is none of ours"
+    for end in range(len(content) - 400, len(content)):
+        with pytest.raises(DataError, match="not a whole image"):
+            examine(content[:end].ljust(len(content), b"\0"))
 
 
 @pytest.mark.parametrize("victim", ["manifest.csv", "images.h5"])

@@ -65,7 +65,10 @@ two at a time, sum up to {minutes:.0f} minutes.
 *Survived*: after a kill the run goes on to the same weights, predictions and history, byte by byte; a damaged or \
 hostile file is read, or refused in one line that says what is wrong, and nothing outside its folder is written; what \
 the disk, the network or the memory refuses is said in one line, and the same command goes on. Everything else is \
-*lost*.
+*lost*; so is a file that is read as something else than was written, where it holds a checksum: {sealed}.
+
+Other formats of images hold none: where a byte has changed, they can be read as other pixels, which nobody notices. \
+A JPEG is refused where its end is missing.
 
 Of {kills} kills at least {training} met a life that had trained an epoch; the others met one that was importing or \
 reading, or that took up what an earlier one had trained.
@@ -163,6 +166,7 @@ def page(record: dict[str, dict], every: Iterable[str]) -> str:
     text = PAGE_TEXT.format(
         days=" and ".join(dict.fromkeys((days[0], days[-1]))),
         places="; ".join(sorted({f"{f['hardware']['cpu']}, {f['hardware']['cores']} cores" for f in of})),
+        sealed=", ".join(name for name, reader in READERS.items() if reader.sealed),
         tries=sum(found["tries"] for found in of),
         files=sum(found["tries"] for fault, found in record.items() if fault.startswith(FUZZED)),
         lost=sum(found["lost"] for found in of),

@@ -23,7 +23,7 @@ def test_what_was_lost_once_is_not_lost_again(reader):
     assert verdicts and not [verdict for verdict in verdicts if verdict.fault]
 
 
-def test_a_reader_that_raises_anything_else_or_writes_outside_its_folder_is_found_out(monkeypatch):
+def test_a_reader_that_raises_anything_else_reads_anything_else_or_writes_outside_its_folder_is_found_out(monkeypatch):
     def raises(folder):
         raise KeyError("of a library")
 
@@ -31,6 +31,15 @@ def test_a_reader_that_raises_anything_else_or_writes_outside_its_folder_is_foun
         (folder.parent / "elsewhere").write_text("x")
 
     png = READERS["png"]
-    for read, fault in ((raises, "KeyError at test_fuzzing.py"), (writes, "its folder: ['elsewhere', 'work']")):
-        monkeypatch.setitem(READERS, "png", type(png)(png.make, read))
+
+    def reads(folder):
+        return (folder / "a.png").read_bytes()
+
+    faults = {
+        raises: "KeyError at test_fuzzing.py",
+        writes: "its folder: ['elsewhere', 'work']",
+        reads: "something else",
+    }
+    for read, fault in faults.items():
+        monkeypatch.setitem(READERS, "png", type(png)(png.make, read, sealed=read is reads))
         assert fault in list(fuzz("png", 5))[-1].fault

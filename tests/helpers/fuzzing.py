@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import pickle
 import signal
 import tempfile
 import traceback
@@ -24,7 +25,8 @@ class Hangs(Exception):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one damaged file: `fault` "" where it was read, or refused in one line."""
+    """What became of one damaged file: `fault` "" where it was read (sealed: as the whole file is), or refused in one
+    line."""
 
     reader: str
     number: int
@@ -41,26 +43,28 @@ def fuzz(reader: str, tries: int, seed: int = 0, only: Sequence[int] = ()) -> It
         victim = READERS[reader].make(work)
         whole = victim.read_bytes()
         before = set(work.rglob("*"))
+        wanted = pickle.dumps(READERS[reader].read(work)) if READERS[reader].sealed else None
         for number, content in enumerate(mutations(whole, tries, seed)):
             if only and number not in only:
                 continue
             victim.write_bytes(content)
-            yield judged(reader, number, work)
+            yield judged(reader, number, work, wanted)
             _restore(work, before, victim, whole)
             if (found := sorted(path.name for path in Path(outside).iterdir())) != ["work"]:
                 yield Verdict(reader, number, False, f"wrote outside its folder: {found}")
                 return
 
 
-def judged(reader: str, number: int, work: Path) -> Verdict:
-    """Read the file as it lies in `work`."""
+def judged(reader: str, number: int, work: Path, wanted: bytes | None) -> Verdict:
+    """Read the file as it lies in `work`; `wanted` is what the whole one gives, None where nobody can know."""
     signal.signal(signal.SIGALRM, _hang)
     signal.alarm(PATIENCE)
     try:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
-            READERS[reader].read(work)
-        return Verdict(reader, number, False)
+            found = READERS[reader].read(work)
+        silent = wanted is not None and pickle.dumps(found) != wanted
+        return Verdict(reader, number, False, "read as something else than was written" if silent else "")
     except REFUSED as error:
         lines = str(error).strip().splitlines()
         fault = "" if len(lines) == 1 and len(lines[0]) < 1000 else f"refused in {len(lines)} lines"

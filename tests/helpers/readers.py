@@ -3,7 +3,7 @@
 import io
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ import pandas as pd
 import remind_files
 import torch
 from dicom_files import dicom
+from own_images import head
 from PIL import Image
 from safetensors.torch import save_file
 from small_notebook import small_notebook
@@ -30,22 +31,25 @@ from datasets.splitting import make_split
 from datasets.store import check, manifest
 from datasets.store.images import ImageDataset, read_masks
 from datasets.store.index import read_manifest, read_splits
+from datasets.store.preprocess import RawImage
 from models.weights import WeightsError, read_weights
 from utils.files import damage, seal
 from utils.parameters import read_parameters
+from utils.predict.model import SavedModel
 from utils.report.records import load_evidence
 from utils.report.tables import all_runs
-from utils.report.weights import load_weights
 
 REFUSED = (DataError, WeightsError)  # one line that says what is wrong; anything else is a fault of ours
 
 
 @dataclass(frozen=True)
 class Reader:
-    """How a file is made in an empty folder (returns its path), and how it is read there."""
+    """How a file is made in an empty folder (returns its path), and how it is read there. `sealed`: it holds a
+    checksum, so what is read of it, if anything, is what was written."""
 
     make: Callable[[Path], Path]
     read: Callable[[Path], object]
+    sealed: bool = False
 
 
 def _written(path: Path, content: bytes | str) -> Path:
@@ -58,14 +62,26 @@ def _picture(kind: str) -> bytes:
     return archives.image(3, 24, kind)
 
 
-def _layout(name: str, path: str, content: Callable[[], bytes]) -> Reader:
+def _drawing() -> bytes:
+    """A PNG of a few greys, whose changed bits are still pixels more often than those of noise."""
+    buffer = io.BytesIO()
+    Image.fromarray(head(1, 96) // 32 * 32).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _pixels(raws: Iterable[RawImage]) -> list:
+    """What is read of a file, without the SHA-256 of its bytes: some of these can change and mean the same."""
+    return [(raw.image, raw.mask) for raw in raws]
+
+
+def _layout(name: str, path: str, content: Callable[[], bytes], sealed: bool = False) -> Reader:
     def make(folder: Path) -> Path:
         return _written(folder / path, content())
 
-    return Reader(make, lambda folder: layouts.read(catalog.get(name), folder, path))
+    return Reader(make, lambda folder: _pixels(layouts.read(catalog.get(name), folder, path)), sealed)
 
 
-def _of_own(path: str, write: Callable[[Path], object]) -> Reader:
+def _of_own(path: str, write: Callable[[Path], object], sealed: bool = False) -> Reader:
     """A file that a reader brings, with a mask of its own form where it is a volume."""
 
     def make(folder: Path) -> Path:
@@ -74,11 +90,11 @@ def _of_own(path: str, write: Callable[[Path], object]) -> Reader:
         write(folder / path)
         return folder / path
 
-    def read(folder: Path) -> None:
+    def read(folder: Path) -> object:
         own.source_of(Given(folder))
-        layouts.read(catalog.get("own"), folder, path)
+        return _pixels(layouts.read(catalog.get("own"), folder, path))
 
-    return Reader(make, read)
+    return Reader(make, read, sealed)
 
 
 def _nifti(path: Path) -> None:
@@ -154,7 +170,7 @@ def _read_groups(folder: Path) -> None:
 
 
 def _of_evidence(victim: str) -> Reader:
-    """A file of a committed run: what is damaged is left out with a warning, and tables are made of the rest."""
+    """A file of a committed run: what is damaged is left out and named, and tables are made of the rest."""
     name = "sartaj.cleaned.CustomCNN.s2-64px.seed0"
 
     def make(folder: Path) -> Path:
@@ -164,17 +180,20 @@ def _of_evidence(victim: str) -> Reader:
         shutil.copytree(REPO / "saved_metrics/curation", folder / "curation")
         return next(folder.rglob(victim)) if "/" in victim else folder / "classification/sartaj" / name / victim
 
-    def read(folder: Path) -> None:
+    def read(folder: Path) -> object:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             evidence = load_evidence(folder)
-        all_runs(evidence).to_csv()
+        found: list[object] = [all_runs(evidence).to_csv(), evidence.curation]
         for run in evidence.runs.itertuples():
-            evidence.predictions(run.id)
+            found.append(evidence.predictions(run.id))
             if not run.baseline:
-                evidence.history(run.id)
+                found.append(evidence.history(run.id))
+        if evidence.damaged:
+            raise DataError("\n".join(evidence.damaged))
+        return found
 
-    return Reader(make, read)
+    return Reader(make, read, sealed=True)
 
 
 def _of_weights(victim: str) -> Reader:
@@ -182,7 +201,7 @@ def _of_weights(victim: str) -> Reader:
         shutil.copytree(next(REPO.glob("saved_models/multitask/*/*")), folder / "model")
         return folder / "model" / victim
 
-    return Reader(make, lambda folder: load_weights(folder / "model"))
+    return Reader(make, lambda folder: SavedModel(folder / "model").card, sealed=True)
 
 
 def _backbone(name: str) -> Reader:
@@ -238,14 +257,14 @@ def _tiff() -> bytes:
 
 READERS = {
     "jpeg": _layout("sartaj", "a.jpg", lambda: _picture("JPEG")),
-    "png": _layout("sartaj", "a.png", lambda: _picture("PNG")),
+    "png": _layout("sartaj", "a.png", _drawing, sealed=True),
     "tiff": _layout("sartaj", "a.tif", _tiff),
     "gif": _layout("sartaj", "a.gif", lambda: _picture("GIF")),
     "bmp": _layout("sartaj", "a.bmp", lambda: _picture("BMP")),
     "webp": _layout("sartaj", "a.webp", lambda: _picture("WEBP")),
     "mat of figshare": _layout("cheng", "1.mat", lambda: archives.mat(1, "100360", 0)),
     "nifti": _of_own("a.nii", _nifti),
-    "nifti, compressed": _of_own("a.nii.gz", _nifti),
+    "nifti, compressed": _of_own("a.nii.gz", _nifti, sealed=True),
     "dicom": _of_own("a.dcm", _dicom),
     "slice of Kaggle": Reader(_kaggle_slice, lambda folder: brats.read_slice(folder / "volume_1_slice_0.h5")),
     "table of a reader": Reader(

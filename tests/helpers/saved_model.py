@@ -1,6 +1,5 @@
 """A saved model with its card, untrained, for the tests of predictions."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from datasets import catalog
 from datasets.labels import classes_of
 from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS
 from utils.evaluation.thresholds import fit_temperature
+from utils.files import write_sealed
 from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import FAMILIARITY, Familiarity
 from utils.recipes import get_recipe
@@ -67,5 +67,5 @@ def with_calibration(weights: Path, pixels: torch.Tensor, truth: np.ndarray) -> 
     familiarity = Familiarity.fit(found.features, found.features)
     card = model.card | {"calibration": {"temperature": temperature, "threshold": 0.5}}
     card["familiarity"] = familiarity.save(weights.with_name(FAMILIARITY))
-    weights.with_name(CARD).write_text(json.dumps(card))
+    write_sealed(weights.with_name(CARD), card)
     return SavedModel(weights)

@@ -1,6 +1,5 @@
 """MobileNetUNet and OutlineClassifier: maps as in their diagrams, what their recipes train, what names an image."""
 
-import json
 from dataclasses import asdict
 
 import pytest
@@ -12,6 +11,7 @@ from models import MobileNetUNet, OutlineClassifier
 from models.backbones import TIMM
 from models.gluon import build_gluon
 from models.outline_classifier import InsideOutline
+from utils.files import write_sealed
 from utils.recipes import get_recipe
 from utils.recipes.ours import ENCODER_LAYERS, STEPS
 from utils.report.weights import CARD, WEIGHTS, load_weights
@@ -56,7 +56,7 @@ def test_one_cycle_trains_the_last_three_groups_and_the_decoder_and_a_saved_run_
     save_file(net.state_dict(), roots / WEIGHTS)
     arguments = {"in_channels": 1, "out_channels": 1} | recipe.model_args
     card = {"model": run.model, "arguments": arguments, "trained_on": asdict(run), "sha256": sha256(roots / WEIGHTS)}
-    (roots / CARD).write_text(json.dumps(card))
+    write_sealed(roots / CARD, card)
     x = torch.rand(1, 1, 32, 32)
     assert torch.equal(load_weights(roots)(x), net.eval()(x))
 

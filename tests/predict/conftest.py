@@ -13,6 +13,7 @@ from PIL import Image
 from saved_model import save_model
 
 from datasets import catalog
+from utils.files import write_sealed
 from utils.predict.model import SavedModel, open_model
 from utils.report.weights import CARD
 
@@ -29,7 +30,7 @@ def save_able(roots, monkeypatch) -> Callable[..., Path]:
         path = save_model("phantom", seed=seed).with_name(CARD)
         card = json.loads(path.read_text())
         card["trained_on"] |= {"dataset": "brain-tumor-mri"} | changes
-        path.write_text(json.dumps(card))
+        write_sealed(path, card)
         return path.parent
 
     return save

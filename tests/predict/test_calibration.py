@@ -19,11 +19,12 @@ from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import predict
 from utils.evaluation.thresholds import calibrated, calibration_error, fit_temperature
+from utils.files import write_sealed
 from utils.predict import calibrate, out_of_distribution
 from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import FAMILIARITY, Familiarity
 from utils.recipes import get_recipe
-from utils.report.records import VALIDATION, save_run, write_predictions
+from utils.report.records import METRICS, VALIDATION, save_run, write_predictions, write_record
 from utils.report.weights import CARD, WEIGHTS
 from utils.run import Run
 from utils.training.data import load_data
@@ -129,6 +130,7 @@ def test_a_model_is_calibrated_on_its_validation_images(trained, roots, monkeypa
     specificity = record["calibration"]["at_threshold_on_test"]["specificity"]
     assert specificity == by_group | {"images": int(fine.sum())}
     table.assign(**dict.fromkeys([name for name in table if name.startswith("p_")], 0.25)).to_csv(path, index=False)
+    resealed(path.parent)
     assert calibrate.main([trained.name]) == 0
     again = json.loads(capsys.readouterr().out)["calibration"]
     assert again == record["calibration"], "the rounded table decides nothing"
@@ -151,6 +153,11 @@ def test_a_committed_model_is_calibrated_in_the_output(trained, roots, monkeypat
     assert [record["model"] for record in calibrate.records()] == [trained.name]
 
 
+def resealed(folder) -> None:
+    """The record as if it had been written with the files that are beside it now."""
+    write_record(folder / METRICS, json.loads((folder / METRICS).read_text()))
+
+
 def test_what_does_not_fit_a_model_is_refused_in_one_line(trained, roots, capsys):
     faults = {"X=nowhere/*.png": "no image is named so"} | dict.fromkeys(("X=/nowhere/*", "X"), "a name and a pattern")
     for pattern, fault in faults.items():
@@ -159,6 +166,7 @@ def test_what_does_not_fit_a_model_is_refused_in_one_line(trained, roots, capsys
     history = (folder / "history.csv").read_text()
     names, *_, last = (line.split(",") for line in history.splitlines())
     (folder / "history.csv").write_text(history.replace(last[names.index("val_accuracy")], "0.123"))
+    resealed(folder)
     assert other in refused(capsys, trained.name)
     # kept predictions say more than the accuracy
     split, paths = make_split("phantom", "patient", val_fraction=SHARE), read_manifest("phantom").path
@@ -166,18 +174,19 @@ def test_what_does_not_fit_a_model_is_refused_in_one_line(trained, roots, capsys
     found = trained.predict(val.batch(range(len(val)))["image"]).probabilities
     kept = prediction_table("phantom", split.val, split.groups[split.val], val.classes, found)
     write_predictions(folder / VALIDATION, kept)
+    resealed(folder)
     assert calibrate.main([trained.name]) == 0
     wrong = kept.label.map(lambda name: "glioma" if name != "glioma" else "pituitary")
     for changes in ({"predicted": wrong}, {"path": paths.iloc[split.train[: len(kept)]].to_numpy()}):
         write_predictions(folder / VALIDATION, kept.assign(**changes))
+        resealed(folder)
         assert other in refused(capsys, trained.name)
     # a run that was tested on another set, whose images may not even have the model's classes
     run = Run(dataset="phantom", split="external", test_on="sartaj", image_size=64)
     record = json.loads((folder / "metrics.json").read_text())
     record |= {"id": run.id, "run": record["run"] | {"split": "external", "test_on": "sartaj"}}
-    (folder.parent / run.id).mkdir()
-    (folder.parent / run.id / "metrics.json").write_text(json.dumps(record))
-    (trained.folder / CARD).write_text(json.dumps(trained.card | {"trained_on": record["run"]}))
+    write_record(folder.parent / run.id / METRICS, record)
+    write_sealed(trained.folder / CARD, trained.card | {"trained_on": record["run"]})
     assert f"error: {trained.name}: tested on 'sartaj'" in refused(capsys, trained.name)
 
 

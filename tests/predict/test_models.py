@@ -11,6 +11,7 @@ from saved_model import save_model
 
 from datasets import catalog
 from datasets.catalog import REPO, DataError
+from utils.files import write_sealed
 from utils.predict.__main__ import DONE, USAGE, main
 from utils.report.weights import CARD, HUB_FILES, NOTE, WEIGHTS, load_weights
 from utils.saved_models import best, cards, find_weights, names_a_model, rows
@@ -27,7 +28,7 @@ def test_the_default_is_chosen_by_validation(classifier, save_able):
     assert [row["model"] for row in rows()] == [classifier.name, other.name + " *"] and best() == other
     card = json.loads((other / CARD).read_text())
     card["test"]["accuracy"]["value"] = 0.0
-    (other / CARD).write_text(json.dumps(card))
+    write_sealed(other / CARD, card)
     assert best() == other, "test results decide nothing"
 
 
@@ -65,6 +66,21 @@ def test_the_committed_models_are_listed_with_a_default_wherever_output_goes(mon
     assert max(sizes) <= 20e6 and sum(sizes) <= 120e6
 
 
+@pytest.mark.parametrize(("entry", "value"), [
+    ("classes", ["meningioma", "glioma", "notumor", "pituitary"]),  # swapped: each the name of another's output
+    ("input", {"size": 48}),
+    ("sha256", "0" * 64),
+], ids=str)  # fmt: skip
+def test_a_wrong_value_on_a_card_is_noticed_before_anything_is_answered(entry, value, classifier, image, capsys):
+    path = classifier.folder / CARD
+    card = json.loads(path.read_text())
+    path.write_text(json.dumps(card | {entry: card[entry] | value if isinstance(value, dict) else value}))
+    for command in ([str(classifier.folder), image], ["list"]):
+        assert main(command) != DONE
+        said = capsys.readouterr()
+        assert "card.json: not as it was written" in said.err and len(said.err.splitlines()) == 1 and not said.out
+
+
 @pytest.mark.parametrize(("content", "message"), [("{", "not readable as JSON"), ("{}", "'trained_on' is missing")])
 def test_a_damaged_card_ends_the_list_in_one_line(content, message, classifier, capsys):
     (classifier.folder / CARD).write_text(content)
@@ -79,9 +95,9 @@ def test_wrong_names_and_models_that_do_not_fit_are_one_line(classifier, tmp_pat
     (tmp_path / "empty").mkdir()
     stolen, changed = save_model("phantom", seed=3).parent, save_model("phantom", seed=4).parent
     of_made = card["trained_on"] | {"dataset": "phantom"}  # so that it is not the default
-    (stolen / CARD).write_text(json.dumps(card | {"trained_on": of_made}))
+    write_sealed(stolen / CARD, card | {"trained_on": of_made})
     own = json.loads((changed / CARD).read_text())
-    (changed / CARD).write_text(json.dumps(own | {"input": card["input"] | {"crop": "s9"}}))
+    write_sealed(changed / CARD, own | {"input": card["input"] | {"crop": "s9"}})
     for args, message in (
         ([wrong, image], f"unknown model '{wrong}'; did you mean '"),
         ([tmp_path / "b.png"], "b.png: no such file or folder"),

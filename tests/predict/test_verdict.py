@@ -15,6 +15,7 @@ from saved_model import save_model
 
 from datasets.catalog import REPO, DataError
 from datasets.store.preprocess import crop_box
+from utils.files import write_sealed
 from utils.predict.__main__ import DONE, main
 from utils.predict.calibrate import note_elsewhere
 from utils.predict.model import Prediction, SavedModel, about
@@ -49,9 +50,7 @@ def test_the_answer_follows_from_the_calibrated_probabilities_that_are_shown(cas
     name, said, temperature, expected, of_slices = CASES[case]
     weights = save_model("phantom", name)
     card = json.loads(weights.with_name(CARD).read_text())
-    weights.with_name(CARD).write_text(
-        json.dumps(card | {"calibration": {"temperature": temperature, "threshold": 0.5}})
-    )
+    write_sealed(weights.with_name(CARD), card | {"calibration": {"temperature": temperature, "threshold": 0.5}})
     model = SavedModel(weights)
     found = Prediction(np.array(said), None, model.predict(model.prepare(slices.read().raws)).features)
     monkeypatch.setattr(model, "predict", lambda pixels: found)
@@ -104,7 +103,7 @@ def test_findings_are_called_by_their_own_thresholds(roots, files, tmp_path):
     assert answer.verdict == UNDECIDED and list(answer.findings) == list(answer.classes) == ["NCR", "ED", "ET"]
     card = json.loads(weights.with_name(CARD).read_text())
     limits = {name: share + change for (name, share), change in zip(answer.classes.items(), (-0.1, 0.1), strict=False)}
-    weights.with_name(CARD).write_text(json.dumps(card | {"thresholds": limits | {"ET": None}}))
+    write_sealed(weights.with_name(CARD), card | {"thresholds": limits | {"ET": None}})
     answer = ask(SavedModel(weights), scan).answer
     assert {name: entry["above"] for name, entry in answer.findings.items()} == {"NCR": True, "ED": False, "ET": None}
     assert answer.headline() == answer.row()["verdict"] == "finding likely: NCR"

@@ -26,13 +26,13 @@ def put(tmp_path):
         validation = record.pop("validation", None)
         record = whole(run, **record)
         folder = run_folder(tmp_path, record)
-        write_record(folder / METRICS, record)
         write_predictions(folder / PREDICTIONS, table)
         if validation is not None:
             write_predictions(folder / VALIDATION, validation)
         if history is not None:
             numbered = {"epoch": range(1, len(history) + 1), "seconds": 1.0}  # what every history has
             history.assign(**numbered).to_csv(folder / HISTORY, index=False)
+        write_record(folder / METRICS, record)
         return load_evidence(tmp_path)
 
     return write

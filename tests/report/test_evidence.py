@@ -11,7 +11,7 @@ import pytest
 from datasets.catalog import REPO, DataError
 from datasets.store import index
 from utils.report import readme
-from utils.report.records import load_evidence, read_predictions
+from utils.report.records import load_evidence, read_predictions, write_record
 from utils.report.tables import all_runs
 
 RUN = "sartaj.cleaned.CustomCNN.s2-64px.seed0"
@@ -32,8 +32,21 @@ def saved(tmp_path):
 
 
 def change(path, **values):
+    """Other values in a record whose seal is that of these."""
     record = json.loads(path.read_text()) | values
-    path.write_text(json.dumps({name: value for name, value in record.items() if value != "gone"}))
+    write_record(path, {name: value for name, value in record.items() if value != "gone"})
+
+
+def change_accuracy(path, **values):
+    change(
+        path, metrics=(metrics := json.loads(path.read_text())["metrics"]) | {"accuracy": metrics["accuracy"] | values}
+    )
+
+
+def one_digit(path):
+    """Another last digit of the last number of a text."""
+    text, place = path.read_text(), max(path.read_text().rfind(digit) for digit in "0123456789")
+    path.write_text(text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :])
 
 
 DAMAGE = {
@@ -45,20 +58,30 @@ DAMAGE = {
     "another type": ("metrics.json", lambda path: change(path, images="861")),
     "no folds": ("metrics.json", lambda path: change(path, data={})),
     "another run": ("metrics.json", lambda path: change(path, id=OTHER)),
-    "an unknown model": ("metrics.json", lambda p: p.write_text(p.read_text().replace('"CustomCNN"', '"Cust0mCNN"'))),
-    "text for a number": (
+    "an unknown model": (
         "metrics.json",
-        lambda p: p.write_text(p.read_text().replace('"value": 0.', '"value": "0.', 1).replace(",", '",', 1)),
+        lambda path: change(path, run=json.loads(path.read_text())["run"] | {"model": "Cust0mCNN"}),
     ),
+    "text for a number": ("metrics.json", lambda path: change_accuracy(path, value="0.5")),
+    "a value outside its interval": ("metrics.json", lambda path: change_accuracy(path, value=0.01)),
+    "one wrong digit": ("metrics.json", one_digit),
     "a metric without limits": ("metrics.json", lambda path: change(path, metrics={"accuracy": {"value": 0.5}})),
-    "NaN": ("metrics.json", lambda p: p.write_text(p.read_text().replace('"low": 0.', '"low": NaN, "was": 0.', 1))),
+    "NaN": ("metrics.json", lambda path: change_accuracy(path, low=float("nan"))),
     "endless": ("metrics.json", lambda path: change(path, training={"epochs": 3, "seconds": float("inf")})),
     "half a history": ("history.csv", lambda path: path.write_text(path.read_text()[:-60].replace(",", "\n", 1))),
+    "one wrong digit of a history": ("history.csv", one_digit),
     "a history with text": ("history.csv", lambda path: path.write_text(path.read_text().replace("0.", "O.", 1))),
     "a missing epoch": ("history.csv", lambda path: path.write_text(path.read_text().replace("\n2,", "\n3,", 1))),
     "half the predictions": ("predictions.csv.gz", lambda path: path.write_bytes(path.read_bytes()[:-9])),
+    "no predictions": ("predictions.csv.gz", lambda path: path.unlink()),
     "other columns": ("predictions.csv.gz", lambda path: path.write_bytes(gzip.compress(b"a,b\n1,2\n"))),
 }
+
+
+def texts_with_tables(root):
+    (root / "docs").mkdir()
+    for name, table in (("README.md", "projects"), ("docs/leaderboard.md", "audits")):
+        (root / name).write_text(f"<!-- table {table} -->\n<!-- /table -->\n")
 
 
 @pytest.mark.parametrize("what", DAMAGE)
@@ -70,13 +93,24 @@ def test_a_run_with_a_damaged_file_is_left_out_and_the_file_is_named(saved, what
         found = load_evidence(root)
     assert len(warned) == 1 and "\n" not in str(warned[0].message)
     assert found.runs.index.tolist() == [OTHER] and set(found.metrics.id) == {OTHER}
-    (root.parent / "README.md").write_text("<!-- table projects -->\n<!-- /table -->\n")
-    (root.parent / "docs").mkdir()
-    (root.parent / "docs/leaderboard.md").write_text("<!-- table audits -->\n<!-- /table -->\n")
+    texts_with_tables(root.parent)
     before = sorted(path for path in root.parent.rglob("*"))
     with pytest.warns(UserWarning), pytest.raises(DataError, match=rf"{name}: .*"):
         readme.main(root.parent)
     assert sorted(root.parent.rglob("*")) == before, "nothing is written"
+
+
+def test_nothing_is_written_where_the_last_of_what_is_made_fails(saved, monkeypatch):
+    def fails(rows):
+        raise ValueError("a negative error bar")
+
+    root = saved.parents[3]
+    texts_with_tables(root)
+    monkeypatch.setattr(readme.figures, "leakage", fails)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="a negative error bar"):
+        readme.main(root)
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
 def test_files_without_their_record_are_named(saved):
@@ -106,9 +140,12 @@ def test_whole_evidence_is_all_there(saved):
     assert found.validation(RUN).columns[0] == "path" and found.validation(OTHER) is None
 
 
-def test_a_damaged_file_of_curation_is_left_out(saved):
-    (saved.parents[2] / "curation/sartaj.json").write_text("{")
-    with pytest.warns(UserWarning, match=r"left out: .*curation/sartaj\.json: not readable as JSON"):
+@pytest.mark.parametrize(("damage", "said"), [
+    (lambda path: path.write_text("{"), "not readable as JSON"), (one_digit, "not as it was written"),
+])  # fmt: skip
+def test_a_damaged_file_of_curation_is_left_out(saved, damage, said):
+    damage(saved.parents[2] / "curation/sartaj.json")
+    with pytest.warns(UserWarning, match=rf"left out: .*curation/sartaj\.json: {said}"):
         assert load_evidence(saved.parents[2]).curation == []
 
 

@@ -1,6 +1,5 @@
 """The plan of runs: its rows name what exists and are found done by their records; it really runs what is missing."""
 
-import json
 import os
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from utils.recipes import get_recipe
 from utils.report import plan as plans
 from utils.report.plan import MISSING, SHORT, command, lacks, main, read_plan, weights_file
 from utils.report.probes import splits_of
-from utils.report.records import load_evidence
+from utils.report.records import load_evidence, write_record
 from utils.run import Run
 
 ROWS = read_plan(load_evidence(REPO / "saved_metrics"))
@@ -115,8 +114,7 @@ def planned(roots, monkeypatch):
 
     def put(seed: int, **how: int) -> None:
         path = Run(dataset="phantom", seed=seed).metrics_folder / "metrics.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record(seed, **how)))
+        write_record(path, record(seed, **how))
 
     write.put = put
     return write

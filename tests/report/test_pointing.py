@@ -8,6 +8,7 @@ import torch
 
 from models import CustomCNN
 from utils.evaluation.classification import evaluate, run_table
+from utils.files import write_sealed
 from utils.recipes import get_recipe
 from utils.report import pointing
 from utils.report.pointing import main
@@ -46,12 +47,12 @@ def test_the_command_measures_the_test_images_of_the_record(roots, monkeypatch, 
 
     card = run.weights_folder / "card.json"
     facts = json.loads(card.read_text())
-    card.write_text(json.dumps(facts | {"arguments": facts["arguments"] | {"named_from": "outline"}}))
+    write_sealed(card, facts | {"arguments": facts["arguments"] | {"named_from": "outline"}})
     assert main([]) == 0 and run.id not in capsys.readouterr().out, "its outline shows where it reads"
     assert main([run.id]) == 1 and "named from its outline" in capsys.readouterr().err
-    card.write_text(json.dumps(facts | {"input": facts["input"] | {"view": "levelled"}}))
+    write_sealed(card, facts | {"input": facts["input"] | {"view": "levelled"}})
     assert main([run.id]) == 1 and "trained on 'levelled' images" in capsys.readouterr().err
-    card.write_text(json.dumps(facts))
+    write_sealed(card, facts)
     (run.metrics_folder / METRICS).unlink()
     assert main([run.id]) == 1 and "has no record" in capsys.readouterr().err
     assert main(["nobody"]) == 1

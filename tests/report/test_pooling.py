@@ -13,7 +13,7 @@ from utils.evaluation.classification import evaluate, prediction_table, unseen
 from utils.evaluation.segmentation import evaluate_masks, mask_table, predict_masks
 from utils.recipes import get_recipe
 from utils.report.readme import pool_folds
-from utils.report.records import load_evidence, save_run
+from utils.report.records import load_evidence, save_run, write_record
 from utils.report.tables.segmentation import dice_by_patient
 from utils.run import Run
 from utils.training.loop import Fit
@@ -67,7 +67,7 @@ def test_folds_are_pooled_once_all_are_there(folds):
 def test_a_fold_that_was_run_again_is_pooled_again_and_without_one_nothing_is_left(folds):
     pool_folds(folds, resamples=20)
     one = record_of(folds, "phantom.patient-f2.majority.none.seed0")
-    one.write_text(json.dumps(json.loads(one.read_text()) | {"finished": "later"}))
+    write_record(one, json.loads(one.read_text()) | {"finished": "later"})
     (path,) = pool_folds(folds, resamples=20)
     assert path.parent.name == "phantom.patient.majority.none.seed0"
     one.unlink()

@@ -12,7 +12,7 @@ from utils.evaluation.outlining import evaluate_outlines
 from utils.evaluation.reconstruction import anomaly
 from utils.evaluation.thresholds import screening, threshold_for, tumour_or_none, tumour_scores
 from utils.report.readme import pool_folds
-from utils.report.records import save_run, write_predictions
+from utils.report.records import save_run, write_predictions, write_record
 from utils.report.reevaluate import main
 from utils.run import Run
 
@@ -53,12 +53,17 @@ def everything(run: Run, table: pd.DataFrame, validated: pd.DataFrame) -> dict:
 
 
 def widened(content: object, path: tuple = ()) -> object:
-    """A record as another way to draw intervals would have left it: limits at 0 and 1, except in what is `KEPT`."""
+    """A record as another way to draw intervals would have left it: limits at 0 and 9, except in what is `KEPT`."""
     if not isinstance(content, dict) or path[:1] == ("tta",):
         return content
     if content.keys() == {"value", "low", "high"}:
-        return content | ({"low": 1.0, "high": 1.0} if path == ("unseen", "accuracy") else {"low": 0.0, "high": 1.0})
+        return content | ({"low": 1.0, "high": 1.0} if path == ("unseen", "accuracy") else {"low": 0.0, "high": 9.0})
     return {name: widened(inner, (*path, name)) for name, inner in content.items()}
+
+
+def read(path) -> dict:
+    """A record without its seal, which another commit changes, too."""
+    return {name: entry for name, entry in json.loads(path.read_text()).items() if name != "seal"}
 
 
 @pytest.fixture(params=[OUTLINES, SCREENS], ids=lambda run: run.task)
@@ -69,12 +74,12 @@ def path(roots, request):
 
 
 def test_metrics_are_those_of_the_predictions_and_all_else_stays(path, capsys):
-    before = json.loads(path.read_text())
+    before = read(path)
     older = widened(before)
     del older["metrics"]["brier"], older["metrics"]["calibration_slope"]  # of before they were measured
-    path.write_text(json.dumps(older))
+    write_record(path, older)
     assert main([]) == 0
-    after = json.loads(path.read_text())
+    after = read(path)
     assert after.pop("evaluated") == before["git"], "the commit whose code did it"
     assert list(after) == list(before)
     groups = before["unseen"]["groups"]
@@ -85,14 +90,14 @@ def test_metrics_are_those_of_the_predictions_and_all_else_stays(path, capsys):
 
 
 def test_another_value_is_named_and_the_last_digit_is_none(path, capsys):
-    record = json.loads(path.read_text())
+    record = read(path)
     accuracy, recall = record["metrics"]["accuracy"], record["per_class"]["glioma"]["recall"]
-    accuracy["value"], recall["value"] = round(accuracy["value"] + 1e-6, 6), 0.123
-    path.write_text(json.dumps(record))
+    accuracy["value"], recall["value"], recall["low"] = round(accuracy["value"] + 1e-6, 6), 0.123, 0.0
+    write_record(path, record)
     main([record["id"]])
     said = capsys.readouterr()
     assert f"{record['id']}: other values of per_class.glioma.recall\n" in said.out + said.err
-    after = json.loads(path.read_text())
+    after = read(path)
     assert after["metrics"]["accuracy"] == accuracy and after["per_class"]["glioma"]["recall"]["value"] != 0.123
 
 
@@ -100,20 +105,21 @@ def test_a_threshold_is_chosen_again_on_validation_and_there_is_none_without(roo
     """The record says what another rule chose; with `--rates-only` all else stays as it is."""
     table, validated = predictions(), predictions(fold=1)
     path = save_run(OUTLINES, everything(OUTLINES, table, validated), table, validation=validated)
-    right = json.loads(path.read_text())
+    right = read(path)
     assert right["tumour_or_none"]["threshold"] is None, "ten groups of healthy images"
     validated["group"] = validated.path
     write_predictions(path.with_name("validation.csv.gz"), validated)
-    path.write_text(json.dumps(widened(right)))
+    write_record(path, widened(right))
     main(["--rates-only"])
-    after = json.loads(path.read_text())
+    after = read(path)
     assert after["tumour_or_none"] == tumour_or_none(table, threshold_for(*tumour_scores(validated)), 20)
     assert after["tumour_or_none"]["threshold"] in tumour_scores(validated)[0]
     assert after["tumour_or_none"]["specificity_on_validation"] == 0.95
     assert after | {"tumour_or_none": 0, "evaluated": 0} == widened(right) | {"tumour_or_none": 0, "evaluated": 0}
     path.with_name("validation.csv.gz").unlink()
+    write_record(path, read(path))
     main([])
-    after = json.loads(path.read_text())["tumour_or_none"]
+    after = read(path)["tumour_or_none"]
     assert after["threshold"] is None and after["sensitivity"]["value"] is None and after["auc"]["value"] is not None
 
 
@@ -121,7 +127,7 @@ def test_a_multitask_run_whose_threshold_is_unknown_keeps_the_rule_of_s0(roots):
     table = predictions().assign(screened="")
     path = save_run(SCREENS, everything(SCREENS, predictions(), table) | KEPT, table)
     main(["--rates-only"])
-    record = json.loads(path.read_text())
+    record = read(path)
     assert record["threshold"] is None and set(record["screening"]) == {"S0"}
 
 
@@ -130,10 +136,10 @@ def test_pooled_records_are_pooled_again(roots):
         run = Run(dataset="phantom", split="patient", fold=fold).baseline("majority")
         save_run(run, evaluate(predictions(fold), CLASSES, 20), predictions(fold))
     (path,) = pool_folds(roots / "saved_metrics", resamples=20)
-    before = json.loads(path.read_text())
-    path.write_text(json.dumps(widened(before)))
+    before = read(path)
+    write_record(path, widened(before))
     main([before["id"]])
-    after = json.loads(path.read_text())
+    after = read(path)
     assert after.pop("evaluated") and after == before
     assert pool_folds(roots / "saved_metrics", resamples=20) == [], "it is still made of the same folds"
     next((roots / "saved_metrics").glob("*/*/*patient-f2*/metrics.json")).unlink()
@@ -141,9 +147,9 @@ def test_pooled_records_are_pooled_again(roots):
 
 
 def test_predictions_of_another_run_are_refused_in_one_line(path, capsys):
+    predictions(fold=1).to_csv(path.with_name("predictions.csv.gz"), index=False)
+    write_record(path, read(path))
     before = path.read_bytes()
-    other = predictions(fold=1)
-    other.to_csv(path.with_name("predictions.csv.gz"), index=False)
     assert main([]) == 1 and path.read_bytes() == before
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.startswith("error: ") and "its predictions are not those that its record was made of" in said

@@ -175,11 +175,18 @@ def test_the_committed_evidence_agrees_with_its_own_predictions():
                 tp, fp, fn = (counts[f"{name}.{count}"] for count in ("tp", "fp", "fn"))
                 dice = (2 * tp / (2 * tp + fp + fn)).fillna(1)  # empty in both
                 assert entry["dice"]["value"] == pytest.approx(dice.mean(), abs=1e-6)
+            masks = [record["per_class"][name] for name in catalog.get(run.dataset).mask_channels]
+            assert run.dice == pytest.approx(np.mean([entry["dice"]["value"] for entry in masks]), abs=1e-6)
             assert len(counts) == run.patients
         else:
             assert run.accuracy == pytest.approx((table.label == table.predicted).mean(), abs=1e-6)
             assert np.sum(record["confusion"]) == len(table)
         assert len(table) == run.images
+        if not run.baseline and run.pooled is None:
+            history, training = evidence.history(run.id), record["training"]
+            kept = history[history.epoch == run.epoch_kept].iloc[0]
+            assert len(history) == run.epochs
+            assert all(kept[name] == pytest.approx(training[name]) for name in training if name.startswith("val_"))
         for rule in record.get("screening", ()):  # by S0's threshold and, where one is known, by that of validation
             called = table[{"S0": "predicted", "validation": "screened"}[rule]] != "notumor"
             sick = table.label != "notumor"

@@ -1,7 +1,5 @@
 """Tables of the committed runs are those of the snapshot; how runs are found, compared and written."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +8,7 @@ from datasets.catalog import REPO, DataError
 from utils.evaluation.classification import by_scan, evaluate
 from utils.evaluation.intervals import mean_interval
 from utils.recipes.published import published_table
-from utils.report.records import load_evidence
+from utils.report.records import METRICS, VALIDATION, load_evidence, write_record
 from utils.report.tables import BLOCKS
 from utils.report.tables.audits import audits
 from utils.report.tables.classification import by_relatives, external_tests
@@ -234,7 +232,9 @@ def test_an_ensemble_needs_the_validation_images_of_every_member(put):
         evidence = put(run, made, validation=made, metrics={"accuracy": entry(1.0)}, recipe=recipe)
         assert len(ensembles(evidence)) == (strength == 2)
     assert ensembles(evidence).gained[0].value == 0, "all members answer alike"
-    (evidence.path(find_run(evidence.runs, title="CustomCNN").id) / "validation.csv.gz").unlink()
+    member = find_run(evidence.runs, title="CustomCNN").id
+    (evidence.path(member) / VALIDATION).unlink()
+    write_record(evidence.path(member) / METRICS, evidence.record(member))
     assert ensembles(load_evidence(evidence.folders[0])).empty
 
 
@@ -289,13 +289,12 @@ def test_a_scan_has_one_answer_that_all_its_slices_give_together(dataset, slices
 
 
 def test_a_leaderboard_is_sorted_by_what_is_found_in_new_images(tmp_path):
-    (tmp_path / "audit").mkdir()
     for name, *rates in (("all", 1, 0, 1), ("half", 0.5, None, 0.9), ("good", 0.8, 0.9, 0.5)):
         found, spared, at_home = (None if one is None else {"value": one, "low": None, "high": None} for one in rates)
         record = {"new": {"navoneel": {"sensitivity": found, "specificity": spared, "auc": None}}, "relatives": {}}
         record |= {"home": {"metrics": {"accuracy": at_home}}, "trained_on": "all", "about": {}}
         record["verdict"] = [{"answer": "yes"}, {"answer": "no"}]
-        (tmp_path / f"audit/{name}.json").write_text(json.dumps(record))
+        write_record(tmp_path / f"audit/{name}.json", record)
     table = audits(load_evidence(tmp_path))
     assert table.model.tolist() == ["good", "all", "half"]
     assert table.iloc[0, 1:].tolist() == ["80.0", "90.0", "–", "50.0", "–", "all", "1 of 2", "–"]

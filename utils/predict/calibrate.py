@@ -6,7 +6,6 @@ or on images of other kinds.
 """
 
 import argparse
-import json
 import shlex
 import shutil
 import sys
@@ -31,7 +30,7 @@ from datasets.store.preprocess import RawImage
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
 from utils.evaluation.thresholds import calibrated, calibration_error, fit_temperature, threshold_for
-from utils.files import write_atomically
+from utils.files import write_sealed
 from utils.predict import out_of_distribution
 from utils.predict.model import BATCH, Prediction, SavedModel, open_model
 from utils.predict.out_of_distribution import FALSE_ALARMS, FAMILIARITY, Familiarity
@@ -44,11 +43,12 @@ from utils.report.records import (
     read_history,
     read_predictions,
     read_record,
+    read_whole,
     write_record,
 )
 from utils.report.tables.common import NONE, format_ci
 from utils.run import Run, output_root
-from utils.saved_models import CARD
+from utils.saved_models import CARD, read_card
 from utils.training.data import RunData, load_data
 from utils.training.environment import git_revision, hardware
 
@@ -207,15 +207,14 @@ def note_elsewhere(folder: Path, audit: Mapping[str, Any]) -> None:
         )
     kept = {"data": ", ".join(data for data in audit["new"] if data != "together")}
     kept |= {key: found[key] for key in ("sensitivity", "specificity", "tumours", "healthy")}
-    card = read_json(folder / CARD) | {"elsewhere": kept}
-    write_atomically(folder / CARD, json.dumps(card, indent=1) + "\n")
+    write_sealed(folder / CARD, read_card(folder / CARD) | {"elsewhere": kept})
 
 
 def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None) -> None:
     """Put what was found into the card of `model` and the familiarity beside it; the weights stay as they are."""
     entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
     card = model.card | {"familiarity": entry} | ({"calibration": dict(calibration)} if calibration else {})
-    write_atomically(model.folder / CARD, json.dumps(card, indent=1) + "\n")
+    write_sealed(model.folder / CARD, card)
 
 
 # ---- what the records say: a table and figures of chapter 9 --------------------------------------------
@@ -225,7 +224,7 @@ def records() -> list[dict]:
     """All records in `saved_metrics/calibration/`, the reader's own before the committed ones, by name of the model."""
     roots = (catalog.REPO, output_root())
     paths = {path.name: path for root in roots for path in root.glob("saved_metrics/calibration/*.json")}
-    return [read_json(path) for _, path in sorted(paths.items())]
+    return [read_whole(path) for _, path in sorted(paths.items())]
 
 
 def calibration_table() -> pd.DataFrame:

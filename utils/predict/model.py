@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from datasets.catalog import HEALTHY, DataError, lookup
-from datasets.reading import read_json
 from datasets.store.preprocess import Preparation, RawImage
 from utils.evaluation.predict import run_model
 from utils.evaluation.segmentation import Padded
 from utils.evaluation.thresholds import calibrated
 from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, feature_tap
 from utils.report.weights import SPLIT_LIMIT, fetch, load_weights
-from utils.saved_models import BEST, CARD, HUB, best, find_weights
+from utils.saved_models import BEST, CARD, HUB, best, find_weights, read_card
 from utils.training.tasks import TASKS, MultiLabel
 
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
@@ -58,7 +57,7 @@ class SavedModel:
     def __init__(self, path: Path):
         self.network = load_weights(path)  # it has found card and weights to be of one another
         self.folder = path if path.is_dir() else path.parent
-        self.card: dict[str, Any] = read_json(self.folder / CARD)
+        self.card: dict[str, Any] = read_card(self.folder / CARD)
         self.name = self.folder.resolve().name
         try:
             self.preparation = Preparation.of_card(self.card["input"])

@@ -32,7 +32,7 @@ from utils.evaluation.dose import DOSES, FOLDS, arms, response
 from utils.evaluation.predict import predict
 from utils.files import write_atomically
 from utils.recipes import get_recipe
-from utils.report.records import Evidence, write_record
+from utils.report.records import Evidence, read_whole, write_record
 from utils.report.tables.common import format_ci
 from utils.run import PIXELS, output_root
 from utils.training.environment import git_revision
@@ -107,6 +107,7 @@ def read_doses(evidence: Evidence, doses: Sequence[str] = tuple(DOSES)) -> dict[
     numbers, found = {"images": int, "right": int}, {}
     for stem, path in sorted(paths.items()):
         name, method = stem.split(".")
+        read_whole(path.with_suffix(".json"))  # with which the table is sealed
         table = read_table(path, needs=["dose", "group", *numbers], dtype=numbers)
         if name != "phantom" and set(doses) <= set(table.dose):
             found.setdefault(name, []).append(response(table, method, doses))

@@ -16,25 +16,31 @@ import torch
 
 from datasets.catalog import HEALTHY, DataError
 from datasets.commands import errors_in_one_line
-from datasets.reading import read_json
 from datasets.store.images import ImageDataset, mask_file
 from datasets.store.index import fingerprint, read_manifest, read_splits
 from utils.evaluation.saliency import pointing_table, summarise
-from utils.report.records import POINTING, Evidence, load_evidence, run_folder, write_predictions, write_record
+from utils.report.records import (
+    POINTING,
+    POINTING_TABLE,
+    Evidence,
+    load_evidence,
+    run_folder,
+    write_predictions,
+    write_record,
+)
 from utils.report.weights import load_weights
 from utils.run import output_root
-from utils.saved_models import CARD, find_weights, saved_weights
+from utils.saved_models import CARD, find_weights, read_card, saved_weights
 from utils.training.environment import git_revision
 from utils.training.tasks import TASKS
 
 CLASSIFIERS = ("classification", "transfer", "multitask", "localisation")
-TABLE = "pointing.csv.gz"
 
 
 def measure(path: Path, evidence: Evidence) -> dict:
     """Measure the network whose weights are at `path`; writes `pointing.json` and a table beside its record, and
     returns its content. Raises `DataError` without a record, data set or masks, or if it is named from its outline."""
-    card, run = read_json(path.with_name(CARD)), path.parent.name
+    card, run = read_card(path.with_name(CARD)), path.parent.name
     if card["arguments"].get("named_from") == "outline":
         raise DataError(
             f"{run}: named from its outline; `outline` in its record says how often that lies in the tumour"
@@ -64,7 +70,7 @@ def measure(path: Path, evidence: Evidence) -> dict:
         "groups": summarise(table),
     }
     folder = run_folder(output_root() / "saved_metrics", record)
-    write_predictions(folder / TABLE, table)
+    write_predictions(folder / POINTING_TABLE, table)
     write_record(folder / POINTING, found)
     return found
 
@@ -89,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     evidence, failed = load_evidence(), False
     measured = {found["id"]: found["weights"] for found in evidence.pointing}
     for path in [find_weights(run) for run in args.runs] or saved_weights().values():
-        run, card = path.parent.name, read_json(path.with_name(CARD))
+        run, card = path.parent.name, read_card(path.with_name(CARD))
         if not args.runs:
             if card["task"] not in CLASSIFIERS or card["arguments"].get("named_from") == "outline":
                 continue

@@ -3,6 +3,7 @@
 Pooled, every image is tested once, by a model that was not trained on its patient; nothing is trained here.
 """
 
+import io
 import re
 import sys
 from collections import defaultdict
@@ -15,7 +16,7 @@ from datasets import catalog
 from datasets.catalog import REPO, DataError
 from datasets.commands import errors_in_one_line
 from datasets.labels import classes_of
-from utils.files import replacing, write_atomically
+from utils.files import write_atomically
 from utils.report import figures
 from utils.report.records import METRICS, Evidence, load_evidence, read_record, run_folder, write_record
 from utils.report.tables import BLOCKS, all_runs
@@ -83,7 +84,7 @@ def filled(text: str, evidence: Evidence) -> str:
 
 
 def main(root: Path = REPO) -> None:
-    """Pool finished patient folds, then write table and figure.
+    """Pool finished patient folds; then make tables and figure, and write them once all of them are made.
 
     Raises:
         DataError: a file of the evidence is damaged; then nothing is written.
@@ -93,12 +94,15 @@ def main(root: Path = REPO) -> None:
     for path in pool_folds(root / "saved_metrics"):
         print(f"pooled: {path.parent.name}")
     evidence = load_evidence(root / "saved_metrics")
-    write_atomically(root / "saved_metrics/runs.csv", all_runs(evidence).to_csv(index=False))
-    for path in (root / "README.md", root / "docs/leaderboard.md"):
-        write_atomically(path, filled(path.read_text(encoding="utf-8"), evidence))
-    rows = leakage(evidence)
-    with replacing(root / "docs/results.png") as temporary:
-        figures.leakage(rows[rows.dataset == "brain-tumor-mri"]).savefig(temporary, format="png", dpi=110)
+    made = {"saved_metrics/runs.csv": all_runs(evidence).to_csv(index=False)}
+    made |= {
+        name: filled((root / name).read_text(encoding="utf-8"), evidence)
+        for name in ("README.md", "docs/leaderboard.md")
+    }
+    rows, drawn = leakage(evidence), io.BytesIO()
+    figures.leakage(rows[rows.dataset == "brain-tumor-mri"]).savefig(drawn, dpi=110)
+    for name, content in (made | {"docs/results.png": drawn.getvalue()}).items():
+        write_atomically(root / name, content)
 
 
 if __name__ == "__main__":

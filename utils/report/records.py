@@ -1,10 +1,10 @@
 """Writes the evidence of runs to `saved_metrics/`, whose README gives the schema, and reads it as two data frames.
 
-A record is validated when it is read, and the files beside it too: a damaged run is named and left out.
+A record holds the SHA-256 of itself and of its files, and is validated when it is read: a damaged run is named and left
+out.
 """
 
 import gzip
-import json
 import math
 import os
 import warnings
@@ -20,9 +20,9 @@ from torch import nn
 
 from datasets import catalog
 from datasets.catalog import DataError
-from datasets.reading import read_json, read_table, reading
+from datasets.reading import read_table, reading
 from datasets.store.index import fingerprint, folds_digest
-from utils.files import write_atomically
+from utils.files import read_sealed, write_atomically, write_sealed
 from utils.recipes.published import published
 from utils.recipes.recipe import Recipe
 from utils.report.weights import save_weights
@@ -35,7 +35,10 @@ PREDICTIONS, VALIDATION = "predictions.csv.gz", "validation.csv.gz"
 POINTING = "pointing.json"  # where a classifier looks, beside its record (`report/pointing.py`)
 NEEDED = {POINTING: ["id"], "curation": ["dataset", "data"], "audit": ["home", "new", "relatives", "verdict"]}
 FILES = ("*/*/*/*", "curation/*.json", "audit/*.json")
+POINTING_TABLE = "pointing.csv.gz"
 BESIDE = (HISTORY, PREDICTIONS, VALIDATION, POINTING)  # what stands beside a record
+# Record → the files beside it that are sealed with it; of others, a table of the same name.
+SEALED = {METRICS: (HISTORY, PREDICTIONS, VALIDATION), POINTING: (POINTING_TABLE,)}
 REMEDY = "bring it back from the repository, or run it again"
 # What every record has, and of which type; tables and figures take it as given.
 FIELDS = {"id": str, "task": str, "run": dict, "recipe": dict | None, "parameters": int, "trainable": int}
@@ -117,8 +120,18 @@ def save_run(
 
 
 def write_record(path: Path, record: dict) -> None:
-    """Write a record as readable JSON."""
-    write_atomically(path, json.dumps(record, indent=1) + "\n")
+    """Write a record as readable JSON, after the files that are sealed with it."""
+    write_sealed(path, record, _files_of(path))
+
+
+def read_whole(path: Path, needs: Iterable[str] = ()) -> dict[str, Any]:
+    """A record that `write_record` wrote; `DataError` where it, or a file sealed with it, is not as it was written."""
+    return read_sealed(path, REMEDY, needs, _files_of(path))
+
+
+def _files_of(path: Path) -> tuple[str, ...]:
+    """Names of the files beside a record that are sealed with it, as far as they are there."""
+    return SEALED.get(path.name, (f"{path.stem}.csv",))
 
 
 def write_predictions(path: Path, table: pd.DataFrame) -> None:
@@ -234,11 +247,7 @@ def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
         if kind not in found or name in found[kind]:
             continue
         try:
-            if kind == METRICS:
-                content = read_record(path)
-                check_files(path.parent)
-            else:
-                content = read_json(path, REMEDY, NEEDED[kind])
+            content = read_record(path) if kind == METRICS else read_whole(path, NEEDED[kind])
         except DataError as error:
             damaged.append(str(error))
             spoilt.add(name)
@@ -267,9 +276,9 @@ def on_old_folds(record: Mapping) -> bool:
 
 
 def read_record(path: Path) -> dict[str, Any]:
-    """The record in a `metrics.json`; raises `DataError` where it cannot be read, lacks a field, is of another run than
-    its folder says, or holds an interval that is none."""
-    record = read_json(path, REMEDY, FIELDS)
+    """The record in a `metrics.json`; raises `DataError` where it cannot be read, it or a file beside it is not as it
+    was written, it lacks a field, is of another run than its folder says, or holds an interval that is none."""
+    record = read_whole(path, FIELDS)
     with reading(path, REMEDY, "not the record of a run"):
         for name, kind in FIELDS.items():
             _want(isinstance(record[name], kind) and not isinstance(record[name], bool), f"'{name}'")
@@ -284,11 +293,13 @@ def read_record(path: Path) -> dict[str, Any]:
         for name, entry in record["metrics"].items():
             _want(isinstance(entry, dict) and entry.keys() == PARTS.keys(), f"its metric '{name}' is no interval")
         _want(all(isinstance(entry, dict) for entry in record["per_class"].values()), "its classes")
-        values = [entry.get(part) for _, entry in intervals(record) for part in PARTS]
-        values += [record["training"][name] for name in ("epochs", "seconds")] if record["training"] else []
-        for value in values:
-            plain = value is None or (not isinstance(value, bool | str) and math.isfinite(value))
-            _want(plain, f"{value!r} in place of a number")
+        found = [(name, [entry.get(part) for part in ("low", "value", "high")]) for name, entry in intervals(record)]
+        found += [(name, [record["training"][name]]) for name in ("epochs", "seconds")] if record["training"] else []
+        for name, values in found:
+            for value in values:
+                plain = value is None or (not isinstance(value, bool | str) and math.isfinite(value))
+                _want(plain, f"{value!r} in place of a number")
+            _want(None in values or values == sorted(values), f"its '{name}' lies outside its interval")
     return record
 
 
@@ -304,16 +315,6 @@ def intervals(content: object, prefix: str = "") -> Iterator[tuple[str, dict]]:
     elif isinstance(content, dict):
         for name, part in content.items():
             yield from intervals(part, f"{prefix}{name}.")
-
-
-def check_files(folder: Path) -> None:
-    """Raise `DataError` where the history or the predictions in `folder`, as far as they are there, are damaged."""
-    if (folder / HISTORY).is_file():
-        read_history(folder / HISTORY)
-    for path in filter(Path.is_file, (folder / PREDICTIONS, folder / VALIDATION)):
-        with reading(path, REMEDY, "damaged"):
-            columns = gzip.decompress(path.read_bytes()).partition(b"\n")[0].decode().split(",")  # compares a checksum
-            _want({"path", "group"} <= set(columns), "its first line names no path and group")
 
 
 def read_history(path: Path) -> pd.DataFrame:

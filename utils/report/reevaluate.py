@@ -15,21 +15,20 @@ from tqdm import tqdm
 
 from datasets.catalog import DataError, get
 from datasets.commands import errors_in_one_line
-from datasets.reading import read_json
 from datasets.store.index import SPLITS
 from utils.evaluation.classification import by_patient, evaluate, unseen
 from utils.evaluation.intervals import of_share
 from utils.evaluation.saliency import summarise
 from utils.evaluation.thresholds import UNKNOWN, screening, threshold_for, tumour_or_none, tumour_scores
-from utils.report.pointing import TABLE
 from utils.report.records import (
     METRICS,
     POINTING,
-    REMEDY,
+    POINTING_TABLE,
     Evidence,
     intervals,
     load_evidence,
     read_record,
+    read_whole,
     write_record,
 )
 from utils.run import output_root
@@ -118,8 +117,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         after = reevaluated(record, evidence, args.rates_only)
         write_record(path, after)
         if (pointed := path.with_name(POINTING)).is_file():
-            groups = summarise(pd.read_csv(path.with_name(TABLE), dtype={"patient": str}))
-            write_record(pointed, read_json(pointed, REMEDY) | {"groups": groups})
+            groups = summarise(pd.read_csv(path.with_name(POINTING_TABLE), dtype={"patient": str}))
+            write_record(pointed, read_whole(pointed) | {"groups": groups})
         evidence.record(run).update(after)
         before = dict(intervals(record))
         changed = {name: entry for name, entry in intervals(after) if before.get(name) != entry}

@@ -1,6 +1,5 @@
 """Saves and loads weights with a card beside them, which says what a model is, what it expects and how it scored."""
 
-import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,9 +15,9 @@ from datasets.store.index import packed_by
 from datasets.store.manifest import sha256
 from datasets.store.preprocess import Preparation
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS, build_backbone
-from utils.files import replacing, write_atomically
+from utils.files import replacing, write_sealed
 from utils.run import Run
-from utils.saved_models import CARD, HUB, WEIGHTS, find_weights
+from utils.saved_models import CARD, HUB, WEIGHTS, find_weights, read_card
 from utils.training.tasks import TASKS
 
 HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
@@ -55,7 +54,7 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
         card["thresholds"] = record["thresholds"]
     card |= {"recipe": {name: recipe[name] for name in OF_RECIPE}, "intended_use": USE}
     card |= {"limits": limits_of(run, card.get("classes", ()), record["groups"]), "sha256": digest}
-    write_atomically(path.with_name(CARD), json.dumps(card, indent=1) + "\n")
+    write_sealed(path.with_name(CARD), card)
     return path
 
 
@@ -115,9 +114,7 @@ def load_weights(path: Path | str) -> nn.Module:
     if not path.is_file():
         raise DataError(f"{path}: not there; take the path of {WEIGHTS}, or the name of a run in saved_models/")
     try:
-        card = json.loads(path.with_name(CARD).read_text(encoding="utf-8"))
-        if "sha256" not in card:
-            raise DataError(f"{path.with_name(CARD)}: has no sha256, so {WEIGHTS} cannot be verified; train again.")
+        card = read_card(path.with_name(CARD), ("sha256",))
         if card["sha256"] != sha256(path):
             raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
         name, arguments = card["model"], card["arguments"]
