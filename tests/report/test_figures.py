@@ -192,6 +192,8 @@ def test_masks_are_outlined_each_in_its_colour_and_named():
     widths = [np.ptp(lines.get_paths()[0].vertices[:, 0]) for lines in truth.collections]
     assert widths == [12, 4], "both outlines are seen, although one mask lies in the other"
     assert len({tuple(lines.get_edgecolor()[0]) for lines in truth.collections}) == 2
+    tinted = figures.show_predictions(around, {"truth": np.stack([around, around, inside], 1)}, "p", "abc").axes[1]
+    assert [len(one.get_facecolor()) for one in tinted.collections] == [0, 0, 1], "where two borders coincide"
 
 
 # ---- colours ------------------------------------------------------------------------------------------------------

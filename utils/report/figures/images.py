@@ -55,11 +55,13 @@ def heat_grid(images: np.ndarray, heat: np.ndarray, masks: np.ndarray, captions:
     return below(figure, figure.axes[0])
 
 
-def _outline(axes: Sequence[plt.Axes], masks: np.ndarray, colour: str, width: float = 1) -> None:
-    """The border of each mask H×W of 0 and 1 on its axis."""
+def _outline(axes: Sequence[plt.Axes], masks: np.ndarray, colour: str, filled: bool = False) -> None:
+    """The border of each mask H×W of 0 and 1 on its axis; `filled`: its area, through which the image is seen."""
     for axis, mask in zip(axes, masks, strict=True):
-        if mask.any():
-            axis.contour(mask, [0.5], colors=colour, linewidths=width)
+        if mask.any() and filled:
+            axis.contourf(mask, [0.5, 1], colors=colour, alpha=0.5)
+        elif mask.any():
+            axis.contour(mask, [0.5], colors=colour, linewidths=1)
 
 
 def _image_rows(names: Sequence[str], titles: Sequence[str], extra: float) -> tuple[Figure, np.ndarray]:
@@ -102,14 +104,15 @@ def show_predictions(
     images: np.ndarray, masks: dict[str, np.ndarray], titles: Sequence[str], names: Sequence[str]
 ) -> Figure:
     """A row of grey images N×H×W, and below it the same with the outlines of each of `masks` N×M×H×W, such as "truth"
-    and "prediction"; `names` of the M masks, each of which may lie inside the one before it, stand in the legend."""
+    and "prediction"; `names` of the M masks, each of which may lie inside the one before it, stand in the legend. The
+    third is tinted."""
     rows = {"image": np.zeros((len(images), 0, *images.shape[1:]))} | masks
     figure, axes = _image_rows(list(rows), list(titles), extra=0.6)
     for line, shown in zip(axes, rows.values(), strict=True):
         for axis, image in zip(line, images, strict=True):
             axis.imshow(image, cmap="gray")
-        for k, (colour, mask) in enumerate(zip(NESTED, np.moveaxis(shown, 1, 0), strict=False), start=1):
-            _outline(line, mask, colour, 1 if k == shown.shape[1] else 2.4)  # seen below one on the same border
+        for colour, mask in zip(NESTED, np.moveaxis(shown, 1, 0), strict=False):
+            _outline(line, mask, colour, filled=colour == NESTED[-1])  # its border is mostly that of the one around it
     _legend(figure, dict(zip(names, NESTED, strict=False)))
     return figure
 
