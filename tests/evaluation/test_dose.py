@@ -8,7 +8,7 @@ import pytest
 
 from datasets.splitting import Split
 from datasets.store.index import read_manifest
-from utils.evaluation.dose import DOSES, FOLDS, arms, monotone, response
+from utils.evaluation.dose import DOSES, FOLDS, arms, response
 from utils.report.dose import main
 
 LABELS = np.array(list("ab") * 60)
@@ -37,9 +37,7 @@ def test_the_response_is_counted_by_groups_against_dose_0():
     counts = pd.DataFrame(rows, columns=["dose", "group", "images", "right"])
     found = response(counts, "m").set_index("dose")
     assert [entry["value"] for entry in found.accuracy] == [0, 0.25, 0.5, 0.75, 1]
-    assert found.gain["0"] is None and found.gain["2"].value == 0.5 and monotone(response(counts, "m")) == {"m": True}
-    counts.loc[counts.dose == "4", "right"] = 0
-    assert monotone(response(counts, "m")) == {"m": False}
+    assert found.gain["0"] is None and found.gain["2"].value == 0.5
     counts.loc[0, "images"] = 5
     with pytest.raises(ValueError, match="different images"):
         response(counts, "m")
@@ -49,7 +47,7 @@ def test_the_phantoms_planted_dose_is_found_by_the_command(roots, capsys):
     assert main(["phantom", "--draws", "1"]) == 0
     counts = pd.read_csv(roots / "saved_metrics/dose/phantom.1-NN.csv")
     found = response(counts, "1-NN").set_index("dose")
-    assert found.gain["all"].low > 0 and monotone(found.reset_index()) == {"1-NN": True}
+    assert found.gain["all"].low > 0
     assert response(counts, "1-NN", FOLDS).gain[1].value > 0, "folds drawn image by image give the dose as well"
     assert counts[counts.dose == FOLDS[1]].images.sum() == len(read_manifest("phantom")), "each image once"
     assert "phantom, 1-NN, dose all:" in capsys.readouterr().out

@@ -35,6 +35,7 @@ HISTORY[[f"{p}_{m}" for p in ("train", "val") for m in ("loss", "accuracy")]] = 
 HISTORY[[f"{v}_{n}" for v in ("gradient", "weight") for n in ("reconstruction", "classification")]] = [[1, 2, 3, 4]] * 2
 CI = {"value": 0.5, "low": 0.4, "high": 0.6}
 NONE = dict.fromkeys(CI)
+RATES = {"sensitivity": CI, "specificity": CI}
 FACTS = {"images": 1000, "removed by S0's rule": 1, "images in a label conflict": 0, "linked images": 5}
 FACTS |= {"linked test images": 28, "linked test images with their patient in training": 27}
 FACTS |= {"test images with a pixel-identical training twin": 251}
@@ -70,6 +71,7 @@ DRAWN = {
     "gradients": lambda f: f({f"{ODD}{k}": HISTORY for k in range(4)}),
     "forest": lambda f: f({ODD: CI, "one group": NONE | {"value": 0.5}}, "Dice %", line=None),
     "leakage": lambda f: f(FALLS),
+    "promises": lambda f: f({ODD: {"home": {"screened": RATES}, "new": {"navoneel": RATES}}}),
     "dose_response": lambda f: f({ODD: DOSES, "b": DOSES}),
     "pointing": lambda f: f([POINTED]),
     "finding_bars": lambda f: f(RECORD["per_class"], 60),
@@ -89,7 +91,7 @@ def drawn(name: str) -> Figure:
 def test_every_figure_is_in_the_table():
     modules = (common, images, predictions, results)
     made = {name for m in modules for name, f in vars(m).items() if getattr(f, "__module__", "") == m.__name__}
-    parts = {"colours_of", "plain", "panels", "below", "spread", "heat_on_image", "overlay"}
+    parts = {"colours_of", "plain", "panels", "below", "spread", "heat_on_image"}
     assert {name for name in made if not name.startswith("_")} == DRAWN.keys() | parts
 
 
@@ -181,17 +183,17 @@ def test_images_stand_beside_what_was_made_of_them():
     assert np.allclose(figures.heat_on_image(np.full((4, 4), 255, np.uint8), np.zeros((4, 4))), 1), "without heat"
 
 
-def test_masks_lie_in_their_colour_on_the_image():
-    image, masks = np.linspace(0, 200, 16).reshape(4, 4), np.zeros((2, 4, 4), np.uint8)
-    masks[0, 0, 0] = masks[1, 3, 3] = 1
-    masks[:, 0, 3] = 1
-    rgb = figures.overlay(image, masks)
-    assert rgb[0, 0].argmax() == 0 and rgb[3, 3].argmax() == 1 and np.ptp(rgb[1, 1]) == 0, "red, green, grey elsewhere"
-    assert rgb[0, 3] == pytest.approx(0.4 * image[0, 3] / 200 + 0.6 * np.array(to_rgb("#F0E442"))), "where both lie"
-    assert figures.show_predictions(IMAGES, {"truth": np.stack([MASKS, ~MASKS], 1)}, "pq", "ab").legends[0].texts[-1:]
-    for other, named in ((~MASKS, ["a", "b"]), (MASKS, ["a", "b", "more than one"])):
-        (legend,) = figures.show_predictions(IMAGES, {"truth": np.stack([MASKS, other], 1)}, "pq", "ab").legends
-        assert [t.get_text() for t in legend.texts] == named
+def test_masks_are_outlined_each_in_its_colour_and_named():
+    around, inside = np.zeros((2, 1, 16, 16))
+    around[0, 2:14, 2:14] = inside[0, 6:10, 6:10] = 1
+    figure = figures.show_predictions(around, {"truth": np.stack([around, inside], 1)}, "p", [ODD, "b"])
+    images_of, truth = figure.axes
+    assert not images_of.collections and [t.get_text() for t in figure.legends[0].texts] == [figures.plain(ODD), "b"]
+    widths = [np.ptp(lines.get_paths()[0].vertices[:, 0]) for lines in truth.collections]
+    assert widths == [12, 4], "both outlines are seen, although one mask lies in the other"
+    assert len({tuple(lines.get_edgecolor()[0]) for lines in truth.collections}) == 2
+    tinted = figures.show_predictions(around, {"truth": np.stack([around, around, inside], 1)}, "p", "abc").axes[1]
+    assert [len(one.get_facecolor()) for one in tinted.collections] == [0, 0, 1], "where two borders coincide"
 
 
 # ---- colours ------------------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ test images, the number of training images and the classes are the same in all a
 `docs/leakage.md` gives the protocol.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -70,9 +70,3 @@ def response(counts: pd.DataFrame, method: str, doses: Sequence[str] = tuple(DOS
         gain = None if dose == doses[0] else Difference(**gain)
         rows.append({"method": method, "dose": dose, "accuracy": accuracy, "gain": gain})
     return pd.DataFrame(rows)
-
-
-def monotone(found: pd.DataFrame) -> Mapping[str, bool]:
-    """Of each method in `response`, whether accuracy never falls from one dose to the next."""
-    values = found.assign(value=[entry["value"] for entry in found.accuracy])
-    return {method: bool(of.value.is_monotonic_increasing) for method, of in values.groupby("method", sort=False)}

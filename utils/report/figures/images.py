@@ -5,15 +5,12 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from utils.report.figures.common import LETTERS, PAGE, below, heat_on_image, panels, plain
 
-MASK_COLOURS = ("#D55E00", "#009E73", "#56B4E9")  # of Okabe and Ito's palette
-SEVERAL, SEVERAL_NAME = "#F0E442", "more than one"  # where masks lie on each other
-STRENGTH = 0.6  # of a mask's colour on the image
 TRUTH, FOUND = "#F0E442", "#56B4E9"  # outlines: yellow on dark tissue, blue beside it, no colour of the heat maps
+NESTED = (TRUTH, FOUND, "#D55E00")  # of masks inside each other, from the outer to the inner; Okabe and Ito's, too
 
 
 def image_grid(images: np.ndarray, titles: Sequence[str], columns: int = 8, size: float = 0) -> Figure:
@@ -58,10 +55,12 @@ def heat_grid(images: np.ndarray, heat: np.ndarray, masks: np.ndarray, captions:
     return below(figure, figure.axes[0])
 
 
-def _outline(axes: Sequence[plt.Axes], masks: np.ndarray, colour: str) -> None:
-    """The border of each mask H×W of 0 and 1 on its axis."""
+def _outline(axes: Sequence[plt.Axes], masks: np.ndarray, colour: str, filled: bool = False) -> None:
+    """The border of each mask H×W of 0 and 1 on its axis; `filled`: its area, through which the image is seen."""
     for axis, mask in zip(axes, masks, strict=True):
-        if mask.any():
+        if mask.any() and filled:
+            axis.contourf(mask, [0.5, 1], colors=colour, alpha=0.5)
+        elif mask.any():
             axis.contour(mask, [0.5], colors=colour, linewidths=1)
 
 
@@ -78,6 +77,12 @@ def _image_rows(names: Sequence[str], titles: Sequence[str], extra: float) -> tu
     return figure, axes
 
 
+def _legend(figure: Figure, lines: dict[str, str]) -> None:
+    """Names and colours of outlines, on grey as the images are, below all of the figure."""
+    handles = [plt.Line2D([], [], color=colour, label=plain(name)) for name, colour in lines.items()]
+    figure.legend(handles=handles, ncols=len(lines), loc="outside lower center", facecolor="0.3", labelcolor="w")
+
+
 def outlines(images: np.ndarray, masks: np.ndarray, maps: dict, titles: Sequence[str], found=None) -> Figure:
     """A row of grey images N×H×W with the outlines of the true `masks`, and below it a row for each of `maps` (title →
     N×H×W in [0, 1]), drawn as heat. `found`: N×H×W, masks of the network, outlined on the images as a second line."""
@@ -91,38 +96,25 @@ def outlines(images: np.ndarray, masks: np.ndarray, maps: dict, titles: Sequence
     if found is not None:
         lines["outline of the network"] = FOUND
         _outline(axes[0], found, FOUND)
-    handles = [plt.Line2D([], [], color=colour, label=name) for name, colour in lines.items()]
-    figure.legend(handles=handles, ncols=2, loc="outside lower center", facecolor="0.3", labelcolor="w")
+    _legend(figure, lines)
     return figure
-
-
-def overlay(image: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Grey image H×W of any range under coloured masks M×H×W → RGB H×W×3 in [0, 1]; `MASK_COLOURS` in their order, and
-    `SEVERAL` where masks overlap."""
-    low, high = float(image.min()), float(image.max())
-    grey = np.repeat(((image - low) / max(high - low, 1e-6))[..., None], 3, axis=2)
-    canvas = grey.copy()
-    for mask, colour in [*zip(masks > 0, MASK_COLOURS, strict=False), ((masks > 0).sum(0) > 1, SEVERAL)]:
-        canvas[mask] = (1 - STRENGTH) * grey[mask] + STRENGTH * np.array(to_rgb(colour))
-    return canvas
 
 
 def show_predictions(
     images: np.ndarray, masks: dict[str, np.ndarray], titles: Sequence[str], names: Sequence[str]
 ) -> Figure:
-    """A row of images N×H×W, and below it a row for each of `masks` N×M×H×W, such as "truth" and "prediction"; `names`
-    of the M masks stand in the legend."""
+    """A row of grey images N×H×W, and below it the same with the outlines of each of `masks` N×M×H×W, such as "truth"
+    and "prediction"; `names` of the M masks, each of which may lie inside the one before it, stand in the legend. The
+    third is tinted."""
     rows = {"image": np.zeros((len(images), 0, *images.shape[1:]))} | masks
-    figure, axes = _image_rows(list(rows), list(titles), extra=0.5)
+    figure, axes = _image_rows(list(rows), list(titles), extra=0.6)
     for line, shown in zip(axes, rows.values(), strict=True):
-        for axis, image, mask in zip(line, images, shown, strict=True):
-            axis.imshow(overlay(image, mask))
-    colours = dict(zip(names, MASK_COLOURS, strict=False))
-    if any(((mask > 0).sum(1) > 1).any() for mask in masks.values()):
-        colours[SEVERAL_NAME] = SEVERAL
-    for name, colour in colours.items():
-        axes[0, 0].plot([], [], "s", color=colour, label=plain(name))
-    return below(figure, axes[0, 0])
+        for axis, image in zip(line, images, strict=True):
+            axis.imshow(image, cmap="gray")
+        for colour, mask in zip(NESTED, np.moveaxis(shown, 1, 0), strict=False):
+            _outline(line, mask, colour, filled=colour == NESTED[-1])  # its border is mostly that of the one around it
+    _legend(figure, dict(zip(names, NESTED, strict=False)))
+    return figure
 
 
 def show_reconstructions(images: np.ndarray, drawn: np.ndarray, titles: Sequence[str]) -> Figure:

@@ -178,7 +178,7 @@ def pointing(measured: Sequence[dict]) -> Figure:
         for name, (shape, label) in others.items():
             style = {"color": PUBLISHED_COLOUR, "markersize": 10, "label": label}
             axis.plot(100 * of_all[name]["value"], y, shape, **style)
-    axis.set(xlabel=f"maximum inside the tumour or within {TOLERANCE} pixels, percent of images", xlim=(0, 100))
+    axis.set(xlabel=f"maximum in the tumour or within {TOLERANCE} pixels, % of images", xlim=(0, 100))
     return below(figure, axis)
 
 
