@@ -1,6 +1,6 @@
 """What all figures share: their colours, their width, their letters, and legends that cover nothing."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 # two are too pale for lines and letters on white. tests/report/test_figures.py simulates colour-blind readers.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 LINES = 4  # so many of them are dark enough for lines and letters
-CLASS_COLOURS = {"glioma": PALETTE[1], "meningioma": PALETTE[0], "notumor": PALETTE[2], "pituitary": PALETTE[3]}
 PUBLISHED_COLOUR = "0.45"
 PAGE = 6.3  # inches, the width of a page between its margins: no figure is wider, so that its letters keep their size
 LETTERS = 8  # points, the smallest
@@ -20,11 +19,6 @@ SETS = {"train": "training", "val": "validation", "test": "test"}  # their names
 plt.rcParams["axes.prop_cycle"] = plt.cycler(color=PALETTE)  # "C0", "C1" … of every figure
 plt.rcParams.update({"font.size": 9, "axes.titlesize": 9, "legend.fontsize": LETTERS, "figure.dpi": 120})
 plt.rcParams.update({f"{axis}tick.labelsize": LETTERS for axis in "xy"})
-
-
-def colours_of(classes: Sequence[str]) -> dict[str, str]:
-    """The colour of each class, the same in every figure; of unknown classes by their order."""
-    return {c: CLASS_COLOURS.get(c, PALETTE[k % len(PALETTE)]) for k, c in enumerate(classes)}
 
 
 def plain(text: object) -> str:
