@@ -79,8 +79,9 @@ DAMAGE = {
 
 
 def texts_with_tables(root):
-    (root / "docs").mkdir()
-    for name, table in (("README.md", "projects"), ("docs/leaderboard.md", "audits")):
+    for folder in ("docs", "saved_models"):
+        (root / folder).mkdir(exist_ok=True)
+    for name, table in zip(readme.FILLED, ("projects", "audits", "models"), strict=True):
         (root / name).write_text(f"<!-- table {table} -->\n<!-- /table -->\n")
 
 

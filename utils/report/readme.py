@@ -25,6 +25,7 @@ from utils.report.tables.common import markdown
 from utils.run import Run
 from utils.training.tasks import TASKS
 
+FILLED = ("README.md", "docs/leaderboard.md", "saved_models/README.md")
 BLOCK = re.compile(r"(<!-- table (\w+) -->\n).*?(<!-- /table -->)", re.DOTALL)
 
 
@@ -95,10 +96,7 @@ def main(root: Path = REPO) -> None:
         print(f"pooled: {path.parent.name}")
     evidence = load_evidence(root / "saved_metrics")
     made = {"saved_metrics/runs.csv": all_runs(evidence).to_csv(index=False)}
-    made |= {
-        name: filled((root / name).read_text(encoding="utf-8"), evidence)
-        for name in ("README.md", "docs/leaderboard.md")
-    }
+    made |= {name: filled((root / name).read_text(encoding="utf-8"), evidence) for name in FILLED}
     rows, drawn = leakage(evidence), io.BytesIO()
     figures.leakage(rows[rows.dataset == "brain-tumor-mri"]).savefig(drawn, dpi=110)
     for name, content in (made | {"docs/results.png": drawn.getvalue()}).items():

@@ -1,9 +1,11 @@
-"""The leaderboard: what `python -m utils.audit` found out about models, of others and ours."""
+"""What models are worth: those that `python -m utils.audit` was asked about, and the saved ones, by their cards."""
 
 import pandas as pd
 
+from datasets.catalog import REPO
 from utils.report.records import Evidence
 from utils.report.tables.common import NONE, format_ci
+from utils.saved_models import WEIGHTS, cards
 
 NEW = ("sensitivity", "specificity", "auc")
 UNRELATED = "no relative in training"
@@ -26,4 +28,21 @@ def audits(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame([rows[key] for key in sorted(rows)] or [{"model": "*not run yet*"}])
 
 
-TABLES = {"audits": audits}
+def models(evidence: Evidence) -> pd.DataFrame:
+    """A row a committed model, by what it answers: how it scored at home, and what it found in other collections."""
+    rows = []
+    for folder, card in cards():
+        if REPO not in folder.parents:
+            continue
+        run, (metric, score) = card["trained_on"], next(iter(card["test"].items()))
+        elsewhere = card.get("elsewhere", {})
+        row = {"answers": ", ".join(card.get("classes") or card["masks"])}
+        row["model"] = f"[{folder.name}]({folder.relative_to(REPO / 'saved_models')}/card.json)"
+        row["tested"] = f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"]
+        row["at home, %"] = f"{metric} {format_ci(score)}"
+        row |= {f"{rate} elsewhere, %": format_ci(elsewhere.get(rate)) for rate in NEW[:2]}
+        rows.append(row | {"MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}"})
+    return pd.DataFrame(rows).sort_values(["answers", "model"], ignore_index=True)
+
+
+TABLES = {"audits": audits, "models": models}
