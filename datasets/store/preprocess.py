@@ -75,7 +75,7 @@ def examine(content: bytes, channels: int = 1, look_for_colour: bool = False) ->
             Image.open(io.BytesIO(content)).verify()  # its checksums: those of pixels are not looked at as it is read
         with Image.open(io.BytesIO(content)) as image:
             if image.format == "JPEG" and content.find(JPEG_END, image.fp.tell()) < 0:  # behind where its pixels begin
-                raise DataError("not a whole image (a JPEG without its end)")  # as one that zeros fill up
+                raise DataError("not a whole image (truncated, a JPEG without its end)")  # as one that zeros fill up
             return _decoded(image, channels, look_for_colour)
     except UnidentifiedImageError as error:
         raise DataError("not an image") from error

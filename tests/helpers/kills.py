@@ -25,6 +25,7 @@ CHAPTERS = (  # those that train
     "6_localisation",
     "7_chest_xray",
     "9_your_own_scan",
+    "10_audit",
 )
 TRAINING = "a training of four epochs"
 KEPT = ("model.safetensors", "predictions.csv.gz", "validation.csv.gz", "history.csv", "end.pt")

@@ -246,7 +246,7 @@ def test_an_audit_is_noted_on_the_card_of_its_model(roots, files, capsys):
         "specificity",
         "healthy",
     }
-    (folder / CARD).write_text(json.dumps(card | {"elsewhere": {"data": "navoneel"}}))
+    write_sealed(folder / CARD, card | {"elsewhere": {"data": "navoneel"}})
     assert main([folder.name, str(files / "a.jpg")]) == 2
     error = capsys.readouterr().err
     assert f"{CARD}: an entry is missing" in error and len(error.splitlines()) == 1

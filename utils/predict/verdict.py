@@ -247,8 +247,7 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
 
     Heat maps are Grad-CAM of the predicted class: they illustrate and prove nothing.
     """
-    from utils.report.figures.common import LETTERS, PAGE, below, heat_on_image, panels, plain
-    from utils.report.figures.images import MASK_COLOURS
+    from utils.report.figures.common import LETTERS, PAGE, PALETTE, below, heat_on_image, panels, plain
 
     asked = shrunk(asked)
     answer, slices = asked.answer, asked.slices
@@ -271,10 +270,10 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
             axis.imshow(heat_on_image(_first(slices.images[i]), _placed(model, slices.images[i], planes)[0]))
     else:
         axes[1, 0].set_ylabel("outlined")
-        for name, colour in zip(model.masks, MASK_COLOURS, strict=False):
+        for name, colour in zip(model.masks, PALETTE[1:], strict=False):
             axes[1, 0].plot([], [], color=colour, label=plain(name))
         for axis, i in zip(axes[1], chosen, strict=True):
-            for mask, colour in zip(asked.masks[i], MASK_COLOURS, strict=False):
+            for mask, colour in zip(asked.masks[i], PALETTE[1:], strict=False):
                 if (mask > MASK_FROM).any():
                     axis.contour(mask, [MASK_FROM], colors=colour, linewidths=1)
     file = answer.file if len(answer.file) < 48 else "…" + answer.file[-47:]
