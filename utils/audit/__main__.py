@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from utils.audit.images import Images, new_images, trained_by, trained_on
     from utils.files import write_atomically
     from utils.predict.model import open_model
-    from utils.report.records import write_record
+    from utils.report.records import split_words, write_record
     from utils.run import output_root
     from utils.training.environment import git_revision
 
@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise DataError(f"--data-set {args.data_set}: has no published test set, or no images without a tumour")
     function = bool(args.model) and ":" in args.model and not args.model.startswith("hf-hub:")
     saved = None if args.predictions or function or args.model.endswith(".onnx") else open_model(args.model)
-    which = args.trained_on or ("published" if saved is None else "as its card says")
+    which = args.trained_on or ("published" if saved is None else split_words(saved.card["trained_on"]))
     seen = trained_on(images, which) if args.trained_on or saved is None else trained_by(images, saved.card)
     if not seen.any():
         raise DataError(f"{which}: names no image of '{images.name}'; name another set by --data-set")

@@ -69,7 +69,7 @@ def sections(record: Mapping) -> Iterator[Section]:
 
 def as_markdown(record: Mapping, found: Sequence[Section], figures: bool = False) -> str:
     """The whole report, with `figures` in the text itself."""
-    lines = [f"# Audit of {record['model']} on {record['data_set']}", *record["notes"]]
+    lines = [f"# Audit of {record['about'].get('package', record['model'])} on {record['data_set']}", *record["notes"]]
     lines += [f"Trained on, as said: {record['trained_on']}. Asked about: {record['images_shown']}."]
     if record["skipped"]:
         (name, reason), count = next(iter(record["skipped"].items())), len(record["skipped"])

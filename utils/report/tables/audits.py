@@ -3,6 +3,7 @@
 import pandas as pd
 
 from datasets.catalog import REPO
+from utils.evaluation.classification import FEWEST
 from utils.report.records import Evidence
 from utils.report.tables.common import NONE, format_ci
 from utils.saved_models import WEIGHTS, cards
@@ -20,7 +21,8 @@ def audits(evidence: Evidence) -> pd.DataFrame:
         both = [new[rate]["value"] for rate in NEW[:2] if new[rate]]
         row = {"model": name} | {f"{rate}, new images %": format_ci(new[rate]) for rate in NEW}
         row["published test set %"] = format_ci(record["home"]["metrics"]["accuracy"])
-        row["no relative in training %"] = format_ci(record["relatives"].get(UNRELATED, {}).get("accuracy"))
+        alone = record["relatives"].get(UNRELATED, {"images": 0})
+        row["no relative in training %"] = format_ci(alone["accuracy"]) if alone["images"] >= FEWEST else NONE
         answers = [line["answer"] for line in record["verdict"]]
         row |= {"trained on": record["trained_on"], "verdict": f"{answers.count('yes')} of {len(answers)}"}
         row["licence"] = record["about"].get("licence", NONE)
