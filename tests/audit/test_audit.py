@@ -1,11 +1,14 @@
 """`python -m utils.audit`: what is worth nothing is exposed, and the report says why."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 from saved_model import save_model
 
+from models import build_backbone
+from utils.audit import baselines
 from utils.audit.__main__ import main
 from utils.audit.images import UNRELATED, Images, covered, placed, relatives, trained_on
 
@@ -89,3 +92,20 @@ def test_a_covered_tumour_is_gone_and_the_rest_is_as_before():
     alone = covered(image, mask := image > 200, inside=False)
     assert (covered(image, mask) == 50).all() and (alone[mask] == 250).all() and (alone[~mask] == 50).all()
     assert placed(np.ones((8, 8), np.uint8), (10, 30, 20, 70), image.shape).sum() == 20 * 50
+
+
+def test_the_simple_methods_know_the_images_that_they_were_trained_on(known, tmp_path, monkeypatch):
+    for name, value in (("DATA", "phantom"), ("BACKBONE", "SqueezeNet"), ("SIDE", 64)):
+        monkeypatch.setattr(baselines, name, value)
+    untrained = partial(build_backbone, "SqueezeNet", head="standardised", image_size=64)
+    monkeypatch.setattr(baselines, "build_backbone", lambda name, **how: untrained())
+    for cached in (baselines._training, baselines._thumbnails, baselines._probed):
+        cached.cache_clear()
+    paths = [tmp_path / f"{k}.png" for k in range(len(known.shown))]
+    for path, one in zip(paths, known.shown, strict=True):
+        path.write_bytes(one.content)
+    truth = [known.classes[k] for k in known.truth]
+    probed = [max(found, key=found.get) for found in map(baselines.probe, paths)]
+    assert np.mean([a == b for a, b in zip(probed, truth, strict=True)]) > 0.45, "on features of random weights"
+    assert np.mean([baselines.nearest(path) == one for path, one in zip(paths, truth, strict=True)]) > 0.9
+    assert len({baselines.majority(path) for path in paths}) == 1

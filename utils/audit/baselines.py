@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from datasets.curation.thumbnails import PACKED_SIDE, thumbnail
+from datasets.store.images import scaled
 from datasets.store.preprocess import Preparation, RawImage, decode
 from models import build_backbone
 from utils.audit.images import Images
@@ -61,7 +62,7 @@ def _probed() -> Callable[[np.ndarray], dict[str, float]]:
 
     @torch.inference_mode()
     def ask(image: np.ndarray) -> dict[str, float]:
-        logits = network(torch.from_numpy(prepare(RawImage(image)))[None])
+        logits = network(scaled(torch.from_numpy(prepare(RawImage(image)))[None]))
         return dict(zip(data.classes, logits.softmax(1)[0].tolist(), strict=True))
 
     return ask
