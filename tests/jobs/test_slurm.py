@@ -83,7 +83,7 @@ def test_a_task_of_the_plan_runs_its_row_or_names_what_it_lacks(submit, tmp_path
 def test_a_job_trains_from_weights_and_leaves_its_evidence(submit, tmp_path, small_phantom, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(small_phantom))
     save_file(squeezenet1_1().state_dict(), tmp_path / "imagenet.safetensors")
-    values = {"recipe": "s3", "epochs": 3, "weights": tmp_path / "imagenet.safetensors"}
+    values = {"recipe": "s3", "epochs": 3, "trials": 0, "weights": tmp_path / "imagenet.safetensors"}
     number = list(BACKBONES).index("SqueezeNet")
     (task,) = submit("jobs/transfer.job", *given(**SMALL, **values), tasks=[number])
     assert task.end(300) == "COMPLETED", task.text()
