@@ -97,7 +97,7 @@ def test_a_covered_tumour_is_gone_and_the_rest_is_as_before():
 def test_the_simple_methods_know_the_images_that_they_were_trained_on(known, tmp_path, monkeypatch):
     for name, value in (("DATA", "phantom"), ("BACKBONE", "SqueezeNet"), ("SIDE", 64)):
         monkeypatch.setattr(baselines, name, value)
-    untrained = partial(build_backbone, "SqueezeNet", head="standardised", image_size=64)
+    untrained = partial(build_backbone, "SqueezeNet", image_size=64)
     monkeypatch.setattr(baselines, "build_backbone", lambda name, **how: untrained())
     for cached in (baselines._training, baselines._thumbnails, baselines._probed):
         cached.cache_clear()

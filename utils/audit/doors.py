@@ -115,7 +115,8 @@ def settled_order(outputs: np.ndarray, known: Known, order: np.ndarray, said: bo
 
 
 class Door:
-    """A way to a model.
+    """A way to a model. Each kind has `ask(shown)`: probabilities N×K of images, NaN where there is no answer, which
+    `skipped` explains.
 
     Attributes:
         name; digest: of all that its answers depend on, by which they are kept.
@@ -131,10 +132,6 @@ class Door:
         self.notes: list[str] = []
         self.about: dict[str, str] = {}
         self.skipped: dict[tuple[str, str], str] = {}
-
-    def ask(self, shown: Sequence[Shown]) -> np.ndarray:
-        """Probabilities N×K of images; NaN where there is no answer, which `skipped` explains."""
-        raise NotImplementedError
 
     def decide(self, probs: np.ndarray) -> np.ndarray:
         """Class indices N of probabilities N×K by the model's own rule."""

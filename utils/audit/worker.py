@@ -23,8 +23,8 @@ def plain(answer: object) -> object:
 
 
 def about(loaded: ModuleType) -> tuple[dict[str, str], list[str]]:
-    """Name, licence and home page of the package that a module names as `PACKAGE`, or is of; and the files on which
-    answers depend, its own and those of the package."""
+    """Name, licence and, where it states one, home page of the package that a module names as `PACKAGE`, or is of; and
+    the files on which answers depend, its own and those of the package."""
     names = metadata.packages_distributions().get(loaded.__name__.partition(".")[0], [])
     name, file = getattr(loaded, "PACKAGE", next(iter(names), None)), loaded.__file__
     if name is None:
@@ -33,8 +33,8 @@ def about(loaded: ModuleType) -> tuple[dict[str, str], list[str]]:
     stated = [facts.get("License-Expression"), facts.get("License")]
     stated += [f"its file {one}" for one in facts.get_all("License-File") or ()]
     licence = next(filter(None, stated), "none stated")
-    home = facts.get("Home-page") or facts.get("Project-URL") or f"https://pypi.org/project/{name}/"
-    found = {"package": f"{name} {facts['Version']}", "licence": licence, "home": home}
+    home = facts.get("Home-page") or facts.get("Project-URL")
+    found = {"package": f"{name} {facts['Version']}", "licence": licence} | ({"home": home} if home else {})
     return found, [file, *sorted(one for one in files if "__pycache__" not in one and os.path.isfile(one))]
 
 
