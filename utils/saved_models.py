@@ -70,12 +70,19 @@ def rows() -> list[dict[str, str]]:
     lines = []
     for folder, card in found:
         metric, entry = next(iter(card["test"].items()))
-        value, low, high = ("–" if entry[k] is None else f"{100 * entry[k]:.1f}" for k in ("value", "low", "high"))
         run, line = card["trained_on"], {"model": folder.name + (" *" if folder == chosen else "")}
         line["answers"] = ", ".join(card.get("classes") or card["masks"])
         line["tested"] = f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"]
-        line["test result"] = f"{metric} {value} %" + (f" ({low}–{high})" if entry["low"] is not None else "")
+        line["test result"] = f"{metric} {percent(entry)}"
         for name, entry in (("calibrated", "calibration"), ("warns", "familiarity")):
             line[name] = "yes" if entry in card else "no"
         lines.append(line | {"MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}"})
     return lines
+
+
+def percent(entry: dict[str, float | None]) -> str:
+    """A share {value, low, high} in percent with its interval, as far as it is known."""
+    if entry["value"] is None:
+        return "an unknown share"
+    limits = "" if None in (entry["low"], entry["high"]) else f" ({100 * entry['low']:.1f}–{100 * entry['high']:.1f})"
+    return f"{100 * entry['value']:.1f} %{limits}"

@@ -18,7 +18,7 @@ from utils.evaluation.segmentation import Padded
 from utils.evaluation.thresholds import calibrated
 from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, feature_tap
 from utils.report.weights import SPLIT_LIMIT, fetch, load_weights
-from utils.saved_models import BEST, CARD, HUB, best, find_weights, read_card
+from utils.saved_models import BEST, CARD, HUB, best, find_weights, percent, read_card
 from utils.training.tasks import TASKS, MultiLabel
 
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
@@ -118,7 +118,7 @@ def about(card: dict[str, Any]) -> list[str]:
     try:
         run, test, limits = card["trained_on"], card["test"], card["limits"]
         main = next(iter(test))
-        scores = [SCORES[name].format(_percent(test[name])) for name in test if name in (main, "dice")]
+        scores = [SCORES[name].format(percent(test[name])) for name in test if name in (main, "dice")]
         patients = "some of patients that it" if SPLIT_LIMIT in limits else "none of patients that it"
         data = (
             f"another collection, '{run['test_on']}'" if run["test_on"] else f"its own collection, '{run['dataset']}'"
@@ -137,18 +137,12 @@ def about(card: dict[str, Any]) -> list[str]:
         raise DataError(f"an entry is missing or of another kind ({error!r}); fetch the model again") from error
 
 
-def _percent(entry: dict[str, float | None]) -> str:
-    """A share {value, low, high} in percent, "–" for what is not known."""
-    value, low, high = ("–" if entry[name] is None else f"{100 * entry[name]:.1f}" for name in ("value", "low", "high"))
-    return f"{value} % ({low}–{high})"
-
-
 def _rates(rates: dict[str, Any], tumours: int, healthy: int) -> str:
     """Sensitivity and specificity in words; either may not be known."""
     said = {"sensitivity": f"a tumour in {{}} of {tumours:,} images with one"}
     said["specificity"] = f"none in {{}} of {healthy:,} without"
     unknown = "an unknown share (too few images)"
-    return " and ".join(text.format(_percent(rates[name]) if rates[name] else unknown) for name, text in said.items())
+    return " and ".join(text.format(percent(rates[name]) if rates[name] else unknown) for name, text in said.items())
 
 
 def open_model(name: str) -> SavedModel:

@@ -6,7 +6,7 @@ The rule of the verdict, which uses nothing but the scan and the card of the mod
   own rule takes a class with a tumour, too. Only here a kind is named.
 - **none found**: neither of the two says a tumour, and nothing is outlined.
 - **undecided**: they disagree; or the card has no threshold, or no class without a tumour; or the scan is unlike the
-  training images, or in colour.
+  training images, in colour, or by its DICOM tags no MR image of a head.
 
 Of findings each is called by its own threshold, with "finding likely" in place of the first.
 """
