@@ -155,9 +155,7 @@ def ask(model: SavedModel, scan: Scan) -> Asked:
     if other:
         answer.unlike = (answer.unlike or {"distance": None}) | {"found": True}
     _judge(answer, model, mean, other)
-    _warn(answer, model, slices)
-    if strange:
-        answer.warnings.append(f"Its DICOM tags say {strange}; the model knows MR images of heads alone.")
+    _warn(answer, model, slices, strange)
     return Asked(answer, slices, masks, pixels, predicted, scores)
 
 
@@ -207,11 +205,13 @@ def _judge(answer: Answer, model: SavedModel, mean: np.ndarray | None, other: st
     answer.named = ", ".join(named) if called else ""
 
 
-def _warn(answer: Answer, model: SavedModel, slices: Slices) -> None:
+def _warn(answer: Answer, model: SavedModel, slices: Slices, strange: str) -> None:
     says = answer.warnings.append
     if slices.colour:
         says("This is a colour image, and the training images are grey.")
-    elif answer.unlike and answer.unlike["found"] and not slices.strange:
+    elif strange:
+        says(f"Its DICOM tags say {strange}; the model knows MR images of heads alone.")
+    elif answer.unlike and answer.unlike["found"]:
         alarms = f"{100 * model.card['familiarity'].get('false_alarms', FALSE_ALARMS):.0f} %"
         says(f"This is unlike the images that the model was trained on, as are {alarms} of images of their own kind.")
     if answer.unlike is None:

@@ -63,7 +63,7 @@ def limits_of(run: Run, classes: Sequence[str], groups: int) -> list[str]:
     limits = [LIMIT]
     if groups == 1:
         limits.append(PATIENT_LIMIT)
-    if HEALTHY in classes:
+    if HEALTHY in classes and catalog.get(run.dataset).layout != "generated":  # the phantom has one source
         limits.append(HEALTHY_LIMIT)
     if run.split not in ("patient", "external") and run.task != "findings":  # both lists of X-rays are by patient
         limits.append(SPLIT_LIMIT)
