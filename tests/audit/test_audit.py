@@ -46,6 +46,7 @@ def test_a_network_of_ours_is_audited_and_the_report_is_whole(here, capsys):
     assert text in capsys.readouterr().out and "Not a medical device" in text
     assert page.count("data:image/png;base64") == 4 and "<table>" in page and 'src="http' not in page
     assert len(answers) == 5 and len(record["confidence"]["errors"]) <= 20 and record["quick"]
+    assert record["trained_on"] == "patient fold 0" and "itself in training" not in record["relatives"]
     assert {"calibration_error", "brier", "confidence"} <= record["home"]["metrics"].keys()
     assert set(record["shortcuts"]) >= {"mirrored", "transposed", COVERED, "all but the tumour covered"}
 

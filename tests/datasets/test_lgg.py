@@ -5,11 +5,14 @@ import numpy as np
 import pytest
 from archives import bring, left, saved
 from lgg_files import HEADER, SIDE, SLICES, files, slice_of, tiff
+from real_archives import real_archive
 
 from datasets import catalog, download
+from datasets.curation import __main__
 from datasets.sources.lgg import mask_beside
+from datasets.store import index
 from datasets.store.images import ImageDataset, read_masks
-from datasets.store.index import read_findings, read_manifest
+from datasets.store.index import SPLITS, read_findings, read_manifest
 
 LGG = catalog.get("lgg")
 TABLE, FIRST = "kaggle_3m/data.csv", f"kaggle_3m/{SLICES[0]}"
@@ -68,10 +71,11 @@ def test_a_table_alone_is_no_data_set(root, tmp_path, capsys):
 
 
 @pytest.mark.real
-def test_the_real_archive_has_the_faults_of_its_card(real_sets):
+def test_the_real_archive_has_the_faults_of_its_card(root, tmp_path, monkeypatch):
+    assert download.main(["lgg", "--archive", str(real_archive("lgg"))]) == 0
     assert download.main(["lgg", "--check"]) == 0
     table, faults = read_manifest("lgg"), " ".join(LGG.faults)
-    with h5py.File(real_sets / "lgg/images.h5") as store:
+    with h5py.File(root / "lgg/images.h5") as store:
         images, empty = store["image"], np.array([not mask.any() for mask in store["mask"]])
         same = np.array([[(image[..., c] == image[..., 1]).all() for c in (0, 2)] for image in images])
         constant = np.array([image[..., 1].min() == image[..., 1].max() for image in images])
@@ -80,3 +84,7 @@ def test_the_real_archive_has_the_faults_of_its_card(real_sets):
     assert set(table.patient) == set(table.patient[~empty]) and f"{constant.sum()} slices" in faults
     assert f"pre-contrast in {len(pre)} patients, post-contrast in {len(post)} " in faults and pre < post
     assert table.file_sha256.is_unique and table.patient[table.age == ""].nunique() == 1
+    monkeypatch.setattr(index, "SPLITS", tmp_path)
+    assert __main__.main(["lgg", "--write"]) == 0
+    for table in ("lgg.csv", "copies/lgg.csv"):
+        assert (tmp_path / table).read_bytes() == (SPLITS / table).read_bytes()
