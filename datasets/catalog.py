@@ -74,6 +74,8 @@ class Dataset:
     # not of images, of which there are `published_images`.
     findings: tuple[str, ...] = ()
     published_images: int = 0
+    joins: tuple[str, ...] = ()  # sets whose images it takes, see `sources/joined.py`
+    without: tuple[str, ...] = ()  # sets whose relatives it leaves out, so that they test it
     names: str = ""  # what the publisher's file names match, where it takes that to tell two sets apart
     faults: tuple[str, ...] = ()  # what is known to be wrong with it, a sentence each
 
@@ -86,7 +88,7 @@ class Dataset:
     def bring(self) -> str:
         """What to do where it is not here."""
         command = f"python datasets/download.py {self.name}"
-        if self.kaggle or self.layout == "generated":
+        if self.kaggle or self.layout in ("generated", "joined"):
             return f"run: {command}"
         by_hand = f"take {self.archive} from {self.url} and run: {command} --archive FILE"
         return f"run: {command} --folder FOLDER" if self.layout == "own" else by_hand
@@ -167,7 +169,7 @@ def card(name: str) -> str:
     stored = f"{facts.size}×{facts.size} pixels, {', '.join(facts.channels)}, crop '{facts.crop}'"
     masks = f"; masks {', '.join(facts.mask_channels)}" if facts.mask_channels else ""
     entries = [
-        ("origin", facts.url or "generated or brought by you, not downloaded"),
+        ("origin", facts.url or "generated, joined or brought by you, not downloaded"),
         ("archive", facts.archive),
         ("licence", facts.licence),
         ("citation", facts.citation),

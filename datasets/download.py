@@ -68,6 +68,7 @@ def _usage_fault(args: argparse.Namespace) -> str:
         (layout != "own" and any(of_own), f"{name}: --folder, --labels, --columns, --channels are for 'own' alone"),
         (layout == "own" and args.archive, "own: has no --archive; name a folder with --folder"),
         (layout == "generated" and (args.archive or args.crop), f"{name} is generated: --archive, --crop do not apply"),
+        (layout == "joined" and args.archive, f"{name} is joined from other sets: --archive does not apply"),
         (layout == "brats" and args.crop not in (None, "none"), f"{name}: volumes are stored whole, without --crop"),
         (args.columns and not any(of_own[:2]), "--columns goes with --labels FILE or --folder DIR"),
         (args.replace and not (args.archive or any(of_own[:2])), "--replace goes with --archive FILE or --folder DIR"),
@@ -99,7 +100,7 @@ def _listing() -> str:
     lines = [("name", "published", "here", "command")]
     for name, facts in catalog.CATALOG.items():
         home = catalog.dataset_dir(name)
-        option = "" if facts.kaggle or facts.layout == "generated" else " --archive FILE"
+        option = "" if facts.kaggle or facts.layout in ("generated", "joined") else " --archive FILE"
         option = " --folder DIR" if facts.layout == "own" else option
         here = "no"
         if log := read_log(home):

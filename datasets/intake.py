@@ -50,6 +50,10 @@ def prepare(
             size, crop = (wanted[key] or stored.get(key, getattr(dataset, key)) for key in ("size", "crop"))
             if dataset.layout == "generated":
                 _generate(name, work, size)
+            elif dataset.layout == "joined":
+                from datasets.sources import joined  # brings torch, which no other set needs here
+
+                joined.join(dataset, work, size, crop, workers)
             else:
                 kept = None if replace else _kept_raw(home, origin)
                 raw = kept or _unpack(dataset, source, origin, work)

@@ -27,6 +27,7 @@ PROTOCOLS = {
     "slices": "S2's for volumes: a tenth of the slices, drawn at random, though their neighbours are trained on",
     "random": "S4's: a fifth of the images, drawn at random, whatever else of their patients is trained on",
     "patient": f"{FOLDS} folds; no patient, duplicate or near-duplicate group on both sides",
+    "source": "of a joined set: the images of one source are tested on, those of the others trained on",
     "external": "trained on the whole set, tested on what another set has that this one has not",
 }
 
@@ -114,7 +115,8 @@ def make_split(
 
     Args:
         name: data set, see `catalog.CATALOG`; protocol: key of `PROTOCOLS`.
-        fold: which of the patient folds (`Dataset.folds`, mostly 5) is the test set; ignored by the other protocols.
+        fold: which of the patient folds (`Dataset.folds`, mostly 5), or of the sources, by name, is the test set;
+            ignored by the other protocols.
         test_on: the data set that `external` tests on, without its images that have a relative in `name` or a class
             that `name` does not have.
         target: key of `labels.TARGETS`, what is asked of the images; folds are the same for all.
@@ -152,6 +154,11 @@ def make_split(
         drawn_now = table is None or "fold" not in table
         folds = grouped_folds(labels, groups, facts.folds, seed=0) if drawn_now else table.fold.astype(int).to_numpy()
         is_test = folds == fold
+    elif protocol == "source":
+        if fold >= len(facts.joins):
+            joined = f"joins {', '.join(facts.joins)}" if facts.joins else "joins no sources"
+            raise DataError(f"split='source', fold={fold}: '{name}' {joined}; take another fold or split")
+        is_test = manifest.source.eq(facts.joins[fold]).to_numpy()
     elif protocol in DRAWN:
         is_test = drawn(len(manifest), protocol)
     elif protocol in ("published", "cleaned"):
@@ -178,7 +185,7 @@ def make_split(
         train, val, test = (rows[in_middle[rows]] for rows in (train, val, test))
         test_groups = groups[test]
     shared = val_cut == "group" and set(groups[train]) & set(groups[val])
-    if shared or (protocol == "patient" and set(groups[test]) & set(groups[rest])):
+    if shared or (protocol in ("patient", "source") and set(groups[test]) & set(groups[rest])):
         raise DataError(f"'{name}', split='{protocol}': a group is on two sides; make its table in splits/ anew")
     return Split(train, val, test, groups, test_on or name, test_groups)
 
@@ -203,14 +210,19 @@ def _table(path: str, *names: str) -> pd.DataFrame:
 def _external_test(name: str, test_on: str, target: str) -> tuple[np.ndarray, np.ndarray]:
     """Rows of `test_on` that `name` has no relative of, and their groups."""
     target = external_target(name, test_on, target)
-    overlap = _table(overlap_file(name, test_on), name, test_on)
     manifest = read_manifest(test_on)
-    shared = manifest.path.isin(overlap.path[overlap.dataset == test_on])
+    shared = test_on not in catalog.get(name).without and related(test_on, name, manifest)
     fits = target == "findings" or viewed(manifest.label, target).isin(classes_of(name, target))
     rows = np.flatnonzero(~shared & fits)
     if not len(rows):
         raise DataError(f"'{test_on}' has no image, of a class of '{name}', that '{name}' has no relative of")
     return rows, groups_of(test_on, manifest)[rows]
+
+
+def related(name: str, other: str, manifest: pd.DataFrame) -> np.ndarray:
+    """Of every image of `name`, whether the committed table of the two sets names a relative of it in `other`; bool."""
+    overlap = _table(overlap_file(name, other), name, other)
+    return manifest.path.isin(overlap.path[overlap.dataset == name]).to_numpy()
 
 
 def copies_file(name: str) -> str:

@@ -208,13 +208,17 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
     hidden = hidden and name in DROPOUT
     if hidden:
         arguments["drop_rate"] = DROPOUT[name]
-    if state is not None:
-        check_classes(state, facts.classifier, facts.num_classes)
-        arguments["pretrained_cfg_overlay"] = {"state_dict": state}
-    # With all its classes timm loads strictly: nothing may be missing, nothing too much.
-    create = partial(timm.create_model, tag, pretrained=weights.from_hub or state is not None, **arguments)
-    backbone = fetched(create, name, tag) if weights.from_hub else create()
-    backbone.reset_classifier(0)
+    if state is not None and f"{facts.classifier}.weight" not in state and not hidden:  # a file of the features alone
+        backbone = timm.create_model(tag, num_classes=0, **arguments)
+        backbone.load_state_dict(state)
+    else:
+        if state is not None:
+            check_classes(state, facts.classifier, facts.num_classes)
+            arguments["pretrained_cfg_overlay"] = {"state_dict": state}
+        # With all its classes timm loads strictly: nothing may be missing, nothing too much.
+        create = partial(timm.create_model, tag, pretrained=weights.from_hub or state is not None, **arguments)
+        backbone = fetched(create, name, tag) if weights.from_hub else create()
+        backbone.reset_classifier(0)
     if name == "ResNet50-v2":
         cut_behind_stage_three(backbone)
     if hidden:

@@ -75,7 +75,7 @@ class Run:
 
     @property
     def id(self) -> str:
-        part = f"f{self.fold}" if self.split == "patient" and self.fold is not None else self.test_on
+        part = f"f{self.fold}" if self.split in ("patient", "source") and self.fold is not None else self.test_on
         small = self.recipe != NO_RECIPE and self.image_size != FULL_SIZE
         how = [self.recipe, {None: "", True: "pretrained", False: "scratch"}[self.pretrained]]
         how += [f"n{self.n_filters}" if self.n_filters else "", f"{self.image_size}px" if small else ""]

@@ -132,7 +132,7 @@ def _require_member(dataset: Dataset, archive: Path, names: list[str]) -> None:
 
     A few may be of another set: br35h and navoneel both hold a No12.jpg.
     """
-    sets = [facts for facts in (dataset, *CATALOG.values()) if facts.layout not in ("generated", "own")]
+    sets = [facts for facts in (dataset, *CATALOG.values()) if facts.layout not in ("generated", "joined", "own")]
     known = [sum(_belongs(facts, name) for name in names) for facts in sets]
     it = dataset if 2 * known[0] >= max(known) else sets[known.index(max(known))]
     if not any(known):

@@ -30,7 +30,7 @@ def check(name: str) -> tuple[list[str], list[str]]:
             notes.append(f"it holds {manifest.sentence(log['holds'])}")
         if log.get("broken"):
             notes.append(f"{len(log['broken'])} broken images were left out, see log.json")
-    if dataset.layout != "generated":
+    if dataset.counts:
         wrong += manifest.count_differences(dataset, manifest.count(rows))
     if (home / "raw").is_dir():
         wrong += _raw(home / "raw", rows)

@@ -186,6 +186,17 @@ def test_a_whole_network_of_ours_comes_back_head_and_all(name, tmp_path):
         PRETRAINABLE[name](pretrained=path, **arguments | other)
 
 
+def test_a_file_of_the_features_alone_is_loaded_strictly(tmp_path):
+    name, path = "resnet18", tmp_path / "features.safetensors"
+    state = timm.create_model(name, num_classes=0).state_dict()
+    save_file(state, path)
+    loaded = build_backbone(name, pretrained=path, image_size=64).backbone.state_dict()
+    assert loaded.keys() == state.keys() and all(torch.equal(value, loaded[key]) for key, value in state.items())
+    save_file({key: value for key, value in state.items() if key != "conv1.weight"}, path)
+    with pytest.raises(WeightsError, match=r"conv1\.weight"):
+        build_backbone(name, pretrained=path, image_size=64)
+
+
 @pytest.mark.parametrize(
     ("name", "file", "message"),
     [

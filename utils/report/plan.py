@@ -43,9 +43,9 @@ def read_plan(evidence: Evidence) -> pd.DataFrame:
 
 
 def weights_file(backbone: str) -> str:
-    """The file in `$BRAIN_MRI_WEIGHTS` that is named after a backbone, by our name or timm's; "" without one."""
+    """The file in `$BRAIN_MRI_WEIGHTS` that is named after a backbone, by our name or timm's; "" where none is."""
     names = {_plain(name): name for name in (SQUEEZENET, *TIMM)}
-    names |= {_plain(tag.split(".")[0]): name for name, tag in TIMM.items()}
+    names |= {_plain(tag.split(".")[0]): name for name, tag in TIMM.items()} | {_plain(backbone): backbone}
     folder = os.environ.get(FOLDER)
     for path in sorted(Path(folder).expanduser().resolve().glob("*")) if folder else ():
         fitting = [name for name in names if _plain(path.stem).startswith(name)]

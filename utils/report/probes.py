@@ -34,7 +34,10 @@ RECIPE = "probe"
 
 def splits_of(name: str) -> list[dict[str, object]]:
     """The protocols of a data set that a probe is made for: as published, cleaned, and every patient fold; at random
-    where it was published without a test set and without patients. Before it is here, the catalogue says it."""
+    where it was published without a test set and without patients; of a joined set, every source. Before it is here,
+    the catalogue says it."""
+    if joined := catalog.get(name).joins:
+        return [{"split": "source", "fold": fold} for fold in range(len(joined))]
     tested, named = "test" in catalog.get(name).counts, True
     with suppress(DataError):
         manifest = read_manifest(name)

@@ -363,6 +363,8 @@ def split_words(run: Mapping) -> str:
     """The protocol of a run in a table's words."""
     if run["split"] == "patient":
         return "patient, all folds" if run["fold"] is None else f"patient fold {run['fold']}"
+    if run["split"] == "source":
+        return f"without {catalog.get(run['dataset']).joins[run['fold']]}"
     return f"external: {run['test_on']}" if run["split"] == "external" else run["split"]
 
 
