@@ -8,7 +8,7 @@ from saved_model import save_model
 
 from datasets.catalog import DataError
 from utils import export as module
-from utils.export import AGREES, example_pixels, export, main, run
+from utils.export import AGREES, example_pixels, export, run
 from utils.predict.model import SavedModel
 
 
@@ -30,9 +30,3 @@ def test_a_file_that_differs_is_not_written(roots, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"differs from PyTorch by 2\.0e-04; nothing was written"):
         export(SavedModel(save_model("phantom")), tmp_path / "model.onnx")
     assert not list(tmp_path.glob("*.onnx*"))
-
-
-def test_the_command_names_what_it_cannot_find(roots, capsys):
-    save_model("phantom")
-    assert main(["phantom.patient-f0.CustomCNN.s2-64px.seed9"]) == 1
-    assert "did you mean 'phantom.patient-f0.CustomCNN.s2-64px.seed0'" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from real_archives import CURATED
+from archives import CURATED
 
 from datasets.catalog import CATALOG, REPO
 from datasets.curation import __main__, duplicates, links, split_table, thumbnails

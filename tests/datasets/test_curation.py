@@ -9,17 +9,38 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from smooth_images import image, thumbnails_of
+from scipy.ndimage import gaussian_filter
 
 from datasets.curation import duplicates, links, split_table
 from datasets.curation.duplicates import close_hashes, duplicate_pairs, identical_pairs, near_pairs, pairs_alike
 from datasets.curation.duplicates import s0_cleaning as kept_by_s0
 from datasets.curation.links import link
 from datasets.curation.split_table import curate, facts
-from datasets.curation.thumbnails import head, join, look, phashes, thumbnail, traits
+from datasets.curation.thumbnails import PACKED_SIDE, collect, head, join, look, phashes, thumbnail, traits
 from datasets.splitting import make_split
 from datasets.transforms import TRANSFORMS
 from utils.evaluation.baselines import nearest_thumbnails
+
+
+def image(seed, shape=(90, 110)):
+    """A smooth random image: unlike any other, and unlike itself when turned."""
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 9)
+    return np.uint8(255 * (noise - noise.min()) / np.ptp(noise))
+
+
+def thumbnails_of(images, labels=None, **columns):
+    """`Thumbnails` of arrays, with a manifest of made-up paths."""
+    names = [f"{i}.png" for i in range(len(images))]
+    known = {
+        "dataset": "made-up",
+        "published_split": "train",
+        "patient": "",
+        "sha256": names,
+        "label": labels or "glioma",
+    } | columns
+    packed = [thumbnail(i, PACKED_SIDE) for i in images]
+    table = pd.DataFrame({"path": names} | known, index=range(len(images)))
+    return collect(table, [traits(i) for i in images], packed)
 
 
 def ends(pairs: pd.DataFrame) -> list[tuple[int, int]]:

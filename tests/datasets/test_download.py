@@ -13,8 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from archives import BR35H, SCRIPT, TWICE, bring, cheng, folders, image, left, mat, saved, until
-from real_archives import real_archive
+from archives import BR35H, SCRIPT, TWICE, bring, cheng, folders, image, left, mat, real_archive, saved, until
 
 from datasets import catalog, download
 from datasets.catalog import DataError

@@ -1,10 +1,7 @@
-"""What a reader's own set holds: no tumour is cut, relatives stay together, channels, volumes; and chapters on it."""
+"""What a reader's own set holds: no tumour is cut, relatives stay together, channels and volumes."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,11 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dicom_files import dicom
-from own_images import SIDE, blob, classes, head, own, people, tabled
+from own_images import SIDE, blob, classes, coloured, head, own, people, tabled
 from PIL import Image
 
 from datasets import catalog, download
-from datasets.catalog import REPO, DataError
+from datasets.catalog import DataError
 from datasets.curation import __main__ as curation
 from datasets.curation import split_table
 from datasets.sources import volumes
@@ -30,7 +27,6 @@ from utils.run import Run
 from utils.training.data import load_data
 
 pytestmark = pytest.mark.usefixtures("data")
-ODD = ["_NORMAL T1", "Meningioma T1C+", "glioma, low grade", "Tumeur épithéliale", "脑膜瘤", "a=b", "100 %", "x'y\"z"]
 
 
 def test_no_tumour_is_cut_and_what_the_set_holds_is_said(data, tmp_path, capsys):
@@ -128,10 +124,6 @@ def test_of_many_images_copies_alone_are_joined(tmp_path, monkeypatch, capsys):
 # ---- channels and volumes ------------------------------------------------------------------------------
 
 
-def coloured(number: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    return [(f"p{i}", np.stack([head(100 * i + c) for c in range(3)], axis=2), blob(30, 30)) for i in range(number)]
-
-
 def test_channels_become_grey_or_are_kept(data, tmp_path, capsys):
     folder = tabled(tmp_path / "lgg", coloured(10))
     assert own("--folder", folder) == 0
@@ -212,7 +204,7 @@ def test_a_volume_is_sliced_across_its_thickest_direction(tmp_path):
         volumes.read(tmp_path / "4d.nii")
 
 
-# ---- external tests, and the chapters --------------------------------------------------------------------
+# ---- external tests ------------------------------------------------------------------------------------
 
 
 def test_external_tests_from_and_to_own_leave_relatives_out(small_phantom, data, tmp_path, capsys):
@@ -238,29 +230,3 @@ def test_external_tests_from_and_to_own_leave_relatives_out(small_phantom, data,
     assert own("--folder", folder, "--crop", "none") == 0
     with pytest.raises(DataError, match=r"not there; make it with: python -m datasets.curation phantom own$"):
         make_split("phantom", "external", test_on="own")
-
-
-def headless(chapter: str, *parameters: str) -> tuple[int, str]:
-    words = [word for value in parameters for word in ("-p", *value.split("="))]
-    command = [sys.executable, "-m", "utils.headless", str(REPO / f"notebooks/{chapter}.ipynb"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPO)})
-    return done.returncode, done.stdout + done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_chapter_2_runs_on_a_folder_of_classes_of_odd_names_some_of_them_rare(tmp_path):
-    folder = classes(tmp_path / "mine", ODD)
-    for i in range(5):
-        next((folder / ODD[0]).glob(f"{i}.*")).unlink()
-    assert own("--folder", folder) == 0 and catalog.get("own").classes == tuple(sorted(ODD))
-    code, text = headless("2_classification", "dataset=own", "image_size=64")
-    assert code == 0 and "own.patient-f0.CustomCNN.s2-64px-quick.seed0" in text, text[-2000:]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_chapter_5_runs_on_channels_and_masks(tmp_path):
-    assert own("--folder", tabled(tmp_path / "mine", coloured(24)), "--channels", "pre,FLAIR,post") == 0
-    code, text = headless("5_segmentation", "dataset=own", "split=patient", "image_size=32")
-    assert code == 0, text[-2000:]

@@ -6,8 +6,8 @@ import zlib
 
 import numpy as np
 import pytest
+from archives import real_archive
 from PIL import Image
-from real_archives import real_archive
 from scenes import encoded, scene
 
 from datasets import catalog

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from png_folder import read
-from scenes import encoded, scene
+from scenes import encoded, read_png, scene
 from store_copies import copied, spoil_chunk
 from torch.utils.data import DataLoader
 
@@ -35,7 +34,7 @@ def packed(folder: Path, workers: int):
         (raw / f"{i:02}.png").write_bytes(encoded(Image.fromarray(image)))
     (raw / "17.png").write_text("not an image")
     paths, target = sorted(p.name for p in raw.iterdir()), folder / f"{workers}.h5"
-    return *packing.pack(partial(read, raw), paths, target, size=64, workers=workers), target
+    return *packing.pack(partial(read_png, raw), paths, target, size=64, workers=workers), target
 
 
 def test_packing_keeps_the_order_and_leaves_broken_images_out(tmp_path):
@@ -48,7 +47,7 @@ def test_packing_keeps_the_order_and_leaves_broken_images_out(tmp_path):
         assert store["image"].chunks == (1, 64, 64)
         assert dict(store.attrs) == {"size": 64, "crop": "margin", "version": packing.VERSION}
         for row in (0, 16, 17, 38):
-            alone = preprocess.prepare(read(tmp_path / "raw", stored[row]["path"])[0], 64)
+            alone = preprocess.prepare(read_png(tmp_path / "raw", stored[row]["path"])[0], 64)
             assert np.array_equal(store["image"][row], alone.image)
             assert np.array_equal(store["mask"][row], alone.mask)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from bright_disc import disc
+from scenes import disc
 
 from datasets.catalog import DataError, UnknownName
 from datasets.store import index

@@ -9,9 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from archives import bring as brought
-from archives import saved
+from archives import real_archive, saved
 from brats_files import LPS, SHAPE, nifti, patient, slices, volumes
-from real_archives import real_archive
 
 from datasets import catalog, download
 from datasets.catalog import DataError

@@ -1,6 +1,7 @@
-"""Publishers' archives in small, made here with a few tiny images, and `download.py` run on them."""
+"""Publishers' archives in small, made here with a few tiny images, `download.py` run on them, and the real archives."""
 
 import io
+import os
 import subprocess
 import time
 import zipfile
@@ -8,12 +9,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from PIL import Image
 
 from datasets import catalog, download
 from datasets.store import manifest
 
 SCRIPT = Path(download.__file__)
+CURATED = ("brain-tumor-mri", "sartaj", "cheng", "navoneel", "brain-tumor-44c")  # real sets that curation compares
 PIDS = ("100360", "MR040240", "MR040240B")  # two patients
 
 
@@ -105,3 +108,15 @@ def until(condition, seconds: float = 30) -> None:
 
 def run(command: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def real_archive(name: str) -> Path:
+    """The real archive of a data set, under the name that the tests' folder has for it; skips where there is none."""
+    archives = os.environ.get("BRAIN_MRI_ARCHIVES")
+    if not archives:
+        pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")
+    names = {"navoneel": "navoneel.zip", "chest-xray14": "nih-chest-xray-sample.zip"}
+    archive = Path(archives) / names.get(name, catalog.get(name).archive)
+    if not archive.is_file():
+        pytest.skip(f"{archive.name} is not among the real archives")
+    return archive

@@ -1,8 +1,6 @@
 """Patients of BraTS in small, in both forms of their publishers."""
 
 import io
-import zipfile
-from pathlib import Path
 
 import h5py
 import nibabel as nib
@@ -46,10 +44,3 @@ def slices(arrays: dict[str, np.ndarray], number: int = 1) -> dict[str, bytes]:
             file["mask"] = masks[:, :, z]
         files[f"BraTS2020_training_data/content/data/volume_{number}_slice_{z}.h5"] = buffer.getvalue()
     return files
-
-
-def archive(path: Path, files: dict[str, bytes]) -> str:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
-        for name, content in files.items():
-            target.writestr(name, content)
-    return str(path)

@@ -249,16 +249,10 @@ def _remind(kind: str) -> Reader:
     return Reader(make, lambda folder: layouts.samples(catalog.get("remind"), folder))
 
 
-def _tiff() -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30)).save(buffer, "TIFF")
-    return buffer.getvalue()
-
-
 READERS = {
     "jpeg": _layout("sartaj", "a.jpg", lambda: _picture("JPEG")),
     "png": _layout("sartaj", "a.png", _drawing, sealed=True),
-    "tiff": _layout("sartaj", "a.tif", _tiff),
+    "tiff": _layout("sartaj", "a.tif", lambda: lgg_files.tiff(np.arange(600, dtype=np.uint16).reshape(20, 30))),
     "gif": _layout("sartaj", "a.gif", lambda: _picture("GIF")),
     "bmp": _layout("sartaj", "a.bmp", lambda: _picture("BMP")),
     "webp": _layout("sartaj", "a.webp", lambda: _picture("WEBP")),

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from mutations import mutations
 
 from datasets import catalog
 from datasets.catalog import DataError, UnknownName
@@ -54,10 +53,15 @@ def test_ids_say_it_all(of, name):
     assert Run(dataset="sartaj").baseline("1-NN").id == "sartaj.published.1-NN.none.seed0"
 
 
-@pytest.mark.parametrize(("of", "name"), [({"target": "tumor"}, "tumour"), ({"model": "CustomCN"}, "CustomCNN")])
-def test_an_unknown_name_is_answered_with_the_nearest(of, name):
-    with pytest.raises(UnknownName, match=f"did you mean '{name}'"):
-        Run(dataset="phantom", **of)
+def test_an_unknown_name_is_answered_with_the_nearest():
+    for of, name in (
+        ({"target": "tumor"}, "tumour"),
+        ({"model": "CustomCN"}, "CustomCNN"),
+        ({"task": "multi-task"}, "multitask"),
+        ({"split": "external", "test_on": "satraj"}, "sartaj"),
+    ):
+        with pytest.raises(UnknownName, match=f"did you mean '{name}'"):
+            Run(dataset="phantom", **of)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
@@ -85,12 +89,10 @@ def test_a_run_stores_its_task_and_its_folders_follow(task):
     assert (run.baseline("1-NN").task, run.baseline(NEAREST_MASK).task) == usual
 
 
-def test_a_task_that_is_given_counts_and_is_checked():
+def test_a_task_that_is_given_counts():
     run = Run(dataset="phantom", model="ResNet50", pretrained=True, task="segmentation")
     assert run.task == "segmentation" and run.metrics_folder.parts[-3] == "segmentation"
     assert replace(run, seed=1).task == "segmentation"
-    with pytest.raises(UnknownName, match="did you mean 'multitask'"):
-        Run(dataset="phantom", task="multi-task")
 
 
 def test_the_record_says_what_was_run(finished):
@@ -193,15 +195,6 @@ def test_the_committed_evidence_agrees_with_its_own_predictions():
             for metric, rows, right in (("sensitivity", sick, called), ("specificity", ~sick, ~called)):
                 entry = record["screening"][rule][metric]["value"]  # None where the test set shows nobody of these
                 assert entry is None or entry == pytest.approx(right[rows].mean(), abs=1e-6)
-
-
-def test_no_mutated_weight_file_is_loaded(finished):
-    path = find_weights(finished[0].id)
-    load_weights(path)
-    for content in mutations(path.read_bytes()):
-        path.write_bytes(content)
-        with pytest.raises(DataError, match=r"model\.safetensors: its SHA-256 is not that of the card"):
-            load_weights(path)
 
 
 def test_the_committed_weights_are_those_of_their_cards():
