@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
-from archives import real_archive
+from archives import encoded, real_archive
 from PIL import Image
-from scenes import encoded, scene
+from scenes import scene
 
 from datasets import catalog
 from datasets.catalog import DataError

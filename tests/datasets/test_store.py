@@ -12,8 +12,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from archives import encoded
 from PIL import Image
-from scenes import encoded, read_png, scene
+from scenes import read_png, scene
 from store_copies import copied, spoil_chunk
 from torch.utils.data import DataLoader
 

@@ -1,6 +1,5 @@
 """BraTS in both its forms through `download.py`: one store, faulty patients."""
 
-import io
 import json
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from archives import bring as brought
-from archives import real_archive, saved
+from archives import hdf5, real_archive, saved
 from brats_files import LPS, SHAPE, nifti, patient, slices, volumes
 
 from datasets import catalog, download
@@ -114,13 +113,6 @@ def renamed(files: dict[str, bytes], end: str, name: str) -> dict[str, bytes]:
     return {(f"{Path(key).parent}/{name}" if key.endswith(end) else key): content for key, content in files.items()}
 
 
-def slice_of(mask: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        file["image"], file["mask"] = np.zeros((24, 20, 4)), mask
-    return buffer.getvalue()
-
-
 def with_nan(arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
     image = arrays["flair"].astype(np.float32)
     image[3, 3, 3] = np.nan
@@ -129,7 +121,9 @@ def with_nan(arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
 
 ASKEW = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 SHEARED = np.array([[-1, 0.1, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-ODD, NARROW = slice_of(np.full((24, 20, 3), 7)), slice_of(np.zeros((24, 21, 3)))
+ODD, NARROW = (
+    hdf5({"image": np.zeros((24, 20, 4)), "mask": mask}) for mask in (np.full((24, 20, 3), 7), np.zeros((24, 21, 3)))
+)
 BAD = {
     "no T1": (lambda a: changed(volumes(a), "_t1.nii"), "no file for T1 among"),
     "two T1": (

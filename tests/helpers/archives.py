@@ -20,11 +20,25 @@ CURATED = ("brain-tumor-mri", "sartaj", "cheng", "navoneel", "brain-tumor-44c") 
 PIDS = ("100360", "MR040240", "MR040240B")  # two patients
 
 
-def image(seed: int, side: int = 48, kind: str = "JPEG", mode: str = "L") -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    """An image as a file of a kind that Pillow writes."""
     buffer = io.BytesIO()
-    noise = np.random.default_rng(seed).integers(60, 255, (side, side), dtype=np.uint8)
-    Image.fromarray(noise).convert(mode).save(buffer, kind)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def hdf5(arrays: dict[str, np.ndarray], userblock: int = 0) -> bytes:
+    """Arrays as an HDF5 file."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=userblock) as file:
+        for name, values in arrays.items():
+            file[name] = values
+    return buffer.getvalue()
+
+
+def image(seed: int, side: int = 48, kind: str = "JPEG", mode: str = "L") -> bytes:
+    noise = np.random.default_rng(seed).integers(60, 255, (side, side), dtype=np.uint8)
+    return encoded(Image.fromarray(noise).convert(mode), kind)
 
 
 def folders(name: str, each: int = 2, side: int = 48, kind: str = "JPEG", inside: str = "") -> dict[str, bytes]:
@@ -35,18 +49,15 @@ def folders(name: str, each: int = 2, side: int = 48, kind: str = "JPEG", inside
     return {inside + path: image(seed, side, kind) for seed, path in enumerate(paths)}
 
 
-def mat(label: int, pid: str, seed: int) -> bytes:
-    """One figshare file: HDF5 behind 512 bytes, transposed, 16 bits; the tumour is a box above the middle."""
-    pixels = np.random.default_rng(seed).integers(500, 4000, (40, 60), dtype=np.int16)
-    mask = np.zeros((40, 60), np.uint8)
-    mask[5:15, 20:40] = 1
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", userblock_size=512) as file:
-        group = file.create_group("cjdata")
-        group["label"] = np.array([[float(label)]])
-        group["PID"] = np.array([[ord(character)] for character in pid], np.uint16)
-        group["image"], group["tumorMask"] = pixels.T, mask.T
-    return buffer.getvalue()
+def mat(label: int, pid: str, seed: int = 0, pixels: np.ndarray | None = None, mask: np.ndarray | None = None) -> bytes:
+    """One figshare file: HDF5 behind 512 bytes, transposed, 16 bits; by default the tumour is a box above the middle."""
+    if pixels is None:
+        pixels = np.random.default_rng(seed).integers(500, 4000, (40, 60), dtype=np.int16)
+        mask = np.zeros((40, 60), np.uint8)
+        mask[5:15, 20:40] = 1
+    code = np.array([[ord(character)] for character in pid], np.uint16)
+    held = {"label": np.array([[float(label)]]), "PID": code, "image": pixels.T, "tumorMask": mask.T}
+    return hdf5({f"cjdata/{name}": values for name, values in held.items()}, userblock=512)
 
 
 def cheng(nested: bool = True) -> dict[str, bytes]:

@@ -1,6 +1,5 @@
 """Every reader of the project with a small whole file that it reads, for tests that damage the file."""
 
-import io
 import shutil
 import warnings
 from collections.abc import Callable, Iterable
@@ -9,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 import archives
-import h5py
 import lgg_files
 import nibabel as nib
 import numpy as np
@@ -64,9 +62,7 @@ def _picture(kind: str) -> bytes:
 
 def _drawing() -> bytes:
     """A PNG of a few greys, whose changed bits are still pixels more often than those of noise."""
-    buffer = io.BytesIO()
-    Image.fromarray(head(1, 96) // 32 * 32).save(buffer, "PNG")
-    return buffer.getvalue()
+    return archives.encoded(Image.fromarray(head(1, 96) // 32 * 32))
 
 
 def _pixels(raws: Iterable[RawImage]) -> list:
@@ -107,11 +103,8 @@ def _dicom(path: Path) -> None:
 
 
 def _kaggle_slice(folder: Path) -> Path:
-    path = folder / "volume_1_slice_0.h5"
-    with h5py.File(path, "w") as file:
-        file["image"] = np.random.default_rng(0).normal(size=(16, 16, 4))
-        file["mask"] = np.zeros((16, 16, 3), np.uint8)
-    return path
+    arrays = {"image": np.random.default_rng(0).normal(size=(16, 16, 4)), "mask": np.zeros((16, 16, 3), np.uint8)}
+    return _written(folder / "volume_1_slice_0.h5", archives.hdf5(arrays))
 
 
 def _table(folder: Path) -> Path:

@@ -1,19 +1,11 @@
 """Small images for the tests of preprocessing, packing, traits and views."""
 
-import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from datasets.store import preprocess
 from datasets.store.preprocess import RawImage
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def scene(*boxes: tuple[int, int, int, int, int]) -> np.ndarray:

@@ -180,6 +180,15 @@ def test_a_run_says_which_images_it_is_tested_on(roots):
     assert whose["test images"] == first.val.identity()["test images"]
 
 
+@pytest.fixture
+def paused(roots):
+    """A training of four epochs, paused after the second: its folder, with two checkpoints."""
+    for _ in range(2):
+        with pytest.raises(TrainingPaused):
+            run_fit(roots / "run", epochs=4, time_budget=0)
+    return roots / "run"
+
+
 def test_other_conditions_are_reported_and_kept_in_the_record_and_equal_ones_leave_no_trace(
     paused, monkeypatch, recwarn, capsys
 ):
