@@ -75,12 +75,10 @@ def linked(request, roots, tmp_path, monkeypatch):
     table.to_csv(tmp_path / f"splits/{NAME}.csv", index=False)
     monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     assert bring(NAME, saved(tmp_path, files, "btm.zip")) == 0
-    mats = {
-        f"{i}.mat": mat(
-            KINDS[row.label], row.patient, pixels=row.grey.astype(np.int16), mask=row["mask"].astype(np.uint8)
-        )
-        for i, row in slices[tumour].iterrows()
-    }
+    mats = {}
+    for i, row in slices[tumour].iterrows():
+        shown = row.grey.astype(np.int16), row["mask"].astype(np.uint8)
+        mats[f"{i}.mat"] = mat(KINDS[row.label], row.patient, 0, *shown)
     assert bring("cheng", saved(tmp_path, mats, "cheng.zip")) == 0
     return slices
 

@@ -49,12 +49,11 @@ def folders(name: str, each: int = 2, side: int = 48, kind: str = "JPEG", inside
     return {inside + path: image(seed, side, kind) for seed, path in enumerate(paths)}
 
 
-def mat(label: int, pid: str, seed: int = 0, pixels: np.ndarray | None = None, mask: np.ndarray | None = None) -> bytes:
-    """One figshare file: HDF5 behind 512 bytes, transposed, 16 bits; by default the tumour is a box above the middle."""
-    if pixels is None:
-        pixels = np.random.default_rng(seed).integers(500, 4000, (40, 60), dtype=np.int16)
-        mask = np.zeros((40, 60), np.uint8)
-        mask[5:15, 20:40] = 1
+def mat(label: int, pid: str, seed: int = 0, *shown: np.ndarray) -> bytes:
+    """One figshare file: HDF5 behind 512 bytes, transposed, 16 bits; `shown`: image and mask, by default of a box."""
+    box = np.zeros((40, 60), np.uint8)
+    box[5:15, 20:40] = 1
+    pixels, mask = shown or (np.random.default_rng(seed).integers(500, 4000, box.shape, dtype=np.int16), box)
     code = np.array([[ord(character)] for character in pid], np.uint16)
     held = {"label": np.array([[float(label)]]), "PID": code, "image": pixels.T, "tumorMask": mask.T}
     return hdf5({f"cjdata/{name}": values for name, values in held.items()}, userblock=512)

@@ -3,12 +3,23 @@
 import numpy as np
 import pandas as pd
 import pytest
+from whole_records import whole
 
 from datasets.catalog import REPO, DataError
 from utils.evaluation.classification import by_scan, evaluate
 from utils.evaluation.intervals import mean_interval
 from utils.recipes.published import published_table
-from utils.report.records import METRICS, VALIDATION, load_evidence, write_record
+from utils.report.records import (
+    HISTORY,
+    METRICS,
+    PREDICTIONS,
+    VALIDATION,
+    Evidence,
+    load_evidence,
+    run_folder,
+    write_predictions,
+    write_record,
+)
 from utils.report.tables import BLOCKS
 from utils.report.tables.audits import audits
 from utils.report.tables.classification import by_relatives, external_tests
@@ -66,6 +77,26 @@ def test_without_a_run_a_table_says_so(name, tmp_path):
 )
 def test_a_value_is_written_with_its_interval(numbers, how, text):
     assert format_ci(dict(zip(("value", "low", "high"), numbers, strict=True)), **how) == text
+
+
+@pytest.fixture
+def put(tmp_path):
+    """Writes a run to an empty folder of evidence and returns what is in it so far."""
+
+    def write(run: Run, table: pd.DataFrame, history: pd.DataFrame | None = None, **record) -> Evidence:
+        validation = record.pop("validation", None)
+        record = whole(run, **record)
+        folder = run_folder(tmp_path, record)
+        write_predictions(folder / PREDICTIONS, table)
+        if validation is not None:
+            write_predictions(folder / VALIDATION, validation)
+        if history is not None:
+            numbered = {"epoch": range(1, len(history) + 1), "seconds": 1.0}  # what every history has
+            history.assign(**numbered).to_csv(folder / HISTORY, index=False)
+        write_record(folder / METRICS, record)
+        return load_evidence(tmp_path)
+
+    return write
 
 
 @pytest.fixture
