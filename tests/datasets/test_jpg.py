@@ -39,25 +39,15 @@ def test_a_set_without_published_splits_has_classes_alone(root, tmp_path):
     assert len(ImageFolder(tmp_path / "jpg").samples) == 12
 
 
-def occupied(folder):
-    folder.mkdir()
-    (folder / "mine.txt").touch()
-
-
-WRONG = {
-    "something is in it": (lambda folder, home: occupied(folder), "not an empty folder"),
-    "a file": (lambda folder, home: folder.touch(), "not an empty folder"),
-    "below a file": (lambda folder, home: folder.parent.touch(), "cannot be written"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_what_cannot_be_written_is_one_line_and_leaves_nothing(case, sartaj, tmp_path, capsys):
-    spoil, text = WRONG[case]
-    folder = tmp_path / "into" / "jpg"
-    if case != "below a file":
-        folder.parent.mkdir()
-    spoil(folder, sartaj)
+@pytest.mark.parametrize(
+    ("there", "text"),
+    [("into/jpg/mine.txt", "not an empty folder"), ("into/jpg", "not an empty folder"), ("into", "cannot be written")],
+)
+def test_what_cannot_be_written_is_one_line_and_leaves_nothing(there, text, sartaj, tmp_path, capsys):
+    """Files that lie there, in the folder, in its place or above it."""
+    folder = tmp_path / "into/jpg"
+    (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / there).touch()
     before = sorted(tmp_path.rglob("*"))
     assert download.main(["sartaj", "--jpg", str(folder)]) == 1
     assert text in (error := capsys.readouterr().err) and error.startswith(f"error: --jpg {folder}: ")

@@ -22,10 +22,9 @@ from utils.evaluation.segmentation import mask_table
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty data root; its folder of brats2020."""
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    return tmp_path / "data/brats2020"
+def home(data):
+    """The folder of brats2020 in an empty data root."""
+    return data / "brats2020"
 
 
 def bring(path: Path, files: dict[str, bytes], *options: str) -> int:

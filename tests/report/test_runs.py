@@ -9,18 +9,32 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import save_file
+from whole_records import whole as whole_record
 
 from datasets import catalog
 from datasets.catalog import DataError, UnknownName
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
-from models import CustomCNN
+from models import CustomCNN, build_backbone
+from models.backbones import TIMM
+from models.gluon import SIGNS, build_gluon
 from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.predict import predict
 from utils.recipes import get_recipe
 from utils.report import records
 from utils.report.records import load_evidence, save_run
-from utils.report.weights import CARD, WEIGHTS, find_weights, load_weights
+from utils.report.weights import (
+    CARD,
+    LIMIT,
+    PATIENT_LIMIT,
+    SPLIT_LIMIT,
+    WEIGHTS,
+    find_weights,
+    limits_of,
+    load_weights,
+    save_weights,
+)
 from utils.run import NEAREST_MASK, TASKS, Run
 from utils.training.loop import Fit
 from utils.training.tasks import Classification
@@ -203,3 +217,33 @@ def test_the_committed_weights_are_those_of_their_cards():
     for path in paths:
         wanted = json.loads(path.with_name(CARD).read_text())["sha256"]
         assert hashlib.sha256(path.read_bytes()).hexdigest() == wanted, path
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_a_backbone_that_began_with_weights_in_gluons_layout(name, roots):
+    """As ResNet50-v2 and MobileNetV2 from the ONNX model zoo: timm's networks of these names have other layers."""
+    torch.manual_seed(0)
+    file = roots / "imagenet.safetensors"
+    save_file(build_gluon(name, TIMM[name], None, 3).state_dict(), file)
+    recipe = get_recipe("probe-first", name)
+    net = build_backbone(name, pretrained=file, image_size=64, **recipe.model_args).eval()
+    run = Run(dataset="phantom", split="published", model=name, recipe="probe-first", image_size=64, pretrained=True)
+    names = ("name", "source", "epochs", "lr", "batch_size", "augmentation", "model_args")
+    record = whole_record(run, recipe={key: getattr(recipe, key) for key in names}, data={})
+    again = load_weights(save_weights(net, run, record))
+    x = torch.rand(2, 1, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(x), net(x))
+
+
+@pytest.mark.parametrize(("how", "groups", "limits"), [
+    ({"split": "published"}, 40, [SPLIT_LIMIT]),
+    ({"split": "cleaned"}, 1, [PATIENT_LIMIT, SPLIT_LIMIT]),
+    ({"split": "patient"}, 40, []),
+    ({"split": "external", "test_on": "navoneel"}, 40, []),
+    ({"split": "published", "target": "findings", "dataset": "chest-xray14"}, 40, []),
+])  # fmt: skip
+def test_a_card_says_of_which_split_the_patients_are_on_both_sides(how, groups, limits):
+    run = Run(**{"dataset": "brain-tumor-mri"} | how)
+    assert limits_of(run, ["glioma"], groups) == [LIMIT, *limits]
+    assert len(limits_of(run, ["glioma", "notumor"], groups)) == 2 + len(limits), "sources of the healthy"

@@ -126,28 +126,18 @@ def test_an_epoch_with_nan_is_never_saved(roots, where):
 TWO = """
 import os, sys, torch
 sys.path.insert(0, {helpers!r})
-from datasets.lock import acquire
-from datasets.splitting import make_split
-from datasets.store.images import ImageDataset
 from multitask_images import run_fit
-from utils.training.data import make_loader
 from utils.training.loop import make_accelerator
 left = {{"world": make_accelerator().num_processes}}
 for balance in ("ema", "kendall"):
     model, task, trained = run_fit({folder!r} + "/" + balance, balance, epochs=2)
     losses = trained.history[["train_loss", "val_loss"]].to_numpy().tolist()
     left[balance] = {{"model": model.state_dict(), "task": task.state_dict(), "losses": losses}}
-data = ImageDataset("phantom", make_split("phantom").train[:16], image_size=32)
-loader = make_accelerator(seed=0).prepare(make_loader(data, 4, training=True, sampling="balanced"))
-left["rows"] = []
-for epoch in (0, 1):
-    loader.set_epoch(epoch)
-    left["rows"].append([batch["row"].tolist() for batch in loader])
 torch.save(left, {folder!r} + "/" + os.environ["RANK"] + ".pt")
 """
 
 
-def test_two_processes_end_with_one_model_and_share_one_balance_and_one_draw(roots, tmp_path):
+def test_two_processes_end_with_one_model_and_share_one_balance(roots, tmp_path):
     script = tmp_path / "train.py"
     script.write_text(TWO.format(helpers=HELPERS, folder=str(tmp_path)))
     subprocess.run([*TORCHRUN, str(script)], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -158,12 +148,6 @@ def test_two_processes_end_with_one_model_and_share_one_balance_and_one_draw(roo
         assert same(a["task"], b["task"]) and a["losses"] == b["losses"], "both see the mean over all images"
         # batch-norm statistics are each process's own until the next forward; the first process's are the saved ones
         assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"] if "running" not in k)
-    data = ImageDataset("phantom", make_split("phantom").train[:16], image_size=32)
-    alone = make_loader(data, 4, training=True, sampling="balanced")
-    for epoch in (0, 1):
-        alone.sampler.set_epoch(epoch)
-        drawn = [batch["row"].tolist() for batch in alone]
-        assert drawn == [a + b for a, b in zip(one["rows"][epoch], two["rows"][epoch], strict=True)]
 
 
 def test_every_class_is_drawn_equally_often_and_an_epoch_draws_the_same_again(roots):
@@ -282,7 +266,7 @@ def read_epochs(rank: int, world: int, port: int, answer, number: int, sampling:
 
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="bytes are counted by Linux")
-@pytest.mark.parametrize(("sampling", "number", "world"), [("shuffled", 76, 2), ("", 64, 4)])
+@pytest.mark.parametrize(("sampling", "number", "world"), [("shuffled", 76, 2), ("balanced", 76, 2), ("", 64, 4)])
 def test_ranks_read_disjoint_shares_that_make_up_the_epoch(roots, sampling, number, world):
     alone, *ranks = together(read_epochs, 1, number, sampling) + together(read_epochs, world, number, sampling)
     with h5py.File(require("phantom") / "images.h5") as store:
@@ -292,7 +276,7 @@ def test_ranks_read_disjoint_shares_that_make_up_the_epoch(roots, sampling, numb
         shares = [rank[epoch][0] for rank in ranks]
         batches = [list(chain(*parts)) for parts in zip(*shares, strict=True)]
         assert batches[:-1] == whole[:-1] and batches[-1] == whole[-1] + whole[0][:missing]
-        assert sorted(chain(*whole)) == list(range(number)), "every image once"
+        assert sampling == "balanced" or sorted(chain(*whole)) == list(range(number)), "every image once"
         for rank, share in zip(ranks, shares, strict=True):
             needed = sum(sizes[row] for row in chain(*share))
             assert needed <= rank[epoch][1] < 1.25 * needed, "its own chunks, each once, and HDF5's tables"
