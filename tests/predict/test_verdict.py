@@ -36,6 +36,13 @@ def scan_of(files) -> Scan:
     return find([files / "a.jpg"], ["grey"])[0][0]
 
 
+def outline_everything(model: SavedModel, scan: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the model is asked, it outlines the whole image."""
+    found = model.predict(model.prepare(scan.read().raws))
+    everywhere = Prediction(found.probabilities, np.ones_like(found.masks), found.features)
+    monkeypatch.setattr(model, "predict", lambda pixels: everywhere)
+
+
 MIXED = [[0.97, 0.01, 0.01, 0.01], [0.4, 0.58, 0.01, 0.01], [0.4, 0.58, 0.01, 0.01]]
 KINDS = [[0.2, 0.15, 0.55, 0.1]] * 3  # a tumour is less likely than none, though more so than each kind
 CASES = {  # network → what it says of the slices, its temperature; the kind that is named, and the class of each slice
@@ -85,9 +92,7 @@ def test_an_outline_lies_where_its_crop_was_cut_from_the_image_and_in_the_head(a
     image[30:90, 50:120] = np.linspace(120, 250, 70)
     Image.fromarray(image).save(tmp_path / "a.png")
     ((scan,), _) = find([tmp_path / "a.png"], ["grey"])
-    found = model.predict(model.prepare(scan.read().raws))
-    everywhere = Prediction(found.probabilities, np.ones_like(found.masks), found.features)
-    monkeypatch.setattr(model, "predict", lambda pixels: everywhere)
+    outline_everything(model, scan, monkeypatch)
     top, bottom, left, right = crop_box(image, "margin")
     expected = np.zeros(image.shape)
     expected[top:bottom, left:right] = 1
@@ -185,9 +190,7 @@ def test_an_outline_is_measured_in_mm_and_ml(roots, tmp_path, monkeypatch):
     voxels = np.random.default_rng(0).uniform(1, 9, (20, 24, 3))
     nib.save(nib.Nifti1Image(voxels, np.diag([-0.5, -2, 4, 1])), tmp_path / "v.nii")
     ((scan,), _) = find([tmp_path / "v.nii"], ["grey"])
-    found = model.predict(model.prepare(scan.read().raws))
-    everywhere = Prediction(found.probabilities, np.ones_like(found.masks), found.features)
-    monkeypatch.setattr(model, "predict", lambda pixels: everywhere)
+    outline_everything(model, scan, monkeypatch)
     asked = ask(model, scan)
     pixels, slices = asked.answer.masks["tumour"]["pixels"], 3
     assert asked.answer.masks["tumour"]["area_mm2"] == pytest.approx(pixels / slices, rel=0.01)
