@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from multitask_images import CLASSES
+from small_training import CLASSES
 from torch import nn
 
 from datasets.catalog import HEALTHY

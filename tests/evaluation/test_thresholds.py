@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from multitask_images import HEALTHY
+from small_training import HEALTHY
 
 from datasets.catalog import DataError
 from utils.evaluation.classification import FEWEST

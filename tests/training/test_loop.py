@@ -126,11 +126,11 @@ def test_an_epoch_with_nan_is_never_saved(roots, where):
 TWO = """
 import os, sys, torch
 sys.path.insert(0, {helpers!r})
-from multitask_images import run_fit
+from small_training import run_multitask
 from utils.training.loop import make_accelerator
 left = {{"world": make_accelerator().num_processes}}
 for balance in ("ema", "kendall"):
-    model, task, trained = run_fit({folder!r} + "/" + balance, balance, epochs=2)
+    model, task, trained = run_multitask({folder!r} + "/" + balance, balance, epochs=2)
     losses = trained.history[["train_loss", "val_loss"]].to_numpy().tolist()
     left[balance] = {{"model": model.state_dict(), "task": task.state_dict(), "losses": losses}}
 torch.save(left, {folder!r} + "/" + os.environ["RANK"] + ".pt")

@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from multitask_images import HEALTHY
-from small_transfer import run_fit
+from small_training import HEALTHY, fine_tune
 from torch import nn
 
 from datasets.catalog import DataError
@@ -47,7 +46,7 @@ def test_other_values_are_refused_with_the_policies_there_are(unfreeze):
     ("unfreeze", "freeze_bn"), [("none", False), (10, False), (0.3, False), ("all", False), ("all", True)]
 )
 def test_after_training_frozen_weights_and_statistics_are_the_same_bits(parts, tmp_path, unfreeze, freeze_bn):
-    net, before, _ = run_fit(parts, tmp_path, unfreeze=unfreeze, freeze_bn=freeze_bn)
+    net, before, _ = fine_tune(parts, tmp_path, unfreeze=unfreeze, freeze_bn=freeze_bn)
     every = layers(net.backbone)
     frozen = every[: len(every) - unfrozen_count(unfreeze, len(every))]
     trained = [all(p.requires_grad for p in m.parameters(recurse=False)) for m in every]
@@ -100,7 +99,7 @@ def test_the_summary_counts_unfrozen_layers():
 )
 def test_early_stopping_counts_the_epochs_of_a_stage_and_stays_stopped(parts, tmp_path, epochs, stages, trained):
     changes = {"optimizer": "SGD", "lr": 1e-20, "epochs": epochs, "patience": 2, "select": "best", "stages": stages}
-    first, again = (run_fit(parts, tmp_path, "SqueezeNet", **changes)[2] for _ in range(2))
+    first, again = (fine_tune(parts, tmp_path, "SqueezeNet", **changes)[2] for _ in range(2))
     assert first.history.get("stage", pd.Series([""] * len(first.history))).tolist() == trained
     assert again.history.equals(first.history) and again.epoch == first.epoch
 
@@ -163,7 +162,7 @@ def test_s4_rate_falls_by_a_tenth_in_ten_thousand_batches(parts, tmp_path):
     recipe = get_recipe("s4", "ConvNeXt-S")
     assert recipe.schedule_step == "batch" and rates(recipe, 10_001)[-1] == pytest.approx(0.9e-4)
     changes = {"schedule": "ExponentialLR", "schedule_args": {"gamma": 0.5}, "schedule_step": "batch", "lr": 1e-4}
-    _, _, fitted = run_fit(parts, tmp_path, "SqueezeNet", epochs=2, **changes)
+    _, _, fitted = fine_tune(parts, tmp_path, "SqueezeNet", epochs=2, **changes)
     assert fitted.history.lr.tolist() == [1e-4, 0.25e-4], "32 images are two batches"
 
 
@@ -172,7 +171,7 @@ def test_s1_rate_falls_once_validation_stands_still(parts, tmp_path):
     assert (recipe.schedule, recipe.unfreeze) == ("ReduceLROnPlateau", 10)
     # slow enough to gain less than torch's threshold, not so slow that torch leaves the rate alone
     still = {"optimizer": "SGD", "lr": 1e-7, "epochs": 4, "schedule_args": {"factor": 0.1, "patience": 1}}
-    _, _, fitted = run_fit(parts, tmp_path, "SqueezeNet", "s1", **still)
+    _, _, fitted = fine_tune(parts, tmp_path, "SqueezeNet", "s1", **still)
     assert fitted.history.lr.tolist() == pytest.approx([1e-7, 1e-7, 1e-7, 1e-8], rel=1e-9, abs=0)
 
 

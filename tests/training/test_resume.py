@@ -19,8 +19,7 @@ import pytest
 import torch
 from accelerate.state import AcceleratorState
 from filelock import FileLock
-from multitask_images import run_fit as run_multitask
-from small_training import program, run_fit, same
+from small_training import program, run_fit, run_multitask, same
 
 from datasets.catalog import DataError
 from datasets.generator import phantom

@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from multitask_images import CLASSES, HEALTHY, batch_of
-from small_training import same
+from small_training import CLASSES, HEALTHY, batch_of, same
 from torchvision.transforms import v2
 
 from datasets import catalog
