@@ -9,7 +9,6 @@ import tempfile
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
@@ -59,19 +58,11 @@ class Hangs(Exception):
     """A reader takes longer than `PATIENCE`."""
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """What became of one damaged file: `fault` "" where it was read (sealed: as the whole file is), or refused in one
-    line."""
+def fuzz(reader: str, tries: int, seed: int = 0, only: Sequence[int] = ()) -> Iterator[tuple[int, str]]:
+    """Number and fault of `tries` damaged files of a reader; `only` some of them, by number.
 
-    reader: str
-    number: int
-    refused: bool
-    fault: str = ""
-
-
-def fuzz(reader: str, tries: int, seed: int = 0, only: Sequence[int] = ()) -> Iterator[Verdict]:
-    """Verdicts on `tries` damaged files of a reader; `only` some of them, by number."""
+    There is no fault ("") where a file was read (sealed: as the whole file is), or refused in one line.
+    """
     with tempfile.TemporaryDirectory() as outside, patch.dict(os.environ):
         os.environ["BRAIN_MRI_DATA"] = os.environ["BRAIN_MRI_OUTPUT"] = f"{outside}/work"
         work = Path(outside) / "work"
@@ -84,14 +75,14 @@ def fuzz(reader: str, tries: int, seed: int = 0, only: Sequence[int] = ()) -> It
             if only and number not in only:
                 continue
             victim.write_bytes(content)
-            yield judged(reader, number, work, wanted)
+            yield number, fault_of(reader, work, wanted)
             _restore(work, before, victim, whole)
             if (found := sorted(path.name for path in Path(outside).iterdir())) != ["work"]:
-                yield Verdict(reader, number, False, f"wrote outside its folder: {found}")
+                yield number, f"wrote outside its folder: {found}"
                 return
 
 
-def judged(reader: str, number: int, work: Path, wanted: bytes | None) -> Verdict:
+def fault_of(reader: str, work: Path, wanted: bytes | None) -> str:
     """Read the file as it lies in `work`; `wanted` is what the whole one gives, None where nobody can know."""
     signal.signal(signal.SIGALRM, _hang)
     signal.alarm(PATIENCE)
@@ -100,16 +91,14 @@ def judged(reader: str, number: int, work: Path, wanted: bytes | None) -> Verdic
             warnings.simplefilter("ignore")
             found = READERS[reader].read(work)
         silent = wanted is not None and pickle.dumps(found) != wanted
-        return Verdict(reader, number, False, "read as something else than was written" if silent else "")
+        return "read as something else than was written" if silent else ""
     except REFUSED as error:
         lines = str(error).strip().splitlines()
-        fault = "" if len(lines) == 1 and len(lines[0]) < 1000 else f"refused in {len(lines)} lines"
-        return Verdict(reader, number, True, fault)
+        return "" if len(lines) == 1 and len(lines[0]) < 1000 else f"refused in {len(lines)} lines"
     except Exception as error:
         where = traceback.extract_tb(error.__traceback__)
         ours = next((frame for frame in reversed(where) if "/site-packages/" not in frame.filename), where[-1])
-        line = f"{type(error).__name__} at {Path(ours.filename).name}:{ours.lineno}: {str(error)[:80]!r}"
-        return Verdict(reader, number, False, line)
+        return f"{type(error).__name__} at {Path(ours.filename).name}:{ours.lineno}: {str(error)[:80]!r}"
     finally:
         signal.alarm(0)
 
