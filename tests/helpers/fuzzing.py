@@ -70,7 +70,9 @@ def fuzz(reader: str, tries: int, seed: int = 0, only: Sequence[int] = ()) -> It
         victim = READERS[reader].make(work)
         whole = victim.read_bytes()
         before = set(work.rglob("*"))
-        wanted = pickle.dumps(READERS[reader].read(work)) if READERS[reader].sealed else None
+        intact = READERS[reader].read(work)  # else each of its files could be refused
+        wanted = pickle.dumps(intact) if READERS[reader].sealed else None
+        _restore(work, before, victim, whole)
         for number, content in enumerate(mutations(whole, tries, seed)):
             if only and number not in only:
                 continue
