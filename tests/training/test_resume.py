@@ -93,12 +93,12 @@ def test_it_stops_after_the_epoch_and_resumes(roots, monkeypatch, wish):
     assert same(model.state_dict(), again.state_dict()) and found.history.equals(trained.history), "not trained again"
 
 
-def train(folder, *, start=0, train_rows=slice(0, 24), val_rows=slice(0, 8), size=64, view="stored", **words):
+def train(folder, *, train_rows=slice(0, 24), val_rows=slice(0, 8), size=64, view="stored", **words):
     """One epoch of CustomCNN on the small phantom."""
     split = make_split("phantom", "patient")
     rows, part_of = (split.train[train_rows], split.val[val_rows]), words.pop("part_of", {})
     parts = (ImageDataset("phantom", r, image_size=size, view=view, part_of=part_of) for r in rows)
-    torch.manual_seed(start)
+    torch.manual_seed(0)
     model = words.pop("model", None) or CustomCNN(image_size=size)
     AcceleratorState._reset_state(reset_partial_state=True)  # its precision is the process's, and cannot be changed
     words |= {"accelerator": make_accelerator(words.pop("precision", "no"))}
@@ -117,7 +117,6 @@ OTHER = {
     "precision": ({"precision": "bf16"}, r"precision: no → bf16"),
     "task": ({"task": type("Other", (Classification,), {})(4)}, r"task: Classification → Other"),
     "classes": ({"model": CustomCNN(num_classes=5, image_size=64)}, r"model: CustomCNN of [\d,]+ p.* → CustomCNN"),
-    "start": ({"start": 1}, r"starting weights: others in .*weight"),
 }
 
 
