@@ -232,13 +232,11 @@ def changed_copy():
 
 def test_a_changed_copy_is_listed_where_folds_or_sets_separate_it(changed_copy):
     assert duplicate_pairs(changed_copy).empty
-    apart, together = (
-        {"path": changed_copy.table.path, "patient": "", "fold": folds} for folds in ([3, 1, 3], [3, 3, 1])
-    )
-    found = links.copy_pairs(changed_copy, pd.DataFrame(apart))
+    table = changed_copy.table[["path"]].assign(patient="")
+    found = links.copy_pairs(changed_copy, table.assign(fold=[3, 1, 3]))
     assert found.to_numpy().tolist() == [["0.png", 3, "1.png", 1]]
     assert links.copy_facts(found) == {links.COPIED: 2, links.COPIED_PAIRS: 1}
-    assert links.copy_pairs(changed_copy, pd.DataFrame(together)).empty
+    assert links.copy_pairs(changed_copy, table.assign(fold=[3, 3, 1])).empty
     ours, theirs = changed_copy.rows(np.array([0])), changed_copy.rows(np.array([1, 2, 2]))
     theirs.table["dataset"] = "theirs"
     for path, left in (("2.png", 1), ("1.png", 0)):  # in an external test, unless it is shared

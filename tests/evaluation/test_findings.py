@@ -40,9 +40,8 @@ def test_metrics_of_findings_by_hand():
     both = [found["per_class"][name]["auc"]["value"] for name in "ab"]
     assert found["metrics"]["macro_auc"]["value"] == pytest.approx(np.mean(both), abs=1e-6)
     json.dumps(found, allow_nan=False)
-    unchosen = evaluate_findings(table.assign(called_a=pd.array([None] * 200, dtype="Int64")), ("a",), resamples=5)[
-        "per_class"
-    ]["a"]
+    table = table.assign(called_a=pd.array([None] * 200, dtype="Int64"))
+    unchosen = evaluate_findings(table, ("a",), resamples=5)["per_class"]["a"]
     assert unchosen["f1"]["value"] is None and unchosen["auc"]["value"] == a["auc"]["value"], "without a threshold"
 
 

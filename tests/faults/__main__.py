@@ -195,10 +195,8 @@ def main() -> int:
         began, counts = time.monotonic(), every[fault]()
         facts = {"tries": counts.tries, "lost": len(counts.lost), "what": counts.lost[:LOST_SHOWN]}
         facts |= {"met": counts.met, TRAINED: counts.training} if counts.met else {}
-        facts |= {
-            "seconds": round(time.monotonic() - began),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        facts |= {"seconds": round(time.monotonic() - began), "finished": now}
         with writing:
             lost += len(counts.lost)
             known = json.loads(RECORD.read_text()) if RECORD.is_file() else {}  # now: another command may run beside

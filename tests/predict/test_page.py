@@ -50,9 +50,8 @@ def test_dropped_files_and_series_have_an_answer_each_though_they_share_names(cl
     slices = {one["file"]: one["slices"] for one in found["answers"]}
     names = ["slice.png", "file", f"{96 * 'x'}.png", "slice.png (2)", "x/other.png", "a/b.png"]
     assert {*names} < {*slices} and sorted(slices.values()) == [1, 1, 1, 1, 1, 1, 2, 4]
-    one, two, same, again = (
-        next(a for a in found["answers"] if a["file"] == name)["classes"] for name in names[:1] + names[3:]
-    )
+    classes = {one["file"]: one["classes"] for one in found["answers"]}
+    one, two, same, again = (classes[name] for name in names[:1] + names[3:])
     assert one != two and one == same == again
     errors = [
         "empty.png: an empty file",

@@ -38,9 +38,8 @@ def change(path, **values):
 
 
 def change_accuracy(path, **values):
-    change(
-        path, metrics=(metrics := json.loads(path.read_text())["metrics"]) | {"accuracy": metrics["accuracy"] | values}
-    )
+    metrics = json.loads(path.read_text())["metrics"]
+    change(path, metrics=metrics | {"accuracy": metrics["accuracy"] | values})
 
 
 def one_digit(path):

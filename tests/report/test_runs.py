@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from safetensors.torch import save_file
+from small_training import same
 from whole_records import whole as whole_record
 
 from datasets import catalog
@@ -135,9 +136,8 @@ def test_the_published_number_stands_beside_a_full_run_on_its_own_images_only(
     found = {("s2", "CustomCNN", "phantom", "published"): {"accuracy": 0.99}}
     monkeypatch.setattr(records, "published", lambda *place: found.get(place))
     fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5]}), 1)
-    path = save_run(
-        Run(dataset="phantom", split=split, image_size=size), result, table, model=model, recipe=recipe, fit=fit
-    )
+    run = Run(dataset="phantom", split=split, image_size=size)
+    path = save_run(run, result, table, model=model, recipe=recipe, fit=fit)
     published = json.loads(path.read_text())["published"]
     assert (published and published["accuracy"]) == reported
 
@@ -146,13 +146,8 @@ def test_weights_come_back_with_their_card(finished, roots):
     run, model, *_ = finished
     path = find_weights(run.id)
     assert path == run.weights_folder / "model.safetensors"
-    loaded = load_weights(path)
-    assert all(
-        torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), model.state_dict().values(), strict=True)
-    )
-    for place in (run.id, str(path), path.parent):
-        again = load_weights(place)
-        assert torch.equal(next(iter(again.state_dict().values())), next(iter(model.state_dict().values())))
+    for place in (path, run.id, str(path), path.parent):
+        assert same(load_weights(place).state_dict(), model.state_dict())
     with pytest.raises(UnknownName, match=f"unknown model '.*'; did you mean '{re.escape(run.id)}'"):
         load_weights(run.id.replace("seed0", "seed1"))
     with pytest.raises(DataError, match=r"nowhere/model.safetensors: not there"):

@@ -218,10 +218,8 @@ def test_a_checkout_without_git_has_no_revision(monkeypatch):
 
 
 def test_of_a_damaged_checkpoint_the_one_before_goes_on_to_the_same_bytes(paused, roots):
-    path, said = (
-        paused / "checkpoint.pt",
-        r"run/checkpoint\.pt: damaged .*checkpoint\.before\.pt; .*checkpoint\.damaged",
-    )
+    path = paused / "checkpoint.pt"
+    said = r"run/checkpoint\.pt: damaged .*checkpoint\.before\.pt; .*checkpoint\.damaged"
     path.write_bytes(path.read_bytes()[:-1000] + bytes(1000))
     with pytest.warns(UserWarning, match=said), pytest.raises(TrainingPaused, match="after epoch 2"):
         run_fit(paused, epochs=4, time_budget=0)
