@@ -101,10 +101,8 @@ def test_packages_are_ours_and_no_code_folder_has_the_name_of_a_data_set():
 
 # Modules → what their import must not load: a recipe no network, not even torch; a loss no trainer, what a
 # command does nothing that takes seconds to import and few networks or metrics use; its --help nothing heavy at all.
-COMMANDS = (
-    "datasets.download, datasets.curation.__main__, utils.predict.__main__, utils.audit.__main__, utils.headless, "
-    "utils.predict.page, "
-)
+COMMANDS = "datasets.download, datasets.curation.__main__, utils.headless, utils.chapters, utils.audit.__main__, "
+COMMANDS += "utils.predict.__main__, utils.predict.page"
 PREDICT = "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict"
 SECONDS = ["monai", "timm", "torchvision", "torchmetrics", "accelerate", "sklearn", "scipy.stats", "scipy.optimize"]
 LIGHT = {
@@ -112,7 +110,7 @@ LIGHT = {
     PREDICT: [*SECONDS, "faiss", "nilearn", "matplotlib", "seaborn"],
     "models; models.OutlineClassifier()": SECONDS,
     "utils.saved_models": ["torch", "models", "utils.training", "matplotlib"],
-    f"{COMMANDS}utils.chapters": ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
+    COMMANDS: ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
     "utils.training.tasks": ["timm", "models", "utils.evaluation", "utils.training.loop"],
 }
 

@@ -31,15 +31,9 @@ def image(seed, shape=(90, 110)):
 def thumbnails_of(images, labels=None, **columns):
     """`Thumbnails` of arrays, with a manifest of made-up paths."""
     names = [f"{i}.png" for i in range(len(images))]
-    known = {
-        "dataset": "made-up",
-        "published_split": "train",
-        "patient": "",
-        "sha256": names,
-        "label": labels or "glioma",
-    } | columns
+    known = {"dataset": "made-up", "published_split": "train", "patient": "", "sha256": names} | columns
     packed = [thumbnail(i, PACKED_SIDE) for i in images]
-    table = pd.DataFrame({"path": names} | known, index=range(len(images)))
+    table = pd.DataFrame({"path": names, "label": labels or "glioma"} | known, index=range(len(images)))
     return collect(table, [traits(i) for i in images], packed)
 
 

@@ -15,12 +15,8 @@ from utils.predict.prepare import find
 DICOM = Path(pydicom.__file__).parent / "data/test_files"
 NIFTI = Path(nib.__file__).parent / "tests/data"
 FILES = [*sorted(DICOM.rglob("*.dcm")), *sorted(NIFTI.glob("*.dcm")), *sorted(filter(is_nifti, NIFTI.iterdir()))]
-NOTHING_TO_SEE = (
-    "a DICOM file without image",
-    "one grey value",
-    "4 dimensions",
-    "voxels are NaN",
-)  # refused though it can be decoded
+# Refused though it can be decoded.
+NOTHING_TO_SEE = ("a DICOM file without image", "one grey value", "4 dimensions", "voxels are NaN")
 
 
 def reference(path: Path) -> np.ndarray:
