@@ -158,12 +158,6 @@ def test_weights_come_back_with_their_card(finished, roots):
     assert not list(roots.rglob("*.tmp"))
 
 
-def test_quick_runs_are_no_evidence():
-    quick, whole = (Run(dataset="phantom", quick=one) for one in (True, False))
-    assert quick.metrics_folder == quick.folder
-    assert whole.metrics_folder.parts[-4:] == ("saved_metrics", "classification", "phantom", whole.id)
-
-
 def test_only_the_first_process_writes(finished, monkeypatch):
     *_, result, path = finished
     monkeypatch.setenv("RANK", "1")

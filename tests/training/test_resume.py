@@ -210,11 +210,7 @@ def test_other_conditions_are_reported_and_kept_in_the_record_and_equal_ones_lea
 
 def test_a_checkout_without_git_has_no_revision(monkeypatch):
     monkeypatch.setenv("PATH", os.devnull)
-    environment.git_revision.cache_clear()
-    try:
-        assert environment.git_revision() == ""
-    finally:
-        environment.git_revision.cache_clear()
+    assert environment.git_revision.__wrapped__() == ""
 
 
 def test_of_a_damaged_checkpoint_the_one_before_goes_on_to_the_same_bytes(paused, roots):
