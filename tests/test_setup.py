@@ -61,11 +61,7 @@ def distributions(texts: Iterable[str]) -> set[str]:
     nodes, modules = [node for text in texts for node in ast.walk(ast.parse(text))], set()
     modules |= {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
-    ours = (
-        OURS
-        | {"honest_brain_mri"}
-        | {path.stem for path in PATHS if path.is_relative_to(REPO / "tests") or "benchmarks" in path.parts}
-    )
+    ours = OURS | {"honest_brain_mri"} | {p.stem for p in PATHS if p.relative_to(REPO).parts[0] not in OURS}
     others = {module.split(".")[0] for module in modules} - ours - sys.stdlib_module_names
     known = packages_distributions()
     return {normalised(name) for module in others for name in known.get(module, [f"{module} (not installed)"])}
