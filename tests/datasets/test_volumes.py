@@ -22,9 +22,9 @@ from utils.evaluation.segmentation import mask_table
 
 
 @pytest.fixture
-def home(data):
+def home(root):
     """The folder of brats2020 in an empty data root."""
-    return data / "brats2020"
+    return root / "brats2020"
 
 
 def bring(path: Path, files: dict[str, bytes], *options: str) -> int:
