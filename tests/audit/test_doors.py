@@ -18,10 +18,12 @@ def opened(path, known, size=None) -> Onnx:
     return Onnx(path, known, size, None, None, False)
 
 
-@pytest.mark.parametrize("batch", ["N", 1, 16])
-@pytest.mark.parametrize("image", [(3, 64, 64), (1, 64, 64), (64, 64, 3), (64, 64, 1), (3, "H", "W")], ids=str)
-def test_an_onnx_file_is_asked_as_its_shape_says(batch, image, build, known):
-    door = opened(build((batch, *image)), known, 64 if "H" in image else None)
+SHAPES = [("N", 3, 64, 64), (1, 1, 64, 64), (16, 64, 64, 3), ("N", 64, 64, 1), ("N", 3, "H", "W"), (1, 3, "H", "W")]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_an_onnx_file_is_asked_as_its_shape_says(shape, build, known):
+    door = opened(build(shape), known, 64 if "H" in shape else None)
     probs = door.ask(known.shown)
     assert (probs.argmax(1) == known.truth).mean() > 0.9 and probs.sum(1) == pytest.approx(1)
     assert door.logits and door.scale == "unit" and "chosen on known images" in door.notes[0]

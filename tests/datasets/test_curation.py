@@ -9,17 +9,32 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from smooth_images import image, thumbnails_of
+from scipy.ndimage import gaussian_filter
 
 from datasets.curation import duplicates, links, split_table
 from datasets.curation.duplicates import close_hashes, duplicate_pairs, identical_pairs, near_pairs, pairs_alike
 from datasets.curation.duplicates import s0_cleaning as kept_by_s0
 from datasets.curation.links import link
 from datasets.curation.split_table import curate, facts
-from datasets.curation.thumbnails import head, join, look, phashes, thumbnail, traits
+from datasets.curation.thumbnails import PACKED_SIDE, collect, head, join, look, phashes, thumbnail, traits
 from datasets.splitting import make_split
 from datasets.transforms import TRANSFORMS
 from utils.evaluation.baselines import nearest_thumbnails
+
+
+def image(seed, shape=(90, 110)):
+    """A smooth random image: unlike any other, and unlike itself when turned."""
+    noise = gaussian_filter(np.random.default_rng(seed).normal(size=shape), 9)
+    return np.uint8(255 * (noise - noise.min()) / np.ptp(noise))
+
+
+def thumbnails_of(images, labels=None, **columns):
+    """`Thumbnails` of arrays, with a manifest of made-up paths."""
+    names = [f"{i}.png" for i in range(len(images))]
+    known = {"dataset": "made-up", "published_split": "train", "patient": "", "sha256": names} | columns
+    packed = [thumbnail(i, PACKED_SIDE) for i in images]
+    table = pd.DataFrame({"path": names, "label": labels or "glioma"} | known, index=range(len(images)))
+    return collect(table, [traits(i) for i in images], packed)
 
 
 def ends(pairs: pd.DataFrame) -> list[tuple[int, int]]:
@@ -211,13 +226,11 @@ def changed_copy():
 
 def test_a_changed_copy_is_listed_where_folds_or_sets_separate_it(changed_copy):
     assert duplicate_pairs(changed_copy).empty
-    apart, together = (
-        {"path": changed_copy.table.path, "patient": "", "fold": folds} for folds in ([3, 1, 3], [3, 3, 1])
-    )
-    found = links.copy_pairs(changed_copy, pd.DataFrame(apart))
+    table = changed_copy.table[["path"]].assign(patient="")
+    found = links.copy_pairs(changed_copy, table.assign(fold=[3, 1, 3]))
     assert found.to_numpy().tolist() == [["0.png", 3, "1.png", 1]]
     assert links.copy_facts(found) == {links.COPIED: 2, links.COPIED_PAIRS: 1}
-    assert links.copy_pairs(changed_copy, pd.DataFrame(together)).empty
+    assert links.copy_pairs(changed_copy, table.assign(fold=[3, 3, 1])).empty
     ours, theirs = changed_copy.rows(np.array([0])), changed_copy.rows(np.array([1, 2, 2]))
     theirs.table["dataset"] = "theirs"
     for path, left in (("2.png", 1), ("1.png", 0)):  # in an external test, unless it is shared

@@ -84,9 +84,8 @@ def external_leaves_out_every_relative_and_nobody_else(two_sets):
     table = pd.read_csv(index.SPLITS / "twin.csv", dtype=str, keep_default_na=False)
     related = table.group.isin(set(table.group[copied])).to_numpy()
     assert set(split.test) == set(np.flatnonzero(~related)), "copies and what is grouped with them are left out"
-    kinds = (
-        pd.read_csv(index.SPLITS / overlap_file("twin", "phantom")).query("dataset == 'twin'").set_index("path").kind
-    )
+    shared = pd.read_csv(index.SPLITS / overlap_file("twin", "phantom"))
+    kinds = shared[shared.dataset == "twin"].set_index("path").kind
     assert (kinds[two_sets.path[copied]] == "bytes").all()
     assert set(kinds) <= {"bytes", "pixels", "near", "patient", "alike", "group"}
     assert len(ImageDataset("twin", split.test, image_size=32, classes=get("phantom").classes)) == len(split.test)

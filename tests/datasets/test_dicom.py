@@ -1,11 +1,12 @@
 """DICOM files of every kind are read as they were made, or refused by name. All files are made here."""
 
-import io
+from pathlib import Path
 
 import gdcm
 import numpy as np
 import pydicom
 import pytest
+from archives import encoded
 from dicom_files import RAMP, compressed, dicom
 from PIL import Image
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -43,16 +44,23 @@ def test_losslessly_compressed_pixels_are_those_that_were_packed(tmp_path, name)
     assert np.array_equal(read_pixels(path)[0], pixels)
 
 
-def test_a_jpeg_inside_is_read(tmp_path):
-    grey = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
-    buffer = io.BytesIO()
-    Image.fromarray(grey).save(buffer, "JPEG", quality=95)
-    path = dicom(tmp_path / "a.dcm", grey, bits=8)
-    data = pydicom.dcmread(path)
-    data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([buffer.getvalue()]), JPEGBaseline8Bit
+def with_jpeg(path: Path, jpeg: bytes, syntax: str, pixels: np.ndarray, bits: int) -> Path:
+    """A file whose pixels are a JPEG."""
+    data = pydicom.dcmread(dicom(path, pixels, bits=bits))
+    data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([jpeg]), syntax
     data["PixelData"].is_undefined_length = True
     data.save_as(path)
-    assert np.abs(read_pixels(path)[0] - grey).max() < 4
+    return path
+
+
+def test_a_jpeg_inside_is_read_and_one_of_twelve_bits_refused_with_the_reason(tmp_path):
+    grey = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
+    jpeg = encoded(Image.fromarray(grey), "JPEG", quality=95)
+    assert np.abs(read_pixels(with_jpeg(tmp_path / "a.dcm", jpeg, JPEGBaseline8Bit, grey, 8))[0] - grey).max() < 4
+    jpeg = b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x04\0\x06\x01\x01\x11\0\xff\xd9"
+    path = with_jpeg(tmp_path / "b.dcm", jpeg, JPEGExtended12Bit, RAMP.astype(np.uint16), 12)
+    with pytest.raises(DataError, match=r"12-bit.*; if it is compressed, save it uncompressed"):
+        read_pixels(path)
 
 
 SIGNED = (RAMP - 1000).astype(np.int16)
@@ -149,17 +157,6 @@ def test_a_file_without_preamble_is_read(tmp_path, name, syntax):
             data.save_as(path, enforce_file_format=False, implicit_vr=implicit, little_endian=True)
         path.write_bytes(meta or path.read_bytes())
         assert is_dicom(path) and np.array_equal(read_pixels(path)[0], RAMP)
-
-
-def test_twelve_bits_in_a_jpeg_are_refused_with_the_reason(tmp_path):
-    path = dicom(tmp_path / "a.dcm", RAMP.astype(np.uint16), bits=12)
-    data = pydicom.dcmread(path)
-    jpeg = b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x04\0\x06\x01\x01\x11\0\xff\xd9"
-    data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([jpeg]), JPEGExtended12Bit
-    data["PixelData"].is_undefined_length = True
-    data.save_as(path)
-    with pytest.raises(DataError, match=r"12-bit.*; if it is compressed, save it uncompressed"):
-        read_pixels(path)
 
 
 def test_the_position_of_a_slice_is_known_or_nan(tmp_path):

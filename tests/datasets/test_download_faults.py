@@ -156,12 +156,6 @@ def test_one_broken_image_in_a_hundred_is_left_out_and_two_condemn_the_archive(b
 # ---- what is taken as it comes -------------------------------------------------------------------------
 
 
-@pytest.fixture
-def unpacked(tmp_path) -> Path:
-    zipfile.ZipFile(saved(tmp_path, SARTAJ)).extractall(tmp_path / "unpacked")
-    return tmp_path / "unpacked"
-
-
 def packed(root: Path, name: str, source: Path) -> list[bytes]:
     """images.h5 and manifest.csv of a set that is brought in and taken away again."""
     assert bring(name, source, "--size", "32") == 0
@@ -187,7 +181,9 @@ def test_backslashes_and_folders_unpacked_by_hand_give_the_same_set(name, files,
     assert bring(name, folder) == 1 and "another archive" in capsys.readouterr().err
 
 
-def test_links_in_a_folder_are_followed_and_what_cannot_be_named_is_named(unpacked, root, tmp_path, capsys):
+def test_links_in_a_folder_are_followed_and_what_cannot_be_named_is_named(root, tmp_path, capsys):
+    unpacked = tmp_path / "unpacked"
+    zipfile.ZipFile(saved(tmp_path, SARTAJ)).extractall(unpacked)
     wanted = packed(root, "sartaj", unpacked)
     (unpacked / "Training/glioma_tumor").rename(tmp_path / "elsewhere")
     (unpacked / "Training/glioma_tumor").symlink_to(tmp_path / "elsewhere")

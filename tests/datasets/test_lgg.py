@@ -3,9 +3,8 @@
 import h5py
 import numpy as np
 import pytest
-from archives import bring, left, saved
+from archives import bring, left, real_archive, saved
 from lgg_files import HEADER, SIDE, SLICES, files, slice_of, tiff
-from real_archives import real_archive
 
 from datasets import catalog, download
 from datasets.curation import __main__

@@ -5,15 +5,13 @@ The slices are the phantom's, whose masks are known: as Cheng's files, and turne
 """
 
 import errno
-import io
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
-from archives import bring, saved
+from archives import bring, encoded, mat, saved
 from PIL import Image
 from store_copies import spoil_chunk
 
@@ -52,21 +50,9 @@ def slices_of_the_phantom() -> pd.DataFrame:
     return chosen[["label", "patient"]].assign(grey=list(images), mask=list(union)).reset_index(drop=True)
 
 
-def mat(row: pd.Series) -> bytes:
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        group = file.create_group("cjdata")
-        group["label"] = np.array([[float(KINDS[row.label])]])
-        group["PID"] = np.array([[ord(character)] for character in row.patient], np.uint16)
-        group["image"], group["tumorMask"] = row.grey.astype(np.int16).T, row["mask"].astype(np.uint8).T
-    return buffer.getvalue()
-
-
 def jpeg(grey: np.ndarray, transform: str) -> bytes:
-    buffer = io.BytesIO()
     turned = Image.fromarray(np.ascontiguousarray(TRANSFORMS[transform](grey)))
-    turned.resize((200, 168), Image.Resampling.BILINEAR).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()
+    return encoded(turned.resize((200, 168), Image.Resampling.BILINEAR), "JPEG", quality=95)
 
 
 @pytest.fixture(params=["s2", "none"])
@@ -89,7 +75,10 @@ def linked(request, roots, tmp_path, monkeypatch):
     table.to_csv(tmp_path / f"splits/{NAME}.csv", index=False)
     monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     assert bring(NAME, saved(tmp_path, files, "btm.zip")) == 0
-    mats = {f"{i}.mat": mat(row) for i, row in slices[tumour].iterrows()}
+    mats = {}
+    for i, row in slices[tumour].iterrows():
+        shown = row.grey.astype(np.int16), row["mask"].astype(np.uint8)
+        mats[f"{i}.mat"] = mat(KINDS[row.label], row.patient, 0, *shown)
     assert bring("cheng", saved(tmp_path, mats, "cheng.zip")) == 0
     return slices
 

@@ -19,7 +19,7 @@ from datasets.splitting import make_split
 from datasets.store.images import read_masks
 from datasets.store.index import read_manifest
 
-pytestmark = pytest.mark.usefixtures("data")
+pytestmark = pytest.mark.usefixtures("root")
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def rewrite(folder: Path, old: str, new: str) -> None:
     table.write_text(table.read_text().replace(old, new, 1))
 
 
-def test_a_folder_becomes_a_data_set_split_by_patient(folder, data, capsys):
+def test_a_folder_becomes_a_data_set_split_by_patient(folder, root, capsys):
     before = sorted(p.read_bytes() for p in folder.rglob("*") if p.is_file())
     assert own("--folder", folder) == 0 and download.main(["own", "--check"]) == 0
     table = read_manifest("own")
@@ -145,13 +145,13 @@ BAD |= {
 
 
 @pytest.mark.parametrize("fault", BAD)
-def test_a_fault_is_named_in_one_line_and_nothing_is_left(folder, data, capsys, fault):
+def test_a_fault_is_named_in_one_line_and_nothing_is_left(folder, root, capsys, fault):
     spoil, message = BAD[fault]
     spoil(folder)
     assert own("--folder", folder) == 1
     error = capsys.readouterr().err
     assert message in error and str(folder) in error and error.count("\n") == 1 and "publisher" not in error
-    assert ".own.partial" not in error and not (data / "own").exists()
+    assert ".own.partial" not in error and not (root / "own").exists()
 
 
 FAULTS = {

@@ -1,10 +1,7 @@
-"""What a reader's own set holds: no tumour is cut, relatives stay together, channels, volumes; and chapters on it."""
+"""What a reader's own set holds: no tumour is cut, relatives stay together, channels and volumes."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,11 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dicom_files import dicom
-from own_images import SIDE, blob, classes, head, own, people, tabled
+from own_images import SIDE, blob, classes, coloured, head, own, people, tabled
 from PIL import Image
 
 from datasets import catalog, download
-from datasets.catalog import REPO, DataError
+from datasets.catalog import DataError
 from datasets.curation import __main__ as curation
 from datasets.curation import split_table
 from datasets.sources import volumes
@@ -29,11 +26,10 @@ from datasets.transforms import TRANSFORMS
 from utils.run import Run
 from utils.training.data import load_data
 
-pytestmark = pytest.mark.usefixtures("data")
-ODD = ["_NORMAL T1", "Meningioma T1C+", "glioma, low grade", "Tumeur épithéliale", "脑膜瘤", "a=b", "100 %", "x'y\"z"]
+pytestmark = pytest.mark.usefixtures("root")
 
 
-def test_no_tumour_is_cut_and_what_the_set_holds_is_said(data, tmp_path, capsys):
+def test_no_tumour_is_cut_and_what_the_set_holds_is_said(root, tmp_path, capsys):
     cases = people(12)
     cases[1] = ("p1", cases[1][1], blob(3, 3, 2))  # in a corner that the crop cuts away
     cases[2] = ("p2", cases[2][1], blob(32, 60, 6))  # half of it
@@ -44,7 +40,7 @@ def test_no_tumour_is_cut_and_what_the_set_holds_is_said(data, tmp_path, capsys)
     masks = read_masks("own", np.arange(12))[:, 0]
     assert [bool(mask.any()) for mask in masks] == [i != 3 for i in range(12)]
     assert masks[1][:10, :10].any() and all(masks[i].sum() >= (cases[i][2] > 0).sum() for i in (1, 2)), "whole"
-    holds = json.loads((data / "own/log.json").read_text())["holds"]
+    holds = json.loads((root / "own/log.json").read_text())["holds"]
     remarks = {"empty mask": 1, "looks inverted": 1, "crop widened to hold the mask": 2, "colour made grey": 1}
     counts = {"images": 12, "patients": 12, "groups": 12, "with a tumour": 11, "cropped": 11}
     assert holds == counts | remarks
@@ -53,14 +49,14 @@ def test_no_tumour_is_cut_and_what_the_set_holds_is_said(data, tmp_path, capsys)
     assert download.main(["own", "--check"]) == 0 and "11 with a tumour; 1 empty mask" in capsys.readouterr().out
 
 
-def test_check_sees_a_changed_mask_and_a_changed_table_of_groups(data, tmp_path, capsys):
+def test_check_sees_a_changed_mask_and_a_changed_table_of_groups(root, tmp_path, capsys):
     own("--folder", tabled(tmp_path / "mine", people(6)))
-    Image.fromarray(blob(9, 9)).save(data / "own/raw/masks/04.png")
-    (data / "own/groups.csv").write_text("path,group\n")
+    Image.fromarray(blob(9, 9)).save(root / "own/raw/masks/04.png")
+    (root / "own/groups.csv").write_text("path,group\n")
     assert download.main(["own", "--check"]) == 1
     error = capsys.readouterr().err
     assert "masks/04.png first" in error and "groups.csv has other bytes than were written" in error
-    (data / "own/groups.csv").unlink()
+    (root / "own/groups.csv").unlink()
     with pytest.raises(DataError, match=r"groups.csv: .*download.py own"):
         make_split("own", "patient")
     own("--folder", tmp_path / "mine", "--replace")
@@ -68,14 +64,14 @@ def test_check_sees_a_changed_mask_and_a_changed_table_of_groups(data, tmp_path,
         turns("own", read_manifest("own"))
 
 
-def test_own_is_what_the_catalogue_says_until_it_is_brought_in(data, tmp_path):
+def test_own_is_what_the_catalogue_says_until_it_is_brought_in(root, tmp_path):
     assert catalog.get("own") == catalog.CATALOG["own"]
     own("--folder", tabled(tmp_path / "mine", people(6)), "--crop", "none")
     assert (catalog.get("own").crop, catalog.get("own").size) == ("none", 64)
     with pytest.raises(DataError, match=r"'own' holds one class, 'unlabelled'.*5_segmentation"):
         load_data(Run(dataset="own", split="patient", model="CustomCNN"))
-    (data / "own/log.json").write_text("{")
-    assert catalog.get("own") == catalog.CATALOG["own"] and manifest.read_log(data / "own") is None
+    (root / "own/log.json").write_text("{")
+    assert catalog.get("own") == catalog.CATALOG["own"] and manifest.read_log(root / "own") is None
 
 
 # ---- relatives -----------------------------------------------------------------------------------------
@@ -128,11 +124,7 @@ def test_of_many_images_copies_alone_are_joined(tmp_path, monkeypatch, capsys):
 # ---- channels and volumes ------------------------------------------------------------------------------
 
 
-def coloured(number: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
-    return [(f"p{i}", np.stack([head(100 * i + c) for c in range(3)], axis=2), blob(30, 30)) for i in range(number)]
-
-
-def test_channels_become_grey_or_are_kept(data, tmp_path, capsys):
+def test_channels_become_grey_or_are_kept(root, tmp_path, capsys):
     folder = tabled(tmp_path / "lgg", coloured(10))
     assert own("--folder", folder) == 0
     assert "10 colour made grey" in capsys.readouterr().out and catalog.get("own").channels == ("grey",)
@@ -143,7 +135,7 @@ def test_channels_become_grey_or_are_kept(data, tmp_path, capsys):
     assert (facts.channels, facts.size, facts.classes) == (("pre", "FLAIR", "post"), 32, ("unlabelled",))
     batch = ImageDataset("own", np.arange(2), image_size=32, channels="all").batch([0])["image"]
     assert batch.shape == (1, 3, 32, 32) and not batch[0, 0].equal(batch[0, 1])
-    with h5py.File(data / "own/images.h5") as file:
+    with h5py.File(root / "own/images.h5") as file:
         assert file["image"].shape == (10, 32, 32, 3) and file["mask"].shape == (10, 32, 32, 1)
     assert own("--folder", folder, "--channels", "a,b") == 1
     assert "holds 3 channels, not 2" in capsys.readouterr().err
@@ -212,11 +204,11 @@ def test_a_volume_is_sliced_across_its_thickest_direction(tmp_path):
         volumes.read(tmp_path / "4d.nii")
 
 
-# ---- external tests, and the chapters --------------------------------------------------------------------
+# ---- external tests ------------------------------------------------------------------------------------
 
 
-def test_external_tests_from_and_to_own_leave_relatives_out(small_phantom, data, tmp_path, capsys):
-    shutil.copytree(small_phantom / "phantom", data / "phantom")
+def test_external_tests_from_and_to_own_leave_relatives_out(small_phantom, root, tmp_path, capsys):
+    shutil.copytree(small_phantom / "phantom", root / "phantom")
     folder = classes(tmp_path / "mine", ["glioma", "notumor"], each=20)
     shown = ImageDataset("phantom", np.arange(6), image_size=64).batch(range(6))["image"][:, 0].numpy()
     for i, image in enumerate(shown):
@@ -226,7 +218,7 @@ def test_external_tests_from_and_to_own_leave_relatives_out(small_phantom, data,
     for name, test_on in pairs:
         with pytest.raises(DataError, match="make it with: python -m datasets"):
             make_split(name, "external", test_on=test_on)
-    assert curation.main(["own", "phantom"]) == 0 and (data / "own/overlap/own+phantom.csv").is_file()
+    assert curation.main(["own", "phantom"]) == 0 and (root / "own/overlap/own+phantom.csv").is_file()
     to_own, from_own = (make_split(name, "external", test_on=test_on) for name, test_on in pairs)
     tested, phantom = read_manifest("own").path.iloc[to_own.test], read_manifest("phantom")
     assert len(tested) == 40 and not tested.str.contains("copy").any()
@@ -238,29 +230,3 @@ def test_external_tests_from_and_to_own_leave_relatives_out(small_phantom, data,
     assert own("--folder", folder, "--crop", "none") == 0
     with pytest.raises(DataError, match=r"not there; make it with: python -m datasets.curation phantom own$"):
         make_split("phantom", "external", test_on="own")
-
-
-def headless(chapter: str, *parameters: str) -> tuple[int, str]:
-    words = [word for value in parameters for word in ("-p", *value.split("="))]
-    command = [sys.executable, "-m", "utils.headless", str(REPO / f"notebooks/{chapter}.ipynb"), *words]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPO)})
-    return done.returncode, done.stdout + done.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_chapter_2_runs_on_a_folder_of_classes_of_odd_names_some_of_them_rare(tmp_path):
-    folder = classes(tmp_path / "mine", ODD)
-    for i in range(5):
-        next((folder / ODD[0]).glob(f"{i}.*")).unlink()
-    assert own("--folder", folder) == 0 and catalog.get("own").classes == tuple(sorted(ODD))
-    code, text = headless("2_classification", "dataset=own", "image_size=64")
-    assert code == 0 and "own.patient-f0.CustomCNN.s2-64px-quick.seed0" in text, text[-2000:]
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_chapter_5_runs_on_channels_and_masks(tmp_path):
-    assert own("--folder", tabled(tmp_path / "mine", coloured(24)), "--channels", "pre,FLAIR,post") == 0
-    code, text = headless("5_segmentation", "dataset=own", "split=patient", "image_size=32")
-    assert code == 0, text[-2000:]

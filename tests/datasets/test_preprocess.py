@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
+from archives import encoded, real_archive
 from PIL import Image
-from real_archives import real_archive
-from scenes import encoded, scene
+from scenes import scene
 
 from datasets import catalog
 from datasets.catalog import DataError
@@ -111,14 +111,11 @@ def test_what_is_no_whole_image_is_refused_with_its_name(content, reason, tmp_pa
     assert str(path) in str(error.value) and "publisher" in str(error.value) and time.monotonic() - began < 2
 
 
-@pytest.mark.parametrize("kind", ["TIFF", "GIF", "WEBP", "BMP"])
-def test_other_kinds_of_file_are_read_and_several_images_in_one_refused(kind):
-    options = {"lossless": True} if kind == "WEBP" else {}
-    assert np.abs(preprocess.decode(encoded(Image.fromarray(RAMP), kind, **options)).astype(int) - RAMP).max() <= 1
-    if kind in ("TIFF", "GIF"):
-        several = encoded(Image.fromarray(RAMP), kind, save_all=True, append_images=[Image.fromarray(255 - RAMP)])
-        with pytest.raises(DataError, match="2 images in one file"):
-            preprocess.decode(several)
+@pytest.mark.parametrize("kind", ["TIFF", "GIF"])
+def test_several_images_in_one_file_are_refused(kind):
+    several = encoded(Image.fromarray(RAMP), kind, save_all=True, append_images=[Image.fromarray(255 - RAMP)])
+    with pytest.raises(DataError, match="2 images in one file"):
+        preprocess.decode(several)
 
 
 def test_channels_are_kept_where_asked_and_colour_made_grey_is_noted():

@@ -1,6 +1,5 @@
 """BraTS in both its forms through `download.py`: one store, faulty patients."""
 
-import io
 import json
 from pathlib import Path
 
@@ -9,9 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 from archives import bring as brought
-from archives import saved
+from archives import hdf5, real_archive, saved
 from brats_files import LPS, SHAPE, nifti, patient, slices, volumes
-from real_archives import real_archive
 
 from datasets import catalog, download
 from datasets.catalog import DataError
@@ -24,10 +22,9 @@ from utils.evaluation.segmentation import mask_table
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty data root; its folder of brats2020."""
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    return tmp_path / "data/brats2020"
+def home(root):
+    """The folder of brats2020 in an empty data root."""
+    return root / "brats2020"
 
 
 def bring(path: Path, files: dict[str, bytes], *options: str) -> int:
@@ -115,13 +112,6 @@ def renamed(files: dict[str, bytes], end: str, name: str) -> dict[str, bytes]:
     return {(f"{Path(key).parent}/{name}" if key.endswith(end) else key): content for key, content in files.items()}
 
 
-def slice_of(mask: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w") as file:
-        file["image"], file["mask"] = np.zeros((24, 20, 4)), mask
-    return buffer.getvalue()
-
-
 def with_nan(arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
     image = arrays["flair"].astype(np.float32)
     image[3, 3, 3] = np.nan
@@ -130,7 +120,9 @@ def with_nan(arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
 
 ASKEW = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
 SHEARED = np.array([[-1, 0.1, 0, 0], [0, -1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
-ODD, NARROW = slice_of(np.full((24, 20, 3), 7)), slice_of(np.zeros((24, 21, 3)))
+ODD, NARROW = (
+    hdf5({"image": np.zeros((24, 20, 4)), "mask": mask}) for mask in (np.full((24, 20, 3), 7), np.zeros((24, 21, 3)))
+)
 BAD = {
     "no T1": (lambda a: changed(volumes(a), "_t1.nii"), "no file for T1 among"),
     "two T1": (

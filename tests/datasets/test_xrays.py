@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from archives import bring, left, saved
-from real_archives import real_archive
+from archives import bring, left, real_archive, saved
 from xray_files import published
 
 from datasets import download

@@ -1,6 +1,5 @@
 """Metrics against hand-made cases, areas that never compare two networks, and figures of them."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +8,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from utils.evaluation.classification import area_under_roc, calibration_slope, evaluate, groups_ranked
-from utils.report import figures
 
 CLASSES = ("a", "b", "c")
 
@@ -73,15 +71,3 @@ def test_groups_of_both_kinds_within_a_fold():
     groups, positive = np.array(list("aabbccdd")), np.array([1, 0, 1, 1, 0, 0, 0, 0], bool)
     assert groups_ranked(groups, positive, np.zeros(8)) == 2  # a and b are positive; a, c and d negative
     assert groups_ranked(groups, positive, np.repeat([0, 1], 4)) == 1  # in the first fold a alone, in the second none
-
-
-@pytest.mark.parametrize("number", [4, 44])
-def test_figures_of_few_and_of_many_classes(number):
-    classes = [f"class {i}" for i in range(number)]
-    rng = np.random.default_rng(0)
-    truth, scores = rng.integers(0, number - 1, 300), rng.dirichlet(np.ones(number), 300)  # the last never occurs
-    many = pd.DataFrame({"label": np.array(classes)[truth], "predicted": np.array(classes)[scores.argmax(1)]})
-    many = many.assign(**{f"p_{c}": scores[:, i] for i, c in enumerate(classes)})
-    assert len(figures.confusion(many, classes).axes[0].texts) == (16 if number == 4 else 0)
-    figures.class_counts({"train": many.label, "test": many.label}, classes)
-    plt.close("all")

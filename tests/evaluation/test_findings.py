@@ -5,11 +5,21 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from findings_scores import predictions
 
 from datasets.store.images import ImageDataset
 from utils.evaluation.baselines import neighbours_findings
 from utils.evaluation.findings import by_subgroup, evaluate_findings, thresholds_for
+
+
+def predictions(images: int = 200, seed: int = 0) -> pd.DataFrame:
+    """Two findings with scores that overlap, a third that none shows; two images a patient."""
+    rng = np.random.default_rng(seed)
+    table = {"path": [f"{i}.png" for i in range(images)], "group": [f"p{i // 2}" for i in range(images)]}
+    for name, share in (("a", 0.3), ("b", 0.05), ("c", 0.0)):
+        shown = (rng.random(images) < share).astype(int)
+        score = rng.normal(shown, 1)
+        table |= {f"y_{name}": shown, f"p_{name}": score, f"called_{name}": (score > 0.8).astype(int)}
+    return pd.DataFrame(table)
 
 
 def test_metrics_of_findings_by_hand():
@@ -30,9 +40,8 @@ def test_metrics_of_findings_by_hand():
     both = [found["per_class"][name]["auc"]["value"] for name in "ab"]
     assert found["metrics"]["macro_auc"]["value"] == pytest.approx(np.mean(both), abs=1e-6)
     json.dumps(found, allow_nan=False)
-    unchosen = evaluate_findings(table.assign(called_a=pd.array([None] * 200, dtype="Int64")), ("a",), resamples=5)[
-        "per_class"
-    ]["a"]
+    table = table.assign(called_a=pd.array([None] * 200, dtype="Int64"))
+    unchosen = evaluate_findings(table, ("a",), resamples=5)["per_class"]["a"]
     assert unchosen["f1"]["value"] is None and unchosen["auc"]["value"] == a["auc"]["value"], "without a threshold"
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from multitask_images import CLASSES
+from small_training import CLASSES
 from torch import nn
 
 from datasets.catalog import HEALTHY
@@ -103,6 +103,5 @@ def test_a_description_of_every_image_in_order(roots):
     assert found["probabilities"].shape == (len(data), 4)
     images, drawn = reconstruction.reconstructions(net, task, data, [3, 0])
     assert found["error"][[3, 0]] == pytest.approx(((images - drawn) ** 2).mean((1, 2)), rel=1e-4)
-    assert "error" not in reconstruction.describe(
-        MultiTaskUNet(width=2, reconstruct=False), MultiTask(4, 2, reconstruct=False), data
-    )
+    net, task = MultiTaskUNet(width=2, reconstruct=False), MultiTask(4, 2, reconstruct=False)
+    assert "error" not in reconstruction.describe(net, task, data)

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from bright_disc import disc
 from PIL import Image
+from scenes import disc
 
 from datasets.catalog import CATALOG
 from datasets.curation.split_table import curate

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from multitask_images import HEALTHY
+from small_training import HEALTHY
 
 from datasets.catalog import DataError
 from utils.evaluation.classification import FEWEST
@@ -71,9 +71,8 @@ def test_screening_counts_tumours_found_and_healthy_left_alone():
     }
     table = pd.DataFrame(columns | {"group": list("abcde")})
     found = screening(table, resamples=50)
-    values = {
-        rule: [entry[m]["value"] for m in ("sensitivity", "specificity", "accuracy")] for rule, entry in found.items()
-    }
+    rates = ("sensitivity", "specificity", "accuracy")
+    values = {rule: [entry[rate]["value"] for rate in rates] for rule, entry in found.items()}
     assert values["S0"] == pytest.approx([2 / 3, 1 / 2, 2 / 5], abs=1e-6)
     assert values["validation"] == pytest.approx([1 / 3, 1.0, 3 / 5], abs=1e-6)
     assert found["validation"]["specificity"]["low"] == pytest.approx(0.025 ** (1 / 2), abs=1e-6), "two of two patients"

@@ -112,13 +112,14 @@ def tests(files: str, chosen: str) -> Counts:
 def damaged_files(reader: str) -> Counts:
     """Fuzz one reader in a process of its own, forked since imports take seconds: a crash is lost, too."""
     counts, forked = Counts(), multiprocessing.get_context("fork")
-    verdicts, sender = forked.Pipe(duplex=False)
-    process = forked.Process(target=lambda: [sender.send(verdict) for verdict in fuzz(reader, TRIES)])
+    found, sender = forked.Pipe(duplex=False)
+    process = forked.Process(target=lambda: [sender.send(one) for one in fuzz(reader, TRIES)])
     process.start()
     sender.close()
     with contextlib.suppress(EOFError):
-        while verdict := verdicts.recv():
-            counts.add(f"file {verdict.number}: {verdict.fault}" if verdict.fault else "")
+        while True:
+            number, fault = found.recv()
+            counts.add(f"file {number}: {fault}" if fault else "")
     process.join()
     if process.exitcode:
         counts.add(f"the process ended with {process.exitcode} after {counts.tries} files")
@@ -194,10 +195,8 @@ def main() -> int:
         began, counts = time.monotonic(), every[fault]()
         facts = {"tries": counts.tries, "lost": len(counts.lost), "what": counts.lost[:LOST_SHOWN]}
         facts |= {"met": counts.met, TRAINED: counts.training} if counts.met else {}
-        facts |= {
-            "seconds": round(time.monotonic() - began),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        facts |= {"seconds": round(time.monotonic() - began), "finished": now}
         with writing:
             lost += len(counts.lost)
             known = json.loads(RECORD.read_text()) if RECORD.is_file() else {}  # now: another command may run beside

@@ -1,6 +1,7 @@
-"""Publishers' archives in small, made here with a few tiny images, and `download.py` run on them."""
+"""Publishers' archives in small, made here with a few tiny images, `download.py` run on them, and the real archives."""
 
 import io
+import os
 import subprocess
 import time
 import zipfile
@@ -8,20 +9,36 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 from PIL import Image
 
 from datasets import catalog, download
 from datasets.store import manifest
 
 SCRIPT = Path(download.__file__)
+CURATED = ("brain-tumor-mri", "sartaj", "cheng", "navoneel", "brain-tumor-44c")  # real sets that curation compares
 PIDS = ("100360", "MR040240", "MR040240B")  # two patients
 
 
-def image(seed: int, side: int = 48, kind: str = "JPEG", mode: str = "L") -> bytes:
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    """An image as a file of a kind that Pillow writes."""
     buffer = io.BytesIO()
-    noise = np.random.default_rng(seed).integers(60, 255, (side, side), dtype=np.uint8)
-    Image.fromarray(noise).convert(mode).save(buffer, kind)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def hdf5(arrays: dict[str, np.ndarray], userblock: int = 0) -> bytes:
+    """Arrays as an HDF5 file."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", userblock_size=userblock) as file:
+        for name, values in arrays.items():
+            file[name] = values
+    return buffer.getvalue()
+
+
+def image(seed: int, side: int = 48, kind: str = "JPEG", mode: str = "L") -> bytes:
+    noise = np.random.default_rng(seed).integers(60, 255, (side, side), dtype=np.uint8)
+    return encoded(Image.fromarray(noise).convert(mode), kind)
 
 
 def folders(name: str, each: int = 2, side: int = 48, kind: str = "JPEG", inside: str = "") -> dict[str, bytes]:
@@ -32,18 +49,14 @@ def folders(name: str, each: int = 2, side: int = 48, kind: str = "JPEG", inside
     return {inside + path: image(seed, side, kind) for seed, path in enumerate(paths)}
 
 
-def mat(label: int, pid: str, seed: int) -> bytes:
-    """One figshare file: HDF5 behind 512 bytes, transposed, 16 bits; the tumour is a box above the middle."""
-    pixels = np.random.default_rng(seed).integers(500, 4000, (40, 60), dtype=np.int16)
-    mask = np.zeros((40, 60), np.uint8)
-    mask[5:15, 20:40] = 1
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", userblock_size=512) as file:
-        group = file.create_group("cjdata")
-        group["label"] = np.array([[float(label)]])
-        group["PID"] = np.array([[ord(character)] for character in pid], np.uint16)
-        group["image"], group["tumorMask"] = pixels.T, mask.T
-    return buffer.getvalue()
+def mat(label: int, pid: str, seed: int = 0, *shown: np.ndarray) -> bytes:
+    """One figshare file: HDF5 behind 512 bytes, transposed, 16 bits; `shown`: image and mask, by default of a box."""
+    box = np.zeros((40, 60), np.uint8)
+    box[5:15, 20:40] = 1
+    pixels, mask = shown or (np.random.default_rng(seed).integers(500, 4000, box.shape, dtype=np.int16), box)
+    code = np.array([[ord(character)] for character in pid], np.uint16)
+    held = {"label": np.array([[float(label)]]), "PID": code, "image": pixels.T, "tumorMask": mask.T}
+    return hdf5({f"cjdata/{name}": values for name, values in held.items()}, userblock=512)
 
 
 def cheng(nested: bool = True) -> dict[str, bytes]:
@@ -105,3 +118,15 @@ def until(condition, seconds: float = 30) -> None:
 
 def run(command: list[str]) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def real_archive(name: str) -> Path:
+    """The real archive of a data set, under the name that the tests' folder has for it; skips where there is none."""
+    archives = os.environ.get("BRAIN_MRI_ARCHIVES")
+    if not archives:
+        pytest.skip("BRAIN_MRI_ARCHIVES names no folder with the real archives")
+    names = {"navoneel": "navoneel.zip", "chest-xray14": "nih-chest-xray-sample.zip"}
+    archive = Path(archives) / names.get(name, catalog.get(name).archive)
+    if not archive.is_file():
+        pytest.skip(f"{archive.name} is not among the real archives")
+    return archive

@@ -1,12 +1,8 @@
 """Patients of BraTS in small, in both forms of their publishers."""
 
-import io
-import zipfile
-from pathlib import Path
-
-import h5py
 import nibabel as nib
 import numpy as np
+from archives import hdf5
 
 SHAPE = (24, 20, 155)  # x, y, z
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # BraTS's own affine, but for the origin
@@ -40,16 +36,7 @@ def slices(arrays: dict[str, np.ndarray], number: int = 1) -> dict[str, bytes]:
     files = {}
     masks = np.stack([arrays["seg"] == label for label in (1, 2, 4)], axis=-1).astype(np.uint8)
     for z in range(SHAPE[2]):
-        buffer = io.BytesIO()
-        with h5py.File(buffer, "w") as file:
-            file["image"] = np.stack([arrays[kind][:, :, z] for kind in SEQUENCES], axis=-1) / 100 - 1.5
-            file["mask"] = masks[:, :, z]
-        files[f"BraTS2020_training_data/content/data/volume_{number}_slice_{z}.h5"] = buffer.getvalue()
+        image = np.stack([arrays[kind][:, :, z] for kind in SEQUENCES], axis=-1) / 100 - 1.5
+        path = f"BraTS2020_training_data/content/data/volume_{number}_slice_{z}.h5"
+        files[path] = hdf5({"image": image, "mask": masks[:, :, z]})
     return files
-
-
-def archive(path: Path, files: dict[str, bytes]) -> str:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
-        for name, content in files.items():
-            target.writestr(name, content)
-    return str(path)

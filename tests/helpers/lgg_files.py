@@ -1,10 +1,10 @@
 """The lower-grade gliomas in small, in the exact form of their publisher: TIFF files and a table of patients."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from archives import encoded
 from PIL import Image
 
 from datasets.sources.lgg import mask_beside
@@ -17,9 +17,7 @@ SLICES += [f"TCGA_HT_A61B_19991127/TCGA_HT_A61B_19991127_{number}.tif" for numbe
 
 
 def tiff(pixels: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "TIFF")
-    return buffer.getvalue()
+    return encoded(Image.fromarray(pixels), "TIFF")
 
 
 def slice_of(number: int) -> tuple[np.ndarray, np.ndarray]:

@@ -73,3 +73,8 @@ def tabled(folder: Path, cases: list[tuple[str, np.ndarray, np.ndarray]]) -> Pat
 
 def people(number: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
     return [(f"p{i}", head(i), blob(30, 30)) for i in range(number)]
+
+
+def coloured(number: int) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Patients with an image of three channels that differ."""
+    return [(f"p{i}", np.stack([head(100 * i + c) for c in range(3)], axis=2), blob(30, 30)) for i in range(number)]

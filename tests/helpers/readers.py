@@ -1,6 +1,5 @@
 """Every reader of the project with a small whole file that it reads, for tests that damage the file."""
 
-import io
 import shutil
 import warnings
 from collections.abc import Callable, Iterable
@@ -9,7 +8,6 @@ from functools import cache
 from pathlib import Path
 
 import archives
-import h5py
 import lgg_files
 import nibabel as nib
 import numpy as np
@@ -58,15 +56,9 @@ def _written(path: Path, content: bytes | str) -> Path:
     return path
 
 
-def _picture(kind: str) -> bytes:
-    return archives.image(3, 24, kind)
-
-
 def _drawing() -> bytes:
     """A PNG of a few greys, whose changed bits are still pixels more often than those of noise."""
-    buffer = io.BytesIO()
-    Image.fromarray(head(1, 96) // 32 * 32).save(buffer, "PNG")
-    return buffer.getvalue()
+    return archives.encoded(Image.fromarray(head(1, 96) // 32 * 32))
 
 
 def _pixels(raws: Iterable[RawImage]) -> list:
@@ -107,16 +99,13 @@ def _dicom(path: Path) -> None:
 
 
 def _kaggle_slice(folder: Path) -> Path:
-    path = folder / "volume_1_slice_0.h5"
-    with h5py.File(path, "w") as file:
-        file["image"] = np.random.default_rng(0).normal(size=(16, 16, 4))
-        file["mask"] = np.zeros((16, 16, 3), np.uint8)
-    return path
+    arrays = {"image": np.random.default_rng(0).normal(size=(16, 16, 4)), "mask": np.zeros((16, 16, 3), np.uint8)}
+    return _written(folder / "volume_1_slice_0.h5", archives.hdf5(arrays))
 
 
 def _table(folder: Path) -> Path:
     for name in ("a.png", "b.png", "c.png"):
-        _written(folder / name, _picture("PNG"))
+        _written(folder / name, archives.image(3, 24, "PNG"))
     lines = "image,mask,patient,label\na.png,c.png,anna,glioma\nb.png,c.png,ben,glioma\n"
     return _written(folder / "samples.csv", lines)
 
@@ -163,10 +152,6 @@ def _of_store(victim: str, vouched: bool = True) -> Reader:
 def _groups(folder: Path) -> Path:
     lines = ["path,group,patient,label_conflict", *[f"{i}.png,g{i // 2},,False" for i in range(8)]]
     return _written(folder / "own/groups.csv", "\n".join(lines) + "\n")
-
-
-def _read_groups(folder: Path) -> None:
-    read_splits("own", pd.DataFrame({"path": [f"{i}.png" for i in range(8)], "label": "a"}))
 
 
 def _of_evidence(victim: str) -> Reader:
@@ -220,17 +205,17 @@ def _checkpoint(folder: Path) -> Path:
     return folder / "checkpoint.pt"
 
 
-def _read_checkpoint(folder: Path) -> None:
+def _read_checkpoint(folder: Path) -> bytes:
     if problem := damage(folder / "checkpoint.pt"):
         raise DataError(f"{folder / 'checkpoint.pt'}: {problem}")
-    raise AssertionError("a checkpoint with other bytes than were written is taken for whole")
+    return (folder / "checkpoint.pt").read_bytes()
 
 
 def _xrays(folder: Path) -> Path:
     lines = ["Image Index,Finding Labels,Patient ID,Patient Age", f"00000001_000.png,{NO_FINDING},1,40"]
     lines += ["00000002_000.png,Mass|Nodule,2,50"]
     for name in ("00000001_000.png", "00000002_000.png"):
-        _written(folder / "images/00000" / name, _picture("PNG"))
+        _written(folder / "images/00000" / name, archives.image(3, 24, "PNG"))
     return _written(folder / "sample_labels.csv", "\n".join(lines) + "\n")
 
 
@@ -249,19 +234,13 @@ def _remind(kind: str) -> Reader:
     return Reader(make, lambda folder: layouts.samples(catalog.get("remind"), folder))
 
 
-def _tiff() -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30)).save(buffer, "TIFF")
-    return buffer.getvalue()
-
-
 READERS = {
-    "jpeg": _layout("sartaj", "a.jpg", lambda: _picture("JPEG")),
+    "jpeg": _layout("sartaj", "a.jpg", lambda: archives.image(3, 24, "JPEG")),
     "png": _layout("sartaj", "a.png", _drawing, sealed=True),
-    "tiff": _layout("sartaj", "a.tif", _tiff),
-    "gif": _layout("sartaj", "a.gif", lambda: _picture("GIF")),
-    "bmp": _layout("sartaj", "a.bmp", lambda: _picture("BMP")),
-    "webp": _layout("sartaj", "a.webp", lambda: _picture("WEBP")),
+    "tiff": _layout("sartaj", "a.tif", lambda: lgg_files.tiff(np.arange(600, dtype=np.uint16).reshape(20, 30))),
+    "gif": _layout("sartaj", "a.gif", lambda: archives.image(3, 24, "GIF")),
+    "bmp": _layout("sartaj", "a.bmp", lambda: archives.image(3, 24, "BMP")),
+    "webp": _layout("sartaj", "a.webp", lambda: archives.image(3, 24, "WEBP")),
     "mat of figshare": _layout("cheng", "1.mat", lambda: archives.mat(1, "100360", 0)),
     "nifti": _of_own("a.nii", _nifti),
     "nifti, compressed": _of_own("a.nii.gz", _nifti, sealed=True),
@@ -280,7 +259,9 @@ READERS = {
     "log": _of_store("log.json"),
     "images": _of_store("images.h5"),
     "images without log": _of_store("images.h5", vouched=False),
-    "groups": Reader(_groups, _read_groups),
+    "groups": Reader(
+        _groups, lambda folder: read_splits("own", pd.DataFrame({"path": [f"{i}.png" for i in range(8)], "label": "a"}))
+    ),
     "record": _of_evidence("metrics.json"),
     "history": _of_evidence("history.csv"),
     "predictions": _of_evidence("predictions.csv.gz"),
@@ -289,7 +270,7 @@ READERS = {
     "card of weights": _of_weights("card.json"),
     "weights of a backbone": _backbone("squeezenet.safetensors"),
     "pickled weights": _backbone("squeezenet.pth"),
-    "checkpoint": Reader(_checkpoint, _read_checkpoint),
+    "checkpoint": Reader(_checkpoint, _read_checkpoint, sealed=True),
     "notebook": Reader(
         lambda folder: small_notebook(folder / "small.ipynb", "1"),
         lambda folder: read_parameters(folder / "small.ipynb"),

@@ -15,10 +15,8 @@ ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEM
 
 def slurm(*command: object) -> str:
     """Output of a SLURM command, or `FileNotFoundError`/`CalledProcessError` where it cannot be run."""
-    done = subprocess.run(
-        [str(word) for word in command], cwd=REPO, capture_output=True, text=True, timeout=60, check=True
-    )
-    return done.stdout
+    words = list(map(str, command))
+    return subprocess.run(words, cwd=REPO, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
 class Job:

@@ -1,4 +1,4 @@
-"""A short training of a classifier on a few phantom images, in this process or, as a program, in another."""
+"""Short trainings on a few phantom images, in this process or, of a classifier and as a program, in another."""
 
 import sys
 from pathlib import Path
@@ -8,10 +8,14 @@ import torch
 from datasets.catalog import DataError
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
-from models import CustomCNN
+from models import CustomCNN, MultiTaskUNet, build_backbone
 from utils.recipes import get_recipe
+from utils.training.callbacks import GradientWatch
 from utils.training.loop import fit
-from utils.training.tasks import Classification
+from utils.training.tasks import Classification, MultiTask
+
+CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
+HEALTHY = 2
 
 
 def program(folder: Path, epochs: int = 4) -> list[str]:
@@ -30,6 +34,35 @@ def run_fit(folder, epochs=2, seed=0, **options):
     recipe = get_recipe("s2", "CustomCNN", epochs=epochs, batch_size=options.pop("batch_size", 8), **changes)
     task = options.pop("task", None) or Classification(4, 3, recipe.augmentation)
     return model, fit(model, task, train, val, recipe, folder=folder, seed=seed, **options)
+
+
+def fine_tune(parts, folder, name="MobileNetV3-Large", recipe="ours", **changes):
+    """Train a backbone, by default a small one with batch norms; its weights before stand beside it."""
+    recipe = get_recipe(recipe, name, **{"epochs": 1, "batch_size": 16, "warmup": 0} | changes)
+    torch.manual_seed(0)
+    net = build_backbone(name, image_size=64, **recipe.model_args)
+    before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    return net, before, fit(net, Classification(4), *parts, recipe, folder=folder)
+
+
+def run_multitask(folder, balance="ema", epochs=3, **options):
+    """Train a narrow multi-task network, with its losses balanced so."""
+    recipe = {"ema": "s0", "kendall": "s0-kendall"}[balance]
+    recipe = get_recipe(recipe, "MultiTaskUNet", epochs=epochs, batch_size=8)
+    torch.manual_seed(0)
+    parts = make_split("phantom", "patient")
+    train, val = (ImageDataset("phantom", rows[:24], image_size=32) for rows in (parts.train, parts.val))
+    net, task = MultiTaskUNet(width=2), MultiTask(4, HEALTHY, recipe.balance, recipe.augmentation)
+    watch = GradientWatch(task, val.batch([0, 1, 2]))
+    found = fit(net, task, train, val, recipe, folder=folder, callback=watch, **options)
+    return net, task, found
+
+
+def batch_of(labels, side=32, seed=0):
+    """Random images of these classes, as a loader gives them."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (len(labels), 1, side, side), generator=generator, dtype=torch.uint8)
+    return {"image": images, "label": torch.tensor(labels)}
 
 
 def same(a, b):

@@ -14,24 +14,9 @@ def without_task(run: Run) -> dict:
 def whole(run: Run, **changes: object) -> dict:
     """The record of `run` with `changes`; metrics that are not given have no value."""
     none = {"value": None, "low": None, "high": None}
-    empty = {
-        "training": None,
-        "recipe": None,
-        "published": None,
-        "parameters": 0,
-        "trainable": 0,
-        "images": 0,
-        "groups": 0,
-    }
-    record = {
-        "id": run.id,
-        "task": run.task,
-        "run": without_task(run),
-        "data": {"folds": folds_digest(run.dataset)},
-        "per_class": {},
-        "metrics": {},
-    }
-    record |= empty | changes
+    record = {"id": run.id, "task": run.task, "run": without_task(run), "data": {"folds": folds_digest(run.dataset)}}
+    record |= {"per_class": {}, "metrics": {}} | dict.fromkeys(("training", "recipe", "published"))
+    record |= dict.fromkeys(("parameters", "trainable", "images", "groups"), 0) | changes
     if record["training"] is not None:
         record["training"] = {"epochs": 1, "seconds": 1.0} | record["training"]
     record["metrics"] = {name: none for name in TASKS[run.task]} | record["metrics"]

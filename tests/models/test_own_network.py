@@ -10,7 +10,7 @@ from dataclasses import asdict
 import pandas as pd
 import pytest
 import torch
-from small_transfer import run_fit
+from small_training import fine_tune
 
 from datasets.catalog import REPO, DataError
 from models import build_backbone
@@ -57,7 +57,7 @@ def test_a_network_in_two_files_is_trained_in_chapter_2_and_found_in_the_results
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_byobnet.r160_in1k"])
 def test_any_network_of_timm_is_fine_tuned_saved_and_loaded(name, parts, tmp_path):
     """Those named here are timm's own for tests."""
-    net, before, _ = run_fit(parts, tmp_path, name=name, recipe="s1")
+    net, before, _ = fine_tune(parts, tmp_path, name=name, recipe="s1")
     changed = {key for key, tensor in net.state_dict().items() if not torch.equal(tensor, before[key])}
     first = next(key for key in before if key.startswith("backbone"))
     assert "head.out.weight" in changed and first not in changed, "frozen but for the last layers"

@@ -6,6 +6,7 @@ import sys
 
 import archives
 import lgg_files
+import own_images
 import pytest
 import remind_files
 import xray_files
@@ -24,10 +25,25 @@ def remind(tmp_path) -> int:
     return archives.bring("remind", remind_files.archive(tmp_path, clinical), "--size", "64")
 
 
+def classes(tmp_path) -> int:
+    """A reader's folders of classes with odd names, one of them rare."""
+    folder = own_images.classes(tmp_path / "mine", ODD)
+    for i in range(5):
+        next((folder / ODD[0]).glob(f"{i}.*")).unlink()
+    return own_images.own("--folder", folder)
+
+
+def channels(tmp_path) -> int:
+    """A reader's images of three channels, with masks."""
+    folder = own_images.tabled(tmp_path / "mine", own_images.coloured(24))
+    return own_images.own("--folder", folder, "--channels", "pre,FLAIR,post")
+
+
 def both(tmp_path) -> int:
     return named("brain-tumor-mri", tmp_path) or named("navoneel", tmp_path)
 
 
+ODD = ["_NORMAL T1", "Meningioma T1C+", "glioma, low grade", "Tumeur épithéliale", "脑膜瘤", "a=b", "100 %", "x'y\"z"]
 CASES = {  # data set → what brings it in, chapter and parameters, what it prints
     "brain-tumor-44c": (
         lambda tmp_path: named("brain-tumor-44c", tmp_path),
@@ -49,6 +65,12 @@ CASES = {  # data set → what brings it in, chapter and parameters, what it pri
         "3_transfer_learning recipe s1 trials 0 fold 6",
         ["remind.patient-f6.SqueezeNet.s1-scratch-64px-quick.seed0"],
     ),
+    "own, classes": (
+        classes,
+        "2_classification image_size 64",
+        ["own.patient-f0.CustomCNN.s2-64px-quick.seed0"],
+    ),
+    "own, channels": (channels, "5_segmentation split patient image_size 32", ["own.patient-f0"]),
     "brain-tumor-mri": (
         both,
         "2_classification split external test_on navoneel image_size 64",
@@ -65,7 +87,7 @@ def test_a_collection_is_brought_in_and_a_chapter_runs_on_it(name, tmp_path, mon
     for variable in ("DATA", "OUTPUT"):
         monkeypatch.setenv(f"BRAIN_MRI_{variable}", str(tmp_path / variable.lower()))
     assert not bring(tmp_path)
-    chapter, *words = f"{words} dataset {name} epochs 1".split()
+    chapter, *words = f"{words} dataset {name.split(',')[0]} epochs 1".split()
     given = [word for i in range(0, len(words), 2) for word in ("-p", *words[i : i + 2])]
     command = [sys.executable, "-m", "utils.headless", str(REPO / f"notebooks/{chapter}.ipynb"), *given]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=300)

@@ -15,12 +15,8 @@ from utils.predict.prepare import find
 DICOM = Path(pydicom.__file__).parent / "data/test_files"
 NIFTI = Path(nib.__file__).parent / "tests/data"
 FILES = [*sorted(DICOM.rglob("*.dcm")), *sorted(NIFTI.glob("*.dcm")), *sorted(filter(is_nifti, NIFTI.iterdir()))]
-NOTHING_TO_SEE = (
-    "a DICOM file without image",
-    "one grey value",
-    "4 dimensions",
-    "voxels are NaN",
-)  # refused though it can be decoded
+# Refused though it can be decoded.
+NOTHING_TO_SEE = ("a DICOM file without image", "one grey value", "4 dimensions", "voxels are NaN")
 
 
 def reference(path: Path) -> np.ndarray:
@@ -29,9 +25,8 @@ def reference(path: Path) -> np.ndarray:
         image = nib.as_closest_canonical(nib.load(path))
         voxels, lengths = image.get_fdata()[::-1, ::-1], image.header.get_zooms()[:3]  # to the left, to the back, up
         axis = int(np.argmax(lengths)) if max(lengths) >= THICK * sorted(lengths)[1] else 2
-        planes = [voxels.transpose(0, 2, 1)[:, ::-1], voxels.transpose(1, 2, 0)[:, ::-1], voxels.transpose(2, 1, 0)][
-            axis
-        ]
+        planes = voxels.transpose([(0, 2, 1), (1, 2, 0), (2, 1, 0)][axis])
+        planes = planes if axis == 2 else planes[:, ::-1]
     else:
         data = pydicom.dcmread(path)
         planes = data.pixel_array

@@ -38,9 +38,8 @@ def change(path, **values):
 
 
 def change_accuracy(path, **values):
-    change(
-        path, metrics=(metrics := json.loads(path.read_text())["metrics"]) | {"accuracy": metrics["accuracy"] | values}
-    )
+    metrics = json.loads(path.read_text())["metrics"]
+    change(path, metrics=metrics | {"accuracy": metrics["accuracy"] | values})
 
 
 def one_digit(path):
@@ -50,10 +49,7 @@ def one_digit(path):
 
 
 DAMAGE = {
-    "half a record": ("metrics.json", lambda path: path.write_text(path.read_text()[:500])),
-    "a list": ("metrics.json", lambda path: path.write_text("[]")),
     "brackets": ("metrics.json", lambda path: path.write_text("[" * 50_000)),
-    "no text": ("metrics.json", lambda path: path.write_bytes(b"\xff\xfe\x00")),
     "no metrics": ("metrics.json", lambda path: change(path, metrics="gone")),
     "another type": ("metrics.json", lambda path: change(path, images="861")),
     "no folds": ("metrics.json", lambda path: change(path, data={})),
@@ -68,13 +64,9 @@ DAMAGE = {
     "a metric without limits": ("metrics.json", lambda path: change(path, metrics={"accuracy": {"value": 0.5}})),
     "NaN": ("metrics.json", lambda path: change_accuracy(path, low=float("nan"))),
     "endless": ("metrics.json", lambda path: change(path, training={"epochs": 3, "seconds": float("inf")})),
-    "half a history": ("history.csv", lambda path: path.write_text(path.read_text()[:-60].replace(",", "\n", 1))),
     "one wrong digit of a history": ("history.csv", one_digit),
-    "a history with text": ("history.csv", lambda path: path.write_text(path.read_text().replace("0.", "O.", 1))),
-    "a missing epoch": ("history.csv", lambda path: path.write_text(path.read_text().replace("\n2,", "\n3,", 1))),
     "half the predictions": ("predictions.csv.gz", lambda path: path.write_bytes(path.read_bytes()[:-9])),
     "no predictions": ("predictions.csv.gz", lambda path: path.unlink()),
-    "other columns": ("predictions.csv.gz", lambda path: path.write_bytes(gzip.compress(b"a,b\n1,2\n"))),
 }
 
 

@@ -1,6 +1,5 @@
 """The plan of runs: its rows name what exists and are found done by their records; it really runs what is missing."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -165,9 +164,7 @@ def test_a_signal_ends_what_runs(roots, number):
     script += "signal.signal(2,signal.default_int_handler)\n"  # which a shell's background jobs ignore
     script += f"plan.PLAN = Path({str(roots / 'plan.csv')!r})\nplan.command = lambda row: ['-c', {row!r}]\n"
     script += "sys.exit(plan.main(['--run']))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=REPO, env=os.environ, stdout=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen([sys.executable, "-c", script], cwd=REPO, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "on\n"
     time.sleep(0.1)
     process.send_signal(number)

@@ -31,47 +31,36 @@ def run_baselines(split, fold=0):
         save_run(Run(dataset="phantom", split=split, fold=fold).baseline(kind), result, table)
 
 
-@pytest.fixture
-def folds(roots):
+def test_folds_are_pooled_once_all_are_there_again_when_one_was_run_again_and_not_without_one(roots):
+    def record_of(name):
+        return folder / "classification/phantom" / name / "metrics.json"
+
+    folder = roots / "saved_metrics"
     for fold in range(FOLDS):
         run_baselines("patient", fold)
     run_baselines("published")
-    return roots / "saved_metrics"
-
-
-def record_of(folds, name, task="classification"):
-    return folds / task / "phantom" / name / "metrics.json"
-
-
-def test_folds_are_pooled_once_all_are_there(folds):
-    last = record_of(folds, "phantom.patient-f4.1-NN.none.seed0")
+    last = record_of("phantom.patient-f4.1-NN.none.seed0")
     kept = last.rename(last.with_suffix(".away"))
-    assert [path.parent.name for path in pool_folds(folds, resamples=20)] == ["phantom.patient.majority.none.seed0"]
+    (pooled,) = pool_folds(folder, resamples=20)
+    assert pooled.parent.name == "phantom.patient.majority.none.seed0"
+    majority = json.loads(pooled.read_text())["metrics"]
+    assert majority["macro_auc"]["value"] == majority["tumour_auc"]["value"] == 0.5, "folds are ranked by themselves"
     kept.rename(last)
-    (path,) = pool_folds(folds, resamples=20)
+    (path,) = pool_folds(folder, resamples=20)
     record = json.loads(path.read_text())
     assert record["id"] == path.parent.name == "phantom.patient.1-NN.none.seed0"
-    files = [
-        record_of(folds, f"phantom.patient-f{f}.1-NN.none.seed0").with_name("predictions.csv.gz") for f in range(FOLDS)
-    ]
-    everyone = pd.concat([pd.read_csv(file) for file in files])
+    names = [f"phantom.patient-f{fold}.1-NN.none.seed0" for fold in range(FOLDS)]
+    everyone = pd.concat([pd.read_csv(record_of(name).with_name("predictions.csv.gz")) for name in names])
     assert everyone.path.is_unique and record["images"] == len(everyone)
     right = (everyone.label == everyone.predicted).mean()
     assert record["metrics"]["accuracy"]["value"] == pytest.approx(right, abs=1e-6)
-    assert min(record["folds"]) <= right <= max(record["folds"]) and len(record["pooled"]) == FOLDS
-    assert pool_folds(folds, resamples=20) == [], "nothing is computed twice"
-    majority = json.loads(record_of(folds, "phantom.patient.majority.none.seed0").read_text())["metrics"]
-    assert majority["macro_auc"]["value"] == majority["tumour_auc"]["value"] == 0.5, "folds are ranked by themselves"
-
-
-def test_a_fold_that_was_run_again_is_pooled_again_and_without_one_nothing_is_left(folds):
-    pool_folds(folds, resamples=20)
-    one = record_of(folds, "phantom.patient-f2.majority.none.seed0")
+    assert min(record["folds"]) <= right <= max(record["folds"]) and list(record["pooled"]) == names
+    assert pool_folds(folder, resamples=20) == [], "nothing is computed twice"
+    one = record_of("phantom.patient-f2.majority.none.seed0")
     write_record(one, json.loads(one.read_text()) | {"finished": "later"})
-    (path,) = pool_folds(folds, resamples=20)
-    assert path.parent.name == "phantom.patient.majority.none.seed0"
+    assert pool_folds(folder, resamples=20) == [pooled], "a fold was run again"
     one.unlink()
-    assert pool_folds(folds, resamples=20) == [] and not path.exists()
+    assert pool_folds(folder, resamples=20) == [] and not pooled.exists()
 
 
 def test_unseen_is_the_rest_of_the_test_set():

@@ -1,4 +1,4 @@
-"""README, chapters and `runs.csv` show what saved_metrics/ holds, and links lead somewhere."""
+"""README, chapters, `runs.csv` and the checklist show what saved_metrics/ holds, and links lead somewhere."""
 
 import json
 import re
@@ -17,7 +17,7 @@ from utils.report.tables.classification import leakage
 TEXT = (REPO / "README.md").read_text()
 DATA = (REPO / "datasets/README.md").read_text()
 PATIENT = ("patient", "patient-f0")  # all folds together, and the first
-GUIDES = [path for path in REPO.glob("*/README.md") if ".venv" not in path.parts] + [*REPO.glob("*.md")]
+GUIDES = [*REPO.glob("*/README.md"), *REPO.glob("*.md"), *REPO.glob("docs/*.md"), *REPO.glob("notebooks/*.ipynb")]
 
 
 def test_the_table_is_generated_from_the_runs():
@@ -89,18 +89,27 @@ def test_what_brats_takes_is_what_the_benchmark_measured():
 
 @pytest.mark.parametrize("path", GUIDES, ids=lambda path: str(path.relative_to(REPO)))
 def test_every_relative_link_exists(path):
-    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", path.read_text()) if "://" not in link]
-    assert all((path.parent / link).exists() for link in links if link), path
-
-
-@pytest.mark.parametrize("path", sorted((REPO / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
-def test_links_between_chapters_exist(path):
-    cells = json.loads(path.read_text())["cells"]
-    text = "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
-    links = [link for link in re.findall(r"\]\(([^)#]+)[^)]*\)", text) if "://" not in link]
-    assert all((path.parent / link).exists() for link in links), links
+    text = path.read_text()
+    if path.suffix == ".ipynb":
+        text = "".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
+    links = [link.split("#")[0] for link in re.findall(r"\]\(([^)]+)\)", text) if "://" not in link]
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 def test_every_data_set_and_notebook_is_named():
     assert all(f"`{name}`" in DATA for name in CATALOG)
     assert all(f"notebooks/{path.name}" in TEXT for path in (REPO / "notebooks").glob("*.ipynb"))
+
+
+CHECKLIST = (REPO / "docs/checklist.md").read_text()
+TRIPOD = "1 2 3a 3b 3c 4 5a 5b 6a 6b 6c 7 8a 8b 8c 9a 9b 9c 10 11 12a 12b 12c 12d 12e 12f 12g 13 14 15 16 17 18a 18b"
+TRIPOD += " 18c 18d 18e 18f 19 20a 20b 20c 21 22 23a 23b 24 25 26 27a 27b 27c"
+
+
+def test_every_item_is_there_once_and_has_an_answer_with_a_link_or_an_honest_no():
+    _, claim, tripod = CHECKLIST.split("\n## ")
+    for part, wanted in ((claim, [str(n) for n in range(1, 45)]), (tripod, TRIPOD.split())):
+        rows = [re.split(r" *\| *", line.strip("| ")) for line in part.splitlines() if re.match(r"\| \d", line)]
+        assert [row[0] for row in rows] == wanted
+        for number, asked, answer in rows:
+            assert asked.endswith("?") and ("](" in answer or answer.startswith(("no", "does not apply"))), number

@@ -155,6 +155,6 @@ def test_predictions_of_another_run_are_refused_in_one_line(path, capsys):
     assert said.startswith("error: ") and "its predictions are not those that its record was made of" in said
 
 
-def test_a_run_without_a_record_is_named(path, capsys):
+def test_a_run_without_a_record_is_named(roots, capsys):
     assert main(["phantom.published.Nothing.none.seed0"]) == 1
     assert "has no record of 'phantom.published.Nothing.none.seed0'" in capsys.readouterr().err

@@ -7,10 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from multitask_images import HEALTHY
-from small_transfer import run_fit
+from small_training import HEALTHY, fine_tune
 from torch import nn
-from torch.optim import lr_scheduler
 
 from datasets.catalog import DataError
 from models import CustomCNN, MultiTaskUNet, build_backbone
@@ -48,7 +46,7 @@ def test_other_values_are_refused_with_the_policies_there_are(unfreeze):
     ("unfreeze", "freeze_bn"), [("none", False), (10, False), (0.3, False), ("all", False), ("all", True)]
 )
 def test_after_training_frozen_weights_and_statistics_are_the_same_bits(parts, tmp_path, unfreeze, freeze_bn):
-    net, before, _ = run_fit(parts, tmp_path, unfreeze=unfreeze, freeze_bn=freeze_bn)
+    net, before, _ = fine_tune(parts, tmp_path, unfreeze=unfreeze, freeze_bn=freeze_bn)
     every = layers(net.backbone)
     frozen = every[: len(every) - unfrozen_count(unfreeze, len(every))]
     trained = [all(p.requires_grad for p in m.parameters(recurse=False)) for m in every]
@@ -101,7 +99,7 @@ def test_the_summary_counts_unfrozen_layers():
 )
 def test_early_stopping_counts_the_epochs_of_a_stage_and_stays_stopped(parts, tmp_path, epochs, stages, trained):
     changes = {"optimizer": "SGD", "lr": 1e-20, "epochs": epochs, "patience": 2, "select": "best", "stages": stages}
-    first, again = (run_fit(parts, tmp_path, "SqueezeNet", **changes)[2] for _ in range(2))
+    first, again = (fine_tune(parts, tmp_path, "SqueezeNet", **changes)[2] for _ in range(2))
     assert first.history.get("stage", pd.Series([""] * len(first.history))).tolist() == trained
     assert again.history.equals(first.history) and again.epoch == first.epoch
 
@@ -149,34 +147,22 @@ def test_rates_after_some_epochs(name, model, epochs, wanted):
     assert make_scheduler(get_recipe("s2", "VGG16"), None) is None, "one rate for all epochs"
 
 
-def test_s3_rate_rises_and_falls_as_worked_out_by_hand():
-    seen = rates(get_recipe("s3", "EfficientNetV2-S").in_stages()[0], 25)[:, 0]
+def test_s3_rate_rises_and_falls_as_worked_out_by_hand_and_a_slower_backbone_keeps_its_share():
+    """Of torch's own schedules all groups would have one floor."""
+    recipe = get_recipe("s3", "EfficientNetV2-S").in_stages()[0]
+    two = [{"params": [nn.Parameter(torch.zeros(1))], "lr": recipe.lr * share} for share in (1.0, 0.3)]
+    seen, slower = rates(recipe, 25, two).T
+    assert slower / seen == pytest.approx([0.3] * 25)
     assert seen[:4] == pytest.approx([1e-3 / 3, 2e-3 / 3, 1e-3, 1e-3])
     assert seen[14] == pytest.approx((1e-3 + 1e-7) / 2)  # half of the 22 epochs that fall
     assert seen[24] == pytest.approx(1e-7 + (1e-3 - 1e-7) * (1 + math.cos(math.pi * 21 / 22)) / 2)
-
-
-def test_torchs_own_warmup_and_cosine_agree_for_one_rate_and_lose_the_share_of_a_slower_backbone():
-    """Why `warmup_cosine` is written by hand: `CosineAnnealingLR` has one floor for all groups."""
-    recipe = get_recipe("ours", "SqueezeNet", epochs=9, warmup=3, schedule_args={"floor": 1e-4})
-
-    def torchs(recipe, optimizer):
-        rise = lr_scheduler.LinearLR(optimizer, start_factor=1 / 3, total_iters=2)
-        fall = lr_scheduler.CosineAnnealingLR(optimizer, T_max=6, eta_min=1e-4)
-        return lr_scheduler.SequentialLR(optimizer, [rise, fall], milestones=[3])
-
-    two = [[{"params": [nn.Parameter(torch.zeros(1))], "lr": recipe.lr * share} for share in (1.0, 0.3)] for _ in "ab"]
-    ours, theirs = rates(recipe, 9, two[0]), rates(recipe, 9, two[1], torchs)
-    assert ours[:, 0] == pytest.approx(theirs[:, 0]), "for a single rate both are the same schedule"
-    assert (ours[:, 1] / ours[:, 0]).tolist() == pytest.approx([0.3] * 9), "ours keeps the backbone's share"
-    assert theirs[-1, 1] / theirs[-1, 0] > 0.45, "torch's does not"
 
 
 def test_s4_rate_falls_by_a_tenth_in_ten_thousand_batches(parts, tmp_path):
     recipe = get_recipe("s4", "ConvNeXt-S")
     assert recipe.schedule_step == "batch" and rates(recipe, 10_001)[-1] == pytest.approx(0.9e-4)
     changes = {"schedule": "ExponentialLR", "schedule_args": {"gamma": 0.5}, "schedule_step": "batch", "lr": 1e-4}
-    _, _, fitted = run_fit(parts, tmp_path, "SqueezeNet", epochs=2, **changes)
+    _, _, fitted = fine_tune(parts, tmp_path, "SqueezeNet", epochs=2, **changes)
     assert fitted.history.lr.tolist() == [1e-4, 0.25e-4], "32 images are two batches"
 
 
@@ -185,7 +171,7 @@ def test_s1_rate_falls_once_validation_stands_still(parts, tmp_path):
     assert (recipe.schedule, recipe.unfreeze) == ("ReduceLROnPlateau", 10)
     # slow enough to gain less than torch's threshold, not so slow that torch leaves the rate alone
     still = {"optimizer": "SGD", "lr": 1e-7, "epochs": 4, "schedule_args": {"factor": 0.1, "patience": 1}}
-    _, _, fitted = run_fit(parts, tmp_path, "SqueezeNet", "s1", **still)
+    _, _, fitted = fine_tune(parts, tmp_path, "SqueezeNet", "s1", **still)
     assert fitted.history.lr.tolist() == pytest.approx([1e-7, 1e-7, 1e-7, 1e-8], rel=1e-9, abs=0)
 
 
