@@ -88,9 +88,8 @@ def cleaned(evidence: Evidence) -> pd.DataFrame:
     runs = runs.assign(text=t.cells(runs)).set_index(key)
     raw, clean, folds = (matching(runs, tested=one) for one in ("published", "cleaned", ALL_FOLDS))
     table = pd.DataFrame({"raw": raw.text, "cleaned by S0's rule": clean.text, "patient folds": folds.text})
-    table["test images raw / cleaned"] = raw.images.map(str).reindex(table.index, fill_value=NONE) + (
-        " / " + clean.images.map(str)
-    )
+    before, after = raw.images.map(str).reindex(table.index, fill_value=NONE), clean.images.map(str)
+    table["test images raw / cleaned"] = before + " / " + after
     last = {"1-NN": 2, "majority": 3}  # networks first, then what they have to beat
     order = sorted(clean.index, key=lambda key: [(last.get(one, int(one.startswith(PROBE))), one) for one in key])
     return table.loc[order].fillna(NONE).rename_axis(["data set", "model"]).reset_index()
