@@ -8,6 +8,8 @@ import pytest
 
 from datasets.splitting import Split
 from datasets.store.index import read_manifest
+from models.weights import WeightsError
+from utils.evaluation import baselines
 from utils.evaluation.dose import DOSES, FOLDS, arms, response
 from utils.report.dose import main
 
@@ -23,11 +25,11 @@ def fold() -> Split:
 def test_arms_differ_in_the_dose_alone():
     test, drawn = arms(fold(), LABELS, np.random.default_rng(0))
     assert list(drawn) == list(DOSES) and set(GROUPS[test]) == {0, 1, 2, 3, 4, 5}
-    for dose, train in drawn.items():
+    for name, train in drawn.items():
         assert len(np.unique(train)) == len(train) == 96 and not set(train) & set(test)
         assert pd.Series(LABELS[train]).value_counts().tolist() == [48, 48], "as many of each class"
         seen = pd.Series(GROUPS[train]).value_counts().reindex(range(6), fill_value=0)
-        assert (seen == {"0": 0, "1": 1, "2": 2, "4": 2, "all": 2}[dose]).all(), "half of four images"
+        assert (seen == {"0": 0, "1": 1, "2": 2, "4": 2, "all": 2}[name]).all(), "half of four images"
     with pytest.raises(ValueError, match="too few images of other patients"):
         arms(fold(), np.where(GROUPS < 6, "c", LABELS), np.random.default_rng(0))
 
@@ -59,3 +61,14 @@ def test_a_network_is_trained_in_every_arm(roots, capsys):
     assert set(counts.dose) == set(DOSES) and counts.groupby("dose").images.sum().nunique() == 1
     record = json.loads((roots / "saved_metrics/dose/phantom.CustomCNN.json").read_text())
     assert (record["method"], record["folds"], record["epochs"]) == ("CustomCNN", 1, 1) and "backbone" not in record
+
+
+def test_imagenet_stands_for_the_weights_of_the_hub(roots, monkeypatch):
+    asked = {}
+
+    def missing(name, **arguments):
+        asked.update(arguments)
+        raise WeightsError("none here")
+
+    monkeypatch.setattr(baselines, "build_backbone", missing)
+    assert main(["phantom", "--method", "probe"]) == 1 and asked["pretrained"] is True

@@ -16,7 +16,6 @@ from utils.report.records import (
     VALIDATION,
     Evidence,
     load_evidence,
-    run_folder,
     write_predictions,
     write_record,
 )
@@ -86,7 +85,7 @@ def put(tmp_path):
     def write(run: Run, table: pd.DataFrame, history: pd.DataFrame | None = None, **record) -> Evidence:
         validation = record.pop("validation", None)
         record = whole(run, **record)
-        folder = run_folder(tmp_path, record)
+        folder = tmp_path / run.task / run.dataset / run.id
         write_predictions(folder / PREDICTIONS, table)
         if validation is not None:
             write_predictions(folder / VALIDATION, validation)

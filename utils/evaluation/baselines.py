@@ -13,7 +13,7 @@ import torch
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor, NearestNeighbors
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -21,12 +21,14 @@ from datasets import catalog
 from datasets.catalog import DataError
 from datasets.curation.thumbnails import Thumbnails, nearest_labels
 from datasets.store.images import ImageDataset, scaled
-from models.backbones import Transfer
+from datasets.store.index import read_manifest
+from models.backbones import Transfer, build_backbone
 from models.heads import Standardised, average_and_maximum
 from utils.evaluation.classification import prediction_table
 from utils.evaluation.embeddings import pixel_features
 from utils.evaluation.predict import outputs, recording
 from utils.run import NEIGHBOURS
+from utils.training.loop import make_accelerator
 
 STRENGTHS = (1e-4, 1e-3, 1e-2)  # scikit-learn's C, from strong to weak regularisation
 BASELINES = {  # by the names in `utils/run.py`
@@ -45,18 +47,15 @@ def baseline(kind: str, train: ImageDataset, test: ImageDataset) -> np.ndarray:
 def nearest(train: ImageDataset, test: ImageDataset) -> np.ndarray:
     """Manifest row of the image of `train` that is most like each image of `test`, pixel by pixel. Where copying its
     mask scores well, the test set holds near relatives of training images."""
-    return train.rows[_near(train, test, 1)[:, 0]]
+    finder = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(pixel_features(train))
+    return train.rows[finder.kneighbors(pixel_features(test), return_distance=False)[:, 0]]
 
 
 def neighbours_findings(train: ImageDataset, test: ImageDataset, neighbours: int = NEIGHBOURS) -> np.ndarray:
     """Of each finding, its share among the images of `train` that are most like each image of `test`, pixel by pixel;
     N×K. One neighbour alone would rank with two values only."""
-    return train.labels.numpy()[_near(train, test, min(neighbours, len(train)))].mean(axis=1)
-
-
-def _near(train: ImageDataset, test: ImageDataset, neighbours: int) -> np.ndarray:
-    finder = NearestNeighbors(n_neighbors=neighbours, algorithm="brute").fit(pixel_features(train))
-    return finder.kneighbors(pixel_features(test), return_distance=False)
+    mean = KNeighborsRegressor(min(neighbours, len(train)), algorithm="brute")
+    return mean.fit(pixel_features(train), train.labels.numpy()).predict(pixel_features(test))
 
 
 def nearest_thumbnails(thumbnails: Thumbnails, protocol: str) -> tuple[pd.DataFrame, np.ndarray]:
@@ -79,6 +78,13 @@ def frozen_features(model: Transfer, data: ImageDataset, precision: str = "no") 
         for _ in outputs(model, lambda batch: scaled(batch["image"]), data, 32, precision):
             pass
     return torch.cat(kept).numpy()
+
+
+def pretrained_features(name: str, backbone: str, weights: str, image_size: int, precision: str = "no") -> np.ndarray:
+    """`frozen_features` of all images of data set `name`; `weights`: a file, or "imagenet" for those of the hub."""
+    network = build_backbone(backbone, pretrained=weights == "imagenet" or weights, image_size=image_size)
+    every = ImageDataset(name, np.arange(len(read_manifest(name))), image_size=image_size)
+    return frozen_features(network.to(make_accelerator().device), every, precision)
 
 
 def fit_probe(

@@ -19,7 +19,6 @@ LEVEL = 0.05  # of a paired test
 BETTER, WORSE, NO_DIFFERENCE = "better", "worse", "no difference shown"
 TEST = f"paired test, p < {LEVEL} after correction for the number of comparisons"  # said where differences are told
 UNCORRECTED = "95 % intervals, not corrected for their number"  # of what has no paired test
-OPEN, MISSING = "an interval that includes 0", "without an interval"
 
 
 @dataclass(frozen=True)
@@ -42,9 +41,9 @@ class Difference:
     def why(self) -> str:
         """What keeps the difference from being shown; "" where it is shown."""
         if self.low is None:
-            return MISSING
+            return "without an interval"
         if self.low <= 0 <= self.high:
-            return OPEN
+            return "an interval that includes 0"
         p, reasons = self.p if self.p_corrected is None else self.p_corrected, []
         if p is not None and p >= LEVEL:
             reasons.append(f"p = {p:.3f}" + ("" if self.p_corrected is None else " after correction"))
@@ -94,7 +93,7 @@ def dice(channels: Sequence[str]) -> Callable[[pd.DataFrame], pd.DataFrame]:
 Tables = pd.DataFrame | Sequence[pd.DataFrame]
 
 
-def difference(ours: Tables, reference: Tables, score: Callable = correct, resamples: int = 1000) -> Difference | None:
+def difference(ours: Tables, reference: Tables, score: Callable = correct) -> Difference | None:
     """The mean score of one method minus that of another, image by image (or patient by patient).
 
     Args:
@@ -114,14 +113,14 @@ def difference(ours: Tables, reference: Tables, score: Callable = correct, resam
     joined = pd.concat(gains)
     after, before = (float(pd.concat(tables).score.mean()) for tables in (ours, reference))
     by_seed = tuple(round(float(table.gain.mean()), 6) for table in gains) if len(gains) > 1 else ()
-    p = _sign_flip(joined.gain, joined.group, resamples) if score is correct else None
+    p = _sign_flip(joined.gain, joined.group) if score is correct else None
     entry = mean_interval(joined.gain, joined.group, share=False)
     return Difference(**entry, p=p, by_seed=by_seed, before=before, after=after)
 
 
-def mean_score(tables: Tables, score: Callable = correct) -> dict[str, float | None]:
-    """{value, low, high} of the score of a method, the mean over its seeds, with a 95 % interval over groups."""
-    joined = pd.concat([score(table) for table in _listed(tables)])
+def mean_score(tables: Tables) -> dict[str, float | None]:
+    """{value, low, high} of the accuracy of a method, the mean over its seeds, with a 95 % interval over groups."""
+    joined = pd.concat([correct(table) for table in _listed(tables)])
     return mean_interval(joined.score, joined.group)
 
 
@@ -140,10 +139,10 @@ def _listed(tables: Tables) -> Sequence[pd.DataFrame]:
     return [tables] if isinstance(tables, pd.DataFrame) else tables
 
 
-def _sign_flip(gains: pd.Series, groups: pd.Series, resamples: int) -> float:
+def _sign_flip(gains: pd.Series, groups: pd.Series) -> float:
     of_groups = gains.groupby(groups.to_numpy()).sum().to_numpy()
     of_groups = of_groups[of_groups != 0]  # exchanging equals changes nothing
     if len(of_groups) < 2:
         return 1.0  # of one group as well: it is as far from 0 either way
-    how = {"permutation_type": "samples", "n_resamples": 10 * resamples, "rng": np.random.default_rng(0)}
+    how = {"permutation_type": "samples", "n_resamples": 10_000, "rng": np.random.default_rng(0)}
     return float(permutation_test((of_groups,), lambda sums, axis: sums.sum(axis=axis), vectorized=True, **how).pvalue)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from sklearn.ensemble import ExtraTreesClassifier
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from datasets import catalog
 from datasets.store.images import ImageDataset
@@ -98,12 +99,9 @@ def cross_validated(
 ) -> np.ndarray:
     """Probabilities N×K of 200 extremely randomised trees, trained on the other folds: each row is predicted once."""
     x, y = features.to_numpy(float), np.array([list(classes).index(label) for label in labels])
+    trees = ExtraTreesClassifier(200, min_samples_leaf=2, n_jobs=cores(), random_state=0)
     out = np.zeros((len(x), len(classes)))
-    for fold in np.unique(folds):
-        test = folds == fold
-        model = ExtraTreesClassifier(200, min_samples_leaf=2, n_jobs=cores(), random_state=0)
-        model.fit(x[~test], y[~test])
-        out[np.ix_(test, model.classes_)] = model.predict_proba(x[test])
+    out[:, np.unique(y)] = cross_val_predict(trees, x, y, cv=PredefinedSplit(folds), method="predict_proba")
     return out
 
 

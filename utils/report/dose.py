@@ -25,9 +25,9 @@ from datasets.reading import read_table
 from datasets.splitting import groups_of, make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import fingerprint, folds_digest, read_manifest
-from models import CustomCNN, build_backbone
+from models import CustomCNN
 from models.weights import WeightsError
-from utils.evaluation.baselines import frozen_features
+from utils.evaluation.baselines import pretrained_features
 from utils.evaluation.dose import DOSES, FOLDS, arms, response
 from utils.evaluation.predict import predict
 from utils.files import write_atomically
@@ -36,7 +36,7 @@ from utils.report.records import Evidence, read_whole, write_record
 from utils.report.tables.common import format_ci
 from utils.run import PIXELS, output_root
 from utils.training.environment import git_revision
-from utils.training.loop import fit, make_accelerator
+from utils.training.loop import fit
 from utils.training.tasks import Classification
 
 STRENGTH = 1e-3  # scikit-learn's C of the probe in every arm; committed probes mostly chose .01 by validation
@@ -53,9 +53,7 @@ def nearest(name: str, labels: np.ndarray, args: argparse.Namespace) -> Predict:
 
 def probe(name: str, labels: np.ndarray, args: argparse.Namespace) -> Predict:
     """Logistic regression on the features of a frozen pretrained backbone."""
-    network = build_backbone(args.backbone, pretrained=args.weights, image_size=args.image_size)
-    every = ImageDataset(name, np.arange(len(labels)), image_size=args.image_size)
-    features = frozen_features(network.to(make_accelerator().device), every)
+    features = pretrained_features(name, args.backbone, args.weights, args.image_size)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=STRENGTH, max_iter=300))
     return lambda train, test, seed: model.fit(features[train], labels[train]).predict(features[test])
 
@@ -101,16 +99,16 @@ def measure(name: str, predicted: Predict, draws: int, folds: int | None = None)
     return pd.concat(rows).groupby(["dose", "group"], sort=False)[["images", "right"]].sum().reset_index()
 
 
-def read_doses(evidence: Evidence, doses: Sequence[str] = tuple(DOSES)) -> dict[str, pd.DataFrame]:
-    """Data set → `response` of all methods to the doses, or to `FOLDS`, that were measured on it, real ones alone."""
+def read_doses(evidence: Evidence) -> dict[str, pd.DataFrame]:
+    """Data set → `response` of all methods to the doses that were measured on it, real ones alone."""
     paths = {path.stem: path for folder in reversed(evidence.folders) for path in sorted(folder.glob("dose/*.csv"))}
     numbers, found = {"images": int, "right": int}, {}
     for stem, path in sorted(paths.items()):
         name, method = stem.split(".")
         read_whole(path.with_suffix(".json"))  # with which the table is sealed
         table = read_table(path, needs=["dose", "group", *numbers], dtype=numbers)
-        if name != "phantom" and set(doses) <= set(table.dose):
-            found.setdefault(name, []).append(response(table, method, doses))
+        if name != "phantom" and set(DOSES) <= set(table.dose):
+            found.setdefault(name, []).append(response(table, method))
     return {name: pd.concat(each, ignore_index=True) for name, each in found.items()}
 
 

@@ -17,17 +17,10 @@ import torch
 from datasets.catalog import HEALTHY, DataError
 from datasets.commands import errors_in_one_line
 from datasets.store.images import ImageDataset, mask_file
-from datasets.store.index import fingerprint, read_manifest, read_splits
+from datasets.store.index import fingerprint, read_manifest
+from utils.evaluation.outlining import patients
 from utils.evaluation.saliency import pointing_table, summarise
-from utils.report.records import (
-    POINTING,
-    POINTING_TABLE,
-    Evidence,
-    load_evidence,
-    run_folder,
-    write_predictions,
-    write_record,
-)
+from utils.report.records import POINTING, POINTING_TABLE, Evidence, load_evidence, write_predictions, write_record
 from utils.report.weights import load_weights
 from utils.run import output_root
 from utils.saved_models import CARD, find_weights, read_card, saved_weights
@@ -69,7 +62,7 @@ def measure(path: Path, evidence: Evidence) -> dict:
         "agreement": float((table.predicted == listed.set_index("path").predicted[table.path].to_numpy()).mean()),
         "groups": summarise(table),
     }
-    folder = run_folder(output_root() / "saved_metrics", record)
+    folder = output_root() / "saved_metrics" / record["task"] / record["run"]["dataset"] / run
     write_predictions(folder / POINTING_TABLE, table)
     write_record(folder / POINTING, found)
     return found
@@ -77,10 +70,8 @@ def measure(path: Path, evidence: Evidence) -> dict:
 
 def _named(table: pd.DataFrame, name: str, classes: Sequence[str]) -> pd.DataFrame:
     """A pointing table with names for numbers: path, label, patient and predicted class first."""
-    manifest = read_manifest(name)
-    splits = read_splits(name, manifest)
-    facts = manifest[["path", "label"]].assign(patient=(manifest if splits is None else splits).patient)
-    first = facts.iloc[table.row].reset_index(drop=True).assign(predicted=np.asarray(classes)[table.predicted])
+    first = read_manifest(name)[["path", "label"]].iloc[table.row].reset_index(drop=True)
+    first = first.assign(patient=patients(name, table.row, ""), predicted=np.asarray(classes)[table.predicted])
     rest = table.drop(columns=["row", "predicted"])
     return pd.concat([first, rest.round({c: 6 for c in rest if c != "blank"})], axis=1)
 

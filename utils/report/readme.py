@@ -18,7 +18,7 @@ from datasets.commands import errors_in_one_line
 from datasets.labels import classes_of
 from utils.files import write_atomically
 from utils.report import figures
-from utils.report.records import METRICS, Evidence, load_evidence, read_record, run_folder, write_record
+from utils.report.records import METRICS, Evidence, load_evidence, read_record, write_record
 from utils.report.tables import BLOCKS, all_runs
 from utils.report.tables.classification import leakage
 from utils.report.tables.common import markdown
@@ -43,7 +43,7 @@ def pool_folds(folder: Path, resamples: int = 1000) -> list[Path]:
             folds[replace(run, fold=None)][run.fold] = record
     for run, of in folds.items():
         records = [of[fold] for fold in sorted(of)]
-        path = run_folder(folder, records[0] | {"id": run.id}) / METRICS
+        path = folder / run.task / run.dataset / run.id / METRICS
         made_of = {record["id"]: record["finished"] for record in records}
         if sorted(of) != list(range(catalog.get(run.dataset).folds)):
             path.unlink(missing_ok=True)  # a fold was run anew since, so it no longer says what its folds say

@@ -36,7 +36,6 @@ POINTING = "pointing.json"  # where a classifier looks, beside its record (`repo
 NEEDED = {POINTING: ["id"], "curation": ["dataset", "data"], "audit": ["home", "new", "relatives", "verdict"]}
 FILES = ("*/*/*/*", "curation/*.json", "audit/*.json")
 POINTING_TABLE = "pointing.csv.gz"
-BESIDE = (HISTORY, PREDICTIONS, VALIDATION, POINTING)  # what stands beside a record
 # Record → the files beside it that are sealed with it; of others, a table of the same name.
 SEALED = {METRICS: (HISTORY, PREDICTIONS, VALIDATION), POINTING: (POINTING_TABLE,)}
 REMEDY = "bring it back from the repository, or run it again"
@@ -212,11 +211,6 @@ class Evidence:
         return read_predictions(path) if path.is_file() else None
 
 
-def run_folder(root: Path, record: dict) -> Path:
-    """Folder of a record below `saved_metrics/`."""
-    return root / record["task"] / record["run"]["dataset"] / record["id"]
-
-
 def load_evidence(folder: Path | None = None) -> Evidence:
     """What tables and figures are made of, read once a process and again where a file changed: that of `folder`, or by
     default what lies below `$BRAIN_MRI_OUTPUT` and what is committed besides. Left out, and named in a warning: a run
@@ -224,12 +218,7 @@ def load_evidence(folder: Path | None = None) -> Evidence:
     part."""
     committed = (output_root() / "saved_metrics", catalog.REPO / "saved_metrics")
     folders = (Path(folder),) if folder else tuple(dict.fromkeys(committed))
-    files = [
-        path
-        for f in folders
-        for kind in ("*/*/*/*", "curation/*.json", "audit/*.json")
-        for path in sorted(f.glob(kind))
-    ]
+    files = [path for each in folders for kind in FILES for path in sorted(each.glob(kind))]
     evidence = _read(folders, tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
     for line in evidence.damaged:
         warnings.warn(f"left out: {line}", stacklevel=2)
@@ -259,7 +248,7 @@ def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
         found[kind][name] = content
         paths |= {name: path.parent} if kind == METRICS else {}
     whole = {path.parent for path, *_ in files if path.name == METRICS}
-    for orphan in sorted({path.parent for path, *_ in files if path.name in BESIDE} - whole):
+    for orphan in sorted({path.parent for path, *_ in files if path.name in (*SEALED[METRICS], POINTING)} - whole):
         damaged.append(f"{orphan}: has no {METRICS}; {REMEDY}")
     records = {name: one for name, one in sorted(found[METRICS].items()) if not spoilt & {*one.get("pooled", ())}}
     pointing = [one for name, one in sorted(found[POINTING].items()) if name in records]

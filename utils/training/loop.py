@@ -98,9 +98,8 @@ def fit(
             net, stepped, train_loader, val_loader = prepared
             for epoch in range(done, stage.epochs):
                 scores = [row.get(f"val_{task.monitor}") for row in saved.history[saved.begun :]]
-                if 0 < stage.patience < len(scores) and max(scores[-stage.patience :]) <= max(
-                    scores[: -stage.patience]
-                ):
+                before, since = scores[: -stage.patience], scores[-stage.patience :]
+                if 0 < stage.patience < len(scores) and max(since) <= max(before):
                     break
                 saved.before_epoch()
                 started, title = time.monotonic(), f"{stage.stage} epoch {epoch + 1}/{stage.epochs}".strip()

@@ -31,12 +31,11 @@ def panels(lines: int, columns: int, height: float, width: float = PAGE, **shape
     return plt.subplots(lines, columns, figsize=(width, height), squeeze=False, layout="constrained", **shape)
 
 
-def below(figure: Figure, axis: plt.Axes, rows: int = 1) -> Figure:
-    """The figure with the legend of one axis in `rows` lines below all of it, where it covers nothing; a name once."""
+def below(figure: Figure, axis: plt.Axes) -> Figure:
+    """The figure with the legend of one axis below all of it, where it covers nothing; a name once."""
     named = {name: handle for handle, name in zip(*axis.get_legend_handles_labels(), strict=True)}
     if named:
-        style = {"loc": "outside lower center", "ncols": -(-len(named) // rows), "frameon": False}
-        figure.legend(named.values(), named, **style)
+        figure.legend(named.values(), named, loc="outside lower center", ncols=len(named), frameon=False)
     return figure
 
 

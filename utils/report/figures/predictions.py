@@ -10,8 +10,6 @@ from matplotlib.figure import Figure
 from utils.evaluation.thresholds import tumour_scores
 from utils.report.figures.common import LETTERS, MANY, PAGE, PUBLISHED_COLOUR, SETS, below, panels, plain
 
-ROC_AXES = {"xlabel": "1 − specificity", "ylabel": "sensitivity"}
-
 
 def class_counts(labels: dict[str, pd.Series], classes: Sequence[str]) -> Figure:
     """Images of each class in each set. `labels` maps "train", "val" and "test" to the labels of their images."""
@@ -37,22 +35,17 @@ def leaks(findings: Sequence[dict]) -> Figure:
     }
     numbers = {plain(f["dataset"]): f["facts"] for f in findings if f["facts"].get("linked test images")}
     table = pd.DataFrame(numbers).reindex(names).rename(index=names).T.astype(int)
-    return _bars(table, "test images of the published split")
-
-
-def _bars(table: pd.DataFrame, xlabel: str, **style) -> Figure:
-    """Horizontal bars with their numbers, the first row on top and a colour a column."""
     figure, ((axis,),) = panels(1, 1, 0.9 + (0.1 + 0.15 * table.shape[1]) * len(table))
-    table.plot.barh(ax=axis, width=0.8, legend=False, **style)
+    table.plot.barh(ax=axis, width=0.8, legend=False)
     axis.invert_yaxis()
     axis.margins(x=0.1)
     for bar, value in ((bar, bar.get_width()) for bars in axis.containers for bar in bars):  # a 0, too, has its number
         place = max(value, axis.get_xlim()[0]), bar.get_y() + bar.get_height() / 2
         where = {"xytext": (3, 0), "textcoords": "offset points", "va": "center", "fontsize": LETTERS}
         axis.annotate(f"{value:,}", place, **where)
-    axis.set_xlabel(xlabel)
+    axis.set_xlabel("test images of the published split")
     axis.spines[["top", "right"]].set_visible(False)
-    return below(figure, axis, rows=-(-table.shape[1] // 3))
+    return below(figure, axis)
 
 
 def _heat(axis: plt.Axes, table: pd.DataFrame, share: pd.DataFrame, **style) -> None:
@@ -130,14 +123,9 @@ def screening(predictions: pd.DataFrame, threshold: float) -> Figure:
     for value, name, style in shown[: 1 if np.isnan(threshold) else 2]:
         called = score >= value
         axis.plot(called[~sick].mean(), called[sick].mean(), linestyle="", label=f"threshold {name}", **style)
-    axis.set(title="Tumour against none", **ROC_AXES)
+    axis.set(title="Tumour against none", xlabel="1 − specificity", ylabel="sensitivity")
     axis.legend(loc="lower right")
     return figure
-
-
-def _confidence(table: pd.DataFrame, classes: Sequence[str]) -> tuple[pd.Series, pd.Series]:
-    """Of each image whether its prediction is right, and the probability of the predicted class."""
-    return table.label == table.predicted, table[[f"p_{c}" for c in classes]].max(axis=1).clip(0, 1)
 
 
 def reliability(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> Figure:
@@ -146,7 +134,7 @@ def reliability(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> F
     shape = {"sharex": True, "sharey": "row", "height_ratios": (5, 2)}
     figure, axes = panels(2, len(tables), 4.2, min(PAGE, 1.2 + 2.9 * len(tables)), **shape)
     for (name, table), (axis, numbers) in zip(tables.items(), axes.T, strict=True):
-        right, sure = _confidence(table, classes)
+        right, sure = table.label == table.predicted, table[[f"p_{c}" for c in classes]].max(axis=1).clip(0, 1)
         bins = pd.cut(sure, np.linspace(0, 1, 11), labels=False, include_lowest=True)
         found = pd.DataFrame({"sure": sure, "right": right}).groupby(bins).mean()
         sizes = bins.value_counts().reindex(range(10), fill_value=0)

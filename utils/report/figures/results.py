@@ -100,8 +100,7 @@ def forest(entries: Mapping[str, Difference | dict], label: str, line: float | N
     for y, entry in enumerate(entries.values()):
         found, colour = (entry, "C0") if line is None else (entry.interval, COLOURS[entry.verdict])
         spread(axis, found, y, color=colour)
-        text = format_ci(found, sign=line is not None)
-        axis.text(1.01, y, text, transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
+        axis.text(1.01, y, format_ci(entry), transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
     if line is not None:
         axis.axvline(line, color="black", linewidth=1)
     axis.set(xlabel=label)
@@ -109,21 +108,27 @@ def forest(entries: Mapping[str, Difference | dict], label: str, line: float | N
     return figure
 
 
+def _pairs(axis: plt.Axes, ends: Iterable[Sequence[float]], labels: Mapping[str, str]) -> None:
+    """Two values in percent a row, joined by a line; `labels`: their names and colours."""
+    for y, two in enumerate(ends):
+        axis.plot(two, [y, y], color=PUBLISHED_COLOUR, linewidth=1, zorder=0)
+        for end, (label, colour) in zip(two, labels.items(), strict=True):
+            axis.plot(end, y, "o", color=colour, label=label)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
 def leakage(rows: pd.DataFrame) -> Figure:
     """Accuracy of each method (`tables.classification.leakage`, one data set) on the same test images: trained on the
     published split, and by patient. On the right the difference with its 95 % CI; diamond: as reported."""
     rows = rows.assign(after=[one.after for one in rows.fall]).sort_values("after", ascending=False)
     figure, (axis,) = _rows([plain(title) for title in rows.title], 0.3, 1.4)
+    ends = [(100 * one.before, 100 * one.after) for one in rows.fall]
+    _pairs(axis, ends, {"published split": "C0", "by patient": "C1"})
     for y, row in enumerate(rows.itertuples()):
-        ends = [100 * row.fall.before, 100 * row.fall.after]
-        axis.plot(ends, [y, y], color=PUBLISHED_COLOUR, linewidth=1, zorder=0)
-        for end, colour, label in zip(ends, ("C0", "C1"), ("published split", "by patient"), strict=True):
-            axis.plot(end, y, "o", color=colour, label=label)
         if pd.notna(row.reported):
             axis.plot(100 * row.reported, y, "D", color=PUBLISHED_COLOUR, label="as reported")
         axis.text(1.01, y, format_ci(row.fall), transform=axis.get_yaxis_transform(), va="center", fontsize=LETTERS)
     axis.set_xlabel(f"accuracy on the same {rows.images.iloc[0]:,} test images of {plain(rows.dataset.iloc[0])}, %")
-    axis.spines[["top", "right"]].set_visible(False)
     return below(figure, axis)
 
 
@@ -138,12 +143,8 @@ def promises(audits: Mapping[str, Mapping]) -> Figure:
             means[name] = [50 * sum(one["value"] for one in both) for both in rates]
     means = dict(sorted(means.items(), key=lambda entry: -entry[1][1]))
     figure, (axis,) = _rows(map(plain, means), 0.3, 1.2)
-    for y, ends in enumerate(means.values()):
-        axis.plot(ends, [y, y], color=PUBLISHED_COLOUR, linewidth=1, zorder=0)
-        for end, colour, label in zip(ends, ("C1", "C0"), ("published test set", "new images"), strict=True):
-            axis.plot(end, y, "o", color=colour, label=label)
+    _pairs(axis, means.values(), {"published test set": "C1", "new images": "C0"})
     axis.set_xlabel("mean of sensitivity and specificity, %")
-    axis.spines[["top", "right"]].set_visible(False)
     return below(figure, axis)
 
 

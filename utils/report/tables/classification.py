@@ -14,36 +14,12 @@ from utils.evaluation.compare import corrected
 from utils.evaluation.intervals import grouped_ci, mean_interval
 from utils.evaluation.thresholds import UNKNOWN, tumour_or_none
 from utils.report.plan import PLAN
-from utils.report.records import Evidence
+from utils.report.records import PROBE, Evidence
 from utils.report.tables import common as t
-from utils.report.tables.common import (
-    ALL_FOLDS,
-    FOLD_0,
-    NONE,
-    STEPS_AT,
-    WEIGHTS,
-    cell,
-    cells,
-    format_ci,
-    matching,
-    show,
-)
+from utils.report.tables.common import ALL_FOLDS, NONE, cell, format_ci, matching
 
 DATASET = "brain-tumor-mri"
 INDEPENDENT_HEALTHY = "brain-tumor-44c"  # adds healthy images that no other set has
-SIDES = ("sensitivity", "specificity")
-EXTERNAL = (
-    "trained on → tested on",
-    "model",
-    "pixels",
-    "tumours",
-    "healthy images",
-    "sensitivity",
-    "specificity",
-    "AUC",
-)
-EXTERNAL += ("at the validation threshold: sensitivity / specificity",)
-EXTERNAL += ("at home, by patient: sensitivity / specificity", "AUC at home")
 
 
 def leakage(evidence: Evidence) -> pd.DataFrame:
@@ -70,7 +46,7 @@ def leakage(evidence: Evidence) -> pd.DataFrame:
 def same_images(evidence: Evidence) -> pd.DataFrame:
     """The same as a table, with the test's p-value and verdict."""
     rows = leakage(evidence)
-    return show(
+    return t.show(
         rows.assign(
             before=[one.before for one in rows.fall],
             after=[one.after for one in rows.fall],
@@ -108,36 +84,34 @@ def by_relatives(evidence: Evidence, run: pd.Series) -> pd.DataFrame:
 def cleaned(evidence: Evidence) -> pd.DataFrame:
     """S0's claim by its two factors: two data sets, raw and cleaned, and both by patient; networks of one size."""
     runs, key = matching(t.classifiers(evidence.runs), target="label", view="stored"), ["dataset", "title"]
-    runs = runs[runs.baseline | (runs.image_size == STEPS_AT)].drop_duplicates([*key, "tested"])
-    runs = runs.assign(text=cells(runs)).set_index(key)
+    runs = runs[runs.baseline | (runs.image_size == t.STEPS_AT)].drop_duplicates([*key, "tested"])
+    runs = runs.assign(text=t.cells(runs)).set_index(key)
     raw, clean, folds = (matching(runs, tested=one) for one in ("published", "cleaned", ALL_FOLDS))
     table = pd.DataFrame({"raw": raw.text, "cleaned by S0's rule": clean.text, "patient folds": folds.text})
-    table["test images raw / cleaned"] = raw.images.map(str).reindex(table.index, fill_value=NONE) + (
-        " / " + clean.images.map(str)
-    )
-    order = t.networks_first(clean.index)
+    before, after = raw.images.map(str).reindex(table.index, fill_value=NONE), clean.images.map(str)
+    table["test images raw / cleaned"] = before + " / " + after
+    last = {"1-NN": 2, "majority": 3}  # networks first, then what they have to beat
+    order = sorted(clean.index, key=lambda key: [(last.get(one, int(one.startswith(PROBE))), one) for one in key])
     return table.loc[order].fillna(NONE).rename_axis(["data set", "model"]).reset_index()
 
 
-def external_tests(evidence: Evidence, runs: pd.DataFrame | None = None) -> pd.DataFrame:
+def external_tests(evidence: Evidence) -> pd.DataFrame:
     """Tumour or none, trained on one set and tested on images that only another has, beside what the patient folds of
     the first promised: by the likeliest class, and at the threshold that validation chose.
 
     No sensitivity stands alone: where a set adds too few healthy images, the specificity is that of the same training
     on `INDEPENDENT_HEALTHY` (the AUC then ranks tumours of the one set against healthy images of the other), and where
-    that was not run, the one at home. `runs`: of which to make rows; by default all, and what is planned and not run.
+    that was not run, the one at home. What is planned and not run has a row, too.
     """
     every = t.that_name_a_class(evidence.runs)
     chosen = every[(every.split == "external") & (every.model != "majority")]
-    chosen = chosen if runs is None else chosen[chosen.id.isin(runs.id)]
     rows = [_external_row(evidence, every, run) for _, run in chosen.iterrows()]
-    if runs is None:
-        plan = pd.read_csv(PLAN, keep_default_na=False)
-        planned = [one for names in plan.runs for one in names.split() if ".external-" in one]
-        for dataset, split, model, *how in (one.split(".") for one in planned if one not in every.index):
-            where = f"{dataset} → {split.removeprefix('external-')}"
-            rows.append({EXTERNAL[0]: where, EXTERNAL[1]: ", ".join([model, how[0]]), EXTERNAL[3]: "not run here"})
-    return pd.DataFrame(rows, columns=EXTERNAL, dtype=object).fillna(NONE)
+    planned = " ".join(pd.read_csv(PLAN, keep_default_na=False).runs).split()
+    for missing in (one for one in planned if ".external-" in one and one not in every.index):
+        dataset, split, model, recipe, _ = missing.split(".")
+        where = f"{dataset} → {split.removeprefix('external-')}"
+        rows.append({"trained on → tested on": where, "model": f"{model}, {recipe}", "tumours": "not run here"})
+    return pd.DataFrame(rows, dtype=object).fillna(NONE)
 
 
 def _external_row(evidence: Evidence, every: pd.DataFrame, run: pd.Series) -> dict[str, str]:
@@ -157,17 +131,28 @@ def _external_row(evidence: Evidence, every: pd.DataFrame, run: pd.Series) -> di
         sick, fine = sick[sick.label != HEALTHY], fine[fine.label == HEALTHY]
         beside = f"{len(fine):,} of {INDEPENDENT_HEALTHY}"
         auc = format_ci(tumour_or_none(pd.concat([sick, fine]), UNKNOWN)["auc"], percent=False)
-    found, at_chosen = (cell(one, f"tumour_or_none.{rate}") for one, rate in ((run, SIDES[0]), (spared, SIDES[1])))
+    found, at_chosen = cell(run, "tumour_or_none.sensitivity"), cell(spared, "tumour_or_none.specificity")
     if spared is home and found != NONE:  # whose threshold is another one
         on_validation = evidence.record(run.id)["tumour_or_none"]["specificity_on_validation"]
         at_chosen = f"{100 * on_validation:.1f} on validation"
-    promised = NONE if home is None else " / ".join(cell(home, f"tumour_{rate}") for rate in SIDES)
+    promised = NONE
+    if home is not None:
+        promised = f"{cell(home, 'tumour_sensitivity')} / {cell(home, 'tumour_specificity')}"
+        promised += "" if pd.isna(home.fold) else f" ({t.FOLD_0})"
     name = run.title if run.baseline else f"{run.title}, {run.recipe}"
-    cells = [f"{run.dataset} → {run.test_on}", name + (f", seed {run.seed}" if run.seed else ""), str(run.image_size)]
-    cells += [f"{sum(images.values()):,}", beside, cell(run, "tumour_sensitivity"), cell(spared, "tumour_specificity")]
-    cells += [auc, NONE if found == NONE else f"{found} / {at_chosen}"]
-    cells += [promised + ("" if home is None or pd.isna(home.fold) else f" ({FOLD_0})")]
-    return dict(zip(EXTERNAL, [*cells, cell(home, "tumour_auc", percent=False)], strict=True))
+    return {
+        "trained on → tested on": f"{run.dataset} → {run.test_on}",
+        "model": name + (f", seed {run.seed}" if run.seed else ""),
+        "pixels": run.image_size,
+        "tumours": f"{sum(images.values()):,}",
+        "healthy images": beside,
+        "sensitivity": cell(run, "tumour_sensitivity"),
+        "specificity": cell(spared, "tumour_specificity"),
+        "AUC": auc,
+        "at the validation threshold: sensitivity / specificity": NONE if found == NONE else f"{found} / {at_chosen}",
+        "at home, by patient: sensitivity / specificity": promised,
+        "AUC at home": cell(home, "tumour_auc", percent=False),
+    }
 
 
 def results_without_copies(evidence: Evidence) -> pd.DataFrame:
@@ -184,11 +169,9 @@ def results_without_copies(evidence: Evidence) -> pd.DataFrame:
         groups = counts.groupby(tested.group).sum().to_numpy()
         trials = {"accuracy": len(groups), "recall": int((groups[:, 2] > 0).sum())}  # groups in which each is counted
         after = grouped_ci(range(len(groups)), lambda drawn, of=groups: _shares(of[drawn]), trials=trials)
-        recall = evidence.record(run.id)["per_class"][HEALTHY]["recall"]
-        recipe = "baseline" if run.baseline else f"{run.recipe}, {WEIGHTS[run.pretrained is True]}"
-        row = {"model": run.title, "recipe": recipe, "pixels": run.image_size}
+        row = {"model": run.title, "recipe": t.recipe_and_start(run), "pixels": run.image_size}
         row |= {"accuracy %": cell(run), "accuracy, without copies %": format_ci(after["accuracy"])}
-        row[f"recall of `{HEALTHY}` %"] = format_ci(recall)
+        row[f"recall of `{HEALTHY}` %"] = format_ci(evidence.record(run.id)["per_class"][HEALTHY]["recall"])
         rows.append(row | {f"recall of `{HEALTHY}`, without copies %": format_ci(after["recall"])})
     return pd.DataFrame(rows)
 

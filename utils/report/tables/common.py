@@ -12,7 +12,7 @@ from utils.evaluation.classification import by_scan
 from utils.evaluation.compare import Difference, corrected, difference, mean_score
 from utils.recipes import RECIPES
 from utils.recipes.recipe import Recipe
-from utils.report.records import FINE_TUNED, PROBE, Evidence
+from utils.report.records import FINE_TUNED, PROBE, Evidence, columns_of
 from utils.run import FULL_SIZE, Run
 
 NONE = "–"
@@ -70,10 +70,14 @@ def cells(runs: pd.DataFrame, metric: str = "accuracy", **how: object) -> pd.Ser
     return pd.Series([cell(run, metric, **how) for _, run in runs.iterrows()], runs.index, dtype=object)
 
 
-def percent(values: pd.Series, sign: str = "") -> pd.Series:
+def percent(values: pd.Series) -> pd.Series:
     """Shares in percent, "–" where one is missing."""
-    texts = pd.to_numeric(values).map(lambda one: NONE if pd.isna(one) else format(100 * one, f"{sign}.1f"))
-    return texts.astype(object)
+    return pd.to_numeric(values).map(lambda one: NONE if pd.isna(one) else f"{100 * one:.1f}").astype(object)
+
+
+def recipe_and_start(run: pd.Series) -> str:
+    """The recipe of a run and its initial weights, or that it is a baseline."""
+    return "baseline" if run.baseline else f"{run.recipe}, {WEIGHTS[run.pretrained is True]}"
 
 
 def p_values(differences: Iterable[Difference]) -> list[str]:
@@ -157,9 +161,7 @@ def some_folds(evidence: Evidence, runs: pd.DataFrame) -> pd.DataFrame:
             one |= dict.fromkeys((metric + end for metric in metrics for end in ("_low", "_high")), np.nan)
             tested = tested_images(evidence, one)
             if "predicted" in tested:
-                one |= dict(
-                    zip(("accuracy", "accuracy_low", "accuracy_high"), mean_score(tested).values(), strict=True)
-                )
+                one |= columns_of([("accuracy", mean_score(tested))])
             rows, joined = [*rows, one], [*joined, *of.id]
     return pd.concat([runs[~runs.id.isin(joined)], pd.DataFrame(rows, columns=runs.columns)]) if rows else runs
 
@@ -192,31 +194,22 @@ def headline(runs: pd.DataFrame) -> pd.DataFrame:
     return found[found.baseline | (found.image_size == size)]
 
 
-def networks_first(keys: pd.Index) -> list:
-    """Keys of runs in the order of tables: networks, then what they have to beat."""
-    last = {"1-NN": 2, "majority": 3}
-    return sorted(keys, key=lambda key: [(last.get(one, int(one.startswith(PROBE))), one) for one in key])
-
-
 def by_split(runs: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Runs sorted by `columns`, the protocols in their order."""
     rank = list(PROTOCOLS).index
     return runs.sort_values(list(columns), key=lambda c: c.map(rank) if c.name == "split" else c, kind="stable")
 
 
-def in_order(runs: pd.DataFrame, recipes: Sequence[str] = tuple(RECIPES)) -> pd.DataFrame:
-    """Runs of `recipes`, sorted by these and by seed."""
-    runs, rank = runs[runs.recipe.isin(recipes)], list(recipes).index
-    return runs.sort_values(["recipe", "seed"], key=lambda c: c.map(rank) if c.name == "recipe" else c, kind="stable")
-
-
-def budgets(runs: pd.DataFrame, reference: str, recipes: Sequence[str] = tuple(RECIPES)) -> list[pd.DataFrame]:
-    """Sets of runs that differ in recipe and seed alone, `reference` among them, of the seeds that all recipes have."""
-    found = []
+def budgets(runs: pd.DataFrame, reference: str) -> list[pd.DataFrame]:
+    """Sets of runs that differ in recipe and seed alone, `reference` among them, of the seeds that all recipes have;
+    each in the order of `RECIPES` and of seeds."""
+    found, rank = [], list(RECIPES).index
+    runs = runs[runs.recipe.isin(RECIPES)].sort_values("seed", kind="stable")
+    runs = runs.sort_values("recipe", key=lambda names: names.map(rank), kind="stable")
     for _, one in runs.groupby([*(runs[name].astype(str) for name in BUDGET), "epochs"], dropna=False):
         common = set.intersection(*(set(seeds) for _, seeds in one.groupby("recipe").seed))
         if common and reference in set(one.recipe) and one.recipe.nunique() > 1:
-            found.append(in_order(one[one.seed.isin(common)], recipes))
+            found.append(one[one.seed.isin(common)])
     return found
 
 

@@ -4,13 +4,13 @@ import pandas as pd
 
 from utils.recipes.published import PROJECTS, published, published_table
 from utils.report.records import Evidence
-from utils.report.tables.common import BEST_PROBE, FOLD_0, NONE, cell, format_ci, matching, of_scans, paired, some_folds
+from utils.report.tables import common as t
+from utils.report.tables.common import NONE, cell, format_ci, matching
 from utils.run import FULL_SIZE
 
-BASELINES = {"linear probe": BEST_PROBE, "1-NN": "1-NN", "majority": "majority"}
+BASELINES = {"linear probe": t.BEST_PROBE, "1-NN": "1-NN", "majority": "majority"}
 BINARY = ", binary"  # behind a protocol of `published.csv`: tumour or none was asked
 EPOCHS, LONGER = ", 30 epochs", 30  # behind a protocol of `published.csv`: trained so long
-KEY = ["source", "model", "dataset", "protocol"]
 Run = pd.Series | None
 
 
@@ -37,22 +37,6 @@ def _both(runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: s
     return (patient if protocol == "patient" else _largest(long_enough, **of)), patient
 
 
-def _by_patient(run: Run, metric: str, protocol: str) -> str:
-    """The cell of our run by patient, its folds, and beside a cleaned set that it is not cleaned."""
-    if run is None:
-        return NONE
-    text = f"{cell(run, metric)}, {run.tested}"
-    return f"{text}, not cleaned" if protocol == "cleaned" else text
-
-
-def _baselines(runs: pd.DataFrame, title: str, dataset: str, protocol: str, patient: Run, metric: str) -> str:
-    """A baseline under the protocol, and by patient on the fold of our run, or on all of them."""
-    of = {"title": title, "dataset": dataset, **_question(protocol)}
-    fold = 0 if patient is not None and patient.tested == FOLD_0 else None
-    both = _largest(runs, **of), _largest(runs, **of | {"split": "patient", "fold": fold})
-    return " / ".join(cell(one, metric) for one in both)
-
-
 def project_rows(evidence: Evidence) -> pd.DataFrame:
     """The table of the README, a row a project: the accuracy reported, ours on the same split, and ours by patient on
     the same test images, with the difference; of a project whose network was not run, a linear probe of its images."""
@@ -70,8 +54,8 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
         if ours is not None and folds is not None:
             same.append(f"{method} {cell(ours)}" if one.missing else cell(ours))
             same[-1] += ", validation held out" if len(same) > 1 and not one.missing else ""
-            found, tested = paired(evidence, ours, folds), evidence.predictions(ours.id).path
-            scans = of_scans(evidence.predictions(folds.id), tested)
+            found, tested = t.paired(evidence, ours, folds), evidence.predictions(ours.id).path
+            scans = t.of_scans(evidence.predictions(folds.id), tested)
             patient = [f"{100 * found.after:.1f}, {format_ci(found)} points; whole scans {100 * scans['value']:.1f}"]
         name = f"[{one.title}]({one.url})" if one.url else one.title
         rows.append(
@@ -85,31 +69,31 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _every(evidence: Evidence) -> list[tuple[list[str], dict, dict[str, str], tuple[Run, Run]]]:
-    """Of every reported result: its key, its metrics, the first cells of its row, and our two runs."""
-    found, runs = [], some_folds(evidence, evidence.runs)
-    for key in published_table()[KEY].drop_duplicates().to_numpy().tolist():
-        named = dict(zip(("project", "network", "data set", "split"), (key[0].upper(), *key[1:]), strict=True))
-        found.append((key, published(*key), named, _both(runs, *key)))
-    return found
-
-
 def reported_results(evidence: Evidence) -> pd.DataFrame:
     """A row a network and protocol that a project reported: its result, ours under the same protocol, ours by patient,
     the difference of these two, and the baselines on both. A difference is taken between runs of as many epochs and
     pixels only, and not to a cleaned set, which lacks images that patient folds have."""
-    rows = []
-    for (_, _, dataset, protocol), reported, row, (same, patient) in _every(evidence):
+    rows, runs, key = [], t.some_folds(evidence, evidence.runs), ["source", "model", "dataset", "protocol"]
+    for source, model, dataset, protocol in published_table()[key].drop_duplicates().itertuples(index=False):
+        reported = published(source, model, dataset, protocol)
+        same, patient = _both(runs, source, model, dataset, protocol)
         metric = "dice" if "dice" in reported else "accuracy"
         lengths = list(dict.fromkeys(f"{run.epochs}, {run.image_size}" for run in (same, patient) if run is not None))
+        row = {"project": source.upper(), "network": model, "data set": dataset, "split": protocol}
         row |= {"metric": metric, "reported %": f"{100 * reported[metric]:.1f}"}
-        row |= {"ours, same split %": cell(same, metric), "ours, by patient %": _by_patient(patient, metric, protocol)}
+        row |= {"ours, same split %": cell(same, metric), "ours, by patient %": NONE}
         row |= {"difference, points": NONE, "epochs, pixels": " / ".join(lengths) or NONE}
+        if patient is not None:
+            not_cleaned = ", not cleaned" if protocol == "cleaned" else ""
+            row["ours, by patient %"] = f"{cell(patient, metric)}, {patient.tested}{not_cleaned}"
         two = same is not None and patient is not None and same.id != patient.id
         if two and len(lengths) == 1 and protocol != "cleaned":
             row["difference, points"] = f"{100 * (patient[metric] - same[metric]):+.1f}"
+        fold = 0 if patient is not None and patient.tested == t.FOLD_0 else None  # that of our run, or all of them
         for column, title in BASELINES.items():
-            text = _baselines(evidence.runs, title, dataset, protocol, patient, metric)
+            of = {"title": title, "dataset": dataset, **_question(protocol)}
+            both = _largest(evidence.runs, **of), _largest(evidence.runs, **of | {"split": "patient", "fold": fold})
+            text = " / ".join(cell(one, metric) for one in both)
             row[f"{column}, both %"] = text if metric == "accuracy" else NONE
         rows.append(row)
     return pd.DataFrame(rows)

@@ -7,18 +7,7 @@ from utils.recipes.ours import STEPS
 from utils.recipes.published import published
 from utils.report.records import Evidence, columns_of, intervals
 from utils.report.tables import common as t
-from utils.report.tables.common import (
-    NONE,
-    STEPS_AT,
-    WEIGHTS,
-    cells,
-    compare,
-    format_ci,
-    matching,
-    on_same_images,
-    show,
-    show_all,
-)
+from utils.report.tables.common import NONE, STEPS_AT, cells, compare, matching, on_same_images
 
 MASK_METRICS = {"dice": "Dice %", "iou": "IoU %", "precision": "precision %", "recall": "recall %"}
 MASK_METRICS |= {"fnr": "FNR %", "fpr": "FPR %", "accuracy": "accuracy %", "hd95": "HD95"}
@@ -29,7 +18,7 @@ PLAIN = "name-only"  # what the other steps of localisation are compared with
 def mask_metrics(results: dict[str, dict]) -> pd.DataFrame:
     """Metrics of masks, a row for each of `results` {name: {metric: {value, low, high}}}; HD95 is a distance."""
     rows = {
-        name: {title: format_ci(entry[m], percent=m != "hd95", digits=1) for m, title in MASK_METRICS.items()}
+        name: {title: t.format_ci(entry[m], percent=m != "hd95", digits=1) for m, title in MASK_METRICS.items()}
         for name, entry in results.items()
     }
     return pd.DataFrame(rows).T
@@ -40,26 +29,18 @@ def dice_by_patient(evidence: Evidence) -> pd.DataFrame:
     pixels, which compared recipes, are in `runs.csv` alone; pooled folds are in their pooled run."""
     runs = matching(evidence.runs, task="segmentation", split="patient", is_pooled=False)
     runs = runs[runs.baseline | (runs.image_size != STEPS_AT)]
+    start = runs.pretrained.map({known: f", {word}" for known, word in t.WEIGHTS.items()}).astype(object).fillna("")
     runs = runs.assign(
         dataset=runs.dataset + runs.selection.map({"middle": ", middle slices", "all": ""}),
-        recipe=_recipes(runs),
+        recipe=(runs.recipe + start).astype(object).where(~runs.baseline, NONE),
         seed=runs.seed.where(~runs.baseline),
         distance=cells(runs, "hd95", percent=False, digits=1),
     )
-    return show(
+    return t.show(
         runs.astype({"seed": "Int64"}).sort_values(["dataset", "dice"], ascending=[True, False], kind="stable"),
         "data set = dataset | tested | model | recipe | seed | pixels = image_size | epochs | Dice % = dice | "
         "recall % = recall | precision % = precision | HD95 = distance | Dice % as S2 pooled = s2_dice% | patients",
     )
-
-
-def _recipes(runs: pd.DataFrame) -> pd.Series:
-    """The recipe of every run, and of a network that may be pretrained its initial weights; "–" for a baseline."""
-    return (runs.recipe + _start(runs)).astype(object).where(~runs.baseline, NONE)
-
-
-def _start(runs: pd.DataFrame) -> pd.Series:
-    return runs.pretrained.map({known: f", {word}" for known, word in WEIGHTS.items()}).astype(object).fillna("")
 
 
 def slice_pairs(evidence: Evidence) -> pd.DataFrame:
@@ -83,7 +64,7 @@ def multitask_runs(evidence: Evidence) -> pd.DataFrame:
         half=t.sensitivity_specificity(runs, "screening.S0"),
         chosen=t.sensitivity_specificity(runs, "screening.validation"),
     )
-    return show(
+    return t.show(
         runs,
         "data set = dataset | split = tested | reported by S0 = said% | accuracy | linear probe = probe | "
         "1-NN = nearest | macro F1 = macro_f1 | tumour AUC = tumour_auc. | sensitivity / specificity at .5 = half | "
@@ -113,7 +94,7 @@ def ablation_runs(evidence: Evidence) -> pd.DataFrame:
             count=found.seeds.map(len),
         )
         rows.append(found)
-    return show_all(
+    return t.show_all(
         rows,
         "data set = where | recipe | reconstruction = both | heads | balance | validation % = validation | "
         "test accuracy % = mean | difference to S0's, points = gain | seeds from – to = spread | seeds = count | "
@@ -141,7 +122,7 @@ def localisation_budgets(evidence: Evidence) -> list[pd.DataFrame]:
     several seeds, and tests on another data set; not once more a fold of one seed that is part of all of them."""
     runs = matching(evidence.runs, task="localisation")
     runs = runs[runs.recipe.isin(STEPS) & runs.split.isin(("patient", "external"))]
-    found = [one for one in t.budgets(runs, PLAIN, tuple(STEPS)) if one.seed.nunique() > 1 or not one.is_pooled.iloc[0]]
+    found = [one for one in t.budgets(runs, PLAIN) if one.seed.nunique() > 1 or not one.is_pooled.iloc[0]]
     order = {"external": 2, "patient": 1}  # of one data set; all folds before them
     return sorted(found, key=lambda one: (one.dataset.iloc[0], order[one.split.iloc[0]] * one.fold.notna().iloc[0]))
 
@@ -153,7 +134,7 @@ def localisation_runs(evidence: Evidence) -> pd.DataFrame:
     for budget in localisation_budgets(evidence):
         found = compare(evidence, budget, PLAIN)
         rows.append(found.assign(count=found.seeds.map(len), nearest=cells(on_same_images(evidence, found, "1-NN"))))
-    return show_all(
+    return t.show_all(
         rows,
         "data set = dataset | split = tested | step = recipe | pixels = image_size | epochs | seeds = count | "
         "validation % = validation | accuracy = mean | minus name-only, points = gain | Dice = outline.dice | "

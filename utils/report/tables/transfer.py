@@ -10,17 +10,7 @@ from utils.evaluation.thresholds import calibrated, calibration_error, choose
 from utils.recipes.ours import LONGER
 from utils.report.records import BEST_RECIPE, PROBE, Evidence
 from utils.report.tables import common as t
-from utils.report.tables.common import (
-    BEST_PROBE,
-    IMAGES,
-    WEIGHTS,
-    cells,
-    find_run,
-    matching,
-    on_same_images,
-    show,
-    show_all,
-)
+from utils.report.tables.common import BEST_PROBE, cells, matching, on_same_images
 
 QUESTIONS = {"label": "all classes", "tumour": "tumour or none", "type": "type of tumour", "sequence": "MR sequence"}
 COMPARED = ("published", "cleaned", "patient", "random")
@@ -29,16 +19,11 @@ OTHERS = ({"title": BEST_PROBE}, {"title": "CustomCNN", "recipe": "s2", "seed": 
 OUTLINED = {"model": "OutlineClassifier", "recipe": "from-outline", "seed": 0}  # where it was trained on the split
 
 
-def trained(runs: pd.DataFrame) -> pd.DataFrame:
-    """Backbones that were trained; a probe was not."""
-    return runs[(runs.task == "transfer") & ~runs.baseline]
-
-
 def pretraining_pairs(evidence: Evidence) -> list[pd.DataFrame]:
     """Runs that differ in their initial weights alone, two rows by `start`: "scratch" and "pretrained"."""
-    runs = trained(evidence.runs)
+    runs = matching(evidence.runs, task="transfer", baseline=False)
     runs = runs.assign(start=runs.pretrained.map({True: "pretrained", False: "scratch"}))
-    same = [*IMAGES, "model", "recipe", "image_size", "seed", "epochs"]
+    same = [*t.IMAGES, "model", "recipe", "image_size", "seed", "epochs"]
     return [pair for _, pair in runs.groupby(same, sort=False) if len(pair) == 2]
 
 
@@ -52,7 +37,7 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
         one, title = found.loc[["pretrained"]], f"{PROBE} {pair.model.iloc[0]}"
         one = one.assign(scratch=found["mean"]["scratch"], probe=cells(on_same_images(evidence, one, title)))
         rows.append(one.assign(nearest=cells(on_same_images(evidence, one, "1-NN"))))
-    return show_all(
+    return t.show_all(
         rows,
         "data set = dataset | split = tested | backbone = model | recipe | pixels = image_size | epochs | "
         "from scratch = scratch | pretrained = mean | gain by pretraining, points = gain | linear probe = probe | "
@@ -63,9 +48,8 @@ def pretraining_gain(evidence: Evidence) -> pd.DataFrame:
 def fine_tunings(evidence: Evidence) -> pd.DataFrame:
     """Fold 0 of ResNet50-v2 under each way to fine-tune it from its probe, the best `mean` validation accuracy first;
     only data sets where all of them were run."""
-    of = {"model": "ResNet50-v2", "image_size": 224, "tested": "patient fold 0", "seed": 0, "target": "label"}
-    ways = ("probe-first", *LONGER)
-    runs = matching(trained(evidence.runs), view="stored", **of)
+    of = {"model": "ResNet50-v2", "image_size": 224, "seed": 0, "tested": t.FOLD_0, "target": "label", "view": "stored"}
+    ways, runs = ("probe-first", *LONGER), matching(evidence.runs, task="transfer", **of)
     runs = runs[runs.recipe.isin(ways)].drop_duplicates(["recipe", "dataset"])
     runs = runs[runs.groupby("dataset").recipe.transform("nunique") == len(ways)]
     runs = runs.assign(mean=runs.groupby("recipe").val_accuracy.transform("mean"))
@@ -83,12 +67,6 @@ def fine_tuning_runs(evidence: Evidence) -> pd.DataFrame:
         row |= {"mean": f"{100 * run['mean']:.1f}"} | dict(zip(runs.dataset + ", test %", cells(runs), strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def with_start(runs: pd.DataFrame) -> pd.Series:
-    """The recipe of every run and its initial weights, or that it is a baseline."""
-    words = runs.recipe + ", " + runs.pretrained.eq(True).map(WEIGHTS)
-    return words.astype(object).where(~runs.baseline, "baseline")
 
 
 def differences_to_probe(evidence: Evidence) -> pd.DataFrame:
@@ -113,8 +91,8 @@ def differences_to_probe(evidence: Evidence) -> pd.DataFrame:
 def against_the_probe(evidence: Evidence) -> pd.DataFrame:
     """A row a model and split: accuracy, and its difference to the linear probe's with interval and corrected p."""
     runs = differences_to_probe(evidence)
-    return show(
-        runs.assign(how=with_start(runs), p=t.p_values(runs.difference)),
+    return t.show(
+        runs.assign(how=[t.recipe_and_start(run) for _, run in runs.iterrows()], p=t.p_values(runs.difference)),
         "data set = dataset | target | split = tested | model = title | recipe = how | pixels = image_size | "
         "accuracy % = accuracy | whole scans % = scan | minus linear probe, points = difference | p, corrected = p",
     )
@@ -123,8 +101,7 @@ def against_the_probe(evidence: Evidence) -> pd.DataFrame:
 def run_name(run: pd.Series) -> str:
     """A run in a few words, for a figure."""
     asked = "" if run.target == "label" else f" ({QUESTIONS[run.target]})"
-    how = f"{run.recipe}, {WEIGHTS[run.pretrained is True]}, {run.image_size} px"
-    return f"{run.model} ({how}) on {run.dataset}{asked}, {run.tested}"
+    return f"{run.model} ({t.recipe_and_start(run)}, {run.image_size} px) on {run.dataset}{asked}, {run.tested}"
 
 
 def ensembles(evidence: Evidence) -> pd.DataFrame:
@@ -157,7 +134,7 @@ def _members(evidence: Evidence, run: pd.Series, others: Sequence[dict]) -> list
     """A run and those of other networks on its split; none where one is missing."""
     runs = matching(evidence.runs, dataset=run.dataset, tested=run.tested)
     runs = runs[(runs.task != "transfer") | runs.baseline]
-    found = [run, *(find_run(runs, fold=None if pd.isna(run.fold) else run.fold, **who) for who in others)]
+    found = [run, *(t.find_run(runs, fold=None if pd.isna(run.fold) else run.fold, **who) for who in others)]
     return [] if any(one is None for one in found) else found
 
 
