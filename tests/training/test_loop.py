@@ -18,7 +18,9 @@ import pytest
 import small_training
 import torch
 import xray_files
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.tracking import GeneralTracker
 from small_training import run_fit, same
 from torch import nn
 
@@ -66,6 +68,31 @@ def test_best_keeps_the_epoch_of_highest_validation_accuracy(roots):
     assert trained.epoch == trained.history.val_accuracy.idxmax() + 1
     _, trained = run_fit(roots / "other", epochs=4, select="least loss", lr=1e-3)
     assert trained.epoch == trained.history.val_loss.idxmin() + 1
+
+
+class Kept(GeneralTracker):
+    """A tracker in place of TensorBoard's, which need not be installed: keeps what `fit` logs."""
+
+    name, requires_logging_directory, tracker = "kept", False, None
+
+    def __init__(self):
+        self.rows = []
+
+    def log(self, values, step):
+        self.rows.append(values | {"epoch": step})
+
+
+def test_every_row_of_the_history_is_logged_for_a_tracker(roots):
+    kept = Kept()
+    _, trained = run_fit(roots / "run", accelerator=Accelerator(cpu=True, log_with=kept))
+    assert kept.rows == trained.history.to_dict("records")
+
+
+def test_without_tensorboard_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_TENSORBOARD", "board")
+    monkeypatch.setattr(loop, "is_tensorboard_available", lambda: False)
+    with pytest.raises(DataError, match="pip install tensorboard"):
+        make_accelerator()
 
 
 def test_seed_decides_order_and_weights(roots):
