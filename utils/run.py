@@ -57,8 +57,9 @@ class Run:
             raise DataError(f"seed {self.seed}: a whole number from 0 to {SEEDS - 1} is wanted")
         lookup(PROTOCOLS, self.split, "split")
         networks = MODELS | SEGMENTERS | MULTITASK if self.pretrained is None else PRETRAINABLE
-        if self.pretrained is None or not is_backbone(self.model):
-            lookup(dict.fromkeys((*networks, *BASELINES, NEAREST_MASK, NEAREST_FINDINGS)), self.model, "model")
+        known = dict.fromkeys((*networks, *BASELINES, NEAREST_MASK, NEAREST_FINDINGS))
+        if self.pretrained is None or not (self.model in known or is_backbone(self.model)):  # which may import timm
+            lookup(known, self.model, "model")
         lookup(VIEWS, self.view, "view")
         lookup(TARGETS, self.target, "target")
         usual = {

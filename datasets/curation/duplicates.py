@@ -30,7 +30,7 @@ COPY_CORRELATION = 0.93  # of copies that were sharpened or brightened as well, 
 GROUPED_CORRELATION = NEAR_CORRELATION
 LOW = 3 / 8  # of the frequencies along each axis; with a quarter so many pairs are left that it takes 4 times as long
 BLOCK = 512  # rows that are compared with all at a time
-CHUNK = 4096  # pairs that are compared pixel by pixel at a time: bounds the memory, however many pairs are alike
+CHUNK = 1024  # pairs that are compared pixel by pixel at a time: bounds the memory, however many pairs are alike
 ROUNDING = 1e-5  # by which a bound of float32 may be too low
 
 
@@ -110,16 +110,19 @@ def close_hashes(a: np.ndarray, b: np.ndarray, bits: int = NEAR_BITS) -> tuple[n
     return np.repeat(np.arange(len(a)), np.diff(limits.astype(np.int64))), j
 
 
-def near_pairs(images: Thumbnails, correlation: float = NEAR_CORRELATION) -> pd.DataFrame:
+def near_pairs(
+    images: Thumbnails, correlation: float = NEAR_CORRELATION, others: Thumbnails | None = None
+) -> pd.DataFrame:
     """Pairs that look the same under one of the 8 transforms: pHash within `NEAR_BITS` and correlation of thumbnails.
 
-    Returns a row a pair: `i` < `j`, `transform` (what turns j into i) and `correlation`, the best transform of each.
+    Returns a row a pair: `i` < `j`, or `j` of the `others`, `transform` (what turns j into i) and `correlation`, the
+    best transform of each.
     """
-    found = []
+    found, second = [], images if others is None else others
     for t, name in enumerate(TRANSFORMS):
-        i, j = close_hashes(images.hashes[:, 0], images.hashes[:, t])
-        i, j = i[i < j], j[i < j]
-        alike = correlations(images.thumbnails, TRANSFORMS[name](images.thumbnails), i, j)
+        i, j = close_hashes(images.hashes[:, 0], second.hashes[:, t])
+        i, j = (i[i < j], j[i < j]) if others is None else (i, j)
+        alike = correlations(images.thumbnails, TRANSFORMS[name](second.thumbnails), i, j)
         found.append(pd.DataFrame({"i": i, "j": j, "transform": name, "correlation": alike})[alike >= correlation])
     pairs = pd.concat(found, ignore_index=True).sort_values("correlation", ascending=False, kind="stable")
     return pairs.drop_duplicates(["i", "j"]).sort_values(["i", "j"], ignore_index=True)

@@ -11,7 +11,7 @@ import pandas as pd
 
 from datasets.curation import duplicates
 from datasets.curation.duplicates import COPY_CORRELATION, NEAR_CORRELATION, alike_pairs, pairs_alike
-from datasets.curation.thumbnails import Thumbnails, join
+from datasets.curation.thumbnails import Thumbnails
 from datasets.store import index
 
 REFERENCE = "cheng"  # the one set that names its patients; others are linked to it
@@ -41,12 +41,16 @@ def overlap(a: Thumbnails, b: Thumbnails, table_a: pd.DataFrame, table_b: pd.Dat
     `table_a` and `table_b` are the split tables from `curate`. Two images of one set are alike by its own rule, images
     of both sets by either.
     """
-    both, patient = join(a, b), pd.concat([table_a.patient, table_b.patient], ignore_index=True)
+    both = pd.concat([a.table, b.table], ignore_index=True)
+    patient = pd.concat([table_a.patient, table_b.patient], ignore_index=True)
     of_b = pd.Series(np.arange(len(both)) >= len(a))
     between = [pairs_alike(a.of(of), b.of(of), correlation) for of, correlation in {a.alike, b.alike}]
     similar = [alike_pairs(a), alike_pairs(b) + len(a)]
     similar += [pairs[["i", "j"]] + [0, len(a)] for pairs in between]
-    similar, copies = pd.concat(similar), duplicates.duplicate_pairs(both)
+    copies = [duplicates.identical_pairs(both[key]) for key in ("sha256", "pixels")]
+    for images, others, shift in ((a, None, 0), (b, None, len(a)), (a, b, [0, len(a)])):
+        copies.append(duplicates.near_pairs(images, duplicates.GROUPED_CORRELATION, others)[["i", "j"]] + shift)
+    similar, copies = pd.concat(similar), pd.concat(copies)
 
     def in_both(keys: pd.Series) -> pd.Series:
         # identical_pairs names only the first of its kind, which may lie in the same set
@@ -58,15 +62,15 @@ def overlap(a: Thumbnails, b: Thumbnails, table_a: pd.DataFrame, table_b: pd.Dat
 
     groups = duplicates.components(len(both), copies, duplicates.identical_pairs(patient), similar)
     held = {
-        "bytes": in_both(both.table.sha256),
-        "pixels": in_both(both.table.pixels),
+        "bytes": in_both(both.sha256),
+        "pixels": in_both(both.pixels),
         "near": crossing(copies),
         "patient": in_both(patient.where(patient.ne(""))),
         "alike": crossing(similar),
         "group": in_both(pd.Series(groups)),
     }
     kind = np.select([which.to_numpy(bool) for which in held.values()], list(held), "")
-    return both.table[["dataset", "path"]].assign(kind=kind)[kind != ""]
+    return both[["dataset", "path"]].assign(kind=kind)[kind != ""]
 
 
 def copy_pairs(images: Thumbnails, table: pd.DataFrame) -> pd.DataFrame:
@@ -91,10 +95,9 @@ def copies_left(a: Thumbnails, b: Thumbnails, shared: pd.DataFrame) -> dict[str,
 
     Trained on the one set and tested on the other, they would be test images.
     """
-    both = join(a, b).table[["dataset", "path"]]
-    pairs = duplicates.near_pairs(join(a, b), COPY_CORRELATION)
-    crossing = pairs[(pairs.i < len(a)) & (pairs.j >= len(a))]
-    found = both.iloc[np.unique(crossing[["i", "j"]])].merge(shared[["dataset", "path"]], how="left", indicator=True)
+    pairs = duplicates.near_pairs(a, COPY_CORRELATION, b)
+    found = pd.concat([of.table[["dataset", "path"]].iloc[pairs[end].unique()] for of, end in ((a, "i"), (b, "j"))])
+    found = found.merge(shared[["dataset", "path"]], how="left", indicator=True)
     left = found.dataset[found["_merge"].eq("left_only")].value_counts()
     return {f"{name}: {LEFT}": int(left.get(name, 0)) for name in (a.table.dataset[0], b.table.dataset[0])}
 

@@ -96,7 +96,7 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None) -> Thumbnails
     is_file = np.full(len(manifest), facts.layout != "generated" and facts.slices == 1)
     if "slice" in manifest:  # of a volume
         is_file &= manifest["slice"].eq("").to_numpy()
-    paths, images, small = manifest.path.where(is_file, "").to_numpy(), [], []
+    paths, parts = manifest.path.where(is_file, "").to_numpy(), []
 
     def of_one(path: str, own: np.ndarray) -> tuple[np.ndarray, np.ndarray, str, np.ndarray]:
         if path:
@@ -107,15 +107,15 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None) -> Thumbnails
     with hdf5.opened(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
         stored = store["image"]
         shown = tqdm(total=len(paths), desc=f"looking at {facts.name}", disable=None)
-        for start in range(0, len(paths), BLOCK):  # a whole set may not fit into memory
+        for start in range(0, max(1, len(paths)), BLOCK):  # a whole set may not fit into memory
             part = slice(start, start + BLOCK)
             grey = np.ascontiguousarray(stored[part] if stored.ndim == 3 else stored[part][..., facts.grey])
             # decoding and resizing leave the interpreter's lock
-            small += pool.map(partial(thumbnail, side=PACKED_SIDE), grey)
-            images += pool.map(of_one, paths[part], grey)
+            small = list(pool.map(partial(thumbnail, side=PACKED_SIDE), grey))
+            parts.append(collect(manifest[part], list(pool.map(of_one, paths[part], grey)), small))
             shown.update(len(grey))
         shown.close()
-    return replace(collect(manifest, images, small), alike=facts.alike)
+    return replace(join(*parts), alike=facts.alike)
 
 
 def head(grey: np.ndarray) -> np.ndarray:
@@ -144,10 +144,10 @@ def collect(
     return Thumbnails(table.assign(pixels=[of[2] for of in found]), thumbnails, hashes, small, heads)
 
 
-def join(a: Thumbnails, b: Thumbnails) -> Thumbnails:
-    """The images of two sets as one."""
-    table = pd.concat([a.table, b.table], ignore_index=True)
-    arrays = ((a.thumbnails, b.thumbnails), (a.hashes, b.hashes), (a.packed, b.packed), (a.heads, b.heads))
+def join(*parts: Thumbnails) -> Thumbnails:
+    """The images of several sets, or of several parts of one, as one."""
+    table = pd.concat([part.table for part in parts], ignore_index=True)
+    arrays = ([getattr(part, name) for part in parts] for name in ("thumbnails", "hashes", "packed", "heads"))
     return Thumbnails(table, *map(np.concatenate, arrays))
 
 

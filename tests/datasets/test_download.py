@@ -220,7 +220,7 @@ def test_an_interrupted_run_is_taken_up_after_its_finished_unpacking(number, roo
         os.killpg(run.pid, number)  # as the terminal does: to the workers, too
     else:
         run.send_signal(number)
-    _, error = run.communicate(timeout=30)
+    _, error = run.communicate(timeout=300)
     assert left(root) == [".sartaj.partial"]
     until(lambda: not any(alive(pid) for pid in workers))
     if number == signal.SIGINT:

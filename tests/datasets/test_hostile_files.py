@@ -72,10 +72,10 @@ def test_hdf5_that_leads_elsewhere_is_refused_unread(small_phantom, tmp_path, mo
         with h5py.File(tmp_path / "1.mat", "a") as file:
             del file["cjdata"][name]
             make(file, f"cjdata/{name}", secret)
-        began = time.monotonic()
+        began = time.process_time()  # other work on the machine is no fault
         with pytest.raises(DataError, match=rf"figshare's \.mat files \('cjdata/\w+' {WHY}"):
             cheng.read(catalog.get("cheng"), tmp_path, "1.mat")
-        assert time.monotonic() - began < 5
+        assert time.process_time() - began < 5
     with h5py.File(tmp_path / "volume_1_slice_0.h5", "w") as file:
         make(file, "image", secret)
         file["mask"] = np.zeros((40, 60, 3), np.uint8)

@@ -105,10 +105,10 @@ JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96
 def test_what_is_no_whole_image_is_refused_with_its_name(content, reason, tmp_path):
     path = tmp_path / "Tr-gl_0010.jpg"
     path.write_bytes(content)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(DataError, match=reason) as error:
         preprocess.decode(path)
-    assert str(path) in str(error.value) and "publisher" in str(error.value) and time.monotonic() - began < 2
+    assert str(path) in str(error.value) and "publisher" in str(error.value) and time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "GIF"])

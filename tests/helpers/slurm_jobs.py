@@ -16,7 +16,7 @@ ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEM
 def slurm(*command: object) -> str:
     """Output of a SLURM command, or `FileNotFoundError`/`CalledProcessError` where it cannot be run."""
     words = list(map(str, command))
-    return subprocess.run(words, cwd=REPO, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(words, cwd=REPO, capture_output=True, text=True, timeout=300, check=True).stdout
 
 
 class Job:
@@ -28,7 +28,7 @@ class Job:
     def field(self, name: str) -> str:
         return re.search(rf"\b{name}=(\S+)", slurm("scontrol", "show", "job", "--oneliner", self.number))[1]
 
-    def until(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+    def until(self, condition: Callable[[], bool], seconds: float = 600) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             state = self.field("JobState")
@@ -36,7 +36,7 @@ class Job:
                 pytest.fail(f"job {self.number} is {state}; its log:\n{self.text()}")
             time.sleep(0.3)
 
-    def end(self, seconds: float = 120) -> str:
+    def end(self, seconds: float = 600) -> str:
         """Wait for the end; returns the state."""
         self.until(lambda: self.field("JobState") in ENDED, seconds)
         return self.field("JobState")

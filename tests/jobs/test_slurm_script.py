@@ -29,7 +29,7 @@ def call(tmp_path, monkeypatch):
     def run(word: str, **environment: str) -> tuple[subprocess.CompletedProcess, str]:
         (tmp_path / "calls").write_text("")
         done = subprocess.run(
-            [SCRIPT, word], capture_output=True, text=True, timeout=60, env=os.environ | environment, check=False
+            [SCRIPT, word], capture_output=True, text=True, timeout=300, env=os.environ | environment, check=False
         )
         return done, (tmp_path / "calls").read_text()
 

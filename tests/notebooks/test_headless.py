@@ -21,7 +21,7 @@ weights = ""  # "imagenet", or the path of a weight file; "": from scratch
 files = ""  # a file or a folder
 run = "a.safetensors"  # name of a run"""
 KILL = "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"
-SLEEP = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(60)"
+SLEEP = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
 
 
 def start(tmp_path: Path, *arguments: object, **environment: str) -> subprocess.Popen:
@@ -34,7 +34,7 @@ def start(tmp_path: Path, *arguments: object, **environment: str) -> subprocess.
 def run(tmp_path: Path, *arguments: object, **environment: str) -> tuple[int, str, str]:
     """Exit code, output and errors of a run."""
     process = start(tmp_path, *arguments, **environment)
-    out, errors = process.communicate(timeout=120)
+    out, errors = process.communicate(timeout=300)
     return process.returncode, out, errors
 
 
@@ -255,7 +255,7 @@ def test_a_signal_ends_the_kernel_and_keeps_what_there_is(tmp_path, number, time
     for _ in range(times):
         process.send_signal(number)
         time.sleep(0.01)
-    errors = process.communicate(timeout=20)[1]
+    errors = process.communicate(timeout=300)[1]
     assert process.returncode == 128 + number and "Traceback" not in errors
     assert errors.count("stopped by a signal in cell 2") == 1 and str(kernel) in texts(tmp_path)
     command_line = Path(f"/proc/{kernel}/cmdline")  # empty for a process that ended and was not waited for

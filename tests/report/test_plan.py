@@ -158,7 +158,7 @@ def test_a_row_that_lacks_something_is_left_out(planned, roots, monkeypatch, cap
 def test_a_signal_ends_what_runs(roots, number):
     """The row notes that it was ended, and nothing is left running."""
     row = "import signal,sys,time\nsignal.signal(15,lambda *a: (print('ended',flush=True),sys.exit(143)))\n"
-    row += "signal.signal(2,signal.SIG_IGN)\nprint('on',flush=True)\ntime.sleep(60)"
+    row += "signal.signal(2,signal.SIG_IGN)\nprint('on',flush=True)\ntime.sleep(600)"
     (roots / "plan.csv").write_text(HEADER + f"x,c,seed=0,phantom,,,{Run(dataset='phantom').id}\n")
     script = "import signal,sys\nfrom pathlib import Path\nfrom utils.report import plan\n"
     script += "signal.signal(2,signal.default_int_handler)\n"  # which a shell's background jobs ignore
@@ -168,4 +168,4 @@ def test_a_signal_ends_what_runs(roots, number):
     assert process.stdout.readline() == "on\n"
     time.sleep(0.1)
     process.send_signal(number)
-    assert process.communicate(timeout=60)[0] == "ended\n" and process.returncode == 130
+    assert process.communicate(timeout=300)[0] == "ended\n" and process.returncode == 130

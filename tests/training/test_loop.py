@@ -14,7 +14,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from accelerate.tracking import GeneralTracker
 from small_training import run_fit, same
 from torch import nn
 
@@ -50,6 +52,31 @@ def test_the_seed_decides_what_a_training_draws(roots):
         model.load_state_dict(first)
         ends.append(run_fit(roots / str(run), epochs=1, seed=seed, model=model)[0].state_dict())
     assert same(ends[0], ends[1]) and not same(ends[0], ends[2])
+
+
+class Kept(GeneralTracker):
+    """A tracker in place of TensorBoard's, which need not be installed: keeps what `fit` logs."""
+
+    name, requires_logging_directory, tracker = "kept", False, None
+
+    def __init__(self):
+        self.rows = []
+
+    def log(self, values, step):
+        self.rows.append(values | {"epoch": step})
+
+
+def test_every_row_of_the_history_is_logged_for_a_tracker(roots):
+    kept = Kept()
+    _, trained = run_fit(roots / "run", accelerator=Accelerator(cpu=True, log_with=kept))
+    assert kept.rows == trained.history.to_dict("records")
+
+
+def test_without_tensorboard_one_line_says_what_to_install(monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_TENSORBOARD", "board")
+    monkeypatch.setattr(loop, "is_tensorboard_available", lambda: False)
+    with pytest.raises(DataError, match="pip install tensorboard"):
+        make_accelerator()
 
 
 @pytest.mark.parametrize("seed", [42_949, 20_240_101, 2**32 - 1])

@@ -296,7 +296,7 @@ def test_a_second_process_is_told_who_holds_the_lock(roots, elsewhere, monkeypat
     assert "\n" not in str(refused.value)
     assert first.poll() is None, "the first one goes on"
     (roots / "run/STOP").touch()
-    assert first.wait(60) == 1 and "epoch" in first.stdout.read(), "and pauses in good order"
+    assert first.wait(300) == 1 and "epoch" in first.stdout.read(), "and pauses in good order"
 
 
 def test_the_lock_is_waited_for_where_its_holder_is_about_to_end(roots, elsewhere, monkeypatch):
@@ -304,7 +304,7 @@ def test_the_lock_is_waited_for_where_its_holder_is_about_to_end(roots, elsewher
     monkeypatch.setattr(resume, "PATIENCE", 10 * resume.PATIENCE)
     first = elsewhere(epochs=12)
     _, trained = run_fit(roots / "run", epochs=12)
-    assert first.wait(60) == 0 and len(trained.history) == 12
+    assert first.wait(300) == 0 and len(trained.history) == 12
 
 
 def test_the_lock_of_a_killed_process_holds_nobody_up(roots, elsewhere, monkeypatch):

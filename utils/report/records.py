@@ -5,13 +5,14 @@ out.
 """
 
 import gzip
+import itertools
 import math
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,7 @@ def load_evidence(folder: Path | None = None) -> Evidence:
 def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
     found: dict[str, dict] = {kind: {} for kind in (METRICS, *NEEDED)}
     paths, damaged, spoilt = {}, [], set()
+    beside = {folder: tuple(of) for folder, of in itertools.groupby(files, lambda file: file[0].parent)}
     for path, *_ in files:
         kind, name = path.name, path.parent.name
         if name in found:
@@ -236,7 +238,7 @@ def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
         if kind not in found or name in found[kind]:
             continue
         try:
-            content = read_record(path) if kind == METRICS else read_whole(path, NEEDED[kind])
+            content = _read_once(path, kind, beside[path.parent])
         except DataError as error:
             damaged.append(str(error))
             spoilt.add(name)
@@ -256,6 +258,12 @@ def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
     runs, metrics = _run_frame(records), _metric_frame(records)
     audits = dict(sorted(found["audit"].items()))
     return Evidence(runs, metrics, curation, pointing, audits, folders, damaged, records, paths)
+
+
+@cache
+def _read_once(path: Path, kind: str, beside: tuple) -> dict[str, Any]:
+    """A record, read again only when one of the files `beside` it has changed."""
+    return read_record(path) if kind == METRICS else read_whole(path, NEEDED[kind])
 
 
 def on_old_folds(record: Mapping) -> bool:

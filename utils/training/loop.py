@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs, set_seed
+from accelerate.utils.imports import is_tensorboard_available
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
@@ -82,6 +83,7 @@ def fit(
     if any(choosing) and not len(val):
         raise DataError(f"recipe '{recipe.name}' chooses by validation images, and val_fraction=0 leaves none")
     task.to(accelerator.device)
+    accelerator.init_trackers(Path(folder).name)
     facts = facts_of(model, task, train, val, recipe, seed, accelerator.mixed_precision)
     with opened(folder, facts, accelerator, time_budget) as saved:
         for number, stage in list(enumerate(stages))[saved.stage :]:
@@ -112,6 +114,7 @@ def fit(
                     scheduler.step(*([row["val_loss"]] if isinstance(scheduler, ReduceLROnPlateau) else []))
                 row |= callback(model, row["epoch"]) if callback else {}
                 row |= {"seconds": time.monotonic() - started} | ({"stage": stage.stage} if stage.stage else {})
+                accelerator.log(row, step=row["epoch"])
                 score = -row["val_loss"] if stage.select == "least loss" else row.get(f"val_{task.monitor}")
                 if stage.select == "last" or saved.best is None or score > saved.best["value"]:
                     weights = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
@@ -167,7 +170,13 @@ def validate(net, task, loader, accelerator, title: str) -> dict[str, float]:
 
 
 def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
-    """Accelerator of a run: `precision` "no" or "bf16"; the recipe's batch is split among the processes."""
+    """Accelerator of a run: `precision` "no" or "bf16"; the recipe's batch is split among the processes.
+
+    Where `$BRAIN_MRI_TENSORBOARD` names a folder, `fit` also logs every row of its history there for TensorBoard.
+    """
+    board = os.environ.get("BRAIN_MRI_TENSORBOARD")
+    if board and not is_tensorboard_available():
+        raise DataError("BRAIN_MRI_TENSORBOARD: TensorBoard is not installed. Run: pip install tensorboard")
     loading = DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True, data_seed=seed)
     # Without a GPU, Accelerate joins the processes that torchrun started only when it has to stay on the CPU.
     # Apple's MPS has no float64, which the metrics of an epoch need.
@@ -175,7 +184,9 @@ def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
     # Else DDP puts gradients into other buckets after its first step, a resumed training one step after its start:
     # sums of three processes and more would be rounded in another order, and the weights would differ.
     same_buckets = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(cpu=cpu, mixed_precision=precision, dataloader_config=loading, kwargs_handlers=[same_buckets])
+    words = {"log_with": "tensorboard", "project_dir": board} if board else {}
+    words |= {"dataloader_config": loading, "kwargs_handlers": [same_buckets]}
+    return Accelerator(cpu=cpu, mixed_precision=precision, **words)
 
 
 def require_equal_shares(model: nn.Module, stages: list[Recipe], processes: int) -> None:
