@@ -155,6 +155,19 @@ def _external_row(evidence: Evidence, every: pd.DataFrame, run: pd.Series) -> di
     }
 
 
+def left_out_sources(evidence: Evidence) -> pd.DataFrame:
+    """Tumour or none in the images of a source that nothing was learned from, by which a detector is chosen: at the
+    threshold that validation images of the other sources gave, and the AUC, which needs none."""
+    runs = matching(evidence.runs, split="source").sort_values(["title", "recipe", "fold"])
+    runs = runs.assign(threshold=t.sensitivity_specificity(runs, "tumour_or_none"))
+    return t.show(
+        runs,
+        "method = title | recipe | pixels = image_size | trained = tested | images | AUC = tumour_auc. | "
+        "sensitivity = tumour_sensitivity | specificity = tumour_specificity | "
+        "at the validation threshold: sensitivity / specificity = threshold",
+    )
+
+
 def results_without_copies(evidence: Evidence) -> pd.DataFrame:
     """A row a result over all patient folds, but the majority's: accuracy and recall of the images without a tumour, on
     all test images and without those that have a copy in another fold."""
@@ -208,6 +221,7 @@ TABLES = {
     "same_images": same_images,
     "cleaning": cleaned,
     "external": external_tests,
+    "detector": left_out_sources,
     "copies": results_without_copies,
     "shortcuts": lambda evidence: shortcut_accuracy(evidence.curation),
 }
