@@ -7,8 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from datasets import catalog, data_folder
 from datasets.catalog import BrokenArchive, DataError, Dataset
 from datasets.reading import read_json
@@ -205,8 +203,3 @@ def _of_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, ra
     facts = {name: list(getattr(dataset, name)) for name in ("classes", "channels", "mask_channels")}
     holds = manifest.summary(rows, remarks, table, bool(dataset.mask_channels))
     return facts | {"holds": holds, "relatives": said, "groups_sha256": manifest.sha256(work / index.GROUPS)}
-
-
-def bar(total: int, what: str, unit: str) -> tqdm:
-    """A progress bar for somebody who watches."""
-    return tqdm(total=total, desc=what, unit=f" {unit}", disable=None)

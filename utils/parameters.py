@@ -35,7 +35,7 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
     try:  # as JSON: nbformat takes seconds to import
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise DataError(f"{path} is not a notebook of format 4; name an .ipynb file") from None
     if not tagged:
         raise DataError(f"{path} has no cell tagged 'parameters'; tag the cell that sets its defaults")

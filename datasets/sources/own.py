@@ -34,7 +34,11 @@ COLUMNS = {
     "label": ("class", "diagnosis", "target", "category", "finding", "tumor_type", "tumour_type"),
 }
 FILES = ("image", "mask")
-NOBODY = ("nan", "none", "null", "n/a", "unknown", "anonymous", "-", "--", "–", "?")  # in place of a patient
+NOTHING = ("nan", "null", "n/a", "-", "--", "–", "?")  # in place of a value
+NOBODY = (*NOTHING, "none", "unknown", "anonymous")
+SHORTENED = (
+    r"\d(?:\.\d+)?e\+\d+"  # by a spreadsheet: the last digits of a long number, which tell patients apart, are gone
+)
 A_ROW = "write a row an image: image,mask,patient"
 LABEL = "unlabelled"
 SPLITS = dict.fromkeys(("train", "training", "val", "validation", "valid"), "train")
@@ -121,9 +125,12 @@ def read_table(table: Path, folder: Path, columns: Mapping[str, str]) -> tuple[R
     for name, values in rows.items():
         for line in rows.index[values.str.strip() == ""]:
             raise DataError(f"{table}, line {line}: no {name}; fill it in, or remove the line")
-        for line in rows.index[values.str.strip().str.casefold().isin(NOBODY)] if name == "patient" else ():
-            remedy = "fill it in, remove the line, or leave the column aside: --columns patient="
-            raise DataError(f"{table}, line {line}: '{values[line]}' is no patient; {remedy}")
+        if name in ("patient", "label"):
+            text = values.str.strip().str.casefold()
+            is_none = text.isin(NOBODY) | text.str.fullmatch(SHORTENED) if name == "patient" else text.isin(NOTHING)
+            for line in rows.index[is_none]:
+                remedy = f"write it out, remove the line, or leave the column aside: --columns {name}="
+                raise DataError(f"{table}, line {line}: '{values[line]}' is no {name}; {remedy}")
         if name in FILES:
             rows[name] = [located(folder, text.strip(), f"{table}, line {line}") for line, text in values.items()]
     return rows.to_dict("records"), [name for name in lines.columns if name not in names.values()]

@@ -20,7 +20,11 @@ def write(name: str, folder: Path) -> None:
     Raises `DataError`: there is something in it, it cannot be written, or a label cannot be the name of a folder.
     """
     table, work = read_manifest(name), folder.with_name(f".{folder.name}.partial")
-    odd = [label for label in table.label.unique() if not label.strip() or label[0] == "." or "/" in label]
+    odd = [
+        label
+        for label in table.label.unique()
+        if not label.strip() or label[0] == "." or "/" in label or not label.isprintable()
+    ]
     if catalog.get(name).findings or odd:
         what = f"its label {odd[0]!r} is no name for a folder" if odd else "an image may show several findings"
         raise DataError(f"--jpg {folder}: {what}, so '{name}' has no folder a class; read it with ImageDataset")

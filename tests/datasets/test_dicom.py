@@ -1,5 +1,6 @@
 """DICOM files of every kind are read as they were made, or refused by name. All files are made here."""
 
+import contextlib
 import io
 
 import gdcm
@@ -23,7 +24,7 @@ from pydicom.uid import (
 )
 
 from datasets.catalog import DataError
-from datasets.sources.dicom import read_header, read_pixels
+from datasets.sources.dicom import examine, read_header
 from datasets.sources.volumes import is_dicom
 
 LOSSLESS = {
@@ -40,19 +41,31 @@ def test_losslessly_compressed_pixels_are_those_that_were_packed(tmp_path, name)
     path = dicom(tmp_path / "a.dcm", pixels, bits=12)
     compressed(path, getattr(gdcm.TransferSyntax, name))
     assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == LOSSLESS[name]
-    assert np.array_equal(read_pixels(path)[0], pixels)
+    assert np.array_equal(examine(path)[0][0], pixels)
 
 
-def test_a_jpeg_inside_is_read(tmp_path):
+def test_a_jpeg_inside_is_read_and_refused_where_zeros_fill_up_the_rest_of_it(tmp_path):
     grey = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
     buffer = io.BytesIO()
     Image.fromarray(grey).save(buffer, "JPEG", quality=95)
-    path = dicom(tmp_path / "a.dcm", grey, bits=8)
+    path, whole = dicom(tmp_path / "a.dcm", grey, bits=8), buffer.getvalue()
     data = pydicom.dcmread(path)
-    data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([buffer.getvalue()]), JPEGBaseline8Bit
-    data["PixelData"].is_undefined_length = True
+    for jpeg in (whole, whole[:-100].ljust(len(whole), b"\0")):
+        data.PixelData, data.file_meta.TransferSyntaxUID = encapsulate([jpeg]), JPEGBaseline8Bit
+        data["PixelData"].is_undefined_length = True
+        data.save_as(path)
+        with contextlib.nullcontext() if jpeg == whole else pytest.raises(DataError, match="truncated, a JPEG without"):
+            assert np.abs(examine(path)[0][0] - grey).max() < 4
+
+
+def test_pixels_that_are_no_whole_numbers_are_read(tmp_path):
+    path = dicom(tmp_path / "a.dcm")
+    data = pydicom.dcmread(path)
+    for name in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(data, name)
+    data.FloatPixelData, data.BitsAllocated = (RAMP / 8).astype("<f4").tobytes(), 32
     data.save_as(path)
-    assert np.abs(read_pixels(path)[0] - grey).max() < 4
+    assert np.array_equal(examine(path)[0][0], RAMP / 8)
 
 
 SIGNED = (RAMP - 1000).astype(np.int16)
@@ -95,6 +108,11 @@ PLAIN = {
     "a palette": (INDEX, {"bits": 8, **PALETTE}, 0.587 * TABLE[INDEX, 1][None]),
     "each frame rescaled": (np.stack([RAMP, RAMP]), PER_FRAME, np.stack([RAMP, 4.0 * RAMP + 50])),
     "all frames rescaled": (np.stack([RAMP, RAMP]), SHARED, np.stack([3.0 * RAMP + 7] * 2)),
+    "several frames, though a tag says one": (
+        np.stack([RAMP, RAMP + 1]),
+        {"NumberOfFrames": 1},
+        np.stack([RAMP, RAMP + 1]),
+    ),
     "padded": (PADDED, {"PixelPaddingValue": -2000}, UNPADDED[None]),
     "padded by a range": (RAMP, {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 400}, UNPADDED[None]),
     "padded and turned round": (
@@ -109,7 +127,7 @@ PLAIN = {
 def test_plain_pixels_are_read_as_they_are(tmp_path, case):
     pixels, how, wanted = PLAIN[case]
     path = dicom(tmp_path / "a.dcm", pixels, **how)
-    found = read_pixels(path)
+    found, _ = examine(path)
     assert found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-6, atol=1.5 if case == "YBR" else 0)
     assert read_header(path).frames == len(wanted)
 
@@ -126,13 +144,14 @@ def test_plain_pixels_are_read_as_they_are(tmp_path, case):
             "interpretation HSV is not read; save it as MONOCHROME2",
         ),
         ({"PerFrameFunctionalGroupsSequence": [rescale(1, 0)] * 2}, r"1 frames, and tags of 2"),
+        ({"BitsStored": 12, "HighBit": 15}, "its values are not in the lowest bits"),
     ],
 )
 def test_what_is_missing_is_named_in_one_line(tmp_path, tags, said):
     with pytest.raises(DataError, match=said):
-        read_pixels(dicom(tmp_path / "a.dcm", **tags))
+        examine(dicom(tmp_path / "a.dcm", **tags))
     (tmp_path / "a.dcm").write_text("404: not found")
-    for read in (read_pixels, read_header):
+    for read in (examine, read_header):
         with pytest.raises(DataError, match=r"a\.dcm: not a DICOM file"):
             read(tmp_path / "a.dcm")
 
@@ -148,7 +167,7 @@ def test_a_file_without_preamble_is_read(tmp_path, name, syntax):
             implicit = syntax == ImplicitVRLittleEndian
             data.save_as(path, enforce_file_format=False, implicit_vr=implicit, little_endian=True)
         path.write_bytes(meta or path.read_bytes())
-        assert is_dicom(path) and np.array_equal(read_pixels(path)[0], RAMP)
+        assert is_dicom(path) and np.array_equal(examine(path)[0][0], RAMP)
 
 
 def test_twelve_bits_in_a_jpeg_are_refused_with_the_reason(tmp_path):
@@ -159,7 +178,7 @@ def test_twelve_bits_in_a_jpeg_are_refused_with_the_reason(tmp_path):
     data["PixelData"].is_undefined_length = True
     data.save_as(path)
     with pytest.raises(DataError, match=r"12-bit.*; if it is compressed, save it uncompressed"):
-        read_pixels(path)
+        examine(path)
 
 
 def test_the_position_of_a_slice_is_known_or_nan(tmp_path):

@@ -82,6 +82,13 @@ def test_our_resnet50_v2_computes_what_timms_does_with_gluons_norm():
 
 
 KINDS = ("safetensors", "pth")
+ODD = {
+    "no_tensors": {"epoch": 3},
+    "numbered": {0: torch.zeros(64)},
+    "complex": {"stem.norm.weight": torch.zeros(64, dtype=torch.complex64)},
+    "sparse": {"stem.norm.weight": torch.eye(64).to_sparse()},
+    "empty": {},
+}
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
 
 
@@ -102,7 +109,8 @@ def files(tmp_path_factory):
     for name, state in states.items():
         save_file(state, folder / f"{name}.safetensors")
     torch.save(states["squeezenet"], folder / "squeezenet.pth")
-    torch.save({"epoch": 3}, folder / "no_tensors.pth")
+    for name, state in ODD.items():
+        torch.save(state, folder / f"{name}.pth")
     for suffix in KINDS:
         whole = (folder / f"squeezenet.{suffix}").read_bytes()
         (folder / f"half.{suffix}").write_bytes(whole[: len(whole) // 2])
@@ -196,7 +204,8 @@ def test_a_whole_network_of_ours_comes_back_head_and_all(name, tmp_path):
         ("SqueezeNet", "pickle.pth", "nothing of it was run"),
         ("SqueezeNet", "half.safetensors", "not a whole safetensors file"),
         ("SqueezeNet", "half.pth", "not readable as weights"),
-        ("SqueezeNet", "no_tensors.pth", "holds no table of tensors"),
+        *[("SqueezeNet", f"{name}.pth", "holds no table of named real tensors") for name in ODD if name != "empty"],
+        ("MobileNetV3-Large", "empty.pth", "holds no tensor at all"),
         ("SqueezeNet", "missing.pth", "no such weight file"),
         *[("SqueezeNet", f"web.{kind}", "no weight file but a web page") for kind in KINDS],
         *[("SqueezeNet", f"gzip.{kind}", "no weight file but compressed with gzip; unpack it") for kind in KINDS],
