@@ -47,7 +47,11 @@ def prepare(
             stored = manifest.read_log(home) or {}
             size, crop = (wanted[key] or stored.get(key, getattr(dataset, key)) for key in ("size", "crop"))
             if dataset.layout == "generated":
-                _generate(name, work, size)
+                from datasets.generator import phantom  # brings nilearn and scipy, seconds that no other set waits for
+
+                phantom.generate(work, size=size)
+                rows, known = manifest.read_rows(work / "manifest.csv"), {"version": packing.VERSION, "crop": "none"}
+                manifest.write_log(work, known | {"name": name, "size": size, "images": len(rows), "broken": []})
             else:
                 kept = None if replace else _kept_raw(home, origin)
                 raw = kept or _unpack(dataset, source, origin, work)
@@ -86,14 +90,6 @@ def _is_there(dataset: Dataset, home: Path, wanted: dict[str, Any], origin: dict
             f"sha256 {packed['sha256'][:12]}…); add --replace to pack this one in its place"
         )
     return log["version"] == packing.VERSION and all(value in (None, log.get(key)) for key, value in wanted.items())
-
-
-def _generate(name: str, work: Path, size: int) -> None:
-    from datasets.generator import phantom  # brings nilearn and scipy, seconds that no other set needs to wait
-
-    phantom.generate(work, size=size)
-    log = {"name": name, "version": packing.VERSION, "size": size, "crop": "none"}
-    manifest.write_log(work, log | {"images": len(manifest.read_rows(work / "manifest.csv")), "broken": []})
 
 
 def _kept_raw(folder: Path, origin: dict[str, Any] | None) -> Path | None:
@@ -137,7 +133,7 @@ def _build(dataset: Dataset, raw: Path, work: Path, size: int, crop: str, *, who
     source = read_json(raw.parent / "raw.json", f"delete {raw.parent}", needs=["archive"])
     archive = source["archive"].get("path", dataset.name)
     images = len(samples) * dataset.slices
-    published = 0 if dataset.layout == "nih" and nih.is_sample(raw) else dataset.images
+    published = 0 if dataset.layout == "nih" and (raw / nih.SAMPLE).is_file() else dataset.images
     is_part = images < (1 - MAX_BROKEN) * published
     if is_part and whole:
         raise BrokenArchive(
@@ -151,7 +147,9 @@ def _build(dataset: Dataset, raw: Path, work: Path, size: int, crop: str, *, who
         size=size,
         crop=crop,
         attrs={"name": dataset.name},
-        slices=None if dataset.layout == "own" and own.holds_volumes(raw) else dataset.slices,
+        slices=None
+        if dataset.layout == "own" and any(own.is_volume(raw / path) for path in samples)
+        else dataset.slices,
         workers=workers,
     )
     if broken:

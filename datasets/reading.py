@@ -82,6 +82,8 @@ def read_table(path: Path, remedy: str = "", needs: Iterable[str] = (), **how: A
     """
     with reading(path, remedy, "not readable as a table"):
         table = pd.read_csv(path, **(how or {"dtype": str, "keep_default_na": False}))
+        if not isinstance(table.index, pd.RangeIndex):  # pandas would take the first values for names of rows
+            raise ValueError("a row has more values than the first line")
     if missing := [name for name in needs if name not in table]:
         raise _fault(path, f"its column '{missing[0]}' is missing", remedy)
     return table

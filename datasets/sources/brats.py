@@ -84,9 +84,6 @@ def _quantised(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray
     return stored
 
 
-# ---- NIfTI -------------------------------------------------------------------------------------------
-
-
 def named(path: Path) -> tuple[str, str]:
     """Whose a NIfTI file is, and its channel, by its name, old or new; both "" where that says no channel.
 
@@ -152,9 +149,6 @@ def laid(voxels: np.ndarray, image: volumes.Volume) -> np.ndarray:
     if not np.allclose(image.affine, np.eye(4)):
         voxels = nib.orientations.apply_orientation(voxels, volumes.turn_of(image))
     return voxels.transpose(2, 1, 0)
-
-
-# ---- HDF5 slices ---------------------------------------------------------------------------------------
 
 
 def _read_slices(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.ndarray]:

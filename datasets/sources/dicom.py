@@ -124,11 +124,14 @@ def _stored(data: pydicom.Dataset) -> np.ndarray:
         data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
     if "HighBit" in data and data.HighBit != data.BitsStored - 1:
         raise ValueError("its values are not in the lowest bits")
-    is_jpeg = data.file_meta.TransferSyntaxUID.startswith(JPEG)
-    if is_jpeg and data.PixelData.count(JPEG_END) < _whole(data.get("NumberOfFrames"), 1):
+    frames = _whole(data.get("NumberOfFrames"), 1) or 1
+    if data.file_meta.TransferSyntaxUID.startswith(JPEG) and data.PixelData.count(JPEG_END) < frames:
         raise ValueError("truncated, a JPEG without its end")
     depth = (data.SamplesPerPixel,) if data.SamplesPerPixel > 1 else ()
-    return data.pixel_array.reshape(-1, data.Rows, data.Columns, *depth)
+    pixels = data.pixel_array.reshape(-1, data.Rows, data.Columns, *depth)
+    if len(pixels) != frames:
+        raise ValueError(f"{len(pixels)} frames, and a tag says {frames}")
+    return pixels
 
 
 def _luminance(data: pydicom.Dataset, pixels: np.ndarray) -> tuple[np.ndarray, bool]:

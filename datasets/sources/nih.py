@@ -28,11 +28,6 @@ def target(dataset: Dataset, member: str) -> str | None:
     return name if name in (*TABLES, *LISTS.values()) else None
 
 
-def is_sample(raw: Path) -> bool:
-    """Whether this is the sample of the set, which holds any number of its images and no lists."""
-    return (raw / SAMPLE).is_file()
-
-
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """The images that are there, sorted, with findings ("Mass|Nodule", or "No Finding") and published split.
 

@@ -197,7 +197,7 @@ def _of_classes(folder: Path) -> tuple[Rows, list[str]]:
         *above, name = path.parts
         split = SPLITS.get(above[0].casefold(), "") if len(above) > 1 else ""
         label = above[bool(split)] if above else ""
-        is_image = file.suffix.lower() in IMAGE_SUFFIXES or _is_volume(file)
+        is_image = file.suffix.lower() in IMAGE_SUFFIXES or is_volume(file)
         if is_image and label and label.casefold() not in SPLITS:
             rows.append({"image": path.as_posix(), "label": label, "split": split})
         elif name.lower() not in NO_IMAGES:
@@ -259,7 +259,8 @@ def _name_patients(folder: Path, rows: Rows) -> None:
         row["patient"] = next((of[name] for name in order if of.get(name)), "")
 
 
-def _is_volume(path: Path) -> bool:
+def is_volume(path: Path) -> bool:
+    """Whether a file may hold more than an image."""
     return volumes.is_nifti(path) or volumes.is_dicom(path)
 
 
@@ -302,11 +303,6 @@ def facts(dataset: Dataset, raw: Path, channels: Sequence[str] | None) -> Datase
     return replace(dataset, classes=classes, channels=tuple(channels or dataset.channels), mask_channels=masks)
 
 
-def holds_volumes(raw: Path) -> bool:
-    """Whether some of the files in `raw` hold more than an image."""
-    return any(_is_volume(raw / image) for image in _listed(raw))
-
-
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """All files of the list, in its order."""
     return [Sample(path, row.get("label", LABEL), row.get("split", "")) for path, row in _listed(raw).items()]
@@ -318,7 +314,7 @@ def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     """
     row, channels, remarks = _listed(raw)[path], len(dataset.channels), ()
     known, places = {"patient": row.get("patient", "")}, [{}]
-    if not _is_volume(raw / path):
+    if not is_volume(raw / path):
         image, remarks = examine((raw / path).read_bytes(), channels, look_for_colour=channels == 1)
         planes = image[None]
     elif channels > 1:
@@ -346,8 +342,8 @@ def masks_of(raw: Path, row: dict[str, str], images: np.ndarray) -> list[np.ndar
     """The masks of a row, each H×W×1 of 0 and 1, that fit its images N×H×W[×C]."""
     path, what = raw / row["mask"], f"mask {row['mask']}"
     try:
-        is_volume = _is_volume(path)
-        masks = volumes.read_mask(path, raw / row["image"]) if is_volume else decode(path.read_bytes())[None]
+        in_volume = is_volume(path)
+        masks = volumes.read_mask(path, raw / row["image"]) if in_volume else decode(path.read_bytes())[None]
     except DataError as error:
         raise DataError(f"{what}: {error}") from error
     values = np.unique(masks).tolist()

@@ -40,8 +40,7 @@ def target(dataset: Dataset, member: str) -> str | None:
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """The patients that have a diagnosis which at least `FEWEST` of those here have, sorted.
 
-    Raises:
-        BrokenArchive: no table or patients, a table without its columns, a patient twice or without a diagnosis.
+    Raises `BrokenArchive`: no table or patients, a table without its columns, a patient twice or without a diagnosis.
     """
     folders = sorted(path.name for path in raw.iterdir() if PATIENT.match(path.name))
     table = next((path for path in sorted(raw.iterdir()) if TABLE.match(path.name)), None)

@@ -104,9 +104,6 @@ def spacing(path: Path, axis: int | None = None) -> tuple[float, float, float]:
     return float(across), float(rows), float(columns)
 
 
-# ---- NIfTI, also for BraTS -----------------------------------------------------------------------------
-
-
 def load(path: Path) -> Volume:
     """A NIfTI volume of three dimensions, its voxels not read yet; `DataError` names the file, also where its affine
     shears, or turns it by more than `OBLIQUE`."""

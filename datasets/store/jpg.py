@@ -37,8 +37,7 @@ def write(name: str, folder: Path) -> None:
             pixels = images[row]["image"][0].numpy()
             path = work / line.published_split / line.label / f"{row:06}_{Path(line.path).stem}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            bits = 8 * (pixels.itemsize - 1)  # of a volume with 16 bits the upper eight
-            Image.fromarray((pixels >> bits).astype(np.uint8)).save(path, quality=95)
+            Image.fromarray(pixels).save(path, quality=95)
         work.replace(folder)
     except OSError as error:
         raise DataError(

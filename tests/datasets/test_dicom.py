@@ -108,11 +108,6 @@ PLAIN = {
     "a palette": (INDEX, {"bits": 8, **PALETTE}, 0.587 * TABLE[INDEX, 1][None]),
     "each frame rescaled": (np.stack([RAMP, RAMP]), PER_FRAME, np.stack([RAMP, 4.0 * RAMP + 50])),
     "all frames rescaled": (np.stack([RAMP, RAMP]), SHARED, np.stack([3.0 * RAMP + 7] * 2)),
-    "several frames, though a tag says one": (
-        np.stack([RAMP, RAMP + 1]),
-        {"NumberOfFrames": 1},
-        np.stack([RAMP, RAMP + 1]),
-    ),
     "padded": (PADDED, {"PixelPaddingValue": -2000}, UNPADDED[None]),
     "padded by a range": (RAMP, {"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 400}, UNPADDED[None]),
     "padded and turned round": (
@@ -144,6 +139,7 @@ def test_plain_pixels_are_read_as_they_are(tmp_path, case):
             "interpretation HSV is not read; save it as MONOCHROME2",
         ),
         ({"PerFrameFunctionalGroupsSequence": [rescale(1, 0)] * 2}, r"1 frames, and tags of 2"),
+        ({"PixelData": 2 * RAMP.tobytes(), "NumberOfFrames": 1}, "2 frames, and a tag says 1"),
         ({"BitsStored": 12, "HighBit": 15}, "its values are not in the lowest bits"),
     ],
 )
