@@ -20,6 +20,7 @@ from typing import Any
 
 from datasets.catalog import REPO, DataError
 from datasets.commands import errors_in_one_line
+from datasets.sources import require_utf8
 from utils.files import refusal, write_atomically
 from utils.parameters import located, overrides, read_parameters, show
 
@@ -226,6 +227,8 @@ def main(argv: list[str] | None = None) -> int:
         parameters = read_parameters(args.notebook)
         values = located(parameters, overrides(parameters, args.given))
         output = _output_path(args.notebook, args.output, values)
+        for path in (args.notebook.resolve(), output):
+            require_utf8(path)  # the executed notebook names both
     except (DataError, OSError) as error:
         return _fail(str(error), code=USAGE)
     if args.list:

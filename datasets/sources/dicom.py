@@ -60,7 +60,7 @@ def read_header(path: Path) -> Header:
             str(data.get("BodyPartExamined") or "").strip().upper(),
             str(data.get("SeriesInstanceUID") or ""),
             str(sorted(set(stacks))),
-            len(set(stacks)) > 1 or bool((np.diff(sorted(places)) < SAME_PLACE).any()),
+            len(set(stacks)) > 1 or bool((np.diff(np.sort(places)) < SAME_PLACE).any()),
             str(data.get("SOPInstanceUID") or ""),
             places[0] if len(places) == 1 else float("nan"),
             _whole(data.get("InstanceNumber"), 0),

@@ -86,9 +86,6 @@ class Given:
         return list(dict.fromkeys(row[name] for row in self.listing[0] for name in FILES if name in row))
 
 
-# ---- a table -----------------------------------------------------------------------------------------
-
-
 def _of_table(named: Path, folder: Path, columns: Mapping[str, str]) -> tuple[Rows, list[str]]:
     """A row an image, also where a row of the table names a folder of DICOM files."""
     listed, unused = read_table(named, folder, columns)
@@ -181,9 +178,6 @@ def located(folder: Path, text: str, where: str) -> str:
     raise DataError(f"{where}: {folder / path} does not exist; name a file that is there")
 
 
-# ---- folders of classes ------------------------------------------------------------------------------
-
-
 def _of_classes(folder: Path) -> tuple[Rows, list[str]]:
     """A row an image of a folder of classes, by class and path, and notes on what was left out.
 
@@ -262,9 +256,6 @@ def _name_patients(folder: Path, rows: Rows) -> None:
 def is_volume(path: Path) -> bool:
     """Whether a file may hold more than an image."""
     return volumes.is_nifti(path) or volumes.is_dicom(path)
-
-
-# ---- from the reader's folder to raw/, and from there to images ----------------------------------------
 
 
 def source_of(given: Given) -> dict[str, Any]:

@@ -20,8 +20,7 @@ from datasets.transforms import VIEWS, clahe, level, undo
 
 MAX_PIXELS = 100_000_000  # a slice has well under a million; more is a decompression bomb
 MAX_SIDE = 20_000  # a line of 99 million pixels is decoded for twelve seconds
-# What is read, whatever its name: for EPS Pillow would start a program.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
 PNG, JPEG_END = b"\x89PNG", b"\xff\xd9"  # the first bytes of a file, and a mark that no pixel has
 COLOURLESS = 16  # grey values between the channels of an image that is grey all the same: JPEG rounds each of them
 

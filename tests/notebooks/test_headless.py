@@ -102,6 +102,8 @@ def caller(tmp_path, monkeypatch) -> Path:
 WRONG = [  # arguments, what is said of them
     ("small.ipynb -p flod 3", "unknown parameter 'flod'; did you mean 'fold'?"),
     ("small.ipynb -p fold three", "parameter 'fold' takes a whole number, such as 0; not 'three'"),
+    ("small.ipynb -p dataset \udcff", r"parameter 'dataset': '\udcff', a name that is not UTF-8; rename it"),
+    ("small.ipynb --output \udcff.ipynb", r"\udcff.ipynb', a name that is not UTF-8; rename it"),
     ("smal.ipynb", "unknown notebook 'smal.ipynb'; did you mean 'small.ipynb'?"),
     ("folder", "unknown notebook 'folder'"),
     ("bare.ipynb", "bare.ipynb has no cell tagged 'parameters'"),

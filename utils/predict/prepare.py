@@ -15,7 +15,7 @@ import numpy as np
 
 from datasets.catalog import DataError
 from datasets.reading import reading
-from datasets.sources import brats, dicom, volumes
+from datasets.sources import brats, dicom, volumes, walk
 from datasets.sources.dicom import UNKNOWN
 from datasets.sources.folders import IMAGE_SUFFIXES
 from datasets.store.preprocess import COLOUR, RawImage, examine
@@ -132,8 +132,9 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
             raise DataError(f"{path}: no such file or folder")
         files = [path]
         if path.is_dir():
-            below = [p for p in sorted(path.rglob("*")) if not any(x[0] == "." for x in p.relative_to(path).parts)]
-            below = [p for p in below if p.is_file()]
+            with reading(path):
+                below = [p for p in sorted(walk(path)) if p.is_file()]
+            below = [p for p in below if not any(x[0] == "." for x in p.relative_to(path).parts)]
             files = [p for p in below if (volumes.is_nifti(p) if several else _is_scan(p))]
             if not files:
                 wanted = "image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume"
