@@ -100,6 +100,8 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}). Fetch it again.") from error
     except Exception as error:  # torch raises what the half of a zip or a pickle happens to raise
         why = "it holds more than tensors" if "Unsupported" in str(error) or "GLOBAL" in str(error) else "half a file?"
+        if not start.startswith((b"PK\x03\x04", b"\x80")) or "TorchScript" in str(error):
+            why = "no file that torch.save writes"
         raise WeightsError(
             f"{path}: not readable as weights, nothing of it was run ({why}). Fetch it again, or take a .safetensors."
         ) from error

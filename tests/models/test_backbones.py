@@ -115,7 +115,7 @@ def files(tmp_path_factory):
         whole = (folder / f"squeezenet.{suffix}").read_bytes()
         (folder / f"half.{suffix}").write_bytes(whole[: len(whole) // 2])
     web, gzipped, keras = b"\n<!DOCTYPE html><html>", gzip.compress(whole), b"\x89HDF\r\n\x1a\n" + bytes(64)
-    for name, content in {"web": web, "gzip": gzipped, "keras": keras, "lfs": LFS}.items():
+    for name, content in {"web": web, "gzip": gzipped, "keras": keras, "lfs": LFS, "json": b'{"error": 1}'}.items():
         for suffix in KINDS:
             (folder / f"{name}.{suffix}").write_bytes(content)
     nan = states["squeezenet"] | {"features.0.bias": torch.full((64,), torch.nan)}
@@ -204,6 +204,7 @@ def test_a_whole_network_of_ours_comes_back_head_and_all(name, tmp_path):
         ("SqueezeNet", "pickle.pth", "nothing of it was run"),
         ("SqueezeNet", "half.safetensors", "not a whole safetensors file"),
         ("SqueezeNet", "half.pth", "not readable as weights"),
+        ("SqueezeNet", "json.pth", "no file that torch.save writes"),
         *[("SqueezeNet", f"{name}.pth", "holds no table of named real tensors") for name in ODD if name != "empty"],
         ("MobileNetV3-Large", "empty.pth", "holds no tensor at all"),
         ("SqueezeNet", "missing.pth", "no such weight file"),

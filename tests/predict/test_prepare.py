@@ -57,6 +57,13 @@ def test_scans_are_named_by_their_paths_below_what_they_have_in_common(tmp_path,
     assert len(found(Path("t/x.png"), one, tmp_path / "a/t")) == 1
 
 
+def test_the_segmentation_beside_a_volume_is_no_scan(tmp_path):
+    for name in ("p1_t1.nii.gz", "p1_seg.nii.gz"):
+        volume(tmp_path / name)
+    scans, (note,) = find([tmp_path], ["grey"])
+    assert [scan.name for scan in scans] == ["p1_t1.nii.gz"] and "no scans and were left out, p1_seg.nii.gz" in note
+
+
 def test_links_to_folders_are_followed_but_for_those_that_never_end(tmp_path):
     image(tmp_path / "elsewhere/a.png")
     (tmp_path / "mine").mkdir()

@@ -179,10 +179,10 @@ def _shown(path: Path) -> str:
 
 
 def _is_scan(file: Path) -> bool:
-    """Whether a file in a folder is an image, a volume, or of a DICOM series."""
-    if file.suffix.lower() in IMAGE_SUFFIXES or volumes.is_nifti(file):
-        return True
-    return bool(file.stat().st_size) and volumes.is_dicom(file)
+    """Whether a file in a folder is an image, a volume that is no segmentation by its name, or of a DICOM series."""
+    if volumes.is_nifti(file):
+        return brats.named(file)[1] != "segmentation"
+    return file.suffix.lower() in IMAGE_SUFFIXES or bool(file.stat().st_size and volumes.is_dicom(file))
 
 
 def _tags(path: Path) -> tuple[str, str, str]:
