@@ -181,7 +181,7 @@ def _frames(data: pydicom.Dataset) -> list[tuple[str, float]]:
     """Of each frame of an enhanced file, or of all others as a whole: what its stack is known by, and where it lies
     along the normal of its plane, in mm, NaN where nothing says it."""
     shared, found = list(data.get("SharedFunctionalGroupsSequence") or []), []
-    for own in list(data.get("PerFrameFunctionalGroupsSequence") or []) or shared or [data]:
+    for own in list(data.get("PerFrameFunctionalGroupsSequence") or []) or shared or [()]:
         tags = {name: data.get(name) for name in STACK + PLACE}
         for group in (entry.value[0] for of in (*shared, own) for entry in of if entry.VR == "SQ" and entry.value):
             tags |= {name: group.get(name) for name in STACK + PLACE if name in group}
