@@ -15,8 +15,8 @@ NOTE = "Trained for research and teaching. Not a medical device."
 
 
 def errors_in_one_line(*kinds: type[Exception]) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Decorates a command's `main(argv=None)`: a `DataError`, what the system refuses, or one of `kinds` is printed
-    behind "error:". Where nobody reads on (`… | head`) it ends without a word, as other programs do."""
+    """Decorates a command's `main(argv=None)`: a `DataError`, what the system refuses, Ctrl-C or one of `kinds` ends it
+    in one line. Where nobody reads on (`… | head`) it ends without a word, as other programs do."""
 
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(main)
@@ -32,6 +32,9 @@ def errors_in_one_line(*kinds: type[Exception]) -> Callable[[Callable[..., int]]
             except BrokenPipeError:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes again as it ends
                 return 128 + signal.SIGPIPE
+            except KeyboardInterrupt:
+                print("interrupted; run the same command again to go on", file=sys.stderr)
+                return 128 + signal.SIGINT
             except (DataError, OSError, *kinds) as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 1
@@ -44,6 +47,7 @@ def errors_in_one_line(*kinds: type[Exception]) -> Callable[[Callable[..., int]]
 def silence_libraries() -> None:
     """Hide what image libraries remark on a file on their own: it gets one line of ours, or an answer."""
     warnings.filterwarnings("ignore", module=r"(PIL|pydicom|nibabel)\b")
+    warnings.filterwarnings("ignore", message="Glyph ")  # a file's name may have letters that a figure's font has not
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
 
 

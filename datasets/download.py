@@ -12,7 +12,7 @@ from typing import Any
 
 from datasets import catalog
 from datasets.catalog import CROPS, OWN_TABLE, DataError, UnknownName
-from datasets.commands import errors_in_one_line
+from datasets.commands import errors_in_one_line, table
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -86,31 +86,27 @@ def _source(args: argparse.Namespace) -> Any:
         return None
     from datasets.sources.own import Given
 
-    table = at_hand(args.labels) if args.labels else None
-    folder = at_hand(args.folder) if args.folder else table.parent
+    labels = at_hand(args.labels) if args.labels else None
+    folder = at_hand(args.folder) if args.folder else labels.parent
     if not folder.is_dir():
         raise DataError(f"{folder}: not a folder; --folder wants one with images in it")
-    return Given(folder, table, args.columns or {})
+    return Given(folder, labels, args.columns or {})
 
 
 def _listing() -> str:
     """A line a data set: its name, its images as published, what is here of it, and the command that brings it in."""
     from datasets.store.manifest import read_log
 
-    lines = [("name", "published", "here", "command")]
+    rows = []
     for name, facts in catalog.CATALOG.items():
-        home = catalog.dataset_dir(name)
-        option = "" if facts.kaggle or facts.layout in ("generated", "joined") else " --archive FILE"
-        option = " --folder DIR" if facts.layout == "own" else option
-        here = "no"
+        home, option, here = catalog.dataset_dir(name), " --archive FILE", "no"
+        if facts.kaggle or facts.layout in ("generated", "joined", "own"):
+            option = " --folder DIR" if facts.layout == "own" else ""
         if log := read_log(home):
-            side, megabytes = log.get("size"), (home / "images.h5").stat().st_size / 1e6
-            here = f"{log.get('images')} of {side}×{side}, {megabytes:,.0f} MB"
-        published = f"{facts.images:,}" if facts.counts else "–"
-        lines.append((name, published, here, f"python datasets/download.py {name}{option}"))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    table = ["  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([*table, f"\nIn {catalog.data_root()}; add --card to a name for its origin, terms and faults."])
+            here = f"{log.get('images')} of {log.get('size')}×{log.get('size')}, {log['images_bytes'] / 1e6:,.0f} MB"
+        row = {"name": name, "published": f"{facts.images:,}" if facts.counts else "–", "here": here}
+        rows.append(row | {"command": f"python datasets/download.py {name}{option}"})
+    return f"{table(rows)}\n\nIn {catalog.data_root()}; add --card to a name for its origin, terms and faults."
 
 
 def _report(name: str) -> int:
@@ -162,9 +158,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UnknownName) else 1
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from datasets import catalog, data_folder
 from datasets.catalog import BrokenArchive, DataError, Dataset
 from datasets.reading import read_json
@@ -49,7 +47,11 @@ def prepare(
             stored = manifest.read_log(home) or {}
             size, crop = (wanted[key] or stored.get(key, getattr(dataset, key)) for key in ("size", "crop"))
             if dataset.layout == "generated":
-                _generate(name, work, size)
+                from datasets.generator import phantom  # brings nilearn and scipy, seconds that no other set waits for
+
+                phantom.generate(work, size=size)
+                rows, known = manifest.read_rows(work / "manifest.csv"), {"version": packing.VERSION, "crop": "none"}
+                manifest.write_log(work, known | {"name": name, "size": size, "images": len(rows), "broken": []})
             elif dataset.layout == "joined":
                 from datasets.sources import joined  # brings torch, which no other set needs here
 
@@ -94,14 +96,6 @@ def _is_there(dataset: Dataset, home: Path, wanted: dict[str, Any], origin: dict
     return log["version"] == packing.VERSION and all(value in (None, log.get(key)) for key, value in wanted.items())
 
 
-def _generate(name: str, work: Path, size: int) -> None:
-    from datasets.generator import phantom  # brings nilearn and scipy, seconds that no other set needs to wait
-
-    phantom.generate(work, size=size)
-    log = {"name": name, "version": packing.VERSION, "size": size, "crop": "none"}
-    manifest.write_log(work, log | {"images": len(manifest.read_rows(work / "manifest.csv")), "broken": []})
-
-
 def _kept_raw(folder: Path, origin: dict[str, Any] | None) -> Path | None:
     """`raw/` of `folder` if it is whole and, where an archive is given, came from this very one."""
     raw, note = folder / "raw", folder / "raw.json"
@@ -143,7 +137,7 @@ def _build(dataset: Dataset, raw: Path, work: Path, size: int, crop: str, *, who
     source = read_json(raw.parent / "raw.json", f"delete {raw.parent}", needs=["archive"])
     archive = source["archive"].get("path", dataset.name)
     images = len(samples) * dataset.slices
-    published = 0 if dataset.layout == "nih" and nih.is_sample(raw) else dataset.images
+    published = 0 if dataset.layout == "nih" and (raw / nih.SAMPLE).is_file() else dataset.images
     is_part = images < (1 - MAX_BROKEN) * published
     if is_part and whole:
         raise BrokenArchive(
@@ -157,7 +151,9 @@ def _build(dataset: Dataset, raw: Path, work: Path, size: int, crop: str, *, who
         size=size,
         crop=crop,
         attrs={"name": dataset.name},
-        slices=None if dataset.layout == "own" and own.holds_volumes(raw) else dataset.slices,
+        slices=None
+        if dataset.layout == "own" and any(own.is_volume(raw / path) for path in samples)
+        else dataset.slices,
         workers=workers,
     )
     if broken:
@@ -209,8 +205,3 @@ def _of_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, ra
     facts = {name: list(getattr(dataset, name)) for name in ("classes", "channels", "mask_channels")}
     holds = manifest.summary(rows, remarks, table, bool(dataset.mask_channels))
     return facts | {"holds": holds, "relatives": said, "groups_sha256": manifest.sha256(work / index.GROUPS)}
-
-
-def bar(total: int, what: str, unit: str) -> tqdm:
-    """A progress bar for somebody who watches."""
-    return tqdm(total=total, desc=what, unit=f" {unit}", disable=None)

@@ -1,6 +1,8 @@
 """Reads files that may be damaged or hostile: whatever is wrong with one becomes one clear line, and no traceback."""
 
 import json
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +27,22 @@ def reading(path: Path | str, remedy: str = "", what: str = "cannot be read") ->
         raise
     except Exception as error:
         raise _fault(path, f"{what} ({one_line(error)})", remedy) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Drop what libraries in C (libtiff, gdcm) print of a file: it gets one line of ours, or an answer."""
+    if sys.__stderr__ is None:  # closed, and its number may be that of a file
+        yield
+        return
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _fault(path: Path | str, what: str, remedy: str) -> DataError:
@@ -64,6 +82,8 @@ def read_table(path: Path, remedy: str = "", needs: Iterable[str] = (), **how: A
     """
     with reading(path, remedy, "not readable as a table"):
         table = pd.read_csv(path, **(how or {"dtype": str, "keep_default_na": False}))
+        if not isinstance(table.index, pd.RangeIndex):  # pandas would take the first values for names of rows
+            raise ValueError("a row has more values than the first line")
     if missing := [name for name in needs if name not in table]:
         raise _fault(path, f"its column '{missing[0]}' is missing", remedy)
     return table

@@ -18,8 +18,9 @@ fi
 
 runs=${BRAIN_MRI_OUTPUT:-$PWD}/runs
 mkdir -p "$runs" || exit
-export BRAIN_MRI_STOP=$runs/stop-$SLURM_JOB_ID # training ends after its epoch once this file is there
-export BRAIN_MRI_CODE=$runs/code-$SLURM_JOB_ID
+what=$(printf '%s\n' "$@" | cksum | cut -d ' ' -f 1) # one allocation may run several of these scripts at once
+export BRAIN_MRI_STOP=$runs/stop-$SLURM_JOB_ID-$what # training ends after its epoch once this file is there
+export BRAIN_MRI_CODE=$runs/code-$SLURM_JOB_ID-$what
 rm -f "$BRAIN_MRI_STOP" "$BRAIN_MRI_CODE" # left by the run that this one continues
 trap 'rm -f "$BRAIN_MRI_STOP" "$BRAIN_MRI_CODE"' EXIT
 trap 'echo "SLURM: time is nearly up, stopping after this epoch"; touch "$BRAIN_MRI_STOP"' USR1
@@ -32,7 +33,7 @@ kernels=${SLURM_GPUS_ON_NODE:-1}
 threads=$((${SLURM_CPUS_PER_TASK:-1} / kernels))
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((threads > 0 ? threads : 1))}
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1} # srun no longer takes it over from sbatch (SLURM 22.05)
-port=$((10000 + SLURM_JOB_ID % 20000))
+port=$((10000 + (SLURM_JOB_ID + what) % 20000))
 if ((SLURM_JOB_NUM_NODES > 1)); then
     meeting=("--rdzv-endpoint=$(hostname):$port") # this script runs on the first node
 else
@@ -47,7 +48,7 @@ code=$?
 ((code == 75 || WORLD_SIZE == 1)) || exit $code'
 
 srun --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 --kill-on-bad-exit=1 \
-    bash jobs/stage.sh torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="$kernels" --rdzv-id="$SLURM_JOB_ID" \
+    bash jobs/stage.sh torchrun --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="$kernels" --rdzv-id="$SLURM_JOB_ID-$what" \
     --rdzv-backend=c10d "${meeting[@]}" --no-python bash -c "$worker" headless "$@" &
 step=$!
 while kill -0 "$step" 2>/dev/null; do wait "$step"; done # USR1 interrupts a wait

@@ -84,7 +84,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a weight file by name. A .pth is unpickled as tensors only: code in it is refused, never run.
 
     What `WRAPPERS` put before all names is taken off, with a warning.  Raises `WeightsError`: no such file, half of
-    one, something else than tensors, or NaN among them.
+    one, something else than real tensors, none at all, or NaN among them.
     """
     path = Path(path)
     if not path.is_file():
@@ -100,16 +100,27 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: not a whole safetensors file ({error}). Fetch it again.") from error
     except Exception as error:  # torch raises what the half of a zip or a pickle happens to raise
         why = "it holds more than tensors" if "Unsupported" in str(error) or "GLOBAL" in str(error) else "half a file?"
+        if not start.startswith((b"PK\x03\x04", b"\x80")) or "TorchScript" in str(error):
+            why = "no file that torch.save writes"
         raise WeightsError(
             f"{path}: not readable as weights, nothing of it was run ({why}). Fetch it again, or take a .safetensors."
         ) from error
     for key in ("state_dict", "model"):  # where training scripts put it
         state = state.get(key, state) if isinstance(state, dict) else state
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError(f"{path}: holds no table of tensors; give the state_dict of a network")
-    while state and (wrapped := [first for first in WRAPPERS if all(key.startswith(first) for key in state)]):
+    if not isinstance(state, dict) or not all(isinstance(key, str) and _is_plain(state[key]) for key in state):
+        raise WeightsError(f"{path}: holds no table of named real tensors; give the state_dict of a network")
+    if not state:  # timm would take it for none, and bring ImageNet's
+        raise WeightsError(f"{path}: holds no tensor at all; give the state_dict of a network")
+    while wrapped := [first for first in WRAPPERS if all(key.startswith(first) for key in state)]:
         state = {key.removeprefix(wrapped[0]): value for key, value in state.items()}
         warnings.warn(f"{path}: '{wrapped[0]}', as {WRAPPERS[wrapped[0]]} puts it, was taken off names", stacklevel=2)
     if lost := [key for key, value in state.items() if not value.float().isfinite().all()]:
         raise WeightsError(f"{path}: NaN or infinite numbers in {lost[0]}; take those of a training that did not fail")
     return state
+
+
+def _is_plain(value: object) -> bool:
+    """Whether a value is a tensor whose numbers a network can start from: real, and all of them there."""
+    if not isinstance(value, Tensor) or value.layout != torch.strided or value.is_meta:
+        return False
+    return not (value.is_complex() or value.is_quantized)

@@ -25,6 +25,7 @@ def test_an_error_of_the_user_is_one_line_and_a_fault_of_ours_keeps_its_tracebac
     assert main(raised) == 1
     said = capsys.readouterr()
     assert said.err == f"error: {raised}\n" and not said.out
+    assert main(KeyboardInterrupt()) == 130 and capsys.readouterr().err.startswith("interrupted; run")
     with pytest.raises(ZeroDivisionError):
         main(ZeroDivisionError())
 

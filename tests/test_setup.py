@@ -67,10 +67,10 @@ def distributions(texts: Iterable[str]) -> set[str]:
     return {normalised(name) for module in others for name in known.get(module, [f"{module} (not installed)"])}
 
 
-def test_conda_installs_the_same_list_as_pip():
+def test_conda_installs_the_same_lock_as_pip():
     *packages, pip = yaml.safe_load((REPO / "pytorch-conda.yaml").read_text())["dependencies"]
     assert packages == ["python=3.11", "pip"]  # no package has a second version here
-    assert pip == {"pip": ["-r requirements.txt", "-e ."]}
+    assert pip == {"pip": ["-r requirements.lock"]}
 
 
 def test_everything_pinned_is_installed_in_that_version_and_imports_from_any_folder_beside_our_datasets(tmp_path):

@@ -5,6 +5,8 @@ log, and exit codes that a scheduler can act on. `jobs/run.sh` calls it in every
 """
 
 import argparse
+import hashlib
+import json
 import logging
 import os
 import re
@@ -18,6 +20,7 @@ from typing import Any
 
 from datasets.catalog import REPO, DataError
 from datasets.commands import errors_in_one_line
+from datasets.sources import require_utf8
 from utils.files import refusal, write_atomically
 from utils.parameters import located, overrides, read_parameters, show
 
@@ -191,7 +194,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     output = (
         "the executed notebook (default: runs/notebooks/NAME-TIME.ipynb below $BRAIN_MRI_OUTPUT or the"
-        " repository; TIME is the job's number in a job of jobs/)"
+        " repository; in a job of jobs/ JOB-PARAMETERS, their digest, instead of TIME)"
     )
     pair = {"nargs": 2, "action": "append", "default": [], "dest": "given", "metavar": ("NAME", "VALUE")}
     parser.add_argument("notebook", type=Path, metavar="NOTEBOOK", help="with a cell tagged 'parameters'")
@@ -202,13 +205,13 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _output_path(notebook: Path, given: Path | None) -> Path:
+def _output_path(notebook: Path, given: Path | None, values: Mapping[str, Any]) -> Path:
     if given is None:
         root = Path(os.environ.get("BRAIN_MRI_OUTPUT") or REPO).expanduser()
-        job, now = os.environ.get("SLURM_JOB_ID", ""), f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-        # `jobs/run.sh` runs one notebook in a job, the same again where it resumes; other jobs may run several.
-        run = [notebook.stem, job, "" if job and os.environ.get("BRAIN_MRI_CODE") else now]
-        return (root / "runs/notebooks" / f"{'-'.join(filter(None, run))}.ipynb").resolve()
+        job, own = os.environ.get("SLURM_JOB_ID", ""), f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+        if job and os.environ.get("BRAIN_MRI_CODE"):  # `jobs/run.sh`: where a run resumes it has its first name again
+            own = hashlib.sha256(json.dumps(values, sort_keys=True, default=str).encode()).hexdigest()[:8]
+        return (root / "runs/notebooks" / f"{'-'.join(filter(None, [notebook.stem, job, own]))}.ipynb").resolve()
     if given.suffix != ".ipynb":
         raise DataError(f"--output {given} must end in .ipynb")
     if given.resolve() == notebook.resolve():
@@ -223,7 +226,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         parameters = read_parameters(args.notebook)
         values = located(parameters, overrides(parameters, args.given))
-        output = _output_path(args.notebook, args.output)
+        output = _output_path(args.notebook, args.output, values)
+        for path in (args.notebook.resolve(), output):
+            require_utf8(path)  # the executed notebook names both
     except (DataError, OSError) as error:
         return _fail(str(error), code=USAGE)
     if args.list:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from datasets.catalog import REPO, DataError, lookup
+from datasets.sources import require_utf8
 
 EXAMPLE = {bool: "true or false", int: "a whole number", float: "a number", list: "a list", dict: "a dict"}
 
@@ -35,7 +36,7 @@ def read_parameters(path: Path) -> dict[str, Parameter]:
     try:  # as JSON: nbformat takes seconds to import
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise DataError(f"{path} is not a notebook of format 4; name an .ipynb file") from None
     if not tagged:
         raise DataError(f"{path} has no cell tagged 'parameters'; tag the cell that sets its defaults")
@@ -61,6 +62,7 @@ def typed(name: str, text: str, default: Any) -> Any:
     A default of None takes any value. Lists and dictionaries are JSON or YAML; a tuple becomes a list, since
     papermill writes tuples as text.
     """
+    require_utf8(Path(text), f"parameter '{name}': ")  # a notebook holds no other text
     wanted = list if isinstance(default, tuple) else type(default)
     try:
         if wanted in (str, int, float):

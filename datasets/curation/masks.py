@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from datasets import catalog, data_folder
 from datasets.catalog import DataError
 from datasets.curation.duplicates import NEAR_CORRELATION
 from datasets.curation.thumbnails import SIDE, thumbnail
-from datasets.intake import bar
 from datasets.sources import layouts
 from datasets.store import index, manifest
 from datasets.store.images import CARRIED
@@ -92,7 +92,7 @@ def _carry_all(home: Path, source: str, table: pd.DataFrame, log: dict) -> tuple
     masks = np.zeros((len(table), size, size, len(facts.mask_channels)), np.uint8)
     links = table.assign(slice="", correlation="", cut="")
     linked = table[table["transform"].ne("")]
-    with bar(len(linked), "carrying masks over", "images") as progress:
+    with tqdm(total=len(linked), desc="carrying masks over", unit=" images", disable=None) as progress:
         for patient, rows in linked.groupby("patient"):
             files = known.path[known.patient == patient].tolist()
             if not files:

@@ -30,7 +30,7 @@ TEST = 0.2  # share of the test set among the other patients
 PACKED = 3  # bytes that a pixel of an image and its mask takes on disk, at least
 SMALL = 300 * 128**2  # pixels that one process draws as fast as several
 MOST_WORKERS = 8  # more would start longer than they draw
-MINIMUM = {"seed": 0, "size": 64, "patients": 24, "slices": 2}
+SMALLEST = 64  # images, in pixels
 
 TRANSPOSED = {"glioma": 0.88, "meningioma": 0.51, "pituitary": 0.53, "notumor": 0.0}  # as in the 7,023 images
 COPIES = {"byte-copy": 0.03, "near-copy": 0.03, "transposed-copy": 0.03}  # per original image
@@ -51,11 +51,10 @@ def generate(dest: Path, *, seed: int = 0, size: int = 128, patients: int = 180,
 
     `image` is uint8 N × size × size × 4 (T1, T1c, T2, FLAIR), `mask` uint8 0/1 N × size × size × 3 (NCR, ED, ET);
     N = `patients` · `slices` images and the planted copies among them. The same arguments give the same bytes.
-    Raises `DataError` for arguments too small, and `OSError` before anything is drawn that will not fit on the disk.
+    Raises `DataError` for images too small, and `OSError` before anything is drawn that will not fit on the disk.
     """
-    for name, value in (("seed", seed), ("size", size), ("patients", patients), ("slices", slices)):
-        if value < MINIMUM[name]:
-            raise DataError(f"phantom: {name}={value} is too small; ask for at least {MINIMUM[name]}")
+    if size < SMALLEST:
+        raise DataError(f"phantom: images of {size} pixels are too small; ask for at least {SMALLEST}")
     dest.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(dest).free < patients * slices * size**2 * PACKED:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(dest))

@@ -1,7 +1,7 @@
 """One publisher a file, and what they share: `Sample`, an image that a layout lists, and the files of a folder."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,8 +27,7 @@ def files_below(folder: Path) -> list[Path]:
     `DataError` for a link that leads nowhere (unless it is hidden) or a name that no text file can hold, and `OSError`
     for a folder that may not be read.
     """
-    real = Path(os.path.realpath(folder))
-    found = sorted(_walk(folder, {real, *real.parents}))
+    found = sorted(walk(folder))
     for path in found:
         inside = path.relative_to(folder)
         require_utf8(inside, f"{folder}: holds ")
@@ -37,14 +36,17 @@ def files_below(folder: Path) -> list[Path]:
     return [path for path in found if path.is_file()]
 
 
-def _walk(folder: Path, above: set[Path]) -> Iterator[Path]:
-    """What lies below `folder` and is no folder; `above` are the real places of `folder` and of what it lies in."""
+def walk(folder: Path, above: Set[Path] = frozenset()) -> Iterator[Path]:
+    """What lies below `folder` and is no folder, as `files_below` finds it; `above`: the real places of `folder` and of
+    what it lies in, where they are known."""
+    place = Path(os.path.realpath(folder))
+    above = above or {place, *place.parents}
     for item in folder.iterdir():
         real = Path(os.path.realpath(item)) if item.is_dir() else None
         if real is None:
             yield item
         elif real not in above:
-            yield from _walk(item, above | {real})
+            yield from walk(item, above | {real})
 
 
 def require_utf8(path: Path, where: str = "") -> None:

@@ -84,9 +84,6 @@ def _quantised(images: Sequence[np.ndarray], names: Sequence[str]) -> np.ndarray
     return stored
 
 
-# ---- NIfTI -------------------------------------------------------------------------------------------
-
-
 def named(path: Path) -> tuple[str, str]:
     """Whose a NIfTI file is, and its channel, by its name, old or new; both "" where that says no channel.
 
@@ -122,12 +119,6 @@ def read_sequences(paths: Sequence[Path]) -> np.ndarray:
     return _quantised(_voxels(paths), [path.name for path in paths])
 
 
-def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
-    """Slices N×H×W, as `read_sequences` gives those of `path`, as a volume that lies on that file, uint8."""
-    image = volumes.load(path)
-    return volumes.placed(slices, image, lambda voxels: _laid(voxels, image))
-
-
 def _read_volumes(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.ndarray]:
     """Sequences and mask, z × y × x [× 3]."""
     files = sequences(filter(volumes.is_nifti, folder.iterdir()), (*dataset.channels, "segmentation"))
@@ -146,11 +137,11 @@ def _voxels(paths: Sequence[Path]) -> list[np.ndarray]:
     for image, path in zip(images, paths, strict=True):
         if image.shape != images[0].shape or not np.allclose(image.affine, images[0].affine, atol=1e-3):
             raise DataError(f"{path.name}: does not lie on {paths[0].name} (another shape or affine); register them")
-    return [_laid(volumes.voxels_of(image, path), image) for image, path in zip(images, paths, strict=True)]
+    return [laid(volumes.voxels_of(image, path), image) for image, path in zip(images, paths, strict=True)]
 
 
-def _laid(voxels: np.ndarray, image: volumes.Volume) -> np.ndarray:
-    """Voxels z × y × x with x to the patient's left, y to the back, z up: BraTS's own order.
+def laid(voxels: np.ndarray, image: volumes.Volume) -> np.ndarray:
+    """Voxels in the order of their file as z × y × x, x to the patient's left, y to the back, z up: BraTS's own order.
 
     Volumes with an identity affine, which converters write, are assumed to be in that order; all others are reoriented
     by their affine.
@@ -158,9 +149,6 @@ def _laid(voxels: np.ndarray, image: volumes.Volume) -> np.ndarray:
     if not np.allclose(image.affine, np.eye(4)):
         voxels = nib.orientations.apply_orientation(voxels, volumes.turn_of(image))
     return voxels.transpose(2, 1, 0)
-
-
-# ---- HDF5 slices ---------------------------------------------------------------------------------------
 
 
 def _read_slices(dataset: Dataset, folder: Path) -> tuple[list[np.ndarray], np.ndarray]:

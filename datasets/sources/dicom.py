@@ -12,12 +12,18 @@ from pydicom.pixels import apply_color_lut, apply_rescale
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from datasets.catalog import DataError
-from datasets.reading import reading
-from datasets.store.preprocess import COLOUR, COLOURLESS
+from datasets.reading import quiet, reading
+from datasets.store.preprocess import COLOUR, COLOURLESS, JPEG_END
 
 NOT_WHOLE = "not a whole DICOM file"
 UNKNOWN = 3 * (float("nan"),)  # a spacing
+SAME_PLACE = 0.01  # mm between two slices that are of one place
+# Tags by which images of one series are told apart, each of the file or, in an enhanced one, of a frame.
+STACK = ("EchoTime", "EffectiveEchoTime", "EchoNumbers", "ImageType", "FrameType")
+PLACE = ("ImageOrientationPatient", "ImagePositionPatient")
 EVEN = 0.01  # share by which distances between slices may differ
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+JPEG = "1.2.840.10008.1.2.4."  # first digits of the transfer syntaxes of all kinds of it
 GREY = ("MONOCHROME1", "MONOCHROME2")
 COLOURED = ("PALETTE COLOR", "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 
@@ -28,13 +34,15 @@ class Header(NamedTuple):
     row and from column to column, NaN where they do not say it.
 
     The slices of one volume share `stack` (a series may hold localisers in three directions, several echoes, magnitude
-    and phase); `instance` names an image, and a copy of it alike.
+    and phase); `mixed`: whether frames of an enhanced file do not, or are of one place. `instance` names an image, and
+    a copy of it alike.
     """
 
     modality: str
     body: str
     series: str
     stack: str
+    mixed: bool
     instance: str
     position: float
     number: int
@@ -46,15 +54,15 @@ def read_header(path: Path) -> Header:
     """The tags of a file, without its pixels; `DataError` names a file that is not whole."""
     data = _tags(path, pixels=False)
     with reading(path.name, what=NOT_WHOLE):  # values are decoded when they are asked for
-        normal, position = _place(data)
-        stack = [normal, *(str(data.get(name) or "") for name in ("EchoTime", "EchoNumbers", "ImageType"))]
+        stacks, places = zip(*_frames(data), strict=True)
         return Header(
             str(data.get("Modality") or "").strip().upper(),
             str(data.get("BodyPartExamined") or "").strip().upper(),
             str(data.get("SeriesInstanceUID") or ""),
-            str(stack),
+            str(sorted(set(stacks))),
+            len(set(stacks)) > 1 or bool((np.diff(np.sort(places)) < SAME_PLACE).any()),
             str(data.get("SOPInstanceUID") or ""),
-            position,
+            places[0] if len(places) == 1 else float("nan"),
             _whole(data.get("InstanceNumber"), 0),
             _whole(data.get("NumberOfFrames"), 1),
             _pixel(data),
@@ -71,11 +79,7 @@ def spacing(headers: Sequence[Header]) -> tuple[float, float, float]:
     return float(steps[0]) if even else UNKNOWN[0], float(rows), float(columns)
 
 
-def read_pixels(path: Path) -> np.ndarray:
-    """The frames of a file, float32 N×H×W; a larger value is brighter. Raises `DataError` as `examine`."""
-    return examine(path)[0]
-
-
+@quiet()
 def examine(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """The frames of a file, and the remark `COLOUR` where they were coloured.
 
@@ -84,7 +88,7 @@ def examine(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     no DICOM file, no image in it (a report, a plan), or pixels that cannot be decoded.
     """
     data = _tags(path, pixels=True)
-    if "PixelData" not in data:
+    if not any(name in data for name in PIXELS):
         raise DataError(f"{path.name}: a DICOM file without image; leave it out")
     remedy = "if it is compressed, save it uncompressed (such as with dcmdjpeg of DCMTK), otherwise export it again"
     with reading(path.name, remedy, "its pixels cannot be decoded"), np.errstate(over="ignore"):
@@ -111,15 +115,23 @@ def _tags(path: Path, pixels: bool) -> pydicom.Dataset:
 
 
 def _stored(data: pydicom.Dataset) -> np.ndarray:
-    """The pixels as stored, frames first, but for YBR, of which pydicom makes RGB."""
+    """The pixels as stored, N×H×W or N×H×W×3; of YBR pydicom makes RGB."""
     if "TransferSyntaxUID" not in data.file_meta:
         if data["PixelData"].is_undefined_length:
             raise ValueError("compressed, and no Transfer Syntax UID says how")
         implicit, little = data.original_encoding
         explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
-    pixels = data.pixel_array
-    return pixels if _whole(data.get("NumberOfFrames"), 1) > 1 else pixels[None]
+    if "HighBit" in data and data.HighBit != data.BitsStored - 1:
+        raise ValueError("its values are not in the lowest bits")
+    frames = _whole(data.get("NumberOfFrames"), 1) or 1
+    if data.file_meta.TransferSyntaxUID.startswith(JPEG) and data.PixelData.count(JPEG_END) < frames:
+        raise ValueError("truncated, a JPEG without its end")
+    depth = (data.SamplesPerPixel,) if data.SamplesPerPixel > 1 else ()
+    pixels = data.pixel_array.reshape(-1, data.Rows, data.Columns, *depth)
+    if len(pixels) != frames:
+        raise ValueError(f"{len(pixels)} frames, and a tag says {frames}")
+    return pixels
 
 
 def _luminance(data: pydicom.Dataset, pixels: np.ndarray) -> tuple[np.ndarray, bool]:
@@ -165,10 +177,19 @@ def _pixel(data: pydicom.Dataset) -> tuple[float, float]:
         return UNKNOWN[:2]
 
 
-def _place(data: pydicom.Dataset) -> tuple[list[float], float]:
-    """The normal of the plane of a slice, and where it lies along that, in mm; none and NaN where nothing says it."""
-    try:
-        normal = np.cross(*np.array(data.ImageOrientationPatient, float).reshape(2, 3))
-        return (normal.round(2) + 0.0).tolist(), float(normal @ np.array(data.ImagePositionPatient, float))
-    except (AttributeError, TypeError, ValueError):
-        return [], float("nan")
+def _frames(data: pydicom.Dataset) -> list[tuple[str, float]]:
+    """Of each frame of an enhanced file, or of all others as a whole: what its stack is known by, and where it lies
+    along the normal of its plane, in mm, NaN where nothing says it."""
+    shared, found = list(data.get("SharedFunctionalGroupsSequence") or []), []
+    for own in list(data.get("PerFrameFunctionalGroupsSequence") or []) or shared or [()]:
+        tags = {name: data.get(name) for name in STACK + PLACE}
+        for group in (entry.value[0] for of in (*shared, own) for entry in of if entry.VR == "SQ" and entry.value):
+            tags |= {name: group.get(name) for name in STACK + PLACE if name in group}
+        stack = [str(tags[name] or "") for name in STACK]
+        try:
+            normal = np.cross(*np.array(tags["ImageOrientationPatient"], float).reshape(2, 3))
+            position = float(normal @ np.array(tags["ImagePositionPatient"], float))
+            found.append((str([(normal.round(2) + 0.0).tolist(), *stack]), position))
+        except (TypeError, ValueError):
+            found.append((str(stack), float("nan")))
+    return found

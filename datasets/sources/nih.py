@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from datasets.catalog import NO_FINDING, BrokenArchive, Dataset
 from datasets.reading import read_table
 from datasets.sources import Sample
-from datasets.store.preprocess import RawImage, decode
+from datasets.sources.folders import read as read  # one image a file
 
 IMAGE = re.compile(r"\d{8}_\d{3}\.png")
 SAMPLE = "sample_labels.csv"
@@ -26,11 +26,6 @@ def target(dataset: Dataset, member: str) -> str | None:
     if IMAGE.fullmatch(name):
         return f"images/{name[:5]}/{name}"
     return name if name in (*TABLES, *LISTS.values()) else None
-
-
-def is_sample(raw: Path) -> bool:
-    """Whether this is the sample of the set, which holds any number of its images and no lists."""
-    return (raw / SAMPLE).is_file()
 
 
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
@@ -72,8 +67,3 @@ def _rows(dataset: Dataset, raw: Path) -> dict[str, dict[str, str]]:
         for line in rows.index[wrong]:
             raise BrokenArchive(f"{table.name}, line {line + 2}: {rows[INDEX][line]} {what}; {dataset.again}")
     return rows.set_index(INDEX).to_dict("index")
-
-
-def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
-    """The one image of a file."""
-    return [RawImage(decode((raw / path).read_bytes()))]

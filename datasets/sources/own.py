@@ -34,7 +34,11 @@ COLUMNS = {
     "label": ("class", "diagnosis", "target", "category", "finding", "tumor_type", "tumour_type"),
 }
 FILES = ("image", "mask")
-NOBODY = ("nan", "none", "null", "n/a", "unknown", "anonymous", "-", "--", "–", "?")  # in place of a patient
+NOTHING = ("nan", "null", "n/a", "-", "--", "–", "?")  # in place of a value
+NOBODY = (*NOTHING, "none", "unknown", "anonymous")
+SHORTENED = (
+    r"\d(?:\.\d+)?e\+\d+"  # by a spreadsheet: the last digits of a long number, which tell patients apart, are gone
+)
 A_ROW = "write a row an image: image,mask,patient"
 LABEL = "unlabelled"
 SPLITS = dict.fromkeys(("train", "training", "val", "validation", "valid"), "train")
@@ -82,9 +86,6 @@ class Given:
         return list(dict.fromkeys(row[name] for row in self.listing[0] for name in FILES if name in row))
 
 
-# ---- a table -----------------------------------------------------------------------------------------
-
-
 def _of_table(named: Path, folder: Path, columns: Mapping[str, str]) -> tuple[Rows, list[str]]:
     """A row an image, also where a row of the table names a folder of DICOM files."""
     listed, unused = read_table(named, folder, columns)
@@ -121,9 +122,12 @@ def read_table(table: Path, folder: Path, columns: Mapping[str, str]) -> tuple[R
     for name, values in rows.items():
         for line in rows.index[values.str.strip() == ""]:
             raise DataError(f"{table}, line {line}: no {name}; fill it in, or remove the line")
-        for line in rows.index[values.str.strip().str.casefold().isin(NOBODY)] if name == "patient" else ():
-            remedy = "fill it in, remove the line, or leave the column aside: --columns patient="
-            raise DataError(f"{table}, line {line}: '{values[line]}' is no patient; {remedy}")
+        if name in ("patient", "label"):
+            text = values.str.strip().str.casefold()
+            is_none = text.isin(NOBODY) | text.str.fullmatch(SHORTENED) if name == "patient" else text.isin(NOTHING)
+            for line in rows.index[is_none]:
+                remedy = f"write it out, remove the line, or leave the column aside: --columns {name}="
+                raise DataError(f"{table}, line {line}: '{values[line]}' is no {name}; {remedy}")
         if name in FILES:
             rows[name] = [located(folder, text.strip(), f"{table}, line {line}") for line, text in values.items()]
     return rows.to_dict("records"), [name for name in lines.columns if name not in names.values()]
@@ -174,9 +178,6 @@ def located(folder: Path, text: str, where: str) -> str:
     raise DataError(f"{where}: {folder / path} does not exist; name a file that is there")
 
 
-# ---- folders of classes ------------------------------------------------------------------------------
-
-
 def _of_classes(folder: Path) -> tuple[Rows, list[str]]:
     """A row an image of a folder of classes, by class and path, and notes on what was left out.
 
@@ -190,7 +191,7 @@ def _of_classes(folder: Path) -> tuple[Rows, list[str]]:
         *above, name = path.parts
         split = SPLITS.get(above[0].casefold(), "") if len(above) > 1 else ""
         label = above[bool(split)] if above else ""
-        is_image = file.suffix.lower() in IMAGE_SUFFIXES or _is_volume(file)
+        is_image = file.suffix.lower() in IMAGE_SUFFIXES or is_volume(file)
         if is_image and label and label.casefold() not in SPLITS:
             rows.append({"image": path.as_posix(), "label": label, "split": split})
         elif name.lower() not in NO_IMAGES:
@@ -252,11 +253,9 @@ def _name_patients(folder: Path, rows: Rows) -> None:
         row["patient"] = next((of[name] for name in order if of.get(name)), "")
 
 
-def _is_volume(path: Path) -> bool:
+def is_volume(path: Path) -> bool:
+    """Whether a file may hold more than an image."""
     return volumes.is_nifti(path) or volumes.is_dicom(path)
-
-
-# ---- from the reader's folder to raw/, and from there to images ----------------------------------------
 
 
 def source_of(given: Given) -> dict[str, Any]:
@@ -295,11 +294,6 @@ def facts(dataset: Dataset, raw: Path, channels: Sequence[str] | None) -> Datase
     return replace(dataset, classes=classes, channels=tuple(channels or dataset.channels), mask_channels=masks)
 
 
-def holds_volumes(raw: Path) -> bool:
-    """Whether some of the files in `raw` hold more than an image."""
-    return any(_is_volume(raw / image) for image in _listed(raw))
-
-
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """All files of the list, in its order."""
     return [Sample(path, row.get("label", LABEL), row.get("split", "")) for path, row in _listed(raw).items()]
@@ -311,7 +305,7 @@ def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     """
     row, channels, remarks = _listed(raw)[path], len(dataset.channels), ()
     known, places = {"patient": row.get("patient", "")}, [{}]
-    if not _is_volume(raw / path):
+    if not is_volume(raw / path):
         image, remarks = examine((raw / path).read_bytes(), channels, look_for_colour=channels == 1)
         planes = image[None]
     elif channels > 1:
@@ -339,8 +333,8 @@ def masks_of(raw: Path, row: dict[str, str], images: np.ndarray) -> list[np.ndar
     """The masks of a row, each H×W×1 of 0 and 1, that fit its images N×H×W[×C]."""
     path, what = raw / row["mask"], f"mask {row['mask']}"
     try:
-        is_volume = _is_volume(path)
-        masks = volumes.read_mask(path, raw / row["image"]) if is_volume else decode(path.read_bytes())[None]
+        in_volume = is_volume(path)
+        masks = volumes.read_mask(path, raw / row["image"]) if in_volume else decode(path.read_bytes())[None]
     except DataError as error:
         raise DataError(f"{what}: {error}") from error
     values = np.unique(masks).tolist()

@@ -12,7 +12,7 @@ import pandas as pd
 from datasets.catalog import BrokenArchive, DataError, Dataset
 from datasets.reading import reading
 from datasets.sources import Sample, volumes
-from datasets.sources.dicom import read_header, read_pixels
+from datasets.sources.dicom import examine, read_header
 from datasets.store import manifest
 from datasets.store.preprocess import RawImage
 
@@ -40,8 +40,7 @@ def target(dataset: Dataset, member: str) -> str | None:
 def samples(dataset: Dataset, raw: Path) -> list[Sample]:
     """The patients that have a diagnosis which at least `FEWEST` of those here have, sorted.
 
-    Raises:
-        BrokenArchive: no table or patients, a table without its columns, a patient twice or without a diagnosis.
+    Raises `BrokenArchive`: no table or patients, a table without its columns, a patient twice or without a diagnosis.
     """
     folders = sorted(path.name for path in raw.iterdir() if PATIENT.match(path.name))
     table = next((path for path in sorted(raw.iterdir()) if TABLE.match(path.name)), None)
@@ -66,7 +65,8 @@ def samples(dataset: Dataset, raw: Path) -> list[Sample]:
 def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     """At most `SLICES` slices of a patient, evenly spaced over all of its MR series one after the other.
 
-    A series is scaled as a whole, from its 1st to its 99th percentile; slices of different size keep theirs.  Raises
+    A series, or each direction and echo in it, is scaled as a whole, from its 1st to its 99th percentile; slices of
+    different size keep theirs.  Raises
     `DataError` for a file that cannot be read, which it names, and a patient without an MR slice.
     """
     series, total = defaultdict(list), 0
@@ -74,14 +74,14 @@ def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
         header = read_header(file)
         if header.modality in (MODALITY, ""):  # by position where it is known, otherwise by number, then by name
             place = (True, 0.0) if np.isnan(header.position) else (False, header.position)
-            series[header.series or file.parent.name].append((place, header.number, file.name, file))
+            series[header.series or file.parent.name, header.stack].append((place, header.number, file.name, file))
             total += header.frames
     if not total:
         raise DataError(f"{path}: no slice of an {MODALITY} series")
     chosen = set(np.linspace(0, total - 1, min(SLICES, total)).round().astype(int).tolist())
     images, passed = [], 0
     for files in series.values():  # one series in memory at a time
-        planes = [plane for *_, file in sorted(files) for plane in read_pixels(file)]
+        planes = [plane for *_, file in sorted(files) for plane in examine(file)[0]]
         low, high = volumes.ends(np.concatenate([plane.ravel()[::SPARSE] for plane in planes]))
         for plane in planes:
             if passed in chosen:

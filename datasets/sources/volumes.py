@@ -76,16 +76,20 @@ def scaled(pixels: np.ndarray, low: float, high: float) -> np.ndarray:
 def read_mask(path: Path, image: Path) -> np.ndarray:
     """The slices of a mask with the values that it holds, N×H×W; `image` is the volume that it must lie on."""
     if is_dicom(path):
-        return dicom.read_pixels(path)
+        return dicom.examine(path)[0]
     if is_nifti(image) and not np.allclose(load(path).affine, load(image).affine, atol=1e-3):
         raise DataError(f"{path.name}: lies elsewhere than {image.name} (another affine)")
     return _planes(path)
 
 
-def as_volume(slices: np.ndarray, path: Path) -> nib.Nifti1Image:
-    """Slices N×H×W, as `read` gives those of a NIfTI file, as a volume that lies on that file, uint8."""
+def as_volume(slices: np.ndarray, path: Path, lay: Callable[[np.ndarray, Volume], np.ndarray]) -> nib.Nifti1Image:
+    """Slices N×H×W, uint8, as a volume that lies on the NIfTI file that they were made of; `lay` (`laid`, or that of
+    `brats`) makes slices of voxels in the file's order."""
     image = load(path)
-    return placed(slices, image, lambda voxels: _laid(voxels, image))
+    places = lay(np.arange(np.prod(image.shape), dtype=np.int64).reshape(image.shape), image)
+    voxels = np.zeros(image.shape, np.uint8)
+    voxels.reshape(-1)[places.ravel()] = slices.ravel()
+    return nib.Nifti1Image(voxels, image.affine)
 
 
 def spacing(path: Path, axis: int | None = None) -> tuple[float, float, float]:
@@ -100,16 +104,16 @@ def spacing(path: Path, axis: int | None = None) -> tuple[float, float, float]:
     return float(across), float(rows), float(columns)
 
 
-# ---- NIfTI, also for BraTS -----------------------------------------------------------------------------
-
-
 def load(path: Path) -> Volume:
     """A NIfTI volume of three dimensions, its voxels not read yet; `DataError` names the file, also where its affine
     shears, or turns it by more than `OBLIQUE`."""
     with reading(path.name, what="not a NIfTI volume"):
-        image = nib.squeeze_image(nib.load(path))
+        loaded = nib.load(path)
+        image = nib.squeeze_image(loaded)
     if len(image.shape) != 3:
         raise DataError(f"{path.name}: {len(image.shape)} dimensions; one volume of three is taken")
+    if loaded.dataobj.offset < loaded.header.sizeof_hdr:
+        raise DataError(f"{path.name}: damaged, since it says that its voxels begin within its header; save it again")
     if not 0 < math.prod(image.shape) <= MOST_VOXELS:
         raise DataError(f"{path.name}: claims {image.shape} voxels, which is no volume of a head")
     axes = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0).clip(1e-9)
@@ -145,17 +149,9 @@ def turn_of(image: Volume) -> np.ndarray:
     return nib.orientations.ornt_transform(nib.io_orientation(image.affine), wanted)
 
 
-def placed(slices: np.ndarray, image: Volume, lay: Callable[[np.ndarray], np.ndarray]) -> nib.Nifti1Image:
-    """Slices back on the volume they were made of, uint8; `lay` is what makes slices of voxels in the file's order."""
-    places = lay(np.arange(np.prod(image.shape), dtype=np.int64).reshape(image.shape))
-    voxels = np.zeros(image.shape, np.uint8)
-    voxels.reshape(-1)[places.ravel()] = slices.ravel()
-    return nib.Nifti1Image(voxels, image.affine)
-
-
 def _planes(path: Path) -> np.ndarray:
     image = load(path)
-    return _laid(voxels_of(image, path), image).astype(np.float32)
+    return laid(voxels_of(image, path), image).astype(np.float32)
 
 
 def _lengths(image: Volume) -> tuple[np.ndarray, int]:
@@ -164,7 +160,7 @@ def _lengths(image: Volume) -> tuple[np.ndarray, int]:
     return lengths, int(np.argmax(lengths)) if max(lengths) >= THICK * np.sort(lengths)[1] else 2
 
 
-def _laid(voxels: np.ndarray, image: Volume) -> np.ndarray:
+def laid(voxels: np.ndarray, image: Volume) -> np.ndarray:
     """Voxels in the order of their file → slices N×H×W as a radiologist looks at them."""
     _, axis = _lengths(image)
     planes = np.moveaxis(nib.orientations.apply_orientation(voxels, turn_of(image)), axis, 0).transpose(0, 2, 1)

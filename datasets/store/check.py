@@ -1,7 +1,5 @@
 """Verifies a stored data set against its manifest, its log and the publisher's list (`download.py NAME --check`)."""
 
-from pathlib import Path
-
 from datasets import catalog
 from datasets.store import manifest
 from datasets.store.images import CARRIED
@@ -32,16 +30,11 @@ def check(name: str) -> tuple[list[str], list[str]]:
             notes.append(f"{len(log['broken'])} broken images were left out, see log.json")
     if dataset.counts:
         wrong += manifest.count_differences(dataset, manifest.count(rows))
-    if (home / "raw").is_dir():
-        wrong += _raw(home / "raw", rows)
-    return notes, wrong
-
-
-def _raw(raw: Path, rows: list[dict[str, str]]) -> list[str]:
-    """What is wrong with the publisher's files."""
     # slices of a volume share the patient's folder: PATIENT/SLICE
-    sources = {row["path"].rpartition("/")[0] if row.get("slice") else row["path"]: row["file_sha256"] for row in rows}
-    sources |= {row["mask"]: row["mask_sha256"] for row in rows if row.get("mask")}
-    changed = [p for p, digest in sources.items() if not (raw / p).exists() or manifest.sha256(raw / p) != digest]
-    anew = f"delete {raw.parent} and bring the set in again"
-    return [f"raw/: {len(changed)} files are missing or changed, {changed[0]} first; {anew}"] if changed else []
+    files = {row["path"].rpartition("/")[0] if row.get("slice") else row["path"]: row["file_sha256"] for row in rows}
+    files |= {row["mask"]: row["mask_sha256"] for row in rows if row.get("mask")}
+    raw = {home / "raw" / path: digest for path, digest in files.items() if (home / "raw").is_dir()}
+    if changed := [path for path, digest in raw.items() if not path.exists() or manifest.sha256(path) != digest]:
+        first = f"{changed[0].relative_to(home / 'raw')} first; delete {home} and bring the set in again"
+        wrong.append(f"raw/: {len(changed)} files are missing or changed, {first}")
+    return notes, wrong

@@ -20,7 +20,11 @@ def write(name: str, folder: Path) -> None:
     Raises `DataError`: there is something in it, it cannot be written, or a label cannot be the name of a folder.
     """
     table, work = read_manifest(name), folder.with_name(f".{folder.name}.partial")
-    odd = [label for label in table.label.unique() if not label.strip() or label[0] == "." or "/" in label]
+    odd = [
+        label
+        for label in table.label.unique()
+        if not label.strip() or label[0] == "." or "/" in label or not label.isprintable()
+    ]
     if catalog.get(name).findings or odd:
         what = f"its label {odd[0]!r} is no name for a folder" if odd else "an image may show several findings"
         raise DataError(f"--jpg {folder}: {what}, so '{name}' has no folder a class; read it with ImageDataset")
@@ -33,8 +37,7 @@ def write(name: str, folder: Path) -> None:
             pixels = images[row]["image"][0].numpy()
             path = work / line.published_split / line.label / f"{row:06}_{Path(line.path).stem}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
-            bits = 8 * (pixels.itemsize - 1)  # of a volume with 16 bits the upper eight
-            Image.fromarray((pixels >> bits).astype(np.uint8)).save(path, quality=95)
+            Image.fromarray(pixels).save(path, quality=95)
         work.replace(folder)
     except OSError as error:
         raise DataError(

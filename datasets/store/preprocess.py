@@ -12,13 +12,15 @@ from typing import Any
 import cv2
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION
 
 from datasets.catalog import CROPS, DataError, lookup
-from datasets.reading import one_line
+from datasets.reading import one_line, quiet
 from datasets.transforms import VIEWS, clahe, level, undo
 
 MAX_PIXELS = 100_000_000  # a slice has well under a million; more is a decompression bomb
 MAX_SIDE = 20_000  # a line of 99 million pixels is decoded for twelve seconds
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")  # EPS would start a program
 PNG, JPEG_END = b"\x89PNG", b"\xff\xd9"  # the first bytes of a file, and a mark that no pixel has
 COLOURLESS = 16  # grey values between the channels of an image that is grey all the same: JPEG rounds each of them
 
@@ -63,6 +65,7 @@ def decode(source: str | Path | bytes) -> np.ndarray:
         raise DataError(f"{source}: {error}; take the file from its publisher again") from error
 
 
+@quiet()
 def examine(content: bytes, channels: int = 1, look_for_colour: bool = False) -> tuple[np.ndarray, tuple[str, ...]]:
     """Decode the bytes of an image to uint8 H×W, or H×W×C where `channels` are more, and say what is remarkable of it.
 
@@ -72,8 +75,10 @@ def examine(content: bytes, channels: int = 1, look_for_colour: bool = False) ->
     """
     try:
         if content.startswith(PNG):
-            Image.open(io.BytesIO(content)).verify()  # its checksums: those of pixels are not looked at as it is read
-        with Image.open(io.BytesIO(content)) as image:
+            Image.open(
+                io.BytesIO(content), formats=FORMATS
+            ).verify()  # its checksums: those of pixels are not looked at as it is read
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.format == "JPEG" and content.find(JPEG_END, image.fp.tell()) < 0:  # behind where its pixels begin
                 raise DataError("not a whole image (truncated, a JPEG without its end)")  # as one that zeros fill up
             return _decoded(image, channels, look_for_colour)
@@ -106,7 +111,10 @@ def _decoded(image: Image.Image, channels: int, look_for_colour: bool) -> tuple[
     is_coloured = has_colours and int(np.ptp(np.asarray(image.convert("RGB")), axis=2).max()) > COLOURLESS
     remarks = (COLOUR,) if is_coloured else ()
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return to_uint8(np.asarray(image)), remarks
+        pixels = np.asarray(image)
+        if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == 0:
+            pixels = -pixels.astype(np.float64)  # 0 is white, which Pillow sees to in 8 bits alone
+        return to_uint8(pixels), remarks
     return np.asarray(image if image.mode == "L" else image.convert("L")), remarks
 
 

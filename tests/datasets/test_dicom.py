@@ -24,7 +24,7 @@ from pydicom.uid import (
 )
 
 from datasets.catalog import DataError
-from datasets.sources.dicom import read_header, read_pixels
+from datasets.sources.dicom import examine, read_header
 from datasets.sources.volumes import is_dicom
 
 LOSSLESS = {
@@ -41,7 +41,7 @@ def test_losslessly_compressed_pixels_are_those_that_were_packed(tmp_path, name)
     path = dicom(tmp_path / "a.dcm", pixels, bits=12)
     compressed(path, getattr(gdcm.TransferSyntax, name))
     assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == LOSSLESS[name]
-    assert np.array_equal(read_pixels(path)[0], pixels)
+    assert np.array_equal(examine(path)[0][0], pixels)
 
 
 def with_jpeg(path: Path, jpeg: bytes, syntax: str, pixels: np.ndarray, bits: int) -> Path:
@@ -53,14 +53,27 @@ def with_jpeg(path: Path, jpeg: bytes, syntax: str, pixels: np.ndarray, bits: in
     return path
 
 
-def test_a_jpeg_inside_is_read_and_one_of_twelve_bits_refused_with_the_reason(tmp_path):
+def test_a_jpeg_inside_is_read_and_refused_where_it_is_not_whole_or_of_twelve_bits(tmp_path):
     grey = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
-    jpeg = encoded(Image.fromarray(grey), "JPEG", quality=95)
-    assert np.abs(read_pixels(with_jpeg(tmp_path / "a.dcm", jpeg, JPEGBaseline8Bit, grey, 8))[0] - grey).max() < 4
+    whole = encoded(Image.fromarray(grey), "JPEG", quality=95)
+    assert np.abs(examine(with_jpeg(tmp_path / "a.dcm", whole, JPEGBaseline8Bit, grey, 8))[0][0] - grey).max() < 4
+    filled = whole[:-100].ljust(len(whole), b"\0")
+    with pytest.raises(DataError, match="truncated, a JPEG without"):
+        examine(with_jpeg(tmp_path / "b.dcm", filled, JPEGBaseline8Bit, grey, 8))
     jpeg = b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x04\0\x06\x01\x01\x11\0\xff\xd9"
-    path = with_jpeg(tmp_path / "b.dcm", jpeg, JPEGExtended12Bit, RAMP.astype(np.uint16), 12)
+    path = with_jpeg(tmp_path / "c.dcm", jpeg, JPEGExtended12Bit, RAMP.astype(np.uint16), 12)
     with pytest.raises(DataError, match=r"12-bit.*; if it is compressed, save it uncompressed"):
-        read_pixels(path)
+        examine(path)
+
+
+def test_pixels_that_are_no_whole_numbers_are_read(tmp_path):
+    path = dicom(tmp_path / "a.dcm")
+    data = pydicom.dcmread(path)
+    for name in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation"):
+        delattr(data, name)
+    data.FloatPixelData, data.BitsAllocated = (RAMP / 8).astype("<f4").tobytes(), 32
+    data.save_as(path)
+    assert np.array_equal(examine(path)[0][0], RAMP / 8)
 
 
 SIGNED = (RAMP - 1000).astype(np.int16)
@@ -117,7 +130,7 @@ PLAIN = {
 def test_plain_pixels_are_read_as_they_are(tmp_path, case):
     pixels, how, wanted = PLAIN[case]
     path = dicom(tmp_path / "a.dcm", pixels, **how)
-    found = read_pixels(path)
+    found, _ = examine(path)
     assert found.shape == wanted.shape and np.allclose(found, wanted, rtol=1e-6, atol=1.5 if case == "YBR" else 0)
     assert read_header(path).frames == len(wanted)
 
@@ -134,13 +147,15 @@ def test_plain_pixels_are_read_as_they_are(tmp_path, case):
             "interpretation HSV is not read; save it as MONOCHROME2",
         ),
         ({"PerFrameFunctionalGroupsSequence": [rescale(1, 0)] * 2}, r"1 frames, and tags of 2"),
+        ({"PixelData": 2 * RAMP.tobytes(), "NumberOfFrames": 1}, "2 frames, and a tag says 1"),
+        ({"BitsStored": 12, "HighBit": 15}, "its values are not in the lowest bits"),
     ],
 )
 def test_what_is_missing_is_named_in_one_line(tmp_path, tags, said):
     with pytest.raises(DataError, match=said):
-        read_pixels(dicom(tmp_path / "a.dcm", **tags))
+        examine(dicom(tmp_path / "a.dcm", **tags))
     (tmp_path / "a.dcm").write_text("404: not found")
-    for read in (read_pixels, read_header):
+    for read in (examine, read_header):
         with pytest.raises(DataError, match=r"a\.dcm: not a DICOM file"):
             read(tmp_path / "a.dcm")
 
@@ -156,7 +171,7 @@ def test_a_file_without_preamble_is_read(tmp_path, name, syntax):
             implicit = syntax == ImplicitVRLittleEndian
             data.save_as(path, enforce_file_format=False, implicit_vr=implicit, little_endian=True)
         path.write_bytes(meta or path.read_bytes())
-        assert is_dicom(path) and np.array_equal(read_pixels(path)[0], RAMP)
+        assert is_dicom(path) and np.array_equal(examine(path)[0][0], RAMP)
 
 
 def test_the_position_of_a_slice_is_known_or_nan(tmp_path):

@@ -304,7 +304,7 @@ def test_what_cannot_be_written_is_one_line_and_leaves_nothing(there, text, sart
     assert sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("text", ["a/b", ".hidden", '" "'])
+@pytest.mark.parametrize("text", ["a/b", ".hidden", '" "', "a\x01b"])
 def test_a_label_that_is_no_name_of_a_folder_is_named(text, sartaj, tmp_path):
     table = (sartaj / "manifest.csv").read_text().replace("glioma,train", f"{text},train")
     (sartaj / "manifest.csv").write_text(table)

@@ -11,7 +11,7 @@ from store_copies import copied
 
 from datasets import catalog
 from datasets.catalog import DataError
-from datasets.reading import read_json
+from datasets.reading import read_json, read_table
 from datasets.sources import brats, cheng
 from datasets.store import manifest
 from datasets.store.images import ImageDataset, read_masks
@@ -116,6 +116,12 @@ def test_a_message_is_one_line_whatever_the_file_holds(tmp_path):
     with pytest.raises(DataError, match=r"log\.json: not readable as JSON \(.*\)$"):
         read_json(path)
     assert manifest.read_log(tmp_path) is None
+
+
+def test_values_are_not_moved_to_the_next_column_where_each_row_has_one_too_many(tmp_path):
+    (tmp_path / "a.csv").write_text("path,patient\na.png,p1,\nb.png,p2,\n")
+    with pytest.raises(DataError, match=r"a\.csv: not readable as a table \(a row has more values than the first line"):
+        read_table(tmp_path / "a.csv")
 
 
 def thumbnailed(content: bytes) -> bytes:

@@ -139,8 +139,8 @@ BAD = {
 
 
 BAD |= {
-    text: (lambda f, t=text: rewrite(f, ",p3\n", f",{t}\n"), f"line 8: '{text}' is no patient; fill it in, remove")
-    for text in ("nan", "Unknown", "NONE", "-")
+    text: (lambda f, t=text: rewrite(f, ",p3\n", f",{t}\n"), f"line 8: '{text}' is no patient; write it out, remove")
+    for text in ("nan", "Unknown", "NONE", "-", "1.23E+12")
 }
 
 
@@ -298,3 +298,11 @@ def test_an_image_named_alone_and_in_its_series_is_refused(order, tmp_path):
     (tmp_path / "a").mkdir()
     with pytest.raises(DataError, match="the folder a holds no DICOM file"):
         _ = Given(tmp_path).listing
+
+
+@pytest.mark.parametrize("text", ["nan", "N/A", "-"])
+def test_what_stands_in_place_of_a_label_is_no_class(text, tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "samples.csv").write_text(f"image,label\na.png,none\na.png,{text}\n")
+    with pytest.raises(DataError, match=f"line 3: '{text}' is no label; .* --columns label="):
+        Given(tmp_path).listing  # noqa: B018

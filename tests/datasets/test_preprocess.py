@@ -59,6 +59,13 @@ READABLE = {
     "palette PNG": (encoded(Image.fromarray(RAMP).convert("P")), RAMP, 1),
     "PNG with alpha": (encoded(Image.fromarray(RAMP).convert("RGBA")), RAMP, 0),
     "16-bit PNG": (encoded(Image.fromarray(RAMP.astype(np.uint16) * 16 + 1000)), RAMP, 0),
+    "16-bit TIFF in which 0 is white": (
+        encoded(Image.fromarray(RAMP.astype(np.uint16) * 16), "TIFF").replace(
+            struct.pack("<HHII", 262, 3, 1, 1), struct.pack("<HHII", 262, 3, 1, 0)
+        ),
+        255 - RAMP,
+        0,
+    ),
     "one pixel": (encoded(Image.fromarray(RAMP[:1, 5:6])), RAMP[:1, 5:6], 0),
     "turned by EXIF": (turned(6), np.rot90(RAMP, -1), 3),
 }
@@ -92,6 +99,7 @@ JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96
     [
         (b"404: not found", "not an image"),
         (b"", "not an image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "not an image"),
         (JPEG[: len(JPEG) // 2], "truncated"),
         (JPEG[:-2], "truncated"),
         (encoded(Image.fromarray(RAMP))[:-40], "not a whole image"),
@@ -100,7 +108,18 @@ JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96
         (png(60_000, 60_000, b""), "pixels"),
         (png(99_000_000, 1, bytes(99_000_001)), "99000000×1 pixels are too many for a slice"),
     ],
-    ids=["text", "empty", "half a JPEG", "JPEG cut", "PNG cut", "clear", "clear, 16 bits", "bomb", "a line"],
+    ids=[
+        "text",
+        "empty",
+        "a program",
+        "half a JPEG",
+        "JPEG cut",
+        "PNG cut",
+        "clear",
+        "clear, 16 bits",
+        "bomb",
+        "a line",
+    ],
 )
 def test_what_is_no_whole_image_is_refused_with_its_name(content, reason, tmp_path):
     path = tmp_path / "Tr-gl_0010.jpg"
@@ -109,6 +128,13 @@ def test_what_is_no_whole_image_is_refused_with_its_name(content, reason, tmp_pa
     with pytest.raises(DataError, match=reason) as error:
         preprocess.decode(path)
     assert str(path) in str(error.value) and "publisher" in str(error.value) and time.process_time() - began < 2
+
+
+def test_what_a_library_in_c_prints_of_a_damaged_file_is_not_heard(capfd):
+    content = encoded(Image.fromarray(RAMP), "TIFF", compression="tiff_deflate")
+    with pytest.raises(DataError, match="not a whole image"):
+        preprocess.examine(content[:40] + bytes(40) + content[80:])
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "GIF"])

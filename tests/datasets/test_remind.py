@@ -38,13 +38,14 @@ def test_remind_comes_in_without_rare_diagnoses_and_splits_by_patient(kind, root
 
 def test_a_series_is_scaled_as_a_whole_whatever_its_range(tmp_path):
     ramp = np.arange(400).reshape(20, 20)
-    for series, most in (("a", 399), ("b", 19)):
+    for series, echo, most in (("a", 9, 399), ("a", 90, 40), ("b", 9, 19)):
         for z, share in enumerate((1, 4)):
-            pixels, name = (ramp * most // 399 // share).astype(np.int16), f"{z}{'.DCM' if z else '.dcm'}"
-            tags = {"SeriesInstanceUID": f"1.{ord(series)}", "InstanceNumber": z}
+            pixels, name = (ramp * most // 399 // share).astype(np.int16), f"{echo}-{z}{'.DCM' if z else '.dcm'}"
+            tags = {"SeriesInstanceUID": f"1.{ord(series)}", "InstanceNumber": z, "EchoTime": echo}
             dicom(tmp_path / "ReMIND-001" / series / name, pixels, **tags)
-    bright, dim, other, _ = (image.image for image in remind.read(REMIND, tmp_path, "ReMIND-001"))
-    assert bright.min() == 0 and bright.max() == 255 and other.max() == 255, "another series has its own range"
+    bright, dim, echo, _, other, _ = (image.image for image in remind.read(REMIND, tmp_path, "ReMIND-001"))
+    assert bright.min() == 0 and bright.max() == 255, "another series has its own range, and another echo"
+    assert echo.max() == 255 and other.max() == 255
     assert 55 < dim.max() < 75, "a quarter as bright as the other slice of its series, not stretched by itself"
     assert remind.target(REMIND, "x/ReMIND-001/s/2.DCM") == "ReMIND-001/s/2.DCM"
 

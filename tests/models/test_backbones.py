@@ -82,6 +82,13 @@ def test_our_resnet50_v2_computes_what_timms_does_with_gluons_norm():
 
 
 KINDS = ("safetensors", "pth")
+ODD = {
+    "no_tensors": {"epoch": 3},
+    "numbered": {0: torch.zeros(64)},
+    "complex": {"stem.norm.weight": torch.zeros(64, dtype=torch.complex64)},
+    "sparse": {"stem.norm.weight": torch.eye(64).to_sparse()},
+    "empty": {},
+}
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
 
 
@@ -102,12 +109,13 @@ def files(tmp_path_factory):
     for name, state in states.items():
         save_file(state, folder / f"{name}.safetensors")
     torch.save(states["squeezenet"], folder / "squeezenet.pth")
-    torch.save({"epoch": 3}, folder / "no_tensors.pth")
+    for name, state in ODD.items():
+        torch.save(state, folder / f"{name}.pth")
     for suffix in KINDS:
         whole = (folder / f"squeezenet.{suffix}").read_bytes()
         (folder / f"half.{suffix}").write_bytes(whole[: len(whole) // 2])
     web, gzipped, keras = b"\n<!DOCTYPE html><html>", gzip.compress(whole), b"\x89HDF\r\n\x1a\n" + bytes(64)
-    for name, content in {"web": web, "gzip": gzipped, "keras": keras, "lfs": LFS}.items():
+    for name, content in {"web": web, "gzip": gzipped, "keras": keras, "lfs": LFS, "json": b'{"error": 1}'}.items():
         for suffix in KINDS:
             (folder / f"{name}.{suffix}").write_bytes(content)
     nan = states["squeezenet"] | {"features.0.bias": torch.full((64,), torch.nan)}
@@ -207,7 +215,9 @@ def test_a_file_of_the_features_alone_is_loaded_strictly(tmp_path):
         ("SqueezeNet", "pickle.pth", "nothing of it was run"),
         ("SqueezeNet", "half.safetensors", "not a whole safetensors file"),
         ("SqueezeNet", "half.pth", "not readable as weights"),
-        ("SqueezeNet", "no_tensors.pth", "holds no table of tensors"),
+        ("SqueezeNet", "json.pth", "no file that torch.save writes"),
+        *[("SqueezeNet", f"{name}.pth", "holds no table of named real tensors") for name in ODD if name != "empty"],
+        ("MobileNetV3-Large", "empty.pth", "holds no tensor at all"),
         ("SqueezeNet", "missing.pth", "no such weight file"),
         *[("SqueezeNet", f"web.{kind}", "no weight file but a web page") for kind in KINDS],
         *[("SqueezeNet", f"gzip.{kind}", "no weight file but compressed with gzip; unpack it") for kind in KINDS],

@@ -94,7 +94,7 @@ def caller(tmp_path, monkeypatch) -> Path:
     small_notebook(Path("small.ipynb"), "open('ran', 'w')")
     small_notebook(Path("bare.ipynb"), "1", parameters=None)
     small_notebook(Path("computed.ipynb"), "1", parameters="import os\nroot = os.getcwd()")
-    for name, content in {"text": b"hello", "list": b"[]", "bytes": b"\xff\xfe\x00"}.items():
+    for name, content in {"text": b"hello", "list": b"[]", "bytes": b"\xff\xfe\x00", "deep": b"[" * 50_000}.items():
         Path(f"{name}.ipynb").write_bytes(content)
     return tmp_path
 
@@ -102,12 +102,15 @@ def caller(tmp_path, monkeypatch) -> Path:
 WRONG = [  # arguments, what is said of them
     ("small.ipynb -p flod 3", "unknown parameter 'flod'; did you mean 'fold'?"),
     ("small.ipynb -p fold three", "parameter 'fold' takes a whole number, such as 0; not 'three'"),
+    ("small.ipynb -p dataset \udcff", r"parameter 'dataset': '\udcff', a name that is not UTF-8; rename it"),
+    ("small.ipynb --output \udcff.ipynb", r"\udcff.ipynb', a name that is not UTF-8; rename it"),
     ("smal.ipynb", "unknown notebook 'smal.ipynb'; did you mean 'small.ipynb'?"),
     ("folder", "unknown notebook 'folder'"),
     ("bare.ipynb", "bare.ipynb has no cell tagged 'parameters'"),
     ("text.ipynb", "text.ipynb is not a notebook of format 4"),
     ("list.ipynb", "list.ipynb is not a notebook of format 4"),
     ("bytes.ipynb", "bytes.ipynb is not a notebook of format 4"),
+    ("deep.ipynb", "deep.ipynb is not a notebook of format 4"),
     ("computed.ipynb", "may only hold lines like `epochs = 3`"),
     ("small.ipynb --output page.html", "--output page.html must end in .ipynb"),
     ("small.ipynb --output ./small.ipynb", "is the notebook itself"),
@@ -184,15 +187,16 @@ def test_a_job_asked_to_be_quick_has_the_sizes_of_its_notebook(caller, given, wa
     assert parameters.overrides(parameters.read_parameters(Path("small.ipynb")), pairs) == wanted
 
 
-@pytest.mark.parametrize(("script", "names"), [("1", 1), ("", 2)], ids=["of jobs/run.sh", "of another job"])
+@pytest.mark.parametrize(("script", "names"), [("1", 2), ("", 4)], ids=["of jobs/run.sh", "of another job"])
 def test_notebooks_of_one_job_have_names_of_their_own(caller, monkeypatch, script, names):
+    """Where the same parameters run again in a job of jobs/run.sh, the name is the same, too: it resumes."""
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("BRAIN_MRI_CODE", script)
     found = set()
-    for number in (1, 2):
+    for number in range(4):
         monkeypatch.setattr(headless.os, "getpid", lambda number=number: number)
-        found.add(headless._output_path(Path("small.ipynb"), None).name)
-    assert len(found) == names and all(name.startswith("small-17") for name in found)
+        found.add(headless._output_path(Path("small.ipynb"), None, {"fold": number % 2}).name)
+    assert len(found) == names and all(name.startswith("small-17-") for name in found)
 
 
 def test_a_run_passes_parameters_prints_the_summary_and_leaves_notebook_and_html(tmp_path, small_phantom):
@@ -213,7 +217,7 @@ def test_a_run_passes_parameters_prints_the_summary_and_leaves_notebook_and_html
     places |= {"SLURM_JOB_ID": "17", "BRAIN_MRI_CODE": "code", "PYTHONOPTIMIZE": "1", "MPLBACKEND": "nonsense"}
     code, out, errors = run(tmp_path, path.relative_to(tmp_path), *words, "--html", **places)
     assert code == 0 and errors == ""
-    lines, page = out.splitlines(), tmp_path / "runs" / "notebooks" / "small-17.html"
+    lines, (page,) = out.splitlines(), (tmp_path / "runs" / "notebooks").glob("small-17-*.html")
     assert {"epoch 1", sys.executable, str(folder)} <= set(lines)
     assert re.search(r"^\[ +\d+\.\d s\] cell 3: import os, sys$", out, re.MULTILINE), "a line a cell"
     summary = "values ('phantom', 2, False, 0.0001, 9, [32]) True"

@@ -62,6 +62,12 @@ def holding(voxels: np.ndarray, affine: np.ndarray | None = None):
     return lambda path: nib.save(nib.Nifti1Image(voxels, np.eye(4) if affine is None else affine), path)
 
 
+def within_header(path: Path) -> None:
+    volume(path)
+    content = path.read_bytes()
+    path.write_bytes(content[:108] + bytes(4) + content[112:])  # where the voxels begin
+
+
 BAD = {
     "text.png": (text, "not an image"),
     "report.txt": (text, "not an image"),
@@ -76,6 +82,7 @@ BAD = {
     "large.nii": (holding(np.full((4, 4, 4), 1e300)), "64 voxels are NaN or infinite"),
     "complex.nii": (holding(np.ones((4, 4, 4), np.complex64)), "holds complex numbers; save their magnitude"),
     "rgb.nii": (holding(np.zeros((4, 4, 4), [(c, "u1") for c in "RGB"])), "holds colours, not intensities; save the"),
+    "offset.nii": (within_header, "damaged, since it says that its voxels begin within its header"),
     "askew.nii": (holding(np.ones((4, 4, 4), np.uint8), ASKEW), "lies askew (its affine shears, or turns it by 37°)"),
 }
 
@@ -182,8 +189,8 @@ def test_a_mask_lies_where_its_volume_does(tmp_path):
         path = tmp_path / "v.nii"
         nib.save(nib.Nifti1Image(voxels, affine), path)
         slices, _ = volumes.read(path)
-        back = volumes.as_volume((slices == slices.max()).astype(np.uint8), path)
+        back = volumes.as_volume((slices == slices.max()).astype(np.uint8), path, volumes.laid)
         assert np.asarray(back.dataobj)[2, 3, 4] == 1
         layers = brats.read_sequences([path])[..., 0]
-        back = brats.as_volume((layers == layers.max()).astype(np.uint8), path)
+        back = volumes.as_volume((layers == layers.max()).astype(np.uint8), path, brats.laid)
         assert np.argwhere(np.asarray(back.dataobj)).tolist() == [[2, 3, 4]]

@@ -1,6 +1,8 @@
 """What files and folders are scans of, and that they are prepared as training prepared its images."""
 
+import contextlib
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from dicom_files import dicom, series
 from own_images import head, volume
 from PIL import Image
+from pydicom.dataset import Dataset
 from saved_model import save_model
 
 from datasets import catalog, download
@@ -65,6 +68,26 @@ def test_scans_are_named_by_their_paths_below_what_they_have_in_common(tmp_path,
     assert len(found(Path("t/x.png"), one, tmp_path / "a/t")) == 1
 
 
+def test_the_segmentation_beside_a_volume_is_no_scan(tmp_path):
+    for name in ("p1_t1.nii.gz", "p1_seg.nii.gz"):
+        volume(tmp_path / name)
+    scans, (note,) = find([tmp_path], ["grey"])
+    assert [scan.name for scan in scans] == ["p1_t1.nii.gz"] and "no scans and were left out, p1_seg.nii.gz" in note
+
+
+def test_links_to_folders_are_followed_but_for_those_that_never_end(tmp_path):
+    image(tmp_path / "elsewhere/a.png")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/p1").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "mine/up").symlink_to(tmp_path)
+    assert list(found(tmp_path / "mine")) == ["p1/a.png"]
+
+
+def test_a_name_that_no_terminal_and_no_figure_can_show_is_written_out(tmp_path):
+    image(tmp_path / os.fsdecode(b"a\xff\x1b[31m\n.png"))
+    assert list(found(tmp_path)) == [r"a\udcff\x1b[31m\n.png"]
+
+
 def test_files_of_one_series_in_one_folder_are_one_scan_in_the_order_of_its_slices(tmp_path):
     one, two = series(tmp_path / "p1", "1.2.1"), series(tmp_path / "p2", "1.2.1")  # anonymous: all have one series
     third = series(tmp_path / "p2", "1.2.3", names="xyz")
@@ -104,6 +127,40 @@ def test_several_images_of_one_place_are_refused(tmp_path):
     ((scan,), _) = find([tmp_path], ["grey"])
     with pytest.raises(DataError, match=r"several images of one place .* in one series; name the files of one"):
         scan.read()
+
+
+def of_frame(place: float, **tags: object) -> Dataset:
+    """The functional groups of a frame of an enhanced file."""
+    frame, values = Dataset(), Dataset()
+    for name, value in {"ImagePositionPatient": [0, 0, place], **tags}.items():
+        setattr(values, name, value)
+    frame.PlanePositionSequence = frame.MREchoSequence = [values]
+    return frame
+
+
+FRAMES = {  # what an enhanced file says of its three frames → whether they are one volume
+    "a volume": ([of_frame(z) for z in (2, 0, 1)], True),
+    "nothing is said": ([], True),
+    "two echoes": ([of_frame(z, EffectiveEchoTime=90.0 if z == 2 else 20.0) for z in range(3)], False),
+    "two directions": (
+        [of_frame(z, ImageOrientationPatient=SAGITTAL if z else [1, 0, 0, 0, 1, 0]) for z in range(3)],
+        False,
+    ),
+    "one place at several times": ([of_frame(5)] * 3, False),
+}
+
+
+@pytest.mark.parametrize("case", FRAMES)
+def test_frames_of_one_file_that_are_of_several_volumes_are_not_averaged(case, tmp_path):
+    groups, whole = FRAMES[case]
+    shared = Dataset()
+    shared.PlaneOrientationSequence = [Dataset()]
+    shared.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    pixels = np.stack([head(k).astype(np.int16) for k in range(3)])
+    tags = {"SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": groups}
+    ((scan,), _) = find([dicom(tmp_path / "a.dcm", pixels, **tags)], ["grey"])
+    with contextlib.nullcontext() if whole else pytest.raises(DataError, match=r"a\.dcm: frames of several directions"):
+        assert len(scan.read().images) == 3
 
 
 STRANGE = {

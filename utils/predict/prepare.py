@@ -15,14 +15,13 @@ import numpy as np
 
 from datasets.catalog import DataError
 from datasets.reading import reading
-from datasets.sources import brats, dicom, volumes
+from datasets.sources import brats, dicom, volumes, walk
 from datasets.sources.dicom import UNKNOWN
 from datasets.sources.folders import IMAGE_SUFFIXES
 from datasets.store.preprocess import COLOUR, RawImage, examine
 
 IMAGE, SERIES, VOLUME, SEQUENCES = "image", "DICOM series", "volume", "sequences"
 HEAD = re.compile("HEAD|BRAIN|SKULL|CRANI|CEREB|NEURO|KOPF|SCHAEDEL|SCHÄDEL|CRANE|CRÂNE|TETE|TÊTE|PITUIT|SELLA|ORBIT")
-SAME_PLACE = 0.01  # mm between two slices that are of one place
 
 
 @dataclass(frozen=True)
@@ -87,10 +86,12 @@ class Scan:
             return [image], remarks
         if self.kind == SEQUENCES:
             return brats.read_sequences(brats.sequences(self.files, self.channels)), ()
-        if (
-            len(self.files) > 1
-            and (np.diff([dicom.read_header(file).position for file in self.files]) < SAME_PLACE).any()
-        ):
+        if self.kind == VOLUME:
+            return volumes.read(self.files[0])
+        headers = [dicom.read_header(file) for file in self.files]
+        if any(header.mixed for header in headers):
+            raise DataError("frames of several directions or echoes, or of one place; dcm2niix makes a volume of each")
+        if (np.diff([header.position for header in headers]) < dicom.SAME_PLACE).any():
             several = "several images of one place (one after another in time, or by other settings) in one series"
             raise DataError(f"{several}; name the files of one, or put them into a folder of their own")
         # Each file of a series is scaled by itself, as in a data set of a reader's own.
@@ -107,8 +108,8 @@ class Scan:
     def as_volume(self, masks: np.ndarray) -> nib.Nifti1Image:
         """Masks of all slices of a `VOLUME` or of `SEQUENCES`, N×H×W uint8, as a volume that lies on its file."""
         if self.kind == VOLUME:
-            return volumes.as_volume(masks, self.files[0])
-        return brats.as_volume(masks, brats.sequences(self.files, self.channels)[0])
+            return volumes.as_volume(masks, self.files[0], volumes.laid)
+        return volumes.as_volume(masks, brats.sequences(self.files, self.channels)[0], brats.laid)
 
 
 def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], list[str]]:
@@ -131,8 +132,9 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
             raise DataError(f"{path}: no such file or folder")
         files = [path]
         if path.is_dir():
-            below = [p for p in sorted(path.rglob("*")) if not any(x[0] == "." for x in p.relative_to(path).parts)]
-            below = [p for p in below if p.is_file()]
+            with reading(path):
+                below = [p for p in sorted(walk(path)) if p.is_file()]
+            below = [p for p in below if not any(x[0] == "." for x in p.relative_to(path).parts)]
             files = [p for p in below if (volumes.is_nifti(p) if several else _is_scan(p))]
             if not files:
                 wanted = "image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume"
@@ -163,19 +165,24 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
     for (folder, *whose), files in groups.items():
         if several:
             name = folder.relative_to(root).joinpath(*whose if patients[folder] > 1 else ())
-            scans.append(Scan(str(name), SEQUENCES, tuple(files), tuple(channels)))
+            scans.append(Scan(_shown(name), SEQUENCES, tuple(files), tuple(channels)))
             continue
         kind = VOLUME if volumes.is_nifti(files[0]) else SERIES if volumes.is_dicom(files[0]) else IMAGE
         files = _ordered(files) if kind == SERIES else tuple(files)
-        scans.append(Scan(str(files[0].relative_to(root)), kind, files))
+        scans.append(Scan(_shown(files[0].relative_to(root)), kind, files))
     return scans, notes
 
 
+def _shown(path: Path) -> str:
+    """A path as text that a terminal, a figure and JSON can hold; what is not printable is written out (`\\x1b`)."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
+
+
 def _is_scan(file: Path) -> bool:
-    """Whether a file in a folder is an image, a volume, or of a DICOM series."""
-    if file.suffix.lower() in IMAGE_SUFFIXES or volumes.is_nifti(file):
-        return True
-    return bool(file.stat().st_size) and volumes.is_dicom(file)
+    """Whether a file in a folder is an image, a volume that is no segmentation by its name, or of a DICOM series."""
+    if volumes.is_nifti(file):
+        return brats.named(file)[1] != "segmentation"
+    return file.suffix.lower() in IMAGE_SUFFIXES or bool(file.stat().st_size and volumes.is_dicom(file))
 
 
 def _tags(path: Path) -> tuple[str, str, str]:
