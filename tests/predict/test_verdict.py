@@ -4,13 +4,16 @@ import json
 import re
 from dataclasses import replace
 
+import highdicom
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
-from dicom_files import dicom
+from dicom_files import dicom, series
 from own_images import head
 from PIL import Image
+from pydicom.uid import generate_uid
 from saved_model import save_model
 
 from datasets.catalog import REPO, DataError
@@ -20,7 +23,7 @@ from utils.predict.__main__ import DONE, main
 from utils.predict.calibrate import note_elsewhere
 from utils.predict.model import Prediction, SavedModel, about
 from utils.predict.prepare import Scan, find
-from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask, draw
+from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask, draw, write
 from utils.report.weights import CARD
 
 
@@ -93,6 +96,30 @@ def test_an_outline_lies_where_its_crop_was_cut_from_the_image_and_in_the_head(a
     expected[top:bottom, left:right] = 1
     expected *= image > 0
     assert top > 0 and left > 0 and np.array_equal(ask(model, scan).masks[0][0], expected)
+
+
+def test_an_outline_of_dicom_files_is_a_dicom_seg_of_them(roots, tmp_path):
+    model, uid = SavedModel(save_model("phantom", "OutlineClassifier")), generate_uid()
+    paths, known = series(tmp_path / "series", uid), {"StudyInstanceUID": uid, "FrameOfReferenceUID": uid}
+    (scan,), _ = find([tmp_path / "series"], ["grey"])
+    write(model, scan, asked := ask(model, scan), tmp_path)
+    assert "No DICOM SEG was written" in asked.answer.warnings[-1] and len(asked.answer.written) == 1
+    for path in paths:
+        tags = pydicom.dcmread(path)
+        for name, value in (known | {"PixelSpacing": [1, 1], "SliceThickness": 1}).items():
+            setattr(tags, name, value)
+        tags.save_as(path)
+    write(model, scan, asked := ask(model, scan), tmp_path)
+    segmentation = highdicom.seg.segread(asked.answer.written[1])
+    assert not any("DICOM SEG" in line for line in asked.answer.warnings) and segmentation.StudyInstanceUID == uid
+    sources = [pydicom.dcmread(path).SOPInstanceUID for path in scan.files]
+    marked = segmentation.get_pixels_by_source_instance(sources, ignore_spatial_locations=True)
+    expected = np.stack(asked.masks).transpose(0, 2, 3, 1) > 0.5
+    assert expected.any() and not expected.all() and np.array_equal(marked, expected)
+    (segment,) = segmentation.SegmentSequence
+    algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
+    assert segment.SegmentLabel == "tumour" and algorithm.AlgorithmVersion == model.card["sha256"]
+    assert segment.SegmentAlgorithmName == model.name[:64] and model.name in algorithm.AlgorithmParameters
 
 
 def test_findings_are_called_by_their_own_thresholds(roots, files, tmp_path):

@@ -23,11 +23,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.catalog import DataError
 from datasets.store.preprocess import crop_box, inside_head, looks_inverted
 from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import FALSE_ALARMS
-from utils.predict.prepare import IMAGE, SEQUENCES, VOLUME, Scan, Slices
+from utils.predict.prepare import IMAGE, SEQUENCES, SERIES, VOLUME, Scan, Slices
 from utils.report.weights import NOTE
 from utils.training.tasks import MultiTask
 
@@ -284,8 +285,8 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
 
 
 def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
-    """Write the figure, and of a volume each mask and one label map of all, in which the first mask is 1, below
-    `folder` by the name of the scan; the answer names them."""
+    """Write the figure; of a volume each mask and one label map of all, in which the first mask is 1; and of a DICOM
+    series its masks as DICOM SEG: below `folder` by the name of the scan; the answer names them."""
     import matplotlib.pyplot as plt
 
     paths = [folder / f"{scan.name}.png"]
@@ -307,4 +308,13 @@ def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
             volume.header["descrip"] = says.encode()[:79]
             paths.append(folder / f"{scan.name}-{name}.nii.gz")
             nib.save(volume, paths[-1])
+    if asked.masks is not None and scan.kind == SERIES:
+        from utils.predict.dicom_seg import write_seg
+
+        try:
+            path = folder / f"{scan.name}-masks.dcm"
+            write_seg(path, model, scan.files, asked.slices, [mask > MASK_FROM for mask in asked.masks])
+            paths.append(path)
+        except DataError as error:
+            asked.answer.warnings.append(str(error))
     asked.answer.written = [str(path) for path in paths]
