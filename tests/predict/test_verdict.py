@@ -20,7 +20,7 @@ from datasets.catalog import REPO, DataError
 from datasets.store.preprocess import crop_box
 from utils.files import write_sealed
 from utils.predict.__main__ import DONE, main
-from utils.predict.calibrate import note_elsewhere
+from utils.predict.calibration import note_elsewhere
 from utils.predict.model import Prediction, SavedModel, about
 from utils.predict.prepare import Scan, find
 from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask, draw, write
