@@ -2,14 +2,17 @@
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import save_file
 from whole_records import whole
 
+from datasets.catalog import REPO
 from models.backbones import TIMM, build_backbone
 from models.gluon import SIGNS, build_gluon
 from utils.recipes import get_recipe
-from utils.report.weights import LIMIT, PATIENT_LIMIT, SPLIT_LIMIT, limits_of, load_weights, save_weights
+from utils.report.weights import LIMIT, PATIENT_LIMIT, limits_of, load_weights, save_weights
 from utils.run import Run
+from utils.saved_models import CARD, README, SPLIT_LIMIT, about, model_card, read_card
 
 
 @pytest.mark.parametrize("name", SIGNS)
@@ -27,6 +30,18 @@ def test_a_backbone_that_began_with_weights_in_gluons_layout(name, roots):
     x = torch.rand(2, 1, 64, 64)
     with torch.no_grad():
         assert torch.equal(again(x), net(x))
+
+
+@pytest.mark.parametrize("path", [*REPO.glob(f"saved_models/*/*/*/{CARD}")], ids=lambda path: path.parent.name)
+def test_a_saved_model_is_a_model_card_of_the_hub_that_says_what_its_card_says(path):
+    card, text = read_card(path), path.with_name(README).read_text()
+    assert text == model_card(path.parent.name, card), "make tables"
+    page = ModelCard(text)
+    assert (page.data.license == "other" and page.data.license_name) or page.data.license.startswith("cc-by-")
+    assert page.data.pipeline_tag == ("image-classification" if "classes" in card else "image-segmentation")
+    assert page.data.library_name and page.data.tags and page.data.datasets == [card["trained_on"]["dataset"]]
+    assert {one.metric_type for one in page.data.eval_results} == {*page.data.metrics} <= {*card["test"]}
+    assert all(sentence in text for sentence in about(card)) and "Not a medical device" in text
 
 
 @pytest.mark.parametrize(("how", "groups", "limits"), [

@@ -24,7 +24,6 @@ from datasets.store.preprocess import RawImage
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
 from utils.evaluation.thresholds import calibrated, calibration_error, fit_temperature, threshold_for
-from utils.files import write_sealed
 from utils.predict.model import BATCH, Prediction, SavedModel
 from utils.predict.out_of_distribution import FALSE_ALARMS, FAMILIARITY, Familiarity
 from utils.report.figures.common import PAGE
@@ -41,7 +40,7 @@ from utils.report.records import (
 )
 from utils.report.tables.common import NONE, format_ci
 from utils.run import Run, output_root
-from utils.saved_models import CARD, read_card
+from utils.saved_models import CARD, read_card, write_card
 from utils.training.data import RunData, load_data
 from utils.training.environment import git_revision, hardware
 
@@ -175,14 +174,14 @@ def note_elsewhere(folder: Path, audit: Mapping[str, Any]) -> None:
         )
     kept = {"data": ", ".join(data for data in audit["new"] if data != "together")}
     kept |= {key: found[key] for key in ("sensitivity", "specificity", "tumours", "healthy")}
-    write_sealed(folder / CARD, read_card(folder / CARD) | {"elsewhere": kept})
+    write_card(folder, read_card(folder / CARD) | {"elsewhere": kept})
 
 
 def note(model: SavedModel, familiarity: Familiarity, calibration: Mapping[str, Any] | None) -> None:
     """Put what was found into the card of `model` and the familiarity beside it; the weights stay as they are."""
     entry = familiarity.save(model.folder / FAMILIARITY) | {"false_alarms": FALSE_ALARMS}
     card = model.card | {"familiarity": entry} | ({"calibration": dict(calibration)} if calibration else {})
-    write_sealed(model.folder / CARD, card)
+    write_card(model.folder, card)
 
 
 # ---- what the records say: a table and figures of chapter 9 --------------------------------------------
