@@ -202,8 +202,7 @@ def test_what_does_not_fit_a_model_is_refused_in_one_line(trained, roots, capsys
 
 
 def test_a_survey_counts_the_verdicts_on_every_kind_of_image(classifier, roots, monkeypatch, capsys):
-    monkeypatch.setattr(survey, "NEW", (("phantom", "tumours"),))
-    monkeypatch.setattr(survey, "make_split", lambda home, *_, **__: make_split("phantom", "published"))
+    monkeypatch.setattr(survey, "NEW", ())
     monkeypatch.setattr(survey, "X_RAYS", "phantom/*.csv")  # which is no image
     monkeypatch.setattr(out_of_distribution, "NOISE", 20)
     assert calibrate.main([classifier.name, "--survey"]) == 0
@@ -212,14 +211,8 @@ def test_a_survey_counts_the_verdicts_on_every_kind_of_image(classifier, roots, 
     manifest = read_manifest("phantom").query("published_split == 'test'")
     counts = {kind: asked["images"] for kind, asked in record["asked"].items()}
     healthy = int(manifest.label.eq(HEALTHY).sum())
-    assert counts == {
-        "new tumours of phantom": len(manifest) - healthy,
-        "phantom, tumours": len(manifest) - healthy,
-        "phantom, healthy": healthy,
-        "photographs, made grey": 40,
-        "white noise": 20,
-        "cloudy noise": 20,
-    }
+    noise = {"photographs, made grey": 40, "white noise": 20, "cloudy noise": 20}
+    assert counts == {"phantom, tumours": len(manifest) - healthy, "phantom, healthy": healthy} | noise
     for asked in record["asked"].values():  # an untrained model without a threshold
         assert asked["undecided"]["value"] == 1 and asked["flagged or refused"]["value"] == 0
     table = verdicts(load_evidence(roots / "saved_metrics")).set_index("asked about")

@@ -58,6 +58,7 @@ def _written(folder: Path, images: np.ndarray | list[np.ndarray]) -> list[Path]:
 def survey(model: SavedModel) -> Path:
     """Ask a `model` of single images; returns the path of the record: of each of the `kinds` the share of each verdict,
     and of images that are flagged as unlike the training images or refused. `DataError` where a data set is missing."""
+    facts = {"model": model.name, "sha256": model.card["sha256"], "threshold": model.threshold, "git": git_revision()}
     asked = {}
     with tempfile.TemporaryDirectory() as folder:
         for kind, paths in kinds(model.card["trained_on"]["dataset"], Path(folder)):
@@ -73,6 +74,5 @@ def survey(model: SavedModel) -> Path:
             counted = {name: share([one == name for one in verdicts]) for name in (LIKELY, NONE, UNDECIDED)}
             asked[kind] = {"images": len(flags), **counted, "flagged or refused": share(flags)}
     path = output_root() / "saved_metrics/survey" / f"{model.name}.json"
-    facts = {"model": model.name, "sha256": model.card["sha256"], "threshold": model.threshold, "git": git_revision()}
     write_record(path, facts | {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "asked": asked})
     return path
