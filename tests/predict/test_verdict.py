@@ -141,6 +141,16 @@ def test_findings_are_called_by_their_own_thresholds(roots, files, tmp_path):
     assert (tmp_path / "out/a.jpg.png").is_file()
 
 
+NUMBER = r"\d[\d,.]*\d|\d"
+
+
+def numbers_of(entry: object) -> set[str]:
+    """All numbers of a card, as counts and in percent."""
+    if isinstance(entry, dict | list):
+        return set().union(*map(numbers_of, entry.values() if isinstance(entry, dict) else entry), [])
+    return {f"{100 * entry:.1f}", f"{entry:,}"} if isinstance(entry, int | float) else set()
+
+
 # ---- the rule, for any probabilities -------------------------------------------------------------------
 
 
@@ -169,6 +179,9 @@ def test_no_answer_names_a_kind_beside_another_verdict(network, roots, files, mo
         elif answer.verdict == NONE:
             assert not above and "nothing" in answer.row().get("outlined", "nothing")
         assert answer.verdict == UNDECIDED or (model.threshold is not None and not unlike)
+        numbers = re.findall(NUMBER, re.sub("'.*?'|probability of a tumour .*? %", "", said))
+        on_the_card = numbers_of(model.card | {"threshold": model.threshold}) | {"5"}  # false alarms in percent
+        assert set(numbers) <= on_the_card
     assert seen == {LIKELY, NONE, UNDECIDED}
 
 
@@ -233,18 +246,11 @@ AUDIT = {"quick": False, "new": {"navoneel": {"tumours": 155, "healthy": 98} | B
 AUDIT["new"]["together"] = {"tumours": 999, "healthy": 999} | BOTH
 
 
-def numbers_of(entry: object) -> set[str]:
-    """All numbers of a card, as counts and in percent."""
-    if isinstance(entry, dict | list):
-        return set().union(*map(numbers_of, entry.values() if isinstance(entry, dict) else entry), [])
-    return {f"{100 * entry:.1f}", f"{entry:,}"} if isinstance(entry, int | float) else set()
-
-
 @pytest.mark.parametrize("name", CARDS)
 def test_every_number_that_is_said_of_a_model_stands_on_its_card(name):
     for card in (CARDS[name], CARDS[name] | {"elsewhere": {"data": "navoneel"} | AUDIT["new"]["navoneel"]}):
         said = re.sub("'.*?'", "", " ".join(about(card)))
-        assert set(re.findall(r"\d[\d,.]*\d|\d", said)) <= numbers_of(card) and "%" in said
+        assert set(re.findall(NUMBER, said)) <= numbers_of(card) and "%" in said
         assert ("was not tested on images of another collection" in said) == ("elsewhere" not in card)
         outlines = card["task"] == "localisation" and card["arguments"].get("outline", True)
         assert ("Dice" in said) == (outlines or "masks" in card)
