@@ -230,17 +230,11 @@ def _first(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 2 else image[..., 0]
 
 
-def shrunk(asked: Asked) -> Asked:
-    """The same with images and masks of at most `DRAWN` pixels a side, more than a figure can show of one."""
-    images, masks = list(asked.slices.images), asked.masks and list(asked.masks)
-    for i, image in enumerate(images):
-        scale = DRAWN / max(image.shape[:2])
-        if scale < 1:
-            size = max(round(scale * image.shape[1]), 1), max(round(scale * image.shape[0]), 1)
-            images[i] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            if masks:
-                masks[i] = np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_AREA) for mask in masks[i]])
-    return replace(asked, slices=replace(asked.slices, images=images), masks=masks)
+def _small(image: np.ndarray) -> np.ndarray:
+    """An image of at most `DRAWN` pixels a side, more than a figure can show of one."""
+    scale = min(1, DRAWN / max(image.shape[:2]))
+    size = [max(round(scale * side), 1) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def draw(model: SavedModel, asked: Asked) -> "Figure":
@@ -250,8 +244,7 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
     """
     from utils.report.figures.common import LETTERS, PAGE, PALETTE, below, heat_on_image, panels, plain
 
-    asked = shrunk(asked)
-    answer, slices = asked.answer, asked.slices
+    answer, slices = asked.answer, replace(asked.slices, images=[_small(image) for image in asked.slices.images])
     chosen = np.sort(np.argsort(-asked.scores, kind="stable")[:SHOWN])
     columns = max(2, len(chosen))  # one slice lies beside its answer, several above theirs
     figure, axes = panels(2 * len(chosen) // columns, columns, 6.2 if len(chosen) > 1 else 4, max(PAGE, 2.4 * columns))
@@ -274,7 +267,7 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
         for name, colour in zip(model.masks, PALETTE[1:], strict=False):
             axes[1, 0].plot([], [], color=colour, label=plain(name))
         for axis, i in zip(axes[1], chosen, strict=True):
-            for mask, colour in zip(asked.masks[i], PALETTE[1:], strict=False):
+            for mask, colour in zip(map(_small, asked.masks[i]), PALETTE[1:], strict=False):
                 if (mask > MASK_FROM).any():
                     axis.contour(mask, [MASK_FROM], colors=colour, linewidths=1)
     file = answer.file if len(answer.file) < 48 else "…" + answer.file[-47:]
