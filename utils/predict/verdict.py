@@ -60,7 +60,7 @@ class Answer:
             largest, and `volume_ml`, None where the files do not say how long a pixel or how far apart slices are.
         unlike: `distance`, in units of the threshold, of the median slice from the training images, and whether it is
             beyond it (`found`); None where the model knows nothing of its training images.
-        warnings: sentences; about: those of the model, see `model.about`; written: paths of its figure and masks.
+        warnings: sentences; about: see `saved_models.about`; written: paths of its figure and masks.
     """
 
     file: str
