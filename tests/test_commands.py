@@ -35,6 +35,19 @@ def command(*words: object, **environment: str) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-m", *map(str, words)], cwd=REPO, env=os.environ | environment, **how)
 
 
+COMMANDS = ["datasets.download", "datasets.curation", "utils.headless", "utils.chapters", "utils.export", "utils.audit"]
+COMMANDS += ["utils.predict", "utils.predict.page", "utils.predict.calibrate"]
+HEAVY = ("torch", "numpy", "pandas", "h5py", "cv2", "scipy", "matplotlib")
+
+
+@pytest.mark.parametrize("module", COMMANDS)
+def test_help_waits_for_nothing_heavy(module):
+    ask = f"import runpy, sys\nsys.argv = ['-m', '--help']\ntry: runpy.run_module('{module}', run_name='__main__')\n"
+    code = f"{ask}except SystemExit as end: print(end.code, [name for name in {HEAVY} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPO)
+    assert done.stdout.startswith("usage: ") and done.stdout.endswith("\n0 []\n"), done
+
+
 def test_no_backend_of_matplotlib_ends_a_command_in_a_traceback():
     for module in ("utils.predict.page", "utils.report.plan"):  # one that draws, and one that imports what does
         process = command(module, "--help", MPLBACKEND="nonsense")

@@ -10,43 +10,50 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
-import onnx
-import onnxruntime
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from datasets.catalog import DataError
-from datasets.commands import errors_in_one_line
-from utils.evaluation.segmentation import Padded
+from datasets.commands import NOTE, errors_in_one_line
 from utils.files import replacing
-from utils.predict.model import SavedModel, open_model
-from utils.report.weights import NOTE
+
+if TYPE_CHECKING:  # imported where they are used: --help need not wait for them
+    import numpy as np
+    from torch import Tensor, nn
+
+    from utils.predict.model import SavedModel
 
 INPUT, OUTPUT = "pixels", "probabilities"
 AGREES = 1e-4  # largest difference of a probability between PyTorch and onnxruntime
 
 
-class Exported(nn.Module):
-    """A network with all that lies between the pixels, uint8 N×C×S×S as `Preparation` gives them, and the
+def exported(model: "SavedModel") -> "nn.Module":
+    """The network of `model` with all that lies between the pixels, uint8 N×C×S×S as `Preparation` gives them, and the
     probabilities, N×K, or N×M×S×S of a segmenter."""
+    from torch import nn
 
-    def __init__(self, model: SavedModel):
-        super().__init__()
-        self.task = model.task
-        self.network = model.network if model.classes else Padded(model.network)
+    from utils.evaluation.segmentation import Padded
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.task.probabilities(self.network(self.task.inputs({"image": pixels})))
+    class Exported(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.network = model.network if model.classes else Padded(model.network)
+
+        def forward(self, pixels: "Tensor") -> "Tensor":
+            return model.task.probabilities(self.network(model.task.inputs({"image": pixels})))
+
+    return Exported().eval()
 
 
-def export(model: SavedModel, path: Path) -> Path:
+def export(model: "SavedModel", path: Path) -> Path:
     """Write `model` to `path` and check it against PyTorch; returns `path`.
 
     Raises `DataError`: the probabilities differ by more than `AGREES`, so that nothing is written.
     """
-    ready, any_number = Exported(model).eval(), ({0: torch.export.Dim("batch", min=1)},)
+    import numpy as np
+    import onnx
+    import torch
+
+    ready, any_number = exported(model), ({0: torch.export.Dim("batch", min=1)},)
     names = {"input_names": [INPUT], "output_names": [OUTPUT], "dynamic_shapes": any_number}
     with replacing(path) as temporary, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
@@ -56,7 +63,7 @@ def export(model: SavedModel, path: Path) -> Path:
         onnx.helper.set_model_props(proto, facts | {"name": model.name, "note": NOTE})
         temporary.write_bytes(proto.SerializeToString())
         for images in (1, 5):
-            pixels = example_pixels(model, images, seed=images)
+            pixels = example_pixels(model, images)
             with torch.no_grad():
                 difference = float(np.abs(run(temporary, pixels) - ready(pixels).numpy()).max())
             if not difference <= AGREES:
@@ -64,15 +71,19 @@ def export(model: SavedModel, path: Path) -> Path:
     return path
 
 
-def example_pixels(model: SavedModel, images: int, seed: int = 0) -> Tensor:
+def example_pixels(model: "SavedModel", images: int) -> "Tensor":
     """Random pixels of the shape that a model takes."""
+    import torch
+
     side, channels = model.preparation.size, len(model.preparation.channels)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (images, channels, side, side), dtype=torch.uint8, generator=generator)
 
 
-def run(path: Path, pixels: Tensor) -> np.ndarray:
+def run(path: Path, pixels: "Tensor") -> "np.ndarray":
     """Probabilities of pixels N×C×S×S by onnxruntime, on the CPU."""
+    import onnxruntime
+
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     return session.run([OUTPUT], {INPUT: pixels.numpy()})[0]
 
@@ -84,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("model", help="name of a saved model, a folder of one, 'best', or hf-hub:OWNER/NAME")
     parser.add_argument("--output", type=Path, metavar="FILE.onnx", help="default: MODEL.onnx in this folder")
     args = parser.parse_args(argv)
+    from utils.predict.model import open_model
+
     model = open_model(args.model)
     path = export(model, args.output or Path(f"{model.name}.onnx"))
     print(f"{path}: {NOTE}")

@@ -1,6 +1,7 @@
 """Temperature, threshold and familiarity: what validation chooses, and what is refused."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,13 +21,23 @@ from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import predict
 from utils.evaluation.thresholds import calibrated, calibration_error, fit_temperature
 from utils.files import write_sealed
-from utils.predict import calibrate, out_of_distribution
+from utils.predict import calibrate, calibration, out_of_distribution, survey
 from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import FAMILIARITY, Familiarity
 from utils.recipes import get_recipe
-from utils.report.records import METRICS, VALIDATION, save_run, write_predictions, write_record
+from utils.report.records import (
+    METRICS,
+    VALIDATION,
+    load_evidence,
+    read_whole,
+    save_run,
+    write_predictions,
+    write_record,
+)
+from utils.report.tables.verdicts import verdicts
 from utils.report.weights import CARD, WEIGHTS
 from utils.run import Run
+from utils.saved_models import best, read_card
 from utils.training.data import load_data
 from utils.training.tasks import Classification
 
@@ -139,7 +150,7 @@ def test_a_model_is_calibrated_on_its_validation_images(trained, roots, monkeypa
     unknown = json.loads(capsys.readouterr().out)["calibration"]
     assert unknown["threshold"] is None and unknown["healthy_groups_on_validation"] < thresholds.FEWEST_HEALTHY
     assert "at_threshold_on_test" not in unknown and SavedModel(trained.folder).threshold is None
-    assert calibrate.calibration_table().threshold[trained.name] == "–"
+    assert calibration.calibration_table().threshold[trained.name] == "–"
 
 
 def test_a_committed_model_is_calibrated_in_the_output(trained, roots, monkeypatch, capsys):
@@ -150,7 +161,7 @@ def test_a_committed_model_is_calibrated_in_the_output(trained, roots, monkeypat
     assert (trained.folder / CARD).read_bytes() == before and not (trained.folder / FAMILIARITY).exists()
     copy = roots / "elsewhere" / trained.folder.relative_to(roots)
     assert SavedModel(copy).familiarity is not None
-    assert [record["model"] for record in calibrate.records()] == [trained.name]
+    assert [record["model"] for record in calibration.records()] == [trained.name]
 
 
 def resealed(folder) -> None:
@@ -190,11 +201,37 @@ def test_what_does_not_fit_a_model_is_refused_in_one_line(trained, roots, capsys
     assert f"error: {trained.name}: tested on 'sartaj'" in refused(capsys, trained.name)
 
 
+def test_a_survey_counts_the_verdicts_on_every_kind_of_image(classifier, roots, monkeypatch, capsys):
+    monkeypatch.setattr(survey, "NEW", ())
+    monkeypatch.setattr(survey, "X_RAYS", "phantom/*.csv")  # which is no image
+    monkeypatch.setattr(out_of_distribution, "NOISE", 20)
+    assert calibrate.main([classifier.name, "--survey"]) == 0
+    record = json.loads(Path(capsys.readouterr().out.strip()).read_text())
+    assert record["asked"].pop("X-rays of chests")["flagged or refused"]["value"] == 1
+    manifest = read_manifest("phantom").query("published_split == 'test'")
+    counts = {kind: asked["images"] for kind, asked in record["asked"].items()}
+    healthy = int(manifest.label.eq(HEALTHY).sum())
+    noise = {"photographs, made grey": 40, "white noise": 20, "cloudy noise": 20}
+    assert counts == {"phantom, tumours": len(manifest) - healthy, "phantom, healthy": healthy} | noise
+    for asked in record["asked"].values():  # an untrained model without a threshold
+        assert asked["undecided"]["value"] == 1 and asked["flagged or refused"]["value"] == 0
+    table = verdicts(load_evidence(roots / "saved_metrics")).set_index("asked about")
+    assert table["undecided %"]["white noise"] == "100.0 (83.9–100.0)"
+
+
+def test_the_committed_survey_is_of_the_weights_and_the_threshold_that_are_asked_by_default():
+    card, record = read_card(best() / CARD), read_whole(REPO / f"saved_metrics/survey/{best().name}.json")
+    rerun = "python -m utils.predict.calibrate best --survey"
+    assert (record["sha256"], record["threshold"]) == (card["sha256"], card["calibration"]["threshold"]), rerun
+    shares = [one["value"] for kind in record["asked"].values() for name, one in kind.items() if name != "images"]
+    assert len(shares) == 4 * 9 and all(0 <= value <= 1 for value in shares)
+
+
 def test_the_committed_calibrations_are_those_of_their_cards_and_of_the_tables():
     """Figures of saved_metrics/calibration/ and cards agree, and the command that made them is named."""
     paths = sorted((REPO / "saved_metrics/calibration").glob("*.json"))
-    table, shares = calibrate.calibration_table(), calibrate.shares()
-    assert list(shares.index) == [path.stem for path in paths] and len(calibrate.detections().axes) == 1
+    table, shares = calibration.calibration_table(), calibration.shares()
+    assert list(shares.index) == [path.stem for path in paths] and len(calibration.detections().axes) == 1
     for path in paths:
         record = json.loads(path.read_text())
         (card_path,) = (REPO / "saved_models").glob(f"*/*/{path.stem}/{CARD}")
@@ -202,7 +239,7 @@ def test_the_committed_calibrations_are_those_of_their_cards_and_of_the_tables()
         assert record["command"].startswith(f"python -m utils.predict.calibrate {path.stem}")
         assert (card_path.parent / WEIGHTS).is_file() and SavedModel(card_path.parent).familiarity is not None
         assert card["familiarity"]["false_alarms"] == record["familiarity"]["false_alarms"]
-        assert shares.loc[path.stem, calibrate.TEST] == 100 * record["familiarity"]["test"]["value"]
+        assert shares.loc[path.stem, calibration.TEST] == 100 * record["familiarity"]["test"]["value"]
         assert shares.loc[path.stem].count() == 1 + len(record["familiarity"]["strangers"])
         if "calibration" in record:
             temperature, ece = record["calibration"]["temperature"], record["calibration"]["ece"]

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from own_images import head
 from PIL import Image
 from saved_model import save_model
@@ -14,7 +15,7 @@ from datasets.catalog import REPO, DataError
 from utils.files import write_sealed
 from utils.predict.__main__ import DONE, USAGE, main
 from utils.report.weights import CARD, HUB_FILES, NOTE, WEIGHTS, load_weights
-from utils.saved_models import best, cards, find_weights, names_a_model, rows
+from utils.saved_models import README, about, best, cards, find_weights, model_card, names_a_model, read_card, rows
 
 
 @pytest.fixture
@@ -128,3 +129,15 @@ def test_a_model_of_the_hub_is_fetched_verified_and_asked(classifier, tmp_path, 
     (tmp_path / "hub/a/c").mkdir(parents=True)
     with pytest.raises(DataError, match=r"holds no card\.json and no model\.safetensors"):
         load_weights("hf-hub:a/c")
+
+
+@pytest.mark.parametrize("path", [*REPO.glob(f"saved_models/*/*/*/{CARD}")], ids=lambda path: path.parent.name)
+def test_a_saved_model_is_a_model_card_of_the_hub_that_says_what_its_card_says(path):
+    card, text = read_card(path), path.with_name(README).read_text()
+    assert text == model_card(path.parent.name, card), "make tables"
+    page = ModelCard(text)
+    assert (page.data.license == "other" and page.data.license_name) or page.data.license.startswith("cc-by-")
+    assert page.data.pipeline_tag == ("image-classification" if "classes" in card else "image-segmentation")
+    assert page.data.library_name and page.data.tags and page.data.datasets == [card["trained_on"]["dataset"]]
+    assert {one.metric_type for one in page.data.eval_results} == {*page.data.metrics} <= {*card["test"]}
+    assert all(sentence in text for sentence in about(card)) and "Not a medical device" in text

@@ -5,23 +5,26 @@ import re
 from dataclasses import replace
 from types import SimpleNamespace
 
+import highdicom
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 import torch
-from dicom_files import dicom
+from dicom_files import dicom, series
 from own_images import head
 from PIL import Image
+from pydicom.uid import generate_uid
 from saved_model import save_model
 
 from datasets.catalog import REPO, DataError
 from datasets.store.preprocess import crop_box
 from utils.files import write_sealed
 from utils.predict.__main__ import DONE, main
-from utils.predict.calibrate import note_elsewhere
+from utils.predict.calibration import note_elsewhere
 from utils.predict.model import Prediction, SavedModel, about
 from utils.predict.prepare import Scan, find
-from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask, draw
+from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask, draw, write
 from utils.report.weights import CARD
 
 
@@ -101,6 +104,30 @@ def test_an_outline_lies_where_its_crop_was_cut_from_the_image_and_in_the_head(a
     assert top > 0 and left > 0 and np.array_equal(ask(model, scan).masks[0][0], expected)
 
 
+def test_an_outline_of_dicom_files_is_a_dicom_seg_of_them(roots, tmp_path):
+    model, uid = SavedModel(save_model("phantom", "OutlineClassifier")), generate_uid()
+    paths, known = series(tmp_path / "series", uid), {"StudyInstanceUID": uid, "FrameOfReferenceUID": uid}
+    (scan,), _ = find([tmp_path / "series"], ["grey"])
+    write(model, scan, asked := ask(model, scan), tmp_path)
+    assert "No DICOM SEG was written" in asked.answer.warnings[-1] and len(asked.answer.written) == 1
+    for path in paths:
+        tags = pydicom.dcmread(path)
+        for name, value in (known | {"PixelSpacing": [1, 1], "SliceThickness": 1}).items():
+            setattr(tags, name, value)
+        tags.save_as(path)
+    write(model, scan, asked := ask(model, scan), tmp_path)
+    segmentation = highdicom.seg.segread(asked.answer.written[1])
+    assert not any("DICOM SEG" in line for line in asked.answer.warnings) and segmentation.StudyInstanceUID == uid
+    sources = [pydicom.dcmread(path).SOPInstanceUID for path in scan.files]
+    marked = segmentation.get_pixels_by_source_instance(sources, ignore_spatial_locations=True)
+    expected = np.stack(asked.masks).transpose(0, 2, 3, 1) > 0.5
+    assert expected.any() and not expected.all() and np.array_equal(marked, expected)
+    (segment,) = segmentation.SegmentSequence
+    algorithm = segment.SegmentationAlgorithmIdentificationSequence[0]
+    assert segment.SegmentLabel == "tumour" and algorithm.AlgorithmVersion == model.card["sha256"]
+    assert segment.SegmentAlgorithmName == model.name[:64] and model.name in algorithm.AlgorithmParameters
+
+
 def test_findings_are_called_by_their_own_thresholds(roots, files, tmp_path):
     """Probabilities of findings stay as they are, since any number of them may be shown at once."""
     weights = save_model("phantom", "SqueezeNet", target="findings")
@@ -118,6 +145,16 @@ def test_findings_are_called_by_their_own_thresholds(roots, files, tmp_path):
     assert list(answer.classes.values()) == pytest.approx(logits.sigmoid()[0].tolist(), abs=1e-4)
     assert main([str(weights.parent), str(files / "a.jpg"), "--output", str(tmp_path / "out")]) == DONE
     assert (tmp_path / "out/a.jpg.png").is_file()
+
+
+NUMBER = r"\d[\d,.]*\d|\d"
+
+
+def numbers_of(entry: object) -> set[str]:
+    """All numbers of a card, as counts and in percent."""
+    if isinstance(entry, dict | list):
+        return set().union(*map(numbers_of, entry.values() if isinstance(entry, dict) else entry), [])
+    return {f"{100 * entry:.1f}", f"{entry:,}"} if isinstance(entry, int | float) else set()
 
 
 # ---- the rule, for any probabilities -------------------------------------------------------------------
@@ -146,6 +183,9 @@ def test_no_answer_names_a_kind_beside_another_verdict(network, roots, files, mo
         elif answer.verdict == NONE:
             assert not above and "nothing" in answer.row().get("outlined", "nothing")
         assert answer.verdict == UNDECIDED or (model.threshold is not None and not unlike)
+        numbers = re.findall(NUMBER, re.sub("'.*?'|probability of a tumour .*? %", "", said))
+        on_the_card = numbers_of(model.card | {"threshold": model.threshold}) | {"5"}  # false alarms in percent
+        assert set(numbers) <= on_the_card
     assert seen == {LIKELY, NONE, UNDECIDED}
 
 
@@ -208,18 +248,11 @@ AUDIT = {"quick": False, "new": {"navoneel": {"tumours": 155, "healthy": 98} | B
 AUDIT["new"]["together"] = {"tumours": 999, "healthy": 999} | BOTH
 
 
-def numbers_of(entry: object) -> set[str]:
-    """All numbers of a card, as counts and in percent."""
-    if isinstance(entry, dict | list):
-        return set().union(*map(numbers_of, entry.values() if isinstance(entry, dict) else entry), [])
-    return {f"{100 * entry:.1f}", f"{entry:,}"} if isinstance(entry, int | float) else set()
-
-
 @pytest.mark.parametrize("name", CARDS)
 def test_every_number_that_is_said_of_a_model_stands_on_its_card(name):
     for card in (CARDS[name], CARDS[name] | {"elsewhere": {"data": "navoneel"} | AUDIT["new"]["navoneel"]}):
         said = re.sub("'.*?'", "", " ".join(about(card)))
-        assert set(re.findall(r"\d[\d,.]*\d|\d", said)) <= numbers_of(card) and "%" in said
+        assert set(re.findall(NUMBER, said)) <= numbers_of(card) and "%" in said
         assert ("was not tested on images of another collection" in said) == ("elsewhere" not in card)
         outlines = card["task"] == "localisation" and card["arguments"].get("outline", True)
         assert ("Dice" in said) == (outlines or "masks" in card)

@@ -29,7 +29,6 @@ from utils.report.weights import (
     CARD,
     LIMIT,
     PATIENT_LIMIT,
-    SPLIT_LIMIT,
     WEIGHTS,
     find_weights,
     limits_of,
@@ -37,6 +36,7 @@ from utils.report.weights import (
     save_weights,
 )
 from utils.run import NEAREST_MASK, TASKS, Run
+from utils.saved_models import SPLIT_LIMIT
 from utils.training.loop import Fit
 from utils.training.tasks import Classification
 

@@ -30,7 +30,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "image, a NIfTI volume, a DICOM file (those of one series are one scan) or a folder",
     )
     parser.add_argument("--json", action="store_true", help="print the answers as JSON")
-    parser.add_argument("--output", type=Path, metavar="FOLDER", help="a figure of each answer, masks of volumes")
+    outputs = "a figure of each answer, masks of volumes as NIfTI and of DICOM files as DICOM SEG"
+    parser.add_argument("--output", type=Path, metavar="FOLDER", help=outputs)
     return parser.parse_args(argv)
 
 

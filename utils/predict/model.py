@@ -17,16 +17,11 @@ from utils.evaluation.predict import run_model
 from utils.evaluation.segmentation import Padded
 from utils.evaluation.thresholds import calibrated
 from utils.predict.out_of_distribution import FAMILIARITY, Familiarity, feature_tap
-from utils.report.weights import SPLIT_LIMIT, fetch, load_weights
-from utils.saved_models import BEST, CARD, HUB, best, find_weights, percent, read_card
+from utils.report.weights import fetch, load_weights
+from utils.saved_models import BEST, CARD, HUB, about, best, find_weights, read_card
 from utils.training.tasks import TASKS, MultiLabel
 
 BATCH = 32  # slices at a time: memory stays bounded whatever the volume
-SCORES = {  # test result → what it says of a model
-    "accuracy": "it named {} of the images right",
-    "dice": "the Dice coefficient of its outlines was {}",
-    "macro_auc": "the mean AUC of its findings was {}",
-}
 
 
 @dataclass(frozen=True)
@@ -107,42 +102,6 @@ class SavedModel:
     def calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         """Probabilities at the temperature that validation chose; as they are where none was."""
         return probabilities if self.findings else calibrated(probabilities, self.temperature or 1.0)
-
-
-def about(card: dict[str, Any]) -> list[str]:
-    """Sentences on how far to believe a model: how often it was right on test images of its own collection, what it
-    finds in another one, and its limits. Every number in them stands on the card.
-
-    Raises `DataError` where an entry of the card is missing or is of another kind.
-    """
-    try:
-        run, test, limits = card["trained_on"], card["test"], card["limits"]
-        main = next(iter(test))
-        scores = [SCORES[name].format(percent(test[name])) for name in test if name in (main, "dice")]
-        patients = "some of patients that it" if SPLIT_LIMIT in limits else "none of patients that it"
-        data = (
-            f"another collection, '{run['test_on']}'" if run["test_on"] else f"its own collection, '{run['dataset']}'"
-        )
-        found = [f"On test images of {data}, {patients} was trained on, {' and '.join(scores)}."]
-        if home := card.get("calibration", {}).get("at_threshold_on_test"):
-            counts = [home[name]["images"] for name in ("sensitivity", "specificity")]
-            found.append(f"At its threshold it found there {_rates(home, *counts)}.")
-        if other := card.get("elsewhere"):
-            rates = _rates(other, other["tumours"], other["healthy"])
-            found.append(f"Elsewhere, on '{other['data']}', its likeliest class found {rates}.")
-        elif not run["test_on"]:
-            found.append("It was not tested on images of another collection.")
-        return [*found, " ".join(limits)]
-    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
-        raise DataError(f"an entry is missing or of another kind ({error!r}); fetch the model again") from error
-
-
-def _rates(rates: dict[str, Any], tumours: int, healthy: int) -> str:
-    """Sensitivity and specificity in words; either may not be known."""
-    said = {"sensitivity": f"a tumour in {{}} of {tumours:,} images with one"}
-    said["specificity"] = f"none in {{}} of {healthy:,} without"
-    unknown = "an unknown share (too few images)"
-    return " and ".join(text.format(percent(rates[name]) if rates[name] else unknown) for name, text in said.items())
 
 
 def open_model(name: str) -> SavedModel:

@@ -138,12 +138,16 @@ GENERATED = {
 }
 
 
-def read(pattern: str) -> list[RawImage]:
-    """At most `MOST` of the images that a pattern below the data folder names, drawn by a fixed seed; files that are no
-    images are left out. Raises `DataError` where none is left."""
+def files(pattern: str) -> list[Path]:
+    """At most `MOST` of the files that a pattern below the data folder names, drawn by a fixed seed."""
     paths = sorted(path for path in catalog.data_root().glob(pattern) if path.is_file())
+    return sorted(np.random.default_rng(0).permutation(np.array(paths, dtype=object))[:MOST])
+
+
+def read(pattern: str) -> list[RawImage]:
+    """The images among those `files`; raises `DataError` where there is none."""
     found: list[RawImage] = []
-    for path in sorted(np.random.default_rng(0).permutation(np.array(paths, dtype=object))[:MOST]):
+    for path in files(pattern):
         with suppress(DataError):
             found += Scan(path.name, IMAGE, (path,)).read().raws
     if not found:

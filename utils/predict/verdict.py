@@ -23,11 +23,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.catalog import DataError
 from datasets.store.preprocess import crop_box, inside_head, looks_inverted
 from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import FALSE_ALARMS
-from utils.predict.prepare import IMAGE, SEQUENCES, VOLUME, Scan, Slices
+from utils.predict.prepare import IMAGE, SEQUENCES, SERIES, VOLUME, Scan, Slices
 from utils.report.weights import NOTE
 from utils.training.tasks import MultiTask
 
@@ -59,7 +60,7 @@ class Answer:
             largest, and `volume_ml`, None where the files do not say how long a pixel or how far apart slices are.
         unlike: `distance`, in units of the threshold, of the median slice from the training images, and whether it is
             beyond it (`found`); None where the model knows nothing of its training images.
-        warnings: sentences; about: those of the model, see `model.about`; written: paths of its figure and masks.
+        warnings: sentences; about: see `saved_models.about`; written: paths of its figure and masks.
     """
 
     file: str
@@ -229,17 +230,11 @@ def _first(image: np.ndarray) -> np.ndarray:
     return image if image.ndim == 2 else image[..., 0]
 
 
-def shrunk(asked: Asked) -> Asked:
-    """The same with images and masks of at most `DRAWN` pixels a side, more than a figure can show of one."""
-    images, masks = list(asked.slices.images), asked.masks and list(asked.masks)
-    for i, image in enumerate(images):
-        scale = DRAWN / max(image.shape[:2])
-        if scale < 1:
-            size = max(round(scale * image.shape[1]), 1), max(round(scale * image.shape[0]), 1)
-            images[i] = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-            if masks:
-                masks[i] = np.stack([cv2.resize(mask, size, interpolation=cv2.INTER_AREA) for mask in masks[i]])
-    return replace(asked, slices=replace(asked.slices, images=images), masks=masks)
+def _small(image: np.ndarray) -> np.ndarray:
+    """An image of at most `DRAWN` pixels a side, more than a figure can show of one."""
+    scale = min(1, DRAWN / max(image.shape[:2]))
+    size = [max(round(scale * side), 1) for side in image.shape[1::-1]]
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def draw(model: SavedModel, asked: Asked) -> "Figure":
@@ -249,8 +244,7 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
     """
     from utils.report.figures.common import LETTERS, PAGE, PALETTE, below, heat_on_image, panels, plain
 
-    asked = shrunk(asked)
-    answer, slices = asked.answer, asked.slices
+    answer, slices = asked.answer, replace(asked.slices, images=[_small(image) for image in asked.slices.images])
     chosen = np.sort(np.argsort(-asked.scores, kind="stable")[:SHOWN])
     columns = max(2, len(chosen))  # one slice lies beside its answer, several above theirs
     figure, axes = panels(2 * len(chosen) // columns, columns, 6.2 if len(chosen) > 1 else 4, max(PAGE, 2.4 * columns))
@@ -273,7 +267,7 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
         for name, colour in zip(model.masks, PALETTE[1:], strict=False):
             axes[1, 0].plot([], [], color=colour, label=plain(name))
         for axis, i in zip(axes[1], chosen, strict=True):
-            for mask, colour in zip(asked.masks[i], PALETTE[1:], strict=False):
+            for mask, colour in zip(map(_small, asked.masks[i]), PALETTE[1:], strict=False):
                 if (mask > MASK_FROM).any():
                     axis.contour(mask, [MASK_FROM], colors=colour, linewidths=1)
     file = answer.file if len(answer.file) < 48 else "…" + answer.file[-47:]
@@ -284,8 +278,8 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
 
 
 def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
-    """Write the figure, and of a volume each mask and one label map of all, in which the first mask is 1, below
-    `folder` by the name of the scan; the answer names them."""
+    """Write the figure; of a volume each mask and one label map of all, in which the first mask is 1; and of a DICOM
+    series its masks as DICOM SEG: below `folder` by the name of the scan; the answer names them."""
     import matplotlib.pyplot as plt
 
     paths = [folder / f"{scan.name}.png"]
@@ -307,4 +301,13 @@ def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
             volume.header["descrip"] = says.encode()[:79]
             paths.append(folder / f"{scan.name}-{name}.nii.gz")
             nib.save(volume, paths[-1])
+    if asked.masks is not None and scan.kind == SERIES:
+        from utils.predict.dicom_seg import write_seg
+
+        try:
+            path = folder / f"{scan.name}-masks.dcm"
+            write_seg(path, model, scan.files, asked.slices, [mask > MASK_FROM for mask in asked.masks])
+            paths.append(path)
+        except DataError as error:
+            asked.answer.warnings.append(str(error))
     asked.answer.written = [str(path) for path in paths]

@@ -1,4 +1,5 @@
-"""`make tables`, after every new run: pools finished folds, writes `runs.csv`, the README's table and its images.
+"""`make tables`, after every new run: pools finished folds, writes `runs.csv`, the README's table and its images, and
+the pages of the saved models.
 
 Pooled, every image is tested once, by a model that was not trained on its patient; nothing is trained here.
 """
@@ -23,6 +24,7 @@ from utils.report.tables import BLOCKS, all_runs
 from utils.report.tables.classification import leakage
 from utils.report.tables.common import markdown
 from utils.run import Run
+from utils.saved_models import README, cards, model_card
 from utils.training.tasks import TASKS
 
 FILLED = ("README.md", "docs/leaderboard.md", "saved_models/README.md")
@@ -97,6 +99,8 @@ def main(root: Path = REPO) -> None:
     evidence = load_evidence(root / "saved_metrics")
     made = {"saved_metrics/runs.csv": all_runs(evidence).to_csv(index=False)}
     made |= {name: filled((root / name).read_text(encoding="utf-8"), evidence) for name in FILLED}
+    committed = [(folder, card) for folder, card in cards() if root in folder.parents]
+    made |= {folder / README: model_card(folder.name, card) for folder, card in committed}
     rows, drawn = leakage(evidence), io.BytesIO()
     figures.leakage(rows[rows.dataset == "brain-tumor-mri"]).savefig(drawn, dpi=110)
     for name, content in (made | {"docs/results.png": drawn.getvalue()}).items():

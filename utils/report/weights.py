@@ -15,9 +15,9 @@ from datasets.store.index import packed_by
 from datasets.store.manifest import sha256
 from datasets.store.preprocess import Preparation
 from models import LOCALISERS, MODELS, MULTITASK, PRETRAINABLE, SEGMENTERS, build_backbone
-from utils.files import replacing, write_sealed
+from utils.files import replacing
 from utils.run import Run
-from utils.saved_models import CARD, HUB, WEIGHTS, find_weights, read_card
+from utils.saved_models import CARD, HUB, SPLIT_LIMIT, WEIGHTS, find_weights, read_card, write_card
 from utils.training.tasks import TASKS
 
 HUB_FILES = (CARD, "*.safetensors")  # nothing that would have to be unpickled
@@ -26,13 +26,12 @@ LIMIT = "Its test results are of one data set alone; on images of other scanners
 HEALTHY_LIMIT = (
     "Images without a tumour come from other sources than those with one, so the model may tell sources apart."
 )
-SPLIT_LIMIT = "Its test set holds images of patients that it was trained on, so its test results are optimistic."
 PATIENT_LIMIT = "Its test set is one patient, so nothing is known of others."
 OF_RECIPE = ("name", "source", "epochs", "lr", "batch_size", "augmentation")  # what a card says of it
 
 
 def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
-    """Write `model.safetensors` and `card.json` (how to build and feed it, and what it scored); the weights' path."""
+    """Write `model.safetensors` and its card (how to build and feed it, and what it scored); the weights' path."""
     path = run.weights_folder / WEIGHTS
     with replacing(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, temporary)
@@ -54,7 +53,7 @@ def save_weights(model: nn.Module, run: Run, record: dict) -> Path:
         card["thresholds"] = record["thresholds"]
     card |= {"recipe": {name: recipe[name] for name in OF_RECIPE}, "intended_use": USE}
     card |= {"limits": limits_of(run, card.get("classes", ()), record["groups"]), "sha256": digest}
-    write_sealed(path.with_name(CARD), card)
+    write_card(path.parent, card)
     return path
 
 

@@ -1,0 +1,78 @@
+"""A saved model is asked, as by a reader, about images of every kind, and what it answers is counted."""
+
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from datasets import catalog
+from datasets.catalog import HEALTHY, DataError
+from datasets.labels import viewed
+from datasets.splitting import make_split
+from datasets.store.images import ImageDataset
+from datasets.store.index import read_manifest, require
+from utils.predict import out_of_distribution
+from utils.predict.calibration import share
+from utils.predict.model import SavedModel
+from utils.predict.prepare import find
+from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask
+from utils.report.records import write_record
+from utils.run import output_root
+from utils.training.environment import git_revision
+
+X_RAYS, PHANTOM = "chest-xray14/raw/images/*/*", "phantom"
+SHOWN = {"tumours": True, "healthy": False}  # which images of a set are asked about → whether they show a tumour
+NEW = (("navoneel", "tumours"), ("navoneel", "healthy"), ("brain-tumor-44c", "healthy"))  # whose tumours are others
+
+
+def kinds(home: str, folder: Path) -> Iterator[tuple[str, list[Path]]]:
+    """What is asked about, and the files of it: images that the data set `home` has no relative of, and what no model
+    for brains should answer about; those that are no files of a publisher are written to `folder`."""
+    for name, which in NEW:
+        labels = viewed(read_manifest(name).label, "tumour").ne(HEALTHY)
+        rows = make_split(home, "external", test_on=name).test
+        paths = read_manifest(name).path.iloc[rows][labels.iloc[rows].to_numpy() == SHOWN[which]]
+        yield f"new {which} of {name}", [require(name) / "raw" / path for path in paths]
+    manifest = read_manifest(PHANTOM)
+    for which, tumour in SHOWN.items():
+        rows = np.flatnonzero(manifest.published_split.eq("test") & (manifest.label.ne(HEALTHY) == tumour))
+        read = ImageDataset(PHANTOM, rows, image_size=catalog.get(PHANTOM).size)
+        yield f"{PHANTOM}, {which}", _written(folder / which, read.batch(range(len(rows)))["image"][:, 0].numpy())
+    yield "X-rays of chests", out_of_distribution.files(X_RAYS)
+    for name, make in out_of_distribution.GENERATED.items():
+        yield name, _written(folder / name, [raw.image for raw in make()])
+
+
+def _written(folder: Path, images: np.ndarray | list[np.ndarray]) -> list[Path]:
+    folder.mkdir()
+    paths = [folder / f"{i:03d}.png" for i in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        cv2.imwrite(str(path), image)
+    return paths
+
+
+def survey(model: SavedModel) -> Path:
+    """Ask a `model` of single images; returns the path of the record: of each of the `kinds` the share of each verdict,
+    and of images that are flagged as unlike the training images or refused. `DataError` where a data set is missing."""
+    facts = {"model": model.name, "sha256": model.card["sha256"], "threshold": model.threshold, "git": git_revision()}
+    asked = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for kind, paths in kinds(model.card["trained_on"]["dataset"], Path(folder)):
+            verdicts, flags = [], []
+            for scan in tqdm(find(paths, model.preparation.channels)[0], kind, disable=None, leave=False):
+                try:
+                    answer = ask(model, scan).answer
+                    verdicts.append(answer.verdict)
+                    flags.append(bool(answer.unlike and answer.unlike["found"]))
+                except DataError:
+                    verdicts.append("refused")
+                    flags.append(True)
+            counted = {name: share([one == name for one in verdicts]) for name in (LIKELY, NONE, UNDECIDED)}
+            asked[kind] = {"images": len(flags), **counted, "flagged or refused": share(flags)}
+    path = output_root() / "saved_metrics/survey" / f"{model.name}.json"
+    write_record(path, facts | {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "asked": asked})
+    return path
