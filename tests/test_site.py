@@ -13,7 +13,7 @@ from datasets.catalog import REPO
 
 BUILDER = REPO / ".venv-site/bin/sphinx-build"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-CHAPTERS = sorted((REPO / "notebooks").glob("*.ipynb"))
+CHAPTERS = sorted((REPO / "notebooks").glob("*.ipynb"), key=lambda path: int(path.stem.split("_")[0]))
 
 pytestmark = pytest.mark.skipif(not BUILDER.is_file(), reason="what builds the site is not here: make site")
 

@@ -28,11 +28,14 @@ html_css_files = ["site.css"]
 suppress_warnings = ["myst.xref_missing", "myst.header", "misc.highlighting_failure", "mystnb.unknown_mime_type"]
 
 
-def alternative_texts(app, name, source):
-    """MyST-NB reads the alternative text of an image from its cell, Jupyter from the output: hand it on."""
+def for_readers(app, name, source):
+    """What MyST-NB reads from cells alone: the alternative text of an image, which Jupyter reads from the output, and
+    that the code of a cell that tells results opens with a click, so that the first screen holds the answer."""
     if name.startswith("notebooks/"):
         notebook = json.loads(source[0])
         for cell in notebook["cells"]:
+            if "records" in cell["metadata"].get("tags", []):
+                cell["metadata"]["tags"].append("hide-input")
             for output in cell.get("outputs", []):
                 if found := output.get("metadata", {}).get("image/png"):
                     cell["metadata"]["mystnb"] = {"image": found}
@@ -40,4 +43,4 @@ def alternative_texts(app, name, source):
 
 
 def setup(app):
-    app.connect("source-read", alternative_texts)
+    app.connect("source-read", for_readers)
