@@ -76,6 +76,7 @@ def gradients(histories: Mapping[str, pd.DataFrame]) -> Figure:
             under.plot(history.epoch, norm * history[f"weight_{loss}"])
         above.set_title(plain(name))
         under.set_xlabel("epoch")
+        under.xaxis.get_major_locator().set_params(integer=True, nbins=5)
     for axis, kind in zip(axes[:, 0], ("unweighted", "weighted"), strict=True):
         axis.set(ylabel=f"gradient, {kind}", yscale="log")
         axis.yaxis.set_major_locator(LogLocator(subs=(1, 3)))  # fewer might leave a panel with one number
