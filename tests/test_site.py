@@ -13,17 +13,17 @@ from datasets.catalog import REPO
 
 BUILDER = REPO / ".venv-site/bin/sphinx-build"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
-CHAPTERS = sorted((REPO / "notebooks").glob("*.ipynb"))
+CHAPTERS = sorted((REPO / "notebooks").glob("*.ipynb"), key=lambda path: int(path.stem.split("_")[0]))
 
 pytestmark = pytest.mark.skipif(not BUILDER.is_file(), reason="what builds the site is not here: make site")
 
 
 class Links(HTMLParser):
-    """What a page refers to: `followed` by a reader, `loaded` by the browser."""
+    """What a page refers to: `followed` by a reader, `loaded` by the browser; `unseen`: images without a text."""
 
     def __init__(self):
         super().__init__()
-        self.followed, self.loaded, self.anchors = [], [], set()
+        self.followed, self.loaded, self.unseen, self.anchors = [], [], [], set()
 
     def handle_starttag(self, tag, attributes):
         found = dict(attributes)
@@ -32,6 +32,8 @@ class Links(HTMLParser):
             self.followed.append(found["href"])
         if tag in ("script", "img") and found.get("src"):
             self.loaded.append(found["src"])
+        if tag == "img" and len(found.get("alt") or "") < 30:
+            self.unseen.append(found)
         if tag == "link" and found.get("rel") in ("stylesheet", "icon"):
             self.loaded.append(found["href"])
 
@@ -68,6 +70,7 @@ def test_every_chapter_is_a_page_that_the_start_leads_to(site):
 def test_links_lead_somewhere_nothing_is_loaded_from_elsewhere_and_words_are_found(site):
     every = dict(pages(site))
     for path, page in every.items():
+        assert not page.unseen, f"{path}: images need an alternative text"
         for link in page.loaded:
             assert not urlsplit(link).netloc, f"{path}: {link} needs a network"
             if not link.startswith("data:"):

@@ -1,5 +1,7 @@
 """Executes notebooks in place: their outputs are made anew, everything else in them stays as it is.
 
+An image gets as its alternative text, for readers who do not see it, the first sentence of **What you see** below it.
+
 `make chapters` does so with all of them in quick mode on the phantom, `make tables` with the chapter of results.
 Execution itself is that of `headless.py`, so it prints a line a cell.
 """
@@ -11,12 +13,15 @@ import re
 import shutil
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 from datasets.catalog import REPO, DataError
 from datasets.commands import errors_in_one_line
 from utils import headless
 from utils.files import write_atomically
+
+SEEN = re.compile(r"\*\*What you see\b[^*]*\*\*(?: \(phantom\))?\.? (.+?\.)(?=\s|$)", re.S)
 
 
 def refresh(path: Path, root: Path = REPO) -> int:
@@ -40,10 +45,20 @@ def refresh(path: Path, root: Path = REPO) -> int:
             if cell["cell_type"] == "code":  # without warnings, which name files of the machine
                 outputs = [output for output in done["outputs"] if output.get("name") != "stderr"]
                 cell |= {"execution_count": done["execution_count"], "outputs": outputs}
+        describe_images(notebook)
         if named := machine_paths(notebook):
             raise DataError(f"{path.name}, cell {named[0]}: its output names a folder of this machine; print no paths")
         write_atomically(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
     return code
+
+
+def describe_images(notebook: dict) -> None:
+    """Give each image among the outputs its alternative text, from the cell below it; without one it keeps none."""
+    for cell, below in pairwise(notebook["cells"]):
+        if seen := SEEN.match("".join(below["source"])):
+            for output in cell.get("outputs", []):
+                if "image/png" in output.get("data", {}):
+                    output["metadata"]["image/png"] = {"alt": re.sub(r"[*`$]", "", seen[1])}
 
 
 def machine_paths(notebook: dict) -> list[int]:

@@ -54,6 +54,14 @@ def test_outputs_are_made_anew_and_all_else_stays(root):
     assert path.read_text() == text, "the same notebook gives the same bytes"
 
 
+def test_an_image_is_described_by_the_sentence_below_it():
+    output = {"data": {"image/png": "iVBORw0K"}, "metadata": {}}
+    cells = [{"source": ["figure()"], "outputs": [output]}]
+    cells.append({"source": ["**What you see** (phantom). In `a` *no* bar\n", "reaches .5. The next sentence."]})
+    chapters.describe_images({"cells": cells})
+    assert output["metadata"] == {"image/png": {"alt": "In a no bar\nreaches .5."}}
+
+
 def test_a_chapter_that_fails_or_prints_a_path_of_the_machine_stays_as_it_was(root, capsys):
     path = small_notebook(root / "small.ipynb", "print('before')", "1 / 0")
     text = path.read_text()

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from itertools import pairwise
 
 import nbformat
 import pytest
@@ -14,6 +15,9 @@ LONGEST_CELL = 25  # lines beside imports
 LONGEST_SENTENCE = 28  # of a cell that tells what the records say
 IMPORT = re.compile(r"(from|import) ")
 OF_RECORDS = "8_results"  # shows what was run, on no data of its own
+FOLDED = re.compile(r"<details>.*?</details>", re.S)  # opens with a click
+INTERVAL = re.compile(r"\d \([+-]?[\d.]+(?:–| to )[+-]?[\d.]+\)")
+LISTED = re.compile(r"(?:^(?:- |\d\. ).*\n?)+", re.M)
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -25,6 +29,43 @@ def cells(request):
 @pytest.fixture
 def code(cells):
     return [cell for cell in cells if cell.cell_type == "code"]
+
+
+def read(cell) -> list[str]:
+    """The texts of a cell that a reader reads without a click: prose, or what was printed and shown."""
+    texts = [cell.source] if cell.cell_type == "markdown" else []
+    for output in cell.get("outputs", []):
+        data = output.get("data", {})
+        texts.append(output.get("text") or data.get("text/html") or data.get("text/markdown") or "")
+    return [FOLDED.sub("", text) for text in texts]
+
+
+def test_a_chapter_is_short(cells):
+    texts = [text for cell in cells for text in read(cell)]
+    assert len(cells) <= 60
+    assert sum("| --- |" in text or "<table" in text for text in texts) <= 2, "fold the others"
+    assert sum(len(INTERVAL.findall(text)) for text in texts) <= 60
+    assert max(len(found.splitlines()) for text in texts for found in LISTED.findall(text)) <= 5
+
+
+def test_the_answer_comes_first_and_is_short(code):
+    outputs = [one for cell in code if "records" in cell.metadata.get("tags", []) for one in cell.outputs]
+    answer = next(one.data["text/markdown"] for one in outputs if "text/markdown" in one.get("data", {}))
+    assert len(answer.split()) <= 40 and 1 <= answer.count("**") / 2 <= 3, answer
+
+
+def test_every_figure_is_described_below_and_to_those_who_do_not_see_it(cells):
+    for cell, below in pairwise(cells):
+        images = [output for output in cell.get("outputs", []) if "image/png" in output.get("data", {})]
+        assert not images or below.source.startswith("**What you see"), cell.id
+        assert all(len(image.metadata.get("image/png", {}).get("alt", "")) > 40 for image in images), "make chapters"
+
+
+def test_what_a_chapter_teaches_is_written_out_before_it_is_used(code, request):
+    if request.node.callspec.id[0] in "234567":
+        (used, *_) = (number for number, cell in enumerate(code) if "fit(" in cell.source)
+        earlier = "".join(cell.source for cell in code[:used])
+        assert re.search(r"inspect\.getsource|\.backward\(\)|loss = ", earlier)
 
 
 def test_one_parameters_cell_with_the_quick_phantom_as_default(code, request):

@@ -146,11 +146,11 @@ def test_reliability_counts_the_images_of_each_bin():
     sure, right = P.max(1), TABLE.label == TABLE.predicted
     axis, counts = drawn("reliability").axes
     heights = [bar.get_height() for bar in counts.patches]
-    assert heights == np.histogram(sure, np.linspace(0, 1, 11))[0].tolist()
+    assert heights == np.histogram(sure, np.linspace(0, 1, 16))[0].tolist(), "the 15 bins of the calibration error"
     assert [text.get_text() for text in counts.texts] == [str(n) if n else "" for n in heights], "no number, no image"
     points = axis.lines[1].get_xydata()
     assert len(points) == np.count_nonzero(heights), "an empty bin has no point"
-    assert points[-1] == pytest.approx([sure[sure > 0.9].mean(), right[sure > 0.9].mean()])
+    assert points[-1] == pytest.approx([sure[sure > 13 / 15].mean(), right[sure > 13 / 15].mean()])
 
 
 def test_values_stand_in_their_rows_with_the_reported_number():
@@ -160,6 +160,13 @@ def test_values_stand_in_their_rows_with_the_reported_number():
     classes = {"a": RECORD["per_class"]["c"], "none": {"auc": NONE, "average_precision": NONE, "images": 0}}
     auc, _ = figures.finding_bars(classes, 60).axes
     assert [t.get_text() for t in auc.texts] == ["cannot be computed"] and xs(auc, "D") == [50]
+
+
+def test_a_method_has_one_colour_in_all_panels():
+    """A panel without some of the methods once gave their colours to others, under one legend for all."""
+    one = DOSES[DOSES.method == "1-NN"]
+    both, alone = figures.dose_response({"a": DOSES, "b": one}).axes
+    assert alone.lines[-1].get_color() == both.lines[-1].get_color() != both.lines[0].get_color()
 
 
 def test_a_difference_has_the_colour_of_its_verdict():

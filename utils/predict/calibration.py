@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from scipy.stats import binomtest
 
 from datasets import catalog
@@ -241,5 +242,8 @@ def distances(found: Mapping[str, np.ndarray], threshold: float) -> Figure:
     sns.histplot(table, x=table.columns[1], hue="kind", bins=45, ax=axis, **how)
     axis.axvline(threshold, color="black", linestyle=":")
     axis.set_ylabel("% of its kind")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter("")  # names of the places between would lie on each other
     sns.move_legend(axis, "upper left", bbox_to_anchor=(1, 1), title="the line: the threshold")
     return figure

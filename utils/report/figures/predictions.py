@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from utils.evaluation.classification import CALIBRATION_BINS
 from utils.evaluation.thresholds import tumour_scores
 from utils.report.figures.common import LETTERS, MANY, PAGE, PUBLISHED_COLOUR, SETS, below, panels, plain
 
@@ -129,21 +130,22 @@ def screening(predictions: pd.DataFrame, threshold: float) -> Figure:
 
 
 def reliability(tables: Mapping[str, pd.DataFrame], classes: Sequence[str]) -> Figure:
-    """Share of correct predictions against mean confidence in ten bins, a column a run; below, the number of images in
-    each bin. A bin without images has no point."""
+    """Share of correct predictions against mean confidence in the bins of the calibration error, a column a run;
+    below, the number of images in each bin. A bin without images has no point."""
     shape = {"sharex": True, "sharey": "row", "height_ratios": (5, 2)}
     figure, axes = panels(2, len(tables), 4.2, min(PAGE, 1.2 + 2.9 * len(tables)), **shape)
     for (name, table), (axis, numbers) in zip(tables.items(), axes.T, strict=True):
         right, sure = table.label == table.predicted, table[[f"p_{c}" for c in classes]].max(axis=1).clip(0, 1)
-        bins = pd.cut(sure, np.linspace(0, 1, 11), labels=False, include_lowest=True)
+        bins = pd.cut(sure, np.linspace(0, 1, CALIBRATION_BINS + 1), labels=False, include_lowest=True)
         found = pd.DataFrame({"sure": sure, "right": right}).groupby(bins).mean()
-        sizes = bins.value_counts().reindex(range(10), fill_value=0)
+        sizes = bins.value_counts().reindex(range(CALIBRATION_BINS), fill_value=0)
         axis.plot([0, 1], [0, 1], color=PUBLISHED_COLOUR, linestyle=":", label="confidence = accuracy")
         axis.plot(found.sure, found.right, marker="s", label="images of a bin")
         axis.set(title=plain(name), ylim=(-0.05, 1.05))
-        drawn = numbers.bar(np.arange(10) / 10 + 0.05, sizes, 0.09)
+        drawn = numbers.bar((sizes.index + 0.5) / CALIBRATION_BINS, sizes, 0.9 / CALIBRATION_BINS)
         numbers.bar_label(drawn, [f"{n:,}" if n else "" for n in sizes], fontsize=LETTERS, rotation=90, padding=2)
-        numbers.set(xlabel="confidence", yscale="log")
-    axes[1, 0].set(ylim=(0.5, 3000 * max(map(len, tables.values()))), ylabel="images")  # room for the numbers
+        numbers.set_xlabel("confidence")
+        numbers.margins(y=0.6)  # room for the numbers
+    axes[1, 0].set_ylabel("images")
     axes[0, 0].set_ylabel("share of correct predictions")
     return below(figure, axes[0, 0])

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from models import LOCALISERS
 from utils.evaluation.compare import BETTER, NO_DIFFERENCE, WORSE, Difference
@@ -17,7 +18,7 @@ from utils.report.tables.common import format_ci
 
 COLOURS = {BETTER: PALETTE[0], NO_DIFFERENCE: PUBLISHED_COLOUR, WORSE: PALETTE[1]}
 MARKERS, START = "osD^", {True: ", pretrained", False: ", from scratch", None: ""}
-LOSSES = {"tumour": "tumour or none", "subtype": "tumour type"}  # titles of the heads' losses
+TITLES = {"tumour": "tumour or none", "subtype": "tumour type", "auc": "AUC", "dice": "Dice"}
 
 
 def _lines(axis: plt.Axes, history: pd.DataFrame, columns: Mapping[str, str]) -> None:
@@ -33,7 +34,7 @@ def _panel_each(history: pd.DataFrame, names: Sequence[str], height: float) -> t
     for axis, name in zip(axes, names, strict=True):
         columns = {SETS[part]: f"{part}_{name}" for part in ("train", "val")}
         _lines(axis, history, {label: column for label, column in columns.items() if column in history})
-        axis.set(title=LOSSES.get(name, name), xlabel="epoch")
+        axis.set(title=TITLES.get(name, name), xlabel="epoch")
     return figure, axes
 
 
@@ -59,7 +60,7 @@ def convergence(histories: Mapping[str, pd.DataFrame], metric: str = "accuracy")
         for name, history in histories.items():
             _lines(axis, history, {name: f"{part}_{metric}"})
         axis.set(xlabel="epoch", title=SETS[part])
-    axes[0].set_ylabel(metric)
+    axes[0].set_ylabel(TITLES.get(metric, metric))
     return below(figure, axes[0])
 
 
@@ -75,9 +76,12 @@ def gradients(histories: Mapping[str, pd.DataFrame]) -> Figure:
             under.plot(history.epoch, norm * history[f"weight_{loss}"])
         above.set_title(plain(name))
         under.set_xlabel("epoch")
+        under.xaxis.get_major_locator().set_params(integer=True, nbins=5)
     for axis, kind in zip(axes[:, 0], ("unweighted", "weighted"), strict=True):
         axis.set(ylabel=f"gradient, {kind}", yscale="log")
-        axis.yaxis.set_minor_formatter("")  # powers of ten alone: names between them would lie on each other
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 3)))  # fewer might leave a panel with one number
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("")
     return below(figure, axes[0, 0])
 
 
@@ -150,10 +154,12 @@ def promises(audits: Mapping[str, Mapping]) -> Figure:
 
 def dose_response(found: Mapping[str, pd.DataFrame]) -> Figure:
     """Accuracy with its 95 % CI by how many images of a test patient were trained on (`evaluation.dose.response`), a
-    panel a data set and a line a method."""
+    panel a data set and a line a method, which has one colour in all panels."""
     figure, (axes,) = panels(1, len(found), 3, sharey=True)
+    methods = [*dict.fromkeys(method for table in found.values() for method in table.method)]
     for axis, (name, table) in zip(axes, found.items(), strict=True):
-        for k, (method, rows) in enumerate(table.groupby("method", sort=False)):
+        for method, rows in table.groupby("method", sort=False):
+            k = methods.index(method)
             for x, entry in enumerate(rows.accuracy):
                 spread(axis, entry, x, True, fmt=MARKERS[k], color=PALETTE[k], label=plain(method))
             axis.plot([100 * entry["value"] for entry in rows.accuracy], color=PALETTE[k], linewidth=1)
