@@ -221,7 +221,7 @@ def _external_test(name: str, test_on: str, target: str) -> tuple[np.ndarray, np
 
 def related(name: str, other: str, manifest: pd.DataFrame) -> np.ndarray:
     """Of every image of `name`, whether the committed table of the two sets names a relative of it in `other`; bool."""
-    overlap = _table(overlap_file(name, other), name, other)
+    overlap = _table(overlap_file(name, other), other, name)
     return manifest.path.isin(overlap.path[overlap.dataset == name]).to_numpy()
 
 

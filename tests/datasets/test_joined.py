@@ -92,7 +92,7 @@ def test_splits_leave_one_source_out_and_test_the_other_set_whole(sources):
 
 def test_what_is_missing_is_named(root, sources, capsys):
     (index.SPLITS / overlap_file("lgg", "navoneel")).unlink()
-    assert bring(NAME) == 1 and "python -m datasets.curation lgg navoneel --write" in capsys.readouterr().err
+    assert bring(NAME) == 1 and "python -m datasets.curation navoneel lgg --write" in capsys.readouterr().err
     (root / "lgg/images.h5").unlink()
     assert bring(NAME) == 1 and "the data set 'lgg' is not here yet" in capsys.readouterr().err
     with pytest.raises(SystemExit):

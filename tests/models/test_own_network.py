@@ -63,7 +63,7 @@ def test_any_network_of_timm_is_fine_tuned_saved_and_loaded(name, parts, tmp_pat
     assert "head.out.weight" in changed and first not in changed, "frozen but for the last layers"
     run = Run(dataset="phantom", split="patient", model=name, recipe="s1", pretrained=False, image_size=64)
     record = {"recipe": asdict(get_recipe("s1", name)), "run": asdict(run), "data": {}, "training": {}, "groups": 5}
-    record["metrics"] = dict.fromkeys(TASKS["transfer"])
+    record["metrics"] = {name: {"value": 0.5, "low": 0.4, "high": 0.6} for name in TASKS["transfer"]}
     again = load_weights(save_weights(net, run, record))
     x = torch.rand(2, 3, 64, 64)
     assert torch.equal(again(x), net.cpu().eval()(x))
