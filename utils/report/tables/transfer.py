@@ -12,7 +12,6 @@ from utils.report.records import BEST_RECIPE, PROBE, Evidence
 from utils.report.tables import common as t
 from utils.report.tables.common import BEST_PROBE, cells, matching, on_same_images
 
-QUESTIONS = {"label": "all classes", "tumour": "tumour or none", "type": "type of tumour", "sequence": "MR sequence"}
 COMPARED = ("published", "cleaned", "patient", "random")
 FINE_TUNED = {"model": "ResNet50-v2", "recipe": BEST_RECIPE, "image_size": 224, "seed": 0}
 OTHERS = ({"title": BEST_PROBE}, {"title": "CustomCNN", "recipe": "s2", "seed": 0})
@@ -96,12 +95,6 @@ def against_the_probe(evidence: Evidence) -> pd.DataFrame:
         "data set = dataset | target | split = tested | model = title | recipe = how | pixels = image_size | "
         "accuracy % = accuracy | whole scans % = scan | minus linear probe, points = difference | p, corrected = p",
     )
-
-
-def run_name(run: pd.Series) -> str:
-    """A run in a few words, for a figure."""
-    asked = "" if run.target == "label" else f" ({QUESTIONS[run.target]})"
-    return f"{run.model} ({t.recipe_and_start(run)}, {run.image_size} px) on {run.dataset}{asked}, {run.tested}"
 
 
 def ensembles(evidence: Evidence) -> pd.DataFrame:
