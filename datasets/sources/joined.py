@@ -30,9 +30,11 @@ def join(dataset: Dataset, work: Path, size: int, crop: str, workers: int | None
     that it joins. Raises `DataError` where one of these, or the table of its relatives, is not there."""
     rows = {row["path"]: row for name in dataset.joins for row in _rows(name, dataset.without)}
     stored, broken = packing.pack(read, [*rows], work / "images.h5", size=size, crop=crop, workers=workers)
-    known = {name: "" for name in manifest.COLUMNS}
-    table = [known | facts | rows[facts["path"]] | {"sha256": facts["file_sha256"]} for facts in stored]
-    manifest.write_manifest(work / "manifest.csv", [{k: v for k, v in row.items() if k != "remarks"} for row in table])
+    table = []
+    for facts in stored:
+        del facts["remarks"]
+        table.append(facts | rows[facts["path"]] | {"published_split": "", "sha256": facts["file_sha256"]})
+    manifest.write_manifest(work / "manifest.csv", table)
     log = {"name": dataset.name, "version": packing.VERSION, "size": size, "crop": crop, "images": len(table)}
     manifest.write_log(work, log | {"broken": broken, "counts": manifest.count(table)})
 

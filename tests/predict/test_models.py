@@ -135,9 +135,10 @@ def test_a_model_of_the_hub_is_fetched_verified_and_asked(classifier, tmp_path, 
 def test_a_saved_model_is_a_model_card_of_the_hub_that_says_what_its_card_says(path):
     card, text = read_card(path), path.with_name(README).read_text()
     assert text == model_card(path.parent.name, card), "make tables"
-    page = ModelCard(text)
-    assert (page.data.license == "other" and page.data.license_name) or page.data.license.startswith("cc-by-")
-    assert page.data.pipeline_tag == ("image-classification" if "classes" in card else "image-segmentation")
-    assert page.data.library_name and page.data.tags and page.data.datasets == [card["trained_on"]["dataset"]]
-    assert {one.metric_type for one in page.data.eval_results} == {*page.data.metrics} <= {*card["test"]}
+    head = ModelCard(text).data
+    facts = head.to_dict()
+    assert (facts["license"] == "other" and facts["license_name"]) or facts["license"].startswith("cc-by-")
+    assert facts["pipeline_tag"] == ("image-classification" if "classes" in card else "image-segmentation")
+    assert facts["library_name"] and facts["tags"] and facts["datasets"] == [card["trained_on"]["dataset"]]
+    assert {one.metric_type for one in head.eval_results} == {*facts["metrics"]} <= {*card["test"]}
     assert all(sentence in text for sentence in about(card)) and "Not a medical device" in text
