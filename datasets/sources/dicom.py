@@ -19,7 +19,7 @@ NOT_WHOLE = "not a whole DICOM file"
 UNKNOWN = 3 * (float("nan"),)  # a spacing
 SAME_PLACE = 0.01  # mm between two slices that are of one place
 # Tags by which images of one series are told apart, each of the file or, in an enhanced one, of a frame.
-STACK = ("EchoTime", "EffectiveEchoTime", "EchoNumbers", "ImageType", "FrameType")
+STACK = ("EchoTime", "EffectiveEchoTime", "EchoNumbers", "ImageType", "FrameType", "PatientID", "StudyInstanceUID")
 PLACE = ("ImageOrientationPatient", "ImagePositionPatient")
 EVEN = 0.01  # share by which distances between slices may differ
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")

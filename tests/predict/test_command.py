@@ -97,7 +97,11 @@ def test_a_patient_of_brats_is_outlined_without_a_segmentation(names, roots, tmp
 FLAT = {  # names in one folder → scans that are answered, and what is said of those that are not
     "two patients": (["A_t1", "A_t1ce", "A_t2", "A_flair", "B-t1n", "B-t1c", "B-t2w", "B-t2f"], ["A", "B"], ""),
     "half of each": (["A_t1", "A_t1ce", "B_t2", "B_flair"], [], "no file for T2, FLAIR among ['A_t1.nii"),
-    "with other volumes": (["A_t1", "A_t1ce", "A_t2", "A_flair", "A_seg", "A_adc"], ["flat"], ""),
+    "with others": (
+        ["A_t1", "A_t1ce", "A_t2", "A_flair", "A_seg", "A_adc", "B_0001"],
+        ["flat"],
+        "3 files are no scans and were left out, A_adc.nii, A_seg.nii, B_0001.nii first",
+    ),
     "numbers": (
         [f"A_{k:04}" for k in range(4)],
         [],

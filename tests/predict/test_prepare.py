@@ -118,6 +118,7 @@ STACKS = {  # tags of one more file, its place in mm → how many scans there ar
     "a localiser in another direction": ({"ImageOrientationPatient": SAGITTAL}, 0, 2),
     "another echo": ({"EchoTime": "90"}, 0, 2),
     "the phase beside the magnitude": ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, 0, 2),
+    "another patient": ({"PatientID": "another"}, 3, 2),
     "a copy": ({"SOPInstanceUID": "1.5.0", "InstanceNumber": 1}, 0, 1),
 }
 

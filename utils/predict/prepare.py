@@ -149,7 +149,7 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
                 raise DataError(f"{path}: no {wanted} in this folder")
             told = {file.parent for file in files if several and brats.named(file)[1] in channels}
             files = [file for file in files if file.parent not in told or brats.named(file)[1] in channels]
-            if not several and (others := sorted(set(below) - set(files))):
+            if others := sorted(set(below) - set(files)):
                 first = ", ".join(other.name for other in others[:3])
                 notes.append(f"{path}: {len(others)} files are no scans and were left out, {first} first")
         elif several:
