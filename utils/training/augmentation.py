@@ -48,7 +48,7 @@ AUGMENTATIONS = {
     "turned": lambda: chain(
         flip(), upside_down(), K.RandomRotation90(times=(0, 1), p=1.0), affine(15.0, 0.06, 0.15), *jitter(0.2)
     ),
-    # Of no scanner, coil or publisher in particular: sharpness, noise and the curve of greys change as well, as in stacked
+    # Of no scanner or publisher in particular: sharpness, noise and the curve of greys change as well, as in stacked
     # transformations (Zhang et al. 2020, arXiv:1906.03347), so that a source is harder to recognise.
     "scanner": lambda: chain(
         *(flip(), upside_down(), K.RandomRotation90(times=(0, 1), p=1.0), affine(15.0, 0.1, 0.3), *jitter(0.2)),

@@ -95,7 +95,7 @@ def strata(data: ImageDataset) -> torch.Tensor:
 
 
 class BalancedSampler(WeightedRandomSampler):
-    """Draws every class (or stratum) equally often, with replacement; what an epoch draws follows from the seed and the epoch."""
+    """Draws each label (or stratum) equally often, with replacement; an epoch's draws follow from seed and epoch."""
 
     def __init__(self, labels: torch.Tensor, seed: int):
         weights = 1 / torch.bincount(labels).double()[labels]
