@@ -40,10 +40,8 @@ def main() -> None:
             set_seed(seed)
             task = Classification(len(train.classes), 3, recipe.augmentation)
             with tempfile.TemporaryDirectory() as folder:
-                done = fit(
-                    CustomCNN(), task, train, val, recipe, folder=Path(folder), seed=seed, accelerator=accelerator
-                )
-            fits.append(done)
+                settings = {"folder": Path(folder), "seed": seed, "accelerator": accelerator}
+                fits.append(fit(CustomCNN(image_size=PIXELS), task, train, val, recipe, **settings))
         found[precision] = {
             "accuracy of the kept epoch": [round(done.history.val_accuracy.max(), 4) for done in fits],
             "seconds": [round(done.seconds) for done in fits],
