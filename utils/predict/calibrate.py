@@ -23,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--audit", type=Path, metavar="FILE.json", help="do no more than note its audit on its card")
     about = "do no more than ask it about new images, photographs, X-rays, noise and the phantom"
     parser.add_argument(
-        "--survey", action="store_true", help=f"{about}, and write the verdicts to saved_metrics/survey/"
+        "--survey", action="store_true", help=f"{about}, and write the verdicts to saved_metrics/survey/ and its card"
     )
     args = parser.parse_args(argv)
     from datasets.reading import read_json  # and networks, for which --help need not wait

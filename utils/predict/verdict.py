@@ -195,7 +195,8 @@ def _judge(answer: Answer, model: SavedModel, mean: np.ndarray | None, other: st
             called = tumour >= model.threshold
             why = f"probability of a tumour {100 * tumour:.1f} %, threshold {100 * model.threshold:.1f} %"
             if called != (taken != model.healthy):
-                called, why = None, f"its threshold and its likeliest class disagree: {why}"
+                says = "there is none" if called else "there is a tumour"
+                called, why = None, f"its likeliest class says that {says}, its threshold does not: {why}"
             elif not called and any(part["pixels"] for part in answer.masks.values()):
                 called, why = None, f"it outlines something, though it calls no tumour: {why}"
             named = [model.classes[taken]] if len(model.classes) > 2 else []  # of two classes the other is no kind
