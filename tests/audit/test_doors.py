@@ -15,7 +15,7 @@ from utils.predict.model import SavedModel
 
 
 def opened(path, known, size=None) -> Onnx:
-    return Onnx(path, known, size, None, None, False)
+    return Onnx(path, known, size, None, None)
 
 
 SHAPES = [("N", 3, 64, 64), (1, 1, 64, 64), (16, 64, 64, 3), ("N", 64, 64, 1), ("N", 3, "H", "W"), (1, 3, "H", "W")]

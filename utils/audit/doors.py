@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -139,11 +140,11 @@ class Door:
 
 class Onnx(Door):
     """An ONNX file. Size, channels and layout stand in its shape; of files that `utils.export` wrote the metadata say
-    the rest, of others `size`, `scale`, `names` and `logits` (None or False where not given), or a guess on `known`
-    images. Raises `DataError` where the file takes no images, or gives no value for each class.
+    the rest, of others `size`, `scale` and `names` (None where not given), or a guess on `known` images. Raises
+    `DataError` where the file takes no images, or gives no value for each class.
     """
 
-    def __init__(self, path: Path, known: Known, size: int | None, scale: str | None, names: list | None, logits: bool):
+    def __init__(self, path: Path, known: Known, size: int | None, scale: str | None, names: list | None):
         super().__init__(path.stem, known.classes)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = cores(), 4
@@ -166,7 +167,7 @@ class Onnx(Door):
             tries.append((share, self.layout, self.scale, outputs))
         _, self.layout, self.scale, outputs = max(tries, key=lambda found: found[0])  # the first of equally good ones
         as_probabilities(outputs, path, logits=True)  # or NaN at every scale
-        self.logits = logits or not within_one(outputs)
+        self.logits = not within_one(outputs)
         self.order, note = settled_order(outputs, known, order, bool(names))
         takes = f"{self.channels} channel(s) of {self.size}×{self.size} pixels, {self.layout}"
         takes += f", {self.batch or 'any number'} at a time, scale '{self.scale}'"
@@ -340,13 +341,10 @@ class Function(Door):
             self._start()
         path = Path(self.folder.name) / f"image{shown.file.suffix if shown.file else '.png'}"  # which names no class
         path.write_bytes(shown.content)
-        try:
+        with suppress(OSError):  # its process has ended, which `_hear` notices
             self.process.stdin.write(json.dumps(str(path)).encode() + b"\n")
             self.process.stdin.flush()
-            heard = self._hear()
-        except OSError:
-            self.close()
-            heard = {"error": "its process ended"}
+        heard = self._hear()
         if "error" in heard:
             raise DataError(heard["error"])
         answer, order = heard["answer"], self.order
