@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from own_images import head
+from PIL import Image
 from saved_model import save_model
 from small_training import run_fit
 
@@ -73,6 +75,16 @@ def test_familiarity_knows_its_own_and_comes_back_from_its_file(tmp_path):
     path.write_bytes(b"x" + path.read_bytes())
     with pytest.raises(DataError, match=r"familiarity\.safetensors: .* its SHA-256 is not that of the card"):
         Familiarity.load(path, entry)
+
+
+def test_images_of_other_kinds_are_those_at_hand(tmp_path, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path))
+    monkeypatch.setattr(out_of_distribution, "FILES", {"heads": "heads/*", "nothing": "nowhere/*"})
+    (tmp_path / "heads").mkdir()
+    Image.fromarray(head(1)).save(tmp_path / "heads/1.png")
+    (tmp_path / "heads/2.png").write_text("no image")
+    found = out_of_distribution.strangers()
+    assert [*found] == [*out_of_distribution.GENERATED, "heads"] and len(found["heads"]) == 1
 
 
 @pytest.mark.parametrize("name", ["CustomCNN", "MultiTaskUNet", "AttentionUNet"])
