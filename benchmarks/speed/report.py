@@ -17,9 +17,9 @@ Made by `make bench` (on a GPU `make bench ARGS="--device cuda"`) from `saved_me
 the median over the rounds of a side's time divided by that of the side it is compared with in the same round, with the
 smallest and the largest round in parentheses; below 1 is faster. Where the machine did other work at the same time,
 ratios bear it and seconds do not."""
-END = """What is a default and why: `Segmentation` and `MultiTask` hand channels_last to the network; the other
-ways are not defaults whatever they bring, since they round sums differently, so that a committed run could no longer be
-resumed to the same bytes. `precision="bf16"` is a parameter of the chapters that train.
+END = """What is a default and why: tasks hand channels_last to the network. The chapters' `precision = "auto"`
+computes in 16 bits where a short trial says that these are faster, and the record of a run says which it was; a run is
+resumed in the precision that it began with, or refused. A fused optimiser is no default: it brings least.
 
 Not measured by `make bench`: several GPUs, several workers of a loader, the publishers' archives, networks and scripts
 of timm, torchvision and MONAI, compiled steps, whole epochs on a GPU. `git log -- saved_metrics/benchmarks/speed.json`
@@ -43,7 +43,26 @@ def page(records: dict[str, dict[str, dict]]) -> str:
         lines += ["", f"All of it took {f'{took / 60:.0f} minutes' if took > 120 else f'{took:.0f} s'}."]
         if dropped := [f"{name} ({part['dropped']})" for name, part in record.items() if "sides" not in part]:
             lines += ["", f"**Not measured** within the time: {'; '.join(dropped)}."]
-    return "\n".join([*lines, "", END])
+    return "\n".join([*lines, *in_16_bits(), "", END])
+
+
+def in_16_bits() -> Iterator[str]:
+    """What `benchmarks/precision.py` measured, if it did."""
+    path = REPO / "saved_metrics/benchmarks/precision.json"
+    if not path.is_file():
+        return
+    found = json.loads(path.read_text(encoding="utf-8"))
+    yield from ["", "## Accuracy in 16 bits", ""]
+    yield (
+        f"CustomCNN by S2's recipe for {found['epochs']} epochs at {found['pixels']} pixels, on {found['data set']} by"
+        f" patient, fold 0: accuracy of the kept epoch in % on {found['asked about']} validation images, a column a"
+        f" seed ({found['hardware']['cpu']})."
+    )
+    yield from ["", "| precision |" + " |" * len(found["no"]["seconds"]) + " mean |", "|---" * 5 + "|"]
+    for precision, name in (("no", "32 bits"), ("bf16", "bf16")):
+        scores = [100 * score for score in found[precision]["accuracy of the kept epoch"]]
+        cells = [f"{score:.1f}" for score in [*scores, sum(scores) / len(scores)]]
+        yield f"| {name} | {' | '.join(cells)} |"
 
 
 def machine(part: dict) -> str:

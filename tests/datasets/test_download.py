@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from archives import BR35H, SCRIPT, TWICE, bring, cheng, folders, image, left, mat, real_archive, saved, until
+from archives import BR35H, CURATED, SCRIPT, TWICE, bring, cheng, folders, image, left, mat, saved, until
 from torchvision.datasets import ImageFolder
 
 from datasets import catalog, download
@@ -245,12 +245,11 @@ def test_leftovers_of_another_archive_start_anew(root, tmp_path, capsys):
 
 @pytest.mark.real
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", ["brain-tumor-mri", "sartaj", "cheng", "navoneel", "brain-tumor-44c"])
-def test_the_real_archives(name, root, capsys):
-    assert download.main([name, "--archive", str(real_archive(name))]) == 0
-    assert capsys.readouterr().err == "", "no broken image, no count that differs"
+@pytest.mark.parametrize("name", CURATED)
+def test_the_real_archives(name, real_sets, monkeypatch):
+    monkeypatch.setenv("BRAIN_MRI_DATA", str(real_sets))
     assert download.main([name, "--check"]) == 0
-    rows, facts = manifest.read_rows(root / name / "manifest.csv"), catalog.get(name)
+    rows, facts = manifest.read_rows(real_sets / name / "manifest.csv"), catalog.get(name)
     assert manifest.count(rows) == {s: dict(sorted(labels.items())) for s, labels in facts.counts.items()}
     if name == "cheng":
         assert (len({row["pid"] for row in rows}), len({row["patient"] for row in rows})) == (233, 209)

@@ -14,6 +14,7 @@ from datasets.catalog import DataError
 from datasets.sources import joined
 from datasets.splitting import make_split, overlap_file
 from datasets.store import images, index
+from utils.training.data import make_loader
 
 NAME = "tumour-or-none"
 FACTS = catalog.get(NAME)
@@ -88,6 +89,15 @@ def test_splits_leave_one_source_out_and_test_the_other_set_whole(sources):
         make_split(NAME, "source", 3)
     with pytest.raises(DataError, match="'brain-tumor-mri' joins no sources"):
         make_split("brain-tumor-mri", "source", 0)
+
+
+def test_a_balanced_epoch_says_nothing_about_a_class_by_the_source(sources):
+    assert bring(NAME, None, "--size", "32") == 0
+    table = index.read_manifest(NAME)
+    data = images.ImageDataset(NAME, np.arange(len(table)), image_size=32)
+    drawn = make_loader(data, 8, training=True, sampling="balanced").sampler.weights.numpy()
+    share = pd.Series(drawn / drawn.sum()).groupby([table.source, table.label]).sum()
+    assert len(share) == 6 and share.to_numpy() == pytest.approx(1 / 6)
 
 
 def test_what_is_missing_is_named(root, sources, capsys):

@@ -6,13 +6,13 @@ import zlib
 
 import numpy as np
 import pytest
-from archives import encoded, real_archive
+from archives import encoded
 from PIL import Image
 from scenes import scene
 
 from datasets import catalog
 from datasets.catalog import DataError
-from datasets.sources import layouts, unpacking
+from datasets.sources import layouts
 from datasets.store import preprocess
 from datasets.store.preprocess import RawImage
 
@@ -235,13 +235,12 @@ def test_shrinking_averages_and_keeps_the_grey_level():
 
 @pytest.mark.real
 @pytest.mark.timeout(600)
-def test_the_crop_spares_the_tumours_that_s2_cut(tmp_path):
-    cheng = catalog.get("cheng")
-    unpacking.unpack(cheng, real_archive("cheng"), tmp_path / "raw")
+def test_the_crop_spares_the_tumours_that_s2_cut(real_sets):
+    cheng, raw = catalog.get("cheng"), real_sets / "cheng/raw"
     cut = dict.fromkeys(("margin", "s2"), 0)
-    for sample in layouts.samples(cheng, tmp_path / "raw"):
-        (raw,) = layouts.read(cheng, tmp_path / "raw", sample.path)
+    for sample in layouts.samples(cheng, raw):
+        (slice_,) = layouts.read(cheng, raw, sample.path)
         for rule in cut:
-            top, bottom, left, right = preprocess.margin_box(raw.image, preprocess.CROPS[rule])
-            cut[rule] += int(raw.mask[top:bottom, left:right].sum() < raw.mask.sum())
+            top, bottom, left, right = preprocess.margin_box(slice_.image, preprocess.CROPS[rule])
+            cut[rule] += int(slice_.mask[top:bottom, left:right].sum() < slice_.mask.sum())
     assert cut["margin"] <= 2 and cut["s2"] >= 30, "of 3,064 slices"

@@ -78,6 +78,9 @@ LONGER: dict[str, dict[str, object]] = {
     "probe-first-deep": {"epochs": 12, "unfreeze": "all"},
     "probe-first-turned": {"epochs": 12, "unfreeze": "all", "augmentation": "turned"},
 }
+# For a detector that is to find the tumours of sources that it has not seen: neither greys nor sharpness nor the share
+# of tumours tells it where an image is from.
+UNSEEN: dict[str, dict[str, object]] = {"probe-first-scanner": {"augmentation": "scanner", "sampling": "balanced"}}
 
 # The U-Nets: Dice and BCE, decoupled decay, augmentation. Gates whose scores are normalised in every image cannot be
 # open or closed everywhere.
@@ -138,7 +141,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "MobileNetUNet": replace(MOBILENET_CYCLE, name="onecycle-unfrozen", unfreeze="all", backbone_lr_mult=1.0)
     },
     "probe-first": {ANY_CLASSIFIER: PROBE_FIRST},
-    **variants(PROBE_FIRST, "probe-first", LONGER),
+    **variants(PROBE_FIRST, "probe-first", LONGER | UNSEEN),
     "ours-batch8": _unets("ours-batch8", AUGMENTED | {"batch_size": 8}),  # more steps where slices are few
     **variants(TRANSFER, "ours", INGREDIENTS),
     **{

@@ -31,7 +31,7 @@ class Recipe:
     warmup: int = 0  # epochs in which the rate of "warmup_cosine" rises to `lr` in equal steps
     patience: int = 0  # epochs without a better validation accuracy after which training ends; 0: it never does
     augmentation: str = "none"  # a key of `augmentation.AUGMENTATIONS`
-    sampling: str = "shuffled"  # "balanced": every class equally often, an image with weight 1/(images of its class)
+    sampling: str = "shuffled"  # "balanced": every class (of a joined set: of every source) is drawn equally often
     loss: str = ""  # of a segmentation, a key of `losses.LOSSES`; classification has one only
     label_smoothing: float = 0.0  # share of a target that is spread over all classes
     class_weights: bool = False  # each image's loss is weighted by total / (classes · images of its class)

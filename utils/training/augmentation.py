@@ -48,6 +48,14 @@ AUGMENTATIONS = {
     "turned": lambda: chain(
         flip(), upside_down(), K.RandomRotation90(times=(0, 1), p=1.0), affine(15.0, 0.06, 0.15), *jitter(0.2)
     ),
+    # Of no scanner or publisher in particular: sharpness, noise and the curve of greys change as well, as in stacked
+    # transformations (Zhang et al. 2020, arXiv:1906.03347), so that a source is harder to recognise.
+    "scanner": lambda: chain(
+        *(flip(), upside_down(), K.RandomRotation90(times=(0, 1), p=1.0), affine(15.0, 0.1, 0.3), *jitter(0.2)),
+        K.RandomGamma((0.5, 2.0), p=0.5),
+        K.RandomGaussianBlur((9, 9), (0.25, 1.5), p=0.5),
+        K.RandomGaussianNoise(std=0.05, p=0.5),
+    ),
     "mirror": lambda: chain(K.RandomHorizontalFlip(p=1.0)),
     "s4": lambda: chain(flip(), upside_down(), affine(0.0, 0.0, 0.1)),  # "flips": both
     "s4-code": lambda: chain(flip(), affine(0.0, 0.0, 0.1)),

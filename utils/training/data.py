@@ -85,8 +85,17 @@ def load_data(run: Run, val_fraction: float = 0.1, val_cut: str = "group") -> Ru
     return RunData(run, split)
 
 
+def strata(data: ImageDataset) -> torch.Tensor:
+    """What a balanced epoch draws equally often, a number an image: the classes, of a joined set those of each source
+    apart, so that the source of an image says nothing about its class."""
+    table = read_manifest(data.facts.name).iloc[data.rows]
+    if "source" not in table:
+        return data.labels
+    return torch.from_numpy(data.labels.numpy() + len(data.classes) * pd.factorize(table.source)[0])
+
+
 class BalancedSampler(WeightedRandomSampler):
-    """Draws every class equally often, with replacement; what an epoch draws follows from the seed and the epoch."""
+    """Draws each label (or stratum) equally often, with replacement; an epoch's draws follow from seed and epoch."""
 
     def __init__(self, labels: torch.Tensor, seed: int):
         weights = 1 / torch.bincount(labels).double()[labels]
@@ -110,7 +119,7 @@ def make_loader(
     single = training and len(data) % batch_size == 1
     workers = 0 if data.in_memory else min(MOST_WORKERS, max(1, cores() // processes_here()))
     balanced = training and sampling == "balanced"
-    order = {"sampler": BalancedSampler(data.labels, seed)} if balanced else {"shuffle": training}
+    order = {"sampler": BalancedSampler(strata(data), seed)} if balanced else {"shuffle": training}
     return DataLoader(data, batch_size, drop_last=single, collate_fn=data.collate, num_workers=workers, **order)
 
 
