@@ -25,7 +25,7 @@ def program(folder: Path, epochs: int = 4) -> list[str]:
 
 def run_fit(folder, epochs=2, seed=0, **options):
     """Train CustomCNN at 64 pixels, or a `model`, on a few phantom images, or on `parts` (train, val)."""
-    changes = {k: options.pop(k) for k in ("lr", "select", "schedule", "accumulate") if k in options}
+    changes = {k: options.pop(k) for k in ("lr", "select", "schedule") if k in options}
     torch.manual_seed(seed)
     split = make_split("phantom", "patient")
     own = (ImageDataset("phantom", rows[:32], image_size=64) for rows in (split.train, split.val))

@@ -89,14 +89,6 @@ def test_what_an_answer_wrote_is_not_asked_about_and_replaces_nothing_else(roots
     assert (asked / "v.nii.gz.png").read_bytes() == content
 
 
-def test_links_to_folders_are_followed_but_for_those_that_never_end(tmp_path):
-    image(tmp_path / "elsewhere/a.png")
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/p1").symlink_to(tmp_path / "elsewhere")
-    (tmp_path / "mine/up").symlink_to(tmp_path)
-    assert list(found(tmp_path / "mine")) == ["p1/a.png"]
-
-
 def test_a_name_that_no_terminal_and_no_figure_can_show_is_written_out(tmp_path):
     image(tmp_path / os.fsdecode(b"a\xff\x1b[31m\n.png"))
     assert list(found(tmp_path)) == [r"a\udcff\x1b[31m\n.png"]

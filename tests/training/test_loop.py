@@ -26,7 +26,7 @@ from datasets.splitting import make_split
 from datasets.store import images
 from datasets.store.images import ImageDataset
 from datasets.store.index import require
-from models import AlexNet, CustomCNN
+from models import CustomCNN
 from utils.recipes import get_recipe
 from utils.training import data as reading
 from utils.training import loop, resume
@@ -97,18 +97,6 @@ def test_validation_counts_each_image_once(roots):
         logits = model.eval()(task.inputs(whole))
     assert by_batch["val_accuracy"] == pytest.approx((logits.argmax(1) == whole["label"]).float().mean().item())
     assert by_batch["val_loss"] == pytest.approx(task.loss(logits, whole["label"]).item(), rel=1e-4)
-
-
-def test_parts_of_a_batch_give_the_step_of_the_whole(roots):
-    def trained(folder, **words):  # AlexNet has neither batch norm nor dropout
-        torch.manual_seed(0)
-        model, fitted = run_fit(folder, model=AlexNet(image_size=64), task=Classification(4), **words)
-        return model.state_dict(), fitted.history.train_loss.tolist()
-
-    (whole, losses), (divided, of_parts) = trained(roots / "whole"), trained(roots / "parts", accumulate=2)
-    assert all(torch.allclose(weights, divided[name], atol=1e-5) for name, weights in whole.items())
-    assert losses == pytest.approx(of_parts, abs=1e-4)
-    assert not same(whole, trained(roots / "smaller", batch_size=4)[0])
 
 
 def test_nan_in_training_stops_it(roots):

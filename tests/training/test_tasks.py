@@ -122,10 +122,10 @@ def test_losses_of_findings_by_hand():
         "asymmetric": torch.where(targets == 1, -(1 - p) * p.log(), -(shifted**4) * (1 - shifted).log()).mean(),
     }
     for loss, value in wanted.items():
-        task = MultiLabel(2, torch.tensor([25.0, 0.0]), 100, loss=loss)
+        task = MultiLabel(torch.tensor([25.0, 0.0]), 100, loss=loss)
         assert task.loss(logits, targets) == pytest.approx(value.item(), rel=1e-4)
     with pytest.raises(UnknownName, match="did you mean 'asymmetric'"):
-        MultiLabel(2, torch.tensor([25.0, 0.0]), 100, loss="asymetric")
+        MultiLabel(torch.tensor([25.0, 0.0]), 100, loss="asymetric")
 
 
 def test_mean_auc_leaves_out_what_cannot_be_judged():

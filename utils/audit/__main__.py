@@ -25,7 +25,6 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--size", type=int, metavar="PIXELS", help="side of an ONNX model's input, where its file does not say it")
     add("--scale", choices=("unit", "pm1", "imagenet", "raw"), help="of its input; by default by known images")
     add("--classes", metavar="A,B,C,D", help="order of its outputs, likewise")
-    add("--logits", action="store_true", help="its outputs are logits, though between 0 and 1")
     add("--seconds", type=float, default=60, help="limit of a function, for its import and an image (%(default)g)")
     add("--python", default=sys.executable, metavar="FILE", help="interpreter that a function is installed for")
     add("--images", type=int, default=400, metavar="N", help="how many test images are changed (%(default)s)")
@@ -60,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not seen.any():
         raise DataError(f"{which}: names no image of '{images.name}'; name another set by --data-set")
     others, left_out = new_images(images, args.trained_on)
-    test, train = table[table.published_split == "test"], table[table.published_split == "train"]
+    test = table[table.published_split == "test"]
     test = test if seen[test.index].all() else test[~seen[test.index]]
     rows = (sections.sample(test, QUICK_TEST) if args.quick else test).index.to_numpy()
     names = args.classes.split(",") if args.classes else None
@@ -69,17 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     elif saved:
         door = doors.Saved(saved, classes, images.files)
     else:
-        known = sections.sample(train, KNOWN * len(classes))
+        known = sections.sample(table[table.published_split == "train"], KNOWN * len(classes))
         shown, truth = [images.show(row) for row in known.index], known.label.map(classes.index).to_numpy()
         known = doors.Known(shown, truth, classes)
         if function:
             door = doors.Function(args.model, known, names, args.seconds, args.python)
         else:
-            door = doors.Onnx(Path(args.model), known, args.size, args.scale, names, args.logits)
+            door = doors.Onnx(Path(args.model), known, args.size, args.scale, names)
     folder, most = output_root() / "runs/audit" / door.name, QUICK_CHANGED if args.quick else args.images
     try:
-        kept = doors.Kept(door, folder / "answers")
-        found = sections.audit(kept, images, seen, rows, others, most, args.quick)
+        found = sections.audit(door, images, seen, rows, others, most, args.quick)
     finally:
         door.close()
     of = "the publisher's files" if images.files else "packed images, since the publisher's files are not kept here"

@@ -2,7 +2,6 @@
 its predictions. Each answers with probabilities in the order of the data set's classes, or not at all.
 """
 
-import hashlib
 import json
 import os
 import select
@@ -11,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -23,8 +23,6 @@ from scipy.special import softmax
 
 from datasets.catalog import CATALOG, DataError, lookup
 from datasets.reading import one_line
-from datasets.store.index import short_digest
-from datasets.store.manifest import sha256
 from datasets.store.packing import cores
 from datasets.store.preprocess import Preparation, RawImage, crop_and_resize
 from utils.audit import worker
@@ -119,16 +117,15 @@ class Door:
     `skipped` explains.
 
     Attributes:
-        name; digest: of all that its answers depend on, by which they are kept.
-        notes: sentences on how it is asked; about: facts such as its licence.
+        name; notes: sentences on how it is asked; about: facts such as its licence.
         skipped: key of an image → why there is no answer.
         probabilities: whether it gives them, or a class alone; changes: whether it can see changed images.
     """
 
     probabilities, changes = True, True
 
-    def __init__(self, name: str, digest: str, classes: Sequence[str]):
-        self.name, self.digest, self.classes = name, digest, classes
+    def __init__(self, name: str, classes: Sequence[str]):
+        self.name, self.classes = name, classes
         self.notes: list[str] = []
         self.about: dict[str, str] = {}
         self.skipped: dict[tuple[str, str], str] = {}
@@ -143,12 +140,12 @@ class Door:
 
 class Onnx(Door):
     """An ONNX file. Size, channels and layout stand in its shape; of files that `utils.export` wrote the metadata say
-    the rest, of others `size`, `scale`, `names` and `logits` (None or False where not given), or a guess on `known`
-    images. Raises `DataError` where the file takes no images, or gives no value for each class.
+    the rest, of others `size`, `scale` and `names` (None where not given), or a guess on `known` images. Raises
+    `DataError` where the file takes no images, or gives no value for each class.
     """
 
-    def __init__(self, path: Path, known: Known, size: int | None, scale: str | None, names: list | None, logits: bool):
-        super().__init__(path.stem, "", known.classes)
+    def __init__(self, path: Path, known: Known, size: int | None, scale: str | None, names: list | None):
+        super().__init__(path.stem, known.classes)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = cores(), 4
         try:
@@ -170,14 +167,13 @@ class Onnx(Door):
             tries.append((share, self.layout, self.scale, outputs))
         _, self.layout, self.scale, outputs = max(tries, key=lambda found: found[0])  # the first of equally good ones
         as_probabilities(outputs, path, logits=True)  # or NaN at every scale
-        self.logits = logits or not within_one(outputs)
+        self.logits = not within_one(outputs)
         self.order, note = settled_order(outputs, known, order, bool(names))
         takes = f"{self.channels} channel(s) of {self.size}×{self.size} pixels, {self.layout}"
         takes += f", {self.batch or 'any number'} at a time, scale '{self.scale}'"
         guess = ", chosen on known images" if len(tries) > 1 else ""
         guess = ", images prepared as its metadata say" if self.preparation else guess
         self.notes += [f"Takes {takes}{guess}; gives {'logits' if self.logits else 'probabilities'}.", note]
-        self.digest = f"{sha256(path)} {takes} {self.logits} {self.order.tolist()} {self.preparation}"
 
     def _layouts(self, size: int | None) -> list[str]:
         """The layouts that fit the input's shape, and all that it says as attributes."""
@@ -236,7 +232,7 @@ class Saved(Door):
         self.model, self.order = model, class_order(model.classes or model.masks, classes, model.name)
         if not files:
             model.preparation = replace(model.preparation, crop="none")  # packed images have been cropped before
-        super().__init__(model.name, f"{model.card['sha256']} {model.preparation} {model.temperature}", classes)
+        super().__init__(model.name, classes)
         self.notes.append("A saved model of this repository, asked as its card says.")
 
     def ask(self, shown: Sequence[Shown]) -> np.ndarray:
@@ -256,7 +252,7 @@ class Table(Door):
     changes = False
 
     def __init__(self, path: Path, classes: Sequence[str], at_hand: Sequence[Images], rows: np.ndarray):
-        super().__init__(path.stem, sha256(path), classes)
+        super().__init__(path.stem, classes)
         table, names = image_names(path)
         if (double := names[names.duplicated()]).size:
             raise DataError(f"{path}: {double.iloc[0]} stands there twice; leave one row an image")
@@ -300,7 +296,7 @@ class Function(Door):
     """
 
     def __init__(self, call: str, known: Known, names: list | None, seconds: float, python: str):
-        super().__init__(call.replace(":", "."), "", known.classes)
+        super().__init__(call.replace(":", "."), known.classes)
         self.call, self.seconds, self.command = call, seconds, [python, worker.__file__, call]
         self.order = class_order(names, self.classes, "--classes")
         self.folder, self.process = tempfile.TemporaryDirectory(), None
@@ -315,7 +311,6 @@ class Function(Door):
             self.notes.append(note)
         facts = "; ".join(f"{name}: {value}" for name, value in self.about.items())
         self.notes.insert(0, f"A function, asked in a process of its own. {facts}")
-        self.digest += f" {self.order.tolist()}"
 
     def _start(self) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -327,7 +322,6 @@ class Function(Door):
         if "error" in ready:
             raise DataError(f"{self.call}: cannot be imported ({ready['error']}); see --python and --seconds")
         self.about = ready["about"]
-        self.digest = " ".join([self.call, *(sha256(Path(file)) for file in ready["files"])])
 
     def _hear(self) -> dict:
         """The next line of the process, or an `error`: the time limit, or its end."""
@@ -347,13 +341,10 @@ class Function(Door):
             self._start()
         path = Path(self.folder.name) / f"image{shown.file.suffix if shown.file else '.png'}"  # which names no class
         path.write_bytes(shown.content)
-        try:
+        with suppress(OSError):  # its process has ended, which `_hear` notices
             self.process.stdin.write(json.dumps(str(path)).encode() + b"\n")
             self.process.stdin.flush()
-            heard = self._hear()
-        except OSError:
-            self.close()
-            heard = {"error": "its process ended"}
+        heard = self._hear()
         if "error" in heard:
             raise DataError(heard["error"])
         answer, order = heard["answer"], self.order
@@ -387,33 +378,3 @@ class Function(Door):
             os.killpg(self.process.pid, signal.SIGKILL)  # with whatever it has started
             self.process.wait()
             self.process = None
-
-
-class Kept:
-    """Answers of a door, written down at once, so that no image is ever asked about twice, whatever ends the command;
-    one that was skipped is asked about again. `folder`: where they lie, a file a digest of a door."""
-
-    def __init__(self, door: Door, folder: Path):
-        self.door, self.path = door, folder / f"{hashlib.sha256(door.digest.encode()).hexdigest()[:16]}.csv"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.answers: dict[str, np.ndarray] = {}
-        written = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
-        for line in written.splitlines():
-            answer, _, check = line.rpartition(",")
-            if check == short_digest(answer.encode()):  # a kill may leave half a line, a disk another digit
-                image, *probs = answer.split(",")
-                self.answers[image] = np.array(probs, float)
-
-    def ask(self, shown: Sequence[Shown]) -> np.ndarray:
-        """As `Door.ask`."""
-        if not self.door.changes:
-            return self.door.ask(shown)
-        new = [one for one in {one.digest: one for one in shown}.values() if one.digest not in self.answers]
-        with self.path.open("a", encoding="utf-8") as file:
-            for one, probs in zip(new, self.door.ask(new) if new else (), strict=True):
-                if np.isfinite(probs).all():
-                    self.answers[one.digest] = probs
-                    answer = ",".join([one.digest, *map(str, probs.tolist())])
-                    file.write(f"{answer},{short_digest(answer.encode())}\n")
-        nothing = np.full(len(self.door.classes), np.nan)
-        return np.stack([self.answers.get(one.digest, nothing) for one in shown])

@@ -4,12 +4,10 @@ They go to the weights, and what they are worth to `saved_metrics/calibration/`,
 """
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.catalog import DataError
 from datasets.commands import errors_in_one_line
 
 
@@ -18,8 +16,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m utils.predict.calibrate", description=__doc__.splitlines()[0])
     parser.add_argument("model", help="name of a model in saved_models/, or 'best'")
-    about = "image files below the data folder, beside photographs and noise, whose detection is measured"
-    parser.add_argument("--strangers", nargs="*", default=[], metavar="NAME=PATTERN", help=about)
     parser.add_argument("--audit", type=Path, metavar="FILE.json", help="do no more than note its audit on its card")
     about = "do no more than ask it about new images, photographs, X-rays, noise and the phantom"
     parser.add_argument(
@@ -27,25 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = parser.parse_args(argv)
     from datasets.reading import read_json  # and networks, for which --help need not wait
-    from utils.predict import calibration, out_of_distribution, survey
+    from utils.predict import calibration, survey
     from utils.predict.model import open_model
 
     model = open_model(args.model)
     if args.audit:
         calibration.note_elsewhere(model.folder, read_json(args.audit, needs=("model", "quick", "new")))
-        return 0
-    if args.survey:
+    elif args.survey:
         print(survey.survey(model))
-        return 0
-    strangers = {name: make() for name, make in out_of_distribution.GENERATED.items()}
-    for text in args.strangers:
-        name, _, pattern = text.partition("=")
-        if not (name and pattern) or Path(pattern).is_absolute():
-            raise DataError(f"--strangers {text}: a name and a pattern are wanted, such as 'X-rays=folder/*.png'")
-        strangers[name] = out_of_distribution.read(pattern)
-    command = shlex.join(sys.argv[1:] if argv is None else argv)
-    path = calibration.calibrate(model, strangers, f"python -m utils.predict.calibrate {command}")
-    print(path.read_text(encoding="utf-8"))
+    else:
+        print(calibration.calibrate(model).read_text(encoding="utf-8"))
     return 0
 
 

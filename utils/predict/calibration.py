@@ -21,12 +21,11 @@ from scipy.stats import binomtest
 from datasets import catalog
 from datasets.catalog import DataError
 from datasets.store.index import read_manifest
-from datasets.store.preprocess import RawImage
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
 from utils.evaluation.thresholds import calibrated, calibration_error, fit_temperature, threshold_for
 from utils.predict.model import BATCH, Prediction, SavedModel
-from utils.predict.out_of_distribution import FALSE_ALARMS, FAMILIARITY, Familiarity
+from utils.predict.out_of_distribution import FALSE_ALARMS, FAMILIARITY, Familiarity, strangers
 from utils.report.figures.common import PAGE
 from utils.report.records import (
     HISTORY,
@@ -51,9 +50,8 @@ AGREES = 2e-3  # difference in the validation metric that rounding and another m
 TEST = "test set (false alarms)"
 
 
-def calibrate(model: SavedModel, strangers: Mapping[str, Sequence[RawImage]], command: str) -> Path:
-    """Calibrate `model` on the images that it was validated on; returns the path of the record, which names `command`.
-    `strangers` are images of other kinds, by name.
+def calibrate(model: SavedModel) -> Path:
+    """Calibrate `model` on the images that it was validated on; returns the path of the record.
 
     Raises `DataError`: data set or evidence are not here, or are not those of the model; it was tested on another data
     set.
@@ -73,7 +71,8 @@ def calibrate(model: SavedModel, strangers: Mapping[str, Sequence[RawImage]], co
     rng = np.random.default_rng(0)
     train = np.sort(rng.permutation(data.split.train)[:MOST])
     familiarity = Familiarity.fit(_predict(model, data, train).features, validation.features)
-    found: dict[str, Any] = {"model": model.name, "command": command, "git": git_revision(), "hardware": hardware()}
+    found: dict[str, Any] = {"model": model.name, "command": f"python -m utils.predict.calibrate {model.name}"}
+    found |= {"git": git_revision(), "hardware": hardware()}
     found |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "validation_images": len(data.split.val)}
     if model.classes and not model.findings:  # whose thresholds its chapter chose on validation
         found["calibration"] = _calibration(model, data, validation.probabilities, folder)
@@ -81,7 +80,7 @@ def calibrate(model: SavedModel, strangers: Mapping[str, Sequence[RawImage]], co
     found["familiarity"] = {"false_alarms": FALSE_ALARMS, "training_images": len(train), "strangers": {}}
     found["familiarity"]["test"] = share(familiarity.unlike(_predict(model, data, test).features))
     if len(model.preparation.channels) == 1:
-        for name, raws in strangers.items():
+        for name, raws in strangers().items():
             seen = model.predict(model.prepare(raws)).features
             found["familiarity"]["strangers"][name] = share(familiarity.unlike(seen))
     if output_root() != catalog.REPO and catalog.REPO in model.folder.parents:  # what is committed stays as it is

@@ -9,7 +9,6 @@ import pydicom
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
-from datasets.catalog import DataError
 from datasets.commands import NOTE
 from utils.predict.model import SavedModel
 from utils.predict.prepare import Slices
@@ -18,13 +17,13 @@ from utils.training.environment import git_revision
 OF_PATIENT = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex")
 OF_STUDY = ("AccessionNumber", "StudyID", "StudyDate", "StudyTime")
 LONGEST = 64  # characters of a name in DICOM
+TOO_LITTLE = (AttributeError, IndexError, KeyError, TypeError, ValueError)
 
 
 def write_seg(path: Path, model: SavedModel, files: Sequence[Path], slices: Slices, masks: list[np.ndarray]) -> None:
     """Write the masks of `slices`, each M×H×W bool, as one file that refers to the images in `files`: those of one
-    frame each, or one file of several frames.
-
-    Raises `DataError` where the files lack what a segmentation has to say of its images, such as their place.
+    frame each, or one file of several frames. Raises one of `TOO_LITTLE` where the files lack what a segmentation has
+    to say of its images, such as their place.
     """
     import highdicom as hd  # it takes a second, and few answers need it
 
@@ -40,28 +39,25 @@ def write_seg(path: Path, model: SavedModel, files: Sequence[Path], slices: Slic
         version=model.card["sha256"],
         parameters={"saved_model": model.name},
     )
-    try:
-        for number, mask in zip(slices.numbers, masks, strict=True):
-            whole[number] = mask.transpose(1, 2, 0)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names of patients, and of masks that mark nothing
-            hd.seg.Segmentation(
-                source_images=images,
-                pixel_array=whole,
-                segmentation_type="BINARY",
-                segment_descriptions=[
-                    hd.seg.SegmentDescription(number, name, *kind, "AUTOMATIC", algorithm)
-                    for number, name in enumerate(model.masks, 1)
-                ],
-                series_instance_uid=generate_uid(),
-                series_number=1,
-                sop_instance_uid=generate_uid(),
-                instance_number=1,
-                manufacturer="honest-brain-mri",
-                manufacturer_model_name=model.card["model"],
-                software_versions=git_revision() or "installed",
-                device_serial_number="none",
-                content_description=NOTE,
-            ).save_as(path)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"No DICOM SEG was written, for which its files say too little ({error}).") from error
+    for number, mask in zip(slices.numbers, masks, strict=True):
+        whole[number] = mask.transpose(1, 2, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names of patients, and of masks that mark nothing
+        hd.seg.Segmentation(
+            source_images=images,
+            pixel_array=whole,
+            segmentation_type="BINARY",
+            segment_descriptions=[
+                hd.seg.SegmentDescription(number, name, *kind, "AUTOMATIC", algorithm)
+                for number, name in enumerate(model.masks, 1)
+            ],
+            series_instance_uid=generate_uid(),
+            series_number=1,
+            sop_instance_uid=generate_uid(),
+            instance_number=1,
+            manufacturer="honest-brain-mri",
+            manufacturer_model_name=model.card["model"],
+            software_versions=git_revision() or "installed",
+            device_serial_number="none",
+            content_description=NOTE,
+        ).save_as(path)

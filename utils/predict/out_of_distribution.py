@@ -138,18 +138,28 @@ GENERATED = {
 }
 
 
+X_RAYS = "X-rays of chests"
+FILES = {  # kind of image → files below the data folder, which are measured where they are at hand
+    X_RAYS: "chest-xray14/raw/images/*/*",
+    "44 classes, T1": "brain-tumor-44c/raw/* T1/*",
+    "44 classes, T1 with contrast": "brain-tumor-44c/raw/* T1C+/*",
+    "44 classes, T2": "brain-tumor-44c/raw/* T2/*",
+    "navoneel, tumours": "navoneel/raw/yes/*",
+    "navoneel, no tumour": "navoneel/raw/no/*",
+}
+
+
 def files(pattern: str) -> list[Path]:
     """At most `MOST` of the files that a pattern below the data folder names, drawn by a fixed seed."""
     paths = sorted(path for path in catalog.data_root().glob(pattern) if path.is_file())
     return sorted(np.random.default_rng(0).permutation(np.array(paths, dtype=object))[:MOST])
 
 
-def read(pattern: str) -> list[RawImage]:
-    """The images among those `files`; raises `DataError` where there is none."""
-    found: list[RawImage] = []
-    for path in files(pattern):
-        with suppress(DataError):
-            found += Scan(path.name, IMAGE, (path,)).read().raws
-    if not found:
-        raise DataError(f"{catalog.data_root() / pattern}: no image is named so")
+def strangers() -> dict[str, list[RawImage]]:
+    """Images of every kind that is at hand."""
+    found = {name: make() for name, make in GENERATED.items()}
+    for name, pattern in FILES.items():
+        for path in files(pattern):
+            with suppress(DataError):
+                found.setdefault(name, []).extend(Scan(path.name, IMAGE, (path,)).read().raws)
     return found

@@ -69,9 +69,7 @@ class Scan:
             with reading(self.name):
                 if empty := [file.name for file in self.files if file.is_file() and not file.stat().st_size]:
                     raise DataError(f"{empty[0]}: an empty file")
-                planes, remarks = self._planes()
-                spacing = self._spacing()
-                strange = _strange(dicom.read_header(self.files[0])) if self.kind == SERIES else ""
+                planes, remarks, spacing, strange = self._read()
         except DataError as error:
             named = "" if self.kind == SEQUENCES else f"{self.files[0].name}: "  # by the name of the scan, too
             reason = str(error).removeprefix(f"{self.name}: ").removeprefix(named)
@@ -83,15 +81,16 @@ class Scan:
         of = [planes[number] for number in seen]
         return Slices(of, seen, len(planes), COLOUR in remarks, spacing, strange)
 
-    def _planes(self) -> tuple[Sequence[np.ndarray], Sequence[str]]:
-        """All slices, and the remarks of `examine` on them."""
+    def _read(self) -> tuple[Sequence[np.ndarray], Sequence[str], tuple[float, float, float], str]:
+        """All slices, the remarks of `examine` on them, and `spacing` and `strange` of `Slices`."""
         if self.kind == IMAGE:
             image, remarks = examine(self.files[0].read_bytes(), look_for_colour=True)
-            return [image], remarks
+            return [image], remarks, UNKNOWN, ""
         if self.kind == SEQUENCES:
-            return brats.read_sequences(brats.sequences(self.files, self.channels)), ()
+            paths = brats.sequences(self.files, self.channels)
+            return brats.read_sequences(paths), (), volumes.spacing(paths[0], axis=2), ""
         if self.kind == VOLUME:
-            return volumes.read(self.files[0])
+            return *volumes.read(self.files[0]), volumes.spacing(self.files[0]), ""
         headers = [dicom.read_header(file) for file in self.files]
         if any(header.mixed for header in headers):
             raise DataError("frames of several directions or echoes, or of one place; dcm2niix makes a volume of each")
@@ -100,14 +99,8 @@ class Scan:
             raise DataError(f"{several}; name the files of one, or put them into a folder of their own")
         # Each file of a series is scaled by itself, as in a data set of a reader's own.
         parts, remarks = zip(*map(volumes.read, self.files), strict=True)
-        return [plane for part in parts for plane in part], sum(remarks, ())
-
-    def _spacing(self) -> tuple[float, float, float]:
-        if self.kind == VOLUME:
-            return volumes.spacing(self.files[0])
-        if self.kind == SEQUENCES:
-            return volumes.spacing(brats.sequences(self.files, self.channels)[0], axis=2)
-        return dicom.spacing([dicom.read_header(file) for file in self.files]) if self.kind == SERIES else UNKNOWN
+        planes = [plane for part in parts for plane in part]
+        return planes, sum(remarks, ()), dicom.spacing(headers), _strange(headers[0])
 
     def as_volume(self, masks: np.ndarray) -> nib.Nifti1Image:
         """Masks of all slices of a `VOLUME` or of `SEQUENCES`, N×H×W uint8, as a volume that lies on its file."""

@@ -20,6 +20,7 @@ from utils.evaluation.classification import FEWEST
 from utils.predict import out_of_distribution
 from utils.predict.calibration import share
 from utils.predict.model import SavedModel
+from utils.predict.out_of_distribution import X_RAYS
 from utils.predict.prepare import find
 from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask
 from utils.report.records import write_record
@@ -27,7 +28,7 @@ from utils.run import output_root
 from utils.saved_models import CARD, read_card, write_card
 from utils.training.environment import git_revision
 
-X_RAYS, PHANTOM = "chest-xray14/raw/images/*/*", "phantom"
+PHANTOM = "phantom"
 SHOWN = {"tumours": True, "healthy": False}  # which images of a set are asked about → whether they show a tumour
 NEW = (("navoneel", "tumours"), ("navoneel", "healthy"), ("brain-tumor-44c", "healthy"))  # whose tumours are others
 
@@ -45,7 +46,7 @@ def kinds(home: str, folder: Path) -> Iterator[tuple[str, list[Path]]]:
         rows = np.flatnonzero(manifest.published_split.eq("test") & (manifest.label.ne(HEALTHY) == tumour))
         read = ImageDataset(PHANTOM, rows, image_size=catalog.get(PHANTOM).size)
         yield f"{PHANTOM}, {which}", _written(folder / which, read.batch(range(len(rows)))["image"][:, 0].numpy())
-    yield "X-rays of chests", out_of_distribution.files(X_RAYS)
+    yield X_RAYS, out_of_distribution.files(out_of_distribution.FILES[X_RAYS])
     for name, make in out_of_distribution.GENERATED.items():
         yield name, _written(folder / name, [raw.image for raw in make()])
 

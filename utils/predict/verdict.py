@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datasets.catalog import DataError
 from datasets.store.preprocess import crop_box, inside_head, looks_inverted
 from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
@@ -310,12 +309,12 @@ def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
             paths.append(place(f"-{name}.nii.gz"))
             nib.save(volume, paths[-1])
     if asked.masks is not None and scan.kind == SERIES:
-        from utils.predict.dicom_seg import write_seg
+        from utils.predict.dicom_seg import TOO_LITTLE, write_seg
 
         try:
             path = place("-masks.dcm")
             write_seg(path, model, scan.files, asked.slices, [mask > MASK_FROM for mask in asked.masks])
             paths.append(path)
-        except DataError as error:
-            asked.answer.warnings.append(str(error))
+        except TOO_LITTLE as error:
+            asked.answer.warnings.append(f"No DICOM SEG was written, for which its files say too little ({error}).")
     asked.answer.written = [str(path) for path in paths]

@@ -51,7 +51,6 @@ class Recipe:
     select: str = "last"
     val_fraction: float = 0.1  # share of the training set that is held out for validation; 0: none, all is trained on
     val_cut: str = "group"  # how it is cut; "random" or "first": image by image, see `datasets/splitting.py`
-    accumulate: int = 1  # gradient accumulation: parts of a batch, each with its own augmentation, that make one step
 
     def __post_init__(self):
         if self.epochs < 1:

@@ -39,9 +39,8 @@ DIGIT = 1e-6  # the last one of the numbers in a record: processors round differ
 COUNTED = ("images", "groups", "confusion")  # no change of a metric changes these
 
 
-def reevaluated(record: dict, evidence: Evidence, rates_only: bool = False) -> dict:
-    """A record with its metrics computed again, and `evaluated`, the commit whose code did so; `rates_only`: of tumour
-    or none alone, which takes seconds where all take minutes.
+def reevaluated(record: dict, evidence: Evidence) -> dict:
+    """A record with its metrics computed again, and `evaluated`, the commit whose code did so.
 
     Raises:
         DataError: the predictions are of other images, or those of a fold are not there.
@@ -49,7 +48,7 @@ def reevaluated(record: dict, evidence: Evidence, rates_only: bool = False) -> d
     if missing := [one for one in record.get("pooled", ()) if one not in evidence.runs.index]:
         raise DataError(f"{record['id']}: its fold {missing[0]} has no record; run `make tables`")
     table, classes, resamples = evidence.predictions(record["id"]), list(record["per_class"]), record["resamples"]
-    found = {} if rates_only else _all_metrics(record, evidence, table, classes)
+    found = _all_metrics(record, evidence, table, classes)
     if "tumour_or_none" in record:
         validated = evidence.validation(record["id"])
         threshold = UNKNOWN if validated is None else threshold_for(*tumour_scores(validated))
@@ -62,7 +61,7 @@ def reevaluated(record: dict, evidence: Evidence, rates_only: bool = False) -> d
     for name, entry in intervals(found):
         known = before.get(name, {})
         entry.update({key: known[key] for key, value in entry.items() if key in known and _close(known[key], value)})
-    return record | found | {"evaluated": git_revision()} if found else record
+    return record | found | {"evaluated": git_revision()}
 
 
 def _all_metrics(record: dict, evidence: Evidence, table: pd.DataFrame, classes: list[str]) -> dict:
@@ -103,7 +102,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Command line: compute the metrics of records again from their predictions, and write them to saved_metrics/."""
     parser = argparse.ArgumentParser(prog="python -m utils.report.reevaluate", description=main.__doc__)
     parser.add_argument("runs", nargs="*", metavar="ID", help="ids of runs (by default all)")
-    parser.add_argument("--rates-only", action="store_true", help="of tumour or none alone: threshold, rates and AUC")
     args = parser.parse_args(argv)
     evidence = load_evidence(output_root() / "saved_metrics")  # never what is committed elsewhere
     known = evidence.runs
@@ -114,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for run in tqdm(chosen.index, unit="record"):  # the folds first, of whose records the pooled ones are made
         path = evidence.path(run) / METRICS
         record = read_record(path)
-        after = reevaluated(record, evidence, args.rates_only)
+        after = reevaluated(record, evidence)
         write_record(path, after)
         if (pointed := path.with_name(POINTING)).is_file():
             groups = summarise(pd.read_csv(path.with_name(POINTING_TABLE), dtype={"patient": str}))

@@ -1,7 +1,7 @@
 """The training loop: `fit` has stages and epochs, `train_epoch` batches and steps, `validate` what is measured.
 
-It knows neither the loss (`tasks`) nor the rates (`recipes`). Accelerate carries device, precision, gradient
-accumulation and data parallelism; what makes a training go on after it was stopped is in `resume.py`.
+It knows neither the loss (`tasks`) nor the rates (`recipes`). Accelerate carries device, precision and data
+parallelism; what makes a training go on after it was stopped is in `resume.py`.
 """
 
 import math
@@ -90,13 +90,12 @@ def fit(
             freeze(model, stage)
             optimizer = make_optimizer(stage, parameter_groups(model, stage), task.parameters())
             optimizer.zero_grad()  # left by a training that was interrupted between gradient and step
-            accelerator.gradient_accumulation_steps, size = stage.accumulate, stage.batch_size // stage.accumulate
-            train_loader = make_loader(train, size, training=True, sampling=stage.sampling, seed=seed)
-            scheduler = make_scheduler(stage, optimizer, math.ceil(len(train_loader) / stage.accumulate))
+            train_loader = make_loader(train, stage.batch_size, training=True, sampling=stage.sampling, seed=seed)
+            scheduler = make_scheduler(stage, optimizer, len(train_loader))
             by_step = scheduler.step if scheduler and stage.schedule_step == "batch" else None
             state = {"model": model, "task": task, "optimizer": optimizer, "scheduler": scheduler}
             done = saved.restore(number, **state)
-            prepared = accelerator.prepare(model, optimizer, train_loader, make_loader(val, size))
+            prepared = accelerator.prepare(model, optimizer, train_loader, make_loader(val, stage.batch_size))
             net, stepped, train_loader, val_loader = prepared
             for epoch in range(done, stage.epochs):
                 scores = [row.get(f"val_{task.monitor}") for row in saved.history[saved.begun :]]
@@ -132,13 +131,12 @@ def train_epoch(net, task, loader, optimizer, accelerator, title: str, by_step: 
     quiet = os.environ.get("BRAIN_MRI_HEADLESS") == "1" or not accelerator.is_main_process
     for batch in tqdm(loader, desc=title, disable=quiet, leave=False):
         inputs, targets = task.example(batch)
-        with accelerator.accumulate(net):  # where a recipe accumulates gradients, some batches make one step
-            outputs = net(inputs)
-            loss = task.loss(outputs, targets)
-            accelerator.backward(loss)
-            optimizer.step()
-            optimizer.zero_grad()
-        if by_step and accelerator.sync_gradients:
+        outputs = net(inputs)
+        loss = task.loss(outputs, targets)
+        accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        if by_step:
             by_step()
         metrics.update(outputs, targets)  # torchmetrics records no gradient
         total, seen = total + loss.detach() * len(inputs), seen + len(inputs)
@@ -213,7 +211,7 @@ def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
 def require_equal_shares(model: nn.Module, stages: list[Recipe], processes: int) -> None:
     """Raise `DataError` where a batch cannot be divided among the processes into shares of one size."""
     least = 2 if any(isinstance(m, nn.BatchNorm1d) for m in model.modules()) else 1  # one image has no variance
-    for size in {stage.batch_size // stage.accumulate for stage in stages}:
+    for size in {stage.batch_size for stage in stages}:
         if size % processes or size // processes < least:
             able = " or ".join(str(n) for n in range(1, size // least + 1) if size % n == 0)
             what = f"a batch of {size} images cannot be shared by {processes} processes alike"

@@ -6,7 +6,7 @@ from datasets.catalog import REPO
 from utils.evaluation.classification import FEWEST
 from utils.report.records import Evidence
 from utils.report.tables.common import NONE, format_ci
-from utils.saved_models import WEIGHTS, cards
+from utils.saved_models import cards, rows
 
 NEW = ("sensitivity", "specificity", "auc")
 UNRELATED = "no relative in training"
@@ -32,19 +32,14 @@ def audits(evidence: Evidence) -> pd.DataFrame:
 
 def models(evidence: Evidence) -> pd.DataFrame:
     """A row a committed model, by what it answers: how it scored at home, and what it found in other collections."""
-    rows = []
-    for folder, card in cards():
-        if REPO not in folder.parents:
-            continue
-        run, (metric, score) = card["trained_on"], next(iter(card["test"].items()))
-        elsewhere = card.get("elsewhere", {})
-        row = {"answers": ", ".join(card.get("classes") or card["masks"])}
-        row["model"] = f"[{folder.name}]({folder.relative_to(REPO / 'saved_models')}/card.json)"
-        row["tested"] = f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"]
-        row["at home, %"] = f"{metric} {format_ci(score)}"
-        row |= {f"{rate} elsewhere, %": format_ci(elsewhere.get(rate)) for rate in NEW[:2]}
-        rows.append(row | {"MB": f"{(folder / WEIGHTS).stat().st_size / 1e6:.1f}"})
-    return pd.DataFrame(rows).sort_values(["answers", "model"], ignore_index=True)
+    found = []
+    for (folder, card), row in zip(cards(), rows(), strict=True):
+        if REPO in folder.parents:
+            link = f"[{folder.name}]({folder.relative_to(REPO / 'saved_models')}/card.json)"
+            line = {"answers": row["answers"], "model": link, "tested": row["tested"], "at home": row["test result"]}
+            line |= {f"{rate} elsewhere, %": format_ci(card.get("elsewhere", {}).get(rate)) for rate in NEW[:2]}
+            found.append(line | {"MB": row["MB"]})
+    return pd.DataFrame(found).sort_values(["answers", "model"], ignore_index=True)
 
 
 TABLES = {"audits": audits, "models": models}

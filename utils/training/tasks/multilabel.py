@@ -12,7 +12,7 @@ MOST_WEIGHT = 50.0  # of a rare finding's positive images; Hernia, 227 of 112,12
 
 
 class MultiLabel(Task):
-    """Whether an image shows each of K findings, of which `positives`, K, of the training `images` do.
+    """Whether an image shows each of K findings, which `positives`, K, of the training `images` do.
 
     Losses: "weighted-bce" counts a positive image of a finding (images without it) / (images with it), at most
     `MOST_WEIGHT`; under "asymmetric" (Ridnik et al., ICCV 2021, arXiv:2009.14119) easy negatives, nearly all, fade.
@@ -21,7 +21,7 @@ class MultiLabel(Task):
     monitor, reported = "auc", ("macro_auc", "macro_average_precision")
 
     def __init__(
-        self, findings: int, positives: Tensor, images: int, in_channels: int = 3, loss: str = "weighted-bce",
+        self, positives: Tensor, images: int, in_channels: int = 3, loss: str = "weighted-bce",
         augmentation: str = "none",
     ):  # fmt: skip
         super().__init__(augmentation, in_channels)
@@ -48,8 +48,8 @@ class MultiLabel(Task):
 
     @classmethod
     def from_card(cls, card: dict) -> Task:
-        findings = len(card["classes"])  # its loss, which knows the training images, has no part in an answer
-        return cls(findings, torch.zeros(findings), 1, card["arguments"]["in_channels"])
+        # its loss, which knows the training images, has no part in an answer
+        return cls(torch.zeros(len(card["classes"])), 1, card["arguments"]["in_channels"])
 
 
 def _asymmetric() -> nn.Module:
