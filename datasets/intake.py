@@ -75,7 +75,9 @@ def at_hand(given: str | Path) -> Path:
     """The whole path of a file or folder that a reader names; `DataError` where it is not there."""
     path = Path(os.path.realpath(os.path.expanduser(given)))
     require_utf8(path)
-    if not os.path.exists(path):  # also where a name is too long, links go in a circle, or a folder is closed to us
+    # Neither is a pipe, which cannot be read twice, nor where a name is too long, links go in a circle, or a folder is
+    # closed to us.
+    if not (os.path.isfile(path) or os.path.isdir(path)):
         raise DataError(f"{path}: no such file or folder, or not one that you may read")
     return path
 

@@ -95,7 +95,12 @@ def about(card: dict[str, Any]) -> list[str]:
         if home := card.get("calibration", {}).get("at_threshold_on_test"):
             counts = [home[name]["images"] for name in ("sensitivity", "specificity")]
             found.append(f"At its threshold it found there {_rates(home, *counts)}.")
-        if other := card.get("elsewhere"):
+        if survey := card.get("survey"):
+            for kind, one in survey.items():
+                likely, none = percent(one["tumour likely"]), percent(one["none found"])
+                said = f"it said 'tumour likely' to {likely} and 'none found' to {none}"
+                found.append(f"Asked about {one['images']} images, '{kind}', {said}.")
+        elif other := card.get("elsewhere"):
             rates = _rates(other, other["tumours"], other["healthy"])
             found.append(f"Elsewhere, on '{other['data']}', its likeliest class found {rates}.")
         elif not run["test_on"]:
@@ -154,6 +159,7 @@ def rows() -> list[dict[str, str]]:
         run, line = card["trained_on"], {"model": folder.name + (" *" if folder == chosen else "")}
         line["answers"] = ", ".join(card.get("classes") or card["masks"])
         line["tested"] = f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"]
+        line["tested"] += ", optimistic" if SPLIT_LIMIT in card.get("limits", ()) else ""
         line["test result"] = f"{metric} {percent(entry)}"
         for name, entry in (("calibrated", "calibration"), ("warns", "familiarity")):
             line[name] = "yes" if entry in card else "no"

@@ -19,7 +19,7 @@ NOT_WHOLE = "not a whole DICOM file"
 UNKNOWN = 3 * (float("nan"),)  # a spacing
 SAME_PLACE = 0.01  # mm between two slices that are of one place
 # Tags by which images of one series are told apart, each of the file or, in an enhanced one, of a frame.
-STACK = ("EchoTime", "EffectiveEchoTime", "EchoNumbers", "ImageType", "FrameType")
+STACK = ("EchoTime", "EffectiveEchoTime", "EchoNumbers", "ImageType", "FrameType", "PatientID", "StudyInstanceUID")
 PLACE = ("ImageOrientationPatient", "ImagePositionPatient")
 EVEN = 0.01  # share by which distances between slices may differ
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -83,15 +83,18 @@ def spacing(headers: Sequence[Header]) -> tuple[float, float, float]:
 def examine(path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
     """The frames of a file, and the remark `COLOUR` where they were coloured.
 
-    Rescale slope and intercept are applied, of each frame its own, padding becomes the darkest value, MONOCHROME1 is
-    turned round (there the lowest value is white), colour becomes luminance.  Raises `DataError`, which names the file:
-    no DICOM file, no image in it (a report, a plan), or pixels that cannot be decoded.
+    Rescale slope and intercept, of each frame its own, or a table of values are applied, padding becomes the darkest
+    value, MONOCHROME1 is turned round (there the lowest value is white), colour becomes luminance.  Raises
+    `DataError`, which names the file: no DICOM file, no image in it (a report, a plan), a mosaic of slices, or pixels
+    that cannot be decoded.
     """
     data = _tags(path, pixels=True)
     if not any(name in data for name in PIXELS):
         raise DataError(f"{path.name}: a DICOM file without image; leave it out")
     remedy = "if it is compressed, save it uncompressed (such as with dcmdjpeg of DCMTK), otherwise export it again"
     with reading(path.name, remedy, "its pixels cannot be decoded"), np.errstate(over="ignore"):
+        if "MOSAIC" in (data.get("ImageType") or ()):
+            raise DataError(f"{path.name}: a mosaic, many slices in one image (Siemens); dcm2niix makes a volume of it")
         kind, stored = str(data.PhotometricInterpretation).strip().upper(), _stored(data)
         if kind not in GREY + COLOURED:
             raise DataError(f"{path.name}: its photometric interpretation {kind} is not read; save it as MONOCHROME2")

@@ -21,7 +21,7 @@ import pandas as pd
 
 from datasets.catalog import OWN_TABLE, DataError, Dataset, lookup
 from datasets.reading import reading
-from datasets.sources import Sample, files_below, volumes
+from datasets.sources import Sample, brats, files_below, volumes
 from datasets.sources.folders import IMAGE_SUFFIXES, NO_IMAGES
 from datasets.store.manifest import one_spelling, read_rows, sha256
 from datasets.store.preprocess import RawImage, decode, examine
@@ -34,11 +34,10 @@ COLUMNS = {
     "label": ("class", "diagnosis", "target", "category", "finding", "tumor_type", "tumour_type"),
 }
 FILES = ("image", "mask")
-NOTHING = ("nan", "null", "n/a", "-", "--", "–", "?")  # in place of a value
+NOTHING = ("nan", "null", "n/a", "#n/a", "na", "<na>", "-", "--", "–", "?")  # in place of a value
 NOBODY = (*NOTHING, "none", "unknown", "anonymous")
-SHORTENED = (
-    r"\d(?:\.\d+)?e\+\d+"  # by a spreadsheet: the last digits of a long number, which tell patients apart, are gone
-)
+# By a spreadsheet: the last digits of a long number, which tell patients apart, are gone.
+SHORTENED = r"\d(?:[.,]\d+)?e\+\d+"
 A_ROW = "write a row an image: image,mask,patient"
 LABEL = "unlabelled"
 SPLITS = dict.fromkeys(("train", "training", "val", "validation", "valid"), "train")
@@ -196,7 +195,8 @@ def _of_classes(folder: Path) -> tuple[Rows, list[str]]:
             rows.append({"image": path.as_posix(), "label": label, "split": split})
         elif name.lower() not in NO_IMAGES:
             left_out.append(path.as_posix())
-    _refuse_masks(folder, [Path(row["image"]) for row in rows])
+    if masks := masks_among([Path(row["image"]) for row in rows]):
+        raise DataError(f"{folder / OWN_TABLE}: not there, and {masks[0]} is a mask by its name; {A_ROW}")
     if any(row["split"] for row in rows):
         left_out += [row["image"] for row in rows if not row["split"]]
         rows = [row for row in rows if row["split"]]
@@ -227,18 +227,16 @@ def _of_nested(folder: Path, rows: Rows) -> list[str]:
     return []
 
 
-def _refuse_masks(folder: Path, images: Sequence[Path]) -> None:
-    """Raise `DataError` where an image is a mask, by its folder's name or by its own beside that of an image."""
+def masks_among(images: Sequence[Path]) -> list[Path]:
+    """Which images are masks, by the name of their folder or by their own beside that of an image."""
     stem_of = {image: re.sub(r"\.nii$", "", image.stem.casefold()) for image in images}
     masks = {image: found[1] for image, stem in stem_of.items() if (found := MASK.fullmatch(stem))}
     known = set()
     for image in images:
         if image not in masks:  # of p_flair the mask is p_seg
             known |= {(image.parent, name) for name in (stem_of[image], stem_of[image].rpartition("_")[0])}
-    for image in images:
-        inside = any(part.casefold() in MASKS for part in image.parent.parts)
-        if inside or (image.parent, masks.get(image)) in known:
-            raise DataError(f"{folder / OWN_TABLE}: not there, and {image} is a mask by its name; {A_ROW}")
+    inside = [any(part.casefold() in MASKS for part in image.parent.parts) for image in images]
+    return [i for i, within in zip(images, inside, strict=True) if within or (i.parent, masks.get(i)) in known]
 
 
 def _name_patients(folder: Path, rows: Rows) -> None:
@@ -251,6 +249,12 @@ def _name_patients(folder: Path, rows: Rows) -> None:
     for row in rows:
         of = tags.get(row["image"], {})
         row["patient"] = next((of[name] for name in order if of.get(name)), "")
+
+
+def _whose(path: str) -> str:
+    """Where nobody names the patient of a file: all sequences of one are alike but for the ends of their names."""
+    who, channel = brats.named(Path(path))
+    return str(PurePosixPath(path).parent / who) if channel else path
 
 
 def is_volume(path: Path) -> bool:
@@ -313,7 +317,7 @@ def read(dataset: Dataset, raw: Path, path: str) -> list[RawImage]:
     else:
         planes, remarks = volumes.read(raw / path)
         if volumes.is_nifti(raw / path) or len(planes) > 1:
-            known["patient"] = known["patient"] or path  # who it is, nobody says, but it is one
+            known["patient"] = known["patient"] or _whose(path)  # who it is, nobody says, but it is one
             places = [{"path": f"{path}/{z:03d}", "slice": z} for z in range(len(planes))]
     masks = [None] * len(planes)
     if "mask" in row:

@@ -20,6 +20,7 @@ from datasets.store import manifest
 MIB = 2**20
 REFUSED = "nothing was unpacked; take the archive from its publisher"
 BY_HAND = "unpack it by hand and pass the folder: --archive FOLDER"
+AGAIN = f"download it again, or if it is packed in another way, {BY_HAND}"
 INNER_ZIP = re.compile(r"brainTumorDataPublic_[\d-]+\.zip$")
 NO_PLACE = (errno.EINVAL, None)  # a place before the beginning, which an archive names; bzip2's
 
@@ -76,7 +77,7 @@ def _whole(archive: Path) -> Iterator[None]:
     except Exception as error:  # of all kinds, as in `reading`, but for what the disk refuses
         if isinstance(error, OSError) and error.errno not in NO_PLACE:
             raise
-        raise BrokenArchive(f"{archive}: not a whole zip archive ({one_line(error)}); download it again") from error
+        raise BrokenArchive(f"{archive}: not a whole zip archive ({one_line(error)}); {AGAIN}") from error
 
 
 def _members(dataset: Dataset, archive: Path, spill: Path) -> Iterator[tuple[str, IO[bytes]]]:

@@ -82,7 +82,7 @@ def one_spelling(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """
     seen = ("".join(c for c in unicodedata.normalize("NFC", n) if unicodedata.category(c) != "Cf") for n in names)
     table = pd.DataFrame({"name": names, "clean": [" ".join(name.split()) for name in seen]}, dtype=str)
-    alike = table.clean.str.casefold().str.replace(r"^0*(\d+)(?:\.0+)?$", r"\1", regex=True)
+    alike = table.clean.str.casefold().str.replace(r"^0*(\d+)(?:[.,]0+)?$", r"\1", regex=True)
     spellings = table.groupby(alike, sort=False)
     several = spellings.name.unique()[spellings.name.nunique() > 1]
     return spellings.clean.transform("first").tolist(), [" = ".join(map(repr, kinds)) for kinds in several]

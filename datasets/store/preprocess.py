@@ -97,6 +97,8 @@ def _decoded(image: Image.Image, channels: int, look_for_colour: bool) -> tuple[
         raise DataError(f"{image.n_frames} images in one file; save each as a file of its own")
     if channels == 1 and not look_for_colour:
         image.draft("L", image.size)  # a JPEG's luminance plane as stored: half the time of RGB and back
+    if len(image.getbands()) > 1 and any(";16" in str(tile.args) for tile in image.tile):
+        raise DataError("of 16 bits in several channels, of which Pillow reads 8; save it in one channel, or in 8 bits")
     image.load()  # Pillow's loader refuses a truncated JPEG; OpenCV's fills the rest with grey
     ImageOps.exif_transpose(image, in_place=True)
     if channels == 1 or "A" not in image.getbands():  # of several channels the fourth is no transparency

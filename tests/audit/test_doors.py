@@ -8,7 +8,7 @@ import pytest
 from saved_model import save_model
 
 from datasets.catalog import CLASSES, DataError
-from utils.audit.doors import Function, Onnx, Saved, Table
+from utils.audit.doors import Function, Kept, Onnx, Saved, Table
 from utils.audit.images import Images
 from utils.export import export
 from utils.predict.model import SavedModel
@@ -129,3 +129,17 @@ def test_a_function_that_gives_no_answers_is_ended_and_refused_in_one_line(name,
     monkeypatch.setattr("utils.audit.doors.FAILURES", 2)
     with pytest.raises(DataError, match=message):
         Function(f"cheats:{name}", known, None, 3 if name == "never" else 60, sys.executable)
+
+
+def test_no_image_is_asked_about_twice_even_after_a_kill_but_one_whose_answer_is_damaged(
+    build, known, tmp_path, monkeypatch
+):
+    door, asked = opened(build(), known), []
+    first = Kept(door, tmp_path).ask(known.shown[:10])
+    path = Kept(door, tmp_path).path
+    content = bytearray(path.read_bytes()[:-30])  # the last line is not whole
+    content[content.index(b",") + 5] ^= 1  # another digit in the first
+    path.write_bytes(content)
+    monkeypatch.setattr(door, "ask", lambda shown: asked.extend(shown) or Onnx.ask(door, shown))
+    assert Kept(door, tmp_path).ask(known.shown[:10]) == pytest.approx(first)
+    assert [one.digest for one in asked] == [known.shown[0].digest, known.shown[9].digest]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_files import dicom
-from own_images import filled, own, people, tabled
+from own_images import filled, own, people, tabled, volume
 from PIL import Image
 
 from datasets import catalog, download
@@ -300,7 +300,16 @@ def test_an_image_named_alone_and_in_its_series_is_refused(order, tmp_path):
         _ = Given(tmp_path).listing
 
 
-@pytest.mark.parametrize("text", ["nan", "N/A", "-"])
+def test_the_sequences_of_one_patient_are_of_one_patient(tmp_path):
+    """By their names, where nobody says whose they are; other volumes are each of a patient of their own."""
+    for i, name in enumerate(["A_t1", "A_t1ce", "sub-1_T1w", "sub-1_FLAIR", "p/t1", "p/t2", "scan1", "scan2"]):
+        volume(tmp_path / f"mine/{'ab'[i // 4]}/{name}.nii.gz", (20, 20, 3), seed=i)
+    assert own("--folder", tmp_path / "mine") == 0
+    patients = ["a/A", "a/sub-1", "b/p", "b/scan1.nii.gz", "b/scan2.nii.gz"]
+    assert sorted(set(read_manifest("own").patient)) == patients
+
+
+@pytest.mark.parametrize("text", ["nan", "N/A", "-", "#N/A", "NA"])
 def test_what_stands_in_place_of_a_label_is_no_class(text, tmp_path):
     (tmp_path / "a.png").touch()
     (tmp_path / "samples.csv").write_text(f"image,label\na.png,none\na.png,{text}\n")

@@ -53,17 +53,25 @@ TESTED = {
     "killed for memory (a control group's limit)": ("faults/test_memory.py", ""),
     "HDF5 that leads elsewhere, and other hostile files": ("datasets/test_hostile_files.py", ""),
     "evidence damaged": ("report/test_evidence.py", "damaged"),
+    "strangers' files put to the commands": ("faults/test_strangers.py", ""),
+    "test files that pydicom and nibabel ship": ("predict/test_published_files.py", ""),
+    "pipes, devices, links, odd terminals": (
+        "test_commands.py training/test_resume.py",
+        "regular_file or terminal or early or backend",
+    ),
     "SLURM: warning, requeue, kill, a failing node": ("jobs", "pauses or second or failure or failing"),
     "SLURM's configuration laid by others": ("jobs/test_slurm_script.py", ""),
 }
 PAGE_TEXT = """# Reliability
 
-Made by `make faults` from `saved_metrics/benchmarks/faults.json`; no number is typed.
+Made by `make faults` from `saved_metrics/benchmarks/faults.json`; no number is typed. One part of it: \
+`make faults ARGS="--only 'strangers'"`.
 Measured {days} on {places}: {tries:,} tries, of these {files:,} damaged files; {lost:,} lost. The parts, most of them \
 two at a time, sum up to {minutes:.0f} minutes.
 
 *Survived*: after a kill the run goes on to the same weights, predictions and history, byte by byte; a damaged or \
-hostile file is read, or refused in one line that says what is wrong, and nothing outside its folder is written; what \
+hostile file is read, or refused in one line that says what is wrong, and nothing outside its folder is written; a \
+stranger's file is answered as a plain file of the same pixels is, left out with a note, or refused in one line; what \
 the disk, the network or the memory refuses is said in one line, and the same command goes on. Everything else is \
 *lost*; so is a file that is read as something else than was written, where it holds a checksum: {sealed}.
 

@@ -39,7 +39,7 @@ from utils.report.records import (
 from utils.report.tables.verdicts import verdicts
 from utils.report.weights import CARD, WEIGHTS
 from utils.run import Run
-from utils.saved_models import best, read_card
+from utils.saved_models import about, best, percent, read_card
 from utils.training.data import load_data
 from utils.training.tasks import Classification
 
@@ -234,6 +234,9 @@ def test_the_committed_survey_is_of_the_weights_and_the_threshold_that_are_asked
     assert (record["sha256"], record["threshold"]) == (card["sha256"], card["calibration"]["threshold"]), rerun
     shares = [one["value"] for kind in record["asked"].values() for name, one in kind.items() if name != "images"]
     assert len(shares) == 4 * 9 and all(0 <= value <= 1 for value in shares)
+    assert card["survey"] == {kind: record["asked"][kind] for kind in card["survey"]}, rerun
+    assert [kind[:11] for kind in card["survey"]] == ["new tumours", "new healthy"], "of 20 images at least"
+    assert f"'none found' to {percent(card['survey']['new tumours of navoneel']['none found'])}" in "".join(about(card))
 
 
 def test_the_committed_calibrations_are_those_of_their_cards_and_of_the_tables():

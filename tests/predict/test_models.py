@@ -61,6 +61,7 @@ def test_the_committed_models_are_listed_with_a_default_wherever_output_goes(mon
     assert main(["list"]) == DONE
     said = capsys.readouterr().out
     assert said.count(" * ") == 1 and NOTE in said
+    assert "published, optimistic" in said and "fold 0, optimistic" not in said
     weights = list((REPO / "saved_models").glob(f"*/*/*/{WEIGHTS}"))
     assert len(weights) > 10 and all(path.parent.name in said for path in weights)
     sizes = [path.stat().st_size for path in (REPO / "saved_models").rglob("*.safetensors")]

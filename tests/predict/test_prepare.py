@@ -23,7 +23,7 @@ from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 from datasets.store.preprocess import Preparation, RawImage
 from utils.evaluation.predict import predict
-from utils.predict.__main__ import DONE, USAGE, main
+from utils.predict.__main__ import DONE, SOME, USAGE, main
 from utils.predict.model import SavedModel
 from utils.predict.prepare import Scan, find
 from utils.predict.verdict import ask
@@ -75,6 +75,20 @@ def test_the_segmentation_beside_a_volume_is_no_scan(tmp_path):
     assert [scan.name for scan in scans] == ["p1_t1.nii.gz"] and "no scans and were left out, p1_seg.nii.gz" in note
 
 
+def test_what_an_answer_wrote_is_not_asked_about_and_replaces_nothing_else(roots, tmp_path, capsys):
+    model, asked = str(save_model("phantom", "OutlineClassifier").parent), tmp_path / "asked"
+    volume(asked / "v.nii.gz")
+    series(asked, "1.2.3")
+    command = [model, str(asked), "--output", str(asked)]
+    assert main(command) == main(command) == DONE, "it replaces its own"
+    written = "c.dcm.png, v.nii.gz-labels.nii.gz, v.nii.gz-tumour.nii.gz first"
+    assert f"4 files are no scans and were left out, {written}" in capsys.readouterr().err
+    assert list(found(asked)) == ["c.dcm", "v.nii.gz"]
+    content = image(asked / "v.nii.gz.png").read_bytes()
+    assert main(command) == SOME and "v.nii.gz.png: is there, and no answer wrote it" in capsys.readouterr().err
+    assert (asked / "v.nii.gz.png").read_bytes() == content
+
+
 def test_a_name_that_no_terminal_and_no_figure_can_show_is_written_out(tmp_path):
     image(tmp_path / os.fsdecode(b"a\xff\x1b[31m\n.png"))
     assert list(found(tmp_path)) == [r"a\udcff\x1b[31m\n.png"]
@@ -96,6 +110,7 @@ STACKS = {  # tags of one more file, its place in mm → how many scans there ar
     "a localiser in another direction": ({"ImageOrientationPatient": SAGITTAL}, 0, 2),
     "another echo": ({"EchoTime": "90"}, 0, 2),
     "the phase beside the magnitude": ({"ImageType": ["ORIGINAL", "PRIMARY", "P"]}, 0, 2),
+    "another patient": ({"PatientID": "another"}, 3, 2),
     "a copy": ({"SOPInstanceUID": "1.5.0", "InstanceNumber": 1}, 0, 1),
 }
 

@@ -15,7 +15,7 @@ from utils.predict.prepare import find
 SHIPPED = [Path(pydicom.__file__).parent / "data", *Path(nib.__file__).parent.rglob("tests/data")]
 FILES = sorted(path for folder in SHIPPED for path in folder.rglob("*") if path.is_file() and ".py" not in path.name)
 # Refused though it can be decoded.
-NOTHING_TO_SEE = ("a DICOM file without image", "one grey value", "4 dimensions", "voxels are NaN")
+NOTHING_TO_SEE = ("a DICOM file without image", "a mosaic, many", "one grey value", "4 dimensions", "voxels are NaN")
 
 
 def reference(path: Path) -> np.ndarray:

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import highdicom
@@ -23,7 +24,7 @@ from utils.files import write_sealed
 from utils.predict.__main__ import DONE, main
 from utils.predict.calibration import note_elsewhere
 from utils.predict.model import Prediction, SavedModel, about
-from utils.predict.prepare import Scan, find
+from utils.predict.prepare import Scan, find, is_written
 from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask, draw, write
 from utils.report.weights import CARD
 
@@ -117,6 +118,7 @@ def test_an_outline_of_dicom_files_is_a_dicom_seg_of_them(roots, tmp_path):
         tags.save_as(path)
     write(model, scan, asked := ask(model, scan), tmp_path)
     segmentation = highdicom.seg.segread(asked.answer.written[1])
+    assert all(is_written(Path(path)) for path in asked.answer.written), "which is asked about by no later command"
     assert not any("DICOM SEG" in line for line in asked.answer.warnings) and segmentation.StudyInstanceUID == uid
     sources = [pydicom.dcmread(path).SOPInstanceUID for path in scan.files]
     marked = segmentation.get_pixels_by_source_instance(sources, ignore_spatial_locations=True)

@@ -31,7 +31,7 @@ def test_every_table_is_shown_in_a_chapter():
     chapters = [json.loads(path.read_text())["cells"] for path in (REPO / "notebooks").glob("*.ipynb")]
     code = "".join("".join(cell["source"]) for cells in chapters for cell in cells if cell["cell_type"] == "code")
     shown = {name for name, make in BLOCKS.items() if f'BLOCKS["{name}"]' in code or f"{make.__name__}(" in code}
-    assert {*BLOCKS} - shown == {"shortcuts", "models"} and "shortcut_accuracy(" in code
+    assert {*BLOCKS} - shown == {"shortcuts", "models", "paired"} and "shortcut_accuracy(" in code
 
 
 def test_the_readme_is_one_screen_and_a_table():

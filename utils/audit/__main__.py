@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             door = doors.Onnx(Path(args.model), known, args.size, args.scale, names)
     folder, most = output_root() / "runs/audit" / door.name, QUICK_CHANGED if args.quick else args.images
     try:
-        found = sections.audit(door, images, seen, rows, others, most, args.quick)
+        kept = doors.Kept(door, folder / "answers")
+        found = sections.audit(kept, images, seen, rows, others, most, args.quick)
     finally:
         door.close()
     of = "the publisher's files" if images.files else "packed images, since the publisher's files are not kept here"

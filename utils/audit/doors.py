@@ -2,6 +2,7 @@
 its predictions. Each answers with probabilities in the order of the data set's classes, or not at all.
 """
 
+import hashlib
 import json
 import os
 import select
@@ -23,6 +24,8 @@ from scipy.special import softmax
 
 from datasets.catalog import CATALOG, DataError, lookup
 from datasets.reading import one_line
+from datasets.store.index import short_digest
+from datasets.store.manifest import sha256
 from datasets.store.packing import cores
 from datasets.store.preprocess import Preparation, RawImage, crop_and_resize
 from utils.audit import worker
@@ -117,15 +120,16 @@ class Door:
     `skipped` explains.
 
     Attributes:
-        name; notes: sentences on how it is asked; about: facts such as its licence.
+        name; digest: of all that its answers depend on, by which they are kept.
+        notes: sentences on how it is asked; about: facts such as its licence.
         skipped: key of an image → why there is no answer.
         probabilities: whether it gives them, or a class alone; changes: whether it can see changed images.
     """
 
     probabilities, changes = True, True
 
-    def __init__(self, name: str, classes: Sequence[str]):
-        self.name, self.classes = name, classes
+    def __init__(self, name: str, digest: str, classes: Sequence[str]):
+        self.name, self.digest, self.classes = name, digest, classes
         self.notes: list[str] = []
         self.about: dict[str, str] = {}
         self.skipped: dict[tuple[str, str], str] = {}
@@ -145,7 +149,7 @@ class Onnx(Door):
     """
 
     def __init__(self, path: Path, known: Known, size: int | None, scale: str | None, names: list | None):
-        super().__init__(path.stem, known.classes)
+        super().__init__(path.stem, "", known.classes)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = cores(), 4
         try:
@@ -174,6 +178,7 @@ class Onnx(Door):
         guess = ", chosen on known images" if len(tries) > 1 else ""
         guess = ", images prepared as its metadata say" if self.preparation else guess
         self.notes += [f"Takes {takes}{guess}; gives {'logits' if self.logits else 'probabilities'}.", note]
+        self.digest = f"{sha256(path)} {takes} {self.logits} {self.order.tolist()} {self.preparation}"
 
     def _layouts(self, size: int | None) -> list[str]:
         """The layouts that fit the input's shape, and all that it says as attributes."""
@@ -232,7 +237,7 @@ class Saved(Door):
         self.model, self.order = model, class_order(model.classes or model.masks, classes, model.name)
         if not files:
             model.preparation = replace(model.preparation, crop="none")  # packed images have been cropped before
-        super().__init__(model.name, classes)
+        super().__init__(model.name, f"{model.card['sha256']} {model.preparation} {model.temperature}", classes)
         self.notes.append("A saved model of this repository, asked as its card says.")
 
     def ask(self, shown: Sequence[Shown]) -> np.ndarray:
@@ -252,7 +257,7 @@ class Table(Door):
     changes = False
 
     def __init__(self, path: Path, classes: Sequence[str], at_hand: Sequence[Images], rows: np.ndarray):
-        super().__init__(path.stem, classes)
+        super().__init__(path.stem, sha256(path), classes)
         table, names = image_names(path)
         if (double := names[names.duplicated()]).size:
             raise DataError(f"{path}: {double.iloc[0]} stands there twice; leave one row an image")
@@ -296,7 +301,7 @@ class Function(Door):
     """
 
     def __init__(self, call: str, known: Known, names: list | None, seconds: float, python: str):
-        super().__init__(call.replace(":", "."), known.classes)
+        super().__init__(call.replace(":", "."), "", known.classes)
         self.call, self.seconds, self.command = call, seconds, [python, worker.__file__, call]
         self.order = class_order(names, self.classes, "--classes")
         self.folder, self.process = tempfile.TemporaryDirectory(), None
@@ -311,6 +316,7 @@ class Function(Door):
             self.notes.append(note)
         facts = "; ".join(f"{name}: {value}" for name, value in self.about.items())
         self.notes.insert(0, f"A function, asked in a process of its own. {facts}")
+        self.digest += f" {self.order.tolist()}"
 
     def _start(self) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
@@ -322,6 +328,7 @@ class Function(Door):
         if "error" in ready:
             raise DataError(f"{self.call}: cannot be imported ({ready['error']}); see --python and --seconds")
         self.about = ready["about"]
+        self.digest = " ".join([self.call, *(sha256(Path(file)) for file in ready["files"])])
 
     def _hear(self) -> dict:
         """The next line of the process, or an `error`: the time limit, or its end."""
@@ -378,3 +385,33 @@ class Function(Door):
             os.killpg(self.process.pid, signal.SIGKILL)  # with whatever it has started
             self.process.wait()
             self.process = None
+
+
+class Kept:
+    """Answers of a door, written down at once, so that no image is ever asked about twice, whatever ends the command;
+    one that was skipped is asked about again. `folder`: where they lie, a file a digest of a door."""
+
+    def __init__(self, door: Door, folder: Path):
+        self.door, self.path = door, folder / f"{hashlib.sha256(door.digest.encode()).hexdigest()[:16]}.csv"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.answers: dict[str, np.ndarray] = {}
+        written = self.path.read_text(encoding="utf-8", errors="replace") if self.path.is_file() else ""
+        for line in written.splitlines():
+            answer, _, check = line.rpartition(",")
+            if check == short_digest(answer.encode()):  # a kill may leave half a line, a disk another digit
+                image, *probs = answer.split(",")
+                self.answers[image] = np.array(probs, float)
+
+    def ask(self, shown: Sequence[Shown]) -> np.ndarray:
+        """As `Door.ask`."""
+        if not self.door.changes:
+            return self.door.ask(shown)
+        new = [one for one in {one.digest: one for one in shown}.values() if one.digest not in self.answers]
+        with self.path.open("a", encoding="utf-8") as file:
+            for one, probs in zip(new, self.door.ask(new) if new else (), strict=True):
+                if np.isfinite(probs).all():
+                    self.answers[one.digest] = probs
+                    answer = ",".join([one.digest, *map(str, probs.tolist())])
+                    file.write(f"{answer},{short_digest(answer.encode())}\n")
+        nothing = np.full(len(self.door.classes), np.nan)
+        return np.stack([self.answers.get(one.digest, nothing) for one in shown])

@@ -4,6 +4,7 @@ Wherever the publisher's files are kept (`raw/` in the folder of a set) they are
 images. A model is never told a file's name or folder, which name the class.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +51,12 @@ class Shown:
     def content(self) -> bytes:
         """The bytes of its file, or of a PNG."""
         return self.file.read_bytes() if self.file else cv2.imencode(".png", self.image)[1].tobytes()
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file, or of the pixels."""
+        pixels = repr(self.image.shape).encode() + self.image.tobytes()
+        return hashlib.sha256(self.content if self.file else pixels).hexdigest()
 
 
 class Images:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from datasets.catalog import HEALTHY
 from datasets.labels import viewed
-from utils.audit.doors import Door
+from utils.audit.doors import Kept
 from utils.audit.images import CHANGES, RELATIVES, UNRELATED, Images, covered, relatives
 from utils.evaluation.classification import FEWEST, evaluate, too_few
 from utils.evaluation.compare import BETTER, WORSE, Difference, difference
@@ -31,18 +31,22 @@ MOST_FALL, HALF, SURE, MISCALIBRATED = 0.1, 0.5, 0.8, 0.05  # beyond which the v
 COVERED, ALONE = "tumour covered", "all but the tumour covered"
 
 
-def ask(door: Door, images: Images, rows: np.ndarray, what: str, change: Callable | None = None) -> pd.DataFrame:
+def ask(kept: Kept, images: Images, rows: np.ndarray, what: str, change: Callable | None = None) -> pd.DataFrame:
     """Answers to some images of a set, changed by `change(image, row)` if it is given: a row each, as tables of
     predictions have it, without those that were skipped."""
-    probs = [np.empty((0, len(door.classes)))]
-    for start in tqdm(range(0, len(rows), BATCH), what, disable=None, leave=False):
-        probs.append(door.ask([images.show(row, change) for row in rows[start : start + BATCH]]))
-    probs = np.concatenate(probs)
+    shown = tqdm(total=len(rows), desc=what, disable=None, leave=False)
+    probs = []
+    for start in range(0, len(rows), BATCH):
+        part = rows[start : start + BATCH]
+        probs.append(kept.ask([images.show(row, change) for row in part]))
+        shown.update(len(part))
+    shown.close()
+    probs = np.concatenate(probs) if probs else np.empty((0, len(kept.door.classes)))
     there = np.isfinite(probs).all(1)
-    rows, probs, classes = rows[there], probs[there], np.array(door.classes)
+    rows, probs, classes = rows[there], probs[there], np.array(kept.door.classes)
     table = images.manifest.iloc[rows][["path", "label"]].reset_index(drop=True)
     columns = {f"p_{name}": probs[:, k] for k, name in enumerate(classes)}
-    predicted = classes[door.decide(probs)]
+    predicted = classes[kept.door.decide(probs)]
     return table.assign(group=images.groups[rows], row=rows, predicted=predicted, **columns)
 
 
@@ -73,16 +77,16 @@ def home(table: pd.DataFrame, images: Images, copied: pd.DataFrame, classes: Seq
     return evaluate(table, classes) | {"beside": beside, "against_nearest": asdict(difference(table, copied))}
 
 
-def new(door: Door, sets: Mapping[str, tuple[Images, np.ndarray]], most: int) -> dict:
+def new(kept: Kept, sets: Mapping[str, tuple[Images, np.ndarray]], most: int) -> dict:
     """Section 3: tumour or none of images that other sets add, each set and all together."""
     tables = {}
     for name, (images, rows) in sets.items():
         known = images.manifest.iloc[rows].assign(group=images.groups[rows])
         known = sample(known.assign(label=viewed(known.label, "tumour")), most)
-        table = ask(door, images, known.index.to_numpy(), name)
+        table = ask(kept, images, known.index.to_numpy(), name)
         tables[name] = table.assign(label=viewed(table.label, "tumour"), group=name + " " + table.group.astype(str))
     tables |= {"together": pd.concat(tables.values())} if len(tables) > 1 else {}
-    return {name: screened(table, door.probabilities) for name, table in tables.items() if len(table)}
+    return {name: screened(table, kept.door.probabilities) for name, table in tables.items() if len(table)}
 
 
 def screened(table: pd.DataFrame, probabilities: bool) -> dict:
@@ -96,7 +100,7 @@ def screened(table: pd.DataFrame, probabilities: bool) -> dict:
     return counts | {name: None if name in few else rates[name] for name in ("sensitivity", "specificity", "auc")}
 
 
-def shortcuts(door: Door, images: Images, before: pd.DataFrame) -> dict:
+def shortcuts(kept: Kept, images: Images, before: pd.DataFrame) -> dict:
     """Section 4: a change → accuracy before and after it, and the share of answers that stay, on the same images."""
     changes = {name: (lambda image, row, change=change: change(image)) for name, change in CHANGES.items()}
     outlined = before[images.outlined[before.row]]
@@ -105,7 +109,7 @@ def shortcuts(door: Door, images: Images, before: pd.DataFrame) -> dict:
     found = {}
     for name, change in changes.items():
         asked = outlined if name in (COVERED, ALONE) else before
-        after = ask(door, images, asked.row.to_numpy(), name, change)
+        after = ask(kept, images, asked.row.to_numpy(), name, change)
         asked = asked[asked.row.isin(after.row)].reset_index(drop=True)
         stay = mean_interval(asked.predicted == after.predicted, asked.group)
         found[name] = {"images": len(asked), "before": accuracy(asked)["accuracy"], "stay": stay}
@@ -123,24 +127,27 @@ def confidence(table: pd.DataFrame) -> dict:
 
 
 def audit(
-    door: Door, images: Images, seen: np.ndarray, rows: np.ndarray, others: Mapping, most: int, quick: bool
+    kept: Kept, images: Images, seen: np.ndarray, rows: np.ndarray, others: Mapping, most: int, quick: bool
 ) -> dict:
     """All sections. `seen`: of every image of the set whether the model was trained on it; `rows`: the test images;
     `others`: `images.new_images`; `most`: images whose changes are asked about."""
-    table = ask(door, images, rows, "published test set")
+    table = ask(kept, images, rows, "published test set")
     near, labels = images.nearest(table.row.to_numpy(), seen)
-    low, high = DISTANCES
-    names = [f"correlation {where}" for where in (f"below {low}", f"{low} to {high}", f"{high} and above")]
-    found = {"home": home(table, images, table.assign(predicted=labels), door.classes)}
-    found["home"]["screened"] = screened(table, door.probabilities)
+    names = [
+        f"correlation below {DISTANCES[0]}",
+        f"correlation {DISTANCES[0]} to {DISTANCES[1]}",
+        f"correlation {DISTANCES[1]} and above",
+    ]
+    found = {"home": home(table, images, table.assign(predicted=labels), kept.door.classes)}
+    found["home"]["screened"] = screened(table, kept.door.probabilities)
     kin = relatives(images, table.row.to_numpy(), seen)
     found["relatives"] = {name: accuracy(table[kin == name]) for name in RELATIVES if name in kin}
     where = pd.Categorical.from_codes(np.digitize(near, DISTANCES), names)
     found["distance"] = {str(name): accuracy(part) for name, part in table.groupby(where, observed=True)}
-    found["new"] = new(door, others, most if quick else len(images.manifest))
-    found["shortcuts"] = shortcuts(door, images, sample(table, most)) if door.changes else {}
-    found["confidence"] = confidence(table) if door.probabilities else None
-    found["skipped"] = {f"{name}: {path}": reason for (name, path), reason in door.skipped.items()}
+    found["new"] = new(kept, others, most if quick else len(images.manifest))
+    found["shortcuts"] = shortcuts(kept, images, sample(table, most)) if kept.door.changes else {}
+    found["confidence"] = confidence(table) if kept.door.probabilities else None
+    found["skipped"] = {f"{name}: {path}": reason for (name, path), reason in kept.door.skipped.items()}
     return found | {"verdict": verdict(found)}
 
 

@@ -22,18 +22,20 @@ def plain(answer: object) -> object:
     return str(answer)
 
 
-def about(loaded: ModuleType) -> dict[str, str]:
-    """Name, licence and, where it states one, home page of the package that a module names as `PACKAGE`, or is of."""
+def about(loaded: ModuleType) -> tuple[dict[str, str], list[str]]:
+    """Name, licence and, where it states one, home page of the package that a module names as `PACKAGE`, or is of; and
+    the files on which answers depend, its own and those of the package."""
     names = metadata.packages_distributions().get(loaded.__name__.partition(".")[0], [])
-    name = getattr(loaded, "PACKAGE", next(iter(names), None))
+    name, file = getattr(loaded, "PACKAGE", next(iter(names), None)), loaded.__file__
     if name is None:
-        return {}
-    facts = metadata.metadata(name)
+        return {}, [file]
+    facts, files = metadata.metadata(name), [str(one.locate()) for one in metadata.files(name) or ()]
     stated = [facts.get("License-Expression"), facts.get("License")]
     stated += [f"its file {one}" for one in facts.get_all("License-File") or ()]
     licence = next(filter(None, stated), "none stated")
     home = facts.get("Home-page") or facts.get("Project-URL")
-    return {"package": f"{name} {facts['Version']}", "licence": licence} | ({"home": home} if home else {})
+    found = {"package": f"{name} {facts['Version']}", "licence": licence} | ({"home": home} if home else {})
+    return found, [file, *sorted(one for one in files if "__pycache__" not in one and os.path.isfile(one))]
 
 
 def main() -> None:
@@ -45,7 +47,8 @@ def main() -> None:
     try:
         loaded = importlib.import_module(module)
         function = getattr(loaded, name)
-        answers.write(json.dumps({"about": about(loaded)}) + "\n")
+        facts, files = about(loaded)
+        answers.write(json.dumps({"about": facts, "files": files}) + "\n")
         for line in sys.stdin:
             try:
                 found = {"answer": plain(function(json.loads(line)))}

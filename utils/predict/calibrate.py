@@ -17,8 +17,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m utils.predict.calibrate", description=__doc__.splitlines()[0])
     parser.add_argument("model", help="name of a model in saved_models/, or 'best'")
     parser.add_argument("--audit", type=Path, metavar="FILE.json", help="do no more than note its audit on its card")
-    about = "do no more than ask it about images of every kind, and write its verdicts to saved_metrics/survey/"
-    parser.add_argument("--survey", action="store_true", help=about)
+    about = "do no more than ask it about new images, photographs, X-rays, noise and the phantom"
+    parser.add_argument(
+        "--survey", action="store_true", help=f"{about}, and write the verdicts to saved_metrics/survey/ and its card"
+    )
     args = parser.parse_args(argv)
     from datasets.reading import read_json  # and networks, for which --help need not wait
     from utils.predict import calibration, survey

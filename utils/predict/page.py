@@ -99,6 +99,7 @@ def answer(model: "SavedModel", files: Sequence[tuple[str, bytes]]) -> dict:
                 errors.append(str(error))
                 continue
             figure, buffer = draw(model, asked), io.BytesIO()
+            figure.suptitle("")  # its words stand beside it
             figure.savefig(buffer)
             plt.close(figure)
             url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

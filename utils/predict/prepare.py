@@ -3,10 +3,13 @@
 Pixels are scaled exactly as `datasets/sources` scales those that models are trained on.
 """
 
+import gzip
 import os
 import re
+import zlib
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +17,9 @@ import nibabel as nib
 import numpy as np
 
 from datasets.catalog import DataError
+from datasets.commands import NOTE
 from datasets.reading import reading
-from datasets.sources import brats, dicom, volumes, walk
+from datasets.sources import brats, dicom, own, volumes, walk
 from datasets.sources.dicom import UNKNOWN
 from datasets.sources.folders import IMAGE_SUFFIXES
 from datasets.store.preprocess import COLOUR, RawImage, examine
@@ -111,7 +115,8 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
     A file is a scan; DICOM files of one series that lie in one folder are one together, those of each direction and
     echo. In a folder, below it too, every image and NIfTI volume is one, and the DICOM files of each series are; for a
     model of several channels the NIfTI files of each patient in a folder are, told apart by what their names begin
-    with. What is named twice, and copies of a DICOM file under another name, are found once.
+    with. Masks, by their names, and what earlier answers left there are none. What is named twice, and copies of a
+    DICOM file under another name, are found once.
 
     Raises `DataError`: a path that does not exist, or a folder without a scan.
     """
@@ -121,21 +126,23 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
     notes: list[str] = []
     named = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
     for path in named:
-        if not path.exists():
+        if not (os.path.isfile(path) or os.path.isdir(path)):  # a pipe is neither: it cannot be read twice
             raise DataError(f"{path}: no such file or folder")
         files = [path]
         if path.is_dir():
             with reading(path):
                 below = [p for p in sorted(walk(path)) if p.is_file()]
             below = [p for p in below if not any(x[0] == "." for x in p.relative_to(path).parts)]
-            files = [p for p in below if (volumes.is_nifti(p) if several else _is_scan(p))]
+            files = [p for p in below if (volumes.is_nifti(p) if several else _is_scan(p)) and not is_written(p)]
+            masks = {path / mask for mask in own.masks_among([file.relative_to(path) for file in files])}
+            files = [file for file in files if several or file not in masks]
             if not files:
                 wanted = "image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume"
                 wanted = f"NIfTI volumes of {', '.join(channels)}" if several else wanted
                 raise DataError(f"{path}: no {wanted} in this folder")
             told = {file.parent for file in files if several and brats.named(file)[1] in channels}
             files = [file for file in files if file.parent not in told or brats.named(file)[1] in channels]
-            if not several and (others := sorted(set(below) - set(files))):
+            if others := sorted(set(below) - set(files)):
                 first = ", ".join(other.name for other in others[:3])
                 notes.append(f"{path}: {len(others)} files are no scans and were left out, {first} first")
         elif several:
@@ -176,6 +183,13 @@ def _is_scan(file: Path) -> bool:
     if volumes.is_nifti(file):
         return brats.named(file)[1] != "segmentation"
     return file.suffix.lower() in IMAGE_SUFFIXES or bool(file.stat().st_size and volumes.is_dicom(file))
+
+
+def is_written(file: Path) -> bool:
+    """Whether a file is a figure or a mask of an earlier answer, all of which say so of themselves."""
+    with suppress(OSError, EOFError, zlib.error), (gzip.open if file.suffix == ".gz" else open)(file, "rb") as opened:
+        return NOTE.partition(".")[0].encode() in opened.read(2**16)
+    return False
 
 
 def _tags(path: Path) -> tuple[str, str, str]:

@@ -1,9 +1,10 @@
 """A saved model is asked, as by a reader, about images of every kind, and what it answers is counted."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from datasets.labels import viewed
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest, require
+from utils.evaluation.classification import FEWEST
 from utils.predict import out_of_distribution
 from utils.predict.calibration import share
 from utils.predict.model import SavedModel
@@ -23,6 +25,7 @@ from utils.predict.prepare import find
 from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask
 from utils.report.records import write_record
 from utils.run import output_root
+from utils.saved_models import CARD, read_card, write_card
 from utils.training.environment import git_revision
 
 PHANTOM = "phantom"
@@ -55,9 +58,16 @@ def _written(folder: Path, images: np.ndarray | list[np.ndarray]) -> list[Path]:
     return paths
 
 
+def note(folder: Path, asked: Mapping[str, Mapping[str, Any]]) -> None:
+    """Put on the card of the model in `folder` its verdicts on new images, where enough were asked about."""
+    kept = {kind: one for kind, one in asked.items() if kind.startswith("new ") and one["images"] >= FEWEST}
+    write_card(folder, read_card(folder / CARD) | {"survey": kept})
+
+
 def survey(model: SavedModel) -> Path:
     """Ask a `model` of single images; returns the path of the record: of each of the `kinds` the share of each verdict,
-    and of images that are flagged as unlike the training images or refused. `DataError` where a data set is missing."""
+    and of images that are flagged as unlike the training images or refused; `note` puts some on its card. `DataError`
+    where a data set is missing."""
     facts = {"model": model.name, "sha256": model.card["sha256"], "threshold": model.threshold, "git": git_revision()}
     asked = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -73,6 +83,7 @@ def survey(model: SavedModel) -> Path:
                     flags.append(True)
             counted = {name: share([one == name for one in verdicts]) for name in (LIKELY, NONE, UNDECIDED)}
             asked[kind] = {"images": len(flags), **counted, "flagged or refused": share(flags)}
+    note(model.folder, asked)
     path = output_root() / "saved_metrics/survey" / f"{model.name}.json"
     write_record(path, facts | {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "asked": asked})
     return path

@@ -23,11 +23,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datasets.catalog import DataError
 from datasets.store.preprocess import crop_box, inside_head, looks_inverted
 from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import FALSE_ALARMS
-from utils.predict.prepare import IMAGE, SEQUENCES, SERIES, VOLUME, Scan, Slices
+from utils.predict.prepare import IMAGE, SEQUENCES, SERIES, VOLUME, Scan, Slices, is_written
 from utils.report.weights import NOTE
 from utils.training.tasks import MultiTask
 
@@ -194,7 +195,8 @@ def _judge(answer: Answer, model: SavedModel, mean: np.ndarray | None, other: st
             called = tumour >= model.threshold
             why = f"probability of a tumour {100 * tumour:.1f} %, threshold {100 * model.threshold:.1f} %"
             if called != (taken != model.healthy):
-                called, why = None, f"its threshold and its likeliest class disagree: {why}"
+                says = "there is none" if called else "there is a tumour"
+                called, why = None, f"its likeliest class says that {says}, its threshold does not: {why}"
             elif not called and any(part["pixels"] for part in answer.masks.values()):
                 called, why = None, f"it outlines something, though it calls no tumour: {why}"
             named = [model.classes[taken]] if len(model.classes) > 2 else []  # of two classes the other is no kind
@@ -278,10 +280,17 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
 
 def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
     """Write the figure; of a volume each mask and one label map of all, in which the first mask is 1; and of a DICOM
-    series its masks as DICOM SEG: below `folder` by the name of the scan; the answer names them."""
+    series its masks as DICOM SEG: below `folder` by the name of the scan; the answer names them. Raises `DataError`
+    where a file of somebody else would be replaced."""
     import matplotlib.pyplot as plt
 
-    paths = [folder / f"{scan.name}.png"]
+    def place(end: str) -> Path:
+        path = folder / f"{scan.name}{end}"
+        if path.exists() and not is_written(path):
+            raise DataError(f"{path}: is there, and no answer wrote it; name another folder for --output")
+        return path
+
+    paths = [place(".png")]
     paths[0].parent.mkdir(parents=True, exist_ok=True)
     figure = draw(model, asked)
     figure.savefig(paths[0], metadata={"Description": asked.answer.note})
@@ -297,13 +306,13 @@ def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
             volume = scan.as_volume(voxels)
             says = f"{legend}. {asked.answer.note}" if name == LABELS else asked.answer.note
             volume.header["descrip"] = says.encode()[:79]
-            paths.append(folder / f"{scan.name}-{name}.nii.gz")
+            paths.append(place(f"-{name}.nii.gz"))
             nib.save(volume, paths[-1])
     if asked.masks is not None and scan.kind == SERIES:
         from utils.predict.dicom_seg import TOO_LITTLE, write_seg
 
         try:
-            path = folder / f"{scan.name}-masks.dcm"
+            path = place("-masks.dcm")
             write_seg(path, model, scan.files, asked.slices, [mask > MASK_FROM for mask in asked.masks])
             paths.append(path)
         except TOO_LITTLE as error:
