@@ -37,9 +37,8 @@ def kinds(home: str, folder: Path) -> Iterator[tuple[str, list[Path]]]:
     """What is asked about, and the files of it: images that the data set `home` has no relative of, and what no model
     for brains should answer about; those that are no files of a publisher are written to `folder`."""
     for name, which in NEW:
-        labels = viewed(read_manifest(name).label, "tumour").ne(HEALTHY)
-        rows = make_split(home, "external", test_on=name).test
-        paths = read_manifest(name).path.iloc[rows][labels.iloc[rows].to_numpy() == SHOWN[which]]
+        table = read_manifest(name).iloc[make_split(home, "external", test_on=name).test]
+        paths = table.path[viewed(table.label, "tumour").ne(HEALTHY) == SHOWN[which]]
         yield f"new {which} of {name}", [require(name) / "raw" / path for path in paths]
     manifest = read_manifest(PHANTOM)
     for which, tumour in SHOWN.items():

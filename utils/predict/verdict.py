@@ -296,14 +296,13 @@ def write(model: SavedModel, scan: Scan, asked: Asked, folder: Path) -> None:
     figure.savefig(paths[0], metadata={"Description": asked.answer.note})
     plt.close(figure)
     if asked.masks is not None and scan.kind in (VOLUME, SEQUENCES):
-        shape = (asked.slices.total, *asked.masks[0][0].shape)  # also slices not looked at
-        whole = {name: np.zeros(shape, np.uint8) for name in (*model.masks, LABELS)}
+        names, shape = (*model.masks, LABELS), asked.masks[0][0].shape
+        whole = np.zeros((len(names), asked.slices.total, *shape), np.uint8)  # also slices not looked at
         for number, masks in zip(asked.slices.numbers, asked.masks, strict=True):
-            for name, mask in zip(model.masks, masks, strict=True):
-                whole[name][number] = mask > MASK_FROM
-            whole[LABELS][number] = (masks.argmax(0) + 1) * (masks.max(0) > MASK_FROM)  # where masks overlap the surest
+            labels = (masks.argmax(0) + 1) * (masks.max(0) > MASK_FROM)  # where masks overlap the surest
+            whole[:, number] = [*(masks > MASK_FROM), labels]
         legend = ", ".join(f"{k} {name}" for k, name in enumerate(model.masks, 1))
-        for name, voxels in whole.items():
+        for name, voxels in zip(names, whole, strict=True):
             volume = scan.as_volume(voxels)
             says = f"{legend}. {asked.answer.note}" if name == LABELS else asked.answer.note
             volume.header["descrip"] = says.encode()[:79]
