@@ -31,7 +31,7 @@ IMAGES, SLICES = 640, 64  # that many are trained on, a quarter as many are vali
 NOTE = {
     "note": "640 images are trained on and 160 validated, the same on all sides. S2's manner reads JPEG files of 256 "
     "pixels, as S2's own `download.py` leaves them, here of phantom images, which are smoother than scans. *fit, auto* "
-    "is the default of the chapters: the faster precision by a trial, which is part of its time."
+    "takes the faster precision by a trial, which is part of its time."
 }
 TENSOR = [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True)]
 AS_S2 = [v2.RandomHorizontalFlip(), v2.RandomRotation(10), v2.ColorJitter(0.2, 0.2)]

@@ -168,6 +168,18 @@ def test_two_processes_end_with_one_model_and_share_one_balance(roots, tmp_path)
         assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"] if "running" not in k)
 
 
+@pytest.mark.parametrize(("gain", "precision"), [(float("inf"), "bf16"), (0.0, "no")])
+def test_auto_is_the_faster_precision_and_its_trial_draws_nothing(gain, precision, monkeypatch):
+    monkeypatch.setattr(loop, "GAIN", gain)
+    state = torch.get_rng_state()
+    try:
+        AcceleratorState._reset_state()
+        assert make_accelerator("auto").mixed_precision == precision
+        assert torch.equal(torch.get_rng_state(), state)
+    finally:
+        AcceleratorState._reset_state()
+
+
 def test_every_class_is_drawn_equally_often_and_an_epoch_draws_the_same_again(roots):
     def drawn(seed, epoch):
         sampler = BalancedSampler(labels, seed)
