@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +13,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from psutil import NoSuchProcess, Process
 from small_training import program
 
 from datasets.catalog import REPO
@@ -56,10 +56,8 @@ def killed(
         else:
             process.wait(PATIENCE)
         if process.poll() is None:
-            top = Process(process.pid)
-            for one in (top, *top.children(recursive=True)):  # a notebook's kernel has a session of its own
-                with contextlib.suppress(NoSuchProcess):
-                    one.kill()
+            for pid in _family(process.pid):
+                _kill(pid)
             process.wait(60)
             done += 1
             lived = _lines(log)[begun:]
@@ -91,6 +89,20 @@ def _wait_for_lines(process: subprocess.Popen, log: Path, lines: int) -> None:
     end = time.monotonic() + PATIENCE
     while process.poll() is None and time.monotonic() < end and len(_lines(log)) < lines:
         time.sleep(0.05)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all its descendants: a notebook's kernel is in a session of its own."""
+    found = [pid]
+    for one in found:
+        for task in Path(f"/proc/{one}/task").glob("*/children"):
+            found += [int(child) for child in task.read_text().split()]
+    return found
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def left(root: Path) -> dict[str, object]:
