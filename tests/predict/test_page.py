@@ -48,23 +48,26 @@ def test_dropped_files_and_series_have_an_answer_each_though_they_share_names(cl
     dropped += contents(series(tmp_path / "a", "1.2.3", "ab") + series(tmp_path / "b", "1.2.4", "abcd"))
     found = answer(classifier, dropped)
     slices = {one["file"]: one["slices"] for one in found["answers"]}
-    names = ["slice.png", "2/slice.png", "2/x/other.png", "2/a/b.png", f"2/{96 * 'x'}.png"]
-    assert {*names} < {*slices} and sorted(slices.values()) == [1, 1, 1, 1, 1, 2, 4]
+    names = ["slice.png", "file", f"{96 * 'x'}.png", "slice.png (2)", "x/other.png", "a/b.png"]
+    assert {*names} < {*slices} and sorted(slices.values()) == [1, 1, 1, 1, 1, 1, 2, 4]
     classes = {one["file"]: one["classes"] for one in found["answers"]}
-    one, two, same, again = (classes[name] for name in names[:4])
+    one, two, same, again = (classes[name] for name in names[:1] + names[3:])
     assert one != two and one == same == again
-    assert found["errors"] == ["2/empty.png: an empty file"]
-    (note,) = found["notes"]
-    assert note == "what was dropped: 3 files are no scans and were left out, notes.txt, file, notes.txt first"
+    errors = [
+        "empty.png: an empty file",
+        "what was dropped/words: no image (JPEG, PNG, TIFF, …), DICOM file or NIfTI volume in this folder",
+    ]
+    assert sorted(found["errors"]) == errors
+    assert found["notes"] == ["what was dropped/a: 1 files are no scans and were left out, notes.txt first"]
 
 
-@pytest.mark.parametrize(("start", "shown"), [("P_", ["dropped", "dropped/2"]), ("s/P/", ["s/P", "2/s/P"])])
-def test_dropped_sequences_of_two_patients_are_two_scans(start, shown, roots, tmp_path):
+@pytest.mark.parametrize(("start", "shown"), [("P_", "P"), ("s/P/", "s/P"), ("", "patient")])
+def test_dropped_sequences_of_two_patients_are_two_scans_with_their_names(start, shown, roots, tmp_path):
     model = open_model(save_model("phantom", "AttentionUNet").parent.name)
     dropped = [one for patient in (1, 2) for one in contents(sequences(tmp_path, patient))]
     found = answer(model, [(start + name.removeprefix("P_"), content) for name, content in dropped])
     answered = [(one["file"], one["slices"]) for one in found["answers"]]
-    assert found["errors"] == [] and sorted(answered) == sorted((name, 2) for name in shown)
+    assert found["errors"] == [] and answered == [(shown, 2), (f"{shown} (2)", 2)]
     assert all(one["row"]["verdict"] == "undecided" and one["row"]["outlined"] for one in found["answers"])
     (error,) = answer(model, [("a.png", dropped[0][1])])["errors"]
     assert error.startswith("what was dropped: no NIfTI volumes of T1")

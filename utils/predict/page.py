@@ -11,13 +11,14 @@ import base64
 import io
 import json
 import os
+import re
 import secrets
 import sys
 import tempfile
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ from datasets.commands import NOTE, errors_in_one_line
 
 if TYPE_CHECKING:
     from utils.predict.model import SavedModel
+    from utils.predict.prepare import Scan
 
 LOOPBACK = "127.0.0.1"
 MOST_BYTES = 512 * 2**20  # of what is dropped at once: four sequences of a BraTS patient take 15 MiB
@@ -45,12 +47,14 @@ PAGE = Path(__file__).with_name("page.html")
 def offered(first: str) -> dict[str, tuple[str, str]]:
     """The models that may be asked: name → what it answers, and what it is in words. The first is the one that `first`
     stands for; raises `DataError` where there is none, `UnknownName` with the nearest name."""
-    from utils.saved_models import BEST, HUB, best, rows
+    from utils.saved_models import BEST, HUB, best, cards, rows
 
     found = {}
-    for row in rows():
-        words = f"{row['test result']}, {row['tested']}: {row['model']}"
-        found[row["model"].removesuffix(" *")] = row["answers"], words
+    for (folder, card), row in zip(cards(), rows(), strict=True):
+        run = card["trained_on"]
+        how = {None: "", True: ", pretrained", False: ", from scratch"}[run.get("pretrained")]
+        words = f"{row['test result']}, {row['tested']}: {card['model']} ({run['recipe']}{how}) on {run['dataset']}"
+        found[folder.name] = row["answers"], words
     name = best().name if first == BEST else first
     if not (first.startswith(HUB) or os.path.isdir(first)):
         lookup(found, name, "model")
@@ -77,7 +81,7 @@ def example(kind: str) -> list[tuple[str, bytes]]:
 
 def answer(model: "SavedModel", files: Sequence[tuple[str, bytes]]) -> dict:
     """The answers about dropped files (name, with the folders of a dropped folder, and content), with a figure each,
-    ready for JSON. What is dropped under the name of something else has the number of its drop before its name."""
+    ready for JSON."""
     import matplotlib.pyplot as plt
 
     from utils.predict.prepare import find
@@ -86,13 +90,20 @@ def answer(model: "SavedModel", files: Sequence[tuple[str, bytes]]) -> dict:
     plt.switch_backend("agg")
     answers, scans, errors, notes = [], [], [], []
     with tempfile.TemporaryDirectory() as temporary:
-        root = Path(temporary) / "dropped"
-        _write(root, files)
-        try:
-            scans, notes = find([root], model.preparation.channels)
-        except DataError as error:
-            errors.append(str(error))
+        root = Path(temporary)
+        dropped = _written(root, files)
+        several = len(model.preparation.channels) > 1
+        folders = {root / path.relative_to(root).parts[0] / path.relative_to(root).parts[1] for path in dropped}
+        loose = [path for path in dropped if path in folders]
+        wholes = [[root]] if several else [loose, *([folder] for folder in sorted(folders - {*loose}))]
+        for paths in filter(None, wholes):
+            try:
+                found, noted = find(paths, model.preparation.channels)
+                scans, notes = scans + found, notes + noted
+            except DataError as error:
+                errors.append(str(error))
         for scan in scans:
+            scan = replace(scan, name=_shown(scan, root))
             try:
                 asked = ask(model, scan)
             except DataError as error:
@@ -104,19 +115,20 @@ def answer(model: "SavedModel", files: Sequence[tuple[str, bytes]]) -> dict:
             plt.close(figure)
             url = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
             answers.append(asdict(asked.answer) | {"row": asked.answer.row(), "figure": url})
-    errors, notes = ([line.replace(str(root), "what was dropped") for line in lines] for lines in (errors, notes))
+    inside = re.compile(rf"{re.escape(temporary)}(/\d+)?")  # of which a reader knows nothing
+    errors, notes = ([inside.sub("what was dropped", line) for line in lines] for lines in (errors, notes))
     return {"answers": answers, "errors": errors, "notes": notes, "note": NOTE}
 
 
-def _write(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
-    """Write dropped files below `root`. A name that comes again begins a folder of its own, `2/` and so on, so that the
-    sequences of two patients are not mixed."""
-    number = 1
+def _written(root: Path, files: Sequence[tuple[str, bytes]]) -> list[Path]:
+    """The paths of dropped files below `root`, in a folder for each drop that they were part of: a name that comes
+    again begins another, so that the sequences of two patients are not mixed."""
+    paths, number = [], 1
     for file, content in files:
         parts = [part.replace("\0", "")[-LONGEST:] for part in file.replace("\\", "/").split("/")]
         parts = [part for part in parts if part.strip(".") and ":" not in part] or ["file"]
         while True:
-            path = root.joinpath(*([str(number)] if number > 1 else []), *parts)
+            path = root.joinpath(str(number), *parts)
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with path.open("xb") as target:
@@ -124,6 +136,23 @@ def _write(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
                 break
             except (FileExistsError, IsADirectoryError, NotADirectoryError):
                 number += 1
+        paths.append(path)
+    return paths
+
+
+def _shown(scan: "Scan", root: Path) -> str:
+    """What the reader calls a scan: the path that was dropped; of the sequences of a patient their folder or, where
+    there is none or it holds others too, the words with which their names begin."""
+    several = len(scan.channels) > 1
+    place = scan.files[0].parent if several else scan.files[0]
+    number, *parts = place.relative_to(root).parts
+    name = "/".join(parts)
+    if several and (not name or len(list(place.iterdir())) > len(scan.files)):
+        same = os.path.commonprefix([path.name for path in scan.files])  # noqa: RUF071, of characters
+        whose = same[: max(same.rfind(mark) for mark in " _-.") + 1].rstrip(" _-.")
+        name = "/".join(filter(None, [name, whose])) or "patient"
+    again = sum(root.joinpath(str(drop), *parts).exists() for drop in range(1, int(number) + 1))
+    return name if again == 1 else f"{name} ({again})"
 
 
 @tornado.web.stream_request_body  # so that a body too large is answered in words, and not kept
