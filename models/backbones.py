@@ -43,8 +43,10 @@ SQUEEZENET = "SqueezeNet"
 # Side of the smallest input, and what must divide a side; 64 and 1 where nothing is said.
 SMALLEST = {"InceptionV3": 75}
 MULTIPLE = {"Swin-B": 32, "ViT-B16": 16, "ViT-L32": 32}
-# Layers between the features and the last layer of the classifier; a head replaces these, too.
+# Layers between the features and the last layer of the classifier; a head of ours replaces these, too.
 TOPS = {"VGG16": ("pre_logits",), "VGG19": ("pre_logits",), "MobileNetV3-Large": ("conv_head", "norm_head")}
+# Where the head "hidden" keeps them instead: the dropout that torchvision has there.
+DROPOUT = {"VGG16": 0.5, "VGG19": 0.5, "MobileNetV3-Large": 0.2}
 # How an image in [0, 1] is scaled, by the network's own mean and std: as in its training; not at all, as S0 did; or
 # divided by 255 once more before that, as S3 did.
 SCALINGS = {
@@ -95,6 +97,8 @@ class Transfer(nn.Module):
         class token where its ImageNet classifier was trained on that, else the mean of its other tokens."""
         backbone = self.backbone
         x = backbone.forward_features(x) if hasattr(backbone, "forward_features") else backbone.features(x)
+        if getattr(backbone, "hidden", False):
+            return backbone.forward_head(x, pre_logits=True)[:, :, None, None]
         if x.ndim == 3:  # B × tokens × channels
             first = getattr(backbone, "num_prefix_tokens", 0)
             class_token = first and getattr(backbone, "global_pool", "token") == "token"
@@ -132,7 +136,7 @@ def build_backbone(
             .pth that holds nothing but tensors): either of the backbone, whose classifier is checked and left out,
             or of a whole `Transfer`, head and all. False: random weights.
         in_channels: 3, or 1, which is repeated to three.
-        head: key of `heads.HEADS`.
+        head: key of `heads.HEADS`; "hidden" keeps the hidden layers of an ImageNet classifier that has some.
         scaling: key of `SCALINGS`.
         image_size: side of the input; 0 for the one that the weights were trained at. Position embeddings are resized.
 
@@ -157,7 +161,7 @@ def build_backbone(
         raise ValueError(f"image_size={image_size}: {name} takes a side of at least {SMALLEST[name]} pixels")
     weights = Weights(pretrained)
     with weights.of(f"{name} with {num_classes} classes and head '{head}'"):
-        backbone, width, *scale = load_backbone(name, weights, in_channels, image_size)
+        backbone, width, *scale = load_backbone(name, weights, in_channels, image_size, head == "hidden")
         scale = SCALINGS[scaling](*scale)
         model = Transfer(backbone, HEADS[head](width, num_classes), *scale, in_channels, image_size)
         weights.load_whole(model)
@@ -180,9 +184,10 @@ def is_backbone(name: str) -> bool:
     return timm.is_model(name) and ("." not in name or name in timm.list_pretrained())
 
 
-def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int) -> tuple:
-    """Backbone `name` without classifier, with `weights`, where these are of a backbone, or random ones; the number of
-    its features, and its mean and std on images in [0, 1]. `image_size` is for a network that can take one size only.
+def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int, hidden: bool = False) -> tuple:
+    """Backbone `name` without classifier, or with all but its last layer (`hidden`), with `weights`, where these are of
+    a backbone, or random ones; the number of its features, and its mean and std on images in [0, 1]. `image_size` is
+    for a network that can take one size only.
     For other channels than 1 and 3 the first convolution is repeated and scaled, as timm does.
 
     Raises:
@@ -200,7 +205,10 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
 
     facts = timm.get_pretrained_cfg(tag)
     arguments = {"in_chans": channels} | ({"img_size": image_size} if facts.fixed_input_size else {})
-    if state is not None and f"{facts.classifier}.weight" not in state:  # a file of the features alone
+    hidden = hidden and name in DROPOUT
+    if hidden:
+        arguments["drop_rate"] = DROPOUT[name]
+    if state is not None and f"{facts.classifier}.weight" not in state and not hidden:  # a file of the features alone
         backbone = timm.create_model(tag, num_classes=0, **arguments)
         backbone.load_state_dict(state)
     else:
@@ -213,6 +221,11 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
         backbone.reset_classifier(0)
     if name == "ResNet50-v2":
         cut_behind_stage_three(backbone)
+    if hidden:
+        backbone.hidden = True
+        if name.startswith("VGG"):  # torchvision's takes the average of maps of any size to 7×7
+            backbone.pre_logits = nn.Sequential(nn.AdaptiveAvgPool2d(7), backbone.pre_logits)
+        return backbone, backbone.head_hidden_size, facts.mean, facts.std
     for top in TOPS.get(name, ()):
         setattr(backbone, top, nn.Identity())
     return backbone, backbone.num_features, facts.mean, facts.std

@@ -80,6 +80,7 @@ def two_layers(channels: int, num_classes: int) -> Head:
 
 HEADS = {
     "linear": linear,
+    "hidden": linear,  # behind the hidden layers of the ImageNet classifier, see `backbones.py`
     "average-max": average_max,
     "standardised": Standardised,
     "dual": dual,

@@ -1,5 +1,6 @@
 """The one loader of pretrained weights: from a file, or from the hub's cache. Nothing in a file is ever run."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ OTHERS = {
     b"\x89HDF": "an HDF5 file, as Keras writes; take weights of PyTorch",
     b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with git lfs pull",
 }
-WRAPPERS = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before all names
+WRAPPERS = {"module.": "DataParallel", "_orig_mod.": "torch.compile"}  # what each puts before all names
 
 
 class WeightsError(Exception):
@@ -82,7 +83,7 @@ def check_classes(state: dict[str, Tensor], classifier: str, classes: int = 1000
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Tensors of a weight file by name. A .pth is unpickled as tensors only: code in it is refused, never run.
 
-    What `WRAPPERS` put before all names is taken off. Raises `WeightsError`: no such file, half of
+    What `WRAPPERS` put before all names is taken off, with a warning.  Raises `WeightsError`: no such file, half of
     one, something else than real tensors, none at all, or NaN among them.
     """
     path = Path(path)
@@ -112,6 +113,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: holds no tensor at all; give the state_dict of a network")
     while wrapped := [first for first in WRAPPERS if all(key.startswith(first) for key in state)]:
         state = {key.removeprefix(wrapped[0]): value for key, value in state.items()}
+        warnings.warn(f"{path}: '{wrapped[0]}', as {WRAPPERS[wrapped[0]]} puts it, was taken off names", stacklevel=2)
     if lost := [key for key, value in state.items() if not value.float().isfinite().all()]:
         raise WeightsError(f"{path}: NaN or infinite numbers in {lost[0]}; take those of a training that did not fail")
     return state

@@ -28,8 +28,7 @@ TRANSFER = replace(
     label_smoothing=0.05,
     model_args={"head": "linear"},  # the report does not describe it
 )
-# As S0's code. The transfer networks saw images without ImageNet's normalisation, at 512 pixels; those that have hidden
-# layers behind their features kept them there, and have one linear layer here.
+# As S0's code. The transfer networks saw images without ImageNet's normalisation, at 512 pixels.
 OWN_CUT = {"name": "s0-own-cut", "val_cut": "random", "select": "least loss", "patience": 7}
 OWN_CUT |= {"source": "S0, code: a fifth at random for validation, whose least loss chooses the epoch; patience 7"}
 
@@ -48,7 +47,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     "s0": {"MultiTaskUNet": MULTITASK, ANY_CLASSIFIER: TRANSFER},
     "s0-own-cut": {
         "MultiTaskUNet": replace(MULTITASK, **OWN_CUT),
-        ANY_CLASSIFIER: replace(TRANSFER, **OWN_CUT, model_args={"head": "linear", "scaling": "none"}),
+        ANY_CLASSIFIER: replace(TRANSFER, **OWN_CUT, model_args={"head": "hidden", "scaling": "none"}),
     },
     **variants(MULTITASK, "S0", ABLATION, "MultiTaskUNet"),
 }
