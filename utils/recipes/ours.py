@@ -78,8 +78,8 @@ LONGER: dict[str, dict[str, object]] = {
     "probe-first-deep": {"epochs": 12, "unfreeze": "all"},
     "probe-first-turned": {"epochs": 12, "unfreeze": "all", "augmentation": "turned"},
 }
-# For a detector that is to find the tumours of sources that it has not seen: neither greys nor sharpness nor the share
-# of tumours tells it where an image is from.
+# For a detector that is to find the tumours of sources that it has not seen: greys and sharpness should tell it less
+# about the source of an image, and the source nothing about the class.
 UNSEEN: dict[str, dict[str, object]] = {"probe-first-scanner": {"augmentation": "scanner", "sampling": "balanced"}}
 
 # The U-Nets: Dice and BCE, decoupled decay, augmentation. Gates whose scores are normalised in every image cannot be
