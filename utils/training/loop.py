@@ -171,7 +171,7 @@ TRIAL, GAIN = (8, 32, 64, 64), 0.8  # a batch; the share of the time of 32 bits 
 
 
 def faster_precision(device: torch.device) -> str:
-    """The faster one on this machine: "bf16" where a convolution takes at most `GAIN` of its time in 32 bits, or "no"."""
+    """The faster one here: "bf16" where a convolution takes at most `GAIN` of its time in 32 bits, or "no"."""
     with torch.random.fork_rng():  # a run draws the same after a trial as without
         net = nn.Conv2d(TRIAL[1], TRIAL[1], 3, padding=1).to(device, memory_format=torch.channels_last)
     x = torch.ones(TRIAL, device=device).contiguous(memory_format=torch.channels_last)
