@@ -16,7 +16,7 @@ from datasets.store.images import ImageDataset
 from datasets.transforms import TRANSFORMS
 
 IMAGES, BATCH = 256, 32  # read
-READ = {"note": "An image of our store is four sequences without loss; a JPEG is one of them, with loss."}
+READ = {"note": "Of our store one of four sequences is read, kept without loss; a JPEG is the same one, with loss."}
 SIDE, THRESHOLD = 48, 0.93  # of thumbnails alike
 Sides = dict[str, Callable]
 

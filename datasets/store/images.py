@@ -77,16 +77,20 @@ def read_masks(name: str, rows: np.ndarray) -> np.ndarray:
     """Masks of some rows as stored, uint8 0/1 N×M×H×W; predictions are scored at this size, whatever the input's."""
     with hdf5.opened(mask_file(name), check_command(name)) as store:
         hdf5.array(store, "mask", most=None)
-        return np.stack([_at(store, "mask", row) for row in rows]).transpose(0, 3, 1, 2)
+        return np.stack([_at(store["mask"], row) for row in rows]).transpose(0, 3, 1, 2)
 
 
-def _at(store: h5py.File, name: str, row: int) -> np.ndarray:
-    """Image or mask of one row; `DataError` where it has not the checksum that it was written with."""
+def _at(stored: h5py.Dataset, row: int, channels: Sequence[int] = ()) -> np.ndarray:
+    """Image or mask of one row, of several sequences those of `channels`; `DataError` where it has not the checksum
+    that it was written with."""
     try:
-        return store[name][int(row)]
+        if channels and stored.ndim == 4 and stored.chunks[-1] == 1:
+            # one by one, since all at once take twice as long to be put together
+            return np.stack([stored[int(row), ..., channel] for channel in channels], axis=-1)
+        return stored[int(row)] if not channels or stored.ndim < 4 else stored[int(row)][..., channels]
     except (OSError, RuntimeError, ValueError, KeyError) as error:
-        remedy = check_command(store.attrs.get("name", "NAME"))
-        raise DataError(f"{store.filename}: {name} {row} changed on disk or cannot be read; {remedy}") from error
+        remedy, what = check_command(stored.file.attrs.get("name", "NAME")), stored.name.strip("/")
+        raise DataError(f"{stored.file.filename}: {what} {row} changed on disk or cannot be read; {remedy}") from error
 
 
 def scaled(images: torch.Tensor) -> torch.Tensor:
@@ -162,7 +166,7 @@ class ImageDataset(TorchDataset):
         self.turns = turns(name, table) if view == "upright" else None
         self.mask_channels = len(mask_channels(name)) if masks else 0
         self.outlined = torch.from_numpy(outlined(name)[self.rows]) if masks else None
-        self._files: tuple[int, dict[Path, h5py.File]] | None = None
+        self._opened: tuple[int, dict[str, h5py.Dataset]] | None = None
         self._kept: dict[str, torch.Tensor] | None = None
         bytes_a_pixel = len(self.channels) * self.dtype.itemsize + self.mask_channels
         size = len(self.rows) * bytes_a_pixel * image_size**2 * processes_here()
@@ -175,7 +179,7 @@ class ImageDataset(TorchDataset):
             for i, row in enumerate(self.rows):
                 for part, pixels in self._read(row).items():
                     kept[part][i] = pixels
-            self._kept, self._files = kept, None
+            self._kept, self._opened = kept, None
 
     def identity(self) -> dict[str, str]:
         """What these images are and how they are read, by name: a checkpoint of a training on them keeps it.
@@ -202,21 +206,23 @@ class ImageDataset(TorchDataset):
     def __len__(self) -> int:
         return len(self.rows)
 
-    def _store(self, path: Path) -> h5py.File:
-        # An HDF5 handle must not be shared by processes: a forked worker opens its own.
-        if self._files is None or self._files[0] != os.getpid():
+    def _stored(self, name: str) -> h5py.Dataset:
+        # An HDF5 handle must not be shared by processes: a forked worker opens its own. Looking `name` up in the file
+        # for every image would take longer than reading it.
+        if self._opened is None or self._opened[0] != os.getpid():
             self._require_same_files()
+            files = {"image": self.path} | ({"mask": self.mask_path} if self.mask_channels else {})
             with reading(self.path, check_command(self.facts.name)):
-                self._files = (os.getpid(), {path: hdf5.unlocked(path) for path in {self.path, self.mask_path}})
-        return self._files[1][path]
+                self._opened = (os.getpid(), {part: hdf5.unlocked(path)[part] for part, path in files.items()})
+        return self._opened[1][name]
 
     def _read(self, row: int) -> dict[str, torch.Tensor]:
-        image = _at(self._store(self.path), "image", row)
-        image = image[..., None] if image.ndim == 2 else image[..., self.channels]
+        image = _at(self._stored("image"), row, self.channels)
+        image = image[..., None] if image.ndim == 2 else image
         turn = "upright" if self.turns is None else self.turns[int(row)]
         found = {"image": torch.from_numpy(as_input(image, self.image_size, self.view, turn))}
         if self.mask_channels:  # a pixel is 1 where the mask covers at least half of it
-            mask = _at(self._store(self.mask_path), "mask", row).astype(np.float32)
+            mask = _at(self._stored("mask"), row).astype(np.float32)
             small = np.rint(crop_and_resize(mask, None, self.image_size) + 1e-6).astype(np.uint8)
             found["mask"] = torch.from_numpy(small).permute(2, 0, 1)
         return found
@@ -239,7 +245,7 @@ class ImageDataset(TorchDataset):
         return {key: value[0] for key, value in self.batch([index]).items()}
 
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_files": None}
+        return {**self.__dict__, "_opened": None}
 
     @staticmethod
     def collate(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -108,14 +108,16 @@ def _prepare_batch(read: Callable, size: int, crop: str, paths: Sequence[str]):
 
 
 def in_memory(arrays: Mapping[str, np.ndarray], attrs: Mapping[str, Any]) -> bytes:
-    """The bytes of an HDF5 file of these arrays, one chunk a row. Made in memory: HDF5 crashes where the disk is full.
+    """The bytes of an HDF5 file of these arrays, one chunk a row, or in `image` one a sequence, since classifiers see
+    one alone. Made in memory: HDF5 crashes where the disk is full.
 
     The same arrays give the same bytes: no timestamps, and gzip, because lzf (as HDF5 ships it) starts from an
     uninitialised table and so may pack the same pixels differently.
     """
     with h5py.File("new", "w", libver="earliest", driver="core", backing_store=False) as file:
         for name, array in arrays.items():
-            how = GZIP | CHECKSUM | {"chunks": (1, *array.shape[1:]), "track_times": False}
+            chunk = (1, *array.shape[1:-1], 1) if name == "image" else (1, *array.shape[1:])
+            how = GZIP | CHECKSUM | {"chunks": chunk, "track_times": False}
             file.create_dataset(name, data=array, **how)
         for key, value in attrs.items():
             file.attrs[key] = value

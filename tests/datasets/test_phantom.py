@@ -79,7 +79,7 @@ def test_manifest_and_store_agree_and_the_file_says_what_it_holds(made, tmp_path
     phantom.generate(tmp_path, seed=3, size=64, patients=24, slices=2)
     with h5py.File(tmp_path / "images.h5") as store:
         facts = dict(store.attrs)
-        assert store["image"].chunks == (1, 64, 64, 4) and store["mask"].chunks == (1, 64, 64, 3)
+        assert store["image"].chunks == (1, 64, 64, 1) and store["mask"].chunks == (1, 64, 64, 3)
     assert (tmp_path / "images.h5").stat().st_size > 24 * 2 * 64**2 * phantom.PACKED, "it asks less of a disk"
     assert facts == {"name": "phantom", "size": 64, "crop": "none", "version": phantom.VERSION, "seed": 3}
 
