@@ -105,6 +105,8 @@ def about(card: dict[str, Any]) -> list[str]:
             found.append(f"Elsewhere, on '{other['data']}', its likeliest class found {rates}.")
         elif not run["test_on"]:
             found.append("It was not tested on images of another collection.")
+        if HEALTHY in card.get("classes", ()) and len(card["classes"]) == 2:
+            found.append("It does not name the kind of a tumour; models of more classes do.")
         return [*found, " ".join(limits)]
     except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
         raise DataError(f"an entry is missing or of another kind ({error!r}); fetch the model again") from error
@@ -127,17 +129,16 @@ def cards() -> list[tuple[Path, dict[str, Any]]]:
 def best() -> Path:
     """Folder of the model that is asked by default; `DataError` where there is none.
 
-    Of the models of real patients that were split by patient, name the label, and can say "no tumour", it is the one
-    with the highest accuracy on the validation patients of its own data set and fold. Test results decide nothing.
+    Of the models of real patients that can say "no tumour" and were validated on patients apart, it is one of a joined
+    set if there is any, whose recipe is chosen by leaving each source out, since a reader's image is of a new one; of
+    several the one with the highest accuracy on its validation patients. Test results decide nothing.
     """
-    able = [
-        (card["training"].get("val_accuracy", 0.0), folder.name, folder)
-        for folder, card in cards()
-        if card["trained_on"]["split"] == "patient"
-        and card["trained_on"].get("target", "label") == "label"
-        and HEALTHY in card.get("classes", ())
-        and CATALOG[card["trained_on"]["dataset"]].layout != "generated"
-    ]
+    able = []
+    for folder, card in cards():
+        run, facts = card["trained_on"], CATALOG[card["trained_on"]["dataset"]]
+        names = run.get("target", "label") == "label" and HEALTHY in card.get("classes", ())
+        if names and run["split"] in ("patient", "external") and facts.layout != "generated":
+            able.append((bool(facts.joins), card["training"].get("val_accuracy", 0.0), folder.name, folder))
     if not able:
         raise DataError("saved_models/ holds no classifier of real patients that was split by patient; name a model")
     return max(able)[-1]
@@ -158,7 +159,7 @@ def rows() -> list[dict[str, str]]:
         metric, entry = next(iter(card["test"].items()))
         run, line = card["trained_on"], {"model": folder.name + (" *" if folder == chosen else "")}
         line["answers"] = ", ".join(card.get("classes") or card["masks"])
-        line["tested"] = f"patient fold {run['fold']}" if run["split"] == "patient" else run["split"]
+        line["tested"] = f"patient fold {run['fold']}" if run["split"] == "patient" else run["test_on"] or run["split"]
         line["tested"] += ", optimistic" if SPLIT_LIMIT in card.get("limits", ()) else ""
         line["test result"] = f"{metric} {percent(entry)}"
         for name, entry in (("calibrated", "calibration"), ("warns", "familiarity")):

@@ -17,10 +17,11 @@ Made by `make bench` (on a GPU `make bench ARGS="--device cuda"`) from `saved_me
 the median over the rounds of a side's time divided by that of the side it is compared with in the same round, with the
 smallest and the largest round in parentheses; below 1 is faster. Where the machine did other work at the same time,
 ratios bear it and seconds do not."""
-END = """What is a default and why: tasks hand channels_last to the network, and chapters have `precision = "auto"`: they
-compute in 16 bits where a short trial says that these are faster, which moved the accuracy of CustomCNN less than
-another seed does (the table above); of other networks it was not compared. The record of a run says which it was; a run is resumed in the precision that it began with, or refused.
-The runs of the plan name theirs. A fused optimiser is no default: it brings least.
+END = """What is a default and why: tasks hand channels_last to the network, and chapters have `precision = "auto"`:
+they compute in 16 bits where a short trial says that these are faster, which moved the accuracy of CustomCNN less than
+another seed does (the table above); of other networks it was not compared. The record of a run says which it was; a run
+is resumed in the precision that it began with, or refused. The runs of the plan name theirs. A fused optimiser is no
+default: it brings least.
 
 Not measured by `make bench`: several GPUs, several workers of a loader, the publishers' archives, networks and scripts
 of timm, torchvision and MONAI, compiled steps, whole epochs on a GPU. `git log -- saved_metrics/benchmarks/speed.json`

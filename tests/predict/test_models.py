@@ -41,6 +41,8 @@ def test_a_model_of_made_images_of_another_question_or_split_is_never_the_defaul
     assert [row["model"] for row in rows()] == [other.name]
     able = save_able(seed=1)
     assert best() == able, "though its accuracy is lower"
+    joined = save_able(seed=0, dataset="tumour-or-none", split="external", test_on="navoneel")
+    assert best() == joined, "of several sources, though its accuracy is lower still"
 
 
 def test_models_of_the_output_stand_before_those_that_are_committed(save_able, monkeypatch, image, capsys):

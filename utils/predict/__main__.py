@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from utils.saved_models import BEST, names_a_model, rows  # with pandas, for which --help need not wait
 
     if args.given == ["list"]:
-        print(f"{table(rows())}\n\n* asked by default: the best on its validation patients. {NOTE}")
+        print(f"{table(rows())}\n\n* asked by default. {NOTE}")
         return DONE
     from utils.predict import prepare, verdict  # with torch, for which the list need not wait
     from utils.predict.model import open_model

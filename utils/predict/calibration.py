@@ -19,7 +19,7 @@ from matplotlib.ticker import LogLocator
 from scipy.stats import binomtest
 
 from datasets import catalog
-from datasets.catalog import DataError
+from datasets.catalog import HEALTHY, DataError
 from datasets.store.index import read_manifest
 from utils.evaluation.intervals import mean_interval
 from utils.evaluation.predict import outputs
@@ -53,8 +53,8 @@ TEST = "test set (false alarms)"
 def calibrate(model: SavedModel) -> Path:
     """Calibrate `model` on the images that it was validated on; returns the path of the record.
 
-    Raises `DataError`: data set or evidence are not here, or are not those of the model; it was tested on another data
-    set.
+    Raises `DataError`: data set or evidence are not here, or are not those of the model; it was tested on other
+    classes than its own.
     """
     trained_on = {name: value for name, value in model.card["trained_on"].items() if name != "data"}
     run = Run(**trained_on | {"task": model.card["task"]})
@@ -63,9 +63,9 @@ def calibrate(model: SavedModel) -> Path:
     if not folder:
         raise DataError(f"{folders[-1] / METRICS}: not there; a model is calibrated by the evidence of its own run")
     record = read_record(folder / METRICS)
-    if run.test_on:
-        raise DataError(f"{model.name}: tested on '{run.test_on}', not on its own data set; take another split's model")
     data = load_data(run, record["recipe"]["val_fraction"], record["recipe"].get("val_cut", "group"))
+    if data.test_classes != data.classes:
+        raise DataError(f"{model.name}: tested on other classes, those of '{run.test_on}'; take another split's model")
     _require_same(model, data, record, folder)
     validation = _predict(model, data, data.split.val)
     rng = np.random.default_rng(0)
@@ -78,7 +78,7 @@ def calibrate(model: SavedModel) -> Path:
         found["calibration"] = _calibration(model, data, validation.probabilities, folder)
     test = np.sort(rng.permutation(data.split.test)[: MOST // 4])
     found["familiarity"] = {"false_alarms": FALSE_ALARMS, "training_images": len(train), "strangers": {}}
-    found["familiarity"]["test"] = share(familiarity.unlike(_predict(model, data, test).features))
+    found["familiarity"]["test"] = share(familiarity.unlike(_predict(model, data, test, data.split.test_set).features))
     if len(model.preparation.channels) == 1:
         for name, raws in strangers().items():
             seen = model.predict(model.prepare(raws)).features
@@ -87,6 +87,11 @@ def calibrate(model: SavedModel) -> Path:
         committed, model.folder = model.folder, output_root() / model.folder.relative_to(catalog.REPO)
         shutil.copytree(committed, model.folder, dirs_exist_ok=True)
     note(model, familiarity, found.get("calibration"))
+    if run.test_on and model.healthy is not None:
+        counts = data.labels["test"].eq(HEALTHY).value_counts()
+        rates = {name: record["metrics"][f"tumour_{name}"] for name in ("sensitivity", "specificity")}
+        elsewhere = {"data": run.test_on, **rates, "tumours": int(counts[False]), "healthy": int(counts[True])}
+        write_card(model.folder, read_card(model.folder / CARD) | {"elsewhere": elsewhere})
     path = output_root() / "saved_metrics/calibration" / f"{model.name}.json"
     write_record(path, found)
     return path
@@ -115,9 +120,10 @@ def _require_same(model: SavedModel, data: RunData, record: dict, folder: Path) 
         )
 
 
-def _predict(model: SavedModel, data: RunData, rows: np.ndarray) -> Prediction:
-    """Probabilities and features of some rows; the masks of so many images would not fit into memory."""
-    images, places = data.read(rows, masks=False), np.arange(len(rows))
+def _predict(model: SavedModel, data: RunData, rows: np.ndarray, dataset: str = "") -> Prediction:
+    """Probabilities and features of some rows of the model's data set, or of `dataset`; the masks of so many images
+    would not fit into memory."""
+    images, places = data.read(rows, dataset, masks=False), np.arange(len(rows))
     found = [model.predict(images.batch(part)["image"]) for part in np.split(places, places[BATCH::BATCH])]
     probabilities = np.concatenate([part.probabilities for part in found]) if model.classes else None
     return Prediction(probabilities, None, np.concatenate([part.features for part in found]))
@@ -127,10 +133,12 @@ def _calibration(model: SavedModel, data: RunData, probabilities: np.ndarray, fo
     """Temperature and threshold, and the calibration error before and after on validation and test images. Those of
     test images are computed again: tables of earlier versions hold five digits, too few for a calibration error."""
     truth, table = data.read(data.split.val).labels.numpy(), read_predictions(folder / PREDICTIONS)
-    rows = pd.Index(read_manifest(data.run.dataset).path).get_indexer(table.path)
+    test_set = data.split.test_set
+    rows = pd.Index(read_manifest(test_set).path).get_indexer(table.path)
     if (rows < 0).any():
-        raise DataError(f"{folder / PREDICTIONS}: {(rows < 0).sum()} images are not in '{data.run.dataset}'")
-    tested, labels = _predict(model, data, rows).probabilities, pd.Index(model.classes).get_indexer(table.label)
+        raise DataError(f"{folder / PREDICTIONS}: {(rows < 0).sum()} images are not in '{test_set}'")
+    tested = _predict(model, data, rows, test_set).probabilities
+    labels = pd.Index(model.classes).get_indexer(table.label)
     temperature = fit_temperature(probabilities, truth)
     found: dict[str, Any] = {"temperature": temperature, "ece": {}}
     for name, before, right in (("validation", probabilities, truth), ("test", tested, labels)):

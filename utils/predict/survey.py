@@ -37,6 +37,8 @@ def kinds(home: str, folder: Path) -> Iterator[tuple[str, list[Path]]]:
     """What is asked about, and the files of it: images that the data set `home` has no relative of, and what no model
     for brains should answer about; those that are no files of a publisher are written to `folder`."""
     for name, which in NEW:
+        if name in catalog.get(home).joins:
+            continue
         table = read_manifest(name).iloc[make_split(home, "external", test_on=name).test]
         paths = table.path[viewed(table.label, "tumour").ne(HEALTHY) == SHOWN[which]]
         yield f"new {which} of {name}", [require(name) / "raw" / path for path in paths]

@@ -26,6 +26,10 @@ LIMIT = "Its test results are of one data set alone; on images of other scanners
 HEALTHY_LIMIT = (
     "Images without a tumour come from other sources than those with one, so the model may tell sources apart."
 )
+JOINED_LIMIT = (
+    "In some of the collections that it was trained on, images without a tumour come from other sources than those "
+    "with one, so the model may tell sources apart."
+)
 PATIENT_LIMIT = "Its test set is one patient, so nothing is known of others."
 OF_RECIPE = ("name", "source", "epochs", "lr", "batch_size", "augmentation")  # what a card says of it
 
@@ -62,8 +66,9 @@ def limits_of(run: Run, classes: Sequence[str], groups: int) -> list[str]:
     limits = [LIMIT]
     if groups == 1:
         limits.append(PATIENT_LIMIT)
-    if HEALTHY in classes and catalog.get(run.dataset).layout != "generated":  # the phantom has one source
-        limits.append(HEALTHY_LIMIT)
+    facts = catalog.get(run.dataset)
+    if HEALTHY in classes and facts.layout != "generated":  # the phantom has one source
+        limits.append(JOINED_LIMIT if facts.joins else HEALTHY_LIMIT)
     if run.split not in ("patient", "external") and run.task != "findings":  # both lists of X-rays are by patient
         limits.append(SPLIT_LIMIT)
     return limits

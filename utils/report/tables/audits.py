@@ -36,7 +36,8 @@ def models(evidence: Evidence) -> pd.DataFrame:
     for (folder, card), row in zip(cards(), rows(), strict=True):
         if REPO in folder.parents:
             link = f"[{folder.name}]({folder.relative_to(REPO / 'saved_models')}/card.json)"
-            line = {"answers": row["answers"], "model": link, "tested": row["tested"], "at home": row["test result"]}
+            home = NONE if card["trained_on"]["test_on"] else row["test result"]
+            line = {"answers": row["answers"], "model": link, "tested": row["tested"], "at home": home}
             line |= {f"{rate} elsewhere, %": format_ci(card.get("elsewhere", {}).get(rate)) for rate in NEW[:2]}
             found.append(line | {"MB": row["MB"]})
     return pd.DataFrame(found).sort_values(["answers", "model"], ignore_index=True)
