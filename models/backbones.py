@@ -1,7 +1,8 @@
 """Builds an ImageNet network with a new head: `build_backbone(name, …)`. Heads: `heads.py`; weights: `weights.py`.
 
 Eighteen have names here; any other name of timm's is accepted, too. SqueezeNet comes from torchvision, the others from
-timm. Each receives images normalised as in its own training, since other inputs make its weights worthless.
+timm, but for those of `resnet50_v2.py` and `efficientnet_lite.py`, which need no import of seconds. Each receives
+images normalised as in its own training, since other inputs make its weights worthless.
 `python -m models.backbones NAME` fetches weights for nodes without network.
 """
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.checks import check_arguments, check_batch, check_name
+from models.efficientnet_lite import MEAN, STD, EfficientNetLite0
 from models.gluon import NORMALISATION, build_gluon, cut_behind_stage_three, is_gluon
 from models.heads import HEADS
 from models.weights import Weights, WeightsError, check_classes, fetched
@@ -40,6 +42,7 @@ TIMM = {
     "ConvNeXt-S": "convnext_small.fb_in1k",
 }
 SQUEEZENET = "SqueezeNet"
+LITE0 = "tf_efficientnet_lite0"  # timm's name
 # Side of the smallest input, and what must divide a side; 64 and 1 where nothing is said.
 SMALLEST = {"InceptionV3": 75}
 MULTIPLE = {"Swin-B": 32, "ViT-B16": 16, "ViT-L32": 32}
@@ -177,7 +180,7 @@ def build_backbone(
 
 def is_backbone(name: str) -> bool:
     """Whether `build_backbone` knows `name`: one of `BACKBONES`, or a model of timm's, alone or with a tag of its."""
-    if name in BACKBONES:
+    if name in (*BACKBONES, LITE0):
         return True
     import timm
 
@@ -201,6 +204,12 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
     if is_gluon(name, weights.state):
         backbone = build_gluon(name, tag, state, channels)
         return backbone, backbone.num_features, *NORMALISATION[name]
+    if name == LITE0 and not weights.from_hub:
+        backbone = EfficientNetLite0()
+        if state is not None:
+            check_classes(state, "classifier")
+            backbone.load_state_dict({key: value for key, value in state.items() if not key.startswith("classifier.")})
+        return backbone, backbone.num_features, MEAN, STD
     import timm
 
     facts = timm.get_pretrained_cfg(tag)

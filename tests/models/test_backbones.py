@@ -16,7 +16,7 @@ from torchvision.models import mobilenet_v3_large, squeezenet1_1, vgg16
 
 from datasets.catalog import REPO
 from models import BACKBONES, PRETRAINABLE, MobileNetUNet, OutlineClassifier, build_backbone
-from models.backbones import TIMM
+from models.backbones import LITE0, TIMM
 from models.gluon import build_gluon, cut_behind_stage_three
 from models.weights import WeightsError, read_weights
 
@@ -60,7 +60,8 @@ def test_hidden_layers_of_an_imagenet_classifier_can_be_kept(name, theirs):
     assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in reference.parameters())
 
 
-def test_our_resnet50_v2_computes_what_timms_does_with_gluons_norm():
+def resnet50_v2() -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Ours, and timm's with the norm that Gluon's has before its pool."""
     ours, theirs = build_gluon("ResNet50-v2", TIMM["ResNet50-v2"], None, 3), timm.create_model(TIMM["ResNet50-v2"])
     pool = theirs.stem.pool
     del theirs.stem.pool
@@ -68,12 +69,24 @@ def test_our_resnet50_v2_computes_what_timms_does_with_gluons_norm():
     theirs.stem.add_module("pool", pool)
     cut_behind_stage_three(theirs)
     theirs.reset_classifier(0)
+    return ours, theirs
+
+
+def efficientnet_lite0() -> tuple[torch.nn.Module, torch.nn.Module]:
+    """Ours, and timm's."""
+    return build_backbone(LITE0, image_size=64).backbone, timm.create_model(LITE0, num_classes=0)
+
+
+@pytest.mark.parametrize("both", [resnet50_v2, efficientnet_lite0])
+def test_a_backbone_of_ours_computes_what_timms_does(both):
+    ours, theirs = both()
     for parameter in theirs.parameters():
         torch.nn.init.normal_(parameter, std=0.05)
     ours.load_state_dict(theirs.state_dict())
-    x = torch.randn(2, 3, 64, 64)
-    for a, b in ((ours.eval(), theirs.eval()), (ours.train(), theirs.train())):
-        torch.testing.assert_close(a.forward_features(x), b.forward_features(x))
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+    for x in (torch.randn(2, 3, 64, 64), torch.randn(2, 3, 97, 66)):
+        for a, b in ((ours.eval(), theirs.eval()), (ours.train(), theirs.train())):
+            torch.testing.assert_close(a.forward_features(x), b.forward_features(x))
     convolutions = [[n for n, m in net.named_modules() if isinstance(m, torch.nn.Conv2d)] for net in (ours, theirs)]
     assert convolutions[0] == convolutions[1], "in one order, by which `feature_tap` listens to them"
 
