@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import platform
 import socket
 import subprocess
 import sys
@@ -166,6 +167,27 @@ def test_two_processes_end_with_one_model_and_share_one_balance(roots, tmp_path)
         assert same(a["task"], b["task"]) and a["losses"] == b["losses"], "both see the mean over all images"
         # batch-norm statistics are each process's own until the next forward; the first process's are the saved ones
         assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"] if "running" not in k)
+
+
+FAULTS = """
+import resource, torch
+from utils.training.environment import keep_freed_memory
+{call}
+before = [torch.ones(2**24) for _ in range(3)] and resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    torch.ones(2**24)  # 64 MiB
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library than glibc")
+def test_memory_that_a_step_frees_is_there_for_the_next():
+    """Counted in pages that the system had to clear, in a process of its own each."""
+    plain, kept = (
+        int(subprocess.run([sys.executable, "-c", FAULTS.format(call=call)], check=True, capture_output=True).stdout)
+        for call in ("", "keep_freed_memory()")
+    )
+    assert kept < plain / 4
 
 
 @pytest.mark.parametrize(("gain", "precision"), [(float("inf"), "bf16"), (0.0, "no")])

@@ -25,6 +25,7 @@ from datasets.store.images import ImageDataset
 from datasets.store.index import fingerprint
 from utils.recipes.recipe import Recipe
 from utils.training.data import epoch_seed, make_loader
+from utils.training.environment import keep_freed_memory
 from utils.training.optimisation import freeze, make_optimizer, make_scheduler, parameter_groups
 from utils.training.resume import facts_of, opened
 
@@ -198,6 +199,8 @@ def make_accelerator(precision: str = "no", seed: int = 0) -> Accelerator:
     # Without a GPU, Accelerate joins the processes that torchrun started only when it has to stay on the CPU.
     # Apple's MPS has no float64, which the metrics of an epoch need.
     cpu = not torch.accelerator.is_available() or torch.accelerator.current_accelerator().type == "mps"
+    if cpu:
+        keep_freed_memory()
     # Else DDP puts gradients into other buckets after its first step, a resumed training one step after its start:
     # sums of three processes and more would be rounded in another order, and the weights would differ.
     same_buckets = DistributedDataParallelKwargs(find_unused_parameters=True)
