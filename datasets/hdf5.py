@@ -26,12 +26,13 @@ def opened(path: Path, remedy: str = "", what: str = "not a whole HDF5 file") ->
 
 def unlocked(path: Path, mode: str = "r") -> h5py.File:
     """The HDF5 file at `path`, without a lock of the system: what is read is replaced as a whole and never changed,
-    what is written lies in a folder that is locked already, and a disk may know no locks.
+    what is written lies in a folder that is locked already, and a disk may know no locks. Nor has it a cache: an epoch
+    reads each image once.
 
     Raises `DataError` where a lock was asked for nevertheless, by the environment, and not given: nothing is damaged.
     """
     try:
-        return h5py.File(path, mode, locking=False)
+        return h5py.File(path, mode, locking=False, rdcc_nbytes=0)
     except OSError as error:
         if "unable to lock file" not in str(error):
             raise

@@ -47,6 +47,9 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
         if one.missing:
             same, method, of = [f"not run: {one.missing}"], "linear probe", of | {"title": BASELINES["linear probe"]}
             ours, folds = _largest(full, **of), _largest(full, **of | {"split": "patient", "fold": None})
+            for _, run in evidence.runs[evidence.runs.id == one.nearest].iterrows():
+                text = f"its recipe on `{run.dataset}`, {run.tested}, {run.epochs} epochs: {run.model} {cell(run)}"
+                same.append(text)
         else:
             method, (ours, folds) = one.model, _both(full, one.recipe, *key)
             whole = _largest(full, **of | {"model": one.model, "recipe": f"{one.recipe}-own-cut"})
