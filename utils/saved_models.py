@@ -92,7 +92,8 @@ def about(card: dict[str, Any]) -> list[str]:
             f"another collection, '{run['test_on']}'" if run["test_on"] else f"its own collection, '{run['dataset']}'"
         )
         found = [f"On test images of {data}, {patients} was trained on, {' and '.join(scores)}."]
-        if home := card.get("calibration", {}).get("at_threshold_on_test"):
+        home = card.get("calibration", {}).get("at_threshold_on_test")
+        if home and not ("survey" in card and run["test_on"]):  # whose survey is of the same images
             counts = [home[name]["images"] for name in ("sensitivity", "specificity")]
             found.append(f"At its threshold it found there {_rates(home, *counts)}.")
         if survey := card.get("survey"):
@@ -105,6 +106,12 @@ def about(card: dict[str, Any]) -> list[str]:
             found.append(f"Elsewhere, on '{other['data']}', its likeliest class found {rates}.")
         elif not run["test_on"]:
             found.append("It was not tested on images of another collection.")
+        if others := card.get("left_out"):
+            pairs = " and ".join(f"{percent(one)} ('{name}')" for name, one in others.items())
+            found.append(
+                "Made the same way without one of its collections, it ranked a tumour of that one above a healthy "
+                f"image of it in {pairs} of all pairs; half is chance."
+            )
         if HEALTHY in card.get("classes", ()) and len(card["classes"]) == 2:
             found.append("It does not name the kind of a tumour; models of more classes do.")
         return [*found, " ".join(limits)]

@@ -266,5 +266,5 @@ def test_the_committed_calibrations_are_those_of_their_cards_and_of_the_tables()
         if "calibration" in record:
             temperature, ece = record["calibration"]["temperature"], record["calibration"]["ece"]
             assert card["calibration"]["temperature"] == temperature and table["T"][path.stem] == f"{temperature:.2f}"
-            assert table["ECE after"][path.stem] == f"{100 * ece['test']['after']:.1f}"
+            assert table["ECE after %"][path.stem] == f"{100 * ece['test']['after']:.1f}"
             assert ece["validation"]["after"] <= ece["validation"]["before"] + 0.01

@@ -208,7 +208,7 @@ def calibration_table() -> pd.DataFrame:
     for record in records():
         if found := record.get("calibration"):
             row, error = {"T": f"{found['temperature']:.2f}"}, found["ece"]["test"]
-            row |= {f"ECE {when}": f"{100 * error[when]:.1f}" for when in ("before", "after")}
+            row |= {f"ECE {when} %": f"{100 * error[when]:.1f}" for when in ("before", "after")}
             at = found.get("at_threshold_on_test", {})
             row["threshold"] = f"{found['threshold']:.2f}" if at else NONE
             row["specificity on validation"] = f"{100 * found['specificity_on_validation']:.1f}" if at else NONE

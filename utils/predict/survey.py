@@ -23,7 +23,8 @@ from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import X_RAYS
 from utils.predict.prepare import find
 from utils.predict.verdict import LIKELY, NONE, UNDECIDED, ask
-from utils.report.records import write_record
+from utils.report.records import load_evidence, write_record
+from utils.report.tables.common import matching
 from utils.run import output_root
 from utils.saved_models import CARD, read_card, write_card
 from utils.training.environment import git_revision
@@ -61,9 +62,17 @@ def _written(folder: Path, images: np.ndarray | list[np.ndarray]) -> list[Path]:
 
 
 def note(folder: Path, asked: Mapping[str, Mapping[str, Any]]) -> None:
-    """Put on the card of the model in `folder` its verdicts on new images, where enough were asked about."""
-    kept = {kind: one for kind, one in asked.items() if kind.startswith("new ") and one["images"] >= FEWEST}
-    write_card(folder, read_card(folder / CARD) | {"survey": kept})
+    """Put on the card of the model in `folder` its verdicts on new images, where enough were asked about; and of a
+    joined set the AUC of models made the same way in the source that each was trained without."""
+    card, kept = read_card(folder / CARD), {}
+    kept["survey"] = {kind: one for kind, one in asked.items() if kind.startswith("new ") and one["images"] >= FEWEST}
+    same = {name: card["trained_on"][name] for name in ("dataset", "model", "recipe", "image_size")}
+    if catalog.get(same["dataset"]).joins:
+        runs = matching(load_evidence().runs, split="source", **same)
+        ends = {"tumour_auc": "value", "tumour_auc_low": "low", "tumour_auc_high": "high"}
+        scores = runs.set_index(runs.tested.str.removeprefix("without "))[[*ends]].rename(columns=ends).astype(float)
+        kept["left_out"] = scores.to_dict("index")
+    write_card(folder, card | kept)
 
 
 def survey(model: SavedModel) -> Path:

@@ -256,7 +256,9 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
             axis.imshow(_first(slices.images[i]), cmap="gray")
     axes[0, 0].set_ylabel("as read")
     if asked.masks is None:
-        axes[1, 0].set_ylabel(f"Grad-CAM of the {'likeliest finding' if model.findings else 'predicted class'}")
+        axes[1, 0].set_ylabel(
+            f"Grad-CAM of the\n{'likeliest finding' if model.findings else 'predicted class'}:\nproves nothing"
+        )
         x, layer = model.task.inputs({"image": asked.pixels[chosen]}), None
         if isinstance(model.task, MultiTask):  # the last convolution of all is the decoder's
             layer = [m for m in model.network.encoder.modules() if isinstance(m, nn.Conv2d)][-1]
