@@ -235,6 +235,10 @@ def test_the_committed_survey_is_of_the_weights_and_the_threshold_that_are_asked
     assert len(shares) == 4 * 8 and all(0 <= value <= 1 for value in shares)
     assert card["survey"] == {kind: record["asked"][kind] for kind in card["survey"]}, rerun
     assert [*card["survey"]] == ["new tumours of navoneel", "new healthy of navoneel"], "of 20 images at least"
+    run, runs = card["trained_on"], pd.read_csv(REPO / "saved_metrics/runs.csv")
+    same = runs[(runs.split == "source") & (runs.recipe == run["recipe"]) & (runs.model == run["model"])]
+    assert sorted(one["value"] for one in card["left_out"].values()) == sorted(same.tumour_auc) and len(same) == 3
+    assert all(f"{percent(one)} ('{name}')" in "".join(about(card)) for name, one in card["left_out"].items())
     assert f"'none found' to {percent(card['survey']['new tumours of navoneel']['none found'])}" in "".join(about(card))
 
 
