@@ -103,7 +103,17 @@ def test_packages_are_ours_and_no_code_folder_has_the_name_of_a_data_set():
 # Modules → what their import must not load: a recipe no network, not even torch; a loss no trainer, what a
 # command does nothing that takes seconds to import and few networks or metrics use.
 PREDICT = "utils.training.tasks, utils.evaluation.segmentation, utils.predict.verdict"
-SECONDS = ["monai", "timm", "torchvision", "torchmetrics", "accelerate", "sklearn", "scipy.stats", "scipy.optimize"]
+SECONDS = [
+    "monai",
+    "timm",
+    "torchvision",
+    "torchmetrics",
+    "accelerate",
+    "sklearn",
+    "scipy.stats",
+    "scipy.optimize",
+    "kornia",
+]
 LIGHT = {
     "utils.recipes, utils.recipes.published": ["torch", "timm", "models", "utils.training"],
     PREDICT: [*SECONDS, "faiss", "nilearn", "matplotlib", "seaborn"],

@@ -10,7 +10,6 @@ from datasets.catalog import DataError, lookup
 from datasets.labels import classes_of
 from datasets.store.images import scaled
 from datasets.store.preprocess import UNIT
-from utils.training.augmentation import AUGMENTATIONS
 from utils.training.losses import BALANCES
 
 Batch = dict[str, Tensor]
@@ -36,7 +35,11 @@ class Task(nn.Module):
 
     def __init__(self, augmentation: str, in_channels: int = -1):
         super().__init__()
-        self.in_channels, self.augment = in_channels, lookup(AUGMENTATIONS, augmentation, "augmentation")()
+        self.in_channels, self.augment = in_channels, None
+        if augmentation != "none":
+            from utils.training.augmentation import AUGMENTATIONS  # with kornia, for which an answer need not wait
+
+            self.augment = lookup(AUGMENTATIONS, augmentation, "augmentation")()
 
     def inputs(self, batch: Batch, training: bool = False) -> Tensor:
         """`batch["image"]` of 8 or 16 bits, B×C×S×S → float B×in_channels×S×S in [0, 1], augmented when training; in
