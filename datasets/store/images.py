@@ -87,7 +87,8 @@ def _at(stored: h5py.Dataset, row: int, channels: Sequence[int] = ()) -> np.ndar
         if channels and stored.ndim == 4 and stored.chunks[-1] == 1:
             # one by one, since all at once take twice as long to be put together
             return np.stack([stored[int(row), ..., channel] for channel in channels], axis=-1)
-        return stored[int(row)] if not channels or stored.ndim < 4 else stored[int(row)][..., channels]
+        found = stored[int(row)]
+        return found[..., channels] if channels and found.ndim == 3 else found
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         remedy, what = check_command(stored.file.attrs.get("name", "NAME")), stored.name.strip("/")
         raise DataError(f"{stored.file.filename}: {what} {row} changed on disk or cannot be read; {remedy}") from error
