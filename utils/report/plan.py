@@ -28,8 +28,6 @@ DONE, SHORT, MISSING = "done", "fewer epochs", "missing"
 # Exit codes: a row failed, or the only one lacks something; 75 and 130 as of `utils.headless`.
 WENT_WELL, FAILED, NONE_STARTED, PAUSED, STOPPED = 0, 1, 3, 75, 130
 FOLDER = "BRAIN_MRI_WEIGHTS"  # names a folder of weight files
-# glibc would give every large feature map back to the system: on a CPU an epoch of a U-Net takes 1.7 times as long.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "8589934592", "MALLOC_TRIM_THRESHOLD_": "17179869184"}
 
 
 def read_plan(evidence: Evidence) -> pd.DataFrame:
@@ -113,7 +111,7 @@ def work(rows: pd.DataFrame, most: int) -> int:
 
 
 def _run(words: Sequence[str]) -> int:
-    process = subprocess.Popen([sys.executable, *words], cwd=REPO, env=MALLOC | os.environ)
+    process = subprocess.Popen([sys.executable, *words], cwd=REPO)
     try:
         return process.wait()
     except BaseException:  # Ctrl-C or SIGTERM: training keeps its last whole epoch
