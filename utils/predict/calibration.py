@@ -27,17 +27,7 @@ from utils.evaluation.thresholds import calibrated, calibration_error, fit_tempe
 from utils.predict.model import BATCH, Prediction, SavedModel
 from utils.predict.out_of_distribution import FALSE_ALARMS, FAMILIARITY, Familiarity, strangers
 from utils.report.figures.common import PAGE
-from utils.report.records import (
-    HISTORY,
-    METRICS,
-    PREDICTIONS,
-    VALIDATION,
-    read_history,
-    read_predictions,
-    read_record,
-    read_whole,
-    write_record,
-)
+from utils.report.records import METRICS, VALIDATION, read_predictions, read_record, read_whole, write_record
 from utils.report.tables.common import NONE, format_ci
 from utils.run import Run, output_root
 from utils.saved_models import CARD, read_card, write_card
@@ -75,7 +65,7 @@ def calibrate(model: SavedModel) -> Path:
     found |= {"git": git_revision(), "hardware": hardware()}
     found |= {"finished": datetime.now(UTC).isoformat(timespec="seconds"), "validation_images": len(data.split.val)}
     if model.classes and not model.findings:  # whose thresholds its chapter chose on validation
-        found["calibration"] = _calibration(model, data, validation.probabilities, folder)
+        found["calibration"] = _calibration(model, data, validation.probabilities)
     test = np.sort(rng.permutation(data.split.test)[: MOST // 4])
     found["familiarity"] = {"false_alarms": FALSE_ALARMS, "training_images": len(train), "strangers": {}}
     found["familiarity"]["test"] = share(familiarity.unlike(_predict(model, data, test, data.split.test_set).features))
@@ -110,8 +100,7 @@ def _require_same(model: SavedModel, data: RunData, record: dict, folder: Path) 
         differ = len(set(table.path) ^ set(read_manifest(data.run.dataset).path.iloc[data.split.val]))
         recorded, most = (table.label == table.predicted).mean(), ROUNDED
     else:
-        history = read_history(folder / HISTORY)
-        recorded = history.loc[history.epoch == record["training"]["epoch_kept"], f"val_{monitor}"].iloc[0]
+        recorded = record["training"][f"val_{monitor}"]
     if differ or abs(now - recorded) > most + 1 / len(data.split.val):
         raise DataError(
             f"{model.name}: these {len(data.split.val)} images are not those that it was validated on, or its weights "
@@ -129,16 +118,10 @@ def _predict(model: SavedModel, data: RunData, rows: np.ndarray, dataset: str = 
     return Prediction(probabilities, None, np.concatenate([part.features for part in found]))
 
 
-def _calibration(model: SavedModel, data: RunData, probabilities: np.ndarray, folder: Path) -> dict[str, Any]:
-    """Temperature and threshold, and the calibration error before and after on validation and test images. Those of
-    test images are computed again: tables of earlier versions hold five digits, too few for a calibration error."""
-    truth, table = data.read(data.split.val).labels.numpy(), read_predictions(folder / PREDICTIONS)
-    test_set = data.split.test_set
-    rows = pd.Index(read_manifest(test_set).path).get_indexer(table.path)
-    if (rows < 0).any():
-        raise DataError(f"{folder / PREDICTIONS}: {(rows < 0).sum()} images are not in '{test_set}'")
-    tested = _predict(model, data, rows, test_set).probabilities
-    labels = pd.Index(model.classes).get_indexer(table.label)
+def _calibration(model: SavedModel, data: RunData, probabilities: np.ndarray) -> dict[str, Any]:
+    """Temperature and threshold, and the calibration error before and after on validation and test images."""
+    truth, labels = (pd.Index(model.classes).get_indexer(data.labels[part]) for part in ("val", "test"))
+    tested = _predict(model, data, data.split.test, data.split.test_set).probabilities
     temperature = fit_temperature(probabilities, truth)
     found: dict[str, Any] = {"temperature": temperature, "ece": {}}
     for name, before, right in (("validation", probabilities, truth), ("test", tested, labels)):
@@ -151,7 +134,7 @@ def _calibration(model: SavedModel, data: RunData, probabilities: np.ndarray, fo
     found |= threshold.as_record()
     if np.isfinite(threshold.value):
         called = scores[1] >= threshold.value
-        sick, groups = labels != model.healthy, table.group.to_numpy()
+        sick, groups = labels != model.healthy, data.split.test_groups
         found["at_threshold_on_test"] = {
             "sensitivity": mean_interval(called[sick], groups[sick]) | {"images": int(sick.sum())},
             "specificity": mean_interval(~called[~sick], groups[~sick]) | {"images": int((~sick).sum())},
