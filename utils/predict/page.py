@@ -27,7 +27,6 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 from tornado import httputil
-from tornado.escape import xhtml_escape as escape
 
 from datasets.catalog import DataError, lookup
 from datasets.commands import NOTE, errors_in_one_line
@@ -41,7 +40,6 @@ MOST_BYTES = 512 * 2**20  # of what is dropped at once: four sequences of a BraT
 MANY = httputil.ParseBodyConfig(multipart=httputil.ParseMultipartConfig(max_parts=100_000))  # slices of a series
 LONGEST = 100  # characters of a file's name that are kept
 EXAMPLES = ("glioma", "pituitary", "notumor")  # classes of the phantom
-PAGE = Path(__file__).with_name("page.html")
 
 
 def offered(first: str) -> dict[str, tuple[str, str]]:
@@ -155,27 +153,18 @@ def _shown(scan: "Scan", root: Path) -> str:
     return name if again == 1 else f"{name} ({again})"
 
 
-@tornado.web.stream_request_body  # so that a body too large is answered in words, and not kept
 class Page(tornado.web.RequestHandler):
     """The page and its answers, for this machine alone: another site may neither embed nor request them."""
 
     def initialize(self, models: dict[str, tuple[str, str]], token: str, lock: asyncio.Lock) -> None:
         self.models, self.token, self.lock = models, token, lock
-        self.body, self.size = bytearray(), 0
 
     def prepare(self) -> None:
-        host = self.request.host.rpartition(":")[0] or self.request.host
-        origin = self.request.headers.get("Origin")
-        if host not in (LOOPBACK, "localhost") or (origin and origin.rpartition("//")[2] != self.request.host):
+        if self.request.host_name not in (LOOPBACK, "localhost"):
             raise tornado.web.HTTPError(403)
         if not secrets.compare_digest(self.get_query_argument("token", "").encode(), self.token.encode()):
             self.set_status(403)
             self.finish("Open the whole address that the terminal shows: it ends with a token.")
-
-    def data_received(self, chunk: bytes) -> None:
-        self.size += len(chunk)
-        if self.size <= MOST_BYTES:
-            self.body += chunk
 
     def set_default_headers(self) -> None:
         self.set_header("Content-Security-Policy", "default-src 'self' 'unsafe-inline' data:; frame-ancestors 'none'")
@@ -186,25 +175,12 @@ class Page(tornado.web.RequestHandler):
     def get(self, path: str) -> None:
         if path:
             raise tornado.web.HTTPError(405)
-        page = PAGE.read_text(encoding="utf-8")
-        groups: dict[str, list[str]] = {}
-        for name, (answers, words) in self.models.items():
-            option = f'<option value="{escape(name)}">{escape(words)}</option>'
-            groups.setdefault(answers, []).append(option)
-        choice = [f'<optgroup label="{escape(label)}">{"".join(each)}</optgroup>' for label, each in groups.items()]
-        buttons = [f'<button type="button" value="{kind}">{kind}</button>' for kind in EXAMPLES]
-        filled = {"note": NOTE, "models": "\n".join(choice), "examples": " ".join(buttons), "most": str(MOST_BYTES)}
-        for name, text in filled.items():
-            page = page.replace("{{" + name + "}}", text)
-        self.write(page)
+        self.render("page.html", models=self.models, examples=EXAMPLES, most=MOST_BYTES, note=NOTE)
 
     async def post(self, path: str) -> None:
         """`load`: the sequences that a model takes. `predict`: files, or an example, in; answers out, as JSON; `errors`
         and `notes` are lines for the reader."""
         try:
-            if self.size > MOST_BYTES:
-                self.set_status(413)
-                raise DataError(f"more than {MOST_BYTES >> 20} MiB at once; drop fewer files")
             name = self.get_query_argument("model", "")
             lookup(self.models, name, "model")
             async with self.lock:  # figures are drawn in one thread
@@ -219,12 +195,7 @@ class Page(tornado.web.RequestHandler):
         model = opened(name)
         if path != "predict":
             return {"channels": model.preparation.channels, "errors": []}
-        files: dict[str, list] = {}
-        with suppress(httputil.HTTPInputError):
-            httputil.parse_body_arguments(
-                self.request.headers.get("Content-Type", ""), bytes(self.body), {}, files, config=MANY
-            )
-        sent = [(file["filename"], file["body"]) for file in files.get("files", [])]
+        sent = [(file.filename, file.body) for file in self.request.files.get("files", [])]
         if kind := self.get_query_argument("example", ""):
             sent = example(kind)
         if not sent:
@@ -236,12 +207,14 @@ def make_server(first: str, port: int, token: str) -> tuple[tornado.httpserver.H
     """A server that listens on the loopback address, and its port (of 0: a free one); `DataError` if it is taken, or
     where the model `first` is not there."""
     how = {"models": offered(first), "token": token, "lock": asyncio.Lock()}
-    application = tornado.web.Application([("/(load|predict)?", Page, how)])
+    httputil.set_parse_body_config(MANY)
+    application = tornado.web.Application([("/(load|predict)?", Page, how)], cross_origin_protection=True)
     try:
         sockets = tornado.netutil.bind_sockets(port, LOOPBACK)
     except OSError as error:
         raise DataError(f"port {port}: {error.strerror}; name another with --port") from error
-    server = tornado.httpserver.HTTPServer(application, max_body_size=sys.maxsize)  # `Page` refuses what is too large
+    # The page says in words what is too large; names of files and the bounds between them come on top.
+    server = tornado.httpserver.HTTPServer(application, max_body_size=2 * MOST_BYTES)
     server.add_sockets(sockets)
     return server, sockets[0].getsockname()[1]
 
