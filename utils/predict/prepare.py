@@ -122,6 +122,7 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
     """
     several = len(channels) > 1
     groups: dict[tuple, list[Path]] = {}  # the files of a scan
+    headers: dict[Path, dicom.Header] = {}  # of DICOM files
     images: dict[tuple, Path] = {}  # of each DICOM image the first file
     notes: list[str] = []
     named = list(dict.fromkeys(Path(os.path.abspath(path)) for path in paths))
@@ -151,11 +152,13 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
         for file in files:
             key = (file.parent, brats.named(file)[0]) if several else (file,)
             if not several and volumes.is_dicom(file):
-                *key, image = _tags(file)
-                key = (file.parent, *key)
-                if (first := images.setdefault((*key, image), file)) != file:
-                    notes.append(f"{file}: a copy of {first.name} (one SOPInstanceUID), left out")
-                    continue
+                with suppress(DataError):  # one that is not whole is a scan by itself, and says so when it is read
+                    headers[file] = header = dicom.read_header(file)
+                    key = (file.parent, header.series or file, header.stack)
+                    image = f"{header.instance} {header.position} {header.number}" if header.instance else file
+                    if (first := images.setdefault((*key, image), file)) != file:
+                        notes.append(f"{file}: a copy of {first.name} (one SOPInstanceUID), left out")
+                        continue
             if file not in groups.setdefault(key, []):
                 groups[key].append(file)
     root, scans = Path(os.path.commonpath([path if path.is_dir() else path.parent for path in named])), []
@@ -168,8 +171,10 @@ def find(paths: Sequence[Path], channels: Sequence[str]) -> tuple[list[Scan], li
             scans.append(Scan(_shown(name), SEQUENCES, tuple(files), tuple(channels)))
             continue
         kind = VOLUME if volumes.is_nifti(files[0]) else SERIES if volumes.is_dicom(files[0]) else IMAGE
-        files = _ordered(files) if kind == SERIES else tuple(files)
-        scans.append(Scan(_shown(files[0].relative_to(root)), kind, files))
+        if headers.keys() >= {*files}:  # from the lowest slice to the highest, or by their numbers
+            known = all(np.isfinite(headers[file].position) for file in files)
+            files.sort(key=lambda f: (headers[f].position if known else headers[f].number, f.name))
+        scans.append(Scan(_shown(files[0].relative_to(root)), kind, tuple(files)))
     return scans, notes
 
 
@@ -192,27 +197,7 @@ def is_written(file: Path) -> bool:
     return False
 
 
-def _tags(path: Path) -> tuple[str, str, str]:
-    """Series, stack and image of a DICOM file; a file that cannot be read is each of them by itself, and says so when
-    it is read."""
-    try:
-        header = dicom.read_header(path)
-    except DataError:
-        return (str(path),) * 3
-    image = f"{header.instance} {header.position} {header.number}" if header.instance else str(path)
-    return header.series or str(path), header.stack, image
-
-
 def _strange(header: dicom.Header) -> str:
     """What a file is by its tags, where that is no MR image of a head."""
     modality = header.modality if header.modality != "MR" else ""
     return " of ".join(filter(None, (modality, "" if HEAD.search(header.body) else header.body)))
-
-
-def _ordered(files: Sequence[Path]) -> tuple[Path, ...]:
-    """The files of a series from the lowest slice to the highest, or by their numbers where positions are unknown."""
-    if len(files) == 1:
-        return tuple(files)
-    headers = {path: dicom.read_header(path) for path in files}
-    known = all(np.isfinite(header.position) for header in headers.values())
-    return tuple(sorted(files, key=lambda f: (headers[f].position if known else headers[f].number, f.name)))
