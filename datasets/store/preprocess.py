@@ -4,7 +4,7 @@
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -202,6 +202,16 @@ def crop_and_resize(image: np.ndarray, box: Box | None, size: int, nearest: bool
     method = cv2.INTER_NEAREST if nearest else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     resized = cv2.resize(image, (size, size), interpolation=method)
     return resized.reshape(size, size, *image.shape[2:])  # OpenCV drops a channel axis of length one
+
+
+def put_back(plane: np.ndarray, box: Box, shape: Sequence[int], nearest: bool = False) -> np.ndarray:
+    """A plane S×S, cut and resized as by `crop_and_resize`, back at its place `box` in an image of that `shape`,
+    H×W[×C]: H×W, 0 outside the box; `nearest` for masks."""
+    top, bottom, left, right = box
+    whole = np.zeros(shape[:2], plane.dtype)
+    method = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
+    whole[top:bottom, left:right] = cv2.resize(plane, (right - left, bottom - top), interpolation=method)
+    return whole
 
 
 def looks_inverted(grey: np.ndarray) -> bool:

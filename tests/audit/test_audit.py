@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from saved_model import save_model
 
+from datasets.store.preprocess import put_back
 from models import build_backbone
 from utils.audit import baselines
 from utils.audit.__main__ import main
-from utils.audit.images import UNRELATED, Images, covered, placed, relatives, trained_on
+from utils.audit.images import UNRELATED, Images, covered, relatives, trained_on
 
 NEW, COVERED = "phantom, other patients", "tumour covered"
 
@@ -92,7 +93,7 @@ def test_a_covered_tumour_is_gone_and_the_rest_is_as_before():
     image[40:60, 40:60] = 250
     alone = covered(image, mask := image > 200, inside=False)
     assert (covered(image, mask) == 50).all() and (alone[mask] == 250).all() and (alone[~mask] == 50).all()
-    assert placed(np.ones((8, 8), np.uint8), (10, 30, 20, 70), image.shape).sum() == 20 * 50
+    assert put_back(np.ones((8, 8), np.uint8), (10, 30, 20, 70), image.shape).sum() == 20 * 50
 
 
 def test_the_simple_methods_know_the_images_that_they_were_trained_on(known, tmp_path, monkeypatch):

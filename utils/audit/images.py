@@ -23,7 +23,7 @@ from datasets.reading import read_table
 from datasets.splitting import copies_file, groups_of, make_split
 from datasets.store import index
 from datasets.store.images import outlined, read_masks
-from datasets.store.preprocess import Box, crop_box, decode
+from datasets.store.preprocess import crop_box, decode, put_back
 from datasets.transforms import level
 from utils.run import Run, output_root
 
@@ -109,7 +109,7 @@ class Images:
         if not self.files:
             return mask.astype(bool)
         image = self.show(row).image
-        return placed(mask, crop_box(image, index.packed_by(self.name)[0]), image.shape)
+        return put_back(mask, crop_box(image, index.packed_by(self.name)[0]), image.shape, nearest=True).astype(bool)
 
     def named_in(self, names: pd.Series) -> np.ndarray:
         """The place in `names` of the path, SHA-256 or file name of every image of this set, -1 where none of them is
@@ -187,14 +187,6 @@ def new_images(images: Images, which: str | None) -> tuple[dict[str, tuple[Image
 
 
 # ---- changes -------------------------------------------------------------------------------------------
-
-
-def placed(mask: np.ndarray, box: Box, shape: tuple[int, int]) -> np.ndarray:
-    """The mask of a packed image, uint8 S×S, on the publisher's image of that `shape`, whose `box` was packed; bool."""
-    top, bottom, left, right = box
-    whole = np.zeros(shape, bool)
-    whole[top:bottom, left:right] = cv2.resize(mask, (right - left, bottom - top), interpolation=cv2.INTER_NEAREST)
-    return whole
 
 
 def without_border(image: np.ndarray) -> np.ndarray:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.catalog import DataError
-from datasets.store.preprocess import crop_box, inside_head, looks_inverted
+from datasets.store.preprocess import crop_box, inside_head, looks_inverted, put_back
 from utils.evaluation.saliency import grad_cam
 from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import FALSE_ALARMS
@@ -162,11 +162,8 @@ def ask(model: SavedModel, scan: Scan) -> Asked:
 
 def _placed(model: SavedModel, image: np.ndarray, planes: np.ndarray) -> np.ndarray:
     """Planes M×S×S of what the network saw of an image, at the image's own size M×H×W; 0 outside the crop."""
-    top, bottom, left, right = crop_box(image, model.preparation.crop)
-    whole = np.zeros((len(planes), *image.shape[:2]), np.float32)
-    for k, plane in enumerate(planes):
-        whole[k, top:bottom, left:right] = cv2.resize(plane, (right - left, bottom - top))  # bilinear
-    return whole
+    box = crop_box(image, model.preparation.crop)
+    return np.stack([put_back(plane, box, image.shape) for plane in planes])
 
 
 def _judge(answer: Answer, model: SavedModel, mean: np.ndarray | None, other: str) -> None:
