@@ -9,7 +9,6 @@ import select
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -332,14 +331,11 @@ class Function(Door):
 
     def _hear(self) -> dict:
         """The next line of the process, or an `error`: the time limit, or its end."""
-        until, heard = time.monotonic() + self.seconds, b""
-        while not heard.endswith(b"\n"):
-            ready, *_ = select.select([self.process.stdout], [], [], max(0, until - time.monotonic()))
-            part = os.read(self.process.stdout.fileno(), 2**16) if ready else b""
-            if not part:
-                self.close()
-                return {"error": "its process ended" if ready else f"no answer within {self.seconds:g} seconds"}
-            heard += part
+        ready, *_ = select.select([self.process.stdout], [], [], self.seconds)
+        heard = self.process.stdout.readline() if ready else b""
+        if not heard.endswith(b"\n"):
+            self.close()
+            return {"error": "its process ended" if ready else f"no answer within {self.seconds:g} seconds"}
         return json.loads(heard)
 
     def _answer(self, shown: Shown) -> np.ndarray:

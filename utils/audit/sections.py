@@ -34,14 +34,10 @@ COVERED, ALONE = "tumour covered", "all but the tumour covered"
 def ask(kept: Kept, images: Images, rows: np.ndarray, what: str, change: Callable | None = None) -> pd.DataFrame:
     """Answers to some images of a set, changed by `change(image, row)` if it is given: a row each, as tables of
     predictions have it, without those that were skipped."""
-    shown = tqdm(total=len(rows), desc=what, disable=None, leave=False)
-    probs = []
-    for start in range(0, len(rows), BATCH):
-        part = rows[start : start + BATCH]
-        probs.append(kept.ask([images.show(row, change) for row in part]))
-        shown.update(len(part))
-    shown.close()
-    probs = np.concatenate(probs) if probs else np.empty((0, len(kept.door.classes)))
+    parts = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    shown = tqdm(parts, what, unit=f" × {BATCH} images", disable=None, leave=False)
+    none = np.empty((0, len(kept.door.classes)))
+    probs = np.concatenate([none, *(kept.ask([images.show(row, change) for row in part]) for part in shown)])
     there = np.isfinite(probs).all(1)
     rows, probs, classes = rows[there], probs[there], np.array(kept.door.classes)
     table = images.manifest.iloc[rows][["path", "label"]].reset_index(drop=True)

@@ -32,7 +32,6 @@ DEPTHS = 8  # convolutions that are listened to, evenly from the first to the la
 COMPONENTS, IMAGES_EACH = 64, 30  # at most, and training images for each of them
 FALSE_ALARMS = 0.05  # share of the validation images that are called unlike the training's
 LEAST_SCALE = 0.01  # of the median scale
-PARTS = ("mean", "scale", "components", "variances", "rest")
 NOISE, SIDE = 60, 256  # images of each kind of noise, and their side
 MOST = 250  # files of each kind
 
@@ -71,8 +70,8 @@ class Familiarity:
         scale = np.maximum(scale, LEAST_SCALE * max(np.median(scale), 1e-6))
         most = min(COMPONENTS, features.shape[1] // 2, len(features) // IMAGES_EACH)
         pca = PCA(max(most, 1), random_state=0, svd_solver="randomized").fit((features - mean) / scale)
-        rest = np.array([max(pca.noise_variance_, 1e-8)])
-        parts = dict(zip(PARTS, (mean, scale, pca.components_, pca.explained_variance_, rest), strict=True))
+        parts = {"mean": mean, "scale": scale, "components": pca.components_, "variances": pca.explained_variance_}
+        parts["rest"] = np.array([max(pca.noise_variance_, 1e-8)])
         # as they come back from a file, so that the threshold belongs to what is read
         found = cls({name: np.float64(np.float32(part)) for name, part in parts.items()}, 0.0)
         found.threshold = float(np.quantile(found.distance(validation), 1 - FALSE_ALARMS, method="higher"))
