@@ -89,11 +89,10 @@ def answer(model: "SavedModel", files: Sequence[tuple[str, bytes]]) -> dict:
     answers, scans, errors, notes = [], [], [], []
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        dropped = _written(root, files)
-        several = len(model.preparation.channels) > 1
-        folders = {root / path.relative_to(root).parts[0] / path.relative_to(root).parts[1] for path in dropped}
-        loose = [path for path in dropped if path in folders]
-        wholes = [[root]] if several else [loose, *([folder] for folder in sorted(folders - {*loose}))]
+        _write(root, files)
+        several, entries = len(model.preparation.channels) > 1, sorted(root.glob("*/*"))
+        loose = [path for path in entries if path.is_file()]
+        wholes = [[root]] if several else [loose, *([path] for path in entries if path.is_dir())]
         for paths in filter(None, wholes):
             try:
                 found, noted = find(paths, model.preparation.channels)
@@ -118,10 +117,10 @@ def answer(model: "SavedModel", files: Sequence[tuple[str, bytes]]) -> dict:
     return {"answers": answers, "errors": errors, "notes": notes, "note": NOTE}
 
 
-def _written(root: Path, files: Sequence[tuple[str, bytes]]) -> list[Path]:
-    """The paths of dropped files below `root`, in a folder for each drop that they were part of: a name that comes
-    again begins another, so that the sequences of two patients are not mixed."""
-    paths, number = [], 1
+def _write(root: Path, files: Sequence[tuple[str, bytes]]) -> None:
+    """Write dropped files below `root`, in a folder for each drop that they were part of: a name that comes again
+    begins another, so that the sequences of two patients are not mixed."""
+    number = 1
     for file, content in files:
         parts = [part.replace("\0", "")[-LONGEST:] for part in file.replace("\\", "/").split("/")]
         parts = [part for part in parts if part.strip(".") and ":" not in part] or ["file"]
@@ -134,8 +133,6 @@ def _written(root: Path, files: Sequence[tuple[str, bytes]]) -> list[Path]:
                 break
             except (FileExistsError, IsADirectoryError, NotADirectoryError):
                 number += 1
-        paths.append(path)
-    return paths
 
 
 def _shown(scan: "Scan", root: Path) -> str:
