@@ -72,7 +72,6 @@ def test_the_committed_models_are_listed_with_a_default_wherever_output_goes(mon
 
 CARDS = {  # what stands on a card in place of it, and what is said
     "swapped classes": (lambda card: card | {"classes": card["classes"][::-1]}, "not as it was written"),
-    "another size": (lambda card: card | {"input": card["input"] | {"size": 48}}, "not as it was written"),
     "nothing": (lambda card: {}, "is missing"),
 }
 
