@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from datasets.catalog import lookup
 from utils.recipes import ours, s0, s1, s2, s3, s4
-from utils.recipes.recipe import ANY_CLASSIFIER, FROM_SCRATCH, Recipe
+from utils.recipes.recipe import ANY_CLASSIFIER, FROM_SCRATCH, NOTHING_FROZEN, Recipe
 
 # recipe → model → recipe of that model; `ANY_CLASSIFIER` stands for every classifier without a line of its own.
 RECIPES: dict[str, dict[str, Recipe]] = {}
@@ -13,7 +13,6 @@ for source in (s2, s0, ours, s1, s3, s4):
 
 # Quick mode shows every step in a minute or two; its numbers are no evidence. The learning rate is raised, so that a
 # few epochs suffice to learn something.
-NOTHING_FROZEN = {"unfreeze": "all", "backbone_lr_mult": 1.0}
 QUICK = {"epochs": 6, "lr": 5e-4}
 QUICK_SEGMENTATION = {"epochs": 6, "batch_size": 16, "lr": 4e-3, **NOTHING_FROZEN}
 QUICK_TRANSFER = {"epochs": 4, "batch_size": 16}

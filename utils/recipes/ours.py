@@ -3,8 +3,8 @@ the network that outlines and names the same training thrice, with one thing add
 
 from dataclasses import replace
 
-from utils.recipes.recipe import ANY_CLASSIFIER, Recipe, variants
-from utils.recipes.s2 import ADAMW, DICE, UNETS, changed_unet
+from utils.recipes.recipe import ANY_CLASSIFIER, NOTHING_FROZEN, Recipe, variants
+from utils.recipes.s2 import ADAMW, DICE, UNET, UNETS
 
 # Chosen among seventeen tries on validation patients of an earlier fold 0 of `brain-tumor-mri` (SqueezeNet, pretrained,
 # 64 px); some of them are test patients of the present one.
@@ -84,14 +84,16 @@ UNSEEN: dict[str, dict[str, object]] = {"probe-first-scanner": {"augmentation": 
 
 # The U-Nets: Dice and BCE, decoupled decay, augmentation. Gates whose scores are normalised in every image cannot be
 # open or closed everywhere.
-AUGMENTED = DICE | ADAMW | {"augmentation": "s2"}
-NORMALISED_GATES = {"n_filters": 32, "normalised": True}
+OURS = replace(UNET, name="ours", source="S2, with dice+bce, AdamW, s2", augmentation="s2", **DICE, **ADAMW)
+NORMALISED = replace(OURS, model_args={"n_filters": 32, "normalised": True})
+OURS_UNETS = {**dict.fromkeys((*UNETS, "ResidualUNet"), OURS), "AttentionUNet": NORMALISED}
 
 # S2's learning rate decays to an eighth in twenty epochs; one cycle fits itself to any number of epochs. The
 # encoder's first groups of blocks find edges and spots, as an MRI has them too: they stay as ImageNet left them.
 ENCODER_LAYERS = 60  # of MobileNetV2's third to fifth group of blocks, convolutions and norms
 MOBILENET_CYCLE = replace(
-    changed_unet("onecycle", AUGMENTED),
+    OURS,
+    name="onecycle",
     source="AdamW, Dice and BCE, one cycle (Smith & Topin 2017, arXiv:1708.07120) of small batches, turned images; of "
     "a pretrained encoder the last three groups of blocks unfrozen at a fifth of the decoder's rate",
     batch_size=16,
@@ -104,12 +106,6 @@ MOBILENET_CYCLE = replace(
     backbone_lr_mult=0.2,
     model_args={"n_filters": 8},
 )
-
-
-def _unets(name: str, changes: dict[str, object]) -> dict[str, Recipe]:
-    recipe = changed_unet(name, changes)
-    return dict.fromkeys(UNETS, recipe) | {"AttentionUNet": replace(recipe, model_args=NORMALISED_GATES)}
-
 
 # The network that outlines and names. Stem and two stages stay as ImageNet left them: an epoch on Cheng's slices at 128
 # pixels takes a minute on one core.
@@ -134,18 +130,14 @@ STEPS: dict[str, dict[str, object]] = {
 BEYOND = {"from-outline-turned": {"augmentation": "turned"}}
 
 RECIPES: dict[str, dict[str, Recipe]] = {
-    "ours": _unets("ours", AUGMENTED) | {"ResidualUNet": changed_unet("ours", AUGMENTED), ANY_CLASSIFIER: TRANSFER},
+    "ours": OURS_UNETS | {ANY_CLASSIFIER: TRANSFER},
     "onecycle": {ANY_CLASSIFIER: ONE_CYCLE, "MobileNetUNet": MOBILENET_CYCLE},
     # Nothing frozen, one rate: the same for random weights.
-    "onecycle-unfrozen": {
-        "MobileNetUNet": replace(MOBILENET_CYCLE, name="onecycle-unfrozen", unfreeze="all", backbone_lr_mult=1.0)
-    },
+    **variants({"MobileNetUNet": MOBILENET_CYCLE}, "onecycle", {"onecycle-unfrozen": NOTHING_FROZEN}),
     "probe-first": {ANY_CLASSIFIER: PROBE_FIRST},
-    **variants(PROBE_FIRST, "probe-first", LONGER | UNSEEN),
-    "ours-batch8": _unets("ours-batch8", AUGMENTED | {"batch_size": 8}),  # more steps where slices are few
-    **variants(TRANSFER, "ours", INGREDIENTS),
-    **{
-        name: {"OutlineClassifier": replace(FROM_OUTLINE, name=name, **changes)}
-        for name, changes in (STEPS | BEYOND).items()
-    },
+    **variants({ANY_CLASSIFIER: PROBE_FIRST}, "probe-first", LONGER | UNSEEN),
+    **variants(OURS_UNETS, "ours", {"ours-batch8": {"batch_size": 8}}),  # more steps where slices are few
+    **variants({ANY_CLASSIFIER: TRANSFER}, "ours", INGREDIENTS),
+    **variants({"OutlineClassifier": FROM_OUTLINE}, "from-outline", STEPS | BEYOND),
+    "from-outline": {"OutlineClassifier": FROM_OUTLINE},  # itself, and no change of it
 }

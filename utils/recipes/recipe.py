@@ -66,16 +66,17 @@ class Recipe:
         return found or [self]
 
 
+NOTHING_FROZEN = {"unfreeze": "all", "backbone_lr_mult": 1.0}
 # What a network without a backbone takes of a recipe for fine-tuning is everything else.
-FROM_SCRATCH = {"unfreeze": "all", "freeze_bn": False, "backbone_lr_mult": 1.0, "head_from": "", "head_l2": 0.0}
-FROM_SCRATCH |= {"stages": (), "model_args": {}}
+FROM_SCRATCH = NOTHING_FROZEN | {"freeze_bn": False, "head_from": "", "head_l2": 0.0, "stages": (), "model_args": {}}
 
 
 def variants(
-    base: Recipe, title: str, changes: Mapping[str, Mapping[str, object]], model: str = ANY_CLASSIFIER
+    base: Mapping[str, Recipe], title: str, changes: Mapping[str, Mapping[str, object]]
 ) -> dict[str, dict[str, Recipe]]:
-    """Name → `model` → `base` under this name, with the changes of its table; its source says so."""
-    return {
-        name: {model: replace(base, name=name, source=f"{title}, with {changed}", **changed)}
-        for name, changed in changes.items()
-    }
+    """Name → model → its recipe of `base` under this name, with the changes of its table; its source says so."""
+    found = {}
+    for name, changed in changes.items():
+        values = {"name": name, "source": f"{title}, with {changed}", **changed}
+        found[name] = {model: replace(recipe, **values) for model, recipe in base.items()}
+    return found

@@ -49,5 +49,5 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "MultiTaskUNet": replace(MULTITASK, **OWN_CUT),
         ANY_CLASSIFIER: replace(TRANSFER, **OWN_CUT, model_args={"head": "hidden", "scaling": "none"}),
     },
-    **variants(MULTITASK, "S0", ABLATION, "MultiTaskUNet"),
+    **variants({"MultiTaskUNet": MULTITASK}, "S0", ABLATION),
 }

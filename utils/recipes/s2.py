@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from utils.recipes.recipe import ANY_CLASSIFIER, Recipe
+from utils.recipes.recipe import ANY_CLASSIFIER, Recipe, variants
 
 CLASSIFIER = Recipe(
     name="s2",
@@ -28,7 +28,7 @@ UNET = Recipe(
     loss="bce",
     model_args={"n_filters": 32},
 )
-UNETS = ("ClassicUNet", "ImprovedUNet", "AttentionUNet")
+UNETS = dict.fromkeys(("ClassicUNet", "ImprovedUNet", "AttentionUNet"), UNET)
 
 # Changes to S2's segmentation, alone and together, compared on validation patients of `cheng`.
 DICE = {"loss": "dice+bce"}  # MONAI's Dice beside BCE: a tumour fills 2 % of a slice
@@ -37,12 +37,6 @@ DICE = {"loss": "dice+bce"}  # MONAI's Dice beside BCE: a tumour fills 2 % of a 
 # `history.csv` of these runs).
 ADAMW = {"optimizer": "AdamW"}
 
-
-def changed_unet(name: str, changes: dict[str, object]) -> Recipe:
-    """S2's recipe for U-Nets under another name, with `changes`."""
-    return replace(UNET, name=name, source="S2, with " + ", ".join(map(str, changes.values())), **changes)
-
-
 RECIPES: dict[str, dict[str, Recipe]] = {
     "s2": {
         "CustomCNN": replace(CLASSIFIER, epochs=40, augmentation="s2"),
@@ -50,12 +44,9 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "VGG16": replace(CLASSIFIER, weight_decay=0.0, schedule=None, schedule_args={}),
         "ViT": replace(CLASSIFIER, augmentation="s2"),
         ANY_CLASSIFIER: CLASSIFIER,
-        **dict.fromkeys(UNETS, UNET),
+        **UNETS,
     },
     "s2-jitter": {"CustomCNN": replace(JITTER, epochs=40), "ViT": JITTER, ANY_CLASSIFIER: JITTER},
     "s2-own-cut": {"CustomCNN": replace(OWN_CUT, augmentation="s2-jitter"), ANY_CLASSIFIER: OWN_CUT},
-    **{
-        name: dict.fromkeys(UNETS, changed_unet(name, changes))
-        for name, changes in {"s2-dice": DICE, "s2-adamw": ADAMW, "s2-dice-adamw": DICE | ADAMW}.items()
-    },
+    **variants(UNETS, "S2", {"s2-dice": DICE, "s2-adamw": ADAMW, "s2-dice-adamw": DICE | ADAMW}),
 }

@@ -37,5 +37,5 @@ CODE: dict[str, dict[str, object]] = {
 
 RECIPES: dict[str, dict[str, Recipe]] = {
     "s3": {ANY_CLASSIFIER: THREE_STAGES},
-    **variants(THREE_STAGES, "S3", CODE),
+    **variants({ANY_CLASSIFIER: THREE_STAGES}, "S3", CODE),
 }

@@ -6,7 +6,7 @@ S4 also named a data set of chest X-rays and reported nothing on it: for several
 
 from dataclasses import replace
 
-from utils.recipes.recipe import ANY_CLASSIFIER, Recipe
+from utils.recipes.recipe import ANY_CLASSIFIER, Recipe, variants
 
 FINETUNING = Recipe(
     name="s4",
@@ -35,12 +35,6 @@ CHEXNET = Recipe(
 )
 # SqueezeNet has no batch norm: at CheXNet's rate its training loss stood still on the sample of 1,000 X-rays.
 SLOWER = replace(CHEXNET, lr=1e-4, source=f"{CHEXNET.source}; a tenth of the rate for a network without batch norm")
-ASYMMETRIC = replace(
-    CHEXNET,
-    name="chexnet-asymmetric",
-    loss="asymmetric",
-    source="as chexnet, with the asymmetric loss of Ridnik et al. (arXiv:2009.14119)",
-)
 
 # S4 counted layers as Keras does. The numbers are of those with weights (Keras 3.15). Of ConvNeXt-S, which has
 # other layers there today, the share is kept, and of ResNetRS152 (frozen below layer 700) a tenth is our assumption.
@@ -67,7 +61,8 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "ViT-B16": replace(FINETUNING, unfreeze="none", lr=4e-3, epochs=30, patience=4),
     },
     # "Flips" of the report taken to be both; so did the run that is named "s4".
-    "s4-flips": {ANY_CLASSIFIER: replace(FINETUNING, name="s4-flips", augmentation="s4")},
+    **variants({ANY_CLASSIFIER: FINETUNING}, "S4", {"s4-flips": {"augmentation": "s4"}}),
     "chexnet": {ANY_CLASSIFIER: CHEXNET, "SqueezeNet": SLOWER},
-    "chexnet-asymmetric": {ANY_CLASSIFIER: ASYMMETRIC},
+    # the loss of Ridnik et al. (ICCV 2021, arXiv:2009.14119)
+    **variants({ANY_CLASSIFIER: CHEXNET}, "CheXNet", {"chexnet-asymmetric": {"loss": "asymmetric"}}),
 }
