@@ -59,12 +59,9 @@ def evaluate_findings(
     groups, fold = predictions.group.to_numpy(), np.zeros(len(shown)) if fold is None else np.asarray(fold)
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
-        of_each = (_of_one(shown[rows, k] == 1, probs[rows, k], called[rows, k], fold[rows]) for k in ordinals)
-        each = np.array([[found.get(metric, np.nan) for metric in METRICS] for found in of_each])
-        there = ~np.isnan(each)
-        sums = np.where(there, each, 0).sum(0)
-        means = np.divide(sums, there.sum(0), out=np.full(len(METRICS), np.nan), where=there.any(0))
-        return dict(zip(names, (*means, *each.ravel()), strict=True))
+        of_each = [_of_one(shown[rows, k] == 1, probs[rows, k], called[rows, k], fold[rows]) for k in ordinals]
+        each = pd.DataFrame(of_each, columns=METRICS, dtype=float)  # NaN for what cannot be computed
+        return dict(zip(names, (*each.mean(), *each.to_numpy().ravel()), strict=True))
 
     ordinals = range(len(findings))
     names = [f"macro_{metric}" for metric in METRICS] + [f"{k}.{metric}" for k in ordinals for metric in METRICS]

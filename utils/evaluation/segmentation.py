@@ -15,7 +15,6 @@ HD95 of the patients without such a penalty stands apart (`hd95_both`). Surface 
 they are in tables that were made since they were added, of the others pixel counts alone are known.
 """
 
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
@@ -225,14 +224,14 @@ def by_patient(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 def s2_pooling(table: pd.DataFrame, channels: Sequence[str], batch: int = S2_BATCH) -> dict[str, float | None]:
     """S2's way: counts of a batch of slices added, channels empty in both left out, batches and channels averaged.
     Large tumours count more than by patient, and false alarms on healthy slices hardly."""
-    scores = {metric: [] for metric in COUNTED}
+    scores = []
     for name in channels:
         columns = [f"{name}.tp", f"{name}.fp", f"{name}.fn"]
         sums = table[[*columns, "pixels"]].groupby(np.arange(len(table)) // batch).sum()
         sums = sums[sums[columns].sum(axis=1) > 0]
-        for metric, values in from_counts(*(sums[c].to_numpy() for c in (*columns, "pixels"))).items():
-            scores[metric] += [np.nanmean(values)] if np.isfinite(values).any() else []
-    return {metric: number(np.mean(values)) if values else None for metric, values in scores.items()}
+        values = from_counts(*(sums[c].to_numpy() for c in (*columns, "pixels")))
+        scores.append(pd.DataFrame(values).mean())  # of the batches that have one
+    return {metric: number(value) for metric, value in pd.DataFrame(scores).mean().items()}
 
 
 def evaluate_masks(
@@ -249,15 +248,13 @@ def evaluate_masks(
     patients = by_patient(table, names)
     nsd = patients.get(f"{names[0]}.nsd")  # joined folds have what all of them have
     metrics = METRICS if nsd is None or nsd.isna().any() else (*METRICS, *BESIDE)
-    scores = patients[[f"{name}.{metric}" for name in names for metric in metrics]].to_numpy()
+    scores = patients[[f"{name}.{metric}" for name in names for metric in metrics]]
     keys = [f"{k}.{metric}" for k in range(len(names)) for metric in metrics]
 
     def statistic(rows: np.ndarray) -> dict[str, float]:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # patients without any such mask have no recall
-            each = np.nanmean(scores[rows], axis=0)
-            overall = np.nanmean(each.reshape(len(names), len(metrics))[: len(channels)], axis=0)
-        return dict(zip([*metrics, *keys], [*overall, *each], strict=True))
+        each = scores.iloc[rows].mean()  # of the patients who have one: without any such mask there is no recall
+        overall = each.to_numpy().reshape(len(names), -1)[: len(channels)]
+        return dict(zip([*metrics, *keys], [*pd.DataFrame(overall).mean(), *each], strict=True))
 
     shares = [name for name in [*metrics, *keys] if "hd95" not in name]
     found = grouped_ci(patients.group, statistic, resamples, trials=dict.fromkeys(shares))
