@@ -12,6 +12,7 @@ from utils.evaluation.thresholds import (
     FEWEST_HEALTHY,
     UNKNOWN,
     Threshold,
+    calibrated,
     choose,
     screening,
     threshold_for,
@@ -117,14 +118,16 @@ def member(seed: int, truth: np.ndarray, strength: float) -> np.ndarray:
 
 def test_two_that_err_apart_are_better_together_and_one_that_guesses_is_left_out():
     truth = np.random.default_rng(0).integers(4, size=600)
-    found = choose([member(k, truth, strength) for k, strength in enumerate((2, 2, 0))], truth)
-    assert sum(found.weights) == pytest.approx(1) and found.weights[2] <= 0.1
-    assert found.weights[0] == pytest.approx(found.weights[1], abs=0.2)
+    temperatures, weights = choose([member(k, truth, strength) for k, strength in enumerate((2, 2, 0))], truth)
+    assert sum(weights) == pytest.approx(1) and weights[2] <= 0.1
+    assert weights[0] == pytest.approx(weights[1], abs=0.2)
     asked = [member(k + 3, truth, strength) for k, strength in enumerate((2, 2, 0))]
-    assert (found(asked).argmax(1) == truth).mean() > max((one.argmax(1) == truth).mean() for one in asked) + 0.03
+    cooled = [calibrated(*each) for each in zip(asked, temperatures, strict=True)]
+    together = np.average(cooled, axis=0, weights=weights)
+    assert (together.argmax(1) == truth).mean() > max((one.argmax(1) == truth).mean() for one in asked) + 0.03
     one = asked[0]
-    assert choose([one, one], truth).weights == (0.5, 0.5), "members alike count alike"
+    assert choose([one, one], truth)[1].tolist() == [0.5, 0.5], "members alike count alike"
     sure = one**8 / (one**8).sum(1, keepdims=True)
-    found = choose([sure, one], truth)
-    assert found.temperatures[0] == pytest.approx(8 * found.temperatures[1], rel=0.05), "cooled before it is weighted"
-    assert found([sure, one]) == pytest.approx(choose([one], truth)([one]), abs=1e-3)
+    hot, own = choose([sure, one], truth)[0]
+    assert hot == pytest.approx(8 * own, rel=0.05), "cooled before it is weighted"
+    assert calibrated(sure, hot) == pytest.approx(calibrated(one, own), abs=2e-3)

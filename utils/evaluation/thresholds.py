@@ -5,7 +5,6 @@ divided by T is the probabilities to the power 1/T, scaled to sum to 1; so it se
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
 
@@ -160,30 +159,18 @@ def calibration_error(probabilities: np.ndarray, truth: np.ndarray) -> float:
     return float(multiclass_calibration_error(scores, torch.tensor(truth), classes, CALIBRATION_BINS))
 
 
-@dataclass(frozen=True)
-class Ensemble:
-    """A weighted mean of calibrated probabilities: a temperature and a weight a member; weights sum to 1."""
-
-    temperatures: tuple[float, ...]
-    weights: tuple[float, ...]
-
-    def __call__(self, members: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities N×K of each member → N×K of all together."""
-        each = zip(self.weights, members, self.temperatures, strict=True)
-        return sum(weight * calibrated(probabilities, temperature) for weight, probabilities, temperature in each)
-
-
-def choose(members: Sequence[np.ndarray], truth: np.ndarray) -> Ensemble:
-    """Temperatures (Guo et al. 2017), then weights in tenths with the smallest mean negative log-likelihood.
+def choose(members: Sequence[np.ndarray], truth: np.ndarray) -> tuple[list[float], np.ndarray]:
+    """A temperature a member (Guo et al. 2017), then its weight in the mean of all, in tenths that sum to 1, with the
+    smallest mean negative log-likelihood.
 
     Of equally good weights those that are nearest to equal shares: a member may be left out, but not by chance.
     `members`: probabilities N×K of each on the same validation images; `truth`: their class indices N.
     """
-    temperatures = tuple(fit_temperature(probabilities, truth) for probabilities in members)
+    temperatures = [fit_temperature(probabilities, truth) for probabilities in members]
     each = zip(members, temperatures, strict=True)
     right = np.array([calibrated(p, temperature)[np.arange(len(truth)), truth] for p, temperature in each])
     tenths = product(range(STEPS + 1), repeat=len(members))
     weights = [np.array(parts) / STEPS for parts in tenths if sum(parts) == STEPS]
     weights.sort(key=lambda shares: round(float((shares**2).sum()), 9))
     losses = [-np.log(np.maximum(shares @ right, FLOOR)).mean() for shares in weights]
-    return Ensemble(temperatures, tuple(weights[int(np.argmin(np.round(losses, 9)))].tolist()))
+    return temperatures, weights[int(np.argmin(np.round(losses, 9)))]

@@ -145,11 +145,12 @@ def _one_fold(evidence: Evidence, members: list[pd.Series]) -> tuple | None:
         return None  # also an external set that says less than these networks
     classes = np.array([name.removeprefix("p_") for name in columns])
     asked, known = ([one[columns].to_numpy() for one in of] for of in (tested, validated))
-    ensemble = choose(known, pd.Categorical(validated[0].label, classes).codes)
-    probabilities = ensemble(asked)
+    temperatures, weights = choose(known, pd.Categorical(validated[0].label, classes).codes)
+    cooled = [calibrated(each, temperature) for each, temperature in zip(asked, temperatures, strict=True)]
+    probabilities = np.average(cooled, axis=0, weights=weights)
     together, scaled = tested[0].assign(predicted=classes[probabilities.argmax(1)]), tested[0].copy()
-    together[columns], scaled[columns] = probabilities, calibrated(asked[0], ensemble.temperatures[0])
-    return tested[0], scaled, together, ensemble.weights
+    together[columns], scaled[columns] = probabilities, cooled[0]
+    return tested[0], scaled, together, weights
 
 
 def _error(table: pd.DataFrame) -> float:
