@@ -30,23 +30,21 @@ MEASURED = ("pointing", "near", "energy", "area", "near_area", "bright_pointing"
 
 
 def grad_cam(
-    model: nn.Module,
-    x: Tensor,
-    target: Tensor,
-    layer: nn.Module | None = None,
-    scores: Callable[[Any], Tensor] = lambda outputs: outputs,
+    model: nn.Module, x: Tensor, target: Tensor, scores: Callable[[Any], Tensor] = lambda outputs: outputs
 ) -> np.ndarray:
-    """Grad-CAM: where the features support class `target` (Selvaraju et al. 2017, arXiv:1610.02391).
+    """Grad-CAM: where the features support class `target` (Selvaraju et al. 2017, arXiv:1610.02391). The features are
+    a backbone's `map`, the bottleneck of a multi-task network, or the output of the last convolution, B×D×s×s.
 
     Args:
         x: input B×C×S×S; target: class index of each image, B.
-        layer: whose output B×D×s×s is the features; by default a backbone's `map`, or the last convolution.
         scores: what the model returns → B×K, where these are not its logits.
 
     Returns:
         B×S×S in [0, 1]; all 0 where nothing supports the class.
     """
-    if layer is None:
+    if type(model).__name__ in MULTITASK:
+        layer = model.encoder[-1]
+    else:
         convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
         layer = model.map if isinstance(model, Transfer) else convolutions[-1]
     with torch.enable_grad(), recording([layer]) as kept:
@@ -94,7 +92,6 @@ def pointing_table(
         `row` of the manifest, `predicted` class index, the measures of `point`, those of the image itself with
         `bright_` before them, and `blank`, whether the map is 0 everywhere.
     """
-    layer = model.encoder[-1] if type(model).__name__ in MULTITASK else None  # of a multi-task network the bottleneck
     parts = []
     for batch, found in outputs(model, inputs, data, batch_size=32):
         rows = batch["row"].cpu().numpy()
@@ -103,7 +100,7 @@ def pointing_table(
         if not len(there):
             continue
         predicted = scores(found).argmax(1)[there]
-        heat = grad_cam(model, inputs(batch)[there], predicted, layer, scores)
+        heat = grad_cam(model, inputs(batch)[there], predicted, scores)
         image = batch["image"][there, 0].float().cpu().numpy()
         of_map, of_image = (point(at_size(maps, masks.shape[-1]), masks[there]) for maps in (heat, image))
         part = {"row": rows[there], "predicted": predicted.cpu().numpy(), "blank": heat.max(axis=(1, 2)) == 0}

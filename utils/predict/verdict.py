@@ -21,7 +21,7 @@ import cv2
 import nibabel as nib
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.catalog import DataError
 from datasets.store.preprocess import crop_box, inside_head, looks_inverted, put_back
@@ -30,7 +30,6 @@ from utils.predict.model import SavedModel
 from utils.predict.out_of_distribution import FALSE_ALARMS
 from utils.predict.prepare import IMAGE, SEQUENCES, SERIES, VOLUME, Scan, Slices, is_written
 from utils.report.weights import NOTE
-from utils.training.tasks import MultiTask
 
 if TYPE_CHECKING:  # what draws is imported where it does: an answer in words need not wait for it
     from matplotlib.figure import Figure
@@ -256,10 +255,8 @@ def draw(model: SavedModel, asked: Asked) -> "Figure":
         axes[1, 0].set_ylabel(
             f"Grad-CAM of the\n{'likeliest finding' if model.findings else 'predicted class'}:\nproves nothing"
         )
-        x, layer = model.task.inputs({"image": asked.pixels[chosen]}), None
-        if isinstance(model.task, MultiTask):  # the last convolution of all is the decoder's
-            layer = [m for m in model.network.encoder.modules() if isinstance(m, nn.Conv2d)][-1]
-        heat = grad_cam(model.network, x, torch.from_numpy(asked.predicted[chosen]), layer, model.task.scores)
+        x = model.task.inputs({"image": asked.pixels[chosen]})
+        heat = grad_cam(model.network, x, torch.from_numpy(asked.predicted[chosen]), model.task.scores)
         for axis, i, planes in zip(axes[1], chosen, heat[:, None], strict=True):
             axis.imshow(heat_on_image(_first(slices.images[i]), _placed(model, slices.images[i], planes)[0]))
     else:
