@@ -146,6 +146,9 @@ def test_bad_requests_and_a_taken_port_are_answered_with_a_line(page, capsys, mo
         assert reply["errors"] == [f"unknown model '{name}'. Known: {known}"]
     shown = requests.get(page.format(""), timeout=10).text
     assert f'<option value="{known}">' in shown and "{{" not in shown
+    monkeypatch.setattr("utils.predict.page.MOST_BYTES", 2**20)
+    reply = requests.post(page.format("predict"), files=[("files", ("x.png", bytes(3 * 2**19)))], timeout=60)
+    assert reply.status_code == 413 and reply.json()["errors"] == ["more than 1 MiB at once; drop fewer files"]
     assert main([known, "--no-browser", "--port", page.split(":")[2].partition("/")[0]]) == 1
     assert "name another with --port" in capsys.readouterr().err
     assert main(["CustomCNM", "--no-browser"]) == 1 and "unknown model 'CustomCNM'" in capsys.readouterr().err

@@ -178,6 +178,9 @@ class Page(tornado.web.RequestHandler):
         """`load`: the sequences that a model takes. `predict`: files, or an example, in; answers out, as JSON; `errors`
         and `notes` are lines for the reader."""
         try:
+            if len(self.request.body) > MOST_BYTES:
+                self.set_status(413)
+                raise DataError(f"more than {MOST_BYTES >> 20} MiB at once; drop fewer files")
             name = self.get_query_argument("model", "")
             lookup(self.models, name, "model")
             async with self.lock:  # figures are drawn in one thread
@@ -210,7 +213,7 @@ def make_server(first: str, port: int, token: str) -> tuple[tornado.httpserver.H
         sockets = tornado.netutil.bind_sockets(port, LOOPBACK)
     except OSError as error:
         raise DataError(f"port {port}: {error.strerror}; name another with --port") from error
-    # The page says in words what is too large; names of files and the bounds between them come on top.
+    # What is too large is refused in words by `Page`, and unread where it is twice as much.
     server = tornado.httpserver.HTTPServer(application, max_body_size=2 * MOST_BYTES)
     server.add_sockets(sockets)
     return server, sockets[0].getsockname()[1]
