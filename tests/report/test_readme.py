@@ -58,7 +58,7 @@ def test_the_answer_of_the_first_sentence_is_that_of_the_runs():
 
 
 def test_limits_follow_from_the_runs():
-    runs, _ = load_evidence(REPO / "saved_metrics")
+    runs = load_evidence(REPO / "saved_metrics").runs
     (limit,) = [line for line in TEXT.splitlines() if line.startswith("2. **")]
     here = set(runs[(runs.dataset == "brain-tumor-mri") & (runs.recipe == "s2")].model)
     for model in ("CustomCNN", "AlexNet", "VGG16", "ViT"):

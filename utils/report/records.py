@@ -1,4 +1,4 @@
-"""Writes the evidence of runs to `saved_metrics/`, whose README gives the schema, and reads it as two data frames.
+"""Writes the evidence of runs to `saved_metrics/`, whose README gives the schema, and reads it as a data frame.
 
 A record holds the SHA-256 of itself and of its files, and is validated when it is read: a damaged run is named and left
 out.
@@ -45,7 +45,7 @@ FIELDS = {"id": str, "task": str, "run": dict, "recipe": dict | None, "parameter
 FIELDS |= {"data": dict, "training": dict | None, "published": dict | None, "metrics": dict, "per_class": dict}
 FIELDS |= {"images": int, "groups": int}
 PARTS = {"value": "", "low": "_low", "high": "_high"}  # of an interval, and the ends of its columns
-DEEPER = {"unseen", "by_patient", "tumour_or_none", "screening", "anomaly", "tta", "outline", "grad_cam"}  # of a record
+DEEPER = ("unseen", "by_patient", "tumour_or_none", "screening", "anomaly", "tta", "outline")  # of a record
 OF_RECIPE = ("epochs", "loss", "optimizer", "augmentation", "balance", "model_args")
 # Columns that `runs` has whatever was run.
 COLUMNS = ("id", "task", "tested", "title", "baseline", *Run.__dataclass_fields__, "epochs", "epoch_kept")
@@ -160,13 +160,12 @@ def save_findings(name: str, findings: dict, quick: bool = False) -> Path:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that lies in some folders of evidence; `runs, metrics = load_evidence()` gives its two frames.
+    """All that lies in some folders of evidence.
 
     Attributes:
         runs: a row a run, its index the id: what was run (`fold` is missing for all folds together) and how, `tested`
             and `title` as tables name them, `pooled` (ids that it was made of) and `folds` (the main metric of each),
             and each metric as `NAME`, `NAME_low` and `NAME_high`, what lies deeper in a record as `tta.gain`.
-        metrics: tidy: id, metric, class ("" for all), value, low, high.
         curation: the findings of curation, a record a data set; pointing: where classifiers look, a record a run;
             audits: name → record of `python -m utils.audit`.
         folders: where it was looked for; of a run in several the first counts.
@@ -174,7 +173,6 @@ class Evidence:
     """
 
     runs: pd.DataFrame
-    metrics: pd.DataFrame
     curation: list[dict]
     pointing: list[dict]
     audits: dict[str, dict]
@@ -183,11 +181,8 @@ class Evidence:
     _records: dict[str, dict]
     _paths: dict[str, Path]
 
-    def __iter__(self) -> Iterator[pd.DataFrame]:
-        return iter((self.runs, self.metrics))
-
     def record(self, run: str) -> dict:
-        """The content of the `metrics.json` of a run, for what is no column."""
+        """The content of the `metrics.json` of a run, for what is no column, such as the metrics of each class."""
         return self._records[run]
 
     def path(self, run: str) -> Path:
@@ -219,8 +214,8 @@ def load_evidence(folder: Path | None = None) -> Evidence:
     part."""
     committed = (output_root() / "saved_metrics", catalog.REPO / "saved_metrics")
     folders = (Path(folder),) if folder else tuple(dict.fromkeys(committed))
-    files = [path for each in folders for kind in FILES for path in sorted(each.glob(kind))]
-    evidence = _read(folders, tuple((path, path.stat().st_mtime_ns, path.stat().st_size) for path in files))
+    files = [(path, path.stat()) for each in folders for kind in FILES for path in sorted(each.glob(kind))]
+    evidence = _read(folders, tuple((path, facts.st_mtime_ns, facts.st_size) for path, facts in files))
     for line in evidence.damaged:
         warnings.warn(f"left out: {line}", stacklevel=2)
     return evidence
@@ -255,9 +250,8 @@ def _read(folders: tuple[Path, ...], files: tuple) -> Evidence:
     records = {name: one for name, one in sorted(found[METRICS].items()) if not spoilt & {*one.get("pooled", ())}}
     pointing = [one for name, one in sorted(found[POINTING].items()) if name in records]
     curation = [one for _, one in sorted(found["curation"].items())]
-    runs, metrics = _run_frame(records), _metric_frame(records)
     audits = dict(sorted(found["audit"].items()))
-    return Evidence(runs, metrics, curation, pointing, audits, folders, damaged, records, paths)
+    return Evidence(_run_frame(records), curation, pointing, audits, folders, damaged, records, paths)
 
 
 @cache
@@ -353,7 +347,9 @@ def _run_row(record: dict) -> dict:
     row["pooled"] = list(record["pooled"]) if "pooled" in record else None
     row["reported"] = (record["published"] or {}).get(TASKS[record["task"]][0])
     row["s2_dice"] = record.get("s2_pooling", {}).get("dice")
-    return row | columns_of(_intervals(record))
+    deeper = {key: record[key] for key in DEEPER if key in record}
+    deeper["grad_cam.all"] = (record.get("grad_cam") or {}).get("all")
+    return row | columns_of(record["metrics"].items()) | columns_of(intervals(deeper))
 
 
 def split_words(run: Mapping) -> str:
@@ -368,21 +364,3 @@ def split_words(run: Mapping) -> str:
 def columns_of(metrics: Iterable[tuple[str, dict]]) -> dict:
     """Names and their {value, low, high} as columns `NAME`, `NAME_low` and `NAME_high`."""
     return {name + end: entry[part] for name, entry in metrics for part, end in PARTS.items()}
-
-
-def _intervals(record: dict) -> Iterator[tuple[str, dict]]:
-    """Name and {value, low, high} of each metric of all test images; what lies deeper in a record as `tta.gain`."""
-    yield from record["metrics"].items()
-    for key in DEEPER & record.keys():
-        found = {"all": record[key]["all"]} if key == "grad_cam" and record[key] else record[key]
-        yield from intervals(found, f"{key}.")
-
-
-def _metric_frame(records: dict[str, dict]) -> pd.DataFrame:
-    rows = []
-    for name, record in records.items():
-        rows += [(name, metric, "", *entry.values()) for metric, entry in _intervals(record)]
-        for kind, metrics in record["per_class"].items():
-            entries = {m: e if isinstance(e, dict) else {"value": e} for m, e in metrics.items()}
-            rows += [(name, m, kind, *map(e.get, PARTS)) for m, e in entries.items()]
-    return pd.DataFrame(rows, columns=["id", "metric", "class", "value", "low", "high"])
