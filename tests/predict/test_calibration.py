@@ -38,7 +38,7 @@ from utils.report.records import (
     write_predictions,
     write_record,
 )
-from utils.report.tables.verdicts import verdicts
+from utils.report.tables.audits import verdicts
 from utils.report.weights import CARD, WEIGHTS
 from utils.run import Run
 from utils.saved_models import about, best, percent, read_card

@@ -1,12 +1,13 @@
-"""What models are worth: those that `python -m utils.audit` was asked about, and the saved ones, by their cards."""
+"""What models are worth: those that `python -m utils.audit` was asked about, the saved ones by their cards, and what
+the default one answers, by the record of its survey."""
 
 import pandas as pd
 
 from datasets.catalog import REPO
 from utils.evaluation.classification import FEWEST
-from utils.report.records import Evidence
+from utils.report.records import Evidence, read_whole
 from utils.report.tables.common import NONE, format_ci
-from utils.saved_models import cards, rows
+from utils.saved_models import best, cards, rows
 
 NEW = ("sensitivity", "specificity", "auc")
 UNRELATED = "no relative in training"
@@ -43,4 +44,16 @@ def models(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(found).sort_values(["answers", "model"], ignore_index=True)
 
 
-TABLES = {"audits": audits, "models": models}
+def verdicts(evidence: Evidence) -> pd.DataFrame:
+    """A row a kind of image (`utils/predict/survey.py`): how many were asked about, and the share of each verdict."""
+    paths = [folder / "survey" / f"{best().name}.json" for folder in evidence.folders]
+    found = next((read_whole(path)["asked"] for path in paths if path.is_file()), {})
+    rows = [
+        {"asked about": kind, "images": counted.pop("images")}
+        | {f"{name} %": format_ci(one) if one["images"] >= FEWEST else NONE for name, one in counted.items()}
+        for kind, counted in found.items()
+    ]
+    return pd.DataFrame(rows or [{"asked about": "*not run yet*"}])
+
+
+TABLES = {"audits": audits, "models": models, "verdicts": verdicts}
