@@ -135,10 +135,10 @@ def get(name: str) -> Dataset:
     Of `own`, and of a set whose classes only its data tell, classes and channels are those of what was brought in.
     """
     facts = lookup(CATALOG, name, "data set")
-    log = data_root() / name / "log.json"
-    if (facts.layout != "own" and facts.classes) or not log.is_file():
+    if facts.layout != "own" and facts.classes:
         return facts
-    return replace(facts, **_brought_in(log, log.stat().st_mtime_ns))
+    log = data_root() / name / "log.json"
+    return replace(facts, **_brought_in(log, log.stat().st_mtime_ns)) if log.is_file() else facts
 
 
 @cache
