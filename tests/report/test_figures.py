@@ -55,7 +55,7 @@ DRAWN = {
     "beside": lambda f: f(IMAGES, IMAGES / 2, ("before", "after")),
     "duplicate_pairs": lambda f: f(PAIR, IMAGES, pd.DataFrame({"label": [ODD, "c"], "published_split": ["train", ""]})),
     "heat_grid": lambda f: f(IMAGES, IMAGES, MASKS, [ODD, "a\nb"], 2),
-    "counts": lambda f: f(pd.crosstab(TABLE.label, TABLE.predicted), ylabel="fold"),
+    "counts": lambda f: f(pd.crosstab(TABLE.label, TABLE.predicted), "fold"),
     "confusion": lambda f: f(TABLE, CLASSES),
     "confusions": lambda f: f({ODD: np.array([[8, 2, 0], [0, 5, 0], [1, 1, 1]]), "b": np.eye(3, dtype=int)}, CLASSES),
     "together": lambda f: f(MASKS[0][:, :3].astype(int), CLASSES),
@@ -128,10 +128,9 @@ def test_counts_are_written_and_their_colour_is_the_share_of_the_row():
         colours = axis.collections[0]
         assert np.allclose(colours.get_array().reshape(3, 3).sum(1), 1) and colours.get_clim() == (0, 1)
     assert drawn("confusions").axes[0].collections[0].get_array().ravel()[0] == pytest.approx(0.8)
-    wide = pd.DataFrame(np.ones((2, 30), int), columns=[f"class {i}" for i in range(30)])
-    assert len(figures.counts(wide).axes[0].get_yticklabels()) == 30, "many classes stand below each other"
-    many = pd.DataFrame({"label": wide.columns, "predicted": wide.columns})
-    assert not figures.confusion(many, list(wide.columns)).axes[0].texts, "no numbers where there is no room"
+    names = [f"class {i}" for i in range(30)]
+    many = pd.DataFrame({"label": names, "predicted": names})
+    assert not figures.confusion(many, names).axes[0].texts, "no numbers where there is no room"
     bars = drawn("class_counts").axes[0].containers[0]
     assert [bar.get_height() for bar in bars] == [(TABLE.label == c).sum() for c in CLASSES]
     shown = np.array([[1, 1, 0], [1, 0, 0]])
@@ -228,6 +227,6 @@ def test_every_reader_tells_the_colours_apart(eyes):
 
 def test_lines_stand_out_from_white_and_a_class_has_one_colour_in_every_figure():
     assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == list(figures.PALETTE)
-    for colour in (*figures.PALETTE[: figures.LINES], figures.PUBLISHED_COLOUR):  # WCAG 2.1, 1.4.11
+    for colour in (*figures.PALETTE[:4], figures.PUBLISHED_COLOUR):  # WCAG 2.1, 1.4.11
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
         assert 1.05 / (np.dot(linear, (0.2126, 0.7152, 0.0722)) + 0.05) >= 3

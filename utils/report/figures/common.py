@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 # Okabe and Ito's colours for all kinds of colour vision, those first that stand out from white as a thin line. The last
 # two are too pale for lines and letters on white. tests/report/test_figures.py simulates colour-blind readers.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-LINES = 4  # so many of them are dark enough for lines and letters
 PUBLISHED_COLOUR = "0.45"
 PAGE = 6.3  # inches, the width of a page between its margins: no figure is wider, so that its letters keep their size
 LETTERS = 8  # points, the smallest

@@ -63,14 +63,11 @@ def _share(table: pd.DataFrame) -> pd.DataFrame:
     return table.div(table.sum(axis=1).clip(lower=1), axis=0)
 
 
-def counts(table: pd.DataFrame, xlabel: str = "", ylabel: str = "") -> Figure:
+def counts(table: pd.DataFrame, xlabel: str) -> Figure:
     """A table of counts as a heat map with its numbers; colour shows the share of the row."""
-    share = _share(table)
-    if table.shape[1] > MANY:  # many classes stand below each other
-        table, share, xlabel, ylabel = table.T, share.T, ylabel, xlabel
     figure, ((axis,),) = panels(1, 1, 1 + 0.35 * table.shape[0], min(PAGE, 1.6 + 0.95 * table.shape[1]))
-    _heat(axis, table, share)
-    axis.set(xlabel=xlabel, ylabel=ylabel)
+    _heat(axis, table, _share(table))
+    axis.set_xlabel(xlabel)
     return figure
 
 
