@@ -10,7 +10,7 @@ from torch import nn
 from datasets import catalog
 from datasets.catalog import HEALTHY, DataError, lookup
 from datasets.commands import NOTE
-from datasets.reading import one_line
+from datasets.reading import reading
 from datasets.store.index import packed_by
 from datasets.store.manifest import sha256
 from datasets.store.preprocess import Preparation
@@ -89,11 +89,8 @@ def fetch(name: str) -> Path:
     from huggingface_hub import snapshot_download  # brings httpx and more, for this alone
 
     repository, _, revision = name.removeprefix(HUB).partition("@")
-    try:
+    with reading(name, "check the name and the network", "cannot be fetched"):
         folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=list(HUB_FILES)))
-    except Exception as error:
-        reason = one_line(error)
-        raise DataError(f"{name}: cannot be fetched ({reason}); check the name and the network") from error
     if missing := [file for file in (CARD, WEIGHTS) if not (folder / file).is_file()]:
         raise DataError(f"{name}: holds no {' and no '.join(missing)}; it was not made by this project")
     return folder
@@ -117,7 +114,7 @@ def load_weights(path: Path | str) -> nn.Module:
         path = find_weights(str(path))
     if not path.is_file():
         raise DataError(f"{path}: not there; take the path of {WEIGHTS}, or the name of a run in saved_models/")
-    try:
+    with reading(path, "fetch both again", "cannot be loaded with the card beside it"):
         card = read_card(path.with_name(CARD), ("sha256",))
         if card["sha256"] != sha256(path):
             raise DataError(f"{path}: its SHA-256 is not that of the card beside it: damaged or replaced. Fetch both.")
@@ -128,7 +125,3 @@ def load_weights(path: Path | str) -> nn.Module:
         model = lookup(MODELS | SEGMENTERS | MULTITASK | LOCALISERS, name, "model")(**arguments)
         model.load_state_dict(load_file(path))
         return model.eval()
-    except DataError:
-        raise
-    except Exception as error:
-        raise DataError(f"{path}: cannot be loaded with the card beside it ({error}). Fetch both again.") from error
