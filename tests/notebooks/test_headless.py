@@ -49,7 +49,6 @@ VALUES = [  # of the command line, the default, what it becomes or what is taken
     ("true", False, True),
     ("No", True, False),
     ("12", 0, 12),
-    ("3", 0.5, 3.0),
     ("1e-3", 0.5, 0.001),
     ("3", "name", "3"),
     ("[1e-3, 2]", [], [0.001, 2]),
@@ -62,7 +61,6 @@ VALUES = [  # of the command line, the default, what it becomes or what is taken
     ("2.5", 1, "a whole number"),
     ("fast", 0.1, "a number"),
     ("[1", [1], "a list"),
-    ("null", 1, "a whole number"),
 ]
 
 

@@ -61,7 +61,7 @@ DAMAGE = {
     "text for a number": ("metrics.json", lambda path: change_accuracy(path, value="0.5")),
     "a value outside its interval": ("metrics.json", lambda path: change_accuracy(path, value=0.01)),
     "one wrong digit": ("metrics.json", one_digit),
-    "a metric without limits": ("metrics.json", lambda path: change(path, metrics={"accuracy": {"value": 0.5}})),
+    "a metric of its task is missing": ("metrics.json", lambda path: change(path, metrics={})),
     "NaN": ("metrics.json", lambda path: change_accuracy(path, low=float("nan"))),
     "endless": ("metrics.json", lambda path: change(path, training={"epochs": 3, "seconds": float("inf")})),
     "one wrong digit of a history": ("history.csv", one_digit),
