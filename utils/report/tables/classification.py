@@ -64,11 +64,9 @@ def by_relatives(evidence: Evidence, run: pd.Series) -> pd.DataFrame:
 
     Returns:
         Index "in training", "in validation alone" and "nowhere"; `images`, and `accuracy` {value, low, high} over
-        groups. Empty for a run whose validation images are not known.
+        groups.
     """
     tested, validated = evidence.predictions(run.id), evidence.validation(run.id)
-    if validated is None:
-        return pd.DataFrame(columns=["images", "accuracy"])
     groups = read_table(index.SPLITS / f"{run.dataset}.csv", needs=["path", "group"]).set_index("path").group
     rest = groups[~groups.index.isin([*tested.path, *validated.path])]
     of_test = tested.path.map(groups)
