@@ -41,6 +41,7 @@ def test_a_recorded_ratio_is_still_there_by_half(part, side, roots, tmp_path, mo
 
 def test_the_epochs_of_a_segmenter_run(roots, tmp_path, monkeypatch):
     monkeypatch.setattr(loops, "SLICES", 8)
+    monkeypatch.setattr(loops, "SIDE", 32)
     assert len(alternating.rounds(loops.segmentation(tmp_path), 1)[0]) == 4
 
 

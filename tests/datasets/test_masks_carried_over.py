@@ -199,10 +199,9 @@ def test_masks_that_cannot_be_written_leave_nothing_half(step, stopped, tmp_path
 
 
 @pytest.mark.real
-def test_every_linked_image_of_the_real_sets_gets_its_mask(real_sets, monkeypatch):
+def test_every_linked_image_of_a_real_set_gets_its_mask(real_sets, monkeypatch):
     monkeypatch.setenv("BRAIN_MRI_DATA", str(real_sets))
-    for name, number in (("brain-tumor-mri", 4750), ("sartaj", 2345)):
-        masks.carry(name, "cheng")
-        links = pd.read_csv(real_sets / name / "masks.csv", dtype=str, keep_default_na=False)
-        fit = links[links.slice.ne("")]
-        assert len(fit) == number and (fit.correlation.astype(float) >= NEAR_CORRELATION).all()
+    masks.carry("sartaj", "cheng")
+    links = pd.read_csv(real_sets / "sartaj/masks.csv", dtype=str, keep_default_na=False)
+    fit = links[links.slice.ne("")]
+    assert len(fit) == 2345 and (fit.correlation.astype(float) >= NEAR_CORRELATION).all()

@@ -238,9 +238,9 @@ def test_shrinking_averages_and_keeps_the_grey_level():
 def test_the_crop_spares_the_tumours_that_s2_cut(real_sets):
     cheng, raw = catalog.get("cheng"), real_sets / "cheng/raw"
     cut = dict.fromkeys(("margin", "s2"), 0)
-    for sample in layouts.samples(cheng, raw):
+    for sample in list(layouts.samples(cheng, raw))[::4]:
         (slice_,) = layouts.read(cheng, raw, sample.path)
         for rule in cut:
             top, bottom, left, right = preprocess.margin_box(slice_.image, preprocess.CROPS[rule])
             cut[rule] += int(slice_.mask[top:bottom, left:right].sum() < slice_.mask.sum())
-    assert cut["margin"] <= 2 and cut["s2"] >= 30, "of 3,064 slices"
+    assert cut["margin"] <= 1 and cut["s2"] >= 15, "of every fourth of 3,064 slices"

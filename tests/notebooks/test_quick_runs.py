@@ -100,7 +100,7 @@ def run_chapter(path: Path, given: list[tuple[str, str]]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", CASES)
 def test_a_collection_is_brought_in_and_a_chapter_runs_on_it(name, tmp_path, monkeypatch, capsys):
     bring, words, expected = CASES[name]
