@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,20 +30,32 @@ def reading(path: Path | str, remedy: str = "", what: str = "cannot be read") ->
         raise _fault(path, f"{what} ({one_line(error)})", remedy) from error
 
 
+# Threads that are in `quiet`, and where stderr led before the first of them.
+_inside, _kept, _lock = 0, -1, threading.Lock()
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what libraries in C (libtiff, gdcm) print of a file: it gets one line of ours, or an answer."""
+    """Drop what libraries in C (libtiff, gdcm) print of a file: it gets one line of ours, or an answer. Of several
+    threads at once the first takes stderr away, and the last gives it back."""
+    global _inside, _kept
     if sys.__stderr__ is None:  # closed, and its number may be that of a file
         yield
         return
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    os.close(nowhere)
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            _kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, 2)
+            os.close(nowhere)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                os.dup2(_kept, 2)
+                os.close(_kept)
 
 
 def _fault(path: Path | str, what: str, remedy: str) -> DataError:

@@ -74,10 +74,8 @@ def examine(content: bytes, channels: int = 1, look_for_colour: bool = False) ->
     JPEG say that it is damaged; other formats hold nothing that would tell.
     """
     try:
-        if content.startswith(PNG):
-            Image.open(
-                io.BytesIO(content), formats=FORMATS
-            ).verify()  # its checksums: those of pixels are not looked at as it is read
+        if content.startswith(PNG):  # its checksums: those of pixels are not looked at as it is read
+            Image.open(io.BytesIO(content), formats=FORMATS).verify()
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.format == "JPEG" and content.find(JPEG_END, image.fp.tell()) < 0:  # behind where its pixels begin
                 raise DataError("not a whole image (truncated, a JPEG without its end)")  # as one that zeros fill up

@@ -1,5 +1,6 @@
 """From a publisher's file to a square image: decoding, refusals, and the crop to the head."""
 
+import os
 import struct
 import time
 import zlib
@@ -12,6 +13,7 @@ from scenes import scene
 
 from datasets import catalog
 from datasets.catalog import DataError
+from datasets.reading import quiet
 from datasets.sources import layouts
 from datasets.store import preprocess
 from datasets.store.preprocess import RawImage
@@ -94,34 +96,23 @@ def png(width: int, height: int, content: bytes) -> bytes:
 JPEG = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 96), dtype=np.uint8)), "JPEG")
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"404: not found", "not an image"),
-        (b"", "not an image"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "not an image"),
-        (JPEG[: len(JPEG) // 2], "truncated"),
-        (JPEG[:-2], "truncated"),
-        (encoded(Image.fromarray(RAMP))[:-40], "not a whole image"),
-        (encoded(Image.new("LA", (8, 8), (200, 0))), "every pixel is transparent"),
-        (encoded(Image.new("I;16", (8, 8), 300), transparency=300), "every pixel is transparent"),
-        (png(60_000, 60_000, b""), "pixels"),
-        (png(99_000_000, 1, bytes(99_000_001)), "99000000×1 pixels are too many for a slice"),
-    ],
-    ids=[
-        "text",
-        "empty",
-        "a program",
-        "half a JPEG",
-        "JPEG cut",
-        "PNG cut",
-        "clear",
-        "clear, 16 bits",
-        "bomb",
-        "a line",
-    ],
-)
-def test_what_is_no_whole_image_is_refused_with_its_name(content, reason, tmp_path):
+NOT_WHOLE = {
+    "text": (b"404: not found", "not an image"),
+    "empty": (b"", "not an image"),
+    "a program": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n", "not an image"),
+    "half a JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
+    "JPEG cut": (JPEG[:-2], "truncated"),
+    "PNG cut": (encoded(Image.fromarray(RAMP))[:-40], "not a whole image"),
+    "clear": (encoded(Image.new("LA", (8, 8), (200, 0))), "every pixel is transparent"),
+    "clear, 16 bits": (encoded(Image.new("I;16", (8, 8), 300), transparency=300), "every pixel is transparent"),
+    "bomb": (png(60_000, 60_000, b""), "pixels"),
+    "a line": (png(99_000_000, 1, bytes(99_000_001)), "99000000×1 pixels are too many for a slice"),
+}
+
+
+@pytest.mark.parametrize("case", NOT_WHOLE)
+def test_what_is_no_whole_image_is_refused_with_its_name(case, tmp_path):
+    content, reason = NOT_WHOLE[case]
     path = tmp_path / "Tr-gl_0010.jpg"
     path.write_bytes(content)
     began = time.process_time()
@@ -135,6 +126,11 @@ def test_what_a_library_in_c_prints_of_a_damaged_file_is_not_heard(capfd):
     with pytest.raises(DataError, match="not a whole image"):
         preprocess.examine(content[:40] + bytes(40) + content[80:])
     assert capfd.readouterr() == ("", "")
+    first, second = quiet(), quiet()
+    first.__enter__(), second.__enter__()
+    first.__exit__(None, None, None), second.__exit__(None, None, None)
+    os.write(2, b"heard")
+    assert capfd.readouterr().err == "heard", "also where two threads overlapped"
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "GIF"])
