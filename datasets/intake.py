@@ -196,7 +196,7 @@ def _build(dataset: Dataset, raw: Path, work: Path, size: int, crop: str, *, who
 
 def _of_own(dataset: Dataset, rows: list[dict], remarks: Counter, work: Path, raw: Path) -> dict[str, Any]:
     """Find the groups of `own`, write them to `work`, and return what its log says more than that of other sets."""
-    from datasets.curation import split_table, thumbnails  # brings torch, which no other set needs here
+    from datasets.curation import split_table, thumbnails  # brings SciPy and faiss, which no other set needs here
 
     table, how = split_table.find_groups(thumbnails.look_into(dataset, work, raw))
     table.to_csv(work / index.GROUPS, index=False)

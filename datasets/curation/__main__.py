@@ -15,7 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("datasets", nargs="+", metavar="NAME", help="brain-tumor-mri, sartaj, cheng, phantom, …")
     parser.add_argument("--write", action="store_true", help="write the tables and facts.json to datasets/splits/")
     args = parser.parse_args(argv)
-    from datasets.curation import split_table  # with torch and SciPy, for which --help need not wait
+    from datasets.curation import split_table  # with SciPy and faiss, for which --help need not wait
 
     own = [name for name in args.datasets if catalog.get(name).layout == "own"]
     if own:

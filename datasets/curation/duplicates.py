@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import faiss
 import numpy as np
 import pandas as pd
-import torch
 from scipy.fft import dct
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -46,13 +45,13 @@ def pairs_alike(a: np.ndarray, b: np.ndarray | None, correlation: float) -> pd.D
     """
     within, b = b is None, a if b is None else b
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, object), np.zeros(0, np.float32))]
-    ours = torch.from_numpy(_sketch(a))
+    ours = _sketch(a)
     for name, turn in TRANSFORMS.items():
         turned = turn(b)
-        theirs = torch.from_numpy(_sketch(turned)).T.contiguous()
+        theirs = _sketch(turned)
         for start in range(0, len(a), BLOCK):
             first = start if within else 0
-            bound = (ours[start : start + BLOCK] @ theirs[:, first:]).numpy()
+            bound = ours[start : start + BLOCK] @ theirs[first:].T
             i, j = np.divmod(np.flatnonzero(bound.ravel() >= correlation - ROUNDING), bound.shape[1])
             i, j = i + start, j + first
             i, j = (i[i < j], j[i < j]) if within else (i, j)
@@ -77,9 +76,13 @@ def _sketch(thumbnails: np.ndarray) -> np.ndarray:
     """Low frequencies of thumbnails N×S×S and the length of what they leave out, N×((`LOW`·S)² + 1)."""
     side = thumbnails.shape[-1]
     rows = dct(np.eye(side), axis=0, norm="ortho")[: int(LOW * side)].astype(np.float32)
-    low = (rows @ np.ascontiguousarray(thumbnails) @ rows.T).reshape(len(thumbnails), len(rows) ** 2)
-    left = np.einsum("nij,nij->n", thumbnails, thumbnails) - np.einsum("nd,nd->n", low, low)
-    return np.concatenate([low, np.sqrt(left.clip(0))[:, None]], axis=1)
+    sketches = np.empty((len(thumbnails), len(rows) ** 2 + 1), np.float32)
+    for start in range(0, len(thumbnails), BLOCK):  # a turned view is copied, a part at a time
+        part = np.ascontiguousarray(thumbnails[start : start + BLOCK])
+        low = (rows @ part @ rows.T).reshape(len(part), -1)
+        left = np.einsum("nij,nij->n", part, part) - np.einsum("nd,nd->n", low, low)
+        sketches[start : start + BLOCK] = np.column_stack([low, np.sqrt(left.clip(0))])
+    return sketches
 
 
 def alike_pairs(images: Thumbnails, alike: tuple[str, float] | None = None) -> pd.DataFrame:

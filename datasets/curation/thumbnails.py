@@ -1,16 +1,15 @@
 """Reduces images to what comparing all with all needs: thumbnails and hashes under the 8 flips and rotations."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pandas as pd
-import torch
 from PIL import Image
 from scipy.fft import dctn
 from tqdm import tqdm
@@ -27,6 +26,8 @@ SIDE = 64  # of a thumbnail, pixels
 PACKED_SIDE = 48  # of that of a packed image, and of a head
 AIR = 10  # up to which grey value, after smoothing, a pixel is not of the head
 BLOCK = 512  # images that are held at a time, at their full size
+
+Traits = tuple[np.ndarray, np.ndarray, str, np.ndarray, np.ndarray]  # see `traits`
 
 
 @dataclass
@@ -96,26 +97,24 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None) -> Thumbnails
     is_file = np.full(len(manifest), facts.layout != "generated" and facts.slices == 1)
     if "slice" in manifest:  # of a volume
         is_file &= manifest["slice"].eq("").to_numpy()
-    paths, parts = manifest.path.where(is_file, "").to_numpy(), []
+    paths = manifest.path.where(is_file, "").to_numpy()
 
-    def of_one(path: str, own: np.ndarray) -> tuple[np.ndarray, np.ndarray, str, np.ndarray]:
-        if path:
-            (read,) = layouts.read(facts, raw or home / "raw", path)
-            own = read.image if read.image.ndim == 2 else read.image[..., facts.grey]
-        return traits(np.ascontiguousarray(own))
+    def of_one(path: str, packed: np.ndarray) -> Traits:
+        if not path:
+            return traits(packed, packed)
+        (read,) = layouts.read(facts, raw or home / "raw", path)
+        grey = read.image if read.image.ndim == 2 else read.image[..., facts.grey]
+        return traits(np.ascontiguousarray(grey), packed)
 
-    with hdf5.opened(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
-        stored = store["image"]
-        shown = tqdm(total=len(paths), desc=f"looking at {facts.name}", disable=None)
-        for start in range(0, max(1, len(paths)), BLOCK):  # a whole set may not fit into memory
+    def of_all(stored: h5py.Dataset, pool: ThreadPoolExecutor) -> Iterator[Traits]:
+        for start in range(0, len(paths), BLOCK):  # a whole set may not fit into memory
             part = slice(start, start + BLOCK)
             grey = np.ascontiguousarray(stored[part] if stored.ndim == 3 else stored[part][..., facts.grey])
-            # decoding and resizing leave the interpreter's lock
-            small = list(pool.map(partial(thumbnail, side=PACKED_SIDE), grey))
-            parts.append(collect(manifest[part], list(pool.map(of_one, paths[part], grey)), small))
-            shown.update(len(grey))
-        shown.close()
-    return replace(join(*parts), alike=facts.alike)
+            yield from pool.map(of_one, paths[part], grey)  # decoding and resizing leave the interpreter's lock
+
+    with hdf5.opened(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
+        found = tqdm(of_all(store["image"], pool), f"looking at {facts.name}", len(paths), disable=None)
+        return replace(collect(manifest, found), alike=facts.alike)
 
 
 def head(grey: np.ndarray) -> np.ndarray:
@@ -125,30 +124,22 @@ def head(grey: np.ndarray) -> np.ndarray:
     return grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] if len(rows) else grey
 
 
-def traits(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray, str, np.ndarray]:
-    """Thumbnail, eight hashes, pixel digest and head of a grey image, uint8 H×W of any size from 1×1."""
+def traits(grey: np.ndarray, packed: np.ndarray) -> Traits:
+    """Thumbnail, eight hashes, pixel digest and head of a grey image, uint8 H×W of any size from 1×1, and the thumbnail
+    of the same image as it is packed."""
     digest = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
-    return thumbnail(grey, SIDE), phashes(grey), digest, thumbnail(head(grey), PACKED_SIDE)
+    small = (thumbnail(one, PACKED_SIDE) for one in (head(grey), packed))
+    return thumbnail(grey, SIDE), phashes(grey), digest, *small
 
 
-def collect(
-    table: pd.DataFrame,
-    found: Sequence[tuple[np.ndarray, np.ndarray, str, np.ndarray]],
-    packed: Sequence[np.ndarray],
-) -> Thumbnails:
-    """`Thumbnails` of a table, the `traits` of each of its rows, and the small packed images; an empty set is a set."""
-    thumbnails = np.array([of[0] for of in found], np.float32).reshape(-1, SIDE, SIDE)
-    hashes = np.array([of[1] for of in found], np.uint64).reshape(-1, len(TRANSFORMS))
-    heads = np.array([of[3] for of in found], np.float32).reshape(-1, PACKED_SIDE, PACKED_SIDE)
-    small = np.array(packed, np.float32).reshape(-1, PACKED_SIDE, PACKED_SIDE)
-    return Thumbnails(table.assign(pixels=[of[2] for of in found]), thumbnails, hashes, small, heads)
-
-
-def join(*parts: Thumbnails) -> Thumbnails:
-    """The images of several sets, or of several parts of one, as one."""
-    table = pd.concat([part.table for part in parts], ignore_index=True)
-    arrays = ([getattr(part, name) for part in parts] for name in ("thumbnails", "hashes", "packed", "heads"))
-    return Thumbnails(table, *map(np.concatenate, arrays))
+def collect(table: pd.DataFrame, found: Iterable[Traits]) -> Thumbnails:
+    """`Thumbnails` of a table and the `traits` of each of its rows."""
+    thumbnails, heads, packed = (np.empty((len(table), s, s), np.float32) for s in (SIDE, PACKED_SIDE, PACKED_SIDE))
+    hashes, digests = np.empty((len(table), len(TRANSFORMS)), np.uint64), []
+    for row, of in enumerate(found):
+        thumbnails[row], hashes[row], digest, heads[row], packed[row] = of
+        digests.append(digest)
+    return Thumbnails(table.assign(pixels=digests), thumbnails, hashes, packed, heads)
 
 
 def nearest_labels(images: Thumbnails, protocol: str) -> Iterator[tuple[Split, np.ndarray]]:
@@ -181,7 +172,7 @@ def accuracy(images: Thumbnails, table: pd.DataFrame, protocol: str) -> float:
 def _nearest(images: Thumbnails, train: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The label of the training row that is most correlated, for each of the rows `test`."""
     pixels = images.thumbnails.reshape(len(images), -1)  # of unit length: the nearest is the most correlated
-    known = torch.from_numpy(pixels[train]).T.contiguous()
-    blocks = torch.from_numpy(pixels[test]).split(BLOCK)  # bounds the memory: BLOCK × training images
-    nearest = torch.cat([(block @ known).argmax(1) for block in blocks])
-    return images.table.label.to_numpy()[train][nearest.numpy()]
+    known, nearest = pixels[train], []
+    for start in range(0, len(test), BLOCK):  # bounds the memory: BLOCK × training images
+        nearest.append((pixels[test[start : start + BLOCK]] @ known.T).argmax(1))
+    return images.table.label.to_numpy()[train][np.concatenate(nearest)]

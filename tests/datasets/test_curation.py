@@ -16,7 +16,7 @@ from datasets.curation.duplicates import close_hashes, duplicate_pairs, identica
 from datasets.curation.duplicates import s0_cleaning as kept_by_s0
 from datasets.curation.links import link
 from datasets.curation.split_table import curate, facts
-from datasets.curation.thumbnails import PACKED_SIDE, collect, head, join, look, phashes, thumbnail, traits
+from datasets.curation.thumbnails import collect, head, look, phashes, thumbnail, traits
 from datasets.splitting import make_split
 from datasets.transforms import TRANSFORMS
 from utils.evaluation.baselines import nearest_thumbnails
@@ -32,9 +32,8 @@ def thumbnails_of(images, labels=None, **columns):
     """`Thumbnails` of arrays, with a manifest of made-up paths."""
     names = [f"{i}.png" for i in range(len(images))]
     known = {"dataset": "made-up", "published_split": "train", "patient": "", "sha256": names} | columns
-    packed = [thumbnail(i, PACKED_SIDE) for i in images]
     table = pd.DataFrame({"path": names, "label": labels or "glioma"} | known, index=range(len(images)))
-    return collect(table, [traits(i) for i in images], packed)
+    return collect(table, [traits(i, i) for i in images])
 
 
 def ends(pairs: pd.DataFrame) -> list[tuple[int, int]]:
@@ -183,7 +182,7 @@ def test_odd_images_and_empty_sets_are_handled():
     assert curate(thumbnails_of([odd[0], odd[0], *map(image, range(5))])).group.nunique() == 7, "but nobody's"
     unlabelled = curate(thumbnails_of([image(i) for i in range(12)], labels=[""] * 12), empty)
     assert sorted(unlabelled.fold.unique()) == [0, 1, 2, 3, 4] and not unlabelled.label_conflict.any()
-    big, small = traits(image(3, (256, 256)))[0], traits(image(3, (256, 256))[::2, ::2])[0]
+    big, small = thumbnails_of([image(3, (256, 256)), image(3, (256, 256))[::2, ::2]]).thumbnails
     assert (big * small).sum() > 0.99, "thumbnails do not depend on size"
 
 
@@ -214,24 +213,24 @@ def test_the_nearest_neighbour_finds_twins(roots):
     assert sorted(table.path) == sorted(found.table.path) and not seen.any()
 
 
-@pytest.fixture
-def changed_copy():
-    """An image, a copy of it that correlates by .93 to .97, and another image; of different crops, as it were."""
+def changed_copy(*others):
+    """An image, a copy of it that correlates by .93 to .97, and other images; of different crops, as it were."""
     original, noise = (image(seed).astype(float) for seed in (0, 7))
-    found = thumbnails_of([image(0), np.uint8(0.7 * original + 0.3 * noise), image(1)])
+    found = thumbnails_of([image(0), np.uint8(0.7 * original + 0.3 * noise), *map(image, others)])
     found.hashes[1] = found.hashes[0]
     assert duplicates.COPY_CORRELATION < (found.thumbnails[0] * found.thumbnails[1]).sum() < duplicates.NEAR_CORRELATION
     return found
 
 
-def test_a_changed_copy_is_listed_where_folds_or_sets_separate_it(changed_copy):
-    assert duplicate_pairs(changed_copy).empty
-    table = changed_copy.table[["path"]].assign(patient="")
-    found = links.copy_pairs(changed_copy, table.assign(fold=[3, 1, 3]))
+def test_a_changed_copy_is_listed_where_folds_or_sets_separate_it():
+    images = changed_copy(1)
+    assert duplicate_pairs(images).empty
+    table = images.table[["path"]].assign(patient="")
+    found = links.copy_pairs(images, table.assign(fold=[3, 1, 3]))
     assert found.to_numpy().tolist() == [["0.png", 3, "1.png", 1]]
     assert links.copy_facts(found) == {links.COPIED: 2, links.COPIED_PAIRS: 1}
-    assert links.copy_pairs(changed_copy, table.assign(fold=[3, 3, 1])).empty
-    ours, theirs = changed_copy.rows(np.array([0])), changed_copy.rows(np.array([1, 2, 2]))
+    assert links.copy_pairs(images, table.assign(fold=[3, 3, 1])).empty
+    ours, theirs = images.rows(np.array([0])), images.rows(np.array([1, 2, 2]))
     theirs.table["dataset"] = "theirs"
     for path, left in (("2.png", 1), ("1.png", 0)):  # in an external test, unless it is shared
         shared = pd.DataFrame({"dataset": ["theirs"], "path": [path]})
@@ -251,10 +250,8 @@ def test_heads_show_a_copy_that_is_framed_and_sharpened_otherwise_unless_patient
     assert not head(np.zeros((5, 6), np.uint8)).any() and head(np.zeros((5, 6), np.uint8)).shape == (5, 6)
 
 
-def test_the_next_folds_keep_a_changed_copy_with_its_original(changed_copy, monkeypatch):
-    more = thumbnails_of([image(seed) for seed in range(20, 24)])
-    more.table = more.table.assign(path="other " + more.table.path, sha256=more.table.sha256 + " other")
-    images = replace(join(changed_copy, more), alike=("packed", 1.1))  # crops differ
+def test_the_next_folds_keep_a_changed_copy_with_its_original(monkeypatch):
+    images = replace(changed_copy(1, 20, 21, 22, 23), alike=("packed", 1.1))  # crops differ
     assert curate(images).group.nunique() == 7
     monkeypatch.setattr(duplicates, "GROUPED_CORRELATION", duplicates.COPY_CORRELATION)
     groups = curate(images).group
