@@ -157,11 +157,9 @@ def build_backbone(
         import timm
 
         image_size = 224 if name == SQUEEZENET else timm.get_pretrained_cfg(TIMM.get(name, name)).input_size[1]
-    check_arguments(num_classes, in_channels, image_size, MULTIPLE.get(name, 1))
+    check_arguments(num_classes, in_channels, image_size, MULTIPLE.get(name, 1), SMALLEST.get(name, 64))
     if in_channels not in (1, 3):
         raise ValueError(f"in_channels={in_channels}: 1 or 3 are accepted")
-    if image_size < SMALLEST.get(name, 0):
-        raise ValueError(f"image_size={image_size}: {name} takes a side of at least {SMALLEST[name]} pixels")
     weights = Weights(pretrained)
     with weights.of(f"{name} with {num_classes} classes and head '{head}'"):
         backbone, width, *scale = load_backbone(name, weights, in_channels, image_size, head == "hidden")
@@ -202,7 +200,7 @@ def load_backbone(name: str, weights: Weights, in_channels: int, image_size: int
     channels, state = 3 if in_channels == 1 else in_channels, weights.of_backbone
     tag = TIMM.get(name, name)
     if is_gluon(name, weights.state):
-        backbone = build_gluon(name, tag, state, channels)
+        backbone = build_gluon(name, state, channels)
         return backbone, backbone.num_features, *NORMALISATION[name]
     if name == LITE0 and not weights.from_hub:
         backbone = EfficientNetLite0()

@@ -6,18 +6,18 @@ from collections.abc import Iterable
 from torch import Tensor
 
 
-def check_arguments(num_classes: int, in_channels: int, image_size: int, multiple: int = 1) -> None:
+def check_arguments(num_classes: int, in_channels: int, image_size: int, multiple: int = 1, least: int = 64) -> None:
     """Raise `ValueError`, naming argument, value and what is accepted, unless there are at least 2 classes, 1 to 4
-    channels (grey, …, RGB, four MRI sequences), and a side of at least 64 pixels that `multiple` divides."""
+    channels (grey, …, RGB, four MRI sequences), and a side of at least `least` pixels that `multiple` divides."""
     if num_classes < 2:
         raise ValueError(
             f"num_classes={num_classes}: a classifier needs at least 2; unlabelled images can be segmented only"
         )
     if not 1 <= in_channels <= 4:
         raise ValueError(f"in_channels={in_channels}: 1 to 4 are accepted")
-    if image_size < 64 or image_size % multiple:  # below 64 pooling leaves nothing to classify
+    if image_size < least or image_size % multiple:  # below 64 pooling leaves nothing to classify
         rule = f" that {multiple} divides" if multiple > 1 else ""
-        raise ValueError(f"image_size={image_size}: a side of at least 64 pixels{rule} is accepted")
+        raise ValueError(f"image_size={image_size}: a side of at least {least} pixels{rule} is accepted")
 
 
 def check_sizes(**sizes: int) -> None:

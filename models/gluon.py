@@ -25,9 +25,9 @@ def is_gluon(name: str, keys: Iterable[str] | None) -> bool:
     return name in SIGNS and not {SIGNS[name], f"backbone.{SIGNS[name]}"}.isdisjoint(keys or ())
 
 
-def build_gluon(name: str, tag: str, state: dict[str, Tensor] | None, in_channels: int) -> nn.Module:
-    """Backbone `name` without classifier in Gluon's layout: ours, or timm's MobileNetV2 `tag` with the expansion in its
-    first block that timm leaves out.
+def build_gluon(name: str, state: dict[str, Tensor] | None = None, in_channels: int = 3) -> nn.Module:
+    """Backbone `name` without classifier in Gluon's layout: ours, or timm's MobileNetV2 with the expansion in its first
+    block that timm leaves out.
 
     Args:
         state: tensors of the file, which must fit exactly; None for random weights.
@@ -42,7 +42,7 @@ def build_gluon(name: str, tag: str, state: dict[str, Tensor] | None, in_channel
         from timm.models import adapt_input_conv
         from timm.models._efficientnet_blocks import InvertedResidual
 
-        backbone = timm.create_model(tag, in_chans=in_channels, num_classes=0)
+        backbone = timm.create_model("mobilenetv2_100", in_chans=in_channels, num_classes=0)
         backbone.blocks[0][0] = InvertedResidual(32, 16, exp_ratio=1.0, act_layer=nn.ReLU6)
         if "conv_stem.weight" in (state or ()):
             first = adapt_input_conv(in_channels, state["conv_stem.weight"].float())

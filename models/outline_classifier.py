@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.backbones import TIMM, Transfer
+from models.backbones import Transfer
 from models.checks import check_arguments, check_name
 from models.gluon import NORMALISATION, build_gluon, is_gluon
 from models.heads import Head, average_and_maximum
@@ -149,7 +149,7 @@ class OutlineClassifier(Transfer):
         if weights.from_hub or (weights.state is not None and not is_gluon(BACKBONE, weights.state)):
             raise WeightsError(f"{pretrained}: not {BACKBONE} in Gluon's layout: name a weight file that is")
         with weights.of(BACKBONE):
-            encoder = Encoder(build_gluon(BACKBONE, TIMM[BACKBONE], weights.state, 3))
+            encoder = Encoder(build_gluon(BACKBONE, weights.state))
         kinds, width, head = num_classes - (healthy is not None), 2 * WIDTHS[-1], nn.Module()
         if outline:
             head.decoder = Decoder(1 + kinds)

@@ -62,7 +62,7 @@ def test_hidden_layers_of_an_imagenet_classifier_can_be_kept(name, theirs):
 
 def resnet50_v2() -> tuple[torch.nn.Module, torch.nn.Module]:
     """Ours, and timm's with the norm that Gluon's has before its pool."""
-    ours, theirs = build_gluon("ResNet50-v2", TIMM["ResNet50-v2"], None, 3), timm.create_model(TIMM["ResNet50-v2"])
+    ours, theirs = build_gluon("ResNet50-v2"), timm.create_model(TIMM["ResNet50-v2"])
     pool = theirs.stem.pool
     del theirs.stem.pool
     theirs.stem.add_module("norm", timm.layers.BatchNormAct2d(64))
@@ -112,9 +112,9 @@ def files(tmp_path_factory):
     states = {
         "squeezenet": squeezenet1_1().state_dict(),
         "mobilenetv3": timm.create_model("mobilenetv3_large_100").state_dict(),
-        "resnet": build_gluon("ResNet50-v2", TIMM["ResNet50-v2"], None, 3).state_dict(),
+        "resnet": build_gluon("ResNet50-v2").state_dict(),
         "timm": timm.create_model(TIMM["MobileNetV2"]).state_dict(),
-        "gluon": build_gluon("MobileNetV2", TIMM["MobileNetV2"], None, 3).state_dict(),
+        "gluon": build_gluon("MobileNetV2").state_dict(),
         "ten_squeezenet": squeezenet1_1(num_classes=10).state_dict(),
         "ten_mobilenetv3": timm.create_model("mobilenetv3_large_100", num_classes=10).state_dict(),
         "part": {"stem.norm.weight": torch.zeros(64)},

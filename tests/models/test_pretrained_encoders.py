@@ -8,7 +8,6 @@ from safetensors.torch import save_file
 
 from datasets.store.manifest import sha256
 from models import MobileNetUNet, OutlineClassifier
-from models.backbones import TIMM
 from models.gluon import build_gluon
 from models.outline_classifier import InsideOutline
 from utils.files import write_sealed
@@ -40,7 +39,7 @@ def test_one_cycle_trains_the_last_three_groups_and_the_decoder_and_a_saved_run_
 ):
     path, recipe = tmp_path / "weights.safetensors", get_recipe("onecycle", "MobileNetUNet")
     if gluon:
-        save_file(build_gluon("MobileNetV2", TIMM["MobileNetV2"], None, 3).state_dict(), path)
+        save_file(build_gluon("MobileNetV2").state_dict(), path)
     net = MobileNetUNet(in_channels=1, out_channels=1, pretrained=path if gluon else False)
     freeze(net, recipe)
     net.train()

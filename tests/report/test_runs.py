@@ -18,7 +18,6 @@ from datasets.catalog import DataError, UnknownName
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
 from models import CustomCNN, build_backbone
-from models.backbones import TIMM
 from models.gluon import SIGNS, build_gluon
 from utils.evaluation.classification import evaluate, prediction_table
 from utils.evaluation.predict import predict
@@ -211,7 +210,7 @@ def test_a_backbone_that_began_with_weights_in_gluons_layout(name, roots):
     """As ResNet50-v2 and MobileNetV2 from the ONNX model zoo: timm's networks of these names have other layers."""
     torch.manual_seed(0)
     file = roots / "imagenet.safetensors"
-    save_file(build_gluon(name, TIMM[name], None, 3).state_dict(), file)
+    save_file(build_gluon(name).state_dict(), file)
     recipe = get_recipe("probe-first", name)
     net = build_backbone(name, pretrained=file, image_size=64, **recipe.model_args).eval()
     run = Run(dataset="phantom", split="published", model=name, recipe="probe-first", image_size=64, pretrained=True)
