@@ -18,15 +18,14 @@ run: setup ## phantom data and the classification notebook, without a reader; pr
 	$(BIN)/python datasets/download.py phantom
 	$(BIN)/python -m utils.headless notebooks/2_classification.ipynb --html
 
-# Data and output of the tests lie in a folder that goes afterwards. All three parts run, whatever the first ones
-# say; pytest over the tests comes last, so that its summary closes. Two files at a time, a core each.
+# Data and output of the tests lie in a folder that goes afterwards. pytest runs whatever ruff says, and comes last, so
+# that its summary closes. Two files at a time, a core each, in their order: the longest are not the last.
 test: setup ## ruff, every notebook in quick mode (nbval), and all tests; SLURM's where there is one
 	@folder=$$(mktemp -d) || exit; trap 'rm -rf "$$folder"' EXIT; trap 'exit 130' INT TERM; status=0; \
 	export BRAIN_MRI_DATA="$$folder/data" BRAIN_MRI_OUTPUT="$$folder/output" OMP_NUM_THREADS=1; \
 	$(BIN)/ruff check . || status=1; \
 	$(BIN)/python datasets/download.py phantom || status=1; \
-	$(BIN)/pytest -p no:cacheprovider $(TWO) --nbval-lax --nbval-current-env notebooks || status=1; \
-	$(BIN)/pytest -p no:cacheprovider $(TWO) || status=1; \
+	$(BIN)/pytest -p no:cacheprovider $(TWO) --nbval-lax --nbval-current-env notebooks tests || status=1; \
 	exit $$status
 
 # Parts of it: make faults ARGS="--only killed". Two parts at a time; about 30 minutes on two cores.

@@ -4,7 +4,7 @@ and where a report and its authors' code differ: `differences.csv`, each with tw
 `PROJECTS` has the columns of `projects.csv` as attributes. title, authors, url, licence: as the project's repository
 states them, "" where nothing was found; task, data: short descriptions; source, model, dataset, protocol, metric: of
 its headline, a row of `published.csv`; recipe: of our run that answers it; missing: the reason where there is none;
-nearest: a run by the project's recipe on other data, where its own are missing.
+nearest: runs by the project's recipe on other data or with another network, where its own are missing.
 """
 
 from functools import cache

@@ -47,7 +47,7 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
         if one.missing:
             same, method, of = [f"not run: {one.missing}"], "linear probe", of | {"title": BASELINES["linear probe"]}
             ours, folds = _largest(full, **of), _largest(full, **of | {"split": "patient", "fold": None})
-            for _, run in evidence.runs[evidence.runs.id == one.nearest].iterrows():
+            for _, run in evidence.runs[evidence.runs.id.isin(one.nearest.split())].iterrows():
                 text = f"its recipe on `{run.dataset}`, {run.tested}, {run.epochs} epochs: {run.model} {cell(run)}"
                 same.append(text)
         else:
