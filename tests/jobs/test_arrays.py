@@ -1,12 +1,14 @@
-"""Jobs of several tasks: each has its own parameters. All but the first test read the files alone."""
+"""Jobs of several tasks: each has its own parameters."""
 
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from datasets.catalog import CATALOG, REPO
 from models import BACKBONES
+from utils.parameters import overrides, read_parameters
 
 BACKBONES_OF_S1 = ("VGG19", "InceptionV3", "DenseNet121", "Xception", "ResNet50", "ViT-B16")
 OF_S4 = ("ResNetRS152 label", "EfficientNetV2-B1 label", "ConvNeXt-S label", "ViT-B16 label", "ResNet50 tumour")
@@ -27,19 +29,37 @@ ARRAYS = {  # job → parameters that its tasks differ in, and their values
 }
 
 
-@pytest.mark.slurm
+def printed(name: str, task: int, folder: Path, *arguments: str) -> list[str]:
+    """What a task of a job prints where `jobs/run.sh` prints its arguments, a line each."""
+    (folder / "jobs").mkdir(exist_ok=True)
+    (folder / "jobs/run.sh").write_text('printf "%s\\n" "$@"\n')
+    command, env = ["bash", str(REPO / f"jobs/{name}.job"), *arguments], {"SLURM_ARRAY_TASK_ID": str(task)}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
 @pytest.mark.parametrize("name", ARRAYS)
-def test_a_task_of_an_array_has_its_own_parameters(submit, tmp_path, monkeypatch, name):
-    parameters, values = ARRAYS[name]
+def test_each_task_of_an_array_has_its_own_parameters(name, tmp_path):
+    names, values = ARRAYS[name]
+    for task, value in enumerate(values):
+        lines = printed(name, task, tmp_path)
+        call = lines[[line.startswith("notebooks/") for line in lines].index(True) :]
+        given = overrides(read_parameters(REPO / call[0]), list(zip(call[2::3], call[3::3], strict=True)))
+        assert " ".join(given[name] for name in names.split()) == value
+
+
+@pytest.mark.slurm
+@pytest.mark.parametrize("name", ["curation", "s4"])
+def test_slurm_gives_the_first_and_the_last_task_their_number(submit, tmp_path, monkeypatch, name):
+    names, values = ARRAYS[name]
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path))
     for path in (tmp_path / dataset / file for dataset in CATALOG for file in ("manifest.csv", "images.h5")):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     # Fewer CPUs than the job asks for: it starts on a small machine, too, and says the same.
-    tasks = submit(f"jobs/{name}.job", "--list", options=["--cpus-per-task=1"], tasks=range(len(values)))
-    assert [task.end() for task in tasks] == ["COMPLETED"] * len(values), tasks[0].text()
-    for task, value in zip(tasks, values, strict=True):
-        found = [re.search(rf"^{name} +(\S+)", task.text(), re.MULTILINE)[1] for name in parameters.split()]
+    tasks = submit(f"jobs/{name}.job", "--list", options=["--cpus-per-task=1"], tasks=(0, len(values) - 1))
+    assert [task.end() for task in tasks] == ["COMPLETED"] * 2, tasks[0].text()
+    for task, value in zip(tasks, (values[0], values[-1]), strict=True):
+        found = [re.search(rf"^{name} +(\S+)", task.text(), re.MULTILINE)[1] for name in names.split()]
         assert " ".join(found) == value
 
 
@@ -56,10 +76,6 @@ def test_the_transfer_job_has_a_task_for_every_backbone():
 
 
 def test_the_first_line_of_the_segmentation_job_names_its_data_and_what_brats_needs(tmp_path):
-    (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs/run.sh").write_text('echo "$*"\n')
-    command = ["bash", str(REPO / "jobs/unet.job"), "-p", "epochs", "1"]
-    done = subprocess.run(command, cwd=tmp_path, env={"SLURM_ARRAY_TASK_ID": "1"}, capture_output=True, text=True)
-    first, call = done.stdout.splitlines()
+    first, *call = printed("unet", 1, tmp_path, "-p", "epochs", "1")
     assert "'cheng'" in first and "download.py brats2020" in first and "-p dataset brats2020" in first
-    assert "-p model ImprovedUNet" in call and call.endswith("-p epochs 1") and not done.stderr
+    assert call[-3:] == ["-p", "epochs", "1"]
