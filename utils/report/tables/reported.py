@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from utils.recipes import get_recipe
 from utils.recipes.published import PROJECTS, published, published_table
 from utils.report.records import Evidence
 from utils.report.tables import common as t
@@ -48,8 +49,8 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
             same, method, of = [f"not run: {one.missing}"], "linear probe", of | {"title": BASELINES["linear probe"]}
             ours, folds = _largest(full, **of), _largest(full, **of | {"split": "patient", "fold": None})
             for _, run in evidence.runs[evidence.runs.id.isin(one.nearest.split())].iterrows():
-                text = f"its recipe on `{run.dataset}`, {run.tested}, {run.epochs} epochs: {run.model} {cell(run)}"
-                same.append(text)
+                length = f"{run.epochs} of {get_recipe(run.recipe, run.model).epochs} epochs"
+                same.append(f"its recipe on `{run.dataset}`, {run.tested}, {length}: {run.model} {cell(run)}")
         else:
             method, (ours, folds) = one.model, _both(full, one.recipe, *key)
             whole = _largest(full, **of | {"model": one.model, "recipe": f"{one.recipe}-own-cut"})
