@@ -36,6 +36,11 @@ CHEXNET = Recipe(
 # SqueezeNet has no batch norm: at CheXNet's rate its training loss stood still on the sample of 1,000 X-rays.
 SLOWER = replace(CHEXNET, lr=1e-4, source=f"{CHEXNET.source}; a tenth of the rate for a network without batch norm")
 
+ASYMMETRIC = {
+    "loss": "asymmetric",
+    "source": "as chexnet, with the asymmetric loss of Ridnik et al. (arXiv:2009.14119)",
+}
+
 # S4 counted layers as Keras does. The numbers are of those with weights (Keras 3.15). Of ConvNeXt-S, which has
 # other layers there today, the share is kept, and of ResNetRS152 (frozen below layer 700) a tenth is our assumption.
 RECIPES: dict[str, dict[str, Recipe]] = {
@@ -63,6 +68,5 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     # "Flips" of the report taken to be both; so did the run that is named "s4".
     **variants({ANY_CLASSIFIER: FINETUNING}, "S4", {"s4-flips": {"augmentation": "s4"}}),
     "chexnet": {ANY_CLASSIFIER: CHEXNET, "SqueezeNet": SLOWER},
-    # the loss of Ridnik et al. (ICCV 2021, arXiv:2009.14119)
-    **variants({ANY_CLASSIFIER: CHEXNET}, "CheXNet", {"chexnet-asymmetric": {"loss": "asymmetric"}}),
+    **variants({ANY_CLASSIFIER: CHEXNET}, "chexnet", {"chexnet-asymmetric": ASYMMETRIC}),
 }
