@@ -81,7 +81,7 @@ def test_what_a_row_lacks_here_is_named(monkeypatch, tmp_path, roots, capsys):
     out = capsys.readouterr().out
     assert (
         "python -m utils.headless notebooks/" in out
-        and "needs: brain-tumor-mri" in out
+        and "needs: brain-tumor-mri; time for 50 epochs" in out
         and f"{len(ROWS)} rows: " in out
     )
     names = {

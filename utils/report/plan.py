@@ -84,9 +84,10 @@ def show(plan: pd.DataFrame) -> None:
     """Print what is not done, in order: its number, its command, and what it needs or lacks here."""
     for number, row in plan[plan.state != DONE].iterrows():
         weights = f"; ImageNet weights of {row.weights}" if row.weights else ""
+        epochs = f"; time for {row.epochs} epochs" if row.epochs else ""
         missing = lacks(row)
         print(f"{number:4}  {row.what_for}: {row.state}\n      {shlex.join(['python', *command(row)])}")
-        print(f"      lacks: {missing}" if missing else f"      needs: {row.data}{weights}")
+        print(f"      lacks: {missing}" if missing else f"      needs: {row.data}{weights}{epochs}")
     print(f"{len(plan)} rows: " + ", ".join(f"{n} {state}" for state, n in plan.state.value_counts().items()))
 
 
