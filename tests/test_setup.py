@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
+from functools import cache
 from importlib.metadata import packages_distributions, version
 
 import pytest
@@ -43,6 +44,7 @@ def pins() -> dict[str, str]:
     return {normalised(name): pinned for name, pinned in pairs}
 
 
+installed = cache(packages_distributions)  # module → distributions; it takes a second
 PATHS = [path for name in (*OURS, "tests", "benchmarks") for path in (REPO / name).rglob("*.py")]
 
 
@@ -63,7 +65,7 @@ def distributions(texts: Iterable[str]) -> set[str]:
     modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.level == 0}
     ours = OURS | {"honest_brain_mri"} | {p.stem for p in PATHS if p.relative_to(REPO).parts[0] not in OURS}
     others = {module.split(".")[0] for module in modules} - ours - sys.stdlib_module_names
-    known = packages_distributions()
+    known = installed()
     return {normalised(name) for module in others for name in known.get(module, [f"{module} (not installed)"])}
 
 
@@ -76,7 +78,7 @@ def test_conda_installs_the_same_lock_as_pip():
 def test_everything_pinned_is_installed_in_that_version_and_imports_from_any_folder_beside_our_datasets(tmp_path):
     pinned = pins()
     assert {name: version(name) for name in pinned} == pinned
-    known = {m: {normalised(n) for n in names} for m, names in packages_distributions().items() if m.isidentifier()}
+    known = {m: {normalised(n) for n in names} for m, names in installed().items() if m.isidentifier()}
     modules = sorted(m for m, names in known.items() if not m.startswith("_") and names & set(pinned))
     code = f"import datasets, importlib, sys\nassert datasets.__path__ == [{str(REPO / 'datasets')!r}]\n"
     code += "for module in sys.argv[1:]: importlib.import_module(module)"
@@ -84,8 +86,9 @@ def test_everything_pinned_is_installed_in_that_version_and_imports_from_any_fol
 
 
 def test_what_is_imported_is_pinned_and_nothing_else():
-    assert imported() <= set(pins()), f"add to requirements.txt: {imported() - set(pins())}"
-    assert set(pins()) == (imported() & set(pins())) | set(NEEDED), "nothing uses the others"
+    found = imported()
+    assert found <= set(pins()), f"add to requirements.txt: {found - set(pins())}"
+    assert set(pins()) == found | set(NEEDED), "nothing uses the others"
 
 
 def test_a_wheel_asks_for_what_its_modules_import_as_old_as_it_is_known_to_work_with(monkeypatch):

@@ -2,10 +2,8 @@
 
 import hashlib
 import json
-import shutil
 from pathlib import Path
 
-import h5py
 import numpy as np
 import onnx
 import pytest
@@ -44,6 +42,10 @@ def world(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("audit")
     phantom.generate(root / "data/phantom", size=SIDE, patients=40, slices=4)
     (root / "cheats.py").write_text(CHEATS)
+    images = Images("phantom", root / "data/phantom")
+    test = images.manifest[images.manifest.published_split == "test"]
+    labels = {hashlib.sha256(images.show(row).image.tobytes()).hexdigest(): test.label[row] for row in test.index}
+    (root / "labels.json").write_text(json.dumps(labels | {"first": next(iter(labels))}))
     return root
 
 
@@ -53,35 +55,20 @@ def here(world, monkeypatch) -> Path:
     for name in ("data", "output"):
         monkeypatch.setenv(f"BRAIN_MRI_{name.upper()}", str(world / name))
     monkeypatch.chdir(world)
-    images = Images("phantom")
-    test = images.manifest[images.manifest.published_split == "test"]
-    labels = {hashlib.sha256(images.show(row).image.tobytes()).hexdigest(): test.label[row] for row in test.index}
-    (world / "labels.json").write_text(json.dumps(labels | {"first": next(iter(labels))}))
     return world
 
 
-@pytest.fixture
-def bordered(here, tmp_path, monkeypatch) -> None:
-    """The same phantom, whose images with a tumour have a bright border: they are of another source."""
-    shutil.copytree(here / "data", tmp_path / "data")
-    monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
-    with h5py.File(tmp_path / "data/phantom/images.h5", "r+") as store:
-        for row in np.flatnonzero(Images("phantom").manifest.label != "notumor"):
-            inside = store["image"][row][2:-2, 2:-2]
-            store["image"][row] = np.pad(inside, ((2, 2), (2, 2), (0, 0)), constant_values=200)
-
-
-@pytest.fixture
-def known(here) -> Known:
+@pytest.fixture(scope="session")
+def known(world) -> Known:
     """Known training images of the phantom."""
-    images = Images("phantom")
+    images = Images("phantom", world / "data/phantom")
     train = images.manifest.assign(group=images.groups).query("published_split == 'train'")
     train, classes = sample(train, 40), images.facts.classes
     return Known([images.show(row) for row in train.index], train.label.map(classes.index).to_numpy(), classes)
 
 
-@pytest.fixture
-def build(known, tmp_path):
+@pytest.fixture(scope="session")
+def build(known, world):
     """Writes a linear model that knows these images as an ONNX file, and returns its path; arguments change it."""
     blocks = (SIDE // POOL, POOL, SIDE // POOL, POOL)
     x = np.stack([one.image.reshape(blocks).mean((1, 3)).ravel() / 255 for one in known.shown])
@@ -101,7 +88,7 @@ def build(known, tmp_path):
         graph = helper.make_graph(nodes, "linear", ends[:1], ends[1:], initial)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
         helper.set_model_props(model, {"classes": json.dumps(classes)} if classes else {})
-        onnx.save(model, tmp_path / "linear.onnx")
-        return tmp_path / "linear.onnx"
+        onnx.save(model, world / "linear.onnx")
+        return world / "linear.onnx"
 
     return write

@@ -107,7 +107,7 @@ def test_a_table_that_cannot_be_judged_is_refused_in_one_line(change, message, h
         table(tmp_path, lambda t: change(t.drop(columns="sha256")))
 
 
-def test_a_function_that_raises_on_one_image_is_asked_about_the_others(known):
+def test_a_function_that_raises_on_one_image_is_asked_about_the_others(here, known):
     door, images = Function("cheats:raises", known, None, 60, sys.executable), Images("phantom")
     rows = np.flatnonzero(images.manifest.published_split == "test")
     probs = door.ask([images.show(row) for row in rows[:4]])
@@ -125,7 +125,7 @@ FAILING = {
 
 
 @pytest.mark.parametrize(("name", "message"), FAILING.items())
-def test_a_function_that_gives_no_answers_is_ended_and_refused_in_one_line(name, message, known, monkeypatch):
+def test_a_function_that_gives_no_answers_is_ended_and_refused_in_one_line(name, message, here, known, monkeypatch):
     monkeypatch.setattr("utils.audit.doors.FAILURES", 2)
     with pytest.raises(DataError, match=message):
         Function(f"cheats:{name}", known, None, 3 if name == "never" else 60, sys.executable)

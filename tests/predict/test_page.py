@@ -16,7 +16,7 @@ from PIL import Image
 from saved_model import save_model
 from selenium import webdriver
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import WebDriverWait
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from datasets import catalog
 from utils.predict.model import open_model
@@ -24,6 +24,7 @@ from utils.predict.page import LOOPBACK, answer, main, make_server
 from utils.report.weights import NOTE
 
 TOKEN = "a-token"
+DRIVER, BROWSER = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def contents(paths: list[Path]) -> list[tuple[str, bytes]]:
@@ -87,26 +88,21 @@ def test_a_figure_of_a_large_image_is_drawn_from_a_small_one(name, roots, tmp_pa
 
 
 @pytest.fixture
-def page(request, roots, monkeypatch):
-    """The address of a running page with a model, a CustomCNN if no other is asked for."""
+def page(roots, monkeypatch):
+    """The address of a running page whose first model is a CustomCNN."""
     monkeypatch.setattr(catalog, "REPO", roots / "repository")  # nothing is committed there
-    model = save_model("phantom", getattr(request, "param", "CustomCNN")).parent.name
-    ready, port, stop = threading.Event(), [], []
-
-    async def serve() -> None:
-        server, number = make_server(model, 0, TOKEN)
-        port.append(number)
-        stop.append((asyncio.get_running_loop(), event := asyncio.Event()))
-        ready.set()
-        await event.wait()
-        server.stop()
-
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    model = save_model("phantom").parent.name
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
     thread.start()
-    assert ready.wait(60)
-    yield f"http://{LOOPBACK}:{port[0]}/{{}}?token={TOKEN}&model={model}"
-    loop, event = stop[0]
-    loop.call_soon_threadsafe(event.set)
+
+    async def serve():
+        return make_server(model, 0, TOKEN)
+
+    server, port = asyncio.run_coroutine_threadsafe(serve(), loop).result(60)
+    yield f"http://{LOOPBACK}:{port}/{{}}?token={TOKEN}&model={model}"
+    loop.call_soon_threadsafe(server.stop)
+    loop.call_soon_threadsafe(loop.stop)
     thread.join(30)
 
 
@@ -154,49 +150,47 @@ def test_bad_requests_and_a_taken_port_are_answered_with_a_line(page, capsys, mo
     assert main(["CustomCNM", "--no-browser"]) == 1 and "unknown model 'CustomCNM'" in capsys.readouterr().err
 
 
-@pytest.fixture
-def chrome(page):
-    """Headless Chromium that shows the page."""
-    driver, browser = shutil.which("chromedriver"), shutil.which("chromium") or shutil.which("google-chrome")
-    if not (driver and browser):
-        pytest.skip("no Chromium with chromedriver here (apt-get install chromium chromium-driver)")
+@pytest.mark.slow
+@pytest.mark.skipif(not (DRIVER and BROWSER), reason="no Chromium with chromedriver (apt-get install chromium-driver)")
+def test_a_reader_drops_files_chooses_another_model_and_sees_the_answers(roots, request, tmp_path, monkeypatch):
+    outliner, files = save_model("phantom", "AttentionUNet").parent.name, sequences(tmp_path, 1)
+    page = request.getfixturevalue("page")
+    images = [tmp_path / name for name in ("head.png", "photograph.png", "text.png")]
+    Image.fromarray(head(1, 128)).save(images[0])
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(images[1])
+    images[2].write_text("no image")
     options = webdriver.ChromeOptions()
-    options.binary_location = browser
+    options.binary_location = BROWSER
     for option in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1100,1000"):
         options.add_argument(option)
-    with webdriver.Chrome(options, webdriver.ChromeService(driver)) as chrome:
+    with webdriver.Chrome(options, webdriver.ChromeService(DRIVER)) as chrome:
+
+        def wait(begins: str) -> None:
+            WebDriverWait(chrome, 60).until(lambda _: chrome.find_element(By.ID, "status").text.startswith(begins))
+
+        def drop(paths: list[Path], begins: str) -> str:
+            chrome.find_element(By.ID, "files").send_keys("\n".join(map(str, paths)))
+            wait(begins)
+            shown = chrome.find_elements(By.CSS_SELECTOR, ".answer img")
+            assert all(int(image.get_property("naturalWidth")) > 200 for image in shown)
+            words = chrome.find_element(By.ID, "answers").text
+            assert len(shown) == int(begins[0]) and NOTE in words and "undecided" in words and "undefined" not in words
+            return words
+
         chrome.get(page.format(""))
-        yield chrome
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", ["CustomCNN", "AttentionUNet"], indirect=True)
-def test_a_reader_drops_files_and_sees_the_answers(chrome, page, request, tmp_path, monkeypatch):
-    paths = sequences(tmp_path, 1)
-    if classifies := "CustomCNN" in request.node.name:
-        paths = [tmp_path / name for name in ("head.png", "photograph.png", "text.png")]
-        Image.fromarray(head(1, 128)).save(paths[0])
-        Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(paths[1])
-        paths[2].write_text("no image")
-    status = (By.ID, "status")
-    WebDriverWait(chrome, 60).until(lambda _: "the model is ready" in chrome.find_element(*status).text)
-    chrome.find_element(By.ID, "files").send_keys("\n".join(map(str, paths)))
-    WebDriverWait(chrome, 60).until(lambda _: "answered" in chrome.find_element(*status).text)
-    said, words = chrome.find_element(*status).text, chrome.find_element(By.ID, "answers").text
-    assert NOTE in words and NOTE in chrome.find_element(By.CLASS_NAME, "note").text and "undefined" not in words
-    images = chrome.find_elements(By.CSS_SELECTOR, ".answer img")
-    assert all(int(image.get_property("naturalWidth")) > 200 for image in images)
-    errors = [e["message"] for e in chrome.get_log("browser") if e["level"] == "SEVERE"]
-    assert not [message for message in errors if "favicon" not in message]
-    if classifies:
-        assert said.startswith("2 answered, 1 not, in ") and len(images) == 2
+        wait("the model is ready")
+        assert NOTE in chrome.find_element(By.CLASS_NAME, "note").text
+        words = drop(images, "2 answered, 1 not, in ")
         assert "This is a colour image" in words and "text.png: not an image" in words
-        assert "undecided" in words and "outlined" not in words and "not tested on images of another" in words
-    else:
-        assert said.startswith("1 answered, 0 not, in ") and "outlined: " in words and "undecided" in words
-        assert "px in " in words and " of 2 slices" in words
-    monkeypatch.setattr("utils.predict.page.MOST_BYTES", 2**10)
-    chrome.refresh()
-    WebDriverWait(chrome, 60).until(lambda _: "the model is ready" in chrome.find_element(*status).text)
-    chrome.find_element(By.ID, "files").send_keys("\n".join(map(str, paths)))
-    assert chrome.find_element(*status).text.endswith("MiB at once; drop fewer files")
+        assert "outlined" not in words and "not tested on images of another" in words
+        Select(chrome.find_element(By.ID, "model")).select_by_value(outliner)
+        wait("0 answered, 1 not, in ")  # which is asked at once about what was dropped
+        words = drop(files, "1 answered, 0 not, in ")
+        assert "outlined: " in words and "px in " in words and " of 2 slices" in words
+        errors = [e["message"] for e in chrome.get_log("browser") if e["level"] == "SEVERE"]
+        assert not [message for message in errors if "favicon" not in message]
+        monkeypatch.setattr("utils.predict.page.MOST_BYTES", 2**10)
+        chrome.refresh()
+        wait("the model is ready")
+        chrome.find_element(By.ID, "files").send_keys("\n".join(map(str, images)))
+        assert chrome.find_element(By.ID, "status").text.endswith("MiB at once; drop fewer files")

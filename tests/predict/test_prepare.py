@@ -68,13 +68,6 @@ def test_scans_are_named_by_their_paths_below_what_they_have_in_common(tmp_path,
     assert len(found(Path("t/x.png"), one, tmp_path / "a/t")) == 1
 
 
-def test_the_segmentation_beside_a_volume_is_no_scan(tmp_path):
-    for name in ("p1_t1.nii.gz", "p1_seg.nii.gz"):
-        volume(tmp_path / name)
-    scans, (note,) = find([tmp_path], ["grey"])
-    assert [scan.name for scan in scans] == ["p1_t1.nii.gz"] and "no scans and were left out, p1_seg.nii.gz" in note
-
-
 def test_what_an_answer_wrote_is_not_asked_about_and_replaces_nothing_else(roots, tmp_path, capsys):
     model, asked = str(save_model("phantom", "OutlineClassifier").parent), tmp_path / "asked"
     volume(asked / "v.nii.gz")
