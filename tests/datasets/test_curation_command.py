@@ -1,7 +1,7 @@
 """`python -m datasets.curation` on the phantom and a second one, and the protocols that read its tables."""
 
 import json
-import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,27 +20,31 @@ from datasets.store.images import ImageDataset
 from datasets.store.index import read_manifest
 
 
-@pytest.fixture
-def two_sets(roots, tmp_path, monkeypatch):
-    """The small phantom, "twin" (another one, a third of it copied from the first) and an empty folder of splits."""
-    data = Path(os.environ["BRAIN_MRI_DATA"]) / "phantom"
-    twin = tmp_path / "data/twin"
-    twin.mkdir(parents=True)
-    (tmp_path / "data/phantom").symlink_to(data)
-    phantom.generate(twin, size=64, patients=24, slices=2, seed=5)
-    manifest, first = pd.read_csv(twin / "manifest.csv"), pd.read_csv(data / "manifest.csv")
+@pytest.fixture(scope="module")
+def twin(small_phantom, tmp_path_factory):
+    """Another phantom, a third of it copied from the small one."""
+    phantom.generate(folder := tmp_path_factory.mktemp("twin"), size=64, patients=24, slices=2, seed=5)
+    manifest, first = pd.read_csv(folder / "manifest.csv"), pd.read_csv(small_phantom / "phantom/manifest.csv")
     manifest["patient"] = "twin-" + manifest.patient.astype(str)
     manifest["path"] = "twin/" + manifest.path
-    with h5py.File(twin / "images.h5", "r+") as file, h5py.File(data / "images.h5") as source:
+    with h5py.File(folder / "images.h5", "r+") as file, h5py.File(small_phantom / "phantom/images.h5") as source:
         for row in range(0, len(manifest), 3):
             file["image"][row] = source["image"][row]
             manifest.loc[row, ["sha256", "label"]] = first.loc[row, ["sha256", "label"]]
-    manifest.to_csv(twin / "manifest.csv", index=False)
+    manifest.to_csv(folder / "manifest.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def two_sets(small_phantom, twin, roots, tmp_path, monkeypatch):
+    """The small phantom, `twin` and an empty folder of splits; returns the manifest of "twin"."""
+    shutil.copytree(twin, tmp_path / "data/twin")
+    (tmp_path / "data/phantom").symlink_to(small_phantom / "phantom")
     monkeypatch.setenv("BRAIN_MRI_DATA", str(tmp_path / "data"))
     monkeypatch.setitem(CATALOG, "twin", replace(get("phantom"), name="twin"))
     monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
     (tmp_path / "splits").mkdir()
-    return manifest
+    return pd.read_csv(twin / "manifest.csv")
 
 
 def made(folder: Path) -> dict[str, bytes]:
@@ -63,6 +67,7 @@ def test_one_command_writes_tables_that_the_protocols_read(two_sets, tmp_path, c
     assert len(kept) < len(raw.train_val) + len(raw.test)
     assert len(set(hashes[kept])) == len(kept) == len(set(hashes)), "one image a hash"
     external_leaves_out_every_relative_and_nobody_else(two_sets)
+    the_nearest_neighbour_is_asked_under_the_splits_that_are_trained_on()
     for test_on, protocol, message in (
         ("phantom", "external", "external to itself"),
         ("", "external", "names a set to test on"),
@@ -91,6 +96,14 @@ def external_leaves_out_every_relative_and_nobody_else(two_sets):
     assert len(ImageDataset("twin", split.test, image_size=32, classes=get("phantom").classes)) == len(split.test)
 
 
+def the_nearest_neighbour_is_asked_under_the_splits_that_are_trained_on():
+    images, table = look("phantom"), pd.read_csv(index.SPLITS / "phantom.csv", keep_default_na=False)
+    labels = images.table.label.to_numpy()
+    for protocol in ("published", "random", "patient"):
+        right = [labels[split.test] == found for split, found in thumbnails.nearest_labels(images, protocol)]
+        assert thumbnails.accuracy(images, table, protocol) == np.concatenate(right).mean()
+
+
 def test_a_set_that_names_no_patients_is_asked_at_random_and_nothing_is_written_unasked(
     two_sets, tmp_path, monkeypatch, capsys
 ):
@@ -100,15 +113,6 @@ def test_a_set_that_names_no_patients_is_asked_at_random_and_nothing_is_written_
     assert __main__.main(["twin"]) == 0 and not list((tmp_path / "splits").iterdir())
     said = capsys.readouterr().out
     assert all(f"1-NN on thumbnails, {protocol} split, accuracy" in said for protocol in ("patient", "random"))
-
-
-def test_the_nearest_neighbour_is_asked_under_the_splits_that_are_trained_on(two_sets):
-    assert __main__.main(["phantom", "--write"]) == 0
-    images, table = look("phantom"), pd.read_csv(index.SPLITS / "phantom.csv", keep_default_na=False)
-    labels = images.table.label.to_numpy()
-    for protocol in ("published", "random", "patient"):
-        right = [labels[split.test] == found for split, found in thumbnails.nearest_labels(images, protocol)]
-        assert thumbnails.accuracy(images, table, protocol) == np.concatenate(right).mean()
 
 
 def test_the_command_writes_the_list_of_copies_and_takes_an_old_one_away(roots, tmp_path, monkeypatch):

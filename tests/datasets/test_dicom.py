@@ -9,29 +9,20 @@ import pytest
 from archives import encoded
 from dicom_files import RAMP, compressed, dicom
 from PIL import Image
+from pydicom import uid
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import convert_color_space
-from pydicom.uid import (
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    RLELossless,
-)
 
 from datasets.catalog import DataError
 from datasets.sources.dicom import examine, read_header
 from datasets.sources.volumes import is_dicom
 
-LOSSLESS = {
-    "RLELossless": RLELossless,
-    "JPEG2000Lossless": JPEG2000Lossless,
-    "JPEGLosslessProcess14_1": JPEGLosslessSV1,
-    "JPEGLSLossless": JPEGLSLossless,
+LOSSLESS = {  # GDCM's name → pydicom's
+    "RLELossless": uid.RLELossless,
+    "JPEG2000Lossless": uid.JPEG2000Lossless,
+    "JPEGLosslessProcess14_1": uid.JPEGLosslessSV1,
+    "JPEGLSLossless": uid.JPEGLSLossless,
 }
 
 
@@ -56,12 +47,12 @@ def with_jpeg(path: Path, jpeg: bytes, syntax: str, pixels: np.ndarray, bits: in
 def test_a_jpeg_inside_is_read_and_refused_where_it_is_not_whole_or_of_twelve_bits(tmp_path):
     grey = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (64, 1))
     whole = encoded(Image.fromarray(grey), "JPEG", quality=95)
-    assert np.abs(examine(with_jpeg(tmp_path / "a.dcm", whole, JPEGBaseline8Bit, grey, 8))[0][0] - grey).max() < 4
+    assert np.abs(examine(with_jpeg(tmp_path / "a.dcm", whole, uid.JPEGBaseline8Bit, grey, 8))[0][0] - grey).max() < 4
     filled = whole[:-100].ljust(len(whole), b"\0")
     with pytest.raises(DataError, match="truncated, a JPEG without"):
-        examine(with_jpeg(tmp_path / "b.dcm", filled, JPEGBaseline8Bit, grey, 8))
+        examine(with_jpeg(tmp_path / "b.dcm", filled, uid.JPEGBaseline8Bit, grey, 8))
     jpeg = b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x04\0\x06\x01\x01\x11\0\xff\xd9"
-    path = with_jpeg(tmp_path / "c.dcm", jpeg, JPEGExtended12Bit, RAMP.astype(np.uint16), 12)
+    path = with_jpeg(tmp_path / "c.dcm", jpeg, uid.JPEGExtended12Bit, RAMP.astype(np.uint16), 12)
     with pytest.raises(DataError, match=r"12-bit.*; if it is compressed, save it uncompressed"):
         examine(path)
 
@@ -101,7 +92,7 @@ PADDED = np.where(RAMP < 500, -2000, RAMP).astype(np.int16)
 UNPADDED = np.maximum(RAMP, 500)
 PLAIN = {
     "explicit": (RAMP, {}, RAMP[None]),
-    "implicit": (RAMP, {"syntax": ImplicitVRLittleEndian}, RAMP[None]),
+    "implicit": (RAMP, {"syntax": uid.ImplicitVRLittleEndian}, RAMP[None]),
     "signed": (SIGNED, {}, SIGNED[None]),
     "twelve bits": (RAMP.astype(np.uint16), {"bits": 12}, RAMP[None]),
     "rescaled": (RAMP, {"RescaleSlope": 2, "RescaleIntercept": -1024}, 2.0 * RAMP[None] - 1024),
@@ -142,10 +133,7 @@ def test_plain_pixels_are_read_as_they_are(tmp_path, case):
         ({"PixelData": None}, "a.dcm: a DICOM file without image; leave it out"),
         ({"PixelData": b"\0\0"}, "a.dcm: its pixels cannot be decoded"),
         ({"RescaleSlope": "1e39", "RescaleIntercept": "0"}, "NaN or infinite"),
-        (
-            {"PhotometricInterpretation": "HSV"},
-            "interpretation HSV is not read; save it as MONOCHROME2",
-        ),
+        ({"PhotometricInterpretation": "HSV"}, "interpretation HSV is not read; save it as MONOCHROME2"),
         ({"PerFrameFunctionalGroupsSequence": [rescale(1, 0)] * 2}, r"1 frames, and tags of 2"),
         ({"PixelData": 2 * RAMP.tobytes(), "NumberOfFrames": 1}, "2 frames, and a tag says 1"),
         ({"BitsStored": 12, "HighBit": 15}, "its values are not in the lowest bits"),
@@ -160,7 +148,7 @@ def test_what_is_missing_is_named_in_one_line(tmp_path, tags, said):
             read(tmp_path / "a.dcm")
 
 
-@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
 @pytest.mark.parametrize("name", ["a.dcm", "IM0001"])
 def test_a_file_without_preamble_is_read(tmp_path, name, syntax):
     data = pydicom.dcmread(dicom(tmp_path / "whole.dcm", syntax=syntax))
@@ -168,7 +156,7 @@ def test_a_file_without_preamble_is_read(tmp_path, name, syntax):
         path.parent.mkdir(exist_ok=True)
         if not meta:
             data.file_meta = FileMetaDataset()
-            implicit = syntax == ImplicitVRLittleEndian
+            implicit = syntax == uid.ImplicitVRLittleEndian
             data.save_as(path, enforce_file_format=False, implicit_vr=implicit, little_endian=True)
         path.write_bytes(meta or path.read_bytes())
         assert is_dicom(path) and np.array_equal(examine(path)[0][0], RAMP)

@@ -21,29 +21,33 @@ FACTS = catalog.get(NAME)
 RELATED = "Training/glioma/1.jpg"
 
 
-@pytest.fixture
-def sources(root, tmp_path, monkeypatch):
-    """A data root with small forms of the sets that are joined and of `navoneel`; one image has a relative there."""
-    monkeypatch.setattr(index, "SPLITS", tmp_path / "splits")
-    monkeypatch.setattr(joined, "EVERY", 1)
-    for name, content in (
-        ("brain-tumor-mri", folders("brain-tumor-mri")),
-        ("brain-tumor-44c", folders("brain-tumor-44c", each=1)),
-        ("navoneel", NAVONEEL),
-        ("lgg", files()),
-    ):
-        monkeypatch.setitem(catalog.CATALOG, name, replace(catalog.get(name), counts={}))  # the archive is the whole
-        assert bring(name, saved(tmp_path, content), "--size", "32") == 0
-    for name in FACTS.joins:
-        rows = [("brain-tumor-mri", RELATED, "copy")] if name == "brain-tumor-mri" else []
-        table = tmp_path / "splits" / overlap_file(name, "navoneel")
-        table.parent.mkdir(parents=True, exist_ok=True)
-        pd.DataFrame(rows, columns=["dataset", "path", "kind"]).to_csv(table, index=False)
-    return root
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """A data root with small forms of the sets that are joined, of `navoneel`, to which one image is related, and the
+    joined set."""
+    folder = tmp_path_factory.mktemp("joined")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BRAIN_MRI_DATA", str(folder / "data"))
+        patch.setattr(index, "SPLITS", folder / "splits")
+        patch.setattr(joined, "EVERY", 1)
+        (folder / "splits/overlap").mkdir(parents=True)
+        for name, content in (
+            ("brain-tumor-mri", folders("brain-tumor-mri")),
+            ("brain-tumor-44c", folders("brain-tumor-44c", each=1)),
+            ("navoneel", NAVONEEL),
+            ("lgg", files()),
+        ):
+            patch.setitem(catalog.CATALOG, name, replace(catalog.get(name), counts={}))  # the archive is the whole
+            assert bring(name, saved(folder, content), "--size", "32") == 0
+        for name in FACTS.joins:
+            rows = [("brain-tumor-mri", RELATED, "copy")] if name == "brain-tumor-mri" else []
+            table = pd.DataFrame(rows, columns=["dataset", "path", "kind"])
+            table.to_csv(folder / "splits" / overlap_file(name, "navoneel"), index=False)
+        assert bring(NAME, None, "--size", "32", "--crop", "none") == 0
+        yield folder / "data"
 
 
 def test_what_is_taken_of_each_set_and_under_which_label(sources, monkeypatch):
-    assert bring(NAME, None, "--size", "32") == 0
     assert download.main([NAME, "--check"]) == 0
     table = index.read_manifest(NAME)
     own = {name: rows for name, rows in table.groupby("source")}
@@ -53,13 +57,7 @@ def test_what_is_taken_of_each_set_and_under_which_label(sources, monkeypatch):
     healthy = own["brain-tumor-mri"].path.str.contains("/notumor/")
     assert (own["brain-tumor-mri"].label.eq("notumor") == healthy).all()
     assert set(own["brain-tumor-44c"].label) == {"notumor", "tumour"}
-    wanted = {
-        SLICES[0]: "notumor",
-        SLICES[1]: "tumour",
-        SLICES[2]: "notumor",
-        SLICES[3]: "tumour",
-        SLICES[4]: "notumor",
-    }
+    wanted = {path: "tumour" if number % 2 else "notumor" for number, path in enumerate(SLICES)}
     lgg = own["lgg"].set_index(own["lgg"].path.str.removeprefix("lgg/")).label
     assert lgg.to_dict() == {f"{c}/{p}": label for c in ("FLAIR", "post-contrast") for p, label in wanted.items()}
     assert set(own["lgg"].patient) == {"lgg TCGA_CS_4941", "lgg TCGA_HT_A61B"}
@@ -68,7 +66,6 @@ def test_what_is_taken_of_each_set_and_under_which_label(sources, monkeypatch):
 
 
 def test_an_image_is_that_of_its_source_and_sequence(sources):
-    assert bring(NAME, None, "--size", "32", "--crop", "none") == 0
     table = index.read_manifest(NAME)
     of_lgg, data = index.read_manifest("lgg").path.tolist(), images.ImageDataset("lgg", np.arange(5), image_size=32)
     row = table.path.tolist().index(f"lgg/post-contrast/{SLICES[3]}")
@@ -79,7 +76,6 @@ def test_an_image_is_that_of_its_source_and_sequence(sources):
 
 
 def test_splits_leave_one_source_out_and_test_the_other_set_whole(sources):
-    assert bring(NAME, None, "--size", "32") == 0
     source = index.read_manifest(NAME).source.to_numpy()
     for fold, name in enumerate(FACTS.joins):
         split = make_split(NAME, "source", fold)
@@ -92,7 +88,6 @@ def test_splits_leave_one_source_out_and_test_the_other_set_whole(sources):
 
 
 def test_a_balanced_epoch_says_nothing_about_a_class_by_the_source(sources):
-    assert bring(NAME, None, "--size", "32") == 0
     table = index.read_manifest(NAME)
     data = images.ImageDataset(NAME, np.arange(len(table)), image_size=32)
     drawn = make_loader(data, 8, training=True, sampling="balanced").sampler.weights.numpy()
@@ -100,11 +95,14 @@ def test_a_balanced_epoch_says_nothing_about_a_class_by_the_source(sources):
     assert len(share) == 6 and share.to_numpy() == pytest.approx(1 / 6)
 
 
-def test_what_is_missing_is_named(root, sources, capsys):
+def test_what_is_missing_is_named(sources, capsys):
+    """The last test: it takes away what the others need."""
+    again = [NAME, "--size", "64"]
     (index.SPLITS / overlap_file("lgg", "navoneel")).unlink()
-    assert bring(NAME) == 1 and "python -m datasets.curation navoneel lgg --write" in capsys.readouterr().err
-    (root / "lgg/images.h5").unlink()
-    assert bring(NAME) == 1 and "the data set 'lgg' is not here yet" in capsys.readouterr().err
+    assert download.main(again) == 1
+    assert "python -m datasets.curation navoneel lgg --write" in capsys.readouterr().err
+    (sources / "lgg/images.h5").unlink()
+    assert download.main(again) == 1 and "the data set 'lgg' is not here yet" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         download.main([NAME, "--archive", "x.zip"])
     assert "joined from other sets" in capsys.readouterr().err

@@ -121,25 +121,35 @@ def test_masks_lie_on_the_tumour_under_every_transform_and_the_crop(linked, caps
 
 
 @pytest.mark.parametrize("linked", ["s2"], indirect=True)
-def test_masks_belong_to_the_images_that_they_were_made_for(linked, capsys):
+def test_masks_belong_to_the_images_that_they_were_made_for_and_the_same_command_mends_them(linked, capsys):
+    carry, file, every = [NAME, "--masks-from", "cheng"], catalog.dataset_dir(NAME) / "masks.h5", np.arange(len(linked))
+
+    def problems() -> str:  # the archive is a small one: its counts are not the published ones
+        download.main([NAME, "--check"])
+        return "".join(line for line in capsys.readouterr().err.splitlines() if "masks" in line)
+
     with pytest.raises(DataError, match=f"download.py {NAME} --masks-from cheng"):
         mask_file(NAME)
-    assert download.main([NAME, "--masks-from", "cheng"]) == 0
+    assert download.main(carry) == 0 and problems() == ""
     before = ImageDataset(NAME, [0, 1], image_size=64, masks=True)
     assert "masks.h5" in before.identity() and "masks.h5" not in ImageDataset(NAME, [0]).identity()
-    stamp = mask_file(NAME).stat()
-    assert download.main([NAME, "--masks-from", "cheng"]) == 0 and "nothing to do" in capsys.readouterr().out
+    stamp, kept, whole = mask_file(NAME).stat(), mask_file(NAME).read_bytes(), read_masks(NAME, every)
+    assert download.main(carry) == 0 and "nothing to do" in capsys.readouterr().out
     assert mask_file(NAME).stat() == stamp
-    kept = mask_file(NAME).read_bytes()
+    for damage in (lambda: spoil_chunk(file, "mask", 2), lambda: file.write_bytes(file.read_bytes()[:3000])):
+        damage()
+        assert f"masks.h5 has other bytes than were written; run: python datasets/download.py {NAME}" in problems()
+        assert download.main(carry) == 0 and "images have the mask of their slice" in capsys.readouterr().out
+        assert (read_masks(NAME, every) == whole).all() and problems() == ""
     assert download.main([NAME, "--size", "96", "--workers", "1"]) == 0
     with pytest.raises(DataError, match="has no masks"):
         mask_file(NAME)
-    (catalog.dataset_dir(NAME) / "masks.h5").write_bytes(kept)  # of the images before
+    file.write_bytes(kept)  # of the images before
     with pytest.raises(DataError, match="made for other images"):
         ImageDataset(NAME, [0], masks=True)
     with pytest.raises(DataError, match="replaced since"):
         before.identity()
-    assert download.main([NAME, "--masks-from", "cheng"]) == 0
+    assert download.main(carry) == 0
     assert ImageDataset(NAME, [0], image_size=64, masks=True)[0]["mask"].shape == (1, 64, 64)
 
 
@@ -165,24 +175,6 @@ def test_a_crop_that_cuts_the_tumour_is_measured():
     assert masks.carried(mask, "upright", (64, 64), (20, 64, 0, 64), 64)[1] == 0.5
     whole, cut = masks.carried(mask, "transposed", (64, 64), (0, 64, 0, 64), 32)
     assert whole[10:20, 5:15].all() and whole.sum() == 100 and cut == 0
-
-
-@pytest.mark.parametrize("linked", ["s2"], indirect=True)
-def test_damage_to_carried_masks_is_seen_and_mended_by_the_same_command(linked, capsys):
-    carry, check, file = [NAME, "--masks-from", "cheng"], [NAME, "--check"], catalog.dataset_dir(NAME) / "masks.h5"
-    assert download.main(carry) == 0
-    whole = read_masks(NAME, np.arange(len(linked)))
-
-    def problems() -> str:  # the archive is a small one: its counts are not the published ones
-        download.main(check)
-        return "".join(line for line in capsys.readouterr().err.splitlines() if "masks" in line)
-
-    assert problems() == ""
-    for damage in (lambda: spoil_chunk(file, "mask", 2), lambda: file.write_bytes(file.read_bytes()[:3000])):
-        damage()
-        assert f"masks.h5 has other bytes than were written; run: python datasets/download.py {NAME}" in problems()
-        assert download.main(carry) == 0 and "images have the mask of their slice" in capsys.readouterr().out
-        assert (read_masks(NAME, np.arange(len(linked))) == whole).all() and problems() == ""
 
 
 @pytest.mark.parametrize("stopped", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])

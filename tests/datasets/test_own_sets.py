@@ -141,23 +141,24 @@ def test_channels_become_grey_or_are_kept(root, tmp_path, capsys):
     assert "holds 3 channels, not 2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("ids", "patients"), [(True, 8), (False, 16)], ids=["named", "anonymised alike"])
+@pytest.mark.parametrize(("ids", "patients"), [(True, 4), (False, 8)], ids=["named", "anonymised alike"])
 @pytest.mark.parametrize("by", ["folders", "table"])
 def test_dicom_series_pass_as_folders_of_classes_or_by_a_table(by, ids, patients, tmp_path):
     lines = ["image,label"]
-    for visit in range(16):
-        series, label = f"mine/{'ab'[visit // 8]}/visit{visit}", "ab"[visit // 8]
+    for visit in range(8):
+        label = "ab"[visit // 4]
+        series = f"mine/{label}/visit{visit}"
         lines.append(f"{series},{label}")
-        for s in range(3):
+        for s in range(2):
             name = f"slice{s}.dcm" if visit % 2 else f"1.2.{s}"
-            tags = {"PatientID": f"p{visit % 4}{label}" if ids else "ANON", "StudyInstanceUID": f"1.{visit}"}
+            tags = {"PatientID": f"p{visit % 2}{label}" if ids else "ANON", "StudyInstanceUID": f"1.{visit}"}
             dicom(tmp_path / series / name, head(10 * visit + s).astype(np.uint16) * 15, bits=12, **tags)
     (tmp_path / "t.csv").write_text("\n".join(lines))
     assert own(*(("--folder", tmp_path / "mine") if by == "folders" else ("--labels", tmp_path / "t.csv"))) == 0
     table = read_manifest("own")
-    assert len(table) == 48 and table.patient.nunique() == patients
+    assert len(table) == 16 and table.patient.nunique() == patients
     assert table.groupby("patient").label.nunique().max() == 1
-    image = ImageDataset("own", np.arange(48), image_size=64).batch([0])["image"]
+    image = ImageDataset("own", [0], image_size=64)[0]["image"]
     assert image.max() > 240 and image.float().std() > 20
 
 

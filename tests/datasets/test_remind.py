@@ -17,9 +17,8 @@ from datasets.store.index import read_manifest
 REMIND = get("remind")
 
 
-@pytest.mark.parametrize("kind", ["xlsx", "csv"])
-def test_remind_comes_in_without_rare_diagnoses_and_splits_by_patient(kind, root, tmp_path):
-    assert bring("remind", archive(tmp_path, table(DIAGNOSES, kind), kind), "--size", "32") == 0
+def test_remind_comes_in_without_rare_diagnoses_and_splits_by_patient(root, tmp_path):
+    assert bring("remind", archive(tmp_path, table(DIAGNOSES)), "--size", "32") == 0
     found = read_manifest("remind")
     assert set(found.label) == {"astrocytoma", "glioblastoma"} == set(classes_of("remind")), "two ependymomas are rare"
     assert len(found) == 15 * 3 and found.patient.nunique() == 15, "three slices a patient; no ultrasound, no mask"
@@ -63,16 +62,16 @@ def test_at_most_399_slices_evenly_over_all_series(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("clinical", "said"),
+    ("clinical", "kind", "said"),
     [
-        (b"no table", "no table with the columns Case Number and Histopathology"),
-        (table(DIAGNOSES[:-1]), "no diagnosis of ReMIND-017"),
-        (table([f"Rare {i}" for i in range(17)]), "no diagnosis has 7 patients"),
-        (table([*DIAGNOSES, "Glioma"], cases=[*range(1, 18), 3]), "case 3 stands in the table twice"),
-        (None, "the clinical table (.xlsx or .csv) is missing"),
+        (b"no table", "xlsx", "no table with the columns Case Number and Histopathology"),
+        (table(DIAGNOSES[:-1], "csv"), "csv", "no diagnosis of ReMIND-017"),
+        (table([f"Rare {i}" for i in range(17)]), "xlsx", "no diagnosis has 7 patients"),
+        (table([*DIAGNOSES, "Glioma"], cases=[*range(1, 18), 3]), "xlsx", "case 3 stands in the table twice"),
+        (None, "xlsx", "the clinical table (.xlsx or .csv) is missing"),
     ],
 )
-def test_a_clinical_table_that_does_not_fit_is_refused_in_one_line(clinical, said, root, tmp_path, capsys):
-    assert bring("remind", archive(tmp_path, clinical)) == 1
+def test_a_clinical_table_that_does_not_fit_is_refused_in_one_line(clinical, kind, said, root, tmp_path, capsys):
+    assert bring("remind", archive(tmp_path, clinical, kind)) == 1
     error = capsys.readouterr().err
     assert said in error and "take" in error and error.count("\n") == 1

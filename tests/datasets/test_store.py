@@ -23,7 +23,6 @@ from datasets.catalog import DataError, UnknownName
 from datasets.store import index, packing, preprocess
 from datasets.store.images import ImageDataset, read_masks, scaled
 from datasets.store.index import read_manifest, require, turns
-from datasets.store.preprocess import RawImage
 from datasets.transforms import TRANSFORMS, clahe, level, undo
 
 
@@ -55,10 +54,20 @@ def test_packing_keeps_the_order_and_leaves_broken_images_out(tmp_path):
             assert np.array_equal(store["mask"][row], alone.mask)
 
 
-READ = """
+DOORS = """
+import sys
 import numpy as np
+from datasets import hdf5
 from datasets.store.images import ImageDataset, read_masks
-images, masks = ImageDataset("phantom", np.arange(3), in_memory=False)[2], read_masks("phantom", np.arange(2))
+for door in (
+    lambda: ImageDataset("phantom", np.arange(3), in_memory=False)[2],
+    lambda: read_masks("phantom", np.arange(2)),
+    lambda: hdf5.unlocked(sys.argv[1], "w"),
+):
+    try:
+        door()
+    except hdf5.DataError as error:
+        print(error)
 """
 
 
@@ -68,12 +77,10 @@ def test_a_locked_store_is_read_or_the_lock_is_named_and_nothing_called_damaged(
         for file in (held, made):
             fcntl.flock(file, fcntl.LOCK_EX)
         env = os.environ | {"BRAIN_MRI_DATA": str(small_phantom), "HDF5_USE_FILE_LOCKING": asked}
-        write = f"from datasets import hdf5; hdf5.unlocked({made.name!r}, 'w')"
-        for code in (READ, write):
-            done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False)
-            last = (done.stderr.strip().splitlines() or [""])[-1]
-            assert done.returncode == bool(asked) and "download.py" not in last, last
-            assert not asked or ("not damaged, but locked" in last and "HDF5_USE_FILE_LOCKING=FALSE" in last), last
+        command = [sys.executable, "-c", DOORS, made.name]
+        said = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines()
+    assert len(said) == (3 if asked else 0) and not any("download.py" in line for line in said), said
+    assert all("not damaged, but locked" in line and "HDF5_USE_FILE_LOCKING=FALSE" in line for line in said), said
 
 
 @pytest.mark.parametrize("name", ["image", "mask"])
@@ -87,14 +94,9 @@ def test_an_image_or_mask_that_changed_on_disk_is_not_read(name, small_phantom, 
             read_masks("phantom", np.arange(12))
 
 
-def die(path: str) -> list[RawImage]:
-    os._exit(9)
-
-
 def test_a_killed_worker_is_an_error_with_a_remedy(tmp_path):
-    paths = [str(i) for i in range(2 * packing.BATCH)]
     with pytest.raises(DataError, match="--workers 1"):
-        packing.pack(die, paths, tmp_path / "images.h5", size=64, workers=2)
+        packing.pack(os._exit, [9] * 2 * packing.BATCH, tmp_path / "images.h5", size=64, workers=2)
 
 
 def test_a_set_of_any_size_is_packed_in_the_memory_of_a_few_batches():
@@ -146,21 +148,23 @@ def test_a_manifest_of_another_length_is_refused(small_phantom, tmp_path, monkey
 
 
 def test_a_worker_that_is_started_anew_knows_the_files_again(small_phantom, tmp_path, monkeypatch):
-    """Also where its hash seed, on which the order of a set of paths depends, is another one."""
+    """Where its hash seed, on which the order of a set of paths depends, is another one."""
     home = copied(small_phantom, tmp_path, monkeypatch)
     data = ImageDataset("phantom", [4, 7], image_size=64, in_memory=False)
     (tmp_path / "data.pickle").write_bytes(pickle.dumps(data))
-    code = "import pickle, sys; print(pickle.load(open(sys.argv[1], 'rb')).batch([0])['row'].tolist())"
+    files = [home / name for name in index.FILES]
 
-    def started(seed: int) -> subprocess.CompletedProcess:
+    def started(code: str, seed: int, *arguments: Path) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-c", code, *map(str, arguments)]
         env = {**os.environ, "PYTHONHASHSEED": str(seed)}
-        command = [sys.executable, "-c", code, str(tmp_path / "data.pickle")]
         return subprocess.run(command, capture_output=True, text=True, env=env)
 
-    for seed in range(4):
-        assert started(seed).stdout == "[4]\n"
-    os.utime(home / "manifest.csv", (0, 0))
-    assert "replaced since it was opened" in started(0).stderr
+    order, here = "import pathlib, sys; print(*{*map(pathlib.Path, sys.argv[1:])})", " ".join(map(str, {*files}))
+    seed = next(seed for seed in range(100) if started(order, seed, *files).stdout != f"{here}\n")
+    code = "import os, pickle, sys; load = lambda: pickle.load(open(sys.argv[1], 'rb')).batch([0])['row'].tolist(); "
+    code += "print(load()); os.utime(sys.argv[2], (0, 0)); load()"
+    done = started(code, seed, tmp_path / "data.pickle", home / "manifest.csv")
+    assert done.stdout == "[4]\n" and "replaced since it was opened" in done.stderr
 
 
 # ---- views ----------------------------------------------------------------------------------------------
