@@ -138,7 +138,7 @@ from small_training import run_multitask
 from utils.training.loop import make_accelerator
 left = {{"world": make_accelerator().num_processes}}
 for balance in ("ema", "kendall"):
-    model, task, trained = run_multitask({folder!r} + "/" + balance, balance, epochs=1)
+    model, task, trained = run_multitask({folder!r} + "/" + balance, balance, epochs=2)
     losses = trained.history[["train_loss", "val_loss"]].to_numpy().tolist()
     left[balance] = {{"model": model.state_dict(), "task": task.state_dict(), "losses": losses}}
 torch.save(left, {folder!r} + "/" + os.environ["RANK"] + ".pt")
