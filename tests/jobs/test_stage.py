@@ -3,22 +3,14 @@
 import os
 import signal
 import subprocess
-import sys
+from pathlib import Path
 
 import pytest
 from archives import until
 
 from datasets.catalog import REPO
-
-SHOW = """
-import os
-from pathlib import Path
 from datasets.splitting import make_split
 from datasets.store.images import ImageDataset
-root = Path(os.environ["BRAIN_MRI_DATA"])
-data = ImageDataset("phantom", make_split("phantom", "patient").train, image_size=64)
-print(root, (root / "phantom/images.h5").stat().st_ino, (root / "other").is_symlink(), data.identity(), sep="|")
-"""
 
 
 @pytest.fixture
@@ -40,14 +32,22 @@ def stage(small_phantom, tmp_path):
     (small_phantom / "phantom/raw").rmdir()
 
 
-def test_a_command_reads_the_copy_as_it_reads_the_shared_one(stage, tmp_path):
-    shared, staged = (stage(sys.executable, "-c", SHOW, BRAIN_MRI_STAGE=name) for name in ("", "phantom"))
-    found = [process.communicate(timeout=120)[0].splitlines()[-1].split("|") for process in (shared, staged)]
-    assert found[0][3] == found[1][3], "a checkpoint of the one belongs to the other"
-    assert found[0][0] == str(tmp_path / "shared") and found[1][0].startswith(str(tmp_path / "local/brain-mri."))
-    assert found[0][1] != found[1][1] and [line[2] for line in found] == ["False", "True"]
-    assert not any((tmp_path / "local").iterdir()), "the copy is gone"
-    assert (tmp_path / "shared/other/images.h5").is_file() and (tmp_path / "shared/phantom/images.h5").is_file()
+def test_a_command_reads_the_copy_as_it_reads_the_shared_one_and_its_code_is_the_scripts(stage, tmp_path, monkeypatch):
+    shared, where = tmp_path / "shared", 'echo "$BRAIN_MRI_DATA"'
+    assert stage("bash", "-c", where, BRAIN_MRI_STAGE="").communicate(timeout=60)[0] == f"{shared}\n"
+    work, found = f"{where}; until [[ -e {tmp_path}/read ]]; do sleep 0.1; done; exit 75", []
+    process = stage("bash", "-c", work, BRAIN_MRI_STAGE="phantom")
+    (copy,) = (line.strip() for line in (process.stdout.readline(), process.stdout.readline()) if " copied" not in line)
+    assert copy.startswith(str(tmp_path / "local/brain-mri."))
+    for root in (shared, Path(copy)):
+        monkeypatch.setenv("BRAIN_MRI_DATA", str(root))
+        data = ImageDataset("phantom", make_split("phantom", "patient").train, image_size=64)
+        found.append((data.identity(), data.path.stat().st_ino, (root / "other").is_symlink()))
+    (tmp_path / "read").touch()
+    assert process.wait(60) == 75 and not any((tmp_path / "local").iterdir()), "the copy is gone"
+    assert found[0][0] == found[1][0], "a checkpoint of the one belongs to the other"
+    assert found[0][1] != found[1][1] and [other for _, _, other in found] == [False, True]
+    assert (shared / "other/images.h5").is_file() and (shared / "phantom/images.h5").is_file()
 
 
 def test_a_stopped_job_leaves_no_copy(stage, tmp_path):
@@ -73,7 +73,3 @@ def test_what_cannot_be_copied_is_said_in_one_line_and_leaves_nothing(stage, tmp
     out, err = process.communicate(timeout=300)
     assert process.returncode == 1 and "begun" not in out and not any((tmp_path / "local").iterdir())
     assert next(line for line in err.splitlines() if line.startswith("error: ")).count(said) == 1
-
-
-def test_the_code_of_the_command_is_that_of_the_script(stage):
-    assert stage("bash", "-c", "exit 75", BRAIN_MRI_STAGE="phantom").wait(60) == 75

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models import BACKBONES, LOCALISERS, MODELS, MULTITASK, SEGMENTERS, AttentionUNet, MultiTaskUNet
+from models.backbones import TIMM
 from models.heads import HEADS
 from utils.recipes import get_recipe
 
@@ -57,14 +58,20 @@ def test_parameter_count_is_the_reported_one(name, arguments, count):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_forward_and_backward_reach_every_parameter_and_an_image_counts_alone_as_in_a_batch(name):
+    """Of timm's large networks shapes alone are computed, not the numbers."""
     torch.manual_seed(0)
     arguments, channels = SMALL[name]
-    net, side = EVERY[name](**arguments), arguments.get("image_size", 64)
-    x = torch.rand(4, channels, side, side)
-    outputs = named(net.train()(x))
-    assert all(len(value) == 4 and value.isfinite().all() for value in outputs.values())
+    shapes = name in TIMM.keys() - MODELS - {"ResNet50-v2", "MobileNetV2"}
+    with torch.device("meta" if shapes else "cpu"):
+        net, side = EVERY[name](**arguments), arguments.get("image_size", 64)
+        x = torch.rand(4, channels, side, side)
+        outputs = named(net.train()(x))
+    assert all(len(value) == 4 for value in outputs.values())
     sum(value.square().mean() for value in outputs.values()).backward()
-    assert not [n for n, p in net.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not [n for n, p in net.named_parameters() if p.grad is None]
+    if shapes:
+        return
+    assert all(value.isfinite().all() for value in (*outputs.values(), *(p.grad for p in net.parameters())))
     with torch.no_grad():
         together, alone = named(net.eval()(x)), named(net(x[1:2]))
     assert all(torch.allclose(together[n][1:2], alone[n], atol=1e-3, rtol=1e-3) for n in alone)
@@ -73,11 +80,11 @@ def test_forward_and_backward_reach_every_parameter_and_an_image_counts_alone_as
 @pytest.mark.parametrize("name", MODELS)
 def test_every_size_from_64_and_1_to_4_channels_are_taken_or_refused(name):
     with torch.device("meta"):
-        for size in range(60, 260):
+        for size in (*range(60, 84), *range(88, 260, 24)):
             if size < 64 or (name == "ViT" and size % 16):
                 with pytest.raises(ValueError, match=f"image_size={size}"):
                     MODELS[name](image_size=size)
-            elif size % 8 == 0 or size < 90:
+            else:
                 channels = 1 + size % 4
                 net = MODELS[name](image_size=size, in_channels=channels, num_classes=3)
                 assert net(torch.empty(2, channels, size, size)).shape == (2, 3)

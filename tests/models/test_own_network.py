@@ -54,7 +54,7 @@ def test_a_network_in_two_files_is_trained_in_chapter_2_and_found_in_the_results
     assert "TinyNet" in done.stdout and "test accuracy" in done.stdout
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_byobnet.r160_in1k"])
+@pytest.mark.parametrize("name", ["test_vit", "test_byobnet.r160_in1k"])
 def test_any_network_of_timm_is_fine_tuned_saved_and_loaded(name, parts, tmp_path):
     """Those named here are timm's own for tests."""
     net, before, _ = fine_tune(parts, tmp_path, name=name, recipe="s1")

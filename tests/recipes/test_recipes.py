@@ -47,6 +47,7 @@ def test_values_are_those_of_the_source(name, model, values, reported):
 def test_stages_share_the_epochs_as_planned():
     s3 = get_recipe("s3", "EfficientNetV2-S")
     found = [(s.epochs, s.warmup, s.patience, s.unfreeze) for s in s3.in_stages()]
+    assert [s.in_stages() for s in s3.in_stages()] == [[s] for s in s3.in_stages()], "each can be trained alone"
     assert found == [(25, 3, 8, "none"), (35, 5, 12, 0.3), (15, 2, 10, "all")]
     assert [s.epochs for s in get_recipe("s3", "EfficientNetV2-S", epochs=8).in_stages()] == [3, 4, 2]
 

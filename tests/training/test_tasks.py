@@ -5,14 +5,15 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+from saved_model import save_model
 from small_training import CLASSES, HEALTHY, batch_of, same
 from torchvision.transforms import v2
 
 from datasets import catalog
 from datasets.catalog import DataError, UnknownName
-from models import MODELS, SEGMENTERS, MultiTaskUNet, OutlineClassifier, build_backbone
+from models import MultiTaskUNet
 from utils.evaluation.classification import evaluate, prediction_table
-from utils.run import Run
+from utils.predict.model import SavedModel
 from utils.training.augmentation import AUGMENTATIONS
 from utils.training.callbacks import GradientWatch
 from utils.training.losses import RunningAverage, Uncertainty, class_weights
@@ -20,36 +21,19 @@ from utils.training.metrics import MeanAUC, MeanLoss
 from utils.training.tasks import TASKS, Classification, MultiLabel, MultiTask, Outlining, Segmentation
 from utils.training.tasks.multitask import healthy_class
 
-RUNS = {
-    "classification": ({}, lambda: MODELS["CustomCNN"](image_size=64)),
-    "transfer": (
-        {"model": "SqueezeNet", "pretrained": False},
-        lambda: build_backbone("SqueezeNet", num_classes=4, image_size=64),
-    ),
-    "multitask": ({"model": "MultiTaskUNet"}, lambda: MultiTaskUNet(width=2)),
-    "segmentation": ({"model": "ClassicUNet"}, lambda: SEGMENTERS["ClassicUNet"](n_filters=2)),
-    "findings": (
-        {"model": "SqueezeNet", "pretrained": False, "target": "findings"},
-        lambda: build_backbone("SqueezeNet", num_classes=3, image_size=64),
-    ),
-    "localisation": (
-        {"model": "OutlineClassifier", "pretrained": False},
-        lambda: OutlineClassifier(num_classes=4, image_size=64),
-    ),
-}
+NETWORKS = {"classification": "CustomCNN", "transfer": "SqueezeNet", "multitask": "MultiTaskUNet"}
+NETWORKS |= {"segmentation": "AttentionUNet", "findings": "SqueezeNet", "localisation": "OutlineClassifier"}
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_card_brings_back_a_task_that_reads_its_network(roots, name):
-    words, build = RUNS[name]
-    run, network = Run(dataset="phantom", image_size=64, **words), build().eval()
-    assert run.task == name
-    card = TASKS[name].to_card(run, network)
-    task = TASKS[name].from_card(card)
+    target = "findings" if name == "findings" else "label"
+    model = SavedModel(save_model("phantom", NETWORKS[name], target=target))
+    task, names = model.task, model.classes or model.masks
+    assert model.card["task"] == name and type(task) is TASKS[name]
     channels = 4 if task.channels == "all" else 1
-    outputs = network(task.inputs({"image": torch.randint(0, 256, (2, channels, 64, 64), dtype=torch.uint8)}))
+    outputs = model.network(task.inputs({"image": torch.randint(0, 256, (2, channels, 64, 64), dtype=torch.uint8)}))
     probs = task.probabilities(outputs)
-    names = card["masks" if name == "segmentation" else "classes"]
     assert probs.shape[:2] == (2, len(names)) and ((probs >= 0) & (probs <= 1)).all()
     assert task.scores(outputs).shape == probs.shape
     if name not in ("segmentation", "findings"):
