@@ -123,10 +123,11 @@ def test_without_predictions_of_validation_there_is_no_threshold(copied):
     assert after["threshold"] is None and after["sensitivity"]["value"] is None and after["auc"]["value"] is not None
 
 
-def test_a_pooled_record_is_refused_without_one_of_its_folds(copied):
+def test_a_pooled_record_is_refused_without_one_of_its_folds(copied, capsys):
     path = copied(POOLED)
     next(path.parents[1].glob("*patient-f2*/metrics.json")).unlink()
     assert main([path.parent.name]) == 1
+    assert "its fold cheng.patient-f2.majority.none.seed0 has no record" in capsys.readouterr().err
 
 
 def test_predictions_of_another_run_are_refused_in_one_line(copied, capsys):
