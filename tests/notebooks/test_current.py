@@ -24,7 +24,7 @@ def shown(cell: nbformat.NotebookNode) -> str:
     return "".join(one.get("text/markdown", one.get("text/html", "")) for one in data)
 
 
-@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if from_records(p)], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_what_is_read_from_the_records_is_what_they_give_now(path, monkeypatch):
     monkeypatch.delenv("BRAIN_MRI_OUTPUT", raising=False)
     shell, compared = InteractiveShell(), 0

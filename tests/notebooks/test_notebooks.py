@@ -20,13 +20,13 @@ INTERVAL = re.compile(r"\d \([+-]?[\d.]+(?:–| to )[+-]?[\d.]+\)")
 LISTED = re.compile(r"(?:^(?:- |\d\. ).*\n?)+", re.M)
 
 
-@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module", params=NOTEBOOKS, ids=lambda path: path.stem)
 def cells(request):
     """Cells of each chapter."""
     return nbformat.read(request.param, as_version=4).cells
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def code(cells):
     return [cell for cell in cells if cell.cell_type == "code"]
 

@@ -61,8 +61,8 @@ CASES = {  # data set → what brings it in, chapter and parameters, what it pri
     ),
     "lgg": (
         lambda tmp_path: archives.bring("lgg", archives.saved(tmp_path, lgg_files.published()), "--size", "64"),
-        "5_segmentation split patient",
-        ["lgg.patient-f0.AttentionUNet.ours-n8-64px-quick.seed0", "test: 791 slices of 27 patients"],
+        "5_segmentation split patient image_size 32",
+        ["lgg.patient-f0.AttentionUNet.ours-n8-32px-quick.seed0", "test: 791 slices of 27 patients"],
     ),
     "remind": (
         remind,

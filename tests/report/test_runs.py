@@ -123,22 +123,16 @@ def test_the_record_says_what_was_run(finished):
     assert record["id"] == run.id == path.parent.name and path.name == "metrics.json"
 
 
-@pytest.mark.parametrize(
-    ("size", "split", "reported"), [(128, "published", 0.99), (64, "published", None), (128, "patient", None)]
-)
-def test_the_published_number_stands_beside_a_full_run_on_its_own_images_only(
-    finished, size, split, reported, monkeypatch
-):
+def test_the_published_number_stands_beside_a_full_run_on_its_own_images_only(finished, monkeypatch):
     _, model, _, result, path = finished
-    table = pd.read_csv(path.with_name("predictions.csv.gz"))
-    recipe = get_recipe("s2", "CustomCNN")
+    table, recipe = pd.read_csv(path.with_name("predictions.csv.gz")), get_recipe("s2", "CustomCNN")
     found = {("s2", "CustomCNN", "phantom", "published"): {"accuracy": 0.99}}
     monkeypatch.setattr(records, "published", lambda *place: found.get(place))
     fit = Fit(pd.DataFrame({"epoch": [1], "seconds": [2.5]}), 1)
-    run = Run(dataset="phantom", split=split, image_size=size)
-    path = save_run(run, result, table, model=model, recipe=recipe, fit=fit)
-    published = json.loads(path.read_text())["published"]
-    assert (published and published["accuracy"]) == reported
+    for size, split, reported in ((128, "published", 0.99), (64, "published", None), (128, "patient", None)):
+        run = Run(dataset="phantom", split=split, image_size=size)
+        saved = json.loads(save_run(run, result, table, model=model, recipe=recipe, fit=fit).read_text())
+        assert (saved["published"] and saved["published"]["accuracy"]) == reported, run.id
 
 
 def test_weights_come_back_with_their_card(finished, roots):
