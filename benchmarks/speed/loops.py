@@ -27,9 +27,9 @@ from utils.training.loop import fit, make_accelerator
 from utils.training.tasks import Classification, Segmentation
 
 SIDE = 128
-IMAGES, SLICES = 1280, 64  # that many are trained on, a quarter as many are validated
+IMAGES, SLICES = 640, 64  # that many are trained on, a quarter as many are validated
 NOTE = {
-    "note": "1,280 images are trained on and 320 validated, the same on all sides. S2's manner reads JPEG files of 256 "
+    "note": "640 images are trained on and 160 validated, the same on all sides. S2's manner reads JPEG files of 256 "
     "pixels, as S2's own `download.py` leaves them, here of phantom images, which are smoother than scans. *fit, auto* "
     "takes the faster precision by a trial, which is part of its time."
 }

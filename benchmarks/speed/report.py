@@ -4,8 +4,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from steps import OPERATIONS
-
 REPO = Path(__file__).resolve().parents[2]
 PAGE = REPO / "docs/performance.md"
 RECORDS = {
@@ -23,8 +21,7 @@ END = """What is a default and why: tasks hand channels_last to the network, and
 they compute in 16 bits where a short trial says that these are faster, which moved the accuracy of CustomCNN less than
 another seed does (the table above); of other networks it was not compared. The record of a run says which it was; a run
 is resumed in the precision that it began with, or refused. The runs of the plan name theirs. A fused optimiser is no
-default: it brings least. The last column has as many operations as a step in products of two matrices of 512 rows, in
-32 bits: where its ratio is near 1, nothing but fewer bits makes a step much faster on that machine.
+default: it brings least.
 
 Not measured by `make bench`: several GPUs, several workers of a loader, the publishers' archives, networks and scripts
 of timm, torchvision and MONAI, compiled steps, whole epochs on a GPU. `git log -- saved_metrics/benchmarks/speed.json`
@@ -102,7 +99,7 @@ def table_of_steps(steps: dict[str, dict]) -> Iterator[str]:
     yield from ["", f"| | batch | plain, seconds | {' | '.join(ways)} |", "|---" * (len(ways) + 3) + "|"]
     for name, part in steps.items():
         sides, shape = part["sides"], part["facts"]["inputs"]
-        first = min((way for way in ways if way != OPERATIONS), key=lambda way: sides[way]["ratio"])
+        first = min(ways, key=lambda way: sides[way]["ratio"])
         cells = [f"**{ratio(sides[way])}**" if way == first else ratio(sides[way]) for way in ways]
         network = f"{name.removeprefix('step: ')}, {part['facts']['parameters']:,} parameters"
         row = [network, "×".join(map(str, shape)), f"{sides['plain']['seconds']:.3g}", *cells]

@@ -6,7 +6,6 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from models import MODELS, SEGMENTERS, build_backbone
 
@@ -20,8 +19,6 @@ WAYS = {
     "bf16, channels_last": {"bf16": True, "last": True},
     "bf16, channels_last, fused": {"bf16": True, "last": True, "fused": True},
 }
-
-OPERATIONS, SIDE = "its operations in matrix products", 512
 
 
 def case(name: str, device: str) -> tuple[nn.Module, Tensor, Tensor, Callable]:
@@ -57,20 +54,10 @@ def step(net, inputs, targets, loss, *, bf16: bool = False, last: bool = False, 
     return work
 
 
-def products(work: Callable, device: str) -> Callable:
-    """Products of two square matrices, with as many operations as a step has: about the least time that it can take."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    matrix = torch.rand(SIDE, SIDE, device=device)
-    number = round(counter.get_total_flops() / (2 * SIDE**3))
-    return lambda: [matrix @ matrix for _ in range(number)]
-
-
 def ways(name: str, device: str) -> dict[str, Callable]:
-    """Sides: the step of one network, plain and with each change alone, then with several; and its operations alone."""
+    """Sides: the step of one network, plain and with each change alone, then with several."""
     of = partial(step, *case(name, device))
-    sides = {way: of(**settings) for way, settings in WAYS.items()}
-    return sides | {OPERATIONS: products(sides["plain"], device)}
+    return {way: of(**settings) for way, settings in WAYS.items()}
 
 
 def facts(name: str, device: str) -> dict[str, int | list[int]]:
