@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from accelerate.state import AcceleratorState
 from PIL import Image
+from steps import in_16_bits
 from torch import nn
 from torch.utils.data import DataLoader, default_collate
 from torchvision.transforms import v2
@@ -67,7 +68,8 @@ def by_fit(build: Callable, task: Callable, train: ImageDataset, val: ImageDatas
         with tempfile.TemporaryDirectory() as folder:
             fit(build(), task(), train, val, recipe, folder=Path(folder), accelerator=make_accelerator(precision))
 
-    return {"fit": partial(work, "no"), "fit, bf16": partial(work, "bf16"), "fit, auto": partial(work, "auto")}
+    precisions = ("no", "bf16", "auto") if in_16_bits("cpu") else ("no", "auto")
+    return {"fit" if one == "no" else f"fit, {one}": partial(work, one) for one in precisions}
 
 
 def parts_of_phantom(images: int, **settings: object) -> list[ImageDataset]:

@@ -94,13 +94,14 @@ def ratio(value: dict[str, float]) -> str:
 
 def table_of_steps(steps: dict[str, dict]) -> Iterator[str]:
     """A row a network; the fastest way in bold."""
-    ways = [side for side in next(iter(steps.values()))["sides"] if side != "plain"]
+    ways = [side for side in max((part["sides"] for part in steps.values()), key=len) if side != "plain"]
     yield from ["### Training steps", "", "; ".join(dict.fromkeys(machine(part) for part in steps.values())) + "."]
     yield from ["", f"| | batch | plain, seconds | {' | '.join(ways)} |", "|---" * (len(ways) + 3) + "|"]
     for name, part in steps.items():
         sides, shape = part["sides"], part["facts"]["inputs"]
-        first = min(ways, key=lambda way: sides[way]["ratio"])
-        cells = [f"**{ratio(sides[way])}**" if way == first else ratio(sides[way]) for way in ways]
+        ratios = {way: ratio(sides[way]) if way in sides else "–" for way in ways}
+        first = min((way for way in ways if way in sides), key=lambda way: sides[way]["ratio"])
+        cells = [f"**{ratios[way]}**" if way == first else ratios[way] for way in ways]
         network = f"{name.removeprefix('step: ')}, {part['facts']['parameters']:,} parameters"
         row = [network, "×".join(map(str, shape)), f"{sides['plain']['seconds']:.3g}", *cells]
         yield f"| {' | '.join(row)} |"

@@ -54,10 +54,15 @@ def step(net, inputs, targets, loss, *, bf16: bool = False, last: bool = False, 
     return work
 
 
+def in_16_bits(device: str) -> bool:
+    """Whether bf16 is timed: a CPU without AVX-512 converts every number, and a part of a minute would take an hour."""
+    return device != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+
+
 def ways(name: str, device: str) -> dict[str, Callable]:
     """Sides: the step of one network, plain and with each change alone, then with several."""
-    of = partial(step, *case(name, device))
-    return {way: of(**settings) for way, settings in WAYS.items()}
+    of, bf16 = partial(step, *case(name, device)), in_16_bits(device)
+    return {way: of(**settings) for way, settings in WAYS.items() if bf16 or "bf16" not in settings}
 
 
 def facts(name: str, device: str) -> dict[str, int | list[int]]:
