@@ -63,6 +63,8 @@ def test_a_variant_differs_in_what_it_says(base, model, changed):
     for name, changes in changed.items():
         before, after = vars(get_recipe(base, model)), vars(get_recipe(name, model))
         assert {key for key in before if before[key] != after[key]} == {"name", "source", *changes}
+        told = [str(value) for value in changes.values() if isinstance(value, str | float)]
+        assert all(value in after["source"] for value in told) and "{" not in after["source"]
 
 
 @pytest.mark.parametrize("row", pd.read_csv(FOLDER / "differences.csv").to_dict("records"), ids=lambda row: row["what"])
