@@ -68,8 +68,8 @@ def by_fit(build: Callable, task: Callable, train: ImageDataset, val: ImageDatas
         with tempfile.TemporaryDirectory() as folder:
             fit(build(), task(), train, val, recipe, folder=Path(folder), accelerator=make_accelerator(precision))
 
-    precisions = ("no", "bf16", "auto") if in_16_bits("cpu") else ("no", "auto")
-    return {"fit" if one == "no" else f"fit, {one}": partial(work, one) for one in precisions}
+    sides = {"fit": partial(work, "no"), "fit, bf16": partial(work, "bf16"), "fit, auto": partial(work, "auto")}
+    return {name: side for name, side in sides.items() if in_16_bits("cpu") or "bf16" not in name}
 
 
 def parts_of_phantom(images: int, **settings: object) -> list[ImageDataset]:

@@ -21,7 +21,7 @@ END = """What is a default and why: tasks hand channels_last to the network, and
 they compute in 16 bits where a short trial says that these are faster, which moved the accuracy of CustomCNN less than
 another seed does (the table above); of other networks it was not compared. The record of a run says which it was; a run
 is resumed in the precision that it began with, or refused. The runs of the plan name theirs. A fused optimiser is no
-default: it brings least.
+default: it brings least. On a CPU where the trial finds 16 bits slower, `make bench` does not time them.
 
 Not measured by `make bench`: several GPUs, several workers of a loader, the publishers' archives, networks and scripts
 of timm, torchvision and MONAI, compiled steps, whole epochs on a GPU. `git log -- saved_metrics/benchmarks/speed.json`
@@ -93,7 +93,7 @@ def ratio(value: dict[str, float]) -> str:
 
 
 def table_of_steps(steps: dict[str, dict]) -> Iterator[str]:
-    """A row a network; the fastest way in bold."""
+    """A row a network; the fastest way in bold, a dash for one that was not timed."""
     ways = [side for side in max((part["sides"] for part in steps.values()), key=len) if side != "plain"]
     yield from ["### Training steps", "", "; ".join(dict.fromkeys(machine(part) for part in steps.values())) + "."]
     yield from ["", f"| | batch | plain, seconds | {' | '.join(ways)} |", "|---" * (len(ways) + 3) + "|"]

@@ -2,12 +2,13 @@
 
 import copy
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
 
 from models import MODELS, SEGMENTERS, build_backbone
+from utils.training.loop import faster_precision
 
 NETWORKS = ("CustomCNN", "AlexNet", "ViT", "ResNet50", "MobileNetV2", "ResNet50-v2")
 NETWORKS += ("ClassicUNet", "ImprovedUNet", "AttentionUNet")
@@ -54,9 +55,11 @@ def step(net, inputs, targets, loss, *, bf16: bool = False, last: bool = False, 
     return work
 
 
+@cache
 def in_16_bits(device: str) -> bool:
-    """Whether bf16 is timed: a CPU without AVX-512 converts every number, and a part of a minute would take an hour."""
-    return device != "cpu" or torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+    """Whether bf16 is timed: not on a CPU where the trial of `precision="auto"` finds it slower. One that only converts
+    the numbers takes so many times as long that the bench would not end."""
+    return device != "cpu" or faster_precision(torch.device(device)) == "bf16"
 
 
 def ways(name: str, device: str) -> dict[str, Callable]:

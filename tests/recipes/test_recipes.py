@@ -47,8 +47,8 @@ def test_values_are_those_of_the_source(name, model, values, reported):
 def test_stages_share_the_epochs_as_planned():
     s3 = get_recipe("s3", "EfficientNetV2-S")
     found = [(s.epochs, s.warmup, s.patience, s.unfreeze) for s in s3.in_stages()]
-    assert [s.in_stages() for s in s3.in_stages()] == [[s] for s in s3.in_stages()], "each can be trained alone"
     assert found == [(25, 3, 8, "none"), (35, 5, 12, 0.3), (15, 2, 10, "all")]
+    assert [s.in_stages() for s in s3.in_stages()] == [[s] for s in s3.in_stages()], "each can be trained alone"
     assert [s.epochs for s in get_recipe("s3", "EfficientNetV2-S", epochs=8).in_stages()] == [3, 4, 2]
 
 
@@ -63,8 +63,8 @@ def test_a_variant_differs_in_what_it_says(base, model, changed):
     for name, changes in changed.items():
         before, after = vars(get_recipe(base, model)), vars(get_recipe(name, model))
         assert {key for key in before if before[key] != after[key]} == {"name", "source", *changes}
-        told = [str(value) for value in changes.values() if isinstance(value, str | float)]
-        assert all(value in after["source"] for value in told) and "{" not in after["source"]
+        single = [str(value) for value in changes.values() if isinstance(value, str | float)]
+        assert all(value in after["source"] for value in single) and "{" not in after["source"]
 
 
 @pytest.mark.parametrize("row", pd.read_csv(FOLDER / "differences.csv").to_dict("records"), ids=lambda row: row["what"])

@@ -77,8 +77,8 @@ def variants(
     """Name → model → its recipe of `base` under this name, with the changes of its table; its source says so."""
     found = {}
     for name, changed in changes.items():
-        single = changed | changed.get("model_args", {})
-        words = ", ".join(f"{field} {value}" for field, value in single.items() if field != "model_args")
-        values = {"name": name, "source": f"{title}, with {words}", **changed}
+        fields = changed | changed.get("model_args", {})
+        listed = ", ".join(f"{field} {value}" for field, value in fields.items() if field != "model_args")
+        values = {"name": name, "source": f"{title}, with {listed}", **changed}
         found[name] = {model: replace(recipe, **values) for model, recipe in base.items()}
     return found
