@@ -75,18 +75,20 @@ def grouped_folds(
     counts = np.zeros((len(names), len(kinds)))
     np.add.at(counts, (member, label), 1)
     share = counts.sum(0) / folds
+    most = np.ceil(share)
     fold = np.array([(kept or {}).get(name, -1) for name in names])
     loads = np.stack([counts[fold == f].sum(0) for f in range(folds)])
     digests = [hashlib.sha256(f"{seed} {name}".encode()).digest() for name in names]
     order = sorted(np.flatnonzero(fold < 0), key=lambda g: (-counts[g].sum(), digests[g]))
     for left, group in zip(range(len(order), 0, -1), order, strict=True):
         own = counts[group] > 0
-        empty = [f for f in range(folds) if not loads[f].any()]
+        empty = [f for f in range(folds) if not loads[f].any()] if left <= folds else []
         among = empty if left <= len(empty) else range(folds)  # no fold may stay without a group
         preferred = sorted(among, key=lambda f: hashlib.sha256(digests[group] + bytes([f])).digest())
         after = loads + counts[group]
-        fitting = [f for f in preferred if (after[f] <= np.ceil(share))[own].all()]
-        fold[group] = fitting[0] if fitting else min(preferred, key=lambda f: (after[f] / share)[own].max())
+        fold[group] = next((f for f in preferred if (after[f] <= most)[own].all()), -1)
+        if fold[group] < 0:  # none has room
+            fold[group] = min(preferred, key=lambda f: (after[f] / share)[own].max())
         loads[fold[group]] += counts[group]
     return fold[member]
 

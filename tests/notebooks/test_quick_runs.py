@@ -77,8 +77,8 @@ CASES = {  # data set → what brings it in, chapter and parameters, what it pri
     "own, channels": (channels, "5_segmentation split patient image_size 32", ["own.patient-f0"]),
     "brain-tumor-mri": (
         both,
-        "2_classification split external test_on navoneel image_size 64",
-        ["brain-tumor-mri.external-navoneel.CustomCNN"],
+        "3_transfer_learning split external test_on navoneel trials 0",
+        ["brain-tumor-mri.external-navoneel.SqueezeNet"],
     ),
 }
 
@@ -112,7 +112,7 @@ def test_a_collection_is_brought_in_and_a_chapter_runs_on_it(name, tmp_path, mon
     said = capsys.readouterr().out
     assert not [text for text in expected if text not in said]
     if name == "brain-tumor-mri":  # tumour or none, on what another set adds
-        (record,) = (tmp_path / "output/runs").glob("*external-navoneel.CustomCNN*/metrics.json")
+        (record,) = (tmp_path / "output/runs").glob("*external-navoneel.SqueezeNet*/metrics.json")
         found = json.loads(record.read_text())
         assert found["tumour_or_none"]["healthy"] == 2 and found["tumour_or_none"]["specificity"]["value"] is None
         assert found["tumour_or_none"]["tumours"] == found["images"] - 2 > 130
