@@ -2,12 +2,12 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import cv2
-import h5py
 import numpy as np
 import pandas as pd
 from PIL import Image
@@ -19,13 +19,14 @@ from datasets.catalog import Dataset
 from datasets.sources import layouts
 from datasets.splitting import Split, drawn, make_split
 from datasets.store.index import read_manifest, require
-from datasets.store.packing import cores
+from datasets.store.packing import cores, in_order
 from datasets.transforms import TRANSFORMS, undo
 
 SIDE = 64  # of a thumbnail, pixels
 PACKED_SIDE = 48  # of that of a packed image, and of a head
 AIR = 10  # up to which grey value, after smoothing, a pixel is not of the head
-BLOCK = 512  # images that are held at a time, at their full size
+BLOCK = 256  # images that are held at a time
+FEW = 2000  # images that one process has looked at before others have started
 
 Traits = tuple[np.ndarray, np.ndarray, str, np.ndarray, np.ndarray]  # see `traits`
 
@@ -99,22 +100,25 @@ def look_into(facts: Dataset, home: Path, raw: Path | None = None) -> Thumbnails
         is_file &= manifest["slice"].eq("").to_numpy()
     paths = manifest.path.where(is_file, "").to_numpy()
 
-    def of_one(path: str, packed: np.ndarray) -> Traits:
-        if not path:
-            return traits(packed, packed)
-        (read,) = layouts.read(facts, raw or home / "raw", path)
-        grey = read.image if read.image.ndim == 2 else read.image[..., facts.grey]
-        return traits(np.ascontiguousarray(grey), packed)
+    job = partial(_look_at, facts, home, raw or home / "raw", paths)
+    rows = [slice(start, start + BLOCK) for start in range(0, len(paths), BLOCK)]
+    found = chain.from_iterable(in_order(job, rows, cores() if len(paths) > FEW else 1))
+    progress = tqdm(found, f"looking at {facts.name}", len(paths), disable=None)
+    return replace(collect(manifest, progress), alike=facts.alike)
 
-    def of_all(stored: h5py.Dataset, pool: ThreadPoolExecutor) -> Iterator[Traits]:
-        for start in range(0, len(paths), BLOCK):  # a whole set may not fit into memory
-            part = slice(start, start + BLOCK)
-            grey = np.ascontiguousarray(stored[part] if stored.ndim == 3 else stored[part][..., facts.grey])
-            yield from pool.map(of_one, paths[part], grey)  # decoding and resizing leave the interpreter's lock
 
-    with hdf5.opened(home / "images.h5") as store, ThreadPoolExecutor(cores()) as pool:
-        found = tqdm(of_all(store["image"], pool), f"looking at {facts.name}", len(paths), disable=None)
-        return replace(collect(manifest, found), alike=facts.alike)
+def _look_at(facts: Dataset, home: Path, raw: Path, paths: np.ndarray, rows: slice) -> list[Traits]:
+    """The `traits` of some rows of a set; `paths`: of the publisher's file of each row, "" where there is none."""
+    with hdf5.opened(home / "images.h5") as store:
+        stored = store["image"][rows]
+    found = []
+    for path, packed in zip(paths[rows], stored if stored.ndim == 3 else stored[..., facts.grey], strict=True):
+        published = packed = np.ascontiguousarray(packed)
+        if path:
+            (read,) = layouts.read(facts, raw, path)
+            published = np.ascontiguousarray(read.image if read.image.ndim == 2 else read.image[..., facts.grey])
+        found.append(traits(published, packed))
+    return found
 
 
 def head(grey: np.ndarray) -> np.ndarray:

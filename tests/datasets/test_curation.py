@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from datasets.curation import duplicates, links, split_table
+from datasets.curation import duplicates, links, split_table, thumbnails
 from datasets.curation.duplicates import close_hashes, duplicate_pairs, identical_pairs, near_pairs, pairs_alike
 from datasets.curation.duplicates import s0_cleaning as kept_by_s0
 from datasets.curation.links import link
@@ -144,7 +144,7 @@ def test_a_group_keeps_name_and_fold_when_another_changes():
     assert (after.fold[:-1] == before.fold[:-1]).all() and after.fold[19] == before.fold[0]
 
 
-def test_what_is_planted_in_the_phantom_is_found_and_nothing_else(roots):
+def test_what_is_planted_in_the_phantom_is_found_and_nothing_else(roots, monkeypatch):
     found = look("phantom")
     table, planted = found.table, found.table
     original = planted.duplicate_of.where(planted.duplicate_of != "", planted.path)
@@ -157,6 +157,8 @@ def test_what_is_planted_in_the_phantom_is_found_and_nothing_else(roots):
     turned = planted.kind[copy].eq("transposed-copy").to_numpy()
     assert turned[direct].sum() >= 4 and (pairs["transform"].ne("upright").to_numpy() == turned)[direct].all()
     table = curate(found)
+    monkeypatch.setattr(thumbnails, "FEW", 0)  # so that processes look, a block each
+    monkeypatch.setattr(thumbnails, "BLOCK", 20)
     assert table.to_csv() == curate(look("phantom")).to_csv(), "the same images, the same table"
     wrong = planted.label.groupby(original).transform("nunique") > 1
     assert (table.label_conflict == 1).tolist() == wrong.tolist()
