@@ -5,6 +5,7 @@ other model was trained on some of those of `brain-tumor-mri`, which favours it.
 `saved_metrics/benchmarks/detector.json`, which chapter 9 cites.
 """
 
+import argparse
 import json
 
 import numpy as np
@@ -26,6 +27,7 @@ BEFORE = "brain-tumor-mri.patient-f0.OutlineClassifier.name-only-pretrained.seed
 
 def main() -> None:
     """Ask both and write the AUC of tumour against none, of all images and of those of each collection."""
+    argparse.ArgumentParser(description=main.__doc__).parse_args()
     detector, before = open_model(best().name), open_model(BEFORE)
     data = detector.card["trained_on"]["dataset"]
     table = read_predictions(REPO / "saved_metrics/transfer" / data / detector.name / VALIDATION)

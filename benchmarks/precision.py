@@ -4,6 +4,7 @@ CustomCNN by S2's recipe, shortened, from three seeds in both precisions; accura
 fold 0, no test image is asked. Writes `saved_metrics/benchmarks/precision.json`, which docs/performance.md shows.
 """
 
+import argparse
 import json
 import os
 import tempfile
@@ -28,6 +29,7 @@ DATASET, PIXELS, EPOCHS, SEEDS = "brain-tumor-mri", 64, 8, 3
 
 def main() -> None:
     """Train six times and write."""
+    argparse.ArgumentParser(description=main.__doc__).parse_args()
     os.environ["BRAIN_MRI_HEADLESS"] = "1"
     split, recipe = make_split(DATASET, "patient", 0), replace(get_recipe("s2", "CustomCNN"), epochs=EPOCHS)
     train, val = (ImageDataset(DATASET, rows, image_size=PIXELS) for rows in (split.train, split.val))

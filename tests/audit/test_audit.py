@@ -11,9 +11,10 @@ from saved_model import save_model
 
 from datasets.store.preprocess import put_back
 from models import build_backbone
-from utils.audit import baselines
+from utils.audit import baselines, sections
 from utils.audit.__main__ import main
 from utils.audit.images import UNRELATED, Images, covered, relatives, trained_on
+from utils.report import load_evidence
 
 NEW, COVERED = "phantom, other patients", "tumour covered"
 
@@ -120,3 +121,14 @@ def test_the_simple_methods_know_the_images_that_they_were_trained_on(here, know
     assert np.mean([a == b for a, b in zip(probed, truth, strict=True)]) > 0.45, "on features of random weights"
     assert np.mean([baselines.nearest(path) == one for path, one in zip(paths, truth, strict=True)]) > 0.9
     assert len({baselines.majority(path) for path in paths}) == 1
+
+
+def test_a_verdict_follows_from_its_numbers_and_says_yes_only_where_a_large_fall_is_excluded():
+    for name, record in load_evidence().audits.items():
+        assert record["verdict"] == sections.verdict(record), name
+    home = {"value": 0.9, "low": 0.85, "high": 0.95}
+    for low, value, high, answer in ((0.82, 0.88, 0.93, "yes"), (0.6, 0.88, 0.97, "not shown"), (0.6, 0.7, 0.8, "no")):
+        share = {"value": value, "low": low, "high": high}
+        assert sections._holds([(home, home), (share, home)]) == answer
+    blind = load_evidence().audits["majority class"]["verdict"][2]
+    assert blind["answer"] == "no" and blind["because"].startswith("sensitivity 0.0 (0.0–2.0) % on 254 new images, 0.0")

@@ -14,6 +14,7 @@ from datasets import catalog
 from datasets.catalog import REPO, DataError
 from utils.files import write_sealed
 from utils.predict.__main__ import DONE, USAGE, main
+from utils.report import load_evidence
 from utils.report.weights import CARD, HUB_FILES, NOTE, WEIGHTS, load_weights
 from utils.saved_models import README, about, best, cards, find_weights, model_card, names_a_model, read_card, rows
 
@@ -137,6 +138,9 @@ def test_a_model_of_the_hub_is_fetched_verified_and_asked(classifier, tmp_path, 
 def test_a_saved_model_is_a_model_card_of_the_hub_that_says_what_its_card_says(path):
     card, text = read_card(path), path.with_name(README).read_text()
     assert text == model_card(path.parent.name, card), "make tables"
+    record = load_evidence().record(path.parent.name)
+    record["metrics"] |= {"dice": record["outline"]["dice"]} if record.get("outline") else {}
+    assert card["test"] == {name: record["metrics"][name] for name in card["test"]}, "its intervals are the record's"
     head = ModelCard(text).data
     facts = head.to_dict()
     assert (facts["license"] == "other" and facts["license_name"]) or facts["license"].startswith("cc-by-")

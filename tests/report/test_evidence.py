@@ -89,7 +89,7 @@ def test_a_run_with_a_damaged_file_is_left_out_and_the_file_is_named(saved, what
     texts_with_tables(root.parent)
     before = sorted(path for path in root.parent.rglob("*"))
     with pytest.warns(UserWarning), pytest.raises(DataError, match=rf"{name}: .*"):
-        readme.main(root.parent)
+        readme.main([], root.parent)
     assert sorted(root.parent.rglob("*")) == before, "nothing is written"
 
 
@@ -102,7 +102,7 @@ def test_nothing_is_written_where_the_last_of_what_is_made_fails(saved, monkeypa
     monkeypatch.setattr(readme.figures, "leakage", fails)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match="a negative error bar"):
-        readme.main(root)
+        readme.main([], root)
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 

@@ -4,10 +4,12 @@ the pages of the saved models.
 Pooled, every image is tested once, by a model that was not trained on its patient; nothing is trained here.
 """
 
+import argparse
 import io
 import re
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from datasets import catalog
 from datasets.catalog import REPO, DataError
 from datasets.commands import errors_in_one_line
 from datasets.labels import classes_of
-from utils.files import write_atomically
+from utils.files import output_root, write_atomically
 from utils.report import figures
 from utils.report.records import METRICS, Evidence, load_evidence, read_record, write_record
 from utils.report.tables import BLOCKS, all_runs
@@ -86,12 +88,17 @@ def filled(text: str, evidence: Evidence) -> str:
     return BLOCK.sub(lambda found: f"{found[1]}\n{markdown(BLOCKS[found[2]](evidence))}\n\n{found[3]}", text)
 
 
-def main(root: Path = REPO) -> None:
-    """Pool finished patient folds; then make tables and figure, and write them once all of them are made.
+def main(argv: Sequence[str] | None = None, root: Path = REPO) -> None:
+    """Pool finished patient folds; then make tables and figure from saved_metrics/, and write them once all are made.
 
     Raises:
         DataError: a file of the evidence is damaged; then nothing is written.
     """
+    what = main.__doc__.partition("\n")[0]
+    argparse.ArgumentParser(prog="python -m utils.report.readme", description=what).parse_args(argv)
+    other = output_root() / "saved_metrics"
+    if other != root / "saved_metrics" and next(other.glob("*/*/*/metrics.json"), None):
+        print(f"note: the records in {other} are not read; copy that folder into {root} first", file=sys.stderr)
     if damaged := load_evidence(root / "saved_metrics").damaged:
         raise DataError(f"tables are made of whole evidence alone: {damaged[0]} ({len(damaged)} in all)")
     for path in pool_folds(root / "saved_metrics"):

@@ -2,7 +2,7 @@
 
 kornia's `RandomBrightness` adds to every pixel and its `RandomContrast` multiplies. The projects' libraries multiply
 for brightness and, for contrast, blend an image with its mean, which hardly changes a black background. So "s0", "s2"
-and "s3" jitter more strongly than their projects did; "s2-jitter" and "s3-code" are the projects' own, and chapter 2
+and "s3" jitter more strongly than their projects did; "s2-jitter" and "s3-code" are the projects' own, and chapter 3
 compares S2's two.
 """
 

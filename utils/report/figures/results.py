@@ -147,7 +147,7 @@ def promises(audits: Mapping[str, Mapping]) -> Figure:
             means[name] = [50 * sum(one["value"] for one in both) for both in rates]
     means = dict(sorted(means.items(), key=lambda entry: -entry[1][1]))
     figure, (axis,) = _rows(map(plain, means), 0.3, 1.2)
-    _pairs(axis, means.values(), {"published test set": "C1", "new images": "C0"})
+    _pairs(axis, means.values(), {"published test set": "C0", "new images": "C1"})
     axis.set_xlabel("mean of sensitivity and specificity, %")
     return below(figure, axis)
 

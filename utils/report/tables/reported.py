@@ -40,7 +40,8 @@ def _both(runs: pd.DataFrame, source: str, model: str, dataset: str, protocol: s
 
 def project_rows(evidence: Evidence) -> pd.DataFrame:
     """The table of the README, a row a project: the accuracy reported, ours on the same split, and ours by patient on
-    the same test images, with the difference; of a project whose network was not run, a linear probe of its images."""
+    the same test images, with the difference; of a project whose network was not run, a linear probe of its images, and
+    its recipe on the nearest network."""
     rows, full = [], evidence.runs[evidence.runs.baseline | (evidence.runs.image_size == FULL_SIZE)]
     for one in PROJECTS:
         key, same, patient = (one.model, one.dataset, one.protocol), [], []
@@ -51,6 +52,14 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
             for _, run in evidence.runs[evidence.runs.id.isin(one.nearest.split())].iterrows():
                 length = f"{run.epochs} of {get_recipe(run.recipe, run.model).epochs} epochs"
                 same.append(f"its recipe on `{run.dataset}`, {run.tested}, {length}: {run.model} {cell(run)}")
+                of_run = {name: run[name] for name in ("model", "recipe", "dataset", "target", "image_size", "epochs")}
+                fold = _largest(evidence.runs, **of_run, split="patient")
+                if run.split != "patient" and fold is not None:
+                    before, after = (evidence.predictions(which.id) for which in (run, fold))
+                    after = after[after.path.isin(before.path)]
+                    found = t.difference(after, before[before.path.isin(after.path)])
+                    of_fold = f"{100 * found.after:.1f}, {format_ci(found)} points"
+                    patient.append(f"its recipe, of fold 0 alone ({len(after)} images): {of_fold}")
         else:
             method, (ours, folds) = one.model, _both(full, one.recipe, *key)
             whole = _largest(full, **of | {"model": one.model, "recipe": f"{one.recipe}-own-cut"})
@@ -60,7 +69,8 @@ def project_rows(evidence: Evidence) -> pd.DataFrame:
             same[-1] += ", validation held out" if len(same) > 1 and not one.missing else ""
             found, tested = t.paired(evidence, ours, folds), evidence.predictions(ours.id).path
             scans = t.of_scans(evidence.predictions(folds.id), tested)
-            patient = [f"{100 * found.after:.1f}, {format_ci(found)} points; whole scans {100 * scans['value']:.1f}"]
+            of_all = f"{100 * found.after:.1f}, {format_ci(found)} points; whole scans {100 * scans['value']:.1f}"
+            patient.append(f"{method} {of_all}" if one.missing else of_all)
         name = f"[{one.title}]({one.url})" if one.url else one.title
         rows.append(
             {
