@@ -93,16 +93,22 @@ def test_a_run_with_a_damaged_file_is_left_out_and_the_file_is_named(saved, what
     assert sorted(root.parent.rglob("*")) == before, "nothing is written"
 
 
-def test_nothing_is_written_where_the_last_of_what_is_made_fails(saved, monkeypatch):
+def test_nothing_is_written_where_the_last_of_what_is_made_fails_or_help_is_asked_for(saved, monkeypatch, capsys):
+    """Records that jobs left elsewhere are named."""
+
     def fails(rows):
         raise ValueError("a negative error bar")
 
     root = saved.parents[3]
     texts_with_tables(root)
+    monkeypatch.setenv("BRAIN_MRI_OUTPUT", str(REPO))
     monkeypatch.setattr(readme.figures, "leakage", fails)
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
     with pytest.raises(ValueError, match="a negative error bar"):
         readme.main([], root)
+    assert f"note: the records in {REPO}/saved_metrics are not read; copy" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        readme.main(["--help"], root)
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
 
 
