@@ -74,6 +74,7 @@ def test_a_table_has_no_shortcuts_and_what_it_lacks_is_skipped(here, tmp_path):
 @pytest.mark.parametrize(
     ("args", "message"),
     [
+        ("absent.onnx --data-set brats2020", "absent.onnx: no such file"),  # before a set is asked for
         ("x.onnx --data-set phantom", "x.onnx: not a readable ONNX model"),
         ("x.onnx --data-set phantom --trained-on x.csv", "x.csv: not readable as a table"),
         ("x.onnx --data-set phantom --trained-on empty.csv", "names no image of 'phantom'"),
@@ -83,6 +84,7 @@ def test_a_table_has_no_shortcuts_and_what_it_lacks_is_skipped(here, tmp_path):
 )
 def test_wrong_arguments_are_refused_in_one_line(args, message, here, capsys):
     (here / "empty.csv").write_text("file\nunknown.png\n")
+    (here / "x.onnx").touch()
     assert main(args.split()) == 1
     error = capsys.readouterr().err
     assert message in error and error.startswith("error: ") and len(error.splitlines()) == 1
