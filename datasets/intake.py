@@ -39,7 +39,8 @@ def prepare(
         if source:  # name, bytes, sha256 and path of what is brought in
             origin = own.source_of(source) if dataset.layout == "own" else unpacking.source_of(dataset, source)
         if not replace and _is_there(dataset, home, wanted, origin) and not work.exists():
-            print(f"{name}: lies in {home} as it is wanted; nothing to do")
+            size = read_json(home / "log.json")["size"]
+            print(f"{name}: lies in {home} as it is wanted, {size}×{size}; nothing to do")
             return
         with data_folder.locked(home), data_folder.working_folder(work):
             if not replace and _is_there(dataset, home, wanted, origin):  # another process made it meanwhile
@@ -66,7 +67,9 @@ def prepare(
     log = read_json(home / "log.json")
     if "partial" in log:
         print(f"note: {name} is a part of it, {log['partial']} images: the committed splits refuse it", file=sys.stderr)
-    print(f"{name}: {log['images']} images of {log['size']}×{log['size']} written to {home}")
+    other = stored.get("size", log["size"]) != log["size"]
+    instead = f", in place of those of {stored['size']}×{stored['size']}" if other else ""
+    print(f"{name}: {log['images']} images of {log['size']}×{log['size']} written to {home}{instead}")
     if "holds" in log:
         print(f"{name} holds {manifest.sentence(log['holds'])}\n{log['relatives']}")
 

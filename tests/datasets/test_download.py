@@ -106,8 +106,10 @@ def test_another_size_is_made_from_raw_without_the_archive(root, tmp_path):
 def test_the_phantom_comes_the_same_way(root, monkeypatch, capsys):
     monkeypatch.setattr(phantom, "generate", partial(phantom.generate, patients=24, slices=2))
     assert download.main(["phantom", "--size", "64"]) == 0 and left(root) == ["phantom"]
-    assert download.main(["phantom"]) == 0 and "nothing to do" in capsys.readouterr().out
+    assert download.main(["phantom"]) == 0 and "as it is wanted, 64×64; nothing to do" in capsys.readouterr().out
     assert download.main(["phantom", "--check"]) == 0
+    assert download.main(["phantom", "--size", "96"]) == 0
+    assert capsys.readouterr().out.endswith(", in place of those of 64×64\n")
 
 
 # ---- another archive, a part of one --------------------------------------------------------------------
