@@ -65,7 +65,7 @@ site: .venv-site/ready ## the chapters as pages with search in site/, to be read
 	@echo "site/index.html"
 
 weights: setup ## ImageNet weights into the cache, for nodes without network: make weights BACKBONE=ResNet50
-	$(BIN)/python -W ignore::RuntimeWarning:runpy -m models.backbones $(BACKBONE)
+	$(BIN)/python -m models.backbones $(BACKBONE)
 
 app: setup ## a page on this machine alone: drop an image or a volume, see what a saved model says
 	$(BIN)/python -m utils.predict.page $(MODEL)
