@@ -132,5 +132,8 @@ def test_a_verdict_follows_from_its_numbers_and_says_yes_only_where_a_large_fall
     for low, value, high, answer in ((0.82, 0.88, 0.93, "yes"), (0.6, 0.88, 0.97, "not shown"), (0.6, 0.7, 0.8, "no")):
         share = {"value": value, "low": low, "high": high}
         assert sections._holds([(home, home), (share, home)]) == answer
+    rates = {"sensitivity": home, "specificity": None}
+    found = {"new": {"navoneel": rates | {"tumours": 99, "healthy": 2}}, "home": {"screened": rates}}
+    assert sections._promise(found)[0] == "cannot be told", "a sensitivity alone, however high"
     blind = load_evidence().audits["majority class"]["verdict"][2]
     assert blind["answer"] == "no" and blind["because"].startswith("sensitivity 0.0 (0.0–2.0) % on 254 new images, 0.0")

@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args, start = _arguments(argv), time.monotonic()
     file = args.predictions or (Path(args.model) if args.model.endswith(".onnx") else None)
     if file and not file.is_file():
-        raise DataError(f"{file}: no such file; name an ONNX file, a saved model, or package.module:function")
+        raise DataError(f"{file}: no such file; check its path")
     from datasets.store.index import fingerprint  # and more, for which --help need not wait
     from utils.audit import doors, pages, sections
     from utils.audit.images import Images, new_images, trained_by, trained_on

@@ -194,9 +194,9 @@ def _unrelated(found: Mapping) -> tuple[str, str, str]:
         because += f", and {format_ci(alone['accuracy'])} % of these are right"
         answer = _holds([(alone["accuracy"], found["home"]["metrics"]["accuracy"])])
     far, near = (format_ci(part["accuracy"]) for part in (distance[0], distance[-1]))
-    because += f"; of those least like a training image {far} % are right, of those most like one {near} %, which are"
+    because += f"; of those least like a training image {far} % are right, of those most like one {near} %, though"
     change = "training by patient, by the column `fold` of its table in datasets/splits"
-    return answer, f"{because} of other classes, too", change
+    return answer, f"{because} their classes may differ", change
 
 
 def _promise(found: Mapping) -> tuple[str, str, str]:
@@ -210,7 +210,8 @@ def _promise(found: Mapping) -> tuple[str, str, str]:
                 because[-1] += f", {format_ci(at_home[rate])} % at home"
                 pairs.append((of[rate], at_home[rate]))
     blind = len(pairs) == 2 and sum(here["value"] for _, here in pairs) <= 1  # as one answer to all images
-    answer = UNTOLD if not pairs else NO if blind else _holds(pairs)
+    answer = NO if blind else _holds(pairs)
+    answer = answer if answer == NO or len(pairs) == 2 else UNTOLD  # a sensitivity alone speaks for no model
     change = "training on images of more sources, of which each has tumours and healthy images"
     return answer, "; ".join(because) or "too few new images", change
 
