@@ -125,7 +125,8 @@ def make_split(
         val_fraction: share of the training set that becomes validation: 1/round(1/f), or one group; 0: none of it.
         val_cut: "group", so that validation shares no group with training; or, as some authors cut it, "random", image
             by image, or "first", the first paths of each class: validation is then as optimistic as their split.
-        seed: of the validation cut only. What is tested never depends on it.
+        seed: of the validation cut only. What is tested never depends on it. With 0, the folds' own, groups of fold 0
+            are held out first: compare a run on another split with one by patient on another fold than that.
         selection: of `SELECTIONS`; "middle" leaves S2's 77 middle slices of each volume in all three parts.
 
     Raises `DataError` for what a set has not, for a set that is for testing only, and for groups on two sides.

@@ -13,7 +13,7 @@ from datasets.store.preprocess import put_back
 from models import build_backbone
 from utils.audit import baselines, sections
 from utils.audit.__main__ import main
-from utils.audit.images import UNRELATED, Images, covered, relatives, trained_on
+from utils.audit.images import UNRELATED, Images, covered, relatives, trained_by, trained_on
 from utils.report import load_evidence
 
 NEW, COVERED = "phantom, other patients", "tumour covered"
@@ -98,6 +98,17 @@ def test_what_a_model_was_trained_on_decides_who_is_a_relative(here, tmp_path):
     images.manifest.iloc[test[:3]][["sha256"]].to_csv(tmp_path / "seen.csv", index=False)
     seen = trained_on(images, str(tmp_path / "seen.csv"))
     assert seen.sum() < 9 and set(relatives(images, test[:3], seen)) == {"itself in training"}
+
+
+def test_relatives_of_validation_images_alone_are_none_of_training(here):
+    images = Images("phantom")
+    card = {"trained_on": {"dataset": "phantom", "split": "published", "model": "CustomCNN", "recipe": "s2", "seed": 1}}
+    trained, seen = trained_by(images, card)
+    assert (seen == trained_on(images, "published")).all() and 0.85 < trained.sum() / seen.sum() < 0.95
+    assert not set(images.groups[trained]) & set(images.groups[seen & ~trained])
+    test = np.flatnonzero(~seen)
+    apart = np.isin(images.groups[test], images.groups[seen & ~trained])
+    assert apart.any() and (relatives(images, test, trained)[apart] == UNRELATED).all()
 
 
 def test_a_covered_tumour_is_gone_and_the_rest_is_as_before():

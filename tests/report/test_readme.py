@@ -8,10 +8,12 @@ import pytest
 
 from datasets.catalog import CATALOG, REPO
 from datasets.store.index import SPLITS
+from utils.evaluation.compare import difference
 from utils.recipes.published import PROJECTS
 from utils.report.readme import FILLED, filled
 from utils.report.records import load_evidence
 from utils.report.tables import BLOCKS, all_runs
+from utils.report.tables.common import format_ci
 
 TEXT = (REPO / "README.md").read_text()
 DATA = (REPO / "datasets/README.md").read_text()
@@ -55,6 +57,22 @@ def test_the_answer_of_the_first_sentence_is_that_of_the_runs():
     first = TEXT.split("\n\n")[1]
     assert re.findall(r"\d+\.\d %", first) == numbers and "Two of the five (S0 and S2)" in first
     assert [project.source for project in PROJECTS if not project.missing] == ["s0", "s2"]
+
+
+def test_differences_without_the_relatives_of_validation_are_those_of_the_runs():
+    evidence = load_evidence(REPO / "saved_metrics")
+    groups = pd.read_csv(SPLITS / "brain-tumor-mri.csv").set_index("path").group
+    differences, counts = [], []
+    for split, of in (("cleaned", "MultiTaskUNet.s0-n8.seed0"), ("published", "CustomCNN.s2.seed0")):
+        one, all_folds = (f"brain-tumor-mri.{protocol}.{of}" for protocol in (split, "patient"))
+        before, after, held_out = evidence.predictions(one), evidence.predictions(all_folds), evidence.validation(one)
+        trained_on = groups.drop([*before.path, *held_out.path])
+        apart = groups[before.path].isin(groups[held_out.path]) & ~groups[before.path].isin(trained_on)
+        before = before[~apart.to_numpy()]
+        differences.append(format_ci(difference(after[after.path.isin(before.path)], before)))
+        counts += [apart.sum(), len(apart)]
+    said = "{} of S0's {} test images and {} of S2's {:,} have no relative in training, but in validation. "
+    assert said.format(*counts) + f"Without them the two differences are {' and '.join(differences)} points" in TEXT
 
 
 def test_limits_follow_from_the_runs():

@@ -58,7 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     function = bool(args.model) and ":" in args.model and not args.model.startswith("hf-hub:")
     saved = None if args.predictions or function or args.model.endswith(".onnx") else open_model(args.model)
     which = args.trained_on or ("published" if saved is None else split_words(saved.card["trained_on"]))
-    seen = trained_on(images, which) if args.trained_on or saved is None else trained_by(images, saved.card)
+    if args.trained_on or saved is None:
+        trained = seen = trained_on(images, which)
+    else:
+        trained, seen = trained_by(images, saved.card)
     if not seen.any():
         raise DataError(f"{which}: names no image of '{images.name}'; name another set by --data-set")
     others, left_out = new_images(images, args.trained_on)
@@ -81,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder, most = output_root() / "runs/audit" / door.name, QUICK_CHANGED if args.quick else args.images
     try:
         kept = doors.Kept(door, folder / "answers")
-        found = sections.audit(kept, images, seen, rows, others, most, args.quick)
+        found = sections.audit(kept, images, trained, seen, rows, others, most, args.quick)
     finally:
         door.close()
     of = "the publisher's files" if images.files else "packed images, since the publisher's files are not kept here"

@@ -25,6 +25,7 @@ from datasets.store import index
 from datasets.store.images import outlined, read_masks
 from datasets.store.preprocess import crop_box, decode, put_back
 from datasets.transforms import level
+from utils.recipes import get_recipe
 from utils.run import Run, output_root
 
 NAMES = ("sha256", "path", "file")  # columns of tables of others that name an image
@@ -139,24 +140,26 @@ def trained_on(images: Images, which: str) -> np.ndarray:
     return images.named_in(image_names(Path(which))[1].drop_duplicates()) >= 0
 
 
-def trained_by(images: Images, card: Mapping) -> np.ndarray:
-    """The same of a saved model of ours: training and validation images of the split that its card names; `DataError`
-    where that is of another set."""
+def trained_by(images: Images, card: Mapping) -> tuple[np.ndarray, np.ndarray]:
+    """Of every image of a set whether a saved model of ours was trained on it, and whether it has seen it at all, in
+    training or validation, bool N each; `DataError` where the split that its card names is of another set."""
     run = Run(**{name: value for name, value in card["trained_on"].items() if name != "data"})
     if run.dataset != images.name:
         raise DataError(f"{run.id}: was trained on '{run.dataset}'; name that by --data-set, or say --trained-on")
-    split = make_split(run.dataset, run.split, run.fold or 0, test_on=run.test_on, seed=run.seed)
-    return np.isin(np.arange(len(images.manifest)), np.concatenate([split.train, split.val]))
+    recipe = get_recipe(run.recipe, run.model)
+    how = {"test_on": run.test_on, "val_fraction": recipe.val_fraction, "val_cut": recipe.val_cut, "seed": run.seed}
+    split, rows = make_split(run.dataset, run.split, run.fold or 0, **how), np.arange(len(images.manifest))
+    return np.isin(rows, split.train), np.isin(rows, [*split.train, *split.val])
 
 
-def relatives(images: Images, rows: np.ndarray, seen: np.ndarray) -> np.ndarray:
+def relatives(images: Images, rows: np.ndarray, trained: np.ndarray) -> np.ndarray:
     """Where training holds a relative of each of some rows, in words, by the committed groups and copies."""
-    copies, kin, known = index.SPLITS / copies_file(images.name), set(), set(images.manifest.path[seen])
+    copies, kin, known = index.SPLITS / copies_file(images.name), set(), set(images.manifest.path[trained])
     for pair in zip(*map(read_table(copies).get, ("path", "copy_path")), strict=True) if copies.is_file() else ():
         kin |= {one for one, other in (pair, pair[::-1]) if other in known}
     copied = images.manifest.path.iloc[rows].isin(kin)
-    grouped = np.isin(images.groups[rows], images.groups[np.flatnonzero(seen)])
-    return np.select([seen[rows], grouped, copied], RELATIVES[:3], UNRELATED)
+    grouped = np.isin(images.groups[rows], images.groups[np.flatnonzero(trained)])
+    return np.select([trained[rows], grouped, copied], RELATIVES[:3], UNRELATED)
 
 
 def new_images(images: Images, which: str | None) -> tuple[dict[str, tuple[Images, np.ndarray]], dict[str, str]]:

@@ -123,10 +123,18 @@ def confidence(table: pd.DataFrame) -> dict:
 
 
 def audit(
-    kept: Kept, images: Images, seen: np.ndarray, rows: np.ndarray, others: Mapping, most: int, quick: bool
+    kept: Kept,
+    images: Images,
+    trained: np.ndarray,
+    seen: np.ndarray,
+    rows: np.ndarray,
+    others: Mapping,
+    most: int,
+    quick: bool,
 ) -> dict:
-    """All sections. `seen`: of every image of the set whether the model was trained on it; `rows`: the test images;
-    `others`: `images.new_images`; `most`: images whose changes are asked about."""
+    """All sections. `trained`, `seen`: of every image of the set whether the model was trained on it, and whether it
+    was so or validated it, from which the nearest neighbour may copy; `rows`: the test images; `others`:
+    `images.new_images`; `most`: images whose changes are asked about."""
     table = ask(kept, images, rows, "published test set")
     near, labels = images.nearest(table.row.to_numpy(), seen)
     names = [
@@ -136,7 +144,7 @@ def audit(
     ]
     found = {"home": home(table, images, table.assign(predicted=labels), kept.door.classes)}
     found["home"]["screened"] = screened(table, kept.door.probabilities)
-    kin = relatives(images, table.row.to_numpy(), seen)
+    kin = relatives(images, table.row.to_numpy(), trained)
     found["relatives"] = {name: accuracy(table[kin == name]) for name in RELATIVES if name in kin}
     where = pd.Categorical.from_codes(np.digitize(near, DISTANCES), names)
     found["distance"] = {str(name): accuracy(part) for name, part in table.groupby(where, observed=True)}
