@@ -3,12 +3,15 @@
 import json
 import shutil
 from functools import partial
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
+import pandas as pd
 import pytest
 from saved_model import save_model
 
+from datasets.splitting import make_split
 from datasets.store.preprocess import put_back
 from models import build_backbone
 from utils.audit import baselines, sections
@@ -100,14 +103,19 @@ def test_what_a_model_was_trained_on_decides_who_is_a_relative(here, tmp_path):
     assert seen.sum() < 9 and set(relatives(images, test[:3], seen)) == {"itself in training"}
 
 
-def test_relatives_of_validation_images_alone_are_none_of_training(here):
-    images = Images("phantom")
-    card = {"trained_on": {"dataset": "phantom", "split": "published", "model": "CustomCNN", "recipe": "s2", "seed": 1}}
+def test_relatives_of_validation_images_alone_are_none_of_training(here, monkeypatch):
+    images, card = Images("phantom"), {"trained_on": {"dataset": "phantom", "split": "published", "model": "CustomCNN"}}
+    published = trained_on(images, "published")
     trained, seen = trained_by(images, card)
-    assert (seen == trained_on(images, "published")).all() and 0.85 < trained.sum() / seen.sum() < 0.95
-    assert not set(images.groups[trained]) & set(images.groups[seen & ~trained])
+    assert (trained == seen).all() and (seen == published).all(), "its record keeps no validation images"
+    kept = images.manifest.iloc[make_split("phantom", "published").val]
+    kept_record = SimpleNamespace(runs=pd.DataFrame(index=[run := "phantom.published.CustomCNN.s2.seed0"]))
+    kept_record.validation = {run: kept}.get
+    monkeypatch.setattr("utils.audit.images.load_evidence", lambda: kept_record)
+    trained, seen = trained_by(images, card)
+    assert (seen == published).all() and np.flatnonzero(seen & ~trained).tolist() == kept.index.tolist()
     test = np.flatnonzero(~seen)
-    apart = np.isin(images.groups[test], images.groups[seen & ~trained])
+    apart = np.isin(images.groups[test], images.groups[kept.index])
     assert apart.any() and (relatives(images, test, trained)[apart] == UNRELATED).all()
 
 

@@ -25,7 +25,7 @@ from datasets.store import index
 from datasets.store.images import outlined, read_masks
 from datasets.store.preprocess import crop_box, decode, put_back
 from datasets.transforms import level
-from utils.recipes import get_recipe
+from utils.report import load_evidence
 from utils.run import Run, output_root
 
 NAMES = ("sha256", "path", "file")  # columns of tables of others that name an image
@@ -142,14 +142,16 @@ def trained_on(images: Images, which: str) -> np.ndarray:
 
 def trained_by(images: Images, card: Mapping) -> tuple[np.ndarray, np.ndarray]:
     """Of every image of a set whether a saved model of ours was trained on it, and whether it has seen it at all, in
-    training or validation, bool N each; `DataError` where the split that its card names is of another set."""
+    training or validation, bool N each; the same where its record keeps no validation images. `DataError` where the
+    split that its card names is of another set."""
     run = Run(**{name: value for name, value in card["trained_on"].items() if name != "data"})
     if run.dataset != images.name:
         raise DataError(f"{run.id}: was trained on '{run.dataset}'; name that by --data-set, or say --trained-on")
-    recipe = get_recipe(run.recipe, run.model)
-    how = {"test_on": run.test_on, "val_fraction": recipe.val_fraction, "val_cut": recipe.val_cut, "seed": run.seed}
-    split, rows = make_split(run.dataset, run.split, run.fold or 0, **how), np.arange(len(images.manifest))
-    return np.isin(rows, split.train), np.isin(rows, [*split.train, *split.val])
+    split = make_split(run.dataset, run.split, run.fold or 0, test_on=run.test_on, seed=run.seed)
+    seen = np.isin(np.arange(len(images.manifest)), np.concatenate([split.train, split.val]))
+    evidence = load_evidence()
+    validated = evidence.validation(run.id) if run.id in evidence.runs.index else None
+    return seen if validated is None else seen & ~images.manifest.path.isin(validated.path).to_numpy(), seen
 
 
 def relatives(images: Images, rows: np.ndarray, trained: np.ndarray) -> np.ndarray:
