@@ -75,6 +75,15 @@ def test_differences_without_the_relatives_of_validation_are_those_of_the_runs()
     assert said.format(*counts) + f"Without them the two differences are {' and '.join(differences)} points" in TEXT
 
 
+def test_the_leaderboard_counts_the_images_without_a_relative():
+    records = [json.loads(path.read_text()) for path in (REPO / "saved_metrics/audit").glob("*.json")]
+    mine, s0 = (f"brain-tumor-mri.published.{name}.seed0" for name in ("CustomCNN.s2", "MultiTaskUNet.s0-n8"))
+    found = {one["model"]: one["relatives"]["no relative in training"]["images"] for one in records}
+    text = (REPO / "docs/leaderboard.md").read_text()
+    assert f"there are {found[mine]} (CustomCNN) and {found[s0]}." in text
+    assert {*found.values()} - {found[mine], found[s0]} == {7, 255} and "there are seven." in text, "255: by patient"
+
+
 def test_limits_follow_from_the_runs():
     runs = load_evidence(REPO / "saved_metrics").runs
     (limit,) = [line for line in TEXT.splitlines() if line.startswith("2. **")]
