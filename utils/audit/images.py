@@ -142,8 +142,8 @@ def trained_on(images: Images, which: str) -> np.ndarray:
 
 def trained_by(images: Images, card: Mapping) -> tuple[np.ndarray, np.ndarray]:
     """Of every image of a set whether a saved model of ours was trained on it, and whether it has seen it at all, in
-    training or validation, bool N each; the same where its record keeps no validation images. `DataError` where the
-    split that its card names is of another set."""
+    training or validation, bool N each. Where its record keeps no validation images, all that it has seen counts as
+    trained on. `DataError` where the split that its card names is of another set."""
     run = Run(**{name: value for name, value in card["trained_on"].items() if name != "data"})
     if run.dataset != images.name:
         raise DataError(f"{run.id}: was trained on '{run.dataset}'; name that by --data-set, or say --trained-on")

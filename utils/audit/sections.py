@@ -132,9 +132,9 @@ def audit(
     most: int,
     quick: bool,
 ) -> dict:
-    """All sections. `trained`, `seen`: of every image of the set whether the model was trained on it, and whether it
-    was so or validated it, from which the nearest neighbour may copy; `rows`: the test images; `others`:
-    `images.new_images`; `most`: images whose changes are asked about."""
+    """All sections. `trained`: of every image of the set whether the model was trained on it, which decides who is a
+    relative; `seen`: whether it was trained or validated on it, of which the nearest neighbour may copy any; `rows`:
+    the test images; `others`: `images.new_images`; `most`: images whose changes are asked about."""
     table = ask(kept, images, rows, "published test set")
     near, labels = images.nearest(table.row.to_numpy(), seen)
     names = [
